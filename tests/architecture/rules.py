@@ -1,0 +1,198 @@
+"""The rules, one function each: a source file in, the lines that break it out."""
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from .source import ROOMS, Source, room_of
+
+LONGEST_FILE = 400
+PLUGIN_ROOMS = ("mtrl.envs", "mtrl.agents")
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A line that breaks a rule."""
+
+    path: str
+    line: int
+    rule: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: [{self.rule}] {self.detail}"
+
+
+Rule = Callable[[Source], Iterator[tuple[int, str]]]
+
+_REACH: dict[str, tuple[str, ...]] = {
+    "mtrl.envs": ("mtrl.envs",),
+    "mtrl.agents": ("mtrl.agents",),
+    "mtrl.configs": ("mtrl.configs",),
+    "mtrl.launch": ("mtrl.launch", "mtrl.configs"),
+}
+"""Room outside the library -> the rooms outside the library that it may import."""
+
+_UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+_UNSAFE_BUILTINS = {"eval", "exec"}
+_UNSAFE_NAMES = {"torch.load", "os.system", "os.popen"}
+_UNSAFE_FLAGS = {"shell", "allow_pickle"}
+
+
+def one_way(source: Source) -> Iterator[tuple[int, str]]:
+    """mtrl <- envs, agents <- launch; launch reaches suites and agents through the registry only."""
+    allowed = _REACH.get(source.room, ())
+    for item in source.imports:
+        room = room_of(item.target)
+        if room in ROOMS.values() and room not in allowed:
+            way = "reach it through mtrl.registry" if source.room == "mtrl.launch" else "imports go one way"
+            yield item.line, f"{source.room} imports {room}: {way}"
+
+
+def bare_names(source: Source) -> Iterator[tuple[int, str]]:
+    """`import envs` finds whatever folder of that name comes first, often a user's."""
+    for item in source.imports:
+        first = item.target.split(".")[0]
+        if first in ROOMS and not item.relative:
+            yield item.line, f"imports {first}: write {ROOMS[first]}"
+
+
+def import_style(source: Source) -> Iterator[tuple[int, str]]:
+    """Relative inside a room, absolute between rooms."""
+    for item in source.imports:
+        if item.dynamic or not item.target.startswith("mtrl."):
+            continue
+        inside = room_of(item.target) == source.room and source.room != "mtrl"
+        if inside and not item.relative:
+            yield item.line, f"imports {item.target} absolutely from within {source.room}: write it relative"
+        if not inside and item.relative:
+            yield item.line, f"imports {item.target} relatively from {source.room}: write it absolute"
+
+
+def ray_in_one_room(source: Source) -> Iterator[tuple[int, str]]:
+    """Whoever does not import mtrl.distributed must not need Ray."""
+    for item in source.imports:
+        if item.target.split(".")[0] == "ray" and not item.relative and source.room != "mtrl.distributed":
+            yield item.line, f"{source.room} imports ray: only mtrl.distributed may"
+
+
+def no_utils(source: Source) -> Iterator[tuple[int, str]]:
+    """A room named after no idea collects everything, and imports run in circles through it."""
+    named = [
+        part for part in source.path.removesuffix(".py").split("/") if part.strip("_") in ("utils", "util")
+    ]
+    if named:
+        yield 1, f"a module or folder is named {named[0]}: name it after what it does"
+
+
+def launch_file_names(source: Source) -> Iterator[tuple[int, str]]:
+    """A script in launch/ puts that folder first on sys.path: such a file would stand in for the library."""
+    parts = source.path.removesuffix(".py").split("/")
+    if parts[0] == "launch" and set(parts[1:]) & {"ray", "hydra", "wandb"}:
+        yield 1, "a file in launch/ bears the name of a library that it would shadow"
+
+
+def no_swallowed_errors(source: Source) -> Iterator[tuple[int, str]]:
+    """No bare except, and no handler of every exception that does nothing."""
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        if node.type is None:
+            yield node.lineno, "bare `except:`; name the exceptions"
+        elif _catches_all(node.type) and all(_does_nothing(statement) for statement in node.body):
+            yield node.lineno, "every exception is caught and forgotten"
+
+
+def _catches_all(caught: ast.expr) -> bool:
+    names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    return any(isinstance(name, ast.Name) and name.id in ("Exception", "BaseException") for name in names)
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return constant or isinstance(statement, ast.Pass | ast.Continue)
+
+
+def nothing_runs_data(source: Source) -> Iterator[tuple[int, str]]:
+    """Files and configuration are data: nothing unpickles, evaluates or hands them to a shell."""
+    for item in source.imports:
+        if item.target.split(".")[0] in _UNSAFE_MODULES and not item.relative:
+            yield item.line, f"imports {item.target.split('.')[0]}, which runs what it reads"
+        if item.target in _UNSAFE_NAMES:
+            yield item.line, f"imports {item.target}"
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Attribute) and f"{_dotted(node.value)}.{node.attr}" in _UNSAFE_NAMES:
+            yield node.lineno, f"uses {_dotted(node.value)}.{node.attr}"
+        if isinstance(node, ast.Name) and node.id in _UNSAFE_BUILTINS:
+            yield node.lineno, f"uses {node.id}"
+        if isinstance(node, ast.keyword) and node.arg in _UNSAFE_FLAGS and not _is_false(node.value):
+            yield node.value.lineno, f"passes {node.arg}=True, or a value that may be"
+
+
+def _dotted(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
+def fits_in_a_head(source: Source) -> Iterator[tuple[int, str]]:
+    """A file is one idea."""
+    lines = len(source.text.splitlines())
+    if lines > LONGEST_FILE:
+        yield lines, f"{lines} lines; {LONGEST_FILE} are the most"
+
+
+RULES: dict[str, Rule] = {
+    "one-way": one_way,
+    "bare-name": bare_names,
+    "import-style": import_style,
+    "ray": ray_in_one_room,
+    "utils": no_utils,
+    "launch-name": launch_file_names,
+    "swallowed-error": no_swallowed_errors,
+    "runs-data": nothing_runs_data,
+    "long-file": fits_in_a_head,
+}
+
+
+def check(sources: Iterable[Source]) -> list[Violation]:
+    """Every line of every file that breaks a rule, import cycles between rooms included."""
+    sources = list(sources)
+    found = [
+        Violation(source.path, line, name, detail)
+        for source in sources
+        for name, rule in RULES.items()
+        for line, detail in rule(source)
+    ]
+    return found + list(cycles(sources))
+
+
+def cycles(sources: Iterable[Source]) -> Iterator[Violation]:
+    """Imports between rooms that lie on a circle; those under TYPE_CHECKING and in functions count too."""
+    edges: dict[str, dict[str, tuple[str, int]]] = {}
+    for source in sources:
+        for item in source.imports:
+            target = room_of(item.target)
+            if target.startswith("mtrl.") and target != source.room:
+                edges.setdefault(source.room, {}).setdefault(target, (source.path, item.line))
+    for start in sorted(edges):
+        for target, (path, line) in sorted(edges[start].items()):
+            back = _way(edges, target, start)
+            if back:
+                yield Violation(path, line, "cycle", " -> ".join([start, *back]))
+
+
+def _way(edges: dict[str, dict[str, tuple[str, int]]], start: str, goal: str) -> list[str]:
+    """Rooms from start to goal, both included, or nothing where no import leads there."""
+    ways = [[start]]
+    seen = {start}
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == goal:
+            return way
+        for following in sorted(set(edges.get(way[-1], ())) - seen):
+            seen.add(following)
+            ways.append([*way, following])
+    return []

@@ -1,0 +1,129 @@
+"""The checkout keeps every rule, and each rule catches the mistake it was written for."""
+
+import pytest
+
+from .rules import LONGEST_FILE, RULES, check
+from .source import parse, read_tree
+
+BAD: list[tuple[str, str, str]] = [
+    ("one-way", "mtrl/tasks/a.py", "from mtrl.envs.dmc import SUITE"),
+    ("one-way", "mtrl/tasks/a.py", "import mtrl.agents"),
+    ("one-way", "mtrl/tasks/a.py", "def f():\n    from mtrl import envs"),
+    ("one-way", "mtrl/training/a.py", "from mtrl.launch.main import main"),
+    ("one-way", "mtrl/registry.py", "import importlib\nimportlib.import_module('mtrl.envs.dmc')"),
+    ("one-way", "envs/dmc.py", "from mtrl.agents.diffusion import AGENT"),
+    ("one-way", "agents/diffusion/agent.py", "from mtrl.envs.dmc import SUITE"),
+    ("one-way", "agents/diffusion/agent.py", "import mtrl.launch.main"),
+    ("one-way", "launch/train.py", "from mtrl.agents.diffusion import AGENT"),
+    ("one-way", "envs/dmc.py", "from ..agents import diffusion"),
+    ("bare-name", "launch/train.py", "import envs"),
+    ("bare-name", "mtrl/tasks/a.py", "from agents.diffusion import AGENT"),
+    ("bare-name", "launch/train.py", "import importlib\nimportlib.import_module('configs')"),
+    ("import-style", "mtrl/tasks/a.py", "from mtrl.tasks.starts import Start"),
+    ("import-style", "mtrl/tasks/a.py", "import mtrl.tasks.starts"),
+    ("import-style", "mtrl/tasks/a.py", "from ..errors import MtrlError"),
+    ("import-style", "mtrl/registry.py", "from .errors import MtrlError"),
+    ("import-style", "agents/diffusion/agent.py", "from mtrl.agents.diffusion.config import Config"),
+    ("ray", "mtrl/rollout/a.py", "import ray"),
+    ("ray", "mtrl/rollout/a.py", "def f():\n    from ray.train.torch import TorchTrainer"),
+    ("utils", "mtrl/tasks/utils.py", ""),
+    ("utils", "agents/diffusion/utils/shapes.py", ""),
+    ("utils", "mtrl/tasks/_util.py", ""),
+    ("launch-name", "launch/hydra.py", ""),
+    ("launch-name", "launch/ray/__init__.py", ""),
+    ("launch-name", "launch/wandb.py", ""),
+    ("swallowed-error", "mtrl/a.py", "try:\n    f()\nexcept:\n    raise"),
+    ("swallowed-error", "mtrl/a.py", "try:\n    f()\nexcept Exception:\n    pass"),
+    ("swallowed-error", "mtrl/a.py", "try:\n    f()\nexcept (OSError, BaseException) as error:\n    ..."),
+    (
+        "swallowed-error",
+        "mtrl/a.py",
+        "for _ in x:\n    try:\n        f()\n    except Exception:\n        continue",
+    ),
+    ("runs-data", "mtrl/a.py", "import pickle"),
+    ("runs-data", "mtrl/a.py", "from cloudpickle import dumps"),
+    ("runs-data", "mtrl/a.py", "import importlib\nimportlib.import_module('dill')"),
+    ("runs-data", "mtrl/a.py", "import torch\ntorch.load('x', weights_only=True)"),
+    ("runs-data", "mtrl/a.py", "from torch import load"),
+    ("runs-data", "mtrl/a.py", "eval('1')"),
+    ("runs-data", "mtrl/a.py", "run = exec"),
+    ("runs-data", "mtrl/a.py", "import subprocess\nsubprocess.run('ls', shell=True)"),
+    ("runs-data", "mtrl/a.py", "import subprocess\nsubprocess.run('ls', shell=flag)"),
+    ("runs-data", "mtrl/a.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
+    ("runs-data", "mtrl/a.py", "import os\nos.system('ls')"),
+    ("long-file", "mtrl/a.py", "x = 1\n" * (LONGEST_FILE + 1)),
+]
+
+GOOD: list[tuple[str, str]] = [
+    ("mtrl/tasks/a.py", "from mtrl.errors import MtrlError\nfrom .starts import Start\nfrom . import starts"),
+    ("mtrl/registry.py", "import mtrl\nfrom mtrl.errors import MtrlError"),
+    ("mtrl/__init__.py", "from pathlib import Path"),
+    ("envs/__init__.py", "if __name__ == 'envs':\n    raise ImportError('no')"),
+    (
+        "envs/dmc/suite.py",
+        "from mtrl.tasks import Task\nfrom .catalogue import read\nfrom ..rendering import x",
+    ),
+    ("agents/diffusion/agent.py", "from mtrl.nn import MLP\nfrom .config import Config"),
+    (
+        "launch/train.py",
+        "from mtrl.registry import suites\nfrom mtrl.training import train\nfrom .plan import plan",
+    ),
+    ("mtrl/distributed/actors.py", "import ray\nfrom ray.util import placement_group"),
+    ("mtrl/data/rays.py", "from . import ray"),
+    ("mtrl/nn/a.py", "import torch\ntorch.nn.Linear(1, 1).eval()\nfrom safetensors.torch import load"),
+    ("mtrl/a.py", "try:\n    f()\nexcept ValueError:\n    pass"),
+    ("mtrl/a.py", "try:\n    f()\nexcept Exception as error:\n    raise KeyError from error"),
+    ("mtrl/a.py", "import numpy as np\nnp.load('x', allow_pickle=False)"),
+    ("mtrl/a.py", "x = 1\n" * LONGEST_FILE),
+]
+
+
+def test_the_checkout_keeps_every_rule() -> None:
+    broken = check(read_tree())
+    assert not broken, "\n" + "\n".join(str(violation) for violation in broken)
+
+
+def test_the_tree_is_read_at_all() -> None:
+    modules = {source.module for source in read_tree()}
+    assert {"mtrl", "mtrl.errors", "mtrl.envs", "mtrl.agents", "mtrl.configs"} <= modules
+
+
+@pytest.mark.parametrize(("rule", "path", "text"), BAD)
+def test_a_rule_catches_its_mistake(rule: str, path: str, text: str) -> None:
+    found = check([parse(path, text)])
+    assert rule in {violation.rule for violation in found}
+
+
+def test_every_rule_has_a_bad_example() -> None:
+    assert {rule for rule, _, _ in BAD} == set(RULES)
+
+
+@pytest.mark.parametrize(("path", "text"), GOOD)
+def test_what_is_right_passes(path: str, text: str) -> None:
+    assert check([parse(path, text)]) == []
+
+
+def test_a_violation_names_file_line_and_rule() -> None:
+    (found,) = check([parse("mtrl/nn/a.py", "import torch\n\nimport ray\n")])
+    assert str(found) == "mtrl/nn/a.py:3: [ray] mtrl.nn imports ray: only mtrl.distributed may"
+
+
+def test_a_cycle_between_rooms_is_caught_through_a_third() -> None:
+    found = check(
+        [
+            parse("mtrl/tasks/a.py", "from mtrl.spaces import Layout"),
+            parse("mtrl/spaces/a.py", "import numpy\nfrom mtrl.data import Replay"),
+            parse("mtrl/data/a.py", "def f():\n    from mtrl import tasks"),
+            parse("mtrl/nn/a.py", "from mtrl.tasks import Task"),
+        ]
+    )
+    assert {(item.path, item.line, item.rule) for item in found} == {
+        ("mtrl/tasks/a.py", 1, "cycle"),
+        ("mtrl/spaces/a.py", 2, "cycle"),
+        ("mtrl/data/a.py", 2, "cycle"),
+    }
+    assert "mtrl.tasks -> mtrl.spaces -> mtrl.data -> mtrl.tasks" in {item.detail for item in found}
+
+
+def test_imports_inside_a_room_are_no_cycle() -> None:
+    assert check([parse("mtrl/nn/a.py", "from .b import x"), parse("mtrl/nn/b.py", "from .a import y")]) == []

@@ -1,0 +1,84 @@
+"""What every test run has: rendering without a display, one thread, and an account of what was skipped.
+
+A skip says what is missing and, after `mend:`, the command that brings it, for example
+`pytest.skip("needs OSMesa; mend: apt-get install libosmesa6")`. With MTRL_NO_SKIPS=1 a skip is a failure.
+"""
+
+import ctypes.util
+import os
+import re
+import sys
+from collections.abc import Generator
+
+import pytest
+
+# mujoco and dm_control choose their renderer when imported, so this stands before any test is collected;
+# naming OSMesa where it is missing would make even `import mujoco` fail.
+if not os.environ.get("DISPLAY") and ctypes.util.find_library("OSMesa"):
+    os.environ.setdefault("MUJOCO_GL", "osmesa")
+    os.environ.setdefault("PYOPENGL_PLATFORM", "osmesa")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+NO_SKIPS = os.environ.get("MTRL_NO_SKIPS", "") not in ("", "0")
+_MEND = re.compile(r"[;,.]?\s*mend:\s*(?P<command>.+)", re.DOTALL)
+_MISSING_MODULE = re.compile(r"No module named '(?P<module>\w+)")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Keep torch to one thread: tests are small, and idle threads that spin slow everything beside them."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+def _reason(longrepr: object) -> str:
+    """The words of the skip, whether pytest kept them as a triple or as text."""
+    text = str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _split(reason: str) -> tuple[str, str]:
+    """What is missing, and the command that would mend it."""
+    stated = _MEND.search(reason)
+    if stated:
+        return reason[: stated.start()], stated["command"].strip()
+    missing = _MISSING_MODULE.search(reason)
+    if missing:
+        return reason, f".venv/bin/pip install -c constraints.txt {missing['module']}"
+    return reason, "(the skip names none: end its reason with `mend: <command>`)"
+
+
+def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure where none is allowed; an expected failure is no skip."""
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        missing, command = _split(_reason(report.longrepr))
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and MTRL_NO_SKIPS allows none: {missing}\nmend: {command}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse(report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List each skip with the command that would mend it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    terminalreporter.section("skipped, and how to mend it")
+    for report in skipped:
+        missing, command = _split(_reason(report.longrepr))
+        terminalreporter.write_line(f"{report.nodeid}: {missing}")
+        terminalreporter.write_line(f"    {command}")
