@@ -1,0 +1,107 @@
+"""One class per mistake that a user can make; a message says what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MtrlError(Exception):
+    """Base of every error that mtrl raises on purpose; commands print it without a traceback."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is rebuilt from `args`, the message alone, which the constructors below do not take.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class UnknownNameError(MtrlError):
+    """A task, suite, agent, robot, key or choice that does not exist."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        """`kind` is the word for what was looked up ("task"); `known` the valid names."""
+        self.kind = kind
+        self.name = name
+        known = list(known)
+        self.nearest = nearest_names(name, known)
+        if self.nearest:
+            advice = "did you mean " + " or ".join(repr(near) for near in self.nearest) + "?"
+        else:
+            shown = sorted(known)
+            tail = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
+            advice = "known: " + (", ".join(shown[:8]) + tail if shown else "none")
+        super().__init__(f"unknown {kind} {name!r}; {advice}" + (f" {hint}" if hint else ""))
+
+
+class ConfigError(MtrlError):
+    """A configuration whose parts do not fit each other, or a value of the wrong type."""
+
+
+class OutOfRangeError(ConfigError):
+    """A configuration value outside its range."""
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}={value} is out of range; expected {allowed}")
+
+
+class MissingExtraError(MtrlError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        """`what` needs `package`, which the optional extra `extra` installs."""
+        super().__init__(
+            f"{what} needs the package {package!r}, which is not installed; "
+            f"install it with: pip install 'mtrl-platform[{extra}]'"
+        )
+
+
+class IntegrityError(MtrlError):
+    """A checkpoint, dataset or artefact that is truncated, edited or not ours."""
+
+
+class ExistsError(MtrlError):
+    """Something is already there and overwriting was not asked for."""
+
+
+class ResourceError(MtrlError):
+    """Too little disk, memory or processors, found before work starts."""
+
+
+class SpaceError(MtrlError):
+    """Observations or actions that do not fit the declared layout."""
+
+
+class EnvironmentFault(MtrlError):
+    """An environment raised or broke its contract; the task is quarantined, the run goes on."""
+
+    def __init__(self, task: str, when: str, detail: str) -> None:
+        """`when` says the phase ("step 17 of copy 2"); `detail` is a traceback or the broken rule."""
+        self.task = task
+        self.when = when
+        self.detail = detail
+        super().__init__(f"environment of task {task!r} failed at {when}:\n{detail}")
+
+
+class UnsupportedError(MtrlError):
+    """A combination that is understood and deliberately not offered; the message says why."""
+
+
+class GuardError(MtrlError):
+    """The deployment guard refused to start or to continue."""
+
+
+def nearest_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """At most `count` names of `known` that a person may have meant by `name`, best first."""
+    names = list(known)
+    lowered = {candidate.lower(): candidate for candidate in names}
+    close = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.6)
+    found = [lowered[match] for match in close]
+    if not found and len(name) >= 3:
+        found = [candidate for candidate in sorted(names) if name.lower() in candidate.lower()][:count]
+    return found
+
+
+def _restore(kind: type[MtrlError], args: tuple[object, ...], attributes: dict[str, object]) -> MtrlError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error

@@ -1,0 +1,139 @@
+"""Suites, agents, policies and robots by name, from entry points, loaded only when named.
+
+A third party's plug-in takes the same road as ours: it declares an entry point in the group
+`mtrl.suites`, `mtrl.agents`, `mtrl.policies` or `mtrl.robots`. In a bare clone, where no distribution is installed,
+the same declarations are read from `pyproject.toml`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.tasks import Option, Suite, Task, TaskSet
+
+GROUPS = {
+    "suite": "mtrl.suites",
+    "agent": "mtrl.agents",
+    "policy": "mtrl.policies",
+    "robot": "mtrl.robots",
+}
+
+_registered: dict[str, dict[str, object]] = {kind: {} for kind in GROUPS}
+
+
+def register(kind: str, name: str, item: object) -> None:
+    """Adds a suite, agent, policy or robot for this process, for notebooks and tests.
+
+    Workers started elsewhere do not see it: a plug-in that runs on Ray declares an entry point.
+    """
+    if kind not in GROUPS:
+        raise UnknownNameError("kind of plug-in", kind, GROUPS)
+    _registered[kind][name] = item
+
+
+def unregister(kind: str, name: str) -> None:
+    """Takes back what `register` added."""
+    _registered[kind].pop(name, None)
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Every known name of a kind ("suite", "agent", "policy", "robot"), sorted; imports nothing."""
+    return tuple(sorted({*_declared(kind), *_registered[kind]}))
+
+
+def load(kind: str, name: str) -> Any:  # noqa: ANN401 - the kind decides the type; callers annotate
+    """Imports and returns one plug-in; raises UnknownNameError with the nearest names.
+
+    A suite is a `mtrl.tasks.Suite`, an agent a `mtrl.training.AgentFactory`, a policy a function from
+    (PolicySnapshot, TaskSet) to a Policy, a robot whatever `mtrl.deployment` expects.
+    """
+    if name in _registered[kind]:
+        return _registered[kind][name]
+    declared = _declared(kind)
+    if name not in declared:
+        raise UnknownNameError(kind, name, names(kind))
+    return EntryPoint(name, declared[name], GROUPS[kind]).load()
+
+
+def suite(name: str) -> Suite:
+    """The suite of that name."""
+    found: Suite = load("suite", name)
+    return found
+
+
+def task(name: str, options: Mapping[str, Option] | None = None) -> Task:
+    """One task by its full name "suite/task"."""
+    prefix, slash, _ = name.partition("/")
+    if not slash:
+        raise UnknownNameError("task", name, all_task_names(), "A task is named 'suite/task'.")
+    if prefix not in names("suite"):
+        raise UnknownNameError("suite", prefix, names("suite"))
+    return suite(prefix).task(name, options)
+
+
+def task_set(
+    wanted: str | Sequence[str], options: Mapping[str, Mapping[str, Option]] | None = None
+) -> TaskSet:
+    """Tasks from a set's name ("mt10"), a task's name, or a list of both; order is kept.
+
+    `options` maps a suite's name to settings for all its tasks.
+    """
+    asked = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not asked:
+        raise ConfigError("tasks is empty; give a set such as mt10 or a list such as [metaworld/reach-v3]")
+    for name in options or {}:
+        if name not in names("suite"):
+            raise UnknownNameError("suite", name, names("suite"), "Options of tasks stand under their suite.")
+    flat: list[str] = []
+    for item in asked:
+        if "/" in item:
+            flat.append(item)
+            continue
+        # Looked up only now: sets load every suite, and a task's name loads only its own.
+        sets = named_sets()
+        if item not in sets:
+            raise UnknownNameError("task or task set", item, [*sets, *all_task_names()])
+        flat.extend(sets[item])
+    chosen = [task(name, (options or {}).get(name.partition("/")[0])) for name in flat]
+    return TaskSet(chosen)
+
+
+def named_sets() -> dict[str, tuple[str, ...]]:
+    """Every named task set of every suite."""
+    return {key: value for name in names("suite") for key, value in suite(name).sets().items()}
+
+
+def all_task_names() -> list[str]:
+    """Every task of every suite; reads catalogues, imports no simulator."""
+    return [task_name for name in names("suite") for task_name in suite(name).names()]
+
+
+@cache
+def _declared(kind: str) -> dict[str, str]:
+    group = GROUPS[kind]
+    found: dict[str, str] = dict(_from_checkout(group))
+    found.update({point.name: point.value for point in _installed(group)})
+    return found
+
+
+def _installed(group: str) -> Iterable[Any]:
+    return entry_points(group=group)
+
+
+def _from_checkout(group: str) -> Mapping[str, str]:
+    """The group's entry points in the pyproject.toml beside this package, if this is a checkout."""
+    path = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        project = tomllib.load(file).get("project", {})
+    if project.get("name") != "mtrl-platform":
+        return {}
+    points: dict[str, str] = project.get("entry-points", {}).get(group, {})
+    return points
