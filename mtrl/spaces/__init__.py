@@ -1,0 +1,7 @@
+"""The unified observation and action layout: specs, padding, masks and running normalisers."""
+
+from .layout import Layout, Observation
+from .normaliser import Moments, RunningMoments
+from .specs import ActionSpec, ObservationSpec
+
+__all__ = ["ActionSpec", "Layout", "Moments", "Observation", "ObservationSpec", "RunningMoments"]
