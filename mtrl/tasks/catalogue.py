@@ -1,0 +1,128 @@
+"""What a suite needs to list its tasks without importing a simulator: a catalogue file and checked options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
+
+from .task import Option
+
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class OptionRule:
+    """One setting that a suite accepts; the type of `default` is the type of the option."""
+
+    default: Option
+    """Value when the setting is not given."""
+    low: float | None = None
+    """Smallest allowed number, inclusive."""
+    high: float | None = None
+    """Largest allowed number, inclusive."""
+    choices: tuple[Option, ...] = ()
+    """Allowed values; empty: any within the range."""
+
+    def check(self, key: str, value: Option) -> Option:
+        """`value` in the option's own type; raises ConfigError or OutOfRangeError naming `key`."""
+        kind = type(self.default)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise ConfigError(f"{key} is a {kind.__name__}; got {value!r} ({type(value).__name__})")
+        if self.choices and value not in self.choices:
+            raise OutOfRangeError(key, value, "one of " + ", ".join(map(str, self.choices)))
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            too_low = self.low is not None and not value >= self.low
+            too_high = self.high is not None and not value <= self.high
+            if too_low or too_high:
+                raise OutOfRangeError(key, value, f"{self.low} to {self.high}")
+        return value
+
+
+def resolve_options(
+    suite: str, rules: Mapping[str, OptionRule], options: Mapping[str, Option] | None
+) -> dict[str, Option]:
+    """Every option of a suite with its value; all of them belong to the task's protocol.
+
+    Raises:
+        UnknownNameError: for a key that the suite does not have.
+        OutOfRangeError: for a value outside the rule's range or choices.
+        ConfigError: for a value of the wrong type.
+    """
+    given = dict(options or {})
+    for key in given:
+        if key not in rules:
+            raise UnknownNameError(f"option of suite {suite!r}", key, rules)
+    return {key: rule.check(key, given.get(key, rule.default)) for key, rule in rules.items()}
+
+
+class Catalogue(Generic[Entry]):
+    """A generated JSON file of tasks and sets, read at first use.
+
+    The file holds `suite`, `package` (name and version it was generated with), `tasks` (short name ->
+    fields of the entry type) and `sets` (set name -> short names). Names given out and taken are
+    "suite/task".
+    """
+
+    def __init__(self, path: Path, entry_type: Callable[..., Entry]) -> None:
+        """`entry_type` is built with the fields of a task as keywords."""
+        self.path = path
+        self.entry_type = entry_type
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+        return content
+
+    @cached_property
+    def suite(self) -> str:
+        """Prefix of the task names."""
+        return str(self._content["suite"])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All task names in the catalogue's order."""
+        return tuple(f"{self.suite}/{short}" for short in self._content["tasks"])
+
+    @cached_property
+    def sets(self) -> dict[str, tuple[str, ...]]:
+        """Set name -> task names."""
+        return {
+            name: tuple(f"{self.suite}/{short}" for short in shorts)
+            for name, shorts in self._content["sets"].items()
+        }
+
+    def short_name(self, name: str) -> str:
+        """Task name without the suite; raises UnknownNameError with the nearest names."""
+        if name not in self.names:
+            raise UnknownNameError("task", name, self.names)
+        return name.split("/", 1)[1]
+
+    def entry(self, name: str) -> Entry:
+        """What the catalogue knows about a task; raises UnknownNameError with the nearest names."""
+        return self.entry_type(**self._content["tasks"][self.short_name(name)])
+
+
+def catalogue_text(
+    suite: str, package: str, tasks: Mapping[str, Any], sets: Mapping[str, tuple[str, ...]]
+) -> str:
+    """The text of a catalogue file; `tasks` maps short names to entry dataclasses. One task a line."""
+    lines = [
+        f"    {json.dumps(short)}: {json.dumps(asdict(entry))}" for short, entry in tasks.items()
+    ]
+    groups = [f"    {json.dumps(name)}: {json.dumps(list(shorts))}" for name, shorts in sets.items()]
+    return (
+        "{\n"
+        f'  "suite": {json.dumps(suite)},\n'
+        f'  "package": {json.dumps(package)},\n'
+        '  "tasks": {\n' + ",\n".join(lines) + "\n  },\n"
+        '  "sets": {\n' + ",\n".join(groups) + "\n  }\n"
+        "}\n"
+    )

@@ -1,0 +1,94 @@
+"""A suite: a family of tasks behind one adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from .task import Option, Task
+
+
+class Environment(Protocol):
+    """One copy of one task, in the task's own unpadded sizes. The lane adds everything else.
+
+    The adapter applies the task's action repeat and scales actions from [-1, 1]; the lane counts
+    decisions, truncates at the horizon, pads, resets and keeps the books.
+    """
+
+    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Puts the simulator into the initial state named by `start` and writes the first observation.
+
+        `out`: `state` float32 [D_task] and/or `pixels` uint8 [C, H, W], views to write into. The
+        result must not depend on anything that happened before.
+        """
+
+    def step(
+        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
+    ) -> tuple[float, bool, bool]:
+        """Acts for one decision and writes the next observation into `out`.
+
+        `action`: float32 [A_task] in [-1, 1], or an index. Returns reward (summed over the repeat),
+        terminated (the problem itself ended) and success (the suite's success signal now).
+        """
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        """An RGB frame [H, W, 3]; raises MissingExtraError or UnsupportedError when it cannot."""
+
+    def close(self) -> None:
+        """Frees the simulator."""
+
+
+class Expert(Protocol):
+    """A scripted policy of one task, the source of demonstrations. Stateful within an episode."""
+
+    def reset(self, generator: np.random.Generator) -> None:
+        """Begins an episode; a multimodal expert draws its mode here."""
+
+    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+        """The clean action [A_task] in [-1, 1] for an unpadded observation."""
+
+
+class Suite(Protocol):
+    """What `envs/` offers by name through the registry."""
+
+    name: str
+    """Prefix of its task names."""
+    supports_starts: bool
+    """Whether `reset(start)` is honoured; False for training-only backends."""
+    environment_megabytes: float
+    """Resident memory of one environment, measured; used before a run starts."""
+
+    def names(self) -> tuple[str, ...]:
+        """All task names "suite/task", from a catalogue: imports no simulator."""
+
+    def sets(self) -> Mapping[str, tuple[str, ...]]:
+        """Named task sets of this suite, such as mt10."""
+
+    def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
+        """One task; `options` override the suite's settings. Imports no simulator."""
+
+    def environment(self, task: Task) -> Environment:
+        """A new copy of the task, ready to `reset`."""
+
+    def expert(self, task: Task) -> Expert:
+        """A scripted expert; raises UnsupportedError when the task has none."""
+
+
+@runtime_checkable
+class MultimodalSuite(Protocol):
+    """A suite whose tasks can be solved in several ways that a policy may keep or lose."""
+
+    def modes(self, task: Task) -> tuple[str, ...]:
+        """Names of the ways, such as ("left", "right")."""
+
+    def mode(self, task: Task, states: npt.NDArray[np.float32]) -> str:
+        """Which way an episode with these states [T + 1, D_task] took."""
+
+    def plan_view(self, task: Task, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The path [T + 1, 2] seen from above, in metres, for a picture."""
+
+    def obstacle(self, task: Task) -> tuple[float, float, float]:
+        """Centre x, centre y and radius of the obstacle, in metres, for a picture."""

@@ -1,0 +1,103 @@
+"""A task: one named control problem with a fixed protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from mtrl.errors import ConfigError
+from mtrl.spaces import ActionSpec, ObservationSpec
+
+Option = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """How an episode is judged and mapped to a comparable number."""
+
+    kind: str
+    """"success": 1 if the success signal was ever on. "return": the undiscounted return, normalised."""
+    low: float = 0.0
+    """Return that maps to 0 (random play for Atari, 0 for DeepMind Control)."""
+    high: float = 1.0
+    """Return that maps to 1 (human play for Atari, 1000 for DeepMind Control)."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("success", "return"):
+            raise ConfigError(f"a score is 'success' or 'return'; got {self.kind!r}")
+        if self.high == self.low:
+            raise ConfigError(f"score range is empty: low = high = {self.low}")
+        # 0 and 0.0 are equal but spelled apart in the protocol hash
+        object.__setattr__(self, "low", float(self.low))
+        object.__setattr__(self, "high", float(self.high))
+
+    def normalise(self, episode_return: float, success: bool) -> float:
+        """Success as 0 or 1, or (return - low) / (high - low), unclipped."""
+        if self.kind == "success":
+            return float(success)
+        return (episode_return - self.low) / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One control problem and everything that makes its results comparable.
+
+    Two results may be compared only when the hashes of their tasks are equal.
+    """
+
+    name: str
+    """Suite and task, for example "metaworld/reach-v3"."""
+    observation: ObservationSpec
+    action: ActionSpec
+    simulator_rate_hz: float
+    """Control steps per simulated second before action repeat, in Hz."""
+    action_repeat: int
+    """Control steps that one decision lasts."""
+    horizon_decisions: int
+    """Decisions after which an episode is truncated."""
+    score: Score
+    reward_version: str
+    """Version of the reward function, for example "metaworld-v2"."""
+    end_on_success: bool = False
+    """Terminate a training episode at the first success. Evaluation never ends on success, so this
+    is not part of the protocol hash."""
+    options: tuple[tuple[str, Option], ...] = ()
+    """Suite-specific settings that change the problem (sticky actions, frame stack), sorted by name."""
+
+    def __post_init__(self) -> None:
+        if self.name.count("/") < 1:
+            raise ConfigError(f"a task is named 'suite/task'; got {self.name!r}")
+        if self.action_repeat < 1 or self.horizon_decisions < 1 or self.simulator_rate_hz <= 0:
+            raise ConfigError(
+                f"task {self.name}: action_repeat and horizon_decisions are at least 1 and the rate is "
+                f"positive; got {self.action_repeat}, {self.horizon_decisions}, {self.simulator_rate_hz}"
+            )
+        keys = [key for key, _ in self.options]
+        if len(set(keys)) < len(keys):
+            raise ConfigError(f"task {self.name}: an option may be given once; got {', '.join(sorted(keys))}")
+        object.__setattr__(self, "options", tuple(sorted(self.options)))
+        # 80 and 80.0 are equal but spelled apart in the protocol hash
+        object.__setattr__(self, "simulator_rate_hz", float(self.simulator_rate_hz))
+
+    @property
+    def suite(self) -> str:
+        """Name of the suite, the part before the first slash."""
+        return self.name.split("/", 1)[0]
+
+    @property
+    def rate_hz(self) -> float:
+        """Decisions per simulated second, in Hz."""
+        return self.simulator_rate_hz / self.action_repeat
+
+    def option(self, key: str, default: Option) -> Option:
+        """Value of one suite-specific option."""
+        return dict(self.options).get(key, default)
+
+    @property
+    def protocol_hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of every field that changes what a result means."""
+        fields = asdict(self)
+        del fields["end_on_success"]
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]

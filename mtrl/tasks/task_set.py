@@ -1,0 +1,60 @@
+"""An ordered set of tasks that owns the layout they share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.spaces import Layout
+
+from .task import Task
+
+
+class TaskSet:
+    """Tasks in a fixed order; a task's index is stable and is data beside the observation.
+
+    The index is never glued into the observation by an environment: policies receive it as
+    `task_index` and embed it as they please.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        """Raises ConfigError for an empty set or a repeated task, SpaceError for mixed pixel shapes."""
+        if not tasks:
+            raise ConfigError("a task set needs at least one task")
+        names = [task.name for task in tasks]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ConfigError(f"a task may stand in a set once; repeated: {', '.join(repeated)}")
+        self.tasks = tuple(tasks)
+        self.layout = Layout(
+            observations=tuple(task.observation for task in tasks),
+            actions=tuple(task.action for task in tasks),
+        )
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    def __getitem__(self, index: int) -> Task:
+        return self.tasks[index]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Task names in index order."""
+        return tuple(task.name for task in self.tasks)
+
+    def index(self, name: str) -> int:
+        """Stable index of a task; raises UnknownNameError with the nearest names."""
+        if name not in self.names:
+            raise UnknownNameError("task", name, self.names)
+        return self.names.index(name)
+
+    @property
+    def protocol_hash(self) -> str:
+        """Hash over the ordered protocol hashes of all tasks."""
+        joined = "\n".join(task.protocol_hash for task in self.tasks)
+        return hashlib.sha256(joined.encode()).hexdigest()[:16]
