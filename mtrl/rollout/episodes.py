@@ -1,0 +1,148 @@
+"""Whole episodes of one task, ragged, stored flat with offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.spaces import Observation
+
+
+@dataclass(frozen=True)
+class EpisodeSummary:
+    """What evaluation keeps of an episode."""
+
+    task_index: int
+    start: int
+    repeat: int
+    """Distinguishes several episodes of one start."""
+    episode_return: float
+    """Undiscounted sum of rewards."""
+    length: int
+    """Decisions."""
+    success_any: bool
+    """The success signal was on after at least one decision."""
+    success_end: bool
+    """The success signal was on after the last decision."""
+    first_success: int | None
+    """Decisions until the signal was first on, None if never."""
+    terminated: bool
+    truncated: bool
+
+
+@dataclass
+class Episodes:
+    """E whole episodes of one task in their own, unpadded sizes.
+
+    Episode e has T_e = offsets[e + 1] - offsets[e] decisions and T_e + 1 observations. Decision t of
+    episode e is row `offsets[e] + t` of the per-step arrays and saw row `offsets[e] + e + t` of the
+    observations; the last observation is kept.
+    """
+
+    task_index: int
+    policy_version: int
+    summaries: tuple[EpisodeSummary, ...]
+    offsets: npt.NDArray[np.int64]
+    """[E + 1], offsets[0] = 0."""
+    observations: Observation
+    """Bucket -> [sum(T_e + 1), ...]; state has the task's own length."""
+    continuous: npt.NDArray[np.float32]
+    """[sum T_e, A_task], executed actions in [-1, 1]."""
+    label: npt.NDArray[np.float32]
+    """[sum T_e, A_task], the clean action; equal to `continuous` when nothing was perturbed."""
+    discrete: npt.NDArray[np.int64]
+    """[sum T_e]"""
+    reward: npt.NDArray[np.float32]
+    """[sum T_e]"""
+    terminated: npt.NDArray[np.bool_]
+    """[sum T_e]"""
+    truncated: npt.NDArray[np.bool_]
+    """[sum T_e]"""
+    success: npt.NDArray[np.bool_]
+    """[sum T_e]"""
+    log_probability: npt.NDArray[np.float32]
+    """[sum T_e]"""
+
+    def __len__(self) -> int:
+        return len(self.summaries)
+
+    @property
+    def start_id(self) -> npt.NDArray[np.int64]:
+        """[E]"""
+        return np.array([summary.start for summary in self.summaries], dtype=np.int64)
+
+    def select(self, keep: Sequence[int]) -> Episodes:
+        """The listed episodes, in the listed order."""
+        steps = np.concatenate(
+            [np.arange(self.offsets[e], self.offsets[e + 1]) for e in keep] or [np.zeros(0, np.int64)]
+        )
+        rows = np.concatenate(
+            [np.arange(self.offsets[e] + e, self.offsets[e + 1] + e + 1) for e in keep]
+            or [np.zeros(0, np.int64)]
+        )
+        lengths = [int(self.offsets[e + 1] - self.offsets[e]) for e in keep]
+        return Episodes(
+            task_index=self.task_index,
+            policy_version=self.policy_version,
+            summaries=tuple(self.summaries[e] for e in keep),
+            offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+            observations={bucket: values[rows] for bucket, values in self.observations.items()},
+            **{name: getattr(self, name)[steps] for name in STEP_FIELDS},
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Episodes]) -> Episodes:
+        """Joins episodes of one task in the given order."""
+        first = parts[0]
+        assert all(part.task_index == first.task_index for part in parts), "episodes of one task only"
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        return Episodes(
+            task_index=first.task_index,
+            policy_version=max(part.policy_version for part in parts),
+            summaries=tuple(summary for part in parts for summary in part.summaries),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            observations={
+                bucket: np.concatenate([part.observations[bucket] for part in parts])
+                for bucket in first.observations
+            },
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in STEP_FIELDS},
+        )
+
+
+STEP_FIELDS = (
+    "continuous",
+    "label",
+    "discrete",
+    "reward",
+    "terminated",
+    "truncated",
+    "success",
+    "log_probability",
+)
+"""The per-step arrays of `Episodes`."""
+
+
+@dataclass
+class EpisodeGroup(Episodes):
+    """G whole episodes of one (task, start): the unit of group-relative advantages.
+
+    A group is made by one worker and never split, so that the advantage is computed without a join.
+    """
+
+    def __post_init__(self) -> None:
+        starts = {summary.start for summary in self.summaries}
+        if len(starts) != 1:
+            raise ValueError(f"a group has one start; got {sorted(starts)}")
+
+    @property
+    def returns(self) -> npt.NDArray[np.float64]:
+        """[G], undiscounted."""
+        return np.array([summary.episode_return for summary in self.summaries])
+
+    @staticmethod
+    def of(episodes: Episodes) -> EpisodeGroup:
+        """The same episodes as a group; raises ValueError when they do not share a start."""
+        return EpisodeGroup(**episodes.__dict__)

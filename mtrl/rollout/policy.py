@@ -1,0 +1,95 @@
+"""What acts: the policy contract, its action, and the form in which a policy travels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.spaces import Observation
+
+PolicyState = dict[str, npt.NDArray[Any]]
+"""What a policy carries between decisions, each array with a leading copy axis [N, ...]: chunk
+queues, plan warm starts, correlated noise, key-value caches. Empty for a memoryless policy."""
+
+
+@dataclass
+class Action:
+    """The decision for N copies."""
+
+    continuous: npt.NDArray[np.float32]
+    """Shape [N, A_max] in [-1, 1]; zero where masked."""
+    discrete: npt.NDArray[np.int64]
+    """Shape [N]; an index, 0 for continuous tasks."""
+    log_probability: npt.NDArray[np.float32]
+    """Shape [N]; log density of the executed action under this policy, NaN where it has none."""
+    state: PolicyState
+    """To be handed to the next call."""
+    label: npt.NDArray[np.float32] | None = None
+    """Shape [N, A_max]; the clean action, when what is executed was perturbed on purpose (DART)."""
+
+
+class Policy(Protocol):
+    """Acts on N copies, which may belong to different tasks.
+
+    Results do not depend on which lane or actor hosts a copy: all randomness comes from the copy's
+    own generator, seeded by (seed, task, copy) in training and by (seed, task, start) for whole
+    episodes.
+    """
+
+    version: int
+    """Counts publications of new weights; recorded with every fragment."""
+
+    def initial_state(self, count: int) -> PolicyState:
+        """State of `count` copies at the beginning of an episode."""
+
+    def act(
+        self,
+        observation: Observation,
+        task_index: npt.NDArray[np.int64],
+        state: PolicyState,
+        ended: npt.NDArray[np.bool_],
+        *,
+        explore: bool,
+        generators: Sequence[np.random.Generator],
+    ) -> Action:
+        """Decides for N copies.
+
+        `observation`: bucket -> [N, ...]. `task_index` [N]. `ended` [N]: True where the observation
+        is the first of a new episode, so that the row of `state` must be forgotten. `explore`:
+        training noise on. `generators`: one per copy.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class PolicySnapshot:
+    """A policy as data: named tensors and a version, never code. Any worker can rebuild it."""
+
+    kind: str
+    """Registry name of the agent whose factory rebuilds it, or "expert" or "random"."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able settings."""
+    tensors: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    """Named weights."""
+    version: int = 0
+
+    def same_as(self, other: PolicySnapshot) -> bool:
+        """Whether both describe one policy: equal kind, settings, version and every weight.
+
+        The version alone does not tell: two runs, or a teacher and its student, may share it.
+        """
+        if self is other:
+            return True
+        if (self.kind, self.version, self.config) != (other.kind, other.version, other.config):
+            return False
+        return self.tensors.keys() == other.tensors.keys() and all(
+            np.array_equal(values, other.tensors[name]) for name, values in self.tensors.items()
+        )
+
+
+def generator_for(seed: int, task_name: str, key: int, repeat: int = 0) -> np.random.Generator:
+    """The generator of one copy or one episode: a function of (seed, task, key, repeat) alone."""
+    return np.random.default_rng(np.random.SeedSequence([seed, key, repeat, *task_name.encode()]))

@@ -1,0 +1,120 @@
+"""Where jobs run: in this process, or on Ray with the same code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError
+from mtrl.tasks import TaskSet
+
+from .job import EpisodeJob, JobResult
+from .policy import PolicySnapshot
+from .worker import RolloutWorker
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Which runtime hosts the rollouts."""
+
+    kind: str = "local"
+    """"local": in this process, deterministic. "ray": the same workers inside Ray actors."""
+    actors: int = 0
+    """Rollout actors on Ray, one processor each; 0 takes one per available processor."""
+    address: str = ""
+    """Address of a running Ray cluster; empty starts a private one on this machine."""
+    attempts: int = 3
+    """Times a job is tried before its task is quarantined, at least 1."""
+    job_timeout_seconds: float = 600.0
+    """A job that takes longer counts as hung; its actor is replaced. In seconds, positive."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("local", "ray"):
+            raise ConfigError(f"runtime.kind is 'local' or 'ray'; got {self.kind!r}")
+        if self.actors < 0:
+            raise OutOfRangeError("runtime.actors", self.actors, "0 (one per processor) or more")
+        if self.attempts < 1:
+            raise OutOfRangeError("runtime.attempts", self.attempts, "at least 1")
+        if self.job_timeout_seconds <= 0:
+            raise OutOfRangeError("runtime.job_timeout_seconds", self.job_timeout_seconds, "above 0")
+
+
+FaultHandler = Callable[[EnvironmentFault, bool], None]
+"""Called with a fault and whether it quarantines the task."""
+
+_logger = logging.getLogger(__name__)
+
+
+def log_fault(fault: EnvironmentFault, quarantines: bool) -> None:
+    """The fault handler where none is given: a log entry with the environment's traceback."""
+    if quarantines:
+        _logger.error("task %s is quarantined: %s", fault.task, fault)
+    else:
+        _logger.warning("%s", fault)
+
+
+class Rollouts(Protocol):
+    """Runs jobs; results come in job order, whatever order they finished in."""
+
+    quarantined: dict[int, str]
+    """Task index -> the fault that took the task out."""
+
+    def run(
+        self,
+        jobs: Sequence[EpisodeJob],
+        snapshot: PolicySnapshot,
+        *,
+        on_result: Callable[[JobResult], None] | None = None,
+    ) -> Iterator[JobResult]:
+        """Yields one result per job in order, leaving out jobs of quarantined tasks.
+
+        `on_result` is called as soon as a job finishes, in any order, to show progress.
+        """
+
+    def close(self) -> None:
+        """Frees workers and simulators."""
+
+
+class LocalRollouts:
+    """Runs jobs one after another in this process."""
+
+    def __init__(self, tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler | None = None) -> None:
+        """`on_fault` is told of every environment fault; by default it is logged with its traceback."""
+        self.quarantined: dict[int, str] = {}
+        self._worker = RolloutWorker(tasks)
+        self._attempts = config.attempts
+        self._on_fault = on_fault or log_fault
+
+    def run(
+        self,
+        jobs: Sequence[EpisodeJob],
+        snapshot: PolicySnapshot,
+        *,
+        on_result: Callable[[JobResult], None] | None = None,
+    ) -> Iterator[JobResult]:
+        """Yields results in job order; a task whose job fails `attempts` times is quarantined."""
+        for job in jobs:
+            if job.task_index in self.quarantined:
+                continue
+            result = self._try(job, snapshot)
+            if result is not None:
+                if on_result is not None:
+                    on_result(result)
+                yield result
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        self._worker.close()
+
+    def _try(self, job: EpisodeJob, snapshot: PolicySnapshot) -> JobResult | None:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._worker.run(job, snapshot)
+            except EnvironmentFault as fault:
+                last = attempt == self._attempts
+                if last:
+                    self.quarantined[job.task_index] = str(fault)
+                self._on_fault(fault, last)
+        return None

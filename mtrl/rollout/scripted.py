@@ -1,0 +1,140 @@
+"""Policies that need no training: scripted experts with injected noise, and random play."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import OutOfRangeError, UnsupportedError
+from mtrl.spaces import Observation
+from mtrl.tasks import Expert, Suite, TaskSet
+
+from .policy import Action, PolicyState
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Noise added to the expert's executed action; the recorded label stays clean.
+
+    Perturbing what is executed and labelling with the expert's own correction puts recovery into the
+    data (DART, Laskey et al. 2017).
+    """
+
+    fraction: float = 2 / 3
+    """Share of episodes that are perturbed, 0 to 1."""
+    low: float = 0.1
+    """Smallest standard deviation, in units of the action range's half-width; at least 0."""
+    high: float = 0.5
+    """Largest standard deviation; each perturbed episode draws its own, uniform in [low, high]."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.fraction <= 1.0:
+            raise OutOfRangeError("noise.fraction", self.fraction, "0 to 1")
+        if not 0.0 <= self.low <= self.high:
+            raise OutOfRangeError("noise.low", self.low, f"0 to noise.high={self.high}")
+
+
+class ExpertPolicy:
+    """The suites' scripted experts behind the policy contract, one instance per copy."""
+
+    def __init__(
+        self, tasks: TaskSet, suites: dict[str, Suite], noise: NoiseConfig, version: int = 0
+    ) -> None:
+        """`suites` maps suite names to suites; `act` raises UnsupportedError for a task without expert."""
+        self.version = version
+        self._tasks, self._suites, self._noise = tasks, suites, noise
+        self._experts: dict[tuple[int, int], Expert] = {}
+
+    def initial_state(self, count: int) -> PolicyState:
+        """The standard deviation of each copy's noise; experts keep the rest in their own objects."""
+        return {"deviation": np.zeros(count)}
+
+    def act(
+        self,
+        observation: Observation,
+        task_index: npt.NDArray[np.int64],
+        state: PolicyState,
+        ended: npt.NDArray[np.bool_],
+        *,
+        explore: bool,
+        generators: Sequence[np.random.Generator],
+    ) -> Action:
+        """The expert's action as label; executed with the episode's noise when `explore`."""
+        count, layout = len(task_index), self._tasks.layout
+        label = np.zeros((count, layout.continuous_size), dtype=np.float32)
+        executed = np.zeros_like(label)
+        deviation = state["deviation"].copy()
+        for copy in range(count):
+            k = int(task_index[copy])
+            spec, generator = layout.observations[k], generators[copy]
+            expert = self._expert(k, copy)
+            if ended[copy]:
+                expert.reset(generator)
+                deviation[copy] = self._draw_deviation(generator) if explore else 0.0
+            native = {bucket: observation[bucket][copy] for bucket in spec.buckets}
+            if spec.state is not None:
+                native["state"] = native["state"][: spec.state]
+            clean = np.clip(expert.act(native), -1.0, 1.0)
+            label[copy, : len(clean)] = clean
+            noise = deviation[copy] * generator.standard_normal(len(clean))
+            executed[copy, : len(clean)] = np.clip(clean + noise, -1.0, 1.0)
+        return Action(
+            continuous=executed,
+            discrete=np.zeros(count, dtype=np.int64),
+            log_probability=np.full(count, np.nan, dtype=np.float32),
+            state={"deviation": deviation},
+            label=label,
+        )
+
+    def _expert(self, k: int, copy: int) -> Expert:
+        if (k, copy) not in self._experts:
+            task = self._tasks[k]
+            if task.action.is_discrete:
+                raise UnsupportedError(f"task {task.name} is discrete; scripted experts are continuous")
+            self._experts[k, copy] = self._suites[task.suite].expert(task)
+        return self._experts[k, copy]
+
+    def _draw_deviation(self, generator: np.random.Generator) -> float:
+        perturbed = generator.random() < self._noise.fraction
+        return float(generator.uniform(self._noise.low, self._noise.high)) if perturbed else 0.0
+
+
+class RandomPolicy:
+    """Uniform over [-1, 1] in continuous dimensions and over legal indices."""
+
+    def __init__(self, tasks: TaskSet, version: int = 0) -> None:
+        """Plays every task of the set."""
+        self.version = version
+        self._layout = tasks.layout
+
+    def initial_state(self, count: int) -> PolicyState:
+        """No state."""
+        return {}
+
+    def act(
+        self,
+        observation: Observation,
+        task_index: npt.NDArray[np.int64],
+        state: PolicyState,
+        ended: npt.NDArray[np.bool_],
+        *,
+        explore: bool,
+        generators: Sequence[np.random.Generator],
+    ) -> Action:
+        """Draws from each copy's generator."""
+        layout, count = self._layout, len(task_index)
+        continuous = np.zeros((count, layout.continuous_size), dtype=np.float32)
+        discrete = np.zeros(count, dtype=np.int64)
+        log_probability = np.zeros(count, dtype=np.float32)
+        for copy, k in enumerate(task_index):
+            spec = layout.actions[k]
+            if spec.is_discrete:
+                discrete[copy] = generators[copy].integers(spec.discrete)
+                log_probability[copy] = -np.log(spec.discrete)
+            else:
+                continuous[copy, : spec.continuous] = generators[copy].uniform(-1, 1, spec.continuous)
+                log_probability[copy] = -spec.continuous * np.log(2.0)
+        return Action(continuous, discrete, log_probability, state)

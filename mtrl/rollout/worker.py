@@ -1,0 +1,216 @@
+"""The worker: hosts lanes and policies in one process. The local runtime and the Ray actor are this."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mtrl import registry
+from mtrl.errors import ConfigError, EnvironmentFault, MtrlError, UnsupportedError
+from mtrl.tasks import Environment, StartSchedule, Suite, Task, TaskSet, TrainingStarts
+
+from .fragment import Fragment, FragmentRecorder
+from .job import EpisodeJob, JobResult, run_job, schedule_of
+from .lane import PythonLane, close_all
+from .policy import Policy, PolicySnapshot, generator_for
+from .rebuild import policy_from
+
+
+@dataclass(frozen=True)
+class LaneAssignment:
+    """A share of one task's copies that a worker hosts for continuous collection."""
+
+    task_index: int
+    copies: int
+    first_copy: int
+    """Index of the share's first copy among all copies of the task."""
+    total_copies: int
+
+
+class _OpenLane:
+    """A lane in continuous collection, with its policy state and generators."""
+
+    def __init__(self, lane: PythonLane, policy: Policy, seed: int, first_copy: int) -> None:
+        self.lane = lane
+        lane.begin()
+        self.state = policy.initial_state(lane.copies)
+        self.ended = np.ones(lane.copies, dtype=bool)
+        self.generators = [
+            generator_for(seed, lane.task.name, first_copy + copy) for copy in range(lane.copies)
+        ]
+
+
+class RolloutWorker:
+    """Environments are built once per (task, copy) and reused by later jobs.
+
+    Every task is isolated: an EnvironmentFault drops the environments of the job, or the lane, that
+    failed. The next job of the task builds new ones; a lane must be opened again.
+    """
+
+    def __init__(self, tasks: TaskSet) -> None:
+        """Builds nothing yet."""
+        self.tasks = tasks
+        self._environments: dict[int, list[Environment]] = {}
+        self._policies: dict[str, tuple[PolicySnapshot, Policy]] = {}
+        self._lanes: dict[tuple[int, int], _OpenLane] = {}
+
+    def run(self, job: EpisodeJob, snapshot: PolicySnapshot, label: str = "policy") -> JobResult:
+        """Plays a job with the policy, rebuilt when the snapshot differs from the last one of `label`.
+
+        Raises EnvironmentFault when an environment fails, UnsupportedError when the suite has no starts.
+        """
+        # A task ends on success in continuous collection only; whole episodes are played out.
+        task = replace(self.tasks[job.task_index], end_on_success=False)
+        if not registry.suite(task.suite).supports_starts:
+            raise UnsupportedError(
+                f"suite {task.suite!r} cannot honour starts, so it serves continuous training only; "
+                "evaluate and collect episodes with a suite that has starts"
+            )
+        policy = self._policy(snapshot, label)
+        schedule = schedule_of(job)
+        try:
+            lane = PythonLane(
+                task,
+                job.task_index,
+                self.tasks.layout,
+                self._take(job.task_index, len(schedule.queues)),
+                schedule,
+                success_tail=job.success_tail,
+            )
+            return run_job(job, lane, policy, task.observation.state)
+        except EnvironmentFault:
+            self.drop(job.task_index)
+            raise
+
+    def open(self, assignments: Sequence[LaneAssignment], snapshot: PolicySnapshot, seed: int) -> None:
+        """Opens lanes for continuous collection, each with its share of the task's copies."""
+        policy = self._policy(snapshot, "policy")
+        for share in assignments:
+            task = self.tasks[share.task_index]
+            suite = registry.suite(task.suite)
+            self._shut(share.task_index, share.first_copy)
+            schedule: StartSchedule = TrainingStarts(
+                copies=share.copies, first_copy=share.first_copy, total_copies=share.total_copies, seed=seed
+            )
+            lane = PythonLane(
+                task,
+                share.task_index,
+                self.tasks.layout,
+                [_build(suite, task) for _ in range(share.copies)],
+                schedule,
+                first_copy=share.first_copy,
+                total_copies=share.total_copies,
+                supports_starts=suite.supports_starts,
+            )
+            try:
+                held = _OpenLane(lane, policy, seed, share.first_copy)
+            except EnvironmentFault:
+                lane.close()
+                raise
+            self._lanes[share.task_index, share.first_copy] = held
+
+    def collect(self, share: LaneAssignment, steps: int, snapshot: PolicySnapshot, explore: bool) -> Fragment:
+        """`steps` decisions of an open lane as one fragment; the episodes go on in the next one.
+
+        Raises EnvironmentFault when an environment fails; the lane is closed then.
+        """
+        policy = self._policy(snapshot, "policy")
+        held = self._lanes.get((share.task_index, share.first_copy))
+        if held is None:
+            raise ConfigError(f"no lane is open for {share}; open it first, and again after a fault")
+        lane = held.lane
+        task_index = np.full(lane.copies, share.task_index, dtype=np.int64)
+        recorder = FragmentRecorder(lane, steps, policy.version)
+        for _ in range(steps):
+            action = policy.act(
+                lane.observation,
+                task_index,
+                held.state,
+                held.ended,
+                explore=explore,
+                generators=held.generators,
+            )
+            held.state = action.state
+            recorder.before_step(action)
+            try:
+                lane.step(action.continuous, action.discrete)
+            except EnvironmentFault:
+                self._shut(share.task_index, share.first_copy)
+                raise
+            recorder.after_step()
+            held.ended = lane.terminated | lane.truncated
+        return recorder.finish()
+
+    def lanes_state(self) -> list[dict[str, object]]:
+        """Everything needed to rebuild the open lanes exactly."""
+        return [
+            {
+                "task_index": key[0],
+                "first_copy": key[1],
+                "lane": held.lane.state_dict(),
+                "policy_state": {name: rows.copy() for name, rows in held.state.items()},
+                "ended": held.ended.copy(),
+                "generators": [generator.bit_generator.state for generator in held.generators],
+            }
+            for key, held in sorted(self._lanes.items())
+        ]
+
+    def load_lanes_state(self, saved: list[dict[str, object]]) -> None:
+        """Rebuilds lanes that `open` opened with the same assignments."""
+        for entry in saved:
+            task_index, first_copy = entry["task_index"], entry["first_copy"]
+            assert isinstance(task_index, int) and isinstance(first_copy, int)
+            held = self._lanes[task_index, first_copy]
+            lane_state, policy_state = entry["lane"], entry["policy_state"]
+            ended, generators = entry["ended"], entry["generators"]
+            assert isinstance(lane_state, dict) and isinstance(policy_state, dict)
+            assert isinstance(ended, np.ndarray) and isinstance(generators, list)
+            held.lane.load_state_dict(lane_state)
+            held.state = {name: rows.copy() for name, rows in policy_state.items()}
+            held.ended = ended.copy()
+            for generator, state in zip(held.generators, generators, strict=True):
+                generator.bit_generator.state = state
+
+    def drop(self, task_index: int) -> None:
+        """Closes and forgets the environments of one task."""
+        close_all(self.tasks[task_index], self._environments.pop(task_index, []))
+
+    def close(self) -> None:
+        """Frees every simulator."""
+        for task_index in list(self._environments):
+            self.drop(task_index)
+        for key in list(self._lanes):
+            self._shut(*key)
+
+    def _shut(self, task_index: int, first_copy: int) -> None:
+        held = self._lanes.pop((task_index, first_copy), None)
+        if held is not None:
+            held.lane.close()
+
+    def _policy(self, snapshot: PolicySnapshot, label: str) -> Policy:
+        known = self._policies.get(label)
+        if known is None or not known[0].same_as(snapshot):
+            known = (snapshot, policy_from(snapshot, self.tasks))
+            self._policies[label] = known
+        return known[1]
+
+    def _take(self, task_index: int, count: int) -> list[Environment]:
+        pool = self._environments.setdefault(task_index, [])
+        task = self.tasks[task_index]
+        suite = registry.suite(task.suite)
+        while len(pool) < count:
+            pool.append(_build(suite, task))
+        return pool[:count]
+
+
+def _build(suite: Suite, task: Task) -> Environment:
+    try:
+        return suite.environment(task)
+    except MtrlError:
+        raise
+    except Exception as error:
+        detail = "".join(traceback.format_exception(error))
+        raise EnvironmentFault(task.name, "construction", detail) from error
