@@ -1,0 +1,202 @@
+"""A run on disk: where everything lies, and what is refused before work starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mtrl.errors import ConfigError, ExistsError, ResourceError
+from mtrl.integrity import atomic_directory, remove_directory
+
+_MARK = "# Configuration of a run of mtrl; its presence marks this directory as a run.\n"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The places of one run below `path`. Made by `create`, or `open` to read a finished run."""
+
+    path: Path
+    resumed: bool = False
+    """Whether the directory was there before and the run goes on in it."""
+
+    @classmethod
+    def create(
+        cls, path: Path, overwrite: bool = False, resume: bool = False, config: object = None
+    ) -> RunDirectory:
+        """A new run at `path`, or the one that is there.
+
+        Args:
+            path: the run's own directory; absent, or empty, unless one of the flags is given.
+            overwrite: remove a run that is there. Only a directory that is recognisably a run is
+                removed, never anything else.
+            resume: go on in a run that is there; start a new one if there is none.
+            config: dataclass or mapping to write as `config.yaml` of a new run.
+
+        Raises ExistsError when something is there and no flag allows for it, or when it is no run;
+        ConfigError when both flags are given.
+        """
+        if overwrite and resume:
+            raise ConfigError("--overwrite and --resume auto contradict each other; give one of them")
+        occupied = path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir()))
+        if occupied and not _is_run(path):
+            raise ExistsError(
+                f"{path} exists and is not a run of mtrl (it has no config.yaml that mtrl wrote); "
+                "it is left as it is. Choose another place for the run"
+            )
+        if occupied and resume:
+            return cls(path, resumed=True)
+        if occupied and not overwrite:
+            raise ExistsError(
+                f"{path} already holds a run; pass --resume auto to go on with it, "
+                "--overwrite to remove it and start anew, or choose another name"
+            )
+        content = _dump_config(config if config is not None else {})
+        if occupied:
+            remove_directory(path)
+        elif path.is_dir():
+            path.rmdir()
+        with atomic_directory(path) as partial:
+            new = cls(partial)
+            new.config_file.write_text(content, encoding="utf-8")
+            for directory in (new.events, new.checkpoints, new.evaluations, new.videos):
+                directory.mkdir()
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """A run that exists; raises ConfigError when `path` is none."""
+        if not _is_run(path):
+            raise ConfigError(
+                f"{path} is not a run of mtrl: expected a directory with a config.yaml that mtrl wrote"
+            )
+        return cls(path, resumed=True)
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration that was run."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line, deterministic values only."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timing_file(self) -> Path:
+        """One JSON object a line, wall-clock measurements."""
+        return self.path / "timing.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """Event files of TensorBoard."""
+        return self.path / "events"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`<step>/` per checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """`<step>.json` per evaluation."""
+        return self.path / "evaluations"
+
+    @property
+    def videos(self) -> Path:
+        """Recorded episodes."""
+        return self.path / "videos"
+
+    @property
+    def artefact(self) -> Path:
+        """The exported controller; absent until it is exported."""
+        return self.path / "artefact"
+
+    @property
+    def report_file(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+    def write_config(self, config: object) -> None:
+        """Replaces `config.yaml`; raises ConfigError naming a value that YAML has no form for."""
+        content = _dump_config(config)
+        fresh = self.path / ".config.yaml.new"
+        fresh.write_text(content, encoding="utf-8")
+        fresh.replace(self.config_file)
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration as nested plain values; raises ConfigError when it is not readable."""
+        try:
+            read = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.config_file} cannot be read as YAML: {error}") from error
+        if not isinstance(read, dict):
+            raise ConfigError(
+                f"{self.config_file} holds a {type(read).__name__}; expected a mapping of keys to values"
+            )
+        return read
+
+
+def require_disk(path: Path, needed_bytes: int) -> None:
+    """Raises ResourceError when the file system of `path` has fewer than `needed_bytes` free.
+
+    `path` need not exist yet: its nearest existing parent decides.
+    """
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise ResourceError(
+            f"{path} needs about {_spell_bytes(needed_bytes)} of disk "
+            f"and {existing} has {_spell_bytes(free)} free; "
+            "free some space, choose another place, or keep fewer checkpoints"
+        )
+
+
+def _is_run(path: Path) -> bool:
+    config = path / "config.yaml"
+    if path.is_symlink() or not config.is_file():
+        return False
+    with config.open("rb") as file:
+        return file.read(len(_MARK.encode())) == _MARK.encode()
+
+
+def _dump_config(config: object) -> str:
+    return _MARK + yaml.safe_dump(_plain(config, "config"), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: object, place: str) -> object:
+    """Nested dicts, lists and scalars of a configuration."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        members = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return _plain(members, place)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, f"{place}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, place)
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise ConfigError(
+        f"{place} is a {type(value).__qualname__}, which config.yaml has no form for; "
+        "expected a dataclass, mapping, list, enum, path, string, number, boolean or None"
+    )
+
+
+def _spell_bytes(count: int) -> str:
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
