@@ -1,0 +1,22 @@
+"""What agents learn from: batches over tasks, demonstrations in memory, and datasets on disk."""
+
+from .batch import Batch, Bucket
+from .chunks import ChunkDataset
+from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
+from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
+from .trajectories import Trajectories, Windows
+
+__all__ = [
+    "Batch",
+    "Bucket",
+    "ChunkDataset",
+    "Collected",
+    "DemonstrationConfig",
+    "Trajectories",
+    "Windows",
+    "collect_demonstrations",
+    "dataset_id_of",
+    "read_dataset",
+    "read_provenance",
+    "write_dataset",
+]
