@@ -1,0 +1,126 @@
+"""The network that diffusion teachers, cloned policies and one-step students share.
+
+It maps (history of padded states, task, noisy action chunk, noise level) to an action chunk's worth of
+numbers. Normalisation, the task table and the action mask are buffers and parameters of the module, so
+that an exported graph needs nothing beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mtrl.errors import OutOfRangeError, UnsupportedError
+from mtrl.spaces import Layout, Moments
+from mtrl.tasks import TaskSet
+
+from .residual import ResidualMLP
+
+
+@dataclass(frozen=True)
+class ChunkShape:
+    """Sizes of a chunk network; everything needed to rebuild it."""
+
+    width: int = 256
+    """Hidden width, 8 to 4096."""
+    blocks: int = 3
+    """Residual blocks, 1 to 32."""
+    history: int = 1
+    """States seen, the newest last, 1 to 16."""
+    chunk: int = 8
+    """Actions planned at once, H, 1 to 64."""
+    embedding: int = 16
+    """Length of the learned task embedding, 1 to 512."""
+    noise_features: int = 16
+    """Sine and cosine features of the noise level; even, 2 to 64."""
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "width": (8, 4096),
+            "blocks": (1, 32),
+            "history": (1, 16),
+            "chunk": (1, 64),
+            "embedding": (1, 512),
+            "noise_features": (2, 64),
+        }
+        for key, (low, high) in ranges.items():
+            value = getattr(self, key)
+            if not low <= value <= high:
+                raise OutOfRangeError(key, value, f"{low} to {high}")
+        if self.noise_features % 2:
+            raise OutOfRangeError("noise_features", self.noise_features, "an even number")
+
+
+class ChunkNetwork(nn.Module):
+    """Residual MLP over [standardised history, task embedding, scaled chunk, noise-level features]."""
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    state_mask: torch.Tensor
+    action_mask: torch.Tensor
+    frequencies: torch.Tensor
+
+    def __init__(self, shape: ChunkShape, layout: Layout) -> None:
+        """Raises UnsupportedError for tasks with pixels or discrete actions."""
+        super().__init__()
+        self.shape = shape
+        self.actions = layout.continuous_size
+        tasks, states = layout.task_count, layout.state_size
+        self.embedding = nn.Embedding(tasks, shape.embedding)
+        flat = shape.chunk * self.actions
+        inputs = shape.history * states + shape.embedding + flat + shape.noise_features
+        self.torso = ResidualMLP(inputs, flat, shape.width, shape.blocks)
+        self.register_buffer("mean", torch.zeros(tasks, states))
+        self.register_buffer("scale", torch.ones(tasks, states))
+        self.register_buffer("state_mask", torch.as_tensor(layout.state_mask).float())
+        self.register_buffer("action_mask", torch.as_tensor(layout.continuous_mask).float())
+        octaves = torch.arange(shape.noise_features // 2, dtype=torch.float32)
+        self.register_buffer("frequencies", 2.0 ** (octaves / 2), persistent=False)
+
+    @property
+    def noise_size(self) -> int:
+        """Length of a flattened chunk, H * A_max, which is also the length of its noise z."""
+        return self.shape.chunk * self.actions
+
+    def set_moments(self, moments: Moments) -> None:
+        """Takes the standardisation statistics, [K, D_max] each."""
+        self.mean.copy_(torch.as_tensor(moments.mean))
+        self.scale.copy_(torch.as_tensor(moments.scale))
+
+    def condition(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """States [N, h, D_max] and task [N] -> the part of the input that does not change while
+        sampling, [N, h * D_max + E]. Standardised states are clipped to 5 deviations."""
+        centred = (states - self.mean[task][:, None]) / self.scale[task][:, None]
+        known = centred.clamp(-5.0, 5.0) * self.state_mask[task][:, None]
+        return torch.cat([known.flatten(1), self.embedding(task)], dim=1)
+
+    def chunk_mask(self, task: torch.Tensor) -> torch.Tensor:
+        """[N] -> [N, H, A_max], 1 where the action dimension belongs to the task."""
+        return self.action_mask[task][:, None].expand(-1, self.shape.chunk, -1)
+
+    def forward(
+        self, condition: torch.Tensor, task: torch.Tensor, chunk: torch.Tensor, level: torch.Tensor
+    ) -> torch.Tensor:
+        """Raw output [N, H, A_max], zero in masked dimensions.
+
+        `condition` from `condition()`; `chunk` [N, H, A_max], already scaled to about unit size;
+        `level` [N], a monotone function of the noise level (EDM: ln(sigma) / 4).
+        """
+        mask = self.chunk_mask(task)
+        angles = level[:, None] * self.frequencies
+        features = torch.cat([angles.sin(), angles.cos()], dim=1)
+        inputs = torch.cat([condition, (chunk * mask).flatten(1), features], dim=1)
+        return self.torso(inputs).unflatten(1, (self.shape.chunk, self.actions)) * mask
+
+
+def require_continuous_states(tasks: TaskSet, what: str) -> None:
+    """Raises UnsupportedError naming the tasks that `what` cannot serve."""
+    for task in tasks:
+        if task.action.is_discrete:
+            raise UnsupportedError(f"{what} plans continuous actions; task {task.name} is discrete")
+        if task.observation.state is None:
+            raise UnsupportedError(
+                f"{what} reads state vectors; task {task.name} observes {list(task.observation.buckets)}"
+            )

@@ -1,0 +1,45 @@
+"""A residual multilayer perceptron."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class ResidualBlock(nn.Module):
+    """x + Linear(SiLU(Linear(LayerNorm(x)))); pre-norm, so that depth costs no stability."""
+
+    def __init__(self, width: int) -> None:
+        """`width` is kept."""
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, width)
+        self.contract = nn.Linear(width, width)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[..., width] -> [..., width]"""
+        return hidden + self.contract(nn.functional.silu(self.expand(self.norm(hidden))))
+
+
+class ResidualMLP(nn.Module):
+    """Linear in, `blocks` residual blocks, LayerNorm, SiLU, linear out.
+
+    The output layer starts at zero, so that a fresh network predicts its target's mean offset.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int, blocks: int) -> None:
+        """[..., inputs] -> [..., outputs] through `blocks` blocks of `width`."""
+        super().__init__()
+        self.enter = nn.Linear(inputs, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(blocks))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, outputs)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[..., inputs] -> [..., outputs]"""
+        hidden = self.enter(inputs)
+        for block in self.blocks:
+            hidden = block(hidden)
+        return self.leave(nn.functional.silu(self.norm(hidden)))
