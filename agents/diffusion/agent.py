@@ -1,0 +1,157 @@
+"""The diffusion agent: learns action chunks of many tasks from demonstrations."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtrl.data import Batch, ChunkDataset, Trajectories
+from mtrl.errors import ConfigError
+from mtrl.nn import ChunkNetwork, require_continuous_states, update_average
+from mtrl.rollout import ChunkPolicy, PolicySnapshot
+from mtrl.spaces import Layout
+from mtrl.tasks import TaskSet
+from mtrl.training import DataNeeds, TaskGradients
+
+from .config import DiffusionConfig
+from .losses import denoising_loss, draw_sigma, regression_loss
+from .policy import build_policy
+
+
+class DiffusionAgent:
+    """EDM denoising of action chunks with a learned task embedding, or cloning by squared error.
+
+    Acts with the exponential moving average of its weights. Tasks are combined linearly, so that
+    gradients keep one row for all tasks. Source of the method: Karras et al. 2022 (EDM), Chi et al.
+    2023 (diffusion policy: action chunks, receding horizon).
+    """
+
+    def __init__(self, config: DiffusionConfig, layout: Layout, tasks: TaskSet, seed: int) -> None:
+        """Raises UnsupportedError for tasks with pixels or discrete actions."""
+        require_continuous_states(tasks, "the diffusion agent")
+        if config.batch_size < layout.task_count:
+            raise ConfigError(
+                f"agent.batch_size={config.batch_size} is below the number of tasks, {layout.task_count}; "
+                "give every task at least one sample"
+            )
+        self.needs = DataNeeds(kind="dataset")
+        self.updates = 0
+        self._config, self._layout = config, layout
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._network = ChunkNetwork(config.network, layout)
+        self._average = copy.deepcopy(self._network).requires_grad_(False).eval()
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self._draws = np.random.default_rng([seed, 1])
+        self._noise = torch.Generator().manual_seed(seed + 1)
+        self._dataset: ChunkDataset | None = None
+
+    def policy(self) -> ChunkPolicy:
+        """Acts with the averaged weights."""
+        return build_policy(self._config, self._average, self.updates)
+
+    def snapshot(self) -> PolicySnapshot:
+        """The averaged weights as named arrays."""
+        tensors = {name: value.detach().numpy().copy() for name, value in self._average.state_dict().items()}
+        return PolicySnapshot("diffusion", asdict(self._config), tensors, self.updates)
+
+    def ingest(self, data: object) -> None:
+        """Takes demonstrations: a mapping from task index to `Trajectories`."""
+        if not isinstance(data, Mapping) or not all(isinstance(v, Trajectories) for v in data.values()):
+            raise ConfigError("the diffusion agent learns from a mapping of task index to Trajectories")
+        self._dataset = ChunkDataset(
+            self._layout, data, self._config.network.history, self._config.network.chunk
+        )
+        for network in (self._network, self._average):
+            network.set_moments(self._dataset.moments)
+
+    def compute_gradients(self) -> TaskGradients:
+        """One row: the gradient of the sum over tasks of each task's mean loss."""
+        if self._dataset is None:
+            raise ConfigError("the diffusion agent has no demonstrations yet; call ingest first")
+        batch = self._dataset.sample(self._config.batch_size, self._draws)
+        losses = batch.task_losses(self._sample_losses(batch))
+        self._network.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        sums = {
+            name: parameter.grad[None]
+            for name, parameter in self._network.named_parameters()
+            if parameter.grad is not None
+        }
+        return TaskGradients(sums, torch.tensor([float(len(losses))]), losses.detach())
+
+    def apply(self, gradients: TaskGradients) -> Mapping[str, float]:
+        """Clipped AdamW step and the weights' moving average."""
+        for name, parameter in self._network.named_parameters():
+            parameter.grad = gradients.sums[name][0] / gradients.counts[0]
+        norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._config.gradient_clip)
+        loss = float(gradients.losses.mean())
+        if not math.isfinite(loss) or not torch.isfinite(norm):
+            raise FloatingPointError(f"loss {loss} or gradient norm {float(norm)} is not finite")
+        rate = self._learning_rate()
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self.updates += 1
+        # A short memory at first, so that the average does not start from the initial weights.
+        decay = min(self._config.average_decay, (1 + self.updates) / (10 + self.updates))
+        update_average(self._average, self._network, decay)
+        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate}
+
+    def update(self) -> Mapping[str, float]:
+        """One batch, one step."""
+        return self.apply(self.compute_gradients())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, average, optimiser and random states; the demonstrations are stored beside the run."""
+        return {
+            "network": dict(self._network.state_dict()),
+            "average": dict(self._average.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+            "updates": self.updates,
+            "draws": self._draws.bit_generator.state,
+            "noise": self._noise.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self._network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]
+        self._draws.bit_generator.state = state["draws"]
+        self._noise.set_state(state["noise"])
+
+    def _sample_losses(self, batch: Batch) -> torch.Tensor:
+        """[K, B]"""
+        states = batch.buckets["state"].values.flatten(0, 1)
+        chunk, real = batch.fields["chunk"].flatten(0, 1), batch.fields["real"].flatten(0, 1)
+        task = batch.task_index.repeat_interleave(batch.weight.shape[1])
+        if self._config.objective == "regression":
+            losses = regression_loss(self._network, states, task, chunk, real)
+        else:
+            levels = self._config.noise
+            sigma = draw_sigma(levels, len(chunk), self._noise)
+            noise = torch.randn(chunk.shape, generator=self._noise)
+            losses = denoising_loss(self._network, levels, states, task, chunk, real, sigma, noise)
+        return losses.unflatten(0, batch.weight.shape)
+
+    def _learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to zero."""
+        config, step = self._config, self.updates
+        if step < config.warmup:
+            return config.learning_rate * (step + 1) / config.warmup
+        span = max(1, config.decay_updates - config.warmup)
+        progress = min(1.0, (step - config.warmup) / span)
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
