@@ -1,0 +1,24 @@
+"""From any chunk teacher to a one-forward student, and from the student to ONNX."""
+
+from .config import DistillationConfig
+from .export import OPSET, export_onnx, golden_cases, parameter_count, require_reference_parity
+from .reference import reference_chunk
+from .same_noise import SameNoiseDistiller
+from .student import Student, StudentForm, student_from, student_policy
+from .teacher import ChunkTeacher
+
+__all__ = [
+    "OPSET",
+    "ChunkTeacher",
+    "DistillationConfig",
+    "SameNoiseDistiller",
+    "Student",
+    "StudentForm",
+    "export_onnx",
+    "golden_cases",
+    "parameter_count",
+    "reference_chunk",
+    "require_reference_parity",
+    "student_from",
+    "student_policy",
+]

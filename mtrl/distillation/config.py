@@ -1,0 +1,45 @@
+"""Settings of distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mtrl.errors import OutOfRangeError
+from mtrl.nn import ChunkShape
+from mtrl.rollout import Execution
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """How a student is taught the teacher's chunks."""
+
+    network: ChunkShape = field(default_factory=ChunkShape)
+    """Sizes of the student; equal to the teacher's, it begins from the teacher's weights."""
+    execution: Execution = field(default_factory=Execution)
+    """How the student carries out its chunks."""
+    updates: int = 2000
+    """Updates, at least 1."""
+    batch_size: int = 256
+    """Samples per update, at least 1."""
+    reuse: int = 4
+    """Updates per batch that the teacher labels, at least 1; the labels are most of the cost."""
+    learning_rate: float = 1e-3
+    """Peak step size of AdamW, above 0; cosine decay to 0."""
+    average_decay: float = 0.99
+    """Decay of the weights' moving average that becomes the student, in [0, 1)."""
+    jitter: float = 0.02
+    """Standard deviation of noise added to demonstrated states, in their own standard deviations, so
+    that the student also imitates beside the demonstrations; at least 0."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "updates": (self.updates >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "reuse": (self.reuse >= 1, "at least 1"),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "average_decay": (0 <= self.average_decay < 1, "0 (included) to 1 (excluded)"),
+            "jitter": (self.jitter >= 0, "at least 0"),
+        }
+        for key, (holds, allowed) in checks.items():
+            if not holds:
+                raise OutOfRangeError(f"distillation.{key}", getattr(self, key), allowed)
