@@ -1,0 +1,83 @@
+"""The whole configuration of a run: plain frozen dataclasses, mirrored by the YAML under `configs/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtrl.data import DemonstrationConfig
+from mtrl.deployment import RobotConfig
+from mtrl.distillation import DistillationConfig
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.evaluation import EvaluationConfig
+from mtrl.rollout import RuntimeConfig
+from mtrl.tasks import Option
+from mtrl.training import TrainingConfig
+
+STAGES = ("collect", "train", "clone", "distill", "evaluate", "export", "deploy", "report")
+"""What `mtrl train` can do, in the only order in which it makes sense."""
+
+
+@dataclass(frozen=True)
+class TasksConfig:
+    """Which tasks, in which order."""
+
+    names: tuple[str, ...] = ("mt10",)
+    """Names of tasks ("metaworld/reach-v3") and of task sets ("mt10"), expanded in order."""
+    options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
+    """Suite name -> settings of that suite's tasks, such as atari: {sticky_actions: 0.0}."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Trackers beside metrics.jsonl and timing.jsonl, which are always written."""
+
+    tensorboard: bool = True
+    """Write TensorBoard events under events/."""
+
+
+@dataclass(frozen=True)
+class CloningConfig:
+    """The cloned twin: the same agent and network trained by squared error, for comparison."""
+
+    updates: int = 2000
+    """Updates, at least 1."""
+
+    def __post_init__(self) -> None:
+        if self.updates < 1:
+            raise ConfigError(f"cloning.updates={self.updates} is out of range; expected at least 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run is made of. One seed; every random stream derives from it."""
+
+    name: str = ""
+    """Name of the run's folder; empty derives it from the agent and the tasks."""
+    output: str = "runs"
+    """Folder that holds runs."""
+    data: str = ""
+    """Folder of collected demonstrations to train on; empty collects them into the run."""
+    seed: int = 1
+    """Seed of the run, at least 0."""
+    stages: tuple[str, ...] = ("collect", "train", "evaluate")
+    """Stages to run, any of: collect, train, clone, distill, evaluate, export, deploy, report."""
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    agent: Mapping[str, Any] = field(default_factory=lambda: {"name": "diffusion"})
+    """Name of the agent and its settings; the keys are the fields of the agent's own config."""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    cloning: CloningConfig = field(default_factory=CloningConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    robot: RobotConfig = field(default_factory=RobotConfig)
+
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise UnknownNameError("stage", stage, STAGES)
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed} is out of range; expected 0 or more")

@@ -1,0 +1,84 @@
+"""`mtrl deploy`: an artefact on a robot, in real time."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mtrl.deployment import DeploymentReport, EpisodeReport, deploy, read_manifest
+from mtrl.tasks import Split, start_id
+
+from .compose import compose
+from .prove import REALTIME_STARTS
+
+EXAMPLES = (
+    "mtrl deploy runs/quickstart/artefact robot=sim                  one episode of every task",
+    "mtrl deploy runs/quickstart/artefact --task metaworld/reach-v3  one task",
+    "mtrl deploy runs/quickstart/artefact robot.stale_limit_ms=25 --out flights",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The artefact, the robot and the episodes."""
+    parser.add_argument("artefact", type=Path, help="folder of an artefact")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as robot=sim")
+    parser.add_argument("--task", action="append", help="task to run; may be given several times (all)")
+    parser.add_argument("--first-start", type=int, default=REALTIME_STARTS, help="index of the first test start")
+    parser.add_argument("--out", type=Path, default=Path("."), help="folder for deployments/ (here)")
+    parser.add_argument("--config-dir", type=Path, help="folder of your own configuration groups")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Flies one episode per task; 0 when all were flown, whatever came of them."""
+    config = compose(arguments.overrides, command="deploy", config_dir=arguments.config_dir)
+    manifest = read_manifest(arguments.artefact)
+    names = arguments.task or [entry.name for entry in manifest.tasks]
+    starts = [start_id(Split.TEST, arguments.first_start + k) for k in range(len(names))]
+    console = Console()
+
+    def show(episode: EpisodeReport) -> None:
+        console.print(f"  {episode.task}: {'success' if episode.success else 'failure'}", highlight=False)
+
+    report = deploy(
+        arguments.artefact,
+        config.robot,
+        names,
+        starts,
+        config.seed,
+        arguments.out,
+        overwrite=arguments.overwrite,
+        on_episode=show,
+    )
+    print_deployment(report, console)
+    console.print(f"results and flight logs are in {arguments.out / 'deployments'}", highlight=False)
+    return 0
+
+
+def print_deployment(report: DeploymentReport, console: Console) -> None:
+    """One row per episode, then the totals and what a reader should know."""
+    table = Table(header_style="bold")
+    for column in ("task", "outcome", "ticks", "missed", "held", "guard", "inference p50/p99", "obs to command p99"):
+        table.add_column(column, justify="left" if column in ("task", "outcome", "guard") else "right")
+    for episode in report.episodes:
+        table.add_row(
+            episode.task,
+            "success" if episode.success else "failure",
+            str(episode.ticks),
+            str(episode.deadline_misses),
+            str(episode.held_ticks),
+            episode.final_state,
+            f"{episode.inference.p50:.0f} / {episode.inference.p99:.0f} us",
+            f"{episode.observation_to_command.p99:.0f} us",
+        )
+    console.print(table)
+    console.print(
+        f"{report.successes} of {len(report.episodes)} episodes succeeded; "
+        f"{100 * report.deadline_miss_fraction:.2f}% of deadlines missed",
+        highlight=False,
+    )
+    for warning in sorted({warning for episode in report.episodes for warning in episode.warnings}):
+        console.print(f"[yellow]note:[/yellow] {warning}", highlight=False)

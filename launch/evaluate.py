@@ -1,0 +1,136 @@
+"""`mtrl evaluate`: policies on fixed starts, paired between policies."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from mtrl import registry
+from mtrl.deployment import read_manifest, verify
+from mtrl.deployment.artefact import POLICY_FILE
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.evaluation import (
+    EvaluationResult,
+    PolicyReference,
+    Provenance,
+    evaluate,
+    print_results,
+    require_comparable,
+    write_result,
+)
+from mtrl.integrity import MANIFEST
+from mtrl.rollout import JobResult, PolicySnapshot
+from mtrl.tasks import TaskSet
+from mtrl.training import Interruptible, RunDirectory, progress
+
+from .compose import compose
+from .config import Config
+from .prove import kept_policies
+from .runs import reopen
+from .session import Session, load_policy, task_set_of
+
+EXAMPLES = (
+    "mtrl evaluate runs/quickstart                          every policy of a run",
+    "mtrl evaluate runs/quickstart --policy student episodes=200 runtime.kind=ray",
+    "mtrl evaluate runs/quickstart/artefact episodes=20     an exported controller, through ONNX Runtime",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to evaluate and where the result goes."""
+    parser.add_argument("what", type=Path, help="a run's folder, an artefact's folder, or expert or random")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as episodes=200")
+    parser.add_argument("--policy", action="append", help="label within the run; may be given several times")
+    parser.add_argument("--out", type=Path, help="folder for the result files (the run's evaluations)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates, prints one table, writes one result file per policy."""
+    console = Console()
+    what: Path = arguments.what
+    if str(what) in ("expert", "random") and not what.exists():
+        return _evaluate_scripted(arguments, console)
+    if (what / POLICY_FILE).exists() or (what / MANIFEST).exists():
+        return _evaluate_artefact(arguments, console)
+    with reopen(what, arguments.overrides, "evaluate", console) as session:
+        kept = kept_policies(what)
+        labels = arguments.policy or kept
+        for label in labels:
+            if label not in kept:
+                raise UnknownNameError("policy of this run", label, kept)
+        if not labels:
+            raise ConfigError(f"{what} has no finished policy; train one first")
+        chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
+        place = arguments.out or session.run.evaluations
+        return _judge(session, chosen, place, arguments.overwrite)
+
+
+def _evaluate_scripted(arguments: argparse.Namespace, console: Console) -> int:
+    kind = str(arguments.what)
+    config = compose(arguments.overrides, command="evaluate")
+    tasks = task_set_of(config)
+    chosen = [(kind, PolicySnapshot(kind), kind)]
+    return _standalone(config, tasks, chosen, arguments, console)
+
+
+def _evaluate_artefact(arguments: argparse.Namespace, console: Console) -> int:
+    """The graph as it would run on a robot, stepped in lock-step with the simulation."""
+    checked = verify(arguments.what)
+    manifest = read_manifest(arguments.what)
+    tasks = TaskSet([registry.task(entry.name, dict(entry.options)) for entry in manifest.tasks])
+    config = compose(arguments.overrides, command="evaluate")
+    graph = np.frombuffer((arguments.what / POLICY_FILE).read_bytes(), dtype=np.uint8)
+    snapshot = PolicySnapshot("artefact", {"manifest": manifest.to_json()}, {"graph": graph})
+    chosen = [("artefact", snapshot, checked.artefact)]
+    return _standalone(config, tasks, chosen, arguments, console)
+
+
+def _standalone(
+    config: Config,
+    tasks: TaskSet,
+    chosen: list[tuple[str, PolicySnapshot, str]],
+    arguments: argparse.Namespace,
+    console: Console,
+) -> int:
+    """Evaluates what belongs to no run; the result goes to --out, or beside the artefact."""
+    place = arguments.out or Path(config.output) / "evaluations"
+    with Interruptible() as interrupt:
+        session = Session(config, tasks, RunDirectory(place), console, interrupt)
+        try:
+            return _judge(session, chosen, place, arguments.overwrite)
+        finally:
+            session.close_rollouts()
+
+
+def _judge(
+    session: Session, chosen: list[tuple[str, PolicySnapshot, str]], place: Path, overwrite: bool
+) -> int:
+    protocol = session.config.evaluation
+    results: list[EvaluationResult] = []
+    for label, snapshot, identity in chosen:
+        with progress(f"evaluate {label}", len(session.tasks) * protocol.episodes) as bar:
+
+            def advance(result: JobResult) -> None:
+                bar.advance(len(result.summaries), task=session.tasks[result.job.task_index].name)  # noqa: B023
+
+            result = evaluate(
+                session.rollouts,
+                session.tasks,
+                snapshot,
+                protocol,
+                PolicyReference(label=label, kind=snapshot.kind, identity=identity, version=snapshot.version),
+                Provenance.collect(),
+                on_result=advance,
+            )
+        for other in results:
+            require_comparable(other, result)
+        results.append(result)
+        name = f"{label}-{snapshot.version}-{protocol.split}{protocol.episodes}-seed{protocol.seed}.json"
+        write_result(place / name, result, overwrite=overwrite)
+    print_results(results, session.console)
+    session.console.print(f"results are in {place}", highlight=False)
+    return 0

@@ -1,0 +1,184 @@
+"""Stages that make policies: collect, train, clone, distill."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtrl.data import (
+    DemonstrationConfig,
+    Trajectories,
+    collect_demonstrations,
+    dataset_id_of,
+    read_dataset,
+    read_provenance,
+    write_dataset,
+)
+from mtrl.distillation import SameNoiseDistiller
+from mtrl.errors import ConfigError, UnsupportedError
+from mtrl.evaluation import Provenance
+from mtrl.rollout import Rollouts
+from mtrl.tasks import TaskSet
+from mtrl.training import (
+    AgentFactory,
+    Checkpoints,
+    JsonlTracker,
+    Learner,
+    TensorBoardTracker,
+    Tracker,
+    Trackers,
+    TrainingConfig,
+    progress,
+    train,
+)
+
+from .compose import agent_of
+from .session import Interrupted, Session, load_policy
+
+DEMONSTRATIONS = "demonstrations"
+
+
+def demonstrations_of(session: Session) -> dict[int, Trajectories]:
+    """Task index -> demonstrations: from `data`, from the run, or collected now."""
+    root = Path(session.config.data) if session.config.data else session.run.path / DEMONSTRATIONS
+    missing = [task.name for task in session.tasks if not (root / dataset_id_of(task)).exists()]
+    if session.config.data:
+        if missing:
+            raise ConfigError(
+                f"data={root} has no demonstrations of {', '.join(missing)}; "
+                f"collect them with: mtrl collect tasks=[{','.join(missing)}] --out {root}"
+            )
+    elif missing:
+        collect_into(
+            root, session.tasks, session.rollouts, session.config.demonstrations, session.config.seed
+        )
+    return {k: read_dataset(root, dataset_id_of(task), task) for k, task in enumerate(session.tasks)}
+
+
+def collect_into(
+    root: Path, tasks: TaskSet, rollouts: Rollouts, config: DemonstrationConfig, seed: int
+) -> dict[str, tuple[int, int]]:
+    """Collects and writes what is missing under `root`; returns task -> (attempts, successes)."""
+    wanted = [k for k, task in enumerate(tasks) if not (root / dataset_id_of(task)).exists()]
+    shown = dict.fromkeys(wanted, 0)
+    with progress("collect demonstrations", len(wanted) * config.episodes) as bar:
+
+        def advance(k: int, kept: int) -> None:
+            bar.advance(kept - shown[k], task=tasks[k].name)
+            shown[k] = kept
+
+        collected = collect_demonstrations(rollouts, tasks, config, seed, advance, only=wanted)
+    provenance = Provenance.collect()
+    outcome = {}
+    for k, found in collected.items():
+        record: dict[str, Any] = {
+            "settings": dataclasses.asdict(config),
+            "seed": seed,
+            "attempts": found.attempts,
+            "successes": found.successes,
+            "commit": provenance.commit,
+            "packages": dict(provenance.packages),
+        }
+        write_dataset(root, dataset_id_of(tasks[k]), tasks[k], found.trajectories, record)
+        outcome[tasks[k].name] = (found.attempts, found.successes)
+    return outcome
+
+
+def collect_stage(session: Session) -> None:
+    """Collects what the run has not got yet and says what there is."""
+    data = demonstrations_of(session)
+    episodes = sum(part.episode_count for part in data.values())
+    steps = sum(part.step_count for part in data.values())
+    session.console.print(
+        f"demonstrations: {episodes} episodes, {steps:,} decisions of {len(data)} tasks", highlight=False
+    )
+
+
+def train_stage(session: Session) -> None:
+    """Trains the configured agent on demonstrations; its policy is the teacher."""
+    _, factory, settings = agent_of(session.config)
+    _train_agent(session, "teacher", factory, settings, session.config.training, session.run.path, 0)
+
+
+def clone_stage(session: Session) -> None:
+    """Trains the cloned twin: the same agent with `objective=regression`."""
+    name, factory, settings = agent_of(session.config)
+    if not hasattr(settings, "objective"):
+        raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
+    budget = session.config.cloning.updates
+    twin = dataclasses.replace(settings, objective="regression", decay_updates=budget)
+    training = dataclasses.replace(session.config.training, updates=budget)
+    _train_agent(session, "bc", factory, twin, training, session.run.path / "bc", 0)
+
+
+def distill_stage(session: Session) -> None:
+    """Teaches the one-forward student."""
+    if _present(session, "student"):
+        return
+    snapshot, _ = load_policy(session.policy_place("teacher"))
+    _, factory, _ = agent_of(session.config)
+    if not hasattr(factory, "teacher"):
+        raise UnsupportedError(f"agent {snapshot.kind!r} does not offer its policy as a chunk teacher")
+    teacher = factory.teacher(snapshot, session.tasks)
+    session.set_threads()
+    distiller = SameNoiseDistiller(
+        session.config.distillation, teacher, session.tasks, demonstrations_of(session), session.config.seed
+    )
+    budget = dataclasses.replace(session.config.training, updates=session.config.distillation.updates)
+    _learn(session, "student", distiller, budget, session.run.path / "student")
+    session.save_policy("student", distiller.snapshot())
+
+
+def _train_agent(
+    session: Session,
+    label: str,
+    factory: AgentFactory,
+    settings: object,
+    training: TrainingConfig,
+    place: Path,
+    seed_offset: int,
+) -> None:
+    if _present(session, label):
+        return
+    session.set_threads()
+    agent = factory.build(settings, session.tasks.layout, session.tasks, session.config.seed + seed_offset)
+    if agent.needs.kind != "dataset":
+        raise UnsupportedError(f"agents that learn from {agent.needs.kind} are not trained by this command yet")
+    agent.ingest(demonstrations_of(session))
+    _learn(session, label, agent, training, place)
+    session.save_policy(label, agent.snapshot())
+
+
+def _learn(session: Session, label: str, learner: Learner, training: TrainingConfig, place: Path) -> None:
+    """Runs the loop with trackers, checkpoints and a bar; raises Interrupted when it was stopped."""
+    place.mkdir(parents=True, exist_ok=True)
+    trackers: list[Tracker] = [JsonlTracker(place)]
+    if session.config.tracking.tensorboard:
+        trackers.append(TensorBoardTracker(place / "events"))
+    tracker = Trackers(trackers)
+    try:
+        with progress(f"train {label}", training.updates) as bar:
+
+            def advance(step: int, metrics: Mapping[str, float]) -> None:
+                bar.advance(step - bar.done, loss=metrics["loss"])
+
+            finished = train(
+                learner,
+                training,
+                tracker,
+                Checkpoints(place),
+                stop=lambda: session.interrupt.requested,
+                on_update=advance,
+            )
+    finally:
+        tracker.close()
+    if not finished:
+        raise Interrupted(f"{label} stopped after {learner.updates} of {training.updates} updates")
+    session.console.print(f"{label}: {training.updates} updates", highlight=False)
+
+
+def _present(session: Session, label: str) -> bool:
+    """Whether an earlier session of this run already finished the policy."""
+    return session.policy_place(label).exists()

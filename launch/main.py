@@ -1,0 +1,87 @@
+"""The console script `mtrl`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+# An oversubscribed machine runs many times slower; the learner's share is set when it is known.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from mtrl import __version__
+from mtrl.errors import MtrlError
+
+COMMANDS = {
+    "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",
+    "collect": "collect demonstrations from scripted experts",
+    "distill": "distil a run's teacher into a one-forward student",
+    "evaluate": "evaluate policies on fixed test starts",
+    "export": "export a run's student as an artefact",
+    "deploy": "run an artefact on a robot in real time",
+    "report": "write a run's report as one self-contained page",
+    "tasks": "list tasks and task sets",
+}
+"""Verb -> what it does; each is the module `mtrl.launch.<verb>` with `add_arguments` and `run`."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; a verb's module is imported only when the verb is used."""
+    parser = argparse.ArgumentParser(
+        prog="mtrl", description="Multi-task reinforcement learning and robotics.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"mtrl {__version__}")
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        verbs.add_parser(name, help=summary, add_help=False, allow_abbrev=False)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 on success, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = build_parser()
+    if not words or words[0] not in COMMANDS:
+        if words and not words[0].startswith("-"):
+            return _fail(_unknown_command(words[0]))
+        parser.parse_args(words or ["--help"])
+        return 0
+    name = words[0]
+    module = importlib.import_module(f"mtrl.launch.{name}")
+    verb = argparse.ArgumentParser(
+        prog=f"mtrl {name}",
+        description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in module.EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(verb)
+    parsed = verb.parse_intermixed_args(words[1:])
+    try:
+        return int(module.run(parsed))
+    except MtrlError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("\nmtrl: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _unknown_command(name: str) -> str:
+    from mtrl.errors import UnknownNameError
+
+    return str(UnknownNameError("command", name, COMMANDS))
+
+
+def _fail(message: str) -> int:
+    print(f"mtrl: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Stages that judge and ship policies: evaluate, export, deploy, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mtrl import registry
+from mtrl.deployment import (
+    DeploymentReport,
+    EpisodeReport,
+    Manifest,
+    TaskEntry,
+    TrainingProvenance,
+    deploy,
+    measure_latency,
+    write_artefact,
+)
+from mtrl.distillation import (
+    OPSET,
+    export_onnx,
+    golden_cases,
+    require_reference_parity,
+    student_from,
+)
+from mtrl.errors import ConfigError
+from mtrl.evaluation import (
+    EvaluationResult,
+    PolicyReference,
+    Provenance,
+    evaluate,
+    print_results,
+    read_result,
+    write_record,
+    write_report,
+    write_result,
+)
+from mtrl.rollout import JobResult, PolicySnapshot
+from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
+from mtrl.training import progress
+
+from .session import Interrupted, Session, load_policy
+
+LABELS = ("teacher", "bc", "student")
+"""Policies of a run, in the order of tables."""
+
+REALTIME_STARTS = 10_000
+"""Real-time episodes begin at this test start, so that none of them was part of an evaluation."""
+
+
+def kept_policies(run: Path) -> list[str]:
+    """Labels of the policies that the run has finished."""
+    return [label for label in LABELS if (run / "policies" / label).exists()]
+
+
+def evaluate_stage(session: Session) -> list[EvaluationResult]:
+    """Evaluates every policy of the run on the same starts; finished evaluations are read, not repeated."""
+    results, paths = [], []
+    for label in kept_policies(session.run.path):
+        snapshot, identity = load_policy(session.policy_place(label))
+        file = session.run.evaluations / f"{label}-{snapshot.version}.json"
+        if file.exists() and read_result(file).policy.identity == identity:
+            results.append(read_result(file))
+            continue
+        result, found = evaluate_policy(session, snapshot, label, identity)
+        write_result(file, result, overwrite=True)
+        write_record(session.run.path / "modes" / f"{label}.json", found, overwrite=True)
+        results.append(result)
+        if session.interrupt.requested:
+            raise Interrupted(f"stopped after evaluating {label}")
+    if not results:
+        raise ConfigError(f"{session.run.path} has no finished policy to evaluate; train one first")
+    for label in kept_policies(session.run.path):
+        paths += _paths_of(session.run.path / "modes" / f"{label}.json", label)
+    if paths:
+        write_record(session.run.path / "point_paths.json", paths, overwrite=True)
+    print_results(results, session.console)
+    return results
+
+
+def evaluate_policy(
+    session: Session, snapshot: PolicySnapshot, label: str, identity: str
+) -> tuple[EvaluationResult, dict[str, Any]]:
+    """One policy on the configured starts, and per multimodal task which ways it took."""
+    tasks, modes = session.tasks, {}
+    multimodal = [k for k, task in enumerate(tasks) if isinstance(registry.suite(task.suite), MultimodalSuite)]
+    with progress(f"evaluate {label}", len(tasks) * session.config.evaluation.episodes) as bar:
+
+        def advance(result: JobResult) -> None:
+            bar.advance(len(result.summaries), task=tasks[result.job.task_index].name)
+            if result.job.task_index in multimodal:
+                modes[tasks[result.job.task_index].name] = modes_of(tasks, result)
+
+        outcome = evaluate(
+            session.rollouts,
+            tasks,
+            snapshot,
+            session.config.evaluation,
+            PolicyReference(label=label, kind=label, identity=identity, version=snapshot.version),
+            Provenance.collect(),
+            record=multimodal,
+            on_result=advance,
+        )
+    return outcome, modes
+
+
+def modes_of(tasks: TaskSet, result: JobResult) -> dict[str, Any]:
+    """Which way each successful episode took, and every path for a picture."""
+    task = tasks[result.job.task_index]
+    suite = registry.suite(task.suite)
+    assert isinstance(suite, MultimodalSuite) and result.episodes is not None
+    offsets, states = result.episodes.offsets, result.episodes.observations["state"]
+    counts = dict.fromkeys(suite.modes(task), 0)
+    paths = []
+    for e, summary in enumerate(result.summaries):
+        episode = states[offsets[e] + e : offsets[e + 1] + e + 1]
+        paths.append([[round(float(v), 4) for v in point] for point in suite.plan_view(task, episode)])
+        if summary.success_any:
+            counts[suite.mode(task, episode)] += 1
+    x, y, radius = suite.obstacle(task)
+    return {"successes": counts, "paths": paths, "obstacle": {"x": x, "y": y, "radius": radius}}
+
+
+def export_stage(session: Session) -> Path:
+    """Exports the student; parity of torch, numpy and ONNX Runtime is checked before anything is kept."""
+    place = session.run.artefact
+    if place.exists():
+        return place
+    if not session.policy_place("student").exists():
+        raise ConfigError(f"{session.run.path} has no student; distil one first: mtrl distill {session.run.path}")
+    snapshot, _ = load_policy(session.policy_place("student"))
+    student = student_from(snapshot, session.tasks)
+    golden = golden_cases(student, session.config.seed)
+    error = require_reference_parity(student, golden)
+    form = student.form
+    manifest = Manifest(
+        tasks=tuple(TaskEntry.of(task, k) for k, task in enumerate(session.tasks)),
+        state_size=session.tasks.layout.state_size,
+        action_size=session.tasks.layout.continuous_size,
+        history=form.network.history,
+        chunk=form.network.chunk,
+        execute=form.execution.steps,
+        noise_size=form.noise_size,
+        opset=OPSET,
+        provenance=_provenance(session, snapshot.version),
+    )
+    identity = write_artefact(place, export_onnx(student), manifest, golden)
+    session.console.print(
+        f"artefact {identity[:12]} at {place}; torch and numpy differ by at most {error:.1e}", highlight=False
+    )
+    latency = measure_latency(place)
+    write_record(session.run.path / "latency.json", latency.as_json(), overwrite=True)
+    session.console.print(
+        f"inference: p50 {latency.p50_us:.0f} us, p99 {latency.p99_us:.0f} us "
+        f"({latency.calls:,} calls, one thread, median of {len(latency.repeats)})",
+        highlight=False,
+    )
+    return place
+
+
+def deploy_stage(session: Session) -> DeploymentReport:
+    """One real-time episode per task on the configured robot."""
+    session.close_rollouts()
+    names = session.tasks.names
+    starts = [start_id(Split.TEST, REALTIME_STARTS + k) for k in range(len(names))]
+    return fly(session, session.run.artefact, names, starts, session.run.path)
+
+
+def fly(
+    session: Session, artefact: Path, names: Sequence[str], starts: Sequence[int], place: Path
+) -> DeploymentReport:
+    """Deploys and prints a line per episode."""
+
+    def show(episode: EpisodeReport) -> None:
+        session.console.print(
+            f"  {episode.task}: {'success' if episode.success else 'failure'}, "
+            f"{episode.decisions} decisions at {episode.rate_hz:g} Hz, "
+            f"{episode.deadline_misses} deadlines missed, {episode.final_state}",
+            highlight=False,
+        )
+        for warning in episode.warnings:
+            session.console.print(f"  [yellow]{warning}[/yellow]", highlight=False)
+
+    session.console.print(f"real time on robot {session.config.robot.name!r}:", highlight=False)
+    return deploy(
+        artefact,
+        session.config.robot,
+        names,
+        starts,
+        session.config.seed,
+        place,
+        overwrite=True,
+        on_episode=show,
+    )
+
+
+def report_stage(session: Session) -> Path:
+    """Writes the run's page."""
+    page = write_report(session.run.path)
+    session.console.print(f"report: {page}", highlight=False)
+    return page
+
+
+def _provenance(session: Session, version: int) -> TrainingProvenance:
+    origin = Provenance.collect()
+    file = session.run.evaluations / f"student-{version}.json"
+    success = interval = None
+    if file.exists():
+        rate = read_result(file).mean.success_any
+        success, interval = rate.rate, (rate.low, rate.high)
+    return TrainingProvenance(
+        run=session.run.path.name,
+        commit=origin.commit or "",
+        seed=session.config.seed,
+        success=success,
+        success_interval=interval,
+    )
+
+
+def _paths_of(file: Path, label: str) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    from mtrl.evaluation import read_json
+
+    record = read_json(file)
+    assert isinstance(record, dict)
+    return [
+        {"policy": label, "paths": found["paths"], "obstacle": found["obstacle"]}
+        for found in record.values()
+        if isinstance(found, dict)
+    ]

@@ -1,0 +1,150 @@
+"""A session: one configuration at work in one run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from mtrl import registry
+from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
+from mtrl.errors import ConfigError, EnvironmentFault
+from mtrl.integrity import verify_manifest
+from mtrl.rollout import PolicySnapshot, Rollouts
+from mtrl.tasks import TaskSet
+from mtrl.training import Interruptible, RunDirectory, load_state, save_state
+
+from .config import Config
+from .structured import plain
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run stops where it was asked to
+    """A stage stopped on Ctrl-C after saving what it had."""
+
+
+@dataclass
+class Session:
+    """What every stage needs. Use as `with open_session(...) as session`."""
+
+    config: Config
+    tasks: TaskSet
+    run: RunDirectory
+    console: Console
+    interrupt: Interruptible
+    _rollouts: Rollouts | None = field(default=None, repr=False)
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """The run's workers, started when first needed and shared by all stages."""
+        if self._rollouts is None:
+            if self.config.runtime.kind == "ray":
+                copies = max(self.config.evaluation.copies, self.config.demonstrations.copies)
+                plan = preflight(self.tasks, self.config.runtime, copies=copies, torch=True)
+                self.console.print(f"[dim]{plan}[/dim]", highlight=False)
+            self._rollouts = rollouts_for(self.tasks, self.config.runtime, self._show_fault)
+        return self._rollouts
+
+    def close_rollouts(self) -> None:
+        """Frees the workers and their memory."""
+        if self._rollouts is not None:
+            self._rollouts.close()
+            self._rollouts = None
+
+    def set_threads(self) -> int:
+        """Gives the learner its threads; the workers rest while it learns."""
+        threads = self.config.training.threads or thread_budget(0, processors())
+        torch.set_num_threads(threads)
+        return threads
+
+    def policy_place(self, label: str) -> Path:
+        """Where the policy of that label is kept."""
+        return self.run.path / "policies" / label
+
+    def save_policy(self, label: str, snapshot: PolicySnapshot) -> None:
+        """Keeps a finished policy; replaces an older one."""
+        save_policy(self.policy_place(label), snapshot)
+
+    def _show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
+        fate = "the task is quarantined" if quarantined else "trying again"
+        self.console.print(f"[red]{fate}:[/red] ", end="")
+        self.console.print(str(fault), markup=False, highlight=False)
+
+
+def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
+    """Writes a snapshot with the common codec."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.ascontiguousarray(value) for name, value in snapshot.tensors.items()}
+    save_state(place, {**asdict(snapshot), "tensors": tensors}, overwrite=True)
+
+
+def load_policy(place: Path) -> tuple[PolicySnapshot, str]:
+    """A kept snapshot and the hash that identifies it; refuses damage by hash."""
+    state: dict[str, Any] = load_state(place)
+    return PolicySnapshot(**state), verify_manifest(place)
+
+
+def task_set_of(config: Config) -> TaskSet:
+    """The configured tasks."""
+    return registry.task_set(list(config.tasks.names), config.tasks.options)
+
+
+def run_name(config: Config) -> str:
+    """The configured name, or agent and first task."""
+    if config.name:
+        return config.name
+    return f"{config.agent['name']}-{config.tasks.names[0].replace('/', '-')}"
+
+
+@contextlib.contextmanager
+def open_session(
+    config: Config, *, overwrite: bool, resume: bool, console: Console | None = None
+) -> Iterator[Session]:
+    """Creates or reopens the run directory; on the way out frees the workers."""
+    tasks = task_set_of(config)
+    run = RunDirectory.create(
+        Path(config.output) / run_name(config), overwrite=overwrite, resume=resume, config=plain(config)
+    )
+    if run.resumed:
+        _require_same(run.read_config(), plain(config))
+    with Interruptible() as interrupt:
+        session = Session(config, tasks, run, console or Console(), interrupt)
+        try:
+            yield session
+        finally:
+            session.close_rollouts()
+
+
+def resume_command() -> str:
+    """This process's command line with `--resume auto` instead of `--overwrite`."""
+    words = [word for word in sys.argv[1:] if word != "--overwrite"]
+    if "--resume" not in words:
+        words += ["--resume", "auto"]
+    return shlex.join([os.path.basename(sys.argv[0]), *words])
+
+
+def _require_same(saved: dict[str, Any], asked: dict[str, Any]) -> None:
+    """A resumed run is the same run: only where it runs and what it prints may change."""
+    for key in sorted({*saved, *asked} - {"runtime", "tracking", "stages", "robot"}):
+        if saved.get(key) != asked.get(key):
+            place, was, now = _first_difference(key, saved.get(key), asked.get(key))
+            raise ConfigError(
+                f"the run was started with {place}={was!r}, now it is {now!r}; resume it with the same "
+                "settings, or give the new run another name"
+            )
+
+
+def _first_difference(place: str, was: Any, now: Any) -> tuple[str, Any, Any]:  # noqa: ANN401
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted({*was, *now}):
+            if was.get(key) != now.get(key):
+                return _first_difference(f"{place}.{key}", was.get(key), now.get(key))
+    return place, was, now

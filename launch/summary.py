@@ -1,0 +1,57 @@
+"""The figures of a whole run in one small file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mtrl.deployment import DeploymentReport
+from mtrl.evaluation import EvaluationResult, read_json, write_record
+
+
+def summarise(
+    run: Path,
+    results: list[EvaluationResult],
+    deployment: DeploymentReport | None,
+    wall_seconds: float,
+) -> dict[str, Any]:
+    """Writes `summary.json` and returns it.
+
+    `<policy>_success` is the mean over tasks without several modes of success at any step;
+    `point_<policy>_success` is that of the multimodal tasks; `point_modes_kept` is the share of the
+    rarer mode among the student's successes, at most 0.5; `realtime_success` counts real-time
+    episodes, `realtime_episodes` how many there were.
+    """
+    record: dict[str, Any] = {"wall_seconds": round(wall_seconds, 1)}
+    for result in results:
+        label = result.policy.label
+        modes = _read(run / "modes" / f"{label}.json")
+        plain = [task.success_any.rate for task in result.tasks if task.name not in modes]
+        several = [task.success_any.rate for task in result.tasks if task.name in modes]
+        if plain:
+            record[f"{label}_success"] = sum(plain) / len(plain)
+        if several:
+            record[f"point_{label}_success"] = sum(several) / len(several)
+        for found in modes.values():
+            counts = list(found["successes"].values())
+            record[f"point_{label}_modes"] = found["successes"]
+            if label == "student":
+                record["point_modes_kept"] = min(counts) / max(1, sum(counts))
+    latency = _read(run / "latency.json")
+    if latency:
+        record["student_latency_us_p50"] = latency["p50"]
+        record["student_latency_us_p99"] = latency["p99"]
+    if deployment is not None:
+        record["realtime_success"] = deployment.successes
+        record["realtime_episodes"] = len(deployment.episodes)
+        record["deadline_miss_fraction"] = deployment.deadline_miss_fraction
+    write_record(run / "summary.json", record, overwrite=True)
+    return record
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    assert isinstance(found, dict), "records are objects"
+    return found
