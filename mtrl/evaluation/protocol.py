@@ -1,0 +1,113 @@
+"""Running an evaluation: fixed starts, equal for every policy, so that results are paired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.rollout import EpisodeJob, JobResult, PolicySnapshot, Rollouts
+from mtrl.tasks import Split, TaskSet, start_id
+
+from .provenance import Provenance
+from .results import EpisodeResult, EvaluationResult, PolicyReference, from_episodes
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """The protocol of an evaluation."""
+
+    episodes: int = 50
+    """Starts per task, at least 1; 50 for a quick look, 200 to publish."""
+    split: str = "test"
+    """Family of starts: "test", "validation" or "train"."""
+    seed: int = 0
+    """Seed of the policy's own random numbers, the same for every policy."""
+    copies: int = 10
+    """Environments stepped side by side per job, at least 1; part of the protocol, because batch size
+    can change rounding."""
+    confidence: float = 0.95
+    """Level of the intervals, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "episodes": (self.episodes >= 1, "at least 1"),
+            "copies": (self.copies >= 1, "at least 1"),
+            "confidence": (0 < self.confidence < 1, "between 0 and 1"),
+        }
+        for key, (holds, allowed) in checks.items():
+            if not holds:
+                raise OutOfRangeError(f"evaluation.{key}", getattr(self, key), allowed)
+        if self.split not in ("train", "validation", "test"):
+            raise ConfigError(f"evaluation.split is 'train', 'validation' or 'test'; got {self.split!r}")
+
+
+def evaluation_jobs(
+    tasks: TaskSet, config: EvaluationConfig, *, record: Collection[int] = ()
+) -> list[EpisodeJob]:
+    """One job per task with all its starts; episodes never end on success.
+
+    `record` lists the task indices whose observations are kept.
+    """
+    split = Split[config.split.upper()]
+    starts = tuple(start_id(split, index) for index in range(config.episodes))
+    return [
+        EpisodeJob(
+            task_index=k,
+            starts=starts,
+            seed=config.seed,
+            explore=False,
+            copies=config.copies,
+            record=k in record,
+        )
+        for k in range(len(tasks))
+    ]
+
+
+def evaluate(
+    rollouts: Rollouts,
+    tasks: TaskSet,
+    snapshot: PolicySnapshot,
+    config: EvaluationConfig,
+    reference: PolicyReference,
+    provenance: Provenance,
+    *,
+    record: Collection[int] = (),
+    on_result: Callable[[JobResult], None] | None = None,
+) -> EvaluationResult:
+    """Plays every start of every task and aggregates; `on_result` sees each task as it is done, with
+    observations for the task indices in `record`.
+
+    Raises ConfigError when a task was quarantined: a result with missing episodes is no result.
+    """
+    ending = [task.name for task in tasks if task.end_on_success]
+    if ending:
+        raise ConfigError(f"evaluation never ends on success; end_on_success is set for {', '.join(ending)}")
+    episodes: list[EpisodeResult] = []
+    for result in rollouts.run(evaluation_jobs(tasks, config, record=record), snapshot, on_result=on_result):
+        name = tasks[result.job.task_index].name
+        episodes += [
+            EpisodeResult(
+                task=name,
+                start=summary.start,
+                episode_return=summary.episode_return,
+                success_any=summary.success_any,
+                success_end=summary.success_end,
+                length=summary.length,
+                terminated=summary.terminated,
+                truncated=summary.truncated,
+                first_success=summary.first_success,
+            )
+            for summary in result.summaries
+        ]
+    for k, fault in rollouts.quarantined.items():
+        raise ConfigError(f"task {tasks[k].name} was quarantined, so the evaluation is incomplete: {fault}")
+    return from_episodes(
+        tasks,
+        episodes,
+        policy=reference,
+        split=Split[config.split.upper()],
+        seed=config.seed,
+        provenance=provenance,
+        confidence=config.confidence,
+    )

@@ -1,0 +1,97 @@
+"""Everything a run directory holds that its report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mtrl.errors import ConfigError, IntegrityError
+
+from ..realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
+from ..records import read_record
+from ..result_file import read_result
+from ..results import EvaluationResult
+from .curves import Curves, find_curves
+from .paths import PolicyPaths, read_paths
+
+Value = None | bool | int | float | str
+"""A leaf of a configuration or summary."""
+
+
+@dataclass(frozen=True)
+class RunContents:
+    """What was found; an absent part is empty."""
+
+    name: str
+    """Name of the run: that of its directory."""
+    config: tuple[tuple[str, Value], ...]
+    """`config.yaml`, flattened to dotted keys, in the file's order."""
+    summary: tuple[tuple[str, Value], ...]
+    """`summary.json`, flattened to dotted keys, in the file's order."""
+    curves: tuple[Curves, ...]
+    evaluations: tuple[EvaluationResult, ...]
+    """`evaluations/*.json`: teachers, students, behaviour cloning, the rest; newest version last."""
+    deployments: tuple[RealtimeEpisode, ...]
+    """`deployments/*.json`, by file name."""
+    latency: LatencySummary | None
+    """`latency.json`."""
+    paths: tuple[PolicyPaths, ...]
+    """`point_paths.json`."""
+
+
+def read_run(directory: Path) -> RunContents:
+    """Reads a run directory.
+
+    Raises:
+        ConfigError: there is no such directory.
+        IntegrityError: one of its files is truncated, edited or of another kind; the message names it.
+    """
+    if not directory.is_dir():
+        raise ConfigError(f"there is no run directory {directory}; runs are folders below runs/")
+    evaluations = [read_result(path) for path in sorted(directory.glob("evaluations/*.json"))]
+    latency = directory / "latency.json"
+    summary, paths = directory / "summary.json", directory / "point_paths.json"
+    return RunContents(
+        name=directory.resolve().name,
+        config=tuple(_read_config(directory / "config.yaml")),
+        summary=tuple(_flatten(read_record(summary).fields)) if summary.is_file() else (),
+        curves=find_curves(directory),
+        evaluations=tuple(sorted(evaluations, key=_evaluation_order)),
+        deployments=tuple(read_deployment(path) for path in sorted(directory.glob("deployments/*.json"))),
+        latency=read_latency(latency) if latency.is_file() else None,
+        paths=read_paths(paths) if paths.is_file() else (),
+    )
+
+
+def _evaluation_order(result: EvaluationResult) -> tuple[int, str, int, str]:
+    kinds = ("teacher", "student", "bc")
+    policy = result.policy
+    rank = kinds.index(policy.kind) if policy.kind in kinds else len(kinds)
+    return rank, policy.label, policy.version, result.provenance.created
+
+
+def _read_config(path: Path) -> Iterator[tuple[str, Value]]:
+    if not path.is_file():
+        return
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise IntegrityError(f"{path} is not valid YAML; it was edited or truncated: {problem}") from problem
+    if content is not None and not isinstance(content, dict):
+        raise IntegrityError(f"{path} must hold keys and values; got {type(content).__name__}")
+    yield from _flatten(content or {})
+
+
+def _flatten(value: object, prefix: str = "") -> Iterator[tuple[str, Value]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list):
+        yield prefix, ", ".join(str(entry) for entry in value) or "none"
+    elif value is None or isinstance(value, bool | int | float | str):
+        yield prefix, value
+    else:
+        yield prefix, str(value)

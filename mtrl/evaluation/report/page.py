@@ -1,0 +1,166 @@
+"""The report: one HTML page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ..records import write_text
+from ..results import EvaluationResult
+from .axes import short_number
+from .contents import RunContents, Value, read_run
+from .curves import Curve
+from .figures import curve_figure, latency_figure, paths_figure
+from .paths import Side
+from .success import success_groups, version_figures
+
+OPEN_FIGURES = 6
+"""Curves of a file, or histograms of episodes, that stand open; the others fold out."""
+
+HEADLINE = (
+    "teacher_success",
+    "student_success",
+    "bc_success",
+    "point_teacher_success",
+    "point_student_success",
+    "point_bc_success",
+    "point_modes_kept",
+    "student_latency_us_p50",
+    "student_latency_us_p99",
+    "realtime_success",
+    "realtime_episodes",
+    "deadline_miss_fraction",
+    "wall_seconds",
+)
+"""Keys of `summary.json` in the order in which they are read; all others follow."""
+
+_WORDS = {"bc": "BC", "us": "", "seconds": "time"}
+"""How the words of a key are printed; the unit stands with the value."""
+
+
+def write_report(run_directory: Path) -> Path:
+    """Writes `report.html` into a run directory from the files there, replacing an older one.
+
+    Shows `summary.json`, `evaluations/*.json`, `point_paths.json`, `latency.json`, `deployments/*.json`,
+    `metrics.jsonl` and `*/metrics.jsonl`, `config.yaml`. What is absent is said to be, with the command
+    that makes it. The page asks nothing of the network, runs no script and is the same for the same files.
+
+    Raises:
+        ConfigError: there is no such directory.
+        IntegrityError: one of the files is truncated or edited; the message names file and field.
+        ResourceError: the disk is full.
+    """
+    page = render(read_run(run_directory))
+    return write_text(run_directory / "report.html", page, overwrite=True)
+
+
+def render(run: RunContents) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=short_number, percent=percent, points=points, breakable=breakable)
+    return environment.get_template("page.html").render(
+        run=run,
+        tiles=[tile(key, value) for key, value in sorted(run.summary, key=_headline_order)],
+        groups=success_groups(run.evaluations),
+        versions=version_figures(run.evaluations),
+        paths=[
+            (drawn.policy, paths_figure(drawn, run.paths), [(side.value, drawn.count(side)) for side in Side])
+            for drawn in run.paths
+        ],
+        latency=latency_figure(run.latency) if run.latency else None,
+        delays=[
+            (episode.task, delay, latency_figure(delay))
+            for episode in run.deployments
+            if (delay := episode.observation_to_command) is not None
+        ],
+        warnings=_distinct(warning for episode in run.deployments for warning in episode.warnings),
+        open_figures=OPEN_FIGURES,
+        curves=[
+            (curves, _drawn(curves.curves[:OPEN_FIGURES]), _drawn(curves.curves[OPEN_FIGURES:]))
+            for curves in run.curves
+        ],
+        sources=_sources(run.evaluations),
+    )
+
+
+def tile(key: str, value: Value) -> tuple[str, str, Value]:
+    """A headline number: its name in words, its value with a unit, and the value itself."""
+    words = [_WORDS.get(word, word) for word in key.replace(".", " ").split("_")]
+    name = " ".join(word for word in words if word)
+    return name[:1].upper() + name[1:], _worded(key, value), value
+
+
+def percent(share: float) -> str:
+    """A share as percent: one digit, two below 1%, none for 0 and 1."""
+    digits = 0 if share in (0.0, 1.0) else 2 if share < 0.01 else 1
+    return f"{100 * share:.{digits}f}%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def breakable(name: str) -> Markup:
+    """A task's or metric's name that a narrow column may break after its slashes."""
+    return escape(name).replace("/", Markup("/<wbr>"))
+
+
+def _worded(key: str, value: Value) -> str:
+    if value is None:
+        return "not measured"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if "_us" in key:
+        return f"{value:,.1f} µs"
+    if key.endswith("_seconds"):
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds:02d} s" if minutes else f"{value:.3g} s"
+    # a whole number is a count, even where the key speaks of success
+    if (
+        isinstance(value, float)
+        and 0 <= value <= 1
+        and any(word in key for word in ("success", "fraction", "kept", "share", "rate"))
+    ):
+        return percent(value)
+    return short_number(float(value))
+
+
+def _headline_order(entry: tuple[str, Value]) -> int:
+    return HEADLINE.index(entry[0]) if entry[0] in HEADLINE else len(HEADLINE)
+
+
+def _drawn(curves: Sequence[Curve]) -> list[tuple[Curve, Markup | None]]:
+    return [(curve, curve_figure(curve) if curve.values else None) for curve in curves]
+
+
+def _sources(evaluations: Sequence[EvaluationResult]) -> list[tuple[str, list[str]]]:
+    """What the evaluations were made with; several values where they differ."""
+    made = [result.provenance for result in evaluations]
+    packages = (
+        ", ".join(f"{name} {version}" for name, version in sorted(one.packages.items())) for one in made
+    )
+    found = [
+        ("Commands", (one.command for one in made)),
+        ("Commit", (one.commit or "not run from a checkout" for one in made)),
+        ("Hardware", (one.hardware for one in made)),
+        ("Policy seeds", (str(result.seed) for result in evaluations)),
+        ("Evaluated", (one.created for one in made)),
+        ("Packages", packages),
+    ]
+    return [(name, _distinct(values)) for name, values in found] if evaluations else []
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

@@ -1,0 +1,158 @@
+"""The result file `evaluations/<name>.json`: every episode, the summaries and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from mtrl.errors import ConfigError, IntegrityError, OutOfRangeError
+from mtrl.tasks import Score, Split
+
+from .provenance import Provenance
+from .records import Json, Record, read_record, write_record
+from .results import EpisodeResult, EvaluationResult, PolicyReference, TaskResult
+
+SCHEMA = "mtrl.evaluation"
+SCHEMA_VERSION = 1
+
+
+def write_result(path: Path, result: EvaluationResult, *, overwrite: bool = False) -> Path:
+    """Writes a result file atomically; equal results give equal bytes.
+
+    Raises:
+        ExistsError: the file is there and `overwrite` is False.
+    """
+    return write_record(path, result_record(result), overwrite=overwrite)
+
+
+def read_result(path: Path) -> EvaluationResult:
+    """Reads a result file and proves that its summaries follow from its episodes.
+
+    Raises:
+        ConfigError: there is no such file.
+        IntegrityError: truncated, another schema, a field missing or of the wrong type, or a summary
+            that the episodes do not give; the message names the file and the field.
+    """
+    record = read_record(path)
+    if record.fields.get("schema") != SCHEMA:
+        record.refuse("schema", f'"{SCHEMA}" (is this a result file of mtrl evaluate?)')
+    if record.fields.get("schema_version") != SCHEMA_VERSION:
+        record.refuse("schema_version", f"{SCHEMA_VERSION}, the version this mtrl reads; evaluate again")
+    result = _read(record)
+    rebuilt = result_record(result)
+    assert isinstance(rebuilt, dict)
+    for name, value in rebuilt.items():
+        if record.fields.get(name) != value:
+            raise IntegrityError(
+                f"{path}: field {_difference(name, record.fields.get(name), value)} does not follow from the "
+                "episodes of the same file; it was edited or truncated: evaluate again"
+            )
+    return result
+
+
+def result_record(result: EvaluationResult) -> Json:
+    """The JSON object that stands for a result."""
+    provenance = result.provenance
+    return {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "policy": asdict(result.policy),
+        "split": result.split.name.lower(),
+        "seed": result.seed,
+        "confidence": result.confidence,
+        "set_hash": result.set_hash,
+        "tasks": [asdict(task) for task in result.tasks],
+        "mean": asdict(result.mean),
+        "episodes": [asdict(episode) for episode in result.episodes],
+        "command": provenance.command,
+        "created": provenance.created,
+        "hardware": provenance.hardware,
+        "commit": provenance.commit,
+        "packages": dict(provenance.packages),
+    }
+
+
+def _read(record: Record) -> EvaluationResult:
+    policy = record.record("policy")
+    confidence = record.number("confidence")
+    if not 0.0 < confidence < 1.0:
+        record.refuse("confidence", "between 0 and 1")
+    splits = {split.name.lower(): split for split in Split}
+    if record.text("split") not in splits:
+        record.refuse("split", f"one of {', '.join(splits)}")
+    episodes = tuple(_read_episode(entry) for entry in record.records("episodes"))
+    tasks = tuple(_read_task(entry, episodes, confidence) for entry in record.records("tasks"))
+    if not tasks:
+        record.refuse("tasks", "a list of at least one task")
+    names = {task.name for task in tasks}
+    if len(names) != len(tasks):
+        raise IntegrityError(f"{record.path}: field tasks names a task twice; evaluate again")
+    for index, episode in enumerate(episodes):
+        if episode.task not in names:
+            raise IntegrityError(
+                f"{record.path}: field episodes[{index}].task is {episode.task!r}, not in tasks"
+            )
+    return EvaluationResult(
+        policy=PolicyReference(
+            label=policy.text("label"),
+            kind=policy.text("kind"),
+            identity=policy.text("identity"),
+            version=policy.integer("version", minimum=0),
+        ),
+        split=splits[record.text("split")],
+        seed=record.integer("seed"),
+        confidence=confidence,
+        set_hash=record.text("set_hash"),
+        tasks=tasks,
+        episodes=episodes,
+        provenance=Provenance(
+            command=record.text("command"),
+            created=record.text("created"),
+            hardware=record.text("hardware"),
+            commit=record.text("commit") if "commit" in record else None,
+            packages=record.texts("packages"),
+        ),
+    )
+
+
+def _read_episode(record: Record) -> EpisodeResult:
+    try:
+        return EpisodeResult(
+            task=record.text("task"),
+            start=record.integer("start", minimum=0),
+            episode_return=record.number("episode_return"),
+            success_any=record.boolean("success_any"),
+            success_end=record.boolean("success_end"),
+            length=record.integer("length", minimum=1),
+            terminated=record.boolean("terminated"),
+            truncated=record.boolean("truncated"),
+            first_success=record.integer("first_success", minimum=1) if "first_success" in record else None,
+        )
+    except ConfigError as problem:
+        raise IntegrityError(f"{record.path}: {record.place}: {problem}") from problem
+
+
+def _read_task(record: Record, episodes: tuple[EpisodeResult, ...], confidence: float) -> TaskResult:
+    name = record.text("name")
+    mapping = record.record("score")
+    own = [episode for episode in episodes if episode.task == name]
+    try:
+        score = Score(kind=mapping.text("kind"), low=mapping.number("low"), high=mapping.number("high"))
+        return TaskResult.summarise(name, record.text("protocol_hash"), score, own, confidence)
+    except OutOfRangeError as problem:
+        raise IntegrityError(f"{record.path}: {record.place}: no episodes of task {name!r}") from problem
+    except ConfigError as problem:
+        raise IntegrityError(f"{record.path}: {record.place}: {problem}") from problem
+
+
+def _difference(name: str, came: Json, expected: Json) -> str:
+    """The path of the first place where two JSON values differ."""
+    if isinstance(came, dict) and isinstance(expected, dict):
+        for key in sorted({*came, *expected}):
+            if came.get(key) != expected.get(key):
+                return _difference(f"{name}.{key}", came.get(key), expected.get(key))
+    if isinstance(came, list) and isinstance(expected, list) and len(came) == len(expected):
+        for index, (left, right) in enumerate(zip(came, expected, strict=True)):
+            if left != right:
+                return _difference(f"{name}[{index}]", left, right)
+    return name

@@ -1,0 +1,270 @@
+"""What an evaluation found: every episode, and the summaries that follow from the episodes alone."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mtrl.errors import ConfigError
+from mtrl.tasks import Score, Split, Task, TaskSet, split_of
+
+from .provenance import Provenance
+from .statistics import mean_rate_interval, wilson_interval
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One episode on one named start."""
+
+    task: str
+    """Name of the task."""
+    start: int
+    """The start; its split is that of the evaluation."""
+    episode_return: float
+    """Undiscounted sum of rewards, finite."""
+    success_any: bool
+    """Whether the success signal was on after any decision."""
+    success_end: bool
+    """Whether the success signal was on after the last decision."""
+    length: int
+    """Decisions taken, at least 1."""
+    terminated: bool
+    """The problem itself ended the episode."""
+    truncated: bool
+    """The horizon ended the episode."""
+    first_success: int | None = None
+    """Decisions up to and including the first success, 1 to length; None when there was none or unknown."""
+
+    def __post_init__(self) -> None:
+        where = f"episode of {self.task!r} on start {self.start}"
+        if not math.isfinite(self.episode_return):
+            raise ConfigError(f"{where}: episode_return must be finite; got {self.episode_return}")
+        if self.start < 0 or self.length < 1:
+            raise ConfigError(
+                f"{where}: start is at least 0 and length at least 1; got {self.start}, {self.length}"
+            )
+        if self.success_end and not self.success_any:
+            raise ConfigError(f"{where}: success_end without success_any; success at the end is success")
+        if self.first_success is not None and not (
+            self.success_any and 1 <= self.first_success <= self.length
+        ):
+            raise ConfigError(
+                f"{where}: first_success is 1 to {self.length} in a successful episode, otherwise null; "
+                f"got {self.first_success}"
+            )
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A success rate with its Wilson interval, all in [0, 1]."""
+
+    rate: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(successes: int, trials: int, confidence: float) -> Rate:
+        """The rate of `successes` in `trials`; raises OutOfRangeError for none."""
+        low, high = wilson_interval(successes, trials, confidence)
+        return Rate(successes / trials, low, high)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """All episodes of one task in a few numbers."""
+
+    name: str
+    """Name of the task."""
+    protocol_hash: str
+    """The task's protocol; results are compared only where it is equal."""
+    score: Score
+    """How an episode of the task is mapped to a comparable number."""
+    episodes: int
+    """Episodes behind every number below."""
+    success_any: Rate
+    """Success after any decision."""
+    success_end: Rate
+    """Success after the last decision."""
+    mean_return: float
+    """Mean undiscounted return."""
+    mean_score: float
+    """Mean normalised score, unclipped."""
+    mean_length: float
+    """Mean decisions per episode."""
+    mean_first_success: float | None
+    """Mean decisions to the first success over the episodes that know it; None when none does."""
+
+    @staticmethod
+    def summarise(
+        name: str, protocol_hash: str, score: Score, episodes: Sequence[EpisodeResult], confidence: float
+    ) -> TaskResult:
+        """The summary of a task's episodes; raises OutOfRangeError without any."""
+        count = len(episodes)
+        known = [episode.first_success for episode in episodes if episode.first_success is not None]
+        return TaskResult(
+            name=name,
+            protocol_hash=protocol_hash,
+            score=score,
+            episodes=count,
+            success_any=Rate.of(sum(episode.success_any for episode in episodes), count, confidence),
+            success_end=Rate.of(sum(episode.success_end for episode in episodes), count, confidence),
+            mean_return=_mean([episode.episode_return for episode in episodes]),
+            mean_score=_mean(
+                [score.normalise(episode.episode_return, episode.success_any) for episode in episodes]
+            ),
+            mean_length=_mean([float(episode.length) for episode in episodes]),
+            mean_first_success=_mean([float(decision) for decision in known]) if known else None,
+        )
+
+
+@dataclass(frozen=True)
+class MeanResult:
+    """Means over tasks, each task weighing the same however many episodes it has."""
+
+    success_any: Rate
+    """Mean of the tasks' rates; the interval is that of `mean_rate_interval`."""
+    success_end: Rate
+    """Mean of the tasks' rates; the interval is that of `mean_rate_interval`."""
+    score: float
+    """Mean of the tasks' mean scores."""
+
+
+@dataclass(frozen=True)
+class PolicyReference:
+    """Which policy was evaluated."""
+
+    label: str
+    """Name for people, such as "student"; results of one label are one policy at several versions."""
+    kind: str
+    """What it is: "teacher", "student", "bc", "expert", "random" or an agent's name."""
+    identity: str
+    """Hash of the artefact or checkpoint, or a name for a policy without weights."""
+    version: int
+    """Updates, or whatever the trainer counts versions in; 0 when it has none."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """One policy on the fixed starts of a task set. Made by `from_episodes`, kept by `write_result`."""
+
+    policy: PolicyReference
+    split: Split
+    """Family of starts."""
+    seed: int
+    """Seed of the policy's own random numbers."""
+    confidence: float
+    """Level of every interval, in (0, 1)."""
+    set_hash: str
+    """Protocol hash of the ordered task set."""
+    tasks: tuple[TaskResult, ...]
+    """One summary per task, in the set's order."""
+    episodes: tuple[EpisodeResult, ...]
+    """Every episode, by task in the set's order, then by start."""
+    provenance: Provenance
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks, in the set's order."""
+        return tuple(task.name for task in self.tasks)
+
+    @property
+    def mean(self) -> MeanResult:
+        """Means over the tasks."""
+        return MeanResult(
+            success_any=_mean_rate([task.success_any for task in self.tasks], self.tasks, self.confidence),
+            success_end=_mean_rate([task.success_end for task in self.tasks], self.tasks, self.confidence),
+            score=_mean([task.mean_score for task in self.tasks]),
+        )
+
+    def task(self, name: str) -> TaskResult | None:
+        """The summary of one task, None when it was not evaluated."""
+        return next((task for task in self.tasks if task.name == name), None)
+
+    def task_episodes(self, name: str) -> tuple[EpisodeResult, ...]:
+        """The episodes of one task, by start."""
+        return tuple(episode for episode in self.episodes if episode.task == name)
+
+
+def from_episodes(
+    tasks: TaskSet,
+    episodes: Iterable[EpisodeResult],
+    *,
+    policy: PolicyReference,
+    split: Split,
+    seed: int,
+    provenance: Provenance,
+    confidence: float = 0.95,
+) -> EvaluationResult:
+    """Aggregates the episodes of every task of a set, given in any order.
+
+    Raises:
+        ConfigError: an episode of another task or split, a start evaluated twice, a task without
+            episodes, or an episode longer than the task's horizon.
+    """
+    by_name = {task.name: task for task in tasks}
+    collected = list(episodes)
+    for episode in collected:
+        _check_episode(episode, by_name, split)
+    _check_starts(collected, tasks.names)
+    order = {name: index for index, name in enumerate(tasks.names)}
+    collected.sort(key=lambda episode: (order[episode.task], episode.start))
+    summaries = tuple(
+        TaskResult.summarise(
+            task.name,
+            task.protocol_hash,
+            task.score,
+            [episode for episode in collected if episode.task == task.name],
+            confidence,
+        )
+        for task in tasks
+    )
+    return EvaluationResult(
+        policy=policy,
+        split=split,
+        seed=seed,
+        confidence=confidence,
+        set_hash=tasks.protocol_hash,
+        tasks=summaries,
+        episodes=tuple(collected),
+        provenance=provenance,
+    )
+
+
+def _check_episode(episode: EpisodeResult, by_name: dict[str, Task], split: Split) -> None:
+    where = f"episode of {episode.task!r} on start {episode.start}"
+    if episode.task not in by_name:
+        raise ConfigError(f"{where}: the task is not in the evaluated set {sorted(by_name)}")
+    if split_of(episode.start) is not split:
+        raise ConfigError(
+            f"{where}: the start is of split {split_of(episode.start).name.lower()}; "
+            f"this is an evaluation on {split.name.lower()} starts"
+        )
+    if episode.length > by_name[episode.task].horizon_decisions:
+        raise ConfigError(
+            f"{where}: {episode.length} decisions exceed the horizon of "
+            f"{by_name[episode.task].horizon_decisions}"
+        )
+
+
+def _check_starts(episodes: Sequence[EpisodeResult], names: Sequence[str]) -> None:
+    counts = Counter((episode.task, episode.start) for episode in episodes)
+    twice = next((key for key, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(f"start {twice[1]} of {twice[0]!r} was evaluated twice; each start counts once")
+    missing = [name for name in names if not any(episode.task == name for episode in episodes)]
+    if missing:
+        raise ConfigError(f"no episodes for {', '.join(missing)}; evaluate every task of the set")
+
+
+def _mean_rate(rates: Sequence[Rate], tasks: Sequence[TaskResult], confidence: float) -> Rate:
+    trials = [task.episodes for task in tasks]
+    successes = [round(rate.rate * count) for rate, count in zip(rates, trials, strict=True)]
+    low, high = mean_rate_interval(successes, trials, confidence)
+    return Rate(_mean([rate.rate for rate in rates]), low, high)
+
+
+def _mean(values: Sequence[float]) -> float:
+    # fsum: the same numbers in another order give the same mean, bit for bit
+    return math.fsum(values) / len(values)

@@ -1,0 +1,324 @@
+"""The report: its numbers are those of the files, it is safe, self-contained and says what is missing."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mtrl.errors import ConfigError, IntegrityError
+from mtrl.evaluation import compare, read_result, write_report, write_result
+from mtrl.evaluation.report.page import tile
+from mtrl.tasks import TaskSet
+
+from .samples import REACH, SWING, deployment_report, evaluation, latency, task
+
+VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
+LOADS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
+HOSTILE = 'evil/<script>alert("1")</script><img src=x onerror=alert(2)>'
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: elements, texts by section, rows of tables."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.section = ""
+        self.texts: dict[str, str] = {}
+        self.rows: list[tuple[str, list[str], list[float]]] = []
+        self.values: dict[str, list[float]] = {}
+        self.table = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.elements.append((tag, found))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section":
+            self.section = found["id"] or ""
+        elif tag == "table":
+            self.table = found.get("class") or self.section
+        elif tag == "tr":
+            self.rows.append((self.table, [], []))
+        elif tag in ("td", "th"):
+            self.rows[-1][1].append("")
+        elif tag == "data":
+            value = float(found["value"] or "nan")
+            self.values.setdefault(self.section, []).append(value)
+            if "tr" in self.open:
+                self.rows[-1][2].append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, text: str) -> None:
+        if "style" in self.open or "svg" in self.open:
+            return
+        self.texts[self.section] = self.texts.get(self.section, "") + text
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][1][-1] += text
+
+    def of_table(self, name: str) -> list[tuple[list[str], list[float]]]:
+        return [(cells, values) for table, cells, values in self.rows if table == name]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with every part."""
+    root = tmp_path / "quickstart"
+    write_result(root / "evaluations/bc.json", evaluation("BC", "bc", reach=(False,) * 4))
+    write_result(root / "evaluations/student.json", evaluation("student", "student", swing=(False, False)))
+    write_result(root / "evaluations/teacher.json", evaluation())
+    summary = {"teacher_success": 0.625, "student_latency_us_p99": 57.25, "wall_seconds": 527.0, "another": 3}
+    (root / "summary.json").write_text(json.dumps(summary, sort_keys=True))
+    (root / "config.yaml").write_text("experiment: quickstart\nagent:\n  width: 256\ntasks: [a, b]\n")
+    for name in ("teacher", "student"):
+        (root / name).mkdir()
+        (root / name / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.125}\n')
+    content = latency([30.0, 31.0, 57.25]).as_json()
+    (root / "latency.json").write_text(json.dumps({**content, "calls": 3, "repeats": 3}))
+    (root / "deployments").mkdir()
+    for name, success in ((REACH, True), (SWING, False)):
+        path = root / "deployments" / (name.replace("/", "-") + ".json")
+        path.write_text(json.dumps(deployment_report(name, 40, 1, success).as_json()))
+    routes = [[[-1, 0], [0, 0.5], [1, 0]], [[-1, 0], [0, -0.5], [1, 0]]]
+    obstacle = {"x": 0, "y": 0, "radius": 0.25}
+    (root / "point_paths.json").write_text(
+        json.dumps([{"policy": "student", "paths": routes, "obstacle": obstacle}])
+    )
+    return root
+
+
+def test_results_on_the_page_are_those_of_the_files(run: Path) -> None:
+    page = Page(write_report(run))
+    results = [read_result(run / f"evaluations/{name}.json") for name in ("teacher", "student", "bc")]
+    expected = []
+    for result in results:
+        mean = result.mean
+        rates = [x for r in (mean.success_any, mean.success_end) for x in (r.rate, r.low, r.high)]
+        expected.append([*rates, mean.score])
+    for name in (REACH, SWING):
+        for result in results:
+            one = result.task(name)
+            assert one is not None
+            rates = [x for r in (one.success_any, one.success_end) for x in (r.rate, r.low, r.high)]
+            known = [] if one.mean_first_success is None else [one.mean_first_success]
+            expected.append([*rates, one.mean_score, one.mean_return, one.mean_length, *known])
+    rows = page.of_table("results")[1:]
+    assert [values for _, values in rows] == expected
+    labels = [cells[-8] for cells, _ in rows]
+    assert labels == ["teacher", "student", "BC"] * 3
+    assert rows[0][0][0] == "mean of all tasks"
+    assert rows[3][0][0] == REACH
+    assert rows[3][0][3] == "75.0% [30.1, 95.4]"
+
+
+def test_paired_differences_are_shown(run: Path) -> None:
+    page = Page(write_report(run))
+    teacher, student = (read_result(run / f"evaluations/{name}.json") for name in ("teacher", "student"))
+    found = compare(student, teacher)
+    cells, values = page.of_table("success")[1]
+    assert cells[:3] == ["student", "teacher", "−25.0"]
+    assert values == [found.success.value]
+    assert cells[4:] == ["0", "1"]
+
+
+def test_headline_latency_and_deployments_are_those_of_the_files(run: Path) -> None:
+    page = Page(write_report(run))
+    assert page.values["headline"] == [0.625, 57.25, 527.0, 3.0]
+    assert "Teacher success62.5%" in page.texts["headline"]
+    assert "57.2 µs" in page.texts["headline"]
+    assert "8 min 47 s" in page.texts["headline"]
+    measured = json.loads((run / "latency.json").read_text())
+    assert page.values["realtime"][:4] == [3.0, measured["p50"], measured["p99"], measured["max"]]
+    rows = page.of_table("deployment")[1:]
+    flown = [deployment_report(name, 40, 1, name == REACH) for name in (SWING, REACH)]
+    for (cells, values), report in zip(rows[:2], flown, strict=True):
+        assert cells[0] == report.task
+        assert cells[2] == ("yes" if report.success else "no")
+        inference, command = report.inference, report.observation_to_command
+        assert values == [report.deadline_miss_fraction, inference.p50, inference.p99, command.p99]
+    assert rows[2][0][:6] == ["all", "", "1 of 2", "80", "2", "2.50%"]
+    assert "Warning: normal priority." in page.texts["realtime"]
+
+
+def test_curves_paths_and_origin_are_shown(run: Path) -> None:
+    page = Page(write_report(run))
+    assert page.values["learning"] == [0.125, 0.125]
+    for source in ("teacher/metrics.jsonl", "student/metrics.jsonl"):
+        assert source in page.texts["learning"]
+    assert "1 left · 1 right · 0 did not pass" in page.texts["paths"]
+    origin = page.texts["repeat"]
+    for fact in (
+        "mtrl evaluate runs/sample episodes=4",
+        "0123abcd" * 5,
+        "numpy 2.4.6",
+        "test starts 2 to 11",
+    ):
+        assert fact in origin
+    assert "Policy seeds7" in origin.replace("\n", "").replace("  ", "")
+    assert "agent.width" in origin
+    assert "256" in origin
+
+
+def test_bars_have_the_lengths_of_the_rates(run: Path) -> None:
+    page = Page(write_report(run))
+    lengths = [
+        attributes["width"]
+        for tag, attributes in page.elements
+        if tag == "rect" and (attributes.get("class") or "") in ("bar s1", "bar s2", "bar s3")
+    ]
+    # mean, reach, swing; teacher, student, BC in each
+    assert lengths == [
+        "62.50%", "37.50%", "25.00%", "75.00%", "75.00%", "0.00%", "50.00%", "0.00%", "50.00%",
+    ]  # fmt: skip
+
+
+def test_the_page_asks_nothing_of_anyone(run: Path) -> None:
+    page = Page(write_report(run))
+    assert not page.open
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "image", "use"}
+    for tag, attributes in page.elements:
+        assert not LOADS & attributes.keys() - ({"data"} if tag == "data" else set())
+        assert not any(name.startswith("on") for name in attributes)
+        target = attributes.get("href")
+        assert target is None or target.startswith("#")
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "https:" not in text
+    # the one address is the name of the SVG name space, which is never fetched
+    assert text.replace("http://www.w3.org/2000/svg", "").count("http:") == 0
+
+
+def test_links_within_the_page_lead_somewhere(run: Path) -> None:
+    page = Page(write_report(run))
+    identities = {attributes.get("id") for _, attributes in page.elements}
+    targets = {attributes["href"] for tag, attributes in page.elements if tag == "a"}
+    assert targets
+    assert {str(target)[1:] for target in targets} <= identities
+
+
+def test_every_figure_is_described(run: Path) -> None:
+    page = Page(write_report(run))
+    described = [a for tag, a in page.elements if tag == "svg" and a.get("role") == "img"]
+    assert described
+    assert all(attributes.get("aria-label") for attributes in described)
+
+
+def test_hostile_text_is_only_text(run: Path) -> None:
+    tasks = TaskSet([task(HOSTILE)])
+    write_result(run / "evaluations/hostile.json", evaluation(HOSTILE, "other", tasks=tasks))
+    (run / "summary.json").write_text(json.dumps({HOSTILE: HOSTILE}))
+    (run / "config.yaml").write_text(json.dumps({HOSTILE: HOSTILE}))
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 1, HOSTILE: 1.0}) + "\n")
+    (run / "deployments/hostile.json").write_text(json.dumps(deployment_report(HOSTILE, 4, 0).as_json()))
+    routes = [[[-1, 0], [0, 0.5], [1, 0]]]
+    hostile = {"policy": HOSTILE, "paths": routes, "obstacle": {"x": 0, "y": 0, "radius": 0.25}}
+    (run / "point_paths.json").write_text(json.dumps([hostile]))
+    page = Page(write_report(run))
+    tags = {tag for tag, _ in page.elements}
+    assert "script" not in tags
+    assert "img" not in tags
+    assert not any("onerror" in attributes for _, attributes in page.elements)
+    for section in ("headline", "success", "paths", "realtime", "learning", "repeat"):
+        assert HOSTILE in page.texts[section], section
+
+
+def test_missing_parts_are_said_with_their_command(tmp_path: Path) -> None:
+    run = tmp_path / "fresh"
+    run.mkdir()
+    page = Page(write_report(run))
+    assert "No evaluation yet: run mtrl evaluate runs/fresh" in page.texts["success"]
+    assert "summary.json" in page.texts["headline"]
+    assert "point_paths.json" in page.texts["paths"]
+    assert "run mtrl deploy runs/fresh/artefact robot=sim" in page.texts["realtime"]
+    assert "run mtrl export runs/fresh" in page.texts["realtime"]
+    assert "metrics.jsonl" in page.texts["learning"]
+    assert "No config.yaml" in page.texts["repeat"]
+
+
+def test_results_of_another_protocol_stand_apart(run: Path) -> None:
+    longer = TaskSet([task(REACH, horizon=400)])
+    write_result(run / "evaluations/other.json", evaluation("other", "other", tasks=longer))
+    page = Page(write_report(run))
+    assert "Measured apart" in page.texts["success"]
+    assert "'teacher' and 'other' cannot be compared" in page.texts["success"]
+    # two tables: three policies on two tasks and their mean, one policy on one task and its mean
+    assert len(page.of_table("results")) == (1 + 9) + (1 + 2)
+
+
+def test_bars_show_the_newest_version_and_a_curve_all(run: Path) -> None:
+    write_result(run / "evaluations/zz-old.json", evaluation(reach=(False,) * 4, version=0), overwrite=True)
+    write_result(run / "evaluations/teacher.json", evaluation(version=100), overwrite=True)
+    page = Page(write_report(run))
+    assert "Over the versions of a policy" in page.texts["success"]
+    rows = page.of_table("results")[1:]
+    assert len(rows) == 9
+    assert rows[3][1][0] == 0.75
+
+
+def test_equal_files_give_an_equal_page_that_replaces_the_old(run: Path) -> None:
+    first = write_report(run)
+    content = first.read_bytes()
+    assert write_report(run) == first == run / "report.html"
+    assert first.read_bytes() == content
+
+
+def test_a_broken_metrics_line_is_told_not_fatal(run: Path) -> None:
+    (run / "teacher/metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
+    page = Page(write_report(run))
+    assert "1 line could not be read" in page.texts["learning"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("evaluations/teacher.json", "{"),
+        ("summary.json", "[1]"),
+        ("latency.json", "{}"),
+        ("point_paths.json", "{}"),
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "- 1"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(run: Path, name: str, content: str) -> None:
+    (run / name).write_text(content)
+    with pytest.raises(IntegrityError, match=Path(name).name):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_an_absent_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no run directory"):
+        write_report(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("teacher_success", 0.9833, ("Teacher success", "98.3%")),
+        ("bc_success", 1.0, ("BC success", "100%")),
+        ("point_modes_kept", True, ("Point modes kept", "yes")),
+        ("point_modes_kept.left", 0.46, ("Point modes kept left", "46.0%")),
+        ("student_latency_us_p50", 1032.71, ("Student latency p50", "1,032.7 µs")),
+        ("deadline_miss_fraction", 0.0012, ("Deadline miss fraction", "0.12%")),
+        ("wall_seconds", 59.2, ("Wall time", "59.2 s")),
+        ("wall_seconds", 605.0, ("Wall time", "10 min 05 s")),
+        ("episodes", 350, ("Episodes", "350")),
+        ("realtime_success", 1, ("Realtime success", "1")),
+        ("realtime_success", None, ("Realtime success", "not measured")),
+    ],
+)
+def test_headline_numbers_carry_their_units(key: str, value: object, expected: tuple[str, str]) -> None:
+    assert tile(key, value)[:2] == expected  # type: ignore[arg-type]
