@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from mtrl.distillation import FirstStep
 from mtrl.nn import ChunkNetwork, ChunkShape
 from mtrl.rollout import Execution
 
 from .config import DiffusionConfig
-from .denoiser import Denoiser
+from .denoiser import Denoiser, preconditioning
 from .losses import regress
 from .sampler import sample
 
@@ -42,15 +43,15 @@ class DiffusionTeacher:
         return self._network
 
     @property
-    def first_step(self) -> tuple[float, float, float]:
-        """(c_skip sigma, c_out, c_noise) of one denoising step from sigma_max: with these, a student
-        that copies the network begins as the one-step sampler."""
+    def first_step(self) -> FirstStep:
+        """One denoising step from sigma_max to 0, which is D(sigma_max z, sigma_max)."""
         if self._config.objective == "regression":
-            return 0.0, 1.0, 0.0
-        sigma, data = self._config.noise.maximum, self._config.noise.data_deviation
-        total = sigma**2 + data**2
-        level = float(torch.tensor(sigma).log() / 4)
-        return sigma * data**2 / total, sigma * data / total**0.5, level
+            return FirstStep(scale=0.0, skip=0.0, gain=1.0, level=0.0)
+        sigma = torch.tensor(self._config.noise.maximum)
+        skip, out, into, level = preconditioning(sigma, self._config.noise.data_deviation)
+        return FirstStep(
+            scale=float(into * sigma), skip=float(skip * sigma), gain=float(out), level=float(level)
+        )
 
     @torch.no_grad()
     def chunk(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:

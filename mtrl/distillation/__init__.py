@@ -5,12 +5,13 @@ from .export import OPSET, export_onnx, golden_cases, parameter_count, require_r
 from .reference import reference_chunk
 from .same_noise import SameNoiseDistiller
 from .student import Student, StudentForm, student_from, student_policy
-from .teacher import ChunkTeacher
+from .teacher import ChunkTeacher, FirstStep
 
 __all__ = [
     "OPSET",
     "ChunkTeacher",
     "DistillationConfig",
+    "FirstStep",
     "SameNoiseDistiller",
     "Student",
     "StudentForm",

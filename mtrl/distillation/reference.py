@@ -28,19 +28,19 @@ def reference_chunk(
     action_mask = np.repeat(weights["network.action_mask"][rows][:, None], form.network.chunk, axis=1)
     noise = np.zeros_like(action_mask) if z is None else np.asarray(z).reshape(action_mask.shape) * action_mask
     octaves = np.arange(form.network.noise_features // 2)
-    angles = np.full((len(rows), 1), form.level) * 2.0 ** (octaves / 2)
+    angles = np.full((len(rows), 1), form.first_step.level) * 2.0 ** (octaves / 2)
     inputs = np.concatenate(
         [
             known.reshape(len(rows), -1),
             weights["network.embedding.weight"][rows],
-            noise.reshape(len(rows), -1),
+            form.first_step.scale * noise.reshape(len(rows), -1),
             np.sin(angles),
             np.cos(angles),
         ],
         axis=1,
     )
     raw = _residual_mlp(weights, inputs, form.network.blocks).reshape(action_mask.shape) * action_mask
-    return np.clip(form.skip * noise + form.gain * raw, -1.0, 1.0)
+    return np.clip(form.first_step.skip * noise + form.first_step.gain * raw, -1.0, 1.0)
 
 
 def _residual_mlp(weights: dict[str, Array], inputs: Array, blocks: int) -> Array:

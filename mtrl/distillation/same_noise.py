@@ -52,8 +52,7 @@ class SameNoiseDistiller:
                 )
         self.updates = 0
         self._config, self._teacher, self._layout = config, teacher, tasks.layout
-        skip, gain, level = teacher.first_step
-        form = StudentForm(config.network, config.execution, teacher.noise_size, skip, gain, level)
+        form = StudentForm(config.network, config.execution, teacher.noise_size, teacher.first_step)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._student = Student(form, tasks.layout)

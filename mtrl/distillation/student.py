@@ -14,6 +14,8 @@ from mtrl.rollout import ChunkPolicy, Execution, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 
+from .teacher import FirstStep
+
 
 @dataclass(frozen=True)
 class StudentForm:
@@ -23,24 +25,24 @@ class StudentForm:
     execution: Execution
     noise_size: int
     """Length of z; 0 when the teacher had nothing to choose."""
-    skip: float
-    """Share of z in the output before the network's correction."""
-    gain: float
-    """Factor of the network's raw output."""
-    level: float
-    """Constant noise level the network is told."""
+    first_step: FirstStep
+    """How z enters and leaves the network."""
 
     @staticmethod
     def from_json(settings: dict[str, object]) -> StudentForm:
         """The form that `asdict` turned into JSON."""
         nested = dict(settings)
-        network, execution = nested.pop("network"), nested.pop("execution")
-        assert isinstance(network, dict) and isinstance(execution, dict)
-        return StudentForm(network=ChunkShape(**network), execution=Execution(**execution), **nested)  # type: ignore[arg-type]
+        parts = [nested[name] for name in ("network", "execution", "first_step")]
+        network, execution, first_step = (part for part in parts if isinstance(part, dict))
+        noise_size = nested["noise_size"]
+        assert isinstance(noise_size, int)
+        return StudentForm(
+            ChunkShape(**network), Execution(**execution), noise_size, FirstStep(**first_step)
+        )
 
 
 class Student(nn.Module):
-    """chunk = clip(skip z + gain F(state history, task, z)), one forward pass of one network."""
+    """chunk = clip(skip z + gain F(state history, task, scale z)), one forward pass of one network."""
 
     def __init__(self, form: StudentForm, layout: Layout) -> None:
         """A fresh student; see `same_noise.distil` for how it learns."""
@@ -57,9 +59,10 @@ class Student(nn.Module):
         sizes = (self.form.network.chunk, self.network.actions)
         mask = self.network.chunk_mask(task)
         noise = torch.zeros_like(mask) if z is None else z.unflatten(1, sizes) * mask
-        level = state.new_full((1,), self.form.level).expand(task.shape[0])
-        raw = self.network(self.network.condition(state, task), task, noise, level)
-        return self.form.skip * noise + self.form.gain * raw
+        frame = self.form.first_step
+        level = state.new_full((1,), frame.level).expand(task.shape[0])
+        raw = self.network(self.network.condition(state, task), task, frame.scale * noise, level)
+        return frame.skip * noise + frame.gain * raw
 
     def snapshot(self, version: int) -> PolicySnapshot:
         """The student as named arrays."""

@@ -1,0 +1,77 @@
+"""Export: torch, numpy and ONNX Runtime agree for every task, also far outside the data."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from mtrl.distillation import (
+    FirstStep,
+    Student,
+    StudentForm,
+    export_onnx,
+    golden_cases,
+    reference_chunk,
+    require_reference_parity,
+)
+from mtrl.errors import IntegrityError
+from mtrl.nn import ChunkShape
+from mtrl.rollout import Execution
+
+from ..agents.demonstrations import choice_tasks
+
+
+def student(noise: bool, history: int = 2) -> Student:
+    """A student with every weight away from its initial value."""
+    shape = ChunkShape(width=32, blocks=2, history=history, chunk=3, embedding=4)
+    size = 3 * 2 if noise else 0
+    form = StudentForm(shape, Execution(steps=1), size, FirstStep(0.99, 0.0125, 0.5, 0.75))
+    made = Student(form, choice_tasks().layout)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        made.network.mean += 0.5 * made.network.state_mask
+        made.network.scale *= 2.0
+    return made.requires_grad_(False).eval()
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_torch_numpy_and_onnx_runtime_agree(noise):
+    made = student(noise)
+    cases = golden_cases(made, seed=1, per_task=5000)
+    assert len(cases["state"]) == 10_000
+    assert require_reference_parity(made, cases) <= 1e-5
+    session = onnxruntime.InferenceSession(export_onnx(made), providers=["CPUExecutionProvider"])
+    assert [node.name for node in session.get_inputs()] == ["state", "task", *(["z"] if noise else [])]
+    feeds = {name: cases[name] for name in ("state", "task", "z") if name in cases}
+    (computed,) = session.run(["chunk"], feeds)
+    assert np.abs(computed - cases["chunk"]).max() <= 1e-5
+    assert np.abs(cases["chunk"]).max() <= 1.0
+
+
+def test_the_graph_takes_any_batch():
+    made = student(True)
+    session = onnxruntime.InferenceSession(export_onnx(made), providers=["CPUExecutionProvider"])
+    for count in (1, 7):
+        feeds = {
+            "state": np.zeros((count, 2, 3), np.float32),
+            "task": np.zeros(count, np.int64),
+            "z": np.zeros((count, 6), np.float32),
+        }
+        assert session.run(None, feeds)[0].shape == (count, 3, 2)
+
+
+def test_a_wrong_reference_is_caught():
+    made = student(True)
+    cases = golden_cases(made, seed=1)
+    cases["chunk"] = cases["chunk"] + 1e-3
+    with pytest.raises(IntegrityError, match="differ by"):
+        require_reference_parity(made, cases)
+
+
+def test_the_reference_masks_padding():
+    made = student(True, history=1)
+    cases = golden_cases(made, seed=2)
+    chunk = reference_chunk(made.snapshot(0), cases["state"], cases["task"], cases["z"])
+    assert (chunk[cases["task"] == 0][..., 1] == 0).all()
