@@ -1,0 +1,134 @@
+"""The robot and policy processes of a session: started, watched, and always ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from mtrl.errors import EnvironmentFault, GuardError
+from mtrl.tasks import Task
+
+from .wire import SessionSpec, Wire, Word
+
+_POLL_S = 0.02
+_GRACE_S = 2.0
+_TAIL_CHARACTERS = 6000
+_PATIENCE = 3.0
+"""Multiple of an episode's nominal duration after which it is given up."""
+
+
+class Children:
+    """Two subprocesses with shared memory; no pickle crosses to them, only JSON and file descriptors."""
+
+    def __init__(self, wire: Wire, spec: SessionSpec) -> None:
+        """`spec` is what every child reads from its standard input."""
+        self._wire = wire
+        self._spec = spec
+        self._processes: dict[str, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
+
+    def start(self, role: str, module: str) -> int:
+        """Starts `python -m module`, without waiting for it to be ready; returns its process id."""
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        # A session of its own: Ctrl-C in a terminal reaches this process alone, which then ends both.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=_environment(),
+            pass_fds=[pair[0] for pair in self._spec.blocks.values()],
+            start_new_session=True,
+        )
+        self._processes[role] = (process, errors)
+        assert process.stdin is not None
+        try:
+            with process.stdin as orders:
+                orders.write(self._spec.to_json().encode())
+        except BrokenPipeError:
+            self._raise_if_dead(self._spec.episodes[0].task, "start-up")
+        return process.pid
+
+    def await_ready(self, number: int, task: Task, timeout_s: float) -> None:
+        """Returns when the robot's initial state is set up and the policy is loaded.
+
+        Raises EnvironmentFault when the robot's process ended, GuardError when the policy's did or when
+        one of them takes far too long.
+        """
+        control = self._wire.control
+        self._wait(
+            lambda: bool(control[Word.ROBOT_READY] >= number and control[Word.POLICY_LOADED]),
+            timeout_s,
+            task.name,
+            f"start-up of episode {number}",
+        )
+
+    def run_episode(self, number: int, task: Task, startup_timeout_s: float) -> None:
+        """Lets one episode run and returns when both processes are done with it; errors as `await_ready`."""
+        control = self._wire.control
+        control[Word.GO] = number
+        nominal = task.horizon_decisions / task.rate_hz
+        self._wait(
+            lambda: bool(control[Word.ROBOT_DONE] >= number and control[Word.POLICY_DONE] >= number),
+            _PATIENCE * nominal + startup_timeout_s,
+            task.name,
+            f"episode {number}",
+        )
+
+    def stop(self) -> None:
+        """Asks both processes to end, then ends them; returns when they have."""
+        self._wire.control[Word.STOP] = 1
+        deadline = time.monotonic() + _GRACE_S
+        for process, errors in self._processes.values():
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            errors.close()
+        self._processes.clear()
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float, task: str, when: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            self._raise_if_dead(task, when)
+            if time.monotonic() > deadline:
+                raise GuardError(
+                    f"{task}: {when} was not over after {timeout_s:.0f} s; is the machine overloaded? "
+                    "robot.startup_timeout_s raises the limit"
+                )
+            time.sleep(_POLL_S)
+
+    def _raise_if_dead(self, task: str, when: str) -> None:
+        for role, (process, errors) in self._processes.items():
+            if process.poll() is None:
+                continue
+            # The last one to finish may exit between two looks.
+            count = len(self._spec.episodes)
+            if (
+                process.returncode == 0
+                and min(self._wire.control[[Word.ROBOT_DONE, Word.POLICY_DONE]]) >= count
+            ):
+                continue
+            detail = _tail(errors) or f"no message; exit status {process.returncode}"
+            if role == "robot":
+                raise EnvironmentFault(task, f"{when}, in the robot's process", detail)
+            raise GuardError(
+                f"the policy's process ended during {when} of {task}; the robot holds by itself:\n{detail}"
+            )
+
+
+def _tail(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    return errors.read().decode(errors="replace")[-_TAIL_CHARACTERS:].strip()
+
+
+def _environment() -> dict[str, str]:
+    # A child finds the same modules in the same order, wherever this process got them from.
+    paths = [str(Path(entry or ".").resolve()) for entry in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}

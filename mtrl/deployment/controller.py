@@ -1,0 +1,66 @@
+"""The deployed policy between observations: history, chunk queue and noise of one episode."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .artefact import ArtefactPolicy
+from .manifest import TaskEntry
+
+Float64 = npt.NDArray[np.float64]
+
+
+class ChunkController:
+    """Turns an artefact's chunks into one action per tick: plan H, execute E, plan again.
+
+    A chunk is indexed by time: when ticks were skipped, so are the actions that were meant for them.
+    The history begins with h copies of the first observation; a skipped observation is missing in it.
+    """
+
+    def __init__(self, policy: ArtefactPolicy, entry: TaskEntry, generator: np.random.Generator) -> None:
+        """`generator` draws the noise `z`, when and as often as the manifest says."""
+        self._policy = policy
+        self._entry = entry
+        self._generator = generator
+        sizes = policy.manifest
+        self._execute = sizes.execute
+        self._history = np.zeros((sizes.history, sizes.state_size), dtype=np.float32)
+        self._noise = np.zeros(sizes.noise_size, dtype=np.float32) if sizes.noise_size else None
+        self._draws = sizes.noise != "zero"
+        self._draws_again = sizes.noise == "chunk"
+        self._chunk = np.zeros((sizes.chunk, entry.action_size))
+        self._planned_at = -1
+        self._begun = False
+
+    def observe(self, state: Float64) -> None:
+        """Takes the newest native state [D_task] into the history."""
+        size = self._entry.state_size
+        if self._begun:
+            self._history[:-1] = self._history[1:]
+            self._history[-1, :size] = state
+        else:
+            self._history[:, :size] = state
+            self._begun = True
+
+    def needs_plan(self, tick: int) -> bool:
+        """Whether the chunk has no action for this tick."""
+        return self._planned_at < 0 or not 0 <= tick - self._planned_at < self._execute
+
+    def plan(self, tick: int) -> None:
+        """Plans a chunk that begins at this tick."""
+        noise = self._noise
+        if noise is not None and self._draws:
+            self._draws = self._draws_again
+            self._generator.standard_normal(dtype=np.float32, out=noise)
+        chunk = self._policy.act(self._history, self._entry.index, noise)
+        self._chunk[:] = chunk[:, : self._entry.action_size]
+        self._planned_at = tick
+
+    def action(self, tick: int, out: npt.NDArray[np.float64]) -> None:
+        """Writes the action [A_task] of a tick that the chunk covers."""
+        out[:] = self._chunk[tick - self._planned_at]
+
+    def forget_plan(self) -> None:
+        """Makes the next tick plan afresh, after the robot held instead of following the chunk."""
+        self._planned_at = -1

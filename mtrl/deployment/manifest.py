@@ -1,0 +1,200 @@
+"""The manifest of an artefact: everything a robot must know about a policy, as schema-versioned JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mtrl.errors import IntegrityError, SpaceError, UnknownNameError
+from mtrl.tasks import Option, Task
+
+SCHEMA_VERSION = 1
+"""Version of the manifest's layout that this code writes; newer ones are refused."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what a policy may command; the tighter of the policy's and the robot's are in force."""
+
+    action: float = 1.0
+    """Largest magnitude of a command dimension, in the task's units of [-1, 1]."""
+    rate: float = 2.0
+    """Largest change of a command dimension per decision; 2 is the whole range."""
+    observation: float = 1000.0
+    """Largest magnitude of an observation entry that the policy is meant for."""
+
+    def __post_init__(self) -> None:
+        if min(self.action, self.rate, self.observation) <= 0:
+            raise SpaceError(f"limits are positive; got {self}")
+
+    def tighter(self, other: Limits) -> Limits:
+        """The smaller of both, limit by limit."""
+        return Limits(
+            action=min(self.action, other.action),
+            rate=min(self.rate, other.rate),
+            observation=min(self.observation, other.observation),
+        )
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """One task that the policy was made for."""
+
+    name: str
+    """Full name "suite/task"."""
+    index: int
+    """The value of the graph's `task` input."""
+    state_size: int
+    """Native length D_task of the state; the graph's input is zero-padded to D_max."""
+    action_size: int
+    """Native number A_task of action dimensions, a prefix of the graph's A_max."""
+    rate_hz: float
+    """Decisions per second, in Hz."""
+    protocol_hash: str
+    """Hash of the task the policy was trained on; a robot with another is refused."""
+    options: tuple[tuple[str, Option], ...] = ()
+    """Suite-specific settings from which the task is built again."""
+    limits: Limits = field(default_factory=Limits)
+    """What the policy asks to be limited to; a robot's own tighter limits win."""
+
+    @property
+    def suite(self) -> str:
+        """Name of the suite, the part before the first slash."""
+        return self.name.split("/", 1)[0]
+
+    @staticmethod
+    def of(task: Task, index: int, limits: Limits | None = None) -> TaskEntry:
+        """The entry of a task with a state vector and continuous actions; raises SpaceError for others."""
+        if task.observation.state is None or task.observation.pixels is not None or task.action.is_discrete:
+            raise SpaceError(
+                f"task {task.name} cannot be deployed: an artefact takes a state vector and gives "
+                "continuous actions"
+            )
+        return TaskEntry(
+            name=task.name,
+            index=index,
+            state_size=task.observation.state,
+            action_size=task.action.continuous,
+            rate_hz=task.rate_hz,
+            protocol_hash=task.protocol_hash,
+            options=task.options,
+            limits=limits or Limits(),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingProvenance:
+    """Where the policy comes from."""
+
+    run: str = ""
+    """Name of the run."""
+    commit: str = ""
+    """Commit of the code that trained it."""
+    seed: int = 0
+    """Seed of the run."""
+    success: float | None = None
+    """Mean success in evaluation, 0 to 1; None when it was not evaluated."""
+    success_interval: tuple[float, float] | None = None
+    """95% interval of `success`."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the policy sees, how it acts, for which tasks, and where it comes from."""
+
+    tasks: tuple[TaskEntry, ...]
+    """In index order."""
+    state_size: int
+    """Padded state length D_max of the graph's `state` input."""
+    action_size: int
+    """Padded action width A_max of the graph's `chunk` output."""
+    history: int = 1
+    """Newest observations that the policy sees, h; before the episode's h-th, the first one is repeated."""
+    chunk: int = 1
+    """Decisions H that one inference plans."""
+    execute: int = 1
+    """Decisions E <= H executed before planning again."""
+    noise_size: int = 0
+    """Length Z of the standard normal input `z`; 0 when the graph has none."""
+    noise: str = "chunk"
+    """Where `z` comes from: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
+    action_low: float = -1.0
+    """Smallest value of an action dimension."""
+    action_high: float = 1.0
+    """Largest value of an action dimension."""
+    opset: int = 17
+    """ONNX operator set of the graph."""
+    minimum_onnxruntime: str = "1.16"
+    """Oldest ONNX Runtime that may run the graph."""
+    provenance: TrainingProvenance = field(default_factory=TrainingProvenance)
+    """Where the policy comes from."""
+    schema: int = SCHEMA_VERSION
+    """Version of this layout."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.execute <= self.chunk or self.history < 1 or self.noise_size < 0:
+            raise SpaceError(
+                "a manifest needs 1 <= execute <= chunk, history >= 1 and noise_size >= 0; got "
+                f"execute={self.execute}, chunk={self.chunk}, history={self.history}, z={self.noise_size}"
+            )
+        if self.noise not in ("chunk", "episode", "zero"):
+            raise SpaceError(f"noise is 'chunk', 'episode' or 'zero'; got {self.noise!r}")
+        if not self.tasks or [entry.index for entry in self.tasks] != list(range(len(self.tasks))):
+            raise SpaceError("a manifest lists its tasks in index order from 0, at least one")
+        if max(entry.state_size for entry in self.tasks) > self.state_size:
+            raise SpaceError(f"a task's state is longer than the padded state_size={self.state_size}")
+        if max(entry.action_size for entry in self.tasks) > self.action_size:
+            raise SpaceError(f"a task's action is wider than the padded action_size={self.action_size}")
+
+    def task(self, name: str) -> TaskEntry:
+        """The entry of a task by name; raises UnknownNameError with the nearest names."""
+        for entry in self.tasks:
+            if entry.name == name:
+                return entry
+        raise UnknownNameError("task of this artefact", name, [entry.name for entry in self.tasks])
+
+    def to_json(self) -> str:
+        """Indented JSON with sorted keys."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, source: str = "manifest.json") -> Manifest:
+        """Reads what `to_json` wrote; raises IntegrityError naming `source` for anything else."""
+        try:
+            fields = json.loads(text)
+            schema = int(fields["schema"])
+            if schema > SCHEMA_VERSION:
+                raise IntegrityError(
+                    f"{source} has schema {schema}, newer than {SCHEMA_VERSION}, the newest that this "
+                    "mtrl reads; upgrade mtrl or export the artefact again"
+                )
+            return _manifest(fields)
+        except (ValueError, TypeError, KeyError, SpaceError) as error:
+            raise IntegrityError(
+                f"{source} is not a manifest that mtrl wrote ({type(error).__name__}: {error}); "
+                "export the artefact again"
+            ) from error
+
+
+def _manifest(fields: Mapping[str, Any]) -> Manifest:
+    origin = dict(fields["provenance"])
+    interval = origin.pop("success_interval")
+    others = {key: value for key, value in fields.items() if key not in ("tasks", "provenance")}
+    return Manifest(
+        tasks=tuple(_entry(entry) for entry in fields["tasks"]),
+        provenance=TrainingProvenance(
+            **origin, success_interval=None if interval is None else (interval[0], interval[1])
+        ),
+        **others,
+    )
+
+
+def _entry(fields: Mapping[str, Any]) -> TaskEntry:
+    others = {key: value for key, value in fields.items() if key not in ("options", "limits")}
+    return TaskEntry(
+        options=tuple((key, value) for key, value in fields["options"]),
+        limits=Limits(**fields["limits"]),
+        **others,
+    )

@@ -1,0 +1,215 @@
+"""What a deployment reports: one result file per task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .durations import Latency
+from .flight_log import Flight, replay
+from .flight_ring import Column
+from .guard import VIOLATIONS, GuardState
+from .robot import RobotConfig
+from .wire import Seen
+
+SCHEMA_VERSION = 1
+"""Version of the result file's layout."""
+
+NOTABLE_STEAL_S = 0.05
+"""Stolen processor time per episode that is worth a warning, in seconds."""
+
+
+@dataclass(frozen=True)
+class EpisodeReport:
+    """One episode in real time."""
+
+    task: str
+    """Full name "suite/task"."""
+    start: int
+    """Initial state."""
+    seed: int
+    """Seed of the policy's noise."""
+    protocol_hash: str
+    """Hash of the task; results with different hashes are not compared."""
+    artefact: str
+    """Root hash of the artefact."""
+    robot: RobotConfig
+    """The site's configuration."""
+    rate_hz: float
+    """Decisions per second."""
+    success: bool
+    """Whether the success signal was ever on."""
+    success_at_end: bool
+    """Whether it was on in the last observation."""
+    terminated: bool
+    """Whether the problem itself ended."""
+    episode_return: float
+    """Undiscounted sum of rewards."""
+    decisions: int
+    """Steps that the robot made."""
+    ticks: int
+    """Observations that called for a command; each is answered in time or is a miss."""
+    deadline_misses: int
+    """Observations answered after the robot's next tick was due, or never."""
+    skipped: int
+    """Those never answered."""
+    held_ticks: int
+    """Ticks on which a guard replaced the action by the hold action."""
+    final_state: str
+    """The guard's state at the end."""
+    robot_slips: int
+    """Times that the simulator's own clock fell behind."""
+    command_timeouts: int
+    """Decisions for which the robot held by itself."""
+    inference: Latency
+    """Time per inference, over the ticks that planned."""
+    observation_to_command: Latency
+    """From the observation's publication to the command's, over all ticks that answered."""
+    log_complete: bool
+    """Whether the log holds every tick and replaying the guard from it repeats the commands bit for bit."""
+    seconds: float
+    """Wall-clock time from the first observation to the last command."""
+    real_time_priority: bool
+    """Whether both processes ran with it."""
+    log: str = ""
+    """Path of the flight log."""
+    stolen_seconds: float = 0.0
+    """Processor time that the host took away during the episode, summed over processors: misses that no
+    policy could have avoided."""
+    warnings: tuple[str, ...] = field(default=())
+    """What a reader should know before trusting the figures."""
+
+    @property
+    def deadline_miss_fraction(self) -> float:
+        """Misses per tick, 0 to 1."""
+        return self.deadline_misses / self.ticks if self.ticks else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For the result file."""
+        plain = asdict(self)
+        del plain["inference"], plain["observation_to_command"]
+        return {
+            "schema": SCHEMA_VERSION,
+            **plain,
+            "deadline_miss_fraction": self.deadline_miss_fraction,
+            "latency": self.inference.as_json(),
+            "observation_to_command": self.observation_to_command.as_json(),
+        }
+
+
+@dataclass(frozen=True)
+class DeploymentReport:
+    """A whole deployment: one episode per task."""
+
+    artefact: str
+    """Root hash of the artefact."""
+    episodes: tuple[EpisodeReport, ...]
+    """In the order flown."""
+    wall_seconds: float
+    """From the call of `deploy` to its end, start-up included."""
+
+    @property
+    def successes(self) -> int:
+        """Episodes that succeeded."""
+        return sum(episode.success for episode in self.episodes)
+
+    @property
+    def success(self) -> float:
+        """Fraction of episodes that succeeded."""
+        return self.successes / len(self.episodes)
+
+    @property
+    def deadline_miss_fraction(self) -> float:
+        """Misses of all episodes per tick of all episodes."""
+        ticks = sum(episode.ticks for episode in self.episodes)
+        return sum(episode.deadline_misses for episode in self.episodes) / ticks if ticks else 0.0
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a report says that neither the flight nor the robot knows; fields as in `EpisodeReport`."""
+
+    start: int
+    seed: int
+    protocol_hash: str
+    rate_hz: float
+    real_time_priority: bool
+    stolen_seconds: float
+    log: str
+
+
+def episode_report(
+    flight: Flight,
+    last: npt.NDArray[np.float64],
+    answers: tuple[int, int],
+    robot: RobotConfig,
+    circumstances: Circumstances,
+) -> EpisodeReport:
+    """Draws an episode's figures from its flight.
+
+    `last`: the last observation record. `answers`: observations that the policy answered, and those
+    that it answered late.
+    """
+    commands, _ = replay(flight)
+    rows = len(flight.numbers)
+    answered, late = answers
+    decisions = int(last[Seen.TICK])
+    skipped = decisions - answered
+    fresh = len(np.unique(flight.column(Column.TICK)))
+    complete = commands.tobytes() == flight.command.tobytes() and fresh == answered
+    flags = flight.column(Column.FLAGS).astype(np.int64)
+    sent, observed = flight.column(Column.SENT), flight.column(Column.OBSERVED)
+    first_answers = np.diff(flight.column(Column.TICK), prepend=-1) != 0
+    planned = flight.column(Column.PLANNED) > 0
+    warnings = []
+    if robot.fifo and not circumstances.real_time_priority:
+        warnings.append(
+            "the system refused real-time priority; deadlines were met at normal priority or not at all"
+        )
+    if circumstances.stolen_seconds > NOTABLE_STEAL_S:
+        warnings.append(
+            f"the host took the processor away for {circumstances.stolen_seconds:.2f} s of this episode; "
+            "ticks that fell into it were missed whatever the policy did"
+        )
+    if not complete:
+        warnings.append("the flight log is incomplete or does not reproduce the commands")
+    return EpisodeReport(
+        task=flight.task,
+        artefact=flight.artefact,
+        robot=robot,
+        success=bool(last[Seen.SUCCEEDED]),
+        success_at_end=bool(last[Seen.SUCCESS]),
+        terminated=bool(last[Seen.TERMINATED]),
+        episode_return=float(last[Seen.RETURN]),
+        decisions=decisions,
+        ticks=decisions,
+        deadline_misses=late + skipped,
+        skipped=skipped,
+        held_ticks=int(np.count_nonzero(flags & int(VIOLATIONS))),
+        final_state=GuardState(int(flight.numbers[-1, Column.STATE])).name if rows else GuardState.INIT.name,
+        robot_slips=int(last[Seen.SLIPS]),
+        command_timeouts=int(last[Seen.TIMEOUTS]),
+        inference=Latency.of(flight.column(Column.INFERENCE_S)[planned]),
+        observation_to_command=Latency.of((sent - observed)[first_answers]),
+        log_complete=complete,
+        seconds=float(sent[-1] - observed[0]) if rows else 0.0,
+        warnings=tuple(warnings),
+        **asdict(circumstances),
+    )
+
+
+def write_report(directory: Path, report: EpisodeReport) -> Path:
+    """Writes `<directory>/<suite>-<task>.json` and returns its path."""
+    path = directory / f"{file_stem(report.task)}.json"
+    path.write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def file_stem(task: str) -> str:
+    """A task's name as a file name: "metaworld/reach-v3" becomes "metaworld-reach-v3"."""
+    return task.replace("/", "-")

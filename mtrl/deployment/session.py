@@ -1,0 +1,167 @@
+"""A deployment: an artefact, a robot, one real-time episode per task.
+
+Three processes: this one, which waits, writes logs between episodes and cleans up; the robot; and the
+policy with its guard. They share memory and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtrl import registry
+from mtrl.errors import ConfigError, ExistsError, GuardError
+from mtrl.tasks import Task
+
+from .artefact import VerificationReport, verify
+from .children import Children
+from .flight_log import Flight, write_flight
+from .flight_ring import FlightRing, row_width
+from .host import stolen_seconds
+from .manifest import Manifest
+from .report import Circumstances, DeploymentReport, EpisodeReport, episode_report, file_stem, write_report
+from .robot import Robot, RobotConfig
+from .wire import EpisodeSpec, SessionSpec, Wire, Word
+
+HOLD_MARGIN = 4
+"""Rows of the flight ring per decision of the horizon: room for ticks that only hold."""
+
+REPORTS = "deployments"
+"""Folder of result files and logs inside `out_dir`."""
+
+
+def deploy(
+    artefact_dir: Path,
+    robot: RobotConfig,
+    tasks: Sequence[str],
+    starts: Sequence[int],
+    seed: int,
+    out_dir: Path,
+    *,
+    overwrite: bool = False,
+    on_episode: Callable[[EpisodeReport], None] | None = None,
+) -> DeploymentReport:
+    """Runs one real-time episode per task and writes `out_dir/deployments/<suite>-<task>.json` and `.mcap`.
+
+    `starts`: one per task. An episode ends at the task's horizon, when the problem ends, or
+    `settle_decisions` after the first success. Raises IntegrityError for an artefact that does not
+    verify, GuardError for a task whose protocol is not the artefact's and for a policy process that
+    died, EnvironmentFault with the traceback for a robot process that did, ExistsError for results that
+    are there already. Whatever happens, both processes have ended when it returns.
+    """
+    begun = time.monotonic()
+    if not tasks or len(tasks) != len(starts):
+        raise ConfigError(
+            f"deploy needs at least one task and one start per task; got {len(tasks)}, {len(starts)}"
+        )
+    checked = verify(artefact_dir)
+    chosen = [compatible_task(checked.manifest, name) for name in tasks]
+    folder = out_dir / REPORTS
+    _refuse_existing(folder, tasks, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    described: Robot = registry.load("robot", robot.name)
+    wire = Wire.create(
+        max(task.observation.state or 0 for task in chosen),
+        max(task.action.continuous for task in chosen),
+        max(_ring_words(task) for task in chosen),
+    )
+    spec = SessionSpec(
+        artefact=str(artefact_dir.resolve()),
+        episodes=tuple(
+            EpisodeSpec(task.name, start, dict(task.options), task.protocol_hash)
+            for task, start in zip(chosen, starts, strict=True)
+        ),
+        robot=robot,
+        seed=seed,
+        parent=os.getpid(),
+        blocks=wire.descriptors(),
+    )
+    reports = []
+    children = Children(wire, spec)
+    try:
+        children.start("robot", described.module)
+        children.start("policy", "mtrl.deployment.policy_process")
+        for number, task in enumerate(chosen, start=1):
+            children.await_ready(number, task, robot.startup_timeout_s)
+            stolen = stolen_seconds()
+            children.run_episode(number, task, robot.startup_timeout_s)
+            stolen = stolen_seconds() - stolen
+            report = _record(wire, folder, number, task, spec, checked, stolen)
+            reports.append(report)
+            if on_episode is not None:
+                on_episode(report)
+    finally:
+        children.stop()
+        wire.close()
+    return DeploymentReport(checked.artefact, tuple(reports), time.monotonic() - begun)
+
+
+def compatible_task(manifest: Manifest, name: str) -> Task:
+    """The installed task of that name, built with the artefact's options.
+
+    Raises GuardError when its protocol differs from the one that the artefact was made for.
+    """
+    entry = manifest.task(name)
+    task = registry.task(entry.name, dict(entry.options))
+    if task.protocol_hash != entry.protocol_hash:
+        raise GuardError(
+            f"the artefact was made for {name} with protocol {entry.protocol_hash}; the installed suite has "
+            f"{task.protocol_hash}. Install the packages it was trained with, or train and export again"
+        )
+    return task
+
+
+def _record(
+    wire: Wire,
+    folder: Path,
+    number: int,
+    task: Task,
+    spec: SessionSpec,
+    checked: VerificationReport,
+    stolen: float,
+) -> EpisodeReport:
+    """Turns the shared memory of an episode that has ended into its log and result file."""
+    entry = checked.manifest.task(task.name)
+    count = int(wire.control[Word.ROWS])
+    ring = FlightRing(wire.ring, entry.state_size, entry.action_size)
+    flight = Flight.of(ring, count, task.name, checked.artefact, spec.robot.guard(checked.manifest, entry))
+    last = np.zeros(wire.observations.width)
+    wire.observations.read(last)
+    log = folder / f"{file_stem(task.name)}.mcap"
+    episode = spec.episodes[number - 1]
+    report = episode_report(
+        flight,
+        last,
+        (int(wire.control[Word.ANSWERED]), int(wire.control[Word.LATE])),
+        spec.robot,
+        Circumstances(
+            start=episode.start,
+            seed=spec.seed,
+            protocol_hash=episode.protocol_hash,
+            rate_hz=task.rate_hz,
+            real_time_priority=bool(wire.control[Word.ROBOT_FIFO] and wire.control[Word.POLICY_FIFO]),
+            stolen_seconds=stolen,
+            log=str(log),
+        ),
+    )
+    write_flight(log, flight)
+    write_report(folder, report)
+    return report
+
+
+def _ring_words(task: Task) -> int:
+    width = row_width(task.observation.state or 0, task.action.continuous)
+    return HOLD_MARGIN * (task.horizon_decisions + 1) * width
+
+
+def _refuse_existing(folder: Path, tasks: Sequence[str], overwrite: bool) -> None:
+    for name in tasks:
+        path = folder / f"{file_stem(name)}.json"
+        if path.exists() and not overwrite:
+            raise ExistsError(
+                f"{path} already exists; choose another --out, or pass --overwrite to replace it"
+            )

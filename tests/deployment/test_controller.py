@@ -1,0 +1,75 @@
+"""The controller acts as the policy that was evaluated: same history, same chunks, same noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl.deployment import ArtefactPolicy
+from mtrl.deployment.controller import ChunkController
+from mtrl.rollout import generator_for
+from mtrl.rollout.chunk_policy import ChunkPolicy, Execution
+
+from .bench_suite import SUITE
+from .graphs import linear_artefact
+
+HISTORY, CHUNK, EXECUTE = 3, 4, 2
+NOISE = np.array([[0.3, -0.2, 0.0], [0.1, 0.4, 0.0]], dtype=np.float32)
+WEIGHTS = np.random.default_rng(5).uniform(-0.5, 0.5, (4, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", ["chunk", "episode", "zero"])
+def test_it_equals_the_evaluated_policy_tick_by_tick(tmp_path: Path, noise: str) -> None:
+    task = SUITE.task("bench/point")
+    linear_artefact(tmp_path / "a", [task], WEIGHTS, HISTORY, CHUNK, EXECUTE, NOISE, drawn=noise)
+    policy = ArtefactPolicy(tmp_path / "a")
+    evaluated = ChunkPolicy(
+        lambda history, index, z: policy.act(history[0], int(index[0]), z[0])[None].copy(),
+        history=HISTORY,
+        state_size=4,
+        chunk=CHUNK,
+        actions=3,
+        noise_size=2,
+        execution=Execution(steps=EXECUTE, noise=noise),
+    )
+    generator = generator_for(3, task.name, 8)
+    controller = ChunkController(policy, policy.manifest.tasks[0], generator_for(3, task.name, 8))
+    state = evaluated.initial_state(1)
+    proposal = np.zeros(2)
+    states = np.random.default_rng(1).standard_normal((12, 4), dtype=np.float32)
+    for tick, observed in enumerate(states):
+        action = evaluated.act(
+            {"state": observed[None]},
+            np.zeros(1, dtype=np.int64),
+            state,
+            np.array([tick == 0]),
+            explore=False,
+            generators=[generator],
+        )
+        state = action.state
+        controller.observe(observed.astype(np.float64))
+        if controller.needs_plan(tick):
+            controller.plan(tick)
+        controller.action(tick, proposal)
+        assert proposal.tolist() == action.continuous[0, :2].tolist()
+
+
+def test_the_history_begins_with_copies_of_the_first_observation(tmp_path: Path) -> None:
+    linear_artefact(tmp_path / "a", [SUITE.task("bench/point")], WEIGHTS, history=3, chunk=1, execute=1)
+    policy = ArtefactPolicy(tmp_path / "a")
+    fed = []
+
+    class Recorder:
+        manifest = policy.manifest
+
+        def act(self, state: np.ndarray, task_index: int, z: np.ndarray | None) -> np.ndarray:
+            fed.append(state[:, 0].tolist())
+            return policy.act(state, task_index, z)
+
+    controller = ChunkController(Recorder(), policy.manifest.tasks[0], np.random.default_rng(0))  # type: ignore[arg-type]
+    for tick in range(4):
+        controller.observe(np.array([tick, 0, 0, 0], dtype=float))
+        controller.plan(tick)
+    assert fed == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]

@@ -1,0 +1,123 @@
+"""The log holds what was flown, bit for bit, and the guard can be run again from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+
+from mtrl.deployment import Flight, Guard, GuardConfig, read_flight, replay
+from mtrl.deployment.flight_log import write_flight
+from mtrl.deployment.flight_ring import Column, FlightRing, row_width
+from mtrl.deployment.policy_loop import ARM_CAUSES
+from mtrl.errors import IntegrityError
+
+TICKS = 60
+
+
+@pytest.fixture
+def flight() -> Flight:
+    """A flight with every kind of trouble in it; numbers are awkward on purpose."""
+    generator = np.random.default_rng(3)
+    config = GuardConfig(action_size=2, hold=("zero", "last"), rate_limit=1 / 3, hold_budget=5)
+    guard = Guard(config)
+    ring = FlightRing(np.zeros(TICKS * row_width(3, 2)), 3, 2)
+    guard.arm(100.0, ARM_CAUSES)
+    for tick in range(TICKS):
+        observed = 100.0 + tick / 80
+        read = observed + (0.05 if tick in (10, 11) else 0.0003)
+        state = generator.standard_normal(3).astype(np.float32).astype(np.float64)
+        proposal = generator.standard_normal(2)
+        if tick == 20:
+            state[1] = np.inf
+        if tick == 50:
+            proposal[0] = np.nan
+        guarded = guard.check(state, observed, proposal, 0.02 if tick == 30 else 1e-5 / 3, read)
+        seconds = 0.02 if tick == 30 else 1e-5 / 3
+        numbers = (
+            tick, observed, observed, read, read + 1e-5, read + 2e-5, seconds, 1,
+            guarded.flags, guarded.state,
+        )  # fmt: skip
+        ring.append(numbers, state, proposal, guarded.action)
+    return Flight.of(ring, ring.count, "bench/point", "ab" * 32, config)
+
+
+def test_the_log_reads_back_bit_for_bit(flight: Flight, tmp_path: Path) -> None:
+    write_flight(tmp_path / "flight.mcap", flight)
+    read = read_flight(tmp_path / "flight.mcap")
+    assert (read.task, read.artefact, read.guard) == (flight.task, flight.artefact, flight.guard)
+    for name in ("numbers", "observation", "proposal", "command"):
+        assert getattr(read, name).tobytes() == getattr(flight, name).tobytes(), name
+    assert read.transitions == flight.transitions
+    assert len(read.numbers) == TICKS
+
+
+def test_replaying_the_guard_from_the_log_gives_the_same_commands(flight: Flight, tmp_path: Path) -> None:
+    write_flight(tmp_path / "flight.mcap", flight)
+    commands, transitions = replay(read_flight(tmp_path / "flight.mcap"))
+    assert commands.tobytes() == flight.command.tobytes()
+    assert [change.after.name for change in transitions] == [
+        "VERIFIED", "CONNECTED", "ARMED", "RUN", "HOLD", "RUN", "HOLD", "RUN", "HOLD", "RUN", "ESTOP",
+    ]  # fmt: skip
+
+
+def test_a_changed_command_does_not_replay(flight: Flight) -> None:
+    flight.command[7, 0] = np.nextafter(flight.command[7, 0], 1)
+    assert replay(flight)[0].tobytes() != flight.command.tobytes()
+
+
+def test_the_file_is_plain_mcap_with_json_schemas(flight: Flight, tmp_path: Path) -> None:
+    write_flight(tmp_path / "flight.mcap", flight)
+    counts: dict[str, int] = {}
+    with (tmp_path / "flight.mcap").open("rb") as file:
+        for schema, channel, message in make_reader(file, validate_crcs=True).iter_messages():
+            assert schema is not None
+            assert schema.encoding == "jsonschema"
+            fields = json.loads(schema.data)
+            content = json.loads(message.data, parse_constant=lambda name: pytest.fail(name))
+            assert set(content) == set(fields["required"])
+            counts[channel.topic] = counts.get(channel.topic, 0) + 1
+    assert counts == {"/observation": TICKS, "/proposal": TICKS, "/command": TICKS, "/guard/transition": 11}
+
+
+def test_an_episode_without_ticks_is_a_log_too(flight: Flight, tmp_path: Path) -> None:
+    ring = FlightRing(np.zeros(row_width(3, 2)), 3, 2)
+    write_flight(tmp_path / "empty.mcap", Flight.of(ring, 0, "bench/point", "", flight.guard))
+    assert len(read_flight(tmp_path / "empty.mcap").numbers) == 0
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
+def test_a_truncated_log_is_refused(flight: Flight, tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "flight.mcap"
+    write_flight(path, flight)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
+    with pytest.raises(IntegrityError, match=r"flight\.mcap is not a whole flight log"):
+        read_flight(path)
+
+
+def test_a_changed_byte_is_refused_or_changes_nothing(flight: Flight, tmp_path: Path) -> None:
+    path = tmp_path / "flight.mcap"
+    write_flight(path, flight)
+    content = path.read_bytes()
+    for position in range(50, len(content) - 50, max(1, len(content) // 60)):
+        edited = bytearray(content)
+        edited[position] ^= 0x10
+        path.write_bytes(bytes(edited))
+        try:
+            read = read_flight(path)
+        except IntegrityError:
+            continue
+        assert read.numbers.tobytes() == flight.numbers.tobytes()
+        assert read.command.tobytes() == flight.command.tobytes()
+
+
+def test_the_ring_refuses_rows_beyond_its_room() -> None:
+    ring = FlightRing(np.zeros(2 * row_width(1, 1)), 1, 1)
+    numbers = tuple(0.0 for _ in Column)
+    one = np.ones(1)
+    assert [ring.append(numbers, one, one, one) for _ in range(3)] == [True, True, False]
+    assert ring.count == 2

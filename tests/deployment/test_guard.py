@@ -1,0 +1,218 @@
+"""The guard's order, states and limits; above all that nothing gets past it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtrl.deployment import Guard, GuardConfig, GuardFlag, GuardState
+from mtrl.errors import ConfigError, GuardError
+
+CAUSES = ("verified", "connected", "armed")
+GOOD = np.zeros(3)
+
+
+def config(**changes: object) -> GuardConfig:
+    base = GuardConfig(action_size=2, hold=("zero", "last"), rate_limit=0.5, hold_budget=3)
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def armed(**changes: object) -> Guard:
+    guard = Guard(config(**changes))
+    guard.arm(0.0, CAUSES)
+    return guard
+
+
+def tick(
+    guard: Guard,
+    action: list[float],
+    *,
+    observation: np.ndarray = GOOD,
+    age: float = 0.001,
+    took: float = 0.0,
+) -> tuple[list[float], GuardFlag, GuardState]:
+    guarded = guard.check(observation, 10.0 - age, np.array(action), took, 10.0)
+    return guarded.action.tolist(), guarded.flags, guarded.state
+
+
+def test_a_clean_action_passes_unchanged_and_the_guard_runs() -> None:
+    assert tick(armed(), [0.25, -0.5]) == ([0.25, -0.5], GuardFlag.NONE, GuardState.RUN)
+
+
+def test_an_action_beyond_the_limits_is_clipped_then_rate_limited() -> None:
+    guard = armed()
+    # from 0 towards clip(3) = 1 by at most 0.5 a tick
+    assert tick(guard, [3.0, 0.0]) == ([0.5, 0.0], GuardFlag.CLIPPED | GuardFlag.RATE_LIMITED, GuardState.RUN)
+    assert tick(guard, [3.0, 0.0]) == ([1.0, 0.0], GuardFlag.CLIPPED, GuardState.RUN)
+    assert tick(guard, [-0.2, 0.0]) == ([0.5, 0.0], GuardFlag.RATE_LIMITED, GuardState.RUN)
+
+
+def test_acceleration_is_limited_when_asked_for() -> None:
+    guard = armed(acceleration_limit=0.2)
+    # the change may grow by 0.2 a tick: 0.2, then 0.4, then the rate limit of 0.5 rules
+    first = [tick(guard, [1.0, 0.0])[0][0] for _ in range(3)]
+    assert first == pytest.approx([0.2, 0.6, 1.0])
+    flags = tick(armed(acceleration_limit=0.2), [1.0, 0.0])[1]
+    assert flags == GuardFlag.RATE_LIMITED | GuardFlag.ACCELERATION_LIMITED
+
+
+def test_holding_stops_velocities_and_keeps_the_gripper() -> None:
+    guard = armed()
+    tick(guard, [0.4, 0.3])
+    action, flags, state = tick(guard, [0.4, -0.1], age=0.05)
+    assert (action, flags, state) == ([0.0, 0.3], GuardFlag.STALE_OBSERVATION, GuardState.HOLD)
+
+
+def test_holding_obeys_the_rate_limit() -> None:
+    guard = armed()
+    tick(guard, [0.5, 0.0])
+    tick(guard, [0.9, 0.0])
+    assert tick(guard, [0.9, 0.0], age=1.0)[0] == pytest.approx([0.4, 0.0])
+    assert tick(guard, [0.9, 0.0], age=1.0)[0] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        ({"age": 0.041}, GuardFlag.STALE_OBSERVATION),
+        ({"age": -0.001}, GuardFlag.STALE_OBSERVATION),
+        ({"age": float("nan")}, GuardFlag.STALE_OBSERVATION),
+        ({"observation": np.array([0, np.nan, 0])}, GuardFlag.OBSERVATION_NOT_FINITE),
+        ({"observation": np.array([0, -np.inf, 0])}, GuardFlag.OBSERVATION_NOT_FINITE),
+        ({"observation": np.array([0, -1001.0, 0])}, GuardFlag.OBSERVATION_OUT_OF_RANGE),
+        ({"took": 0.011}, GuardFlag.LATE_INFERENCE),
+        ({"took": float("nan")}, GuardFlag.LATE_INFERENCE),
+    ],
+)
+def test_each_violation_holds_and_the_next_clean_tick_runs_again(arguments: dict, flag: GuardFlag) -> None:
+    guard = armed()
+    assert tick(guard, [0.1, 0.1], **arguments)[1:] == (flag, GuardState.HOLD)
+    assert tick(guard, [0.1, 0.1])[1:] == (GuardFlag.NONE, GuardState.RUN)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_action_latches_the_emergency_stop(bad: float) -> None:
+    guard = armed()
+    tick(guard, [0.4, 0.3])
+    assert tick(guard, [bad, 0.0]) == ([0.0, 0.3], GuardFlag.ACTION_NOT_FINITE, GuardState.ESTOP)
+    for _ in range(10):
+        assert tick(guard, [0.4, 0.0])[0::2] == ([0.0, 0.3], GuardState.ESTOP)
+    assert guard.transitions[-1].cause == "ACTION_NOT_FINITE"
+
+
+def test_a_bad_observation_is_blamed_before_the_action_that_came_of_it() -> None:
+    _, flags, state = tick(armed(), [np.nan, 0.0], observation=np.full(3, np.nan))
+    assert (flags, state) == (GuardFlag.OBSERVATION_NOT_FINITE, GuardState.HOLD)
+
+
+def test_holding_longer_than_the_budget_latches_the_emergency_stop() -> None:
+    guard = armed()
+    states = [tick(guard, [0.0, 0.0], age=1.0)[2] for _ in range(4)]
+    assert states == [GuardState.HOLD] * 3 + [GuardState.ESTOP]
+    assert tick(guard, [0.0, 0.0])[2] is GuardState.ESTOP
+    assert guard.transitions[-1].cause == "held for more than 3 ticks: STALE_OBSERVATION"
+
+
+def test_a_clean_tick_refills_the_budget() -> None:
+    guard = armed()
+    for _ in range(5):
+        for _ in range(3):
+            assert tick(guard, [0.0, 0.0], age=1.0)[2] is GuardState.HOLD
+        assert tick(guard, [0.0, 0.0])[2] is GuardState.RUN
+
+
+def test_commands_fade_in_over_the_soft_start() -> None:
+    guard = armed(soft_start_ticks=3, rate_limit=2.0)
+    actions = [tick(guard, [0.8, 0.0]) for _ in range(4)]
+    assert [action[0] for action, _, _ in actions] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert [state for _, _, state in actions] == [GuardState.SOFT_START] * 3 + [GuardState.RUN]
+
+
+def test_an_unarmed_guard_lets_nothing_through() -> None:
+    guard = Guard(config())
+    assert tick(guard, [0.4, 0.4]) == ([0.0, 0.0], GuardFlag.NOT_ARMED, GuardState.INIT)
+
+
+def test_every_transition_is_kept_with_its_cause() -> None:
+    guard = armed()
+    tick(guard, [0.0, 0.0])
+    tick(guard, [0.0, 0.0], age=1.0)
+    tick(guard, [0.0, 0.0])
+    walked = [(change.before.name, change.after.name, change.cause) for change in guard.transitions]
+    assert walked == [
+        ("INIT", "VERIFIED", "verified"),
+        ("VERIFIED", "CONNECTED", "connected"),
+        ("CONNECTED", "ARMED", "armed"),
+        ("ARMED", "RUN", "clean tick"),
+        ("RUN", "HOLD", "STALE_OBSERVATION"),
+        ("HOLD", "RUN", "clean tick"),
+    ]
+    with pytest.raises(GuardError, match="only a guard in INIT"):
+        guard.arm(0.0, CAUSES)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"hold": ("zero",)}, {"hold": ("zero", "stay")}, {"rate_limit": 0.0}, {"action_limit": np.nan}],
+)
+def test_a_configuration_that_would_not_protect_is_refused(changes: dict) -> None:
+    with pytest.raises(ConfigError):
+        config(**changes)
+
+
+def assert_harmless(guard: Guard, actions: np.ndarray, ages: np.ndarray, observations: np.ndarray) -> None:
+    """No command leaves the limits or jumps, whatever is proposed."""
+    limits = guard.config
+    previous = np.zeros(limits.action_size)
+    for action, age, observation in zip(actions, ages, observations, strict=True):
+        command = guard.check(observation, 10.0 - age, action, 0.0, 10.0).action
+        assert np.isfinite(command).all()
+        assert np.abs(command).max() <= limits.action_limit
+        assert np.abs(command - previous).max() <= limits.rate_limit * (1 + 1e-12)
+        previous[:] = command
+
+
+anything = st.floats(allow_nan=True, allow_infinity=True)
+limit = st.floats(min_value=1e-3, max_value=2.0)
+
+
+@given(
+    ticks=st.lists(st.tuples(anything, anything, anything, anything), min_size=1, max_size=40),
+    action_limit=limit,
+    rate_limit=limit,
+    acceleration_limit=st.one_of(st.just(0.0), limit),
+    soft_start=st.integers(0, 5),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_command_leaves_the_limits_or_jumps(
+    ticks: list, action_limit: float, rate_limit: float, acceleration_limit: float, soft_start: int
+) -> None:
+    guard = armed(
+        action_limit=action_limit,
+        rate_limit=rate_limit,
+        acceleration_limit=acceleration_limit,
+        soft_start_ticks=soft_start,
+    )
+    rows = np.array(ticks)
+    assert_harmless(guard, rows[:, :2], rows[:, 2], rows[:, 3:])
+
+
+def test_no_command_leaves_the_limits_in_a_hundred_thousand_adversarial_ticks() -> None:
+    generator = np.random.default_rng(7)
+    per_run, runs = 1000, 100
+    for run in range(runs):
+        actions = generator.standard_normal((per_run, 2)) * 10.0 ** generator.integers(-3, 4, (per_run, 1))
+        # bang-bang between the extremes is what a rate limit is for
+        actions[::3] = generator.choice([-1e300, 1e300], (len(actions[::3]), 2))
+        ages = np.where(generator.random(per_run) < 0.02, 1.0, 0.001)
+        observations = generator.standard_normal((per_run, 1))
+        if run % 2:
+            actions[generator.integers(0, per_run)] = generator.choice([np.nan, np.inf, -np.inf])
+            observations[generator.integers(0, per_run, 5)] = np.nan
+        rate = float(generator.uniform(0.01, 2.0))
+        acceleration = float(generator.choice([0.0, 0.05]))
+        assert_harmless(armed(rate_limit=rate, acceleration_limit=acceleration), actions, ages, observations)

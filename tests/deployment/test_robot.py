@@ -1,0 +1,89 @@
+"""The site's configuration, its YAML, and what is in force when policy and site disagree."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtrl import registry
+from mtrl.deployment import Limits, Manifest, RobotConfig, TaskEntry
+from mtrl.errors import ConfigError, OutOfRangeError
+
+ROOT = Path(__file__).parents[2]
+
+
+def entry(name: str, limits: Limits | None = None) -> TaskEntry:
+    return TaskEntry(name, 0, 39, 4, 80.0, "0" * 16, limits=limits or Limits())
+
+
+def manifest(of: TaskEntry, **changes: float) -> Manifest:
+    return Manifest((of,), state_size=39, action_size=4, **changes)  # type: ignore[arg-type]
+
+
+def test_the_yaml_mirrors_the_defaults() -> None:
+    stored = yaml.safe_load((ROOT / "configs" / "robot" / "sim.yaml").read_text())
+    assert set(stored) == {field.name for field in dataclasses.fields(RobotConfig)}
+    assert RobotConfig(**stored) == RobotConfig()
+
+
+def test_the_tighter_limit_is_in_force() -> None:
+    robot = RobotConfig(action_limit=0.9, rate_limit=0.2, observation_limit=50.0)
+    asked = entry("metaworld/reach-v3", Limits(action=0.5, rate=0.4, observation=60.0))
+    guard = robot.guard(manifest(asked), asked)
+    assert (guard.action_limit, guard.rate_limit, guard.observation_limit) == (0.5, 0.2, 50.0)
+    free = entry("metaworld/reach-v3")
+    assert robot.guard(manifest(free, action_high=0.7), free).action_limit == 0.7
+
+
+def test_holding_keeps_only_the_named_dimensions_of_the_named_suite() -> None:
+    robot = RobotConfig(hold_last=("metaworld:3", "dmc:0"))
+    sawyer, other = entry("metaworld/reach-v3"), entry("bench/point")
+    assert robot.guard(manifest(sawyer), sawyer).hold == ("zero", "zero", "zero", "last")
+    assert robot.guard(manifest(other), other).hold == ("zero",) * 4
+
+
+def test_times_become_seconds_and_ticks() -> None:
+    robot = RobotConfig(stale_limit_ms=30, inference_deadline_ms=5, soft_start_s=0.5)
+    of = entry("bench/point")
+    guard = robot.guard(manifest(of), of)
+    assert (guard.stale_limit_s, guard.inference_deadline_s, guard.soft_start_ticks) == (0.03, 0.005, 40)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rate_limit": 0},
+        {"stale_limit_ms": -1},
+        {"action_limit": 1.5},
+        {"hold_budget": -1},
+        {"rate_limit": float("nan")},
+    ],
+)
+def test_a_value_out_of_range_names_its_key_and_range(changes: dict) -> None:
+    with pytest.raises(OutOfRangeError, match=f"robot.{next(iter(changes))}=.* expected"):
+        RobotConfig(**changes)
+
+
+@pytest.mark.parametrize("item", ["metaworld", "metaworld:", ":3", "metaworld:x"])
+def test_a_malformed_dimension_is_refused(item: str) -> None:
+    with pytest.raises(ConfigError, match="suite:dimension"):
+        RobotConfig(hold_last=(item,))
+
+
+def test_the_registry_knows_the_simulated_robot() -> None:
+    robot = registry.load("robot", "sim")
+    assert (robot.name, robot.module) == ("sim", "mtrl.deployment.simulated_process")
+
+
+def test_importing_the_room_loads_no_heavy_package() -> None:
+    code = "import mtrl.deployment, sys; print([m for m in {!r} if m in sys.modules])"
+    heavy = ("torch", "ray", "mujoco", "metaworld", "onnx", "onnxruntime")
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(heavy)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,148 @@
+"""The simulated robot under a clock that the test turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mtrl.deployment import RobotConfig
+from mtrl.deployment.shared_memory import Seqlock, SharedBlock
+from mtrl.deployment.simulated import SimulatedRobot
+from mtrl.deployment.wire import Seen, Told
+
+from .bench_suite import HORIZON, RATE_HZ, SUITE
+
+PERIOD = 1 / RATE_HZ
+
+
+class Bench:
+    """A robot, its wire, and a policy that is called whenever the robot sleeps."""
+
+    def __init__(self, config: RobotConfig, options: dict | None = None) -> None:
+        self.now = 50.0
+        task = SUITE.task("bench/point", options)
+        self.observations = Seqlock(SharedBlock.create(Seqlock.words(len(Seen) + 4)))
+        self.commands = Seqlock(SharedBlock.create(Seqlock.words(len(Told) + 2)))
+        self.policy: Callable[[np.ndarray], np.ndarray | None] = lambda record: None
+        self.overshoot = 0.0
+        self.seen: list[np.ndarray] = []
+        self.stamps: list[float] = []
+        self.robot = SimulatedRobot(
+            SUITE.environment(task),
+            task,
+            config,
+            self.observations,
+            self.commands,
+            lambda: self.now,
+            self.sleep,
+        )
+        self.robot.reset(4, 1)
+
+    def sleep(self, seconds: float) -> None:
+        record = np.zeros(self.observations.width)
+        stamp = self.observations.read(record)
+        if stamp is not None and (not self.stamps or stamp > self.stamps[-1]):
+            self.seen.append(record)
+            self.stamps.append(stamp)
+            action = self.policy(record)
+            if action is not None:
+                self.commands.write(self.now, np.array([record[Seen.EPISODE], record[Seen.TICK], *action]))
+        self.now += seconds + self.overshoot
+
+    def run(self) -> np.ndarray:
+        self.robot.run(lambda: None)
+        last = np.zeros(self.observations.width)
+        self.observations.read(last)
+        return last
+
+
+def steer(record: np.ndarray) -> np.ndarray:
+    state = record[len(Seen) :]
+    return np.clip(10 * (state[2:] - state[:2]), -1, 1)
+
+
+def lock_step(start: int) -> tuple[int, float, np.ndarray]:
+    """The same policy and task without any clock: steps to first success, return, last state."""
+    environment = SUITE.environment(SUITE.task("bench/point"))
+    out = {"state": np.zeros(4, dtype=np.float32)}
+    environment.reset(start, out)
+    total = 0.0
+    for step in range(1, HORIZON + 1):
+        action = np.clip(10 * (out["state"][2:].astype(float) - out["state"][:2].astype(float)), -1, 1)
+        reward, _, success = environment.step(action.astype(np.float32), out)
+        total += reward
+        if success:
+            return step, total, out["state"].copy()
+    raise AssertionError("the policy should succeed")
+
+
+def test_answered_in_time_real_time_equals_lock_step() -> None:
+    steps, total, state = lock_step(4)
+    bench = Bench(RobotConfig(settle_decisions=0))
+    bench.policy = steer
+    last = bench.run()
+    assert last[Seen.SUCCEEDED] == last[Seen.SUCCESS] == last[Seen.ENDED] == 1
+    assert last[Seen.TICK] == steps
+    assert last[Seen.RETURN] == pytest.approx(total)
+    assert last[len(Seen) :].astype(np.float32).tolist() == state.tolist()
+    assert last[Seen.TIMEOUTS] == last[Seen.SLIPS] == 0
+
+
+def test_it_settles_after_the_first_success() -> None:
+    steps, _, _ = lock_step(4)
+    bench = Bench(RobotConfig(settle_decisions=6))
+    bench.policy = steer
+    assert bench.run()[Seen.TICK] == steps + 6
+
+
+def test_it_ticks_at_the_tasks_rate_whatever_the_policy_does() -> None:
+    bench = Bench(RobotConfig())
+    last = bench.run()
+    assert last[Seen.TICK] == HORIZON
+    assert np.diff(bench.stamps) == pytest.approx(PERIOD)
+    assert last[Seen.TIMEOUTS] == HORIZON
+    assert last[len(Seen) :].tolist() == bench.seen[0][len(Seen) :].tolist()
+
+
+def test_it_repeats_the_last_command_until_its_own_timeout() -> None:
+    bench = Bench(RobotConfig(command_timeout_ms=105.0, hold_last=("bench:1",)))
+    bench.policy = lambda record: np.array([0.5, 0.25]) if record[Seen.TICK] == 0 else None
+    last = bench.run()
+    # the command is 1 to 6 periods of 20 ms old at ticks 1 to 6: one period and the timeout make 125 ms
+    assert last[Seen.TIMEOUTS] == HORIZON - 6
+    moved = last[len(Seen) :] - bench.seen[0][len(Seen) :]
+    assert moved[:2] == pytest.approx([6 * 0.05, HORIZON * 0.025], abs=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_it_does_not_trust_a_command_that_is_not_finite(bad: float) -> None:
+    bench = Bench(RobotConfig())
+    bench.policy = lambda record: np.array([bad, 0.0])
+    assert bench.run()[Seen.TIMEOUTS] == HORIZON
+
+
+def test_its_own_limit_stands_where_a_guard_failed() -> None:
+    bench = Bench(RobotConfig())
+    bench.policy = lambda record: np.array([50.0, -50.0])
+    last = bench.run()
+    moved = last[len(Seen) :] - bench.seen[0][len(Seen) :]
+    assert moved[:2] == pytest.approx([0.1 * HORIZON, -0.1 * HORIZON], abs=1e-4)
+
+
+def test_a_command_of_another_episode_is_not_acted_upon() -> None:
+    bench = Bench(RobotConfig())
+    bench.commands.write(bench.now, np.array([7.0, 0.0, 1.0, 1.0]))
+    assert bench.run()[Seen.TIMEOUTS] == HORIZON
+
+
+def test_a_simulator_that_is_late_slips_and_says_so() -> None:
+    bench = Bench(RobotConfig())
+    bench.overshoot = 0.6 * PERIOD
+    last = bench.run()
+    assert last[Seen.SLIPS] == HORIZON
+    assert last[Seen.TICK] == HORIZON
+    bench = Bench(RobotConfig())
+    bench.overshoot = 0.4 * PERIOD
+    assert bench.run()[Seen.SLIPS] == 0
