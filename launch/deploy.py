@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artefact", type=Path, help="folder of an artefact")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as robot=sim")
     parser.add_argument("--task", action="append", help="task to run; may be given several times (all)")
-    parser.add_argument("--first-start", type=int, default=REALTIME_STARTS, help="index of the first test start")
+    parser.add_argument(
+        "--first-start", type=int, default=REALTIME_STARTS, help="index of the first test start"
+    )
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for deployments/ (here)")
     parser.add_argument("--config-dir", type=Path, help="folder of your own configuration groups")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
@@ -61,7 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
 def print_deployment(report: DeploymentReport, console: Console) -> None:
     """One row per episode, then the totals and what a reader should know."""
     table = Table(header_style="bold")
-    for column in ("task", "outcome", "ticks", "missed", "held", "guard", "inference p50/p99", "obs to command p99"):
+    for column in (
+        "task",
+        "outcome",
+        "ticks",
+        "missed",
+        "held",
+        "guard",
+        "inference p50/p99",
+        "obs to command p99",
+    ):
         table.add_column(column, justify="left" if column in ("task", "outcome", "guard") else "right")
     for episode in report.episodes:
         table.add_row(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from mtrl import registry
-from mtrl.deployment import read_manifest, verify
-from mtrl.deployment.artefact import POLICY_FILE
+from mtrl.deployment import artefact_snapshot, verify
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import (
     EvaluationResult,
@@ -54,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     what: Path = arguments.what
     if str(what) in ("expert", "random") and not what.exists():
         return _evaluate_scripted(arguments, console)
-    if (what / POLICY_FILE).exists() or (what / MANIFEST).exists():
+    if (what / MANIFEST).exists():
         return _evaluate_artefact(arguments, console)
     with reopen(what, arguments.overrides, "evaluate", console) as session:
         kept = kept_policies(what)
@@ -80,12 +78,10 @@ def _evaluate_scripted(arguments: argparse.Namespace, console: Console) -> int:
 def _evaluate_artefact(arguments: argparse.Namespace, console: Console) -> int:
     """The graph as it would run on a robot, stepped in lock-step with the simulation."""
     checked = verify(arguments.what)
-    manifest = read_manifest(arguments.what)
+    manifest = checked.manifest
     tasks = TaskSet([registry.task(entry.name, dict(entry.options)) for entry in manifest.tasks])
     config = compose(arguments.overrides, command="evaluate")
-    graph = np.frombuffer((arguments.what / POLICY_FILE).read_bytes(), dtype=np.uint8)
-    snapshot = PolicySnapshot("artefact", {"manifest": manifest.to_json()}, {"graph": graph})
-    chosen = [("artefact", snapshot, checked.artefact)]
+    chosen = [("artefact", artefact_snapshot(arguments.what), checked.artefact)]
     return _standalone(config, tasks, chosen, arguments, console)
 
 
@@ -115,7 +111,7 @@ def _judge(
         with progress(f"evaluate {label}", len(session.tasks) * protocol.episodes) as bar:
 
             def advance(result: JobResult) -> None:
-                bar.advance(len(result.summaries), task=session.tasks[result.job.task_index].name)  # noqa: B023
+                bar.advance(len(result.summaries), task=session.tasks[result.job.task_index].name)
 
             result = evaluate(
                 session.rollouts,

@@ -13,7 +13,6 @@ from mtrl.data import (
     collect_demonstrations,
     dataset_id_of,
     read_dataset,
-    read_provenance,
     write_dataset,
 )
 from mtrl.distillation import SameNoiseDistiller
@@ -145,7 +144,9 @@ def _train_agent(
     session.set_threads()
     agent = factory.build(settings, session.tasks.layout, session.tasks, session.config.seed + seed_offset)
     if agent.needs.kind != "dataset":
-        raise UnsupportedError(f"agents that learn from {agent.needs.kind} are not trained by this command yet")
+        raise UnsupportedError(
+            f"agents that learn from {agent.needs.kind} are not trained by this command yet"
+        )
     agent.ingest(demonstrations_of(session))
     _learn(session, label, agent, training, place)
     session.save_policy(label, agent.snapshot())

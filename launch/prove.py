@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtrl import registry
 from mtrl.deployment import (
     DeploymentReport,
@@ -27,10 +29,12 @@ from mtrl.distillation import (
 from mtrl.errors import ConfigError
 from mtrl.evaluation import (
     EvaluationResult,
+    Json,
     PolicyReference,
     Provenance,
     evaluate,
     print_results,
+    read_json,
     read_result,
     write_record,
     write_report,
@@ -56,7 +60,8 @@ def kept_policies(run: Path) -> list[str]:
 
 def evaluate_stage(session: Session) -> list[EvaluationResult]:
     """Evaluates every policy of the run on the same starts; finished evaluations are read, not repeated."""
-    results, paths = [], []
+    results: list[EvaluationResult] = []
+    paths: list[Json] = []
     for label in kept_policies(session.run.path):
         snapshot, identity = load_policy(session.policy_place(label))
         file = session.run.evaluations / f"{label}-{snapshot.version}.json"
@@ -84,7 +89,9 @@ def evaluate_policy(
 ) -> tuple[EvaluationResult, dict[str, Any]]:
     """One policy on the configured starts, and per multimodal task which ways it took."""
     tasks, modes = session.tasks, {}
-    multimodal = [k for k, task in enumerate(tasks) if isinstance(registry.suite(task.suite), MultimodalSuite)]
+    multimodal = [
+        k for k, task in enumerate(tasks) if isinstance(registry.suite(task.suite), MultimodalSuite)
+    ]
     with progress(f"evaluate {label}", len(tasks) * session.config.evaluation.episodes) as bar:
 
         def advance(result: JobResult) -> None:
@@ -110,7 +117,8 @@ def modes_of(tasks: TaskSet, result: JobResult) -> dict[str, Any]:
     task = tasks[result.job.task_index]
     suite = registry.suite(task.suite)
     assert isinstance(suite, MultimodalSuite) and result.episodes is not None
-    offsets, states = result.episodes.offsets, result.episodes.observations["state"]
+    offsets = result.episodes.offsets
+    states = result.episodes.observations["state"].astype(np.float32, copy=False)
     counts = dict.fromkeys(suite.modes(task), 0)
     paths = []
     for e, summary in enumerate(result.summaries):
@@ -128,7 +136,9 @@ def export_stage(session: Session) -> Path:
     if place.exists():
         return place
     if not session.policy_place("student").exists():
-        raise ConfigError(f"{session.run.path} has no student; distil one first: mtrl distill {session.run.path}")
+        raise ConfigError(
+            f"{session.run.path} has no student; distil one first: mtrl distill {session.run.path}"
+        )
     snapshot, _ = load_policy(session.policy_place("student"))
     student = student_from(snapshot, session.tasks)
     golden = golden_cases(student, session.config.seed)
@@ -142,6 +152,7 @@ def export_stage(session: Session) -> Path:
         chunk=form.network.chunk,
         execute=form.execution.steps,
         noise_size=form.noise_size,
+        noise=form.execution.noise,
         opset=OPSET,
         provenance=_provenance(session, snapshot.version),
     )
@@ -218,11 +229,9 @@ def _provenance(session: Session, version: int) -> TrainingProvenance:
     )
 
 
-def _paths_of(file: Path, label: str) -> list[dict[str, Any]]:
+def _paths_of(file: Path, label: str) -> list[Json]:
     if not file.exists():
         return []
-    from mtrl.evaluation import read_json
-
     record = read_json(file)
     assert isinstance(record, dict)
     return [

@@ -27,7 +27,7 @@ from .config import Config
 from .structured import plain
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the run stops where it was asked to
+class Interrupted(Exception):
     """A stage stopped on Ctrl-C after saving what it had."""
 
 

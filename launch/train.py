@@ -31,7 +31,9 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Overrides and flags that every composing command shares."""
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as tasks=mt10 seed=2")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, such as tasks=mt10 seed=2"
+    )
     parser.add_argument("--config-dir", type=Path, help="folder of your own configuration groups")
     parser.add_argument("--overwrite", action="store_true", help="remove a run of that name first")
     parser.add_argument(

@@ -1,8 +1,8 @@
 """Suites, agents, policies and robots by name, from entry points, loaded only when named.
 
 A third party's plug-in takes the same road as ours: it declares an entry point in the group
-`mtrl.suites`, `mtrl.agents`, `mtrl.policies` or `mtrl.robots`. In a bare clone, where no distribution is installed,
-the same declarations are read from `pyproject.toml`.
+`mtrl.suites`, `mtrl.agents`, `mtrl.policies` or `mtrl.robots`. In a bare clone, where no distribution
+is installed, the same declarations are read from `pyproject.toml`.
 """
 
 from __future__ import annotations

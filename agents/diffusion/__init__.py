@@ -35,4 +35,11 @@ class DiffusionFactory:
 
 AGENT = DiffusionFactory()
 
-__all__ = ["AGENT", "DiffusionAgent", "DiffusionConfig", "DiffusionFactory", "DiffusionTeacher", "NoiseLevels"]
+__all__ = [
+    "AGENT",
+    "DiffusionAgent",
+    "DiffusionConfig",
+    "DiffusionFactory",
+    "DiffusionTeacher",
+    "NoiseLevels",
+]

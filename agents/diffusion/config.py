@@ -85,5 +85,7 @@ class DiffusionConfig:
                 raise OutOfRangeError(f"agent.{key}", getattr(self, key), allowed)
         if self.execution.steps > self.network.chunk:
             raise OutOfRangeError(
-                "agent.execution.steps", self.execution.steps, f"1 to agent.network.chunk={self.network.chunk}"
+                "agent.execution.steps",
+                self.execution.steps,
+                f"1 to agent.network.chunk={self.network.chunk}",
             )

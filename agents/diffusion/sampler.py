@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 
 from mtrl.nn import ChunkNetwork
@@ -35,7 +37,7 @@ def sample(
     mask = network.chunk_mask(task)
     grid = sigma_grid(denoiser.levels, steps)
     noisy = noise * grid[0] * mask
-    for now, then in zip(grid[:-1], grid[1:], strict=True):
+    for now, then in itertools.pairwise(grid):
         clean = denoiser(condition, task, noisy, now.expand(len(noisy)))
         noisy = noisy + (then - now) * (noisy - clean) / now
     return noisy.clamp(-1.0, 1.0)

@@ -66,11 +66,10 @@ def collect_demonstrations(
 
     Attempt i of a task plays training start i with a generator of (seed, task, start), so the result
     is the same on any runtime. `on_episodes(task_index, kept)` reports progress. `only` restricts the
-    collection to some tasks. Raises ConfigError when an expert cannot produce enough, or when a task was quarantined.
+    collection to some tasks. Raises ConfigError when an expert cannot produce enough, or when a task was
+    quarantined.
     """
-    kept: dict[int, list[Episodes]] = {
-        k: [] for k in (range(len(tasks)) if only is None else only)
-    }
+    kept: dict[int, list[Episodes]] = {k: [] for k in (range(len(tasks)) if only is None else only)}
     tried = dict.fromkeys(kept, 0)
     won = dict.fromkeys(kept, 0)
     snapshot = PolicySnapshot("expert", asdict(config.noise))
@@ -89,13 +88,16 @@ def collect_demonstrations(
             if on_episodes is not None:
                 on_episodes(k, min(config.episodes, _count(kept[k])))
         for k, fault in rollouts.quarantined.items():
-            raise ConfigError(f"task {tasks[k].name} was quarantined, so its demonstrations are missing: {fault}")
+            raise ConfigError(
+                f"task {tasks[k].name} was quarantined, so its demonstrations are missing: {fault}"
+            )
     collected = {}
     for k, parts in kept.items():
         if _count(parts) < config.episodes:
             raise ConfigError(
                 f"task {tasks[k].name}: the expert succeeded in {_count(parts)} of {tried[k]} attempts; "
-                f"{config.episodes} were asked for. Lower demonstrations.noise.high or demonstrations.episodes"
+                f"{config.episodes} were asked for. "
+                "Lower demonstrations.noise.high or demonstrations.episodes"
             )
         joined = Episodes.concatenate(parts).select(range(config.episodes))
         collected[k] = Collected(Trajectories.from_episodes(joined), tried[k], won[k])

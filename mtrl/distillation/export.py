@@ -22,7 +22,8 @@ OPSET = 17
 
 def export_onnx(student: Student) -> bytes:
     """The graph: `state` float32 [N, h, D_max], `task` int64 [N] and, when the student has noise, `z`
-    float32 [N, Z] in; `chunk` float32 [N, H, A_max] in [-1, 1] out."""
+    float32 [N, Z] in; `chunk` float32 [N, H, A_max] in [-1, 1] out.
+    """
     form, network = student.form, student.network
     state = torch.zeros(2, form.network.history, network.mean.shape[1])
     task = torch.zeros(2, dtype=torch.int64)
@@ -37,7 +38,7 @@ def export_onnx(student: Student) -> bytes:
         torch.onnx.export(
             student.eval(),
             inputs,
-            file,
+            file,  # type: ignore[arg-type]  # the stub names paths only; buffers work
             dynamo=False,
             opset_version=OPSET,
             input_names=names,
@@ -75,7 +76,7 @@ def require_reference_parity(
 ) -> float:
     """Largest difference between torch and the numpy reference; IntegrityError beyond `tolerance`."""
     computed = reference_chunk(student.snapshot(0), cases["state"], cases["task"], cases.get("z"))
-    error = float(np.abs(computed - cases["chunk"]).max())
+    error = float(np.abs(computed - np.asarray(cases["chunk"], dtype=np.float64)).max())
     if not error <= tolerance:
         raise IntegrityError(f"torch and the numpy reference differ by {error:.3g}; expected {tolerance:.0e}")
     return error

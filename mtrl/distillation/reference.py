@@ -26,7 +26,9 @@ def reference_chunk(
     known = np.clip((np.asarray(state, dtype=np.float64) - mean) / scale, -5.0, 5.0)
     known = known * weights["network.state_mask"][rows][:, None]
     action_mask = np.repeat(weights["network.action_mask"][rows][:, None], form.network.chunk, axis=1)
-    noise = np.zeros_like(action_mask) if z is None else np.asarray(z).reshape(action_mask.shape) * action_mask
+    noise = (
+        np.zeros_like(action_mask) if z is None else np.asarray(z).reshape(action_mask.shape) * action_mask
+    )
     octaves = np.arange(form.network.noise_features // 2)
     angles = np.full((len(rows), 1), form.first_step.level) * 2.0 ** (octaves / 2)
     inputs = np.concatenate(

@@ -91,8 +91,12 @@ class SameNoiseDistiller:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._student.parameters(), 1.0)
         if not torch.isfinite(loss) or not torch.isfinite(norm):
-            raise FloatingPointError(f"distillation loss {float(loss)} or gradient {float(norm)} is not finite")
-        rate = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.updates / self._config.updates))
+            raise FloatingPointError(
+                f"distillation loss {float(loss)} or gradient {float(norm)} is not finite"
+            )
+        rate = (
+            self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.updates / self._config.updates))
+        )
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()

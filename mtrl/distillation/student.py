@@ -36,9 +36,7 @@ class StudentForm:
         network, execution, first_step = (part for part in parts if isinstance(part, dict))
         noise_size = nested["noise_size"]
         assert isinstance(noise_size, int)
-        return StudentForm(
-            ChunkShape(**network), Execution(**execution), noise_size, FirstStep(**first_step)
-        )
+        return StudentForm(ChunkShape(**network), Execution(**execution), noise_size, FirstStep(**first_step))
 
 
 class Student(nn.Module):

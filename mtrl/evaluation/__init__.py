@@ -4,7 +4,7 @@ from .comparison import Comparison, are_comparable, compare, require_comparable
 from .protocol import EvaluationConfig, evaluate, evaluation_jobs
 from .provenance import Provenance
 from .realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
-from .records import read_json, write_record
+from .records import Json, read_json, write_record
 from .report import write_report
 from .result_file import read_result, write_result
 from .results import (
@@ -34,6 +34,7 @@ __all__ = [
     "Estimate",
     "EvaluationConfig",
     "EvaluationResult",
+    "Json",
     "LatencySummary",
     "MeanResult",
     "PolicyReference",

@@ -91,7 +91,8 @@ class ChunkNetwork(nn.Module):
 
     def condition(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """States [N, h, D_max] and task [N] -> the part of the input that does not change while
-        sampling, [N, h * D_max + E]. Standardised states are clipped to 5 deviations."""
+        sampling, [N, h * D_max + E]. Standardised states are clipped to 5 deviations.
+        """
         centred = (states - self.mean[task][:, None]) / self.scale[task][:, None]
         known = centred.clamp(-5.0, 5.0) * self.state_mask[task][:, None]
         return torch.cat([known.flatten(1), self.embedding(task)], dim=1)

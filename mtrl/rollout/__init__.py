@@ -1,7 +1,7 @@
 """Lanes, fragments, whole episodes, policies, and the workers that run them."""
 
-from .collection import CollectionConfig, Fragments, LaneBooks, LocalFragments, fragment_bytes
 from .chunk_policy import ChunkPolicy, Execution, Planner
+from .collection import CollectionConfig, Fragments, LaneBooks, LocalFragments, fragment_bytes
 from .episodes import EpisodeGroup, Episodes, EpisodeSummary
 from .fragment import Fragment, FragmentRecorder
 from .job import EpisodeJob, JobResult, run_job, schedule_of
@@ -13,15 +13,14 @@ from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
 from .worker import LaneAssignment, RolloutWorker
 
 __all__ = [
-    "ChunkPolicy",
-    "Execution",
-    "Planner",
     "Action",
+    "ChunkPolicy",
     "CollectionConfig",
     "EpisodeGroup",
     "EpisodeJob",
     "EpisodeSummary",
     "Episodes",
+    "Execution",
     "ExpertPolicy",
     "FaultHandler",
     "FinalObservation",
@@ -35,6 +34,7 @@ __all__ = [
     "LocalFragments",
     "LocalRollouts",
     "NoiseConfig",
+    "Planner",
     "Policy",
     "PolicySnapshot",
     "PolicyState",

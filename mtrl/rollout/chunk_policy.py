@@ -90,7 +90,7 @@ class ChunkPolicy:
         position[ended] = self._chunk
         plan = np.flatnonzero(position >= self._execution.steps)
         if len(plan):
-            for copy in plan:
+            for copy in map(int, plan):
                 if self._execution.noise == "chunk" or (self._execution.noise == "episode" and ended[copy]):
                     noise[copy] = generators[copy].standard_normal(self._noise_size, dtype=np.float32)
             queue[plan] = self._planner(history[plan], task_index[plan], noise[plan])

@@ -114,9 +114,7 @@ def catalogue_text(
     suite: str, package: str, tasks: Mapping[str, Any], sets: Mapping[str, tuple[str, ...]]
 ) -> str:
     """The text of a catalogue file; `tasks` maps short names to entry dataclasses. One task a line."""
-    lines = [
-        f"    {json.dumps(short)}: {json.dumps(asdict(entry))}" for short, entry in tasks.items()
-    ]
+    lines = [f"    {json.dumps(short)}: {json.dumps(asdict(entry))}" for short, entry in tasks.items()]
     groups = [f"    {json.dumps(name)}: {json.dumps(list(shorts))}" for name, shorts in sets.items()]
     return (
         "{\n"

@@ -28,7 +28,8 @@ def choice_tasks() -> TaskSet:
 
 def choice_data(episodes: int = 40, length: int = 6) -> dict[int, Trajectories]:
     """Task 0: every episode goes +0.8 or -0.8 throughout, evenly. Task 1: the action is the state's
-    first two entries."""
+    first two entries.
+    """
     draws = np.random.default_rng(0)
     signs = np.where(np.arange(episodes) % 2 == 0, 0.8, -0.8)
     first_labels = np.repeat(signs, length).astype(np.float32)[:, None]

@@ -1,6 +1,8 @@
 """The diffusion agent: its losses by hand, determinism, resuming, refusing, and what it learns."""
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def agent(config: DiffusionConfig = SMALL, seed: int = 0) -> DiffusionAgent:
     return made
 
 
-def test_denoising_loss_by_hand():
+def test_denoising_loss_by_hand() -> None:
     # F = 0 at the start, so the loss is the mean square of (clean - c_skip noisy) / c_out.
     tasks = choice_tasks()
     net = ChunkNetwork(ChunkShape(width=8, blocks=1, chunk=2, embedding=2), tasks.layout)
@@ -55,20 +57,20 @@ def test_denoising_loss_by_hand():
     assert loss.item() == pytest.approx(((0.05 / 0.353553) ** 2 + (0.35 / 0.353553) ** 2) / 2, rel=1e-4)
 
 
-def test_steps_past_the_end_do_not_count():
+def test_steps_past_the_end_do_not_count() -> None:
     tasks = choice_tasks()
     net = ChunkNetwork(ChunkShape(width=8, blocks=1, chunk=2, embedding=2), tasks.layout)
     arguments = (net, torch.zeros(1, 1, 3), torch.tensor([0]), torch.tensor([[[0.6, 0.0], [5.0, 0.0]]]))
     assert regression_loss(*arguments, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0.36)
 
 
-def test_equal_seeds_give_equal_runs_and_other_seeds_do_not():
+def test_equal_seeds_give_equal_runs_and_other_seeds_do_not() -> None:
     first, second, third = agent(), agent(), agent(seed=1)
     losses = [[made.update()["loss"] for _ in range(5)] for made in (first, second, third)]
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_resumed_agent_goes_on_exactly(tmp_path):
+def test_a_resumed_agent_goes_on_exactly(tmp_path: Path) -> None:
     uninterrupted, stopped = agent(), agent()
     for _ in range(3):
         uninterrupted.update(), stopped.update()
@@ -81,7 +83,7 @@ def test_a_resumed_agent_goes_on_exactly(tmp_path):
         np.testing.assert_array_equal(value, resumed.snapshot().tensors[name])
 
 
-def test_gradients_are_separate_from_their_use():
+def test_gradients_are_separate_from_their_use() -> None:
     made = agent()
     before = copy.deepcopy(made.state_dict()["network"])
     gradients = made.compute_gradients()
@@ -97,7 +99,7 @@ def test_gradients_are_separate_from_their_use():
         np.testing.assert_allclose(value, doubled.snapshot().tensors[name], rtol=1e-5, atol=1e-7)
 
 
-def test_a_snapshot_acts_like_the_agent():
+def test_a_snapshot_acts_like_the_agent() -> None:
     made = agent()
     for _ in range(3):
         made.update()
@@ -120,7 +122,7 @@ def test_a_snapshot_acts_like_the_agent():
     assert actions[0][0, 1] == 0, "the first task has one action dimension"
 
 
-def test_diffusion_keeps_both_modes_where_cloning_averages_them():
+def test_diffusion_keeps_both_modes_where_cloning_averages_them() -> None:
     chosen = {}
     for objective in ("diffusion", "regression"):
         config = DiffusionConfig(
@@ -161,12 +163,12 @@ def test_diffusion_keeps_both_modes_where_cloning_averages_them():
         ({"execution": Execution(steps=9)}, "agent.execution.steps=9"),
     ],
 )
-def test_settings_out_of_range_are_refused(change, message):
+def test_settings_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises((ConfigError, OutOfRangeError), match=message):
         DiffusionConfig(**change)
 
 
-def test_tasks_that_no_head_serves_are_refused_by_name():
+def test_tasks_that_no_head_serves_are_refused_by_name() -> None:
     discrete = Task(
         name="made/buttons",
         observation=ObservationSpec(state=2),
@@ -182,7 +184,7 @@ def test_tasks_that_no_head_serves_are_refused_by_name():
         AGENT.build(SMALL, tasks.layout, tasks, 0)
 
 
-def test_missing_demonstrations_and_too_small_batches_are_refused():
+def test_missing_demonstrations_and_too_small_batches_are_refused() -> None:
     tasks = choice_tasks()
     with pytest.raises(ConfigError, match="no demonstrations yet"):
         AGENT.build(SMALL, tasks.layout, tasks, 0).update()

@@ -36,7 +36,7 @@ def perturbed_network() -> ChunkNetwork:
     return net
 
 
-def test_grid_is_that_of_diffusers():
+def test_grid_is_that_of_diffusers() -> None:
     from diffusers import EDMEulerScheduler
 
     oracle = EDMEulerScheduler(
@@ -49,7 +49,7 @@ def test_grid_is_that_of_diffusers():
     np.testing.assert_allclose(sigma_grid(LEVELS, 10).numpy(), oracle.sigmas.numpy(), rtol=1e-5)
 
 
-def test_sampling_steps_are_those_of_diffusers():
+def test_sampling_steps_are_those_of_diffusers() -> None:
     from diffusers import EDMEulerScheduler
 
     net = perturbed_network().eval()
@@ -74,15 +74,19 @@ def test_sampling_steps_are_those_of_diffusers():
     torch.testing.assert_close(ours, noisy.clamp(-1, 1) * mask, rtol=1e-4, atol=1e-4)
 
 
-def test_preconditioning_by_hand():
+def test_preconditioning_by_hand() -> None:
     skip, out, into, level = preconditioning(torch.tensor([0.5, 20.0]), 0.5)
     # at sigma = sigma_data: 1/2, 0.25 / sqrt(0.5), 1 / sqrt(0.5), ln(0.5) / 4
-    np.testing.assert_allclose([v[0] for v in (skip, out, into, level)], [0.5, 0.353553, 1.414214, -0.173287], rtol=1e-5)
+    np.testing.assert_allclose(
+        [v[0] for v in (skip, out, into, level)], [0.5, 0.353553, 1.414214, -0.173287], rtol=1e-5
+    )
     # at sigma = 20: 0.25 / 400.25, 10 / sqrt(400.25), 1 / sqrt(400.25), ln(20) / 4
-    np.testing.assert_allclose([v[1] for v in (skip, out, into, level)], [6.2461e-4, 0.499844, 0.0499844, 0.748933], rtol=1e-4)
+    np.testing.assert_allclose(
+        [v[1] for v in (skip, out, into, level)], [6.2461e-4, 0.499844, 0.0499844, 0.748933], rtol=1e-4
+    )
 
 
-def test_many_steps_reach_the_closed_form_of_gaussian_data():
+def test_many_steps_reach_the_closed_form_of_gaussian_data() -> None:
     # With F = 0 the denoiser is exact for data N(0, sigma_data^2), whose flow from sigma_max to 0 scales
     # noise by sigma_max sigma_data / sqrt(sigma_max^2 + sigma_data^2).
     states, task = torch.zeros(1, 1, 3), torch.tensor([0])
@@ -92,16 +96,19 @@ def test_many_steps_reach_the_closed_form_of_gaussian_data():
     torch.testing.assert_close(reached, noise * factor, rtol=0, atol=2e-3)
 
 
-def test_one_step_is_the_denoiser_at_the_largest_sigma():
+def test_one_step_is_the_denoiser_at_the_largest_sigma() -> None:
     net = perturbed_network()
     states, task, noise = torch.randn(1, 1, 3), torch.tensor([0]), torch.randn(1, 4, 2)
     direct = Denoiser(net, LEVELS)(net.condition(states, task), task, 20.0 * noise, torch.tensor([20.0]))
     torch.testing.assert_close(
-        sample(Denoiser(net, LEVELS), states, task, noise, 1), direct.clamp(-1, 1).detach(), rtol=1e-4, atol=1e-5
+        sample(Denoiser(net, LEVELS), states, task, noise, 1),
+        direct.clamp(-1, 1).detach(),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
-def test_padded_action_dimensions_stay_zero_and_are_not_read():
+def test_padded_action_dimensions_stay_zero_and_are_not_read() -> None:
     net = perturbed_network()
     states, task = torch.randn(1, 1, 3), torch.tensor([1])
     noise = torch.randn(1, 4, 2)
@@ -112,7 +119,7 @@ def test_padded_action_dimensions_stay_zero_and_are_not_read():
     torch.testing.assert_close(sample(Denoiser(net, LEVELS), states, task, other, 5), chunk, rtol=0, atol=0)
 
 
-def test_padded_state_entries_are_not_read():
+def test_padded_state_entries_are_not_read() -> None:
     net = perturbed_network()
     task, noise = torch.tensor([1]), torch.randn(1, 4, 2)
     states = torch.randn(1, 1, 3)
@@ -123,7 +130,7 @@ def test_padded_state_entries_are_not_read():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_grid_descends_to_zero(steps):
+def test_grid_descends_to_zero(steps: int) -> None:
     grid = sigma_grid(LEVELS, steps)
     assert len(grid) == steps + 1 and grid[-1] == 0 and (grid[:-1] > grid[1:]).all()
     assert grid[0] == pytest.approx(20.0)

@@ -26,7 +26,7 @@ def batch() -> Batch:
 
 def test_the_loss_of_a_task_is_its_weighted_mean() -> None:
     losses = torch.tensor([[1.0, 2.0, 5.0], [3.0, 100.0, 100.0], [7.0, 7.0, 7.0]])
-    # (1 * 1 + 1 * 2 + 2 * 5) / 4, 3 / 1, nothing
+    # by hand: 1 * 1 + 1 * 2 + 2 * 5 over a weight of 4; 3 over 1; nothing
     torch.testing.assert_close(batch().task_losses(losses), torch.tensor([3.25, 3.0, 0.0]))
 
 

@@ -37,7 +37,7 @@ def student(noise: bool, history: int = 2) -> Student:
 
 
 @pytest.mark.parametrize("noise", [True, False])
-def test_torch_numpy_and_onnx_runtime_agree(noise):
+def test_torch_numpy_and_onnx_runtime_agree(noise: bool) -> None:
     made = student(noise)
     cases = golden_cases(made, seed=1, per_task=5000)
     assert len(cases["state"]) == 10_000
@@ -50,7 +50,7 @@ def test_torch_numpy_and_onnx_runtime_agree(noise):
     assert np.abs(cases["chunk"]).max() <= 1.0
 
 
-def test_the_graph_takes_any_batch():
+def test_the_graph_takes_any_batch() -> None:
     made = student(True)
     session = onnxruntime.InferenceSession(export_onnx(made), providers=["CPUExecutionProvider"])
     for count in (1, 7):
@@ -62,7 +62,7 @@ def test_the_graph_takes_any_batch():
         assert session.run(None, feeds)[0].shape == (count, 3, 2)
 
 
-def test_a_wrong_reference_is_caught():
+def test_a_wrong_reference_is_caught() -> None:
     made = student(True)
     cases = golden_cases(made, seed=1)
     cases["chunk"] = cases["chunk"] + 1e-3
@@ -70,7 +70,7 @@ def test_a_wrong_reference_is_caught():
         require_reference_parity(made, cases)
 
 
-def test_the_reference_masks_padding():
+def test_the_reference_masks_padding() -> None:
     made = student(True, history=1)
     cases = golden_cases(made, seed=2)
     chunk = reference_chunk(made.snapshot(0), cases["state"], cases["task"], cases["z"])

@@ -1,5 +1,9 @@
 """Distillation: the student begins as the one-step teacher, learns its map, keeps modes, resumes."""
 
+from pathlib import Path
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,18 +35,27 @@ def teacher() -> DiffusionTeacher:
     return AGENT.teacher(agent.snapshot(), tasks)
 
 
-def distiller(teacher: DiffusionTeacher, **changes) -> SameNoiseDistiller:
-    settings = {"network": SHAPE, "execution": Execution(steps=1), "updates": 600, "batch_size": 128} | changes
+def distiller(teacher: DiffusionTeacher, **changes: Any) -> SameNoiseDistiller:
+    settings = {
+        "network": SHAPE,
+        "execution": Execution(steps=1),
+        "updates": 600,
+        "batch_size": 128,
+    } | changes
     return SameNoiseDistiller(DistillationConfig(**settings), teacher, choice_tasks(), choice_data(), 0)
 
 
-def inputs(teacher: DiffusionTeacher, count: int = 300):
+def inputs(teacher: DiffusionTeacher, count: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     draws = torch.Generator().manual_seed(4)
     states = torch.randn(count, 1, 3, generator=draws)
-    return states, torch.zeros(count, dtype=torch.int64), torch.randn(count, teacher.noise_size, generator=draws)
+    return (
+        states,
+        torch.zeros(count, dtype=torch.int64),
+        torch.randn(count, teacher.noise_size, generator=draws),
+    )
 
 
-def test_an_untrained_student_is_the_one_step_teacher(teacher):
+def test_an_untrained_student_is_the_one_step_teacher(teacher: DiffusionTeacher) -> None:
     states, task, z = inputs(teacher, 20)
     one_step = DiffusionTeacher(
         DiffusionConfig(network=SHAPE, execution=Execution(steps=1), sampler_steps=1), teacher.network
@@ -52,7 +65,7 @@ def test_an_untrained_student_is_the_one_step_teacher(teacher):
     torch.testing.assert_close(chunk, one_step.chunk(states, task, z), rtol=1e-4, atol=1e-4)
 
 
-def test_the_student_learns_the_teachers_map_and_keeps_its_modes(teacher):
+def test_the_student_learns_the_teachers_map_and_keeps_its_modes(teacher: DiffusionTeacher) -> None:
     made = distiller(teacher)
     states, task, z = inputs(teacher)
     target = teacher.chunk(states, task, z)
@@ -70,7 +83,7 @@ def test_the_student_learns_the_teachers_map_and_keeps_its_modes(teacher):
     assert (chosen.sign() == target[:, 0, 0].sign()).float().mean() > 0.85
 
 
-def test_a_resumed_distillation_goes_on_exactly(teacher, tmp_path):
+def test_a_resumed_distillation_goes_on_exactly(teacher: DiffusionTeacher, tmp_path: Path) -> None:
     uninterrupted, stopped = distiller(teacher), distiller(teacher)
     for _ in range(6):
         uninterrupted.update(), stopped.update()
@@ -80,7 +93,7 @@ def test_a_resumed_distillation_goes_on_exactly(teacher, tmp_path):
     assert [uninterrupted.update() for _ in range(6)] == [resumed.update() for _ in range(6)]
 
 
-def test_the_policy_of_a_snapshot_executes_the_student(teacher):
+def test_the_policy_of_a_snapshot_executes_the_student(teacher: DiffusionTeacher) -> None:
     made = distiller(teacher)
     tasks = choice_tasks()
     policy, student = student_policy(made.snapshot(), tasks), student_from(made.snapshot(), tasks)
@@ -99,6 +112,6 @@ def test_the_policy_of_a_snapshot_executes_the_student(teacher):
     np.testing.assert_allclose(action.continuous[0], chunk[0, 0].numpy(), atol=1e-6)
 
 
-def test_a_student_that_cannot_match_is_refused(teacher):
+def test_a_student_that_cannot_match_is_refused(teacher: DiffusionTeacher) -> None:
     with pytest.raises(ConfigError, match=r"distillation.network.chunk=4, the teacher's is 2"):
         distiller(teacher, network=ChunkShape(width=64, blocks=2, chunk=4, embedding=4))

@@ -1,0 +1,228 @@
+"""The command line: help, exit codes, and the whole way from demonstrations to a report, in small."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mtrl.integrity import verify_manifest
+from mtrl.launch.main import COMMANDS, main
+from mtrl.training import read_jsonl
+
+Capture = pytest.CaptureFixture[str]
+
+SMALL = [
+    "tasks=point/obstacle",
+    "agent.network.width=32",
+    "agent.network.blocks=1",
+    "agent.batch_size=32",
+    "distillation.network.width=32",
+    "distillation.network.blocks=1",
+    "distillation.batch_size=32",
+    "distillation.updates=30",
+    "cloning.updates=30",
+    "demonstrations.episodes=4",
+    "demonstrations.job_episodes=2",
+    "training.updates=60",
+    "training.log_every=10",
+    "training.checkpoint_every=20",
+    "training.threads=1",
+    "evaluation.episodes=4",
+    "evaluation.copies=2",
+    "agent.decay_updates=60",
+]
+
+
+def mtrl(*words: str) -> int:
+    return main(list(words))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run with every stage but the robot."""
+    output = tmp_path_factory.mktemp("runs")
+    code = mtrl(
+        "train", *SMALL, f"output={output}", "name=small",
+        "stages=[collect,train,clone,distill,evaluate,export,report]",
+    )  # fmt: skip
+    assert code == 0
+    return output / "small"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_three_examples(command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        mtrl(command, "--help")
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert shown.count(f"mtrl {command}") >= 4, "the usage line and three examples"
+
+
+def test_an_unknown_command_is_answered(capsys: Capture) -> None:
+    assert mtrl("trian") == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+
+
+def test_a_mistake_prints_one_line_and_no_traceback(capsys: Capture) -> None:
+    assert mtrl("train", "sed=3") == 2
+    assert capsys.readouterr().err.startswith("mtrl: unknown key 'sed'")
+
+
+def test_tasks_lists_without_a_simulator() -> None:
+    script = (
+        "import sys; from mtrl.launch.main import main; code = main(['tasks', 'mt10', '--json'])\n"
+        "assert not {'mujoco', 'metaworld', 'dm_control', 'ale_py', 'torch'} & set(sys.modules)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    )
+    listed = json.loads(done.stdout)
+    assert len(listed) == 10
+    assert listed[0]["observation"] == "state 39" and listed[0]["action"] == "continuous 4"
+
+
+def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+    for place in ("config.yaml", "metrics.jsonl", "timing.jsonl", "artefact/policy.onnx", "report.html"):
+        assert (finished / place).exists(), place
+    for label in ("teacher", "bc", "student"):
+        assert list((finished / "evaluations").glob(f"{label}-*.json")), label
+        assert verify_manifest(finished / "policies" / label)
+    summary = json.loads((finished / "summary.json").read_text())
+    assert {"point_teacher_success", "point_bc_success", "point_student_success", "point_modes_kept",
+            "student_latency_us_p50", "student_latency_us_p99", "wall_seconds"} <= set(summary)  # fmt: skip
+    assert [row["step"] for row in read_jsonl(finished / "metrics.jsonl")] == [10, 20, 30, 40, 50, 60]
+
+
+def test_equal_seeds_give_equal_metrics_and_another_seed_does_not(finished: Path, tmp_path: Path) -> None:
+    for name, seed in (("again", 1), ("other", 2)):
+        assert (
+            mtrl("train", *SMALL, f"output={tmp_path}", f"name={name}", f"seed={seed}", "stages=[train]") == 0
+        )
+    first = (finished / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "again" / "metrics.jsonl").read_bytes() == first
+    assert (tmp_path / "other" / "metrics.jsonl").read_bytes() != first
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(finished: Path, tmp_path: Path) -> None:
+    words = [
+        sys.executable, "-m", "mtrl.launch.main", "train", *SMALL, f"output={tmp_path}", "name=small",
+        "stages=[train]",
+    ]  # fmt: skip
+    # Slow enough to be caught in the middle, whatever the machine.
+    slow = (
+        "import sys, time, mtrl.agents.diffusion.agent as agent; update = agent.DiffusionAgent.update\n"
+        "def slowly(self): time.sleep(0.05); return update(self)\n"
+        "agent.DiffusionAgent.update = slowly\n"
+        "from mtrl.launch.main import main; sys.argv = ['mtrl', *sys.argv[1:]]; sys.exit(main())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    child = subprocess.Popen(
+        [sys.executable, "-c", slow, *words[3:]], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    metrics = tmp_path / "small" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    printed, _ = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "--resume auto" in printed
+    assert not (tmp_path / "small" / "policies" / "teacher").exists(), "it stopped before the end"
+    assert (
+        mtrl("train", *SMALL, f"output={tmp_path}", "name=small", "stages=[train]", "--resume", "auto") == 0
+    )
+    assert metrics.read_bytes() == (finished / "metrics.jsonl").read_bytes()
+
+
+def test_an_existing_run_is_never_overwritten_unasked(finished: Path, capsys: Capture) -> None:
+    before = (finished / "config.yaml").read_bytes()
+    assert mtrl("train", *SMALL, f"output={finished.parent}", "name=small") == 2
+    assert "--resume auto" in capsys.readouterr().err
+    assert (finished / "config.yaml").read_bytes() == before
+
+
+def test_resuming_with_other_settings_names_the_difference(finished: Path, capsys: Capture) -> None:
+    words = [word for word in SMALL if not word.startswith("training.updates")]
+    code = mtrl(
+        "train", *words, "training.updates=61", f"output={finished.parent}", "name=small", "--resume", "auto",
+        "stages=[collect,train,clone,distill,evaluate,export,report]",
+    )  # fmt: skip
+    assert code == 2
+    assert "training.updates=60, now it is 61" in capsys.readouterr().err
+
+
+def test_a_finished_run_does_nothing_twice(finished: Path) -> None:
+    stamp = (finished / "policies" / "teacher" / "manifest.sha256").stat().st_mtime_ns
+    code = mtrl(
+        "train", *SMALL, f"output={finished.parent}", "name=small", "--resume", "auto",
+        "stages=[collect,train,clone,distill,evaluate,export,report]",
+    )  # fmt: skip
+    assert code == 0
+    assert (finished / "policies" / "teacher" / "manifest.sha256").stat().st_mtime_ns == stamp
+
+
+def test_a_run_and_an_artefact_can_be_evaluated_again(
+    finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ["episodes=3", "--out", str(tmp_path)]
+    assert mtrl("evaluate", str(finished), "--policy", "student", *words) == 0
+    assert mtrl("evaluate", str(finished / "artefact"), *words, "evaluation.copies=2") == 0
+    found = {path.name.split("-")[0]: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert set(found) == {"student", "artefact"}
+    student, artefact = (
+        [episode["start"] for episode in found[label]["episodes"]] for label in ("student", "artefact")
+    )
+    assert student == artefact
+    assert mtrl("evaluate", str(finished), "--policy", "studnet", *words) == 2
+    assert "did you mean 'student'" in capsys.readouterr().err
+
+
+def test_collect_keeps_what_is_there(tmp_path: Path, capsys: Capture) -> None:
+    words = ["collect", "tasks=point/obstacle", "episodes=2", "--out", str(tmp_path / "data")]
+    assert mtrl(*words) == 0
+    assert mtrl(*words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert mtrl(*words, "--resume", "auto") == 0
+    assert mtrl("train", *SMALL, f"data={tmp_path / 'data'}", f"output={tmp_path}", "stages=[train]") == 0
+
+
+@pytest.mark.parametrize(
+    ("victim", "words"),
+    [
+        ("policies/student/state.safetensors", ["evaluate", "RUN", "--policy", "student"]),
+        ("artefact/manifest.json", ["evaluate", "RUN/artefact"]),
+        ("artefact/policy.onnx", ["deploy", "RUN/artefact"]),
+        ("demonstrations/point/obstacle-v0/data/main_data.hdf5", ["distill", "RUN", "--overwrite"]),
+    ],
+)
+def test_damage_is_refused_by_name(
+    finished: Path, tmp_path: Path, victim: str, words: list[str], capsys: Capture
+) -> None:
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    damaged = run / victim
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(bytes(content))
+    assert mtrl(*[word.replace("RUN", str(run)) for word in words]) == 2
+    assert damaged.name in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_before_work_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    assert mtrl("train", *SMALL, f"output={tmp_path}", "name=small") == 2
+    assert "free" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()

@@ -1,0 +1,86 @@
+"""Overrides: what they set, and what is said when they are wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from mtrl.errors import ConfigError, MtrlError, OutOfRangeError, UnknownNameError
+from mtrl.launch.compose import agent_of, compose
+from mtrl.launch.session import task_set_of
+
+
+def test_overrides_change_what_they_name() -> None:
+    config = compose(["seed=5", "agent.network.width=64", "training.updates=7", "runtime=ray"])
+    assert (config.seed, config.training.updates, config.runtime.kind) == (5, 7, "ray")
+    assert agent_of(config)[2].network.width == 64
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("mt10", ("mt10",)),
+        ("point/obstacle", ("point/obstacle",)),
+        ("[point/obstacle,metaworld/reach-v3]", ("point/obstacle", "metaworld/reach-v3")),
+        ("point/obstacle,mt10", ("point/obstacle", "mt10")),
+    ],
+)
+def test_tasks_are_a_file_a_set_a_task_or_a_list(value: str, names: tuple[str, ...]) -> None:
+    assert compose([f"tasks={value}"]).tasks.names == names
+
+
+def test_short_keys_mean_what_the_command_is_about() -> None:
+    assert compose(["episodes=3"], command="collect").demonstrations.episodes == 3
+    assert compose(["episodes=3"], command="evaluate").evaluation.episodes == 3
+
+
+def test_an_experiment_sets_and_a_later_word_overrides_it() -> None:
+    assert compose(["experiment=quickstart"]).demonstrations.episodes == 40
+    assert compose(["experiment=quickstart", "demonstrations.episodes=2"]).demonstrations.episodes == 2
+
+
+def test_own_groups_come_from_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 99\n")
+    assert compose(["experiment=mine"], config_dir=tmp_path).seed == 99
+
+
+def test_a_users_folders_do_not_replace_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "config.yaml").write_text("seed: 12345\n")
+    monkeypatch.chdir(tmp_path)
+    assert compose([]).seed == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "message"),
+    [
+        ("sed=3", UnknownNameError, "did you mean 'seed'"),
+        ("agent.netwrk.width=3", UnknownNameError, "agent.network.width"),
+        ("agent=difusion", UnknownNameError, "did you mean 'diffusion'"),
+        ("experiment=quikstart", UnknownNameError, "did you mean 'quickstart'"),
+        ("runtime=rya", UnknownNameError, "did you mean 'ray'"),
+        ("training.updates=many", ConfigError, "expected a whole number"),
+        ("training.updates=0", OutOfRangeError, "training.updates=0 is out of range; expected at least 1"),
+        ("demonstrations.noise.low=0.9", OutOfRangeError, "noise.low=0.9"),
+        ("stages=[collect,trian]", UnknownNameError, "did you mean 'train'"),
+        ("seed", ConfigError, "key=value"),
+        ("seed=-1", ConfigError, "expected 0 or more"),
+    ],
+)
+def test_wrong_words_are_answered(word: str, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message.replace("[", r"\[")):
+        compose([word])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "near"),
+    [("mt11", "mt10"), ("metaworld/reech-v3", "metaworld/reach-v3"), ("metwrld/reach-v3", "metaworld")],
+)
+def test_unknown_tasks_are_answered_with_the_nearest(tasks: str, near: str) -> None:
+    with pytest.raises(UnknownNameError, match=near):
+        task_set_of(compose([f"tasks={tasks}"]))
+
+
+def test_a_wrong_agent_value_names_its_key() -> None:
+    with pytest.raises(MtrlError, match="width=0 is out of range; expected 8 to 4096"):
+        agent_of(compose(["agent.network.width=0"]))
