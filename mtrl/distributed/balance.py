@@ -1,0 +1,42 @@
+"""Which actor hosts which lanes in continuous collection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
+
+from mtrl.errors import ConfigError
+from mtrl.rollout import LaneAssignment
+
+
+def balance(
+    copies: Sequence[int], actors: int, step_seconds: Sequence[float] | None = None
+) -> list[list[LaneAssignment]]:
+    """Lanes of each actor, so that all actors need about equal time for one step of everything.
+
+    `copies` [K] environments per task; `step_seconds` [K] is the measured cost of one decision of one
+    copy, which differs tenfold between simulators; None counts copies. A lane that costs more than an
+    actor's fair share is split by copies. Then the dearest piece goes to the least loaded actor, which
+    keeps the largest load within 4/3 of the best possible (Graham 1969, theorem 2).
+    """
+    cost = [1.0] * len(copies) if step_seconds is None else list(step_seconds)
+    if len(cost) != len(copies) or min(cost) <= 0 or min(copies) < 1 or actors < 1:
+        raise ConfigError(
+            "lanes need at least one copy per task, one positive cost per task and one actor; "
+            f"got copies={list(copies)}, step_seconds={cost}, actors={actors}"
+        )
+    fair = sum(c * n for c, n in zip(cost, copies, strict=True)) / actors
+    pieces: list[tuple[float, LaneAssignment]] = []
+    for k, count in enumerate(copies):
+        parts = min(count, max(1, ceil(cost[k] * count / fair - 1e-9)))
+        edges = [count * part // parts for part in range(parts + 1)]
+        for first, last in pairwise(edges):
+            pieces.append((cost[k] * (last - first), LaneAssignment(k, last - first, first, count)))
+    loads = [0.0] * actors
+    shares: list[list[LaneAssignment]] = [[] for _ in range(actors)]
+    for weight, piece in sorted(pieces, key=lambda p: (-p[0], p[1].task_index, p[1].first_copy)):
+        lightest = loads.index(min(loads))
+        loads[lightest] += weight
+        shares[lightest].append(piece)
+    return shares

@@ -1,0 +1,151 @@
+"""Starting Ray, or joining a cluster, and what a worker process needs to find mtrl."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sysconfig
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+# read by Ray while it is imported or started: no statistics leave the machine, no advice on stderr
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import ray._private.worker
+
+import mtrl
+from mtrl.errors import ConfigError, ResourceError
+from mtrl.rollout import RuntimeConfig
+
+from .resources import OBJECT_STORE_MEGABYTES, processors
+
+LOOPBACK = "127.0.0.1"
+FREE_PROCESSORS_SECONDS = 10.0
+"""How long to wait for processors that a run just ended still holds."""
+
+_users = 0
+_started = False
+_private = False
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment variables of every actor: one thread, and where mtrl and plug-ins are found.
+
+    A bare clone is on no worker's path, and the working directory must not matter; so the folder that
+    holds mtrl/ goes in front of the driver's own PYTHONPATH, unless it is where packages are installed.
+    """
+    home = str(Path(mtrl.__file__).resolve().parent.parent)
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    folders = [os.path.abspath(entry) for entry in inherited]
+    if home not in installed and home not in folders:
+        folders.insert(0, home)
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return {**threads, "PYTHONPATH": os.pathsep.join(folders)}
+
+
+def actor_environment() -> dict[str, object]:
+    """Ray's runtime_env of an actor: nothing in a private cluster, whose processes inherit it all.
+
+    Without one an actor moves into a process that Ray has started in advance, which saves a second.
+    """
+    return {} if _private else {"env_vars": worker_environment()}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What the cluster has."""
+
+    processors: int
+    megabytes: float | None
+    """Memory that Ray counts on all nodes; None when this machine is the cluster, to be measured here."""
+
+
+def connect(config: RuntimeConfig) -> Capacity:
+    """Joins Ray and says what it has. Every `connect` is paired with one `disconnect`.
+
+    A process that is connected already stays where it is. `config.address` joins that cluster;
+    empty starts a private one on this machine, which needs about four seconds. Raises ConfigError when
+    no cluster answers there.
+    """
+    global _users, _started, _private
+    if not ray.is_initialized():
+        _private = not config.address
+        _quiet()
+        if config.address:
+            _join(config.address)
+        else:
+            _start_private(max(config.actors, processors()))
+        _started = True
+    _users += 1
+    has = ray.cluster_resources()
+    return Capacity(int(has.get("CPU", 0)), has.get("memory", 0.0) / 2**20 if config.address else None)
+
+
+def disconnect() -> None:
+    """Leaves Ray when the last user is done and it was `connect` that joined; ends a private cluster."""
+    global _users, _started, _private
+    _users = max(0, _users - 1)
+    if _users == 0 and _started:
+        _started = _private = False
+        ray.shutdown()
+
+
+def await_processors(actors: int) -> None:
+    """Raises ResourceError when other work holds the processors that `actors` need.
+
+    Without this the actors would wait for ever, silently.
+    """
+    deadline = time.monotonic() + FREE_PROCESSORS_SECONDS
+    while (free := ray.available_resources().get("CPU", 0.0)) < actors:
+        if time.monotonic() > deadline:
+            raise ResourceError(
+                f"{actors} rollout actors need {actors} free processors; {free:.0f} of the cluster's "
+                f"{ray.cluster_resources().get('CPU', 0.0):.0f} are free. End other work on it, or lower "
+                "runtime.actors"
+            )
+        time.sleep(0.1)
+
+
+def _quiet() -> None:
+    """Stops what Ray prints to stdout about a dead worker, where a command may be printing JSON.
+
+    No setting of `ray.init` covers these lines; this is the switch that Ray's own debugger uses.
+    """
+    ray._private.worker._worker_logs_enabled = False
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at runtime.address={address!r} ({error}). Give the address that "
+            "`ray start --head` printed, 'auto' on a node of the cluster, or nothing for a private one"
+        ) from error
+
+
+def _start_private(processor_count: int) -> None:
+    """Ray's processes take their environment from this one's, which is put back afterwards."""
+    before = {name: os.environ.get(name) for name in worker_environment()}
+    os.environ.update(worker_environment())
+    try:
+        ray.init(
+            address="local",
+            num_cpus=processor_count,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_MEGABYTES * 2**20,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _node_ip_address=LOOPBACK,
+        )
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,78 @@
+"""One private cluster for all tests here, and a plug-in suite that its actors import like any other."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mtrl import registry
+from mtrl.distributed import cluster
+from mtrl.errors import EnvironmentFault
+from mtrl.rollout import EpisodeJob, PolicySnapshot, RuntimeConfig
+from mtrl.tasks import Split, start_id
+
+EXPERT = PolicySnapshot(kind="expert")
+
+
+@pytest.fixture(scope="package")
+def trial_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A distribution with an entry point, found over PYTHONPATH; yields where its tasks leave marks."""
+    site = tmp_path_factory.mktemp("plug-in")
+    shutil.copy(Path(__file__).with_name("trial_suite.py"), site / "trial_suite.py")
+    information = site / "trial_suite-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: trial-suite\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[mtrl.suites]\ntrial = trial_suite:SUITE\n")
+    marks = tmp_path_factory.mktemp("marks")
+    with pytest.MonkeyPatch.context() as patch:
+        inherited = os.environ.get("PYTHONPATH")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), *([inherited] if inherited else [])]))
+        patch.setenv("TRIAL_FOLDER", str(marks))
+        patch.setattr(sys, "path", [str(site), *sys.path])
+        registry._declared.cache_clear()
+        yield marks
+    registry._declared.cache_clear()
+
+
+@pytest.fixture(scope="package")
+def ray_cluster(trial_folder: Path) -> Iterator[None]:
+    """Four logical processors, held open so that rollouts join it: two for those that tests share."""
+    cluster.connect(RuntimeConfig(kind="ray", actors=4))
+    yield
+    cluster.disconnect()
+
+
+@pytest.fixture
+def marks(trial_folder: Path) -> Path:
+    """The folder of marks, empty."""
+    for mark in trial_folder.iterdir():
+        mark.unlink()
+    return trial_folder
+
+
+class Faults:
+    """A fault handler that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[EnvironmentFault, bool]] = []
+
+    def __call__(self, fault: EnvironmentFault, quarantined: bool) -> None:
+        self.seen.append((fault, quarantined))
+
+
+def jobs_for(task_index: int, count: int, episodes: int = 2) -> list[EpisodeJob]:
+    """`count` recorded expert jobs of one task with different starts."""
+    return [
+        EpisodeJob(
+            task_index=task_index,
+            starts=tuple(start_id(Split.TRAIN, n * episodes + e) for e in range(episodes)),
+            seed=3,
+            explore=True,
+            copies=2,
+            record=True,
+        )
+        for n in range(count)
+    ]

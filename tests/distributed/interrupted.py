@@ -1,0 +1,22 @@
+"""Run as a program, from any folder: rollouts on a private cluster that somebody interrupts."""
+
+import contextlib
+
+from mtrl import registry
+from mtrl.distributed import rollouts_for
+from mtrl.distributed.rollouts import RayRollouts
+from mtrl.rollout import EpisodeJob, PolicySnapshot, RuntimeConfig
+
+
+def main() -> None:
+    jobs = [EpisodeJob(0, (3 * n,), seed=1, explore=True, copies=1) for n in range(10_000)]
+    rollouts = rollouts_for(registry.task_set("trial/slow"), RuntimeConfig(kind="ray", actors=1))
+    assert isinstance(rollouts, RayRollouts)
+    with contextlib.closing(rollouts):
+        for count, _ in enumerate(rollouts.run(jobs, PolicySnapshot("expert"))):
+            if count == 0:
+                print("pid", rollouts.facts()[0].pid, flush=True)
+
+
+if __name__ == "__main__":
+    main()

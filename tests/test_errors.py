@@ -1,0 +1,84 @@
+"""Messages say what came and what to do, and errors survive the way from a worker to the driver."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from mtrl import errors
+from mtrl.errors import (
+    EnvironmentFault,
+    IntegrityError,
+    MissingExtraError,
+    MtrlError,
+    OutOfRangeError,
+    UnknownNameError,
+    nearest_names,
+)
+
+TASKS = ["metaworld/reach-v3", "metaworld/push-v3", "dmc/cartpole-swingup"]
+
+
+def test_unknown_name_offers_the_nearest_names() -> None:
+    error = UnknownNameError("task", "metaworld/raech-v3", TASKS)
+    assert error.nearest[0] == "metaworld/reach-v3"
+    assert "unknown task 'metaworld/raech-v3'" in str(error)
+    assert "did you mean 'metaworld/reach-v3'" in str(error)
+
+
+def test_unknown_name_lists_what_exists_when_nothing_is_near() -> None:
+    error = UnknownNameError("colour", "xyzzy", (f"c{i}" for i in range(10)), "Pick one.")
+    assert error.nearest == []
+    assert "known: c0, c1, c2, c3, c4, c5, c6, c7 and 2 more Pick one." in str(error)
+    assert "known: none" in str(UnknownNameError("robot", "xyzzy", []))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("METAWORLD/PUSH-V3", "metaworld/push-v3"),
+        ("cartpole", "dmc/cartpole-swingup"),
+        ("dmc/cartpole_swingup", "dmc/cartpole-swingup"),
+    ],
+)
+def test_nearest_names_ignore_case_and_take_parts(name: str, expected: str) -> None:
+    assert nearest_names(name, iter(TASKS))[0] == expected
+
+
+def test_nearest_names_are_few() -> None:
+    assert len(nearest_names("task-0", [f"task-{i}" for i in range(9)])) == 3
+
+
+def test_out_of_range_and_missing_extra_say_what_to_do() -> None:
+    assert str(OutOfRangeError("runtime.actors", -1, "0 or more")) == (
+        "runtime.actors=-1 is out of range; expected 0 or more"
+    )
+    assert "pip install 'mtrl-platform[envpool]'" in str(MissingExtraError("the pool", "envpool", "envpool"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownNameError("task", "reach", TASKS, "hint"),
+        OutOfRangeError("a", 1, "2"),
+        MissingExtraError("a", "b", "c"),
+        EnvironmentFault("metaworld/reach-v3", "decision 3 of copy 1", "Traceback ..."),
+        IntegrityError("weights.safetensors is truncated"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_cross_process_borders_whole(error: MtrlError) -> None:
+    # Ray carries exceptions this way; nothing of ours is read from such bytes.
+    returned = pickle.loads(pickle.dumps(error))
+    assert type(returned) is type(error)
+    assert str(returned) == str(error)
+    assert vars(returned) == vars(error)
+
+
+def test_every_error_is_one_that_commands_print() -> None:
+    own = [
+        item for item in vars(errors).values() if isinstance(item, type) and item.__module__ == "mtrl.errors"
+    ]
+    assert len(own) > 8
+    assert all(issubclass(item, MtrlError) for item in own)
