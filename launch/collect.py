@@ -8,15 +8,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mtrl.data import dataset_id_of
+from mtrl.data import dataset_id_of, read_provenance
 from mtrl.distributed import rollouts_for
-from mtrl.errors import ExistsError
-from mtrl.integrity import remove_directory
-from mtrl.training import require_disk
+from mtrl.errors import ConfigError, ExistsError
+from mtrl.training import Interruptible, require_disk
 
 from .compose import compose
+from .config import Config
 from .learn import collect_into
-from .session import task_set_of
+from .requirements import DEMONSTRATION_BYTES
+from .session import Interrupted, resume_command, task_set_of
+from .structured import plain
 
 EXAMPLES = (
     "mtrl collect tasks=mt10 episodes=50                    into datasets/, in this process",
@@ -38,33 +40,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Collects one dataset per task."""
+    resume = arguments.resume == "auto"
+    if arguments.overwrite and resume:
+        raise ConfigError("--overwrite and --resume auto contradict each other; give one of them")
     config = compose(arguments.overrides, command="collect", config_dir=arguments.config_dir)
     tasks, root = task_set_of(config), arguments.out
+    if root.exists() and not root.is_dir():
+        raise ExistsError(f"{root} is no folder; choose another place with --out")
     there = [task.name for task in tasks if (root / dataset_id_of(task)).exists()]
-    if there and not arguments.overwrite and arguments.resume != "auto":
+    if there and not arguments.overwrite and not resume:
         raise ExistsError(
             f"{root} already has demonstrations of {', '.join(there)}; pass --overwrite to replace them, "
             "--resume auto to collect only what is missing, or --out for another place"
         )
-    require_disk(root, 60_000 * config.demonstrations.episodes * len(tasks))
-    if arguments.overwrite:
+    if resume:
         for task in tasks:
-            if (root / dataset_id_of(task)).exists():
-                remove_directory(root / dataset_id_of(task))
+            if task.name in there:
+                _require_same(root, dataset_id_of(task), config)
+    require_disk(root, DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks))
     console = Console()
     rollouts = rollouts_for(tasks, config.runtime, lambda fault, _: console.print(str(fault), markup=False))
     try:
-        outcome = collect_into(root, tasks, rollouts, config.demonstrations, config.seed)
+        with Interruptible() as interrupt:
+            outcome = collect_into(
+                root,
+                tasks,
+                rollouts,
+                config.demonstrations,
+                config.seed,
+                stop=lambda: interrupt.requested,
+                replace=arguments.overwrite,
+            )
+    except Interrupted as stopped:
+        console.print(f"{stopped}; go on with:\n  {resume_command()}", highlight=False)
+        return 130
     finally:
         rollouts.close()
     table = Table(header_style="bold")
     for column in ("dataset", "episodes", "attempts", "expert success"):
         table.add_column(column)
     for task in tasks:
+        kept = str(config.demonstrations.episodes)
         if task.name in outcome:
             attempts, successes = outcome[task.name]
-            kept = str(config.demonstrations.episodes)
             table.add_row(dataset_id_of(task), kept, str(attempts), f"{successes / attempts:.2f}")
+        else:
+            table.add_row(dataset_id_of(task), kept, "there already", "")
     console.print(table)
     console.print(f"datasets are under {root}; Minari reads them with MINARI_DATASETS_PATH={root}")
     return 0
+
+
+def _require_same(root: Path, dataset_id: str, config: Config) -> None:
+    """A collection is resumed with the settings it was begun with; raises ConfigError otherwise."""
+    recorded = read_provenance(root, dataset_id)["provenance"]
+    asked = {"settings": plain(config.demonstrations), "seed": config.seed}
+    for key, value in asked.items():
+        if recorded.get(key) != value:
+            raise ConfigError(
+                f"{root / dataset_id} was collected with {key} {recorded.get(key)}, now it is {value}; "
+                "resume with the same settings, pass --overwrite, or choose another place with --out"
+            )

@@ -34,6 +34,13 @@ SHORT_KEYS = {
 }
 """Command -> short key -> the key it stands for."""
 
+CHANGEABLE = {
+    "distill": ("data", "distillation", "runtime", "seed", "tracking", "training"),
+    "evaluate": ("evaluation", "runtime"),
+    "export": ("seed",),
+}
+"""Command on a finished run -> the only settings it reads anew; the rest is what the run was made with."""
+
 
 def compose(
     overrides: Sequence[str],
@@ -51,7 +58,7 @@ def compose(
     if config_dir is not None and not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir} is not a folder")
     words = [_normalise(word, command, config_dir) for word in overrides]
-    values = _composed(words, config_dir) if base is None else _changed(base, words)
+    values = _composed(words, config_dir) if base is None else _changed(base, words, command)
     return build(Config, values)
 
 
@@ -103,6 +110,9 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir is not None else []
     # Agent settings that the group's YAML leaves to the dataclass default are new keys to Hydra.
     forced = [f"++{word}" if word.startswith(("agent.", "tasks.options.")) else word for word in words]
+    if any(word.startswith("agent.name=") for word in words):
+        # A plug-in's agent without a YAML file starts from its dataclass, not from another agent's keys.
+        forced.insert(0, "~agent")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(CONFIG_ROOT), version_base="1.3"):
@@ -114,12 +124,18 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _changed(base: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+def _changed(base: Mapping[str, Any], words: Sequence[str], command: str) -> dict[str, Any]:
     """A finished run's configuration with single keys replaced; groups belong to a new run."""
+    allowed = CHANGEABLE[command]
     for word in words:
-        key = word.partition("=")[0]
-        if key in GROUPS:
-            raise ConfigError(f"{word} chooses a whole group; on a finished run change single keys")
+        key, _, value = word.partition("=")
+        if key == "runtime" and "runtime" in allowed:
+            raise ConfigError(f"{word} chooses a whole group; on a finished run write runtime.kind={value}")
+        if key.split(".", 1)[0] not in allowed or key in GROUPS:
+            raise ConfigError(
+                f"{key} was settled when the run was made; `mtrl {command}` changes only settings of "
+                f"{', '.join(allowed)}"
+            )
     try:
         merged = OmegaConf.merge(OmegaConf.create(dict(base)), OmegaConf.from_dotlist(list(words)))
         values = OmegaConf.to_container(merged, resolve=True)

@@ -6,12 +6,12 @@ import argparse
 
 from rich.console import Console
 
-from mtrl.errors import ExistsError
-from mtrl.integrity import remove_directory
+from mtrl.errors import ConfigError, ExistsError
+from mtrl.integrity import remove_directory, verify_manifest
 
 from .learn import distill_stage
 from .runs import add_run_argument, reopen
-from .session import Interrupted, resume_command
+from .session import Interrupted, Session, resume_command
 
 EXAMPLES = (
     "mtrl distill runs/diffusion-mt10                    with the run's own settings",
@@ -23,7 +23,11 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, settings, and what to do with an older student."""
     add_run_argument(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the run's student")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the run's student and remove what was measured and exported of it",
+    )
     parser.add_argument(
         "--resume", choices=("auto", "never"), default="never", help="auto: go on with a stopped distillation"
     )
@@ -31,18 +35,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Distils and keeps the student in the run."""
-    console = Console()
+    console, resume = Console(), arguments.resume == "auto"
+    if arguments.overwrite and resume:
+        raise ConfigError("--overwrite and --resume auto contradict each other; give one of them")
     with reopen(arguments.run, arguments.overrides, "distill", console) as session:
-        places = [session.policy_place("student"), session.run.path / "student"]
-        if session.policy_place("student").exists() and not arguments.overwrite:
-            raise ExistsError(f"{session.run.path} has a student; pass --overwrite to replace it")
-        if arguments.resume != "auto":
-            for place in places:
-                if place.exists():
-                    remove_directory(place)
+        kept, progress = session.policy_place("student"), session.run.path / "student"
+        if (kept.exists() or progress.exists()) and not arguments.overwrite and not resume:
+            found = "a student" if kept.exists() else "an unfinished distillation"
+            raise ExistsError(
+                f"{session.run.path} has {found}; pass --overwrite to replace it, "
+                "or --resume auto to go on with its last checkpoint"
+            )
+        before = verify_manifest(kept) if kept.exists() else None
+        if progress.exists() and not resume:
+            remove_directory(progress)
         try:
-            distill_stage(session)
+            distill_stage(session, again=True)
         except Interrupted as stopped:
             console.print(f"{stopped}; go on with:\n  {resume_command()}", highlight=False)
             return 130
+        if before is not None and verify_manifest(kept) != before:
+            _forget_old_student(session)
     return 0
+
+
+def _forget_old_student(session: Session) -> None:
+    """Removes what speaks of the replaced student, so that no figure of the old one stands for the new."""
+    run = session.run
+    files = [*run.evaluations.glob("student-*.json"), run.path / "modes" / "student.json"]
+    files += [run.path / name for name in ("point_paths.json", "latency.json", "summary.json")]
+    for file in files:
+        file.unlink(missing_ok=True)
+    if run.artefact.exists():
+        remove_directory(run.artefact)
+    session.console.print(
+        "the old student's evaluations and artefact are removed; "
+        "make them anew with mtrl evaluate and mtrl export",
+        highlight=False,
+    )

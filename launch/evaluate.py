@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.deployment import artefact_snapshot, verify
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.errors import ConfigError, ExistsError, UnknownNameError
 from mtrl.evaluation import (
     EvaluationResult,
     PolicyReference,
@@ -28,7 +28,7 @@ from .compose import compose
 from .config import Config
 from .prove import kept_policies
 from .runs import reopen
-from .session import Session, load_policy, task_set_of
+from .session import Interrupted, Session, load_policy, task_set_of
 
 EXAMPLES = (
     "mtrl evaluate runs/quickstart                          every policy of a run",
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _evaluate_artefact(arguments, console)
     with reopen(what, arguments.overrides, "evaluate", console) as session:
         kept = kept_policies(what)
-        labels = arguments.policy or kept
+        labels = list(dict.fromkeys(arguments.policy or kept))
         for label in labels:
             if label not in kept:
                 raise UnknownNameError("policy of this run", label, kept)
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{what} has no finished policy; train one first")
         chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
         place = arguments.out or session.run.evaluations
-        return _judge(session, chosen, place, arguments.overwrite)
+        return _judge_or_stop(session, chosen, place, arguments.overwrite)
 
 
 def _evaluate_scripted(arguments: argparse.Namespace, console: Console) -> int:
@@ -81,7 +81,9 @@ def _evaluate_artefact(arguments: argparse.Namespace, console: Console) -> int:
     manifest = checked.manifest
     tasks = TaskSet([registry.task(entry.name, dict(entry.options)) for entry in manifest.tasks])
     config = compose(arguments.overrides, command="evaluate")
-    chosen = [("artefact", artefact_snapshot(arguments.what), checked.artefact)]
+    # Artefacts share a folder of results, so that each is called by its own hash.
+    label = f"artefact-{checked.artefact[:12]}"
+    chosen = [(label, artefact_snapshot(arguments.what), checked.artefact)]
     return _standalone(config, tasks, chosen, arguments, console)
 
 
@@ -92,25 +94,49 @@ def _standalone(
     arguments: argparse.Namespace,
     console: Console,
 ) -> int:
-    """Evaluates what belongs to no run; the result goes to --out, or beside the artefact."""
+    """Evaluates what belongs to no run; the result goes to --out, or to evaluations/ among the runs."""
     place = arguments.out or Path(config.output) / "evaluations"
     with Interruptible() as interrupt:
         session = Session(config, tasks, RunDirectory(place), console, interrupt)
         try:
-            return _judge(session, chosen, place, arguments.overwrite)
+            return _judge_or_stop(session, chosen, place, arguments.overwrite)
         finally:
             session.close_rollouts()
+
+
+def _judge_or_stop(
+    session: Session, chosen: list[tuple[str, PolicySnapshot, str]], place: Path, overwrite: bool
+) -> int:
+    """130 after Ctrl-C; policies that were judged before it keep their results."""
+    try:
+        return _judge(session, chosen, place, overwrite)
+    except Interrupted as stopped:
+        session.console.print(f"{stopped}; finished results are in {place}", highlight=False)
+        return 130
 
 
 def _judge(
     session: Session, chosen: list[tuple[str, PolicySnapshot, str]], place: Path, overwrite: bool
 ) -> int:
     protocol = session.config.evaluation
+    files = {
+        label: place
+        / f"{label}-{snapshot.version}-{protocol.split}{protocol.episodes}-seed{protocol.seed}.json"
+        for label, snapshot, _ in chosen
+    }
+    there = [file for file in files.values() if file.exists()]
+    if there and not overwrite:
+        raise ExistsError(
+            f"already there: {', '.join(map(str, there))}; "
+            "pass --overwrite to replace, or choose another place with --out"
+        )
+    place.mkdir(parents=True, exist_ok=True)
     results: list[EvaluationResult] = []
     for label, snapshot, identity in chosen:
         with progress(f"evaluate {label}", len(session.tasks) * protocol.episodes) as bar:
 
             def advance(result: JobResult) -> None:
+                session.stop_if_asked("evaluating")
                 bar.advance(len(result.summaries), task=session.tasks[result.job.task_index].name)
 
             result = evaluate(
@@ -125,8 +151,7 @@ def _judge(
         for other in results:
             require_comparable(other, result)
         results.append(result)
-        name = f"{label}-{snapshot.version}-{protocol.split}{protocol.episodes}-seed{protocol.seed}.json"
-        write_result(place / name, result, overwrite=overwrite)
+        write_result(files[label], result, overwrite=overwrite)
     print_results(results, session.console)
     session.console.print(f"results are in {place}", highlight=False)
     return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mtrl.data import (
+    Collected,
     DemonstrationConfig,
     Trajectories,
     collect_demonstrations,
@@ -18,8 +19,8 @@ from mtrl.data import (
 from mtrl.distillation import SameNoiseDistiller
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance
-from mtrl.rollout import Rollouts
-from mtrl.tasks import TaskSet
+from mtrl.rollout import LocalRollouts, Rollouts
+from mtrl.tasks import Task, TaskSet
 from mtrl.training import (
     AgentFactory,
     Checkpoints,
@@ -51,16 +52,35 @@ def demonstrations_of(session: Session) -> dict[int, Trajectories]:
             )
     elif missing:
         collect_into(
-            root, session.tasks, session.rollouts, session.config.demonstrations, session.config.seed
+            root,
+            session.tasks,
+            session.rollouts,
+            session.config.demonstrations,
+            session.config.seed,
+            stop=lambda: session.interrupt.requested,
         )
     return {k: read_dataset(root, dataset_id_of(task), task) for k, task in enumerate(session.tasks)}
 
 
 def collect_into(
-    root: Path, tasks: TaskSet, rollouts: Rollouts, config: DemonstrationConfig, seed: int
+    root: Path,
+    tasks: TaskSet,
+    rollouts: Rollouts,
+    config: DemonstrationConfig,
+    seed: int,
+    *,
+    stop: Callable[[], bool],
+    replace: bool = False,
 ) -> dict[str, tuple[int, int]]:
-    """Collects and writes what is missing under `root`; returns task -> (attempts, successes)."""
-    wanted = [k for k, task in enumerate(tasks) if not (root / dataset_id_of(task)).exists()]
+    """Collects and writes what is missing under `root`; returns task -> (attempts, successes).
+
+    With `replace` every task is collected anew; an older dataset stays until its successor is written.
+    Raises Interrupted when `stop` said so: the tasks that were finished are written then.
+    """
+    wanted = [k for k, task in enumerate(tasks) if replace or not (root / dataset_id_of(task)).exists()]
+    # In one process task after task, so that an interrupted collection has lost one task, not all.
+    groups = [[k] for k in wanted] if isinstance(rollouts, LocalRollouts) else [wanted]
+    outcome: dict[str, tuple[int, int]] = {}
     shown = dict.fromkeys(wanted, 0)
     with progress("collect demonstrations", len(wanted) * config.episodes) as bar:
 
@@ -68,21 +88,32 @@ def collect_into(
             bar.advance(kept - shown[k], task=tasks[k].name)
             shown[k] = kept
 
-        collected = collect_demonstrations(rollouts, tasks, config, seed, advance, only=wanted)
-    provenance = Provenance.collect()
-    outcome = {}
-    for k, found in collected.items():
-        record: dict[str, Any] = {
-            "settings": dataclasses.asdict(config),
-            "seed": seed,
-            "attempts": found.attempts,
-            "successes": found.successes,
-            "commit": provenance.commit,
-            "packages": dict(provenance.packages),
-        }
-        write_dataset(root, dataset_id_of(tasks[k]), tasks[k], found.trajectories, record)
-        outcome[tasks[k].name] = (found.attempts, found.successes)
+        for group in groups:
+            collected = collect_demonstrations(rollouts, tasks, config, seed, advance, only=group, stop=stop)
+            for k, found in collected.items():
+                _keep(root, tasks[k], found, config, seed, replace)
+                outcome[tasks[k].name] = (found.attempts, found.successes)
+            if stop():
+                break
+    if len(outcome) < len(wanted):
+        raise Interrupted(f"collecting stopped with {len(outcome)} of {len(wanted)} tasks finished")
     return outcome
+
+
+def _keep(
+    root: Path, task: Task, found: Collected, config: DemonstrationConfig, seed: int, replace: bool
+) -> None:
+    """Writes one task's demonstrations together with how they came to be."""
+    provenance = Provenance.collect()
+    record: dict[str, Any] = {
+        "settings": dataclasses.asdict(config),
+        "seed": seed,
+        "attempts": found.attempts,
+        "successes": found.successes,
+        "commit": provenance.commit,
+        "packages": dict(provenance.packages),
+    }
+    write_dataset(root, dataset_id_of(task), task, found.trajectories, record, overwrite=replace)
 
 
 def collect_stage(session: Session) -> None:
@@ -98,7 +129,7 @@ def collect_stage(session: Session) -> None:
 def train_stage(session: Session) -> None:
     """Trains the configured agent on demonstrations; its policy is the teacher."""
     _, factory, settings = agent_of(session.config)
-    _train_agent(session, "teacher", factory, settings, session.config.training, session.run.path, 0)
+    _train_agent(session, "teacher", factory, settings, session.config.training, session.run.path)
 
 
 def clone_stage(session: Session) -> None:
@@ -109,12 +140,12 @@ def clone_stage(session: Session) -> None:
     budget = session.config.cloning.updates
     twin = dataclasses.replace(settings, objective="regression", decay_updates=budget)
     training = dataclasses.replace(session.config.training, updates=budget)
-    _train_agent(session, "bc", factory, twin, training, session.run.path / "bc", 0)
+    _train_agent(session, "bc", factory, twin, training, session.run.path / "bc")
 
 
-def distill_stage(session: Session) -> None:
-    """Teaches the one-forward student."""
-    if _present(session, "student"):
+def distill_stage(session: Session, *, again: bool = False) -> None:
+    """Teaches the one-forward student; one that is there stays, unless `again`, until the new one is done."""
+    if _present(session, "student") and not again:
         return
     snapshot, _ = load_policy(session.policy_place("teacher"))
     _, factory, _ = agent_of(session.config)
@@ -137,12 +168,11 @@ def _train_agent(
     settings: object,
     training: TrainingConfig,
     place: Path,
-    seed_offset: int,
 ) -> None:
     if _present(session, label):
         return
     session.set_threads()
-    agent = factory.build(settings, session.tasks.layout, session.tasks, session.config.seed + seed_offset)
+    agent = factory.build(settings, session.tasks.layout, session.tasks, session.config.seed)
     if agent.needs.kind != "dataset":
         raise UnsupportedError(
             f"agents that learn from {agent.needs.kind} are not trained by this command yet"
@@ -157,7 +187,7 @@ def _learn(session: Session, label: str, learner: Learner, training: TrainingCon
     place.mkdir(parents=True, exist_ok=True)
     trackers: list[Tracker] = [JsonlTracker(place)]
     if session.config.tracking.tensorboard:
-        trackers.append(TensorBoardTracker(place / "events"))
+        trackers.append(TensorBoardTracker(place))
     tracker = Trackers(trackers)
     try:
         with progress(f"train {label}", training.updates) as bar:

@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-# An oversubscribed machine runs many times slower; the learner's share is set when it is known.
+# Threads that outnumber free processors and spin while they wait make training ten times slower. The
+# learner's share is set when it is known; both must stand before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
 from mtrl.errors import MtrlError
@@ -70,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output went away, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A path of the user's: no permission, a file where a folder should be. Without one it is our bug.
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}; check the path, or choose another place")
 
 
 def _unknown_command(name: str) -> str:

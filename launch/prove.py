@@ -44,7 +44,7 @@ from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 from mtrl.training import progress
 
-from .session import Interrupted, Session, load_policy
+from .session import Session, load_policy
 
 LABELS = ("teacher", "bc", "student")
 """Policies of a run, in the order of tables."""
@@ -72,8 +72,6 @@ def evaluate_stage(session: Session) -> list[EvaluationResult]:
         write_result(file, result, overwrite=True)
         write_record(session.run.path / "modes" / f"{label}.json", found, overwrite=True)
         results.append(result)
-        if session.interrupt.requested:
-            raise Interrupted(f"stopped after evaluating {label}")
     if not results:
         raise ConfigError(f"{session.run.path} has no finished policy to evaluate; train one first")
     for label in kept_policies(session.run.path):
@@ -95,6 +93,7 @@ def evaluate_policy(
     with progress(f"evaluate {label}", len(tasks) * session.config.evaluation.episodes) as bar:
 
         def advance(result: JobResult) -> None:
+            session.stop_if_asked(f"evaluating {label}")
             bar.advance(len(result.summaries), task=tasks[result.job.task_index].name)
             if result.job.task_index in multimodal:
                 modes[tasks[result.job.task_index].name] = modes_of(tasks, result)
@@ -139,7 +138,7 @@ def export_stage(session: Session) -> Path:
         raise ConfigError(
             f"{session.run.path} has no student; distil one first: mtrl distill {session.run.path}"
         )
-    snapshot, _ = load_policy(session.policy_place("student"))
+    snapshot, identity = load_policy(session.policy_place("student"))
     student = student_from(snapshot, session.tasks)
     golden = golden_cases(student, session.config.seed)
     error = require_reference_parity(student, golden)
@@ -154,12 +153,13 @@ def export_stage(session: Session) -> Path:
         noise_size=form.noise_size,
         noise=form.execution.noise,
         opset=OPSET,
-        provenance=_provenance(session, snapshot.version),
+        provenance=_provenance(session, snapshot.version, identity),
     )
-    identity = write_artefact(place, export_onnx(student), manifest, golden)
+    artefact = write_artefact(place, export_onnx(student), manifest, golden)
     session.console.print(
-        f"artefact {identity[:12]} at {place}; torch and numpy differ by at most {error:.1e}", highlight=False
+        f"artefact {artefact[:12]} at {place}; torch and numpy differ by at most {error:.1e}", highlight=False
     )
+    session.console.print("measuring latency: three times 20,000 calls", highlight=False)
     latency = measure_latency(place)
     write_record(session.run.path / "latency.json", latency.as_json(), overwrite=True)
     session.console.print(
@@ -192,6 +192,7 @@ def fly(
         )
         for warning in episode.warnings:
             session.console.print(f"  [yellow]{warning}[/yellow]", highlight=False)
+        session.stop_if_asked("flying")
 
     session.console.print(f"real time on robot {session.config.robot.name!r}:", highlight=False)
     return deploy(
@@ -213,13 +214,16 @@ def report_stage(session: Session) -> Path:
     return page
 
 
-def _provenance(session: Session, version: int) -> TrainingProvenance:
+def _provenance(session: Session, version: int, identity: str) -> TrainingProvenance:
+    """Where the student comes from; its success only when that very student was evaluated."""
     origin = Provenance.collect()
     file = session.run.evaluations / f"student-{version}.json"
     success = interval = None
     if file.exists():
-        rate = read_result(file).mean.success_any
-        success, interval = rate.rate, (rate.low, rate.high)
+        judged = read_result(file)
+        if judged.policy.identity == identity:
+            rate = judged.mean.success_any
+            success, interval = rate.rate, (rate.low, rate.high)
     return TrainingProvenance(
         run=session.run.path.name,
         commit=origin.commit or "",

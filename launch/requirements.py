@@ -1,4 +1,4 @@
-"""What a run will need, said before it starts."""
+"""What a run will need and whether its settings fit each other, said before it starts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mtrl import registry
+from mtrl.distillation import require_same_chunks
+from mtrl.errors import UnsupportedError
 from mtrl.training import require_disk
 
+from .compose import agent_of
 from .config import Config
 from .session import run_name, task_set_of
 
 MEGABYTE = 1_000_000
 
+DEMONSTRATION_BYTES = 60_000
+"""Disk of one kept demonstration, a generous mean."""
+
+KEPT_CHECKPOINTS = 4
+"""Checkpoints on disk at once, the one being written included."""
+
 
 def require_resources(config: Config) -> None:
-    """Prints steps and disk; raises ResourceError when the disk cannot hold the run.
+    """Prints steps and disk; raises MtrlError when the settings do not fit each other or the disk.
 
     Memory is checked when the rollout workers start, which know what one environment holds.
     """
     tasks = task_set_of(config)
-    disk = _disk_bytes(config, len(tasks))
+    disk = _learner_bytes(config) + 50 * MEGABYTE
+    if not config.data:
+        disk += DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks)
     place = Path(config.output) / run_name(config)
     require_disk(place, disk)
     steps = f"{config.training.updates:,} updates" if "train" in config.stages else "no training"
@@ -30,11 +42,26 @@ def require_resources(config: Config) -> None:
     )
 
 
-def _disk_bytes(config: Config, tasks: int) -> int:
-    """Checkpoints (weights, average, two optimiser moments), demonstrations and room for logs."""
-    width = int(config.agent.get("network", {}).get("width", 256))
-    blocks = int(config.agent.get("network", {}).get("blocks", 3))
-    weights = 4 * (2 * blocks + 1) * width * width
-    checkpoints = 3 * 4 * weights * 2
-    demonstrations = 60_000 * config.demonstrations.episodes * tasks if not config.data else 0
-    return checkpoints + demonstrations + 50 * MEGABYTE
+def _learner_bytes(config: Config) -> int:
+    """Disk of checkpoints: weights, average and two optimiser moments of every learner.
+
+    Builds the agent once, so that a setting it refuses is refused before anything is collected.
+    """
+    name, factory, settings = agent_of(config)
+    if "deploy" in config.stages:
+        registry.load("robot", config.robot.name)
+    learners = [stage for stage in ("train", "clone", "distill") if stage in config.stages]
+    if not learners:
+        return 0
+    tasks = task_set_of(config)
+    agent = factory.build(settings, tasks.layout, tasks, config.seed)
+    if agent.needs.kind != "dataset":
+        raise UnsupportedError(
+            f"agent {name!r} learns from {agent.needs.kind}; "
+            "this command trains agents that learn from a dataset"
+        )
+    snapshot = agent.snapshot()
+    if "distill" in config.stages and hasattr(factory, "teacher"):
+        require_same_chunks(config.distillation, factory.teacher(snapshot, tasks))
+    weights = sum(tensor.nbytes for tensor in snapshot.tensors.values())
+    return KEPT_CHECKPOINTS * 4 * weights * len(learners)

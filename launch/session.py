@@ -59,6 +59,11 @@ class Session:
             self._rollouts.close()
             self._rollouts = None
 
+    def stop_if_asked(self, doing: str) -> None:
+        """Raises Interrupted after Ctrl-C; for work that is short enough to be done again."""
+        if self.interrupt.requested:
+            raise Interrupted(f"stopped while {doing}")
+
     def set_threads(self) -> int:
         """Gives the learner its threads; the workers rest while it learns."""
         threads = self.config.training.threads or thread_budget(0, processors())
@@ -125,10 +130,17 @@ def open_session(
 
 def resume_command() -> str:
     """This process's command line with `--resume auto` instead of `--overwrite`."""
-    words = [word for word in sys.argv[1:] if word != "--overwrite"]
-    if "--resume" not in words:
-        words += ["--resume", "auto"]
-    return shlex.join([os.path.basename(sys.argv[0]), *words])
+    words: list[str] = []
+    for word in sys.argv[1:]:
+        # Both spellings, "--resume auto" and "--resume=auto", give way to the one at the end.
+        follows = bool(words) and words[-1] == "--resume"
+        if follows:
+            words.pop()
+        elif word != "--overwrite" and not word.startswith("--resume="):
+            words.append(word)
+    program = os.path.basename(sys.argv[0])
+    start = ["python", "-m", "mtrl.launch.main"] if program.endswith(".py") else [program]
+    return shlex.join([*start, *words, "--resume", "auto"])
 
 
 def _require_same(saved: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ def summarise(
     `<policy>_success` is the mean over tasks without several modes of success at any step;
     `point_<policy>_success` is that of the multimodal tasks; `point_modes_kept` is the share of the
     rarer mode among the student's successes, at most 0.5; `realtime_success` counts real-time
-    episodes, `realtime_episodes` how many there were.
+    episodes, `realtime_episodes` how many there were; `wall_seconds` adds up all sessions of the run.
     """
     record: dict[str, Any] = {"wall_seconds": round(wall_seconds, 1)}
     for result in results:

@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from mtrl.deployment import DeploymentReport
-from mtrl.evaluation import EvaluationResult
+from mtrl.evaluation import EvaluationResult, read_json, write_record
 
 from .compose import compose
 from .config import STAGES, Config
@@ -21,6 +22,9 @@ from .prove import deploy_stage, evaluate_stage, export_stage, report_stage
 from .requirements import require_resources
 from .session import Interrupted, Session, open_session, resume_command
 from .summary import summarise
+
+ELAPSED = "elapsed_seconds.json"
+"""File of the seconds that all sessions of a run took together, so that resuming does not shorten them."""
 
 EXAMPLES = (
     "mtrl train experiment=quickstart            demonstrations to robot controller in minutes",
@@ -63,7 +67,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_stages(session: Session, config: Config) -> dict[str, object]:
     """Every configured stage in the fixed order; finished ones are recognised and not repeated."""
-    began = time.monotonic()
+    began, record = time.monotonic(), session.run.path / ELAPSED
+    known = read_json(record) if record.exists() else 0.0
+    before = float(known) if isinstance(known, int | float) else 0.0
+
+    def spent() -> float:
+        return before + time.monotonic() - began
+
+    try:
+        return _run_stages(session, config, spent)
+    finally:
+        write_record(record, spent(), overwrite=True)
+
+
+def _run_stages(session: Session, config: Config, spent: Callable[[], float]) -> dict[str, object]:
     seconds: dict[str, float] = {}
     results: list[EvaluationResult] = []
     deployment: DeploymentReport | None = None
@@ -86,7 +103,7 @@ def run_stages(session: Session, config: Config) -> dict[str, object]:
         seconds[stage] = time.monotonic() - mark
         if session.interrupt.requested:
             raise Interrupted(f"stopped after the stage {stage!r}")
-    summary = summarise(session.run.path, results, deployment, time.monotonic() - began)
+    summary = summarise(session.run.path, results, deployment, spent())
     _show(session.console, summary, seconds)
     if "report" in config.stages:
         report_stage(session)

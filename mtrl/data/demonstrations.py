@@ -61,20 +61,23 @@ def collect_demonstrations(
     seed: int,
     on_episodes: Callable[[int, int], None] | None = None,
     only: Sequence[int] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[int, Collected]:
     """Task index -> demonstrations, the first `episodes` kept attempts in order of attempt.
 
     Attempt i of a task plays training start i with a generator of (seed, task, start), so the result
     is the same on any runtime. `on_episodes(task_index, kept)` reports progress. `only` restricts the
-    collection to some tasks. Raises ConfigError when an expert cannot produce enough, or when a task was
-    quarantined.
+    collection to some tasks. `stop` is asked after every job; once it says so, the tasks that have enough
+    are returned and the others left out. Raises ConfigError when an expert cannot produce enough, or
+    when a task was quarantined.
     """
     kept: dict[int, list[Episodes]] = {k: [] for k in (range(len(tasks)) if only is None else only)}
     tried = dict.fromkeys(kept, 0)
     won = dict.fromkeys(kept, 0)
     snapshot = PolicySnapshot("expert", asdict(config.noise))
     limit = int(config.attempts_factor * config.episodes)
-    while True:
+    stopped = False
+    while not stopped:
         jobs = _next_jobs(config, seed, kept, tried, limit)
         if not jobs:
             break
@@ -87,6 +90,9 @@ def collect_demonstrations(
                 kept[k].append(chosen)
             if on_episodes is not None:
                 on_episodes(k, min(config.episodes, _count(kept[k])))
+            stopped = stop()
+            if stopped:
+                break
         for k, fault in rollouts.quarantined.items():
             raise ConfigError(
                 f"task {tasks[k].name} was quarantined, so its demonstrations are missing: {fault}"
@@ -94,6 +100,8 @@ def collect_demonstrations(
     collected = {}
     for k, parts in kept.items():
         if _count(parts) < config.episodes:
+            if stopped:
+                continue
             raise ConfigError(
                 f"task {tasks[k].name}: the expert succeeded in {_count(parts)} of {tried[k]} attempts; "
                 f"{config.episodes} were asked for. "

@@ -1,9 +1,9 @@
 """From any chunk teacher to a one-forward student, and from the student to ONNX."""
 
 from .config import DistillationConfig
-from .export import OPSET, export_onnx, golden_cases, parameter_count, require_reference_parity
+from .export import OPSET, export_onnx, golden_cases, require_reference_parity
 from .reference import reference_chunk
-from .same_noise import SameNoiseDistiller
+from .same_noise import SameNoiseDistiller, require_same_chunks
 from .student import Student, StudentForm, student_from, student_policy
 from .teacher import ChunkTeacher, FirstStep
 
@@ -17,9 +17,9 @@ __all__ = [
     "StudentForm",
     "export_onnx",
     "golden_cases",
-    "parameter_count",
     "reference_chunk",
     "require_reference_parity",
+    "require_same_chunks",
     "student_from",
     "student_policy",
 ]

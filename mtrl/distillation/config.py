@@ -43,3 +43,9 @@ class DistillationConfig:
         for key, (holds, allowed) in checks.items():
             if not holds:
                 raise OutOfRangeError(f"distillation.{key}", getattr(self, key), allowed)
+        if self.execution.steps > self.network.chunk:
+            raise OutOfRangeError(
+                "distillation.execution.steps",
+                self.execution.steps,
+                f"1 to distillation.network.chunk={self.network.chunk}",
+            )

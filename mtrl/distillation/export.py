@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from mtrl.errors import IntegrityError
 
@@ -80,8 +79,3 @@ def require_reference_parity(
     if not error <= tolerance:
         raise IntegrityError(f"torch and the numpy reference differ by {error:.3g}; expected {tolerance:.0e}")
     return error
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Trainable and fixed weights, buffers left out."""
-    return sum(parameter.numel() for parameter in module.parameters())

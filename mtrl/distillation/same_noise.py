@@ -32,6 +32,16 @@ POOL_BATCHES = 64
 """Labelled batches kept; large enough that a batch drawn from the pool is nearly independent."""
 
 
+def require_same_chunks(config: DistillationConfig, teacher: ChunkTeacher) -> None:
+    """Raises ConfigError when the student would see another history or plan another chunk length."""
+    for key in ("history", "chunk"):
+        mine, theirs = getattr(config.network, key), getattr(teacher.shape, key)
+        if mine != theirs:
+            raise ConfigError(
+                f"distillation.network.{key}={mine}, the teacher's is {theirs}; they must be equal"
+            )
+
+
 class SameNoiseDistiller:
     """Teaches a student; resumable like an agent (`update`, `state_dict`, `load_state_dict`)."""
 
@@ -44,12 +54,7 @@ class SameNoiseDistiller:
         seed: int,
     ) -> None:
         """`data` gives the states to imitate on; raises ConfigError when history or chunk differ."""
-        for key in ("history", "chunk"):
-            mine, theirs = getattr(config.network, key), getattr(teacher.shape, key)
-            if mine != theirs:
-                raise ConfigError(
-                    f"distillation.network.{key}={mine}, the teacher's is {theirs}; they must be equal"
-                )
+        require_same_chunks(config, teacher)
         self.updates = 0
         self._config, self._teacher, self._layout = config, teacher, tasks.layout
         form = StudentForm(config.network, config.execution, teacher.noise_size, teacher.first_step)

@@ -43,7 +43,7 @@ class Student(nn.Module):
     """chunk = clip(skip z + gain F(state history, task, scale z)), one forward pass of one network."""
 
     def __init__(self, form: StudentForm, layout: Layout) -> None:
-        """A fresh student; see `same_noise.distil` for how it learns."""
+        """A fresh student; `SameNoiseDistiller` teaches it."""
         super().__init__()
         self.form = form
         self.network = ChunkNetwork(form.network, layout)

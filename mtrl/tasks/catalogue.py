@@ -1,4 +1,4 @@
-"""What a suite needs to list its tasks without importing a simulator: a catalogue file and checked options."""
+"""What a suite needs to list its tasks without importing a simulator: a catalogue file, checked options."""
 
 from __future__ import annotations
 

@@ -1,18 +1,28 @@
 """The command line: help, exit codes, and the whole way from demonstrations to a report, in small."""
 
+import contextlib
+import dataclasses
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mtrl import registry
+from mtrl.data import DemonstrationConfig, dataset_id_of, read_dataset
 from mtrl.integrity import verify_manifest
+from mtrl.launch.learn import collect_into
 from mtrl.launch.main import COMMANDS, main
-from mtrl.training import read_jsonl
+from mtrl.launch.session import Interrupted, resume_command
+from mtrl.rollout import LocalRollouts, RuntimeConfig
+from mtrl.training import Interruptible, read_jsonl
 
 Capture = pytest.CaptureFixture[str]
 
@@ -192,6 +202,149 @@ def test_collect_keeps_what_is_there(tmp_path: Path, capsys: Capture) -> None:
     assert mtrl("train", *SMALL, f"data={tmp_path / 'data'}", f"output={tmp_path}", "stages=[train]") == 0
 
 
+def test_a_collection_is_resumed_with_its_own_settings_only(tmp_path: Path, capsys: Capture) -> None:
+    place = ["collect", "tasks=point/obstacle", "--out", str(tmp_path)]
+    assert mtrl(*place, "episodes=2") == 0
+    for words, named in ((["episodes=3"], "settings"), (["episodes=2", "seed=9"], "seed")):
+        assert mtrl(*place, *words, "--resume", "auto") == 2
+        assert f"collected with {named}" in capsys.readouterr().err
+    assert mtrl(*place, "episodes=3", "--overwrite") == 0
+    assert mtrl(*place, "episodes=3", "--resume", "auto") == 0
+    assert mtrl(*place, "--resume", "auto", "--overwrite") == 2
+
+
+def test_ray_and_local_collect_equal_demonstrations(tmp_path: Path) -> None:
+    tasks = ["point/obstacle", "metaworld/reach-v3"]
+    words = ["collect", f"tasks=[{','.join(tasks)}]", "episodes=3", "demonstrations.job_episodes=1"]
+    assert mtrl(*words, "--out", str(tmp_path / "local")) == 0
+    assert mtrl(*words, "runtime=ray", "runtime.actors=2", "--out", str(tmp_path / "ray")) == 0
+    for task in registry.task_set(tasks):
+        here, there = (
+            read_dataset(tmp_path / place, dataset_id_of(task), task) for place in ("local", "ray")
+        )
+        for field in dataclasses.fields(here):
+            left, right = getattr(here, field.name), getattr(there, field.name)
+            for bucket in left if isinstance(left, dict) else [None]:
+                np.testing.assert_array_equal(
+                    *((left, right) if bucket is None else (left[bucket], right[bucket])), err_msg=field.name
+                )
+
+
+def test_a_stopped_collection_keeps_finished_tasks_and_goes_on(tmp_path: Path) -> None:
+    tasks, config = (
+        registry.task_set(["point/obstacle", "metaworld/reach-v3"]),
+        DemonstrationConfig(episodes=1, job_episodes=1),
+    )
+    rollouts = LocalRollouts(tasks, RuntimeConfig())
+    with contextlib.closing(rollouts):
+        for place in ("stopped", "whole"):
+            asked = iter([False, True, True, True]) if place == "stopped" else itertools.repeat(False)
+            with pytest.raises(Interrupted) if place == "stopped" else contextlib.nullcontext():
+                # Asked after the one job of the first task, then between the two tasks.
+                collect_into(tmp_path / place, tasks, rollouts, config, 1, stop=lambda a=asked: next(a))
+        assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["point"]
+        collect_into(tmp_path / "stopped", tasks, rollouts, config, 1, stop=lambda: False)
+    for task, name in zip(tasks, ("point/obstacle-v0", "metaworld/reach-v3-v0"), strict=True):
+        resumed, whole = (read_dataset(tmp_path / place, name, task) for place in ("stopped", "whole"))
+        assert (resumed.actions == whole.actions).all()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("agent.network.width=0", "width=0 is out of range"),
+        ("agent.network.width=many", "agent.network.width='many' has the wrong type"),
+        ("agent.batch_size=0", "agent.batch_size=0 is out of range"),
+        ("distillation.network.chunk=4", "distillation.network.chunk=4, the teacher's is 8"),
+        ("distillation.execution.steps=9", "distillation.execution.steps=9 is out of range"),
+        ("tasks=atari/Boxing", "atari/Boxing is discrete"),
+        ("robot.name=sin", "did you mean 'sim'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
+    word: str, message: str, tmp_path: Path, capsys: Capture
+) -> None:
+    stages = "stages=[collect,train,distill,deploy]"
+    assert mtrl("train", *SMALL, word, f"output={tmp_path}", "name=never", stages) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "RUN", "tasks.names=[metaworld/reach-v3]"],
+        ["evaluate", "RUN", "agent.network.width=16"],
+        ["distill", "RUN", "agent.network.width=16", "--overwrite"],
+        ["export", "RUN", "distillation.updates=3", "--overwrite"],
+    ],
+)
+def test_what_a_run_was_made_of_cannot_be_changed_afterwards(
+    finished: Path, words: list[str], capsys: Capture
+) -> None:
+    assert mtrl(*[word.replace("RUN", str(finished)) for word in words]) == 2
+    assert "was settled when the run was made" in capsys.readouterr().err
+    assert (finished / "artefact").exists()
+
+
+def test_an_evaluation_that_is_there_is_said_before_it_is_repeated(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    words = ["evaluate", str(finished), "--policy", "bc", "episodes=1", "--out", str(tmp_path)]
+    assert mtrl(*words) == 0
+    monkeypatch.setattr("mtrl.launch.evaluate.evaluate", lambda *_, **__: pytest.fail("work was begun"))
+    assert mtrl(*words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_an_evaluation(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(Interruptible, "__enter__", lambda self: setattr(self, "requested", True) or self)
+    assert mtrl("evaluate", str(finished), "episodes=1", "--out", str(tmp_path)) == 130
+    assert "stopped while evaluating" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_student_takes_no_figure_of_the_old_one(
+    finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    words = ["distill", str(run), "seed=5", "distillation.updates=3"]
+    assert mtrl(*words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert mtrl(*words, "--overwrite", "--resume", "auto") == 2
+    assert mtrl(*words, "--overwrite") == 0
+    left = {path.relative_to(run).as_posix() for path in run.glob("*/*.json")}
+    assert left >= {"evaluations/teacher-60.json", "modes/teacher.json"}
+    assert not [name for name in left if "student" in name]
+    assert not (run / "artefact").exists() and not (run / "summary.json").exists()
+    assert mtrl("export", str(run)) == 0
+    assert json.loads((run / "artefact" / "manifest.json").read_text())["provenance"]["success"] is None
+
+
+def test_a_place_that_is_a_file_is_named(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("mine")
+    for words in (["collect", "episodes=1"], ["evaluate", "expert", "episodes=1"]):
+        assert mtrl(*words, "tasks=point/obstacle", "--out", str(tmp_path / "file")) == 2
+        assert str(tmp_path / "file") in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (["train", "seed=2", "--overwrite"], "mtrl train seed=2 --resume auto"),
+        (["train", "--resume", "never", "seed=2"], "mtrl train seed=2 --resume auto"),
+        (["train", "--resume=auto", "name=a b"], "mtrl train 'name=a b' --resume auto"),
+    ],
+)
+def test_the_command_that_resumes(words: list[str], printed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/some/where/mtrl", *words])
+    assert resume_command() == printed
+
+
 @pytest.mark.parametrize(
     ("victim", "words"),
     [
@@ -204,8 +357,6 @@ def test_collect_keeps_what_is_there(tmp_path: Path, capsys: Capture) -> None:
 def test_damage_is_refused_by_name(
     finished: Path, tmp_path: Path, victim: str, words: list[str], capsys: Capture
 ) -> None:
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     damaged = run / victim
@@ -219,8 +370,6 @@ def test_damage_is_refused_by_name(
 def test_a_full_disk_is_said_before_work_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    import shutil
-
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     assert mtrl("train", *SMALL, f"output={tmp_path}", "name=small") == 2

@@ -1,9 +1,12 @@
 """Overrides: what they set, and what is said when they are wrong."""
 
+import dataclasses
+import types
 from pathlib import Path
 
 import pytest
 
+from mtrl import registry
 from mtrl.errors import ConfigError, MtrlError, OutOfRangeError, UnknownNameError
 from mtrl.launch.compose import agent_of, compose
 from mtrl.launch.session import task_set_of
@@ -42,6 +45,22 @@ def test_own_groups_come_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 99\n")
     assert compose(["experiment=mine"], config_dir=tmp_path).seed == 99
+
+
+def test_an_agent_of_a_plug_in_needs_no_file_of_ours() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        rank: int = 4
+
+    registry.register("agent", "plugged", types.SimpleNamespace(name="plugged", config_class=Settings))
+    try:
+        config = compose(["agent=plugged", "agent.rank=7"])
+        assert dict(config.agent) == {"name": "plugged", "rank": 7}
+        assert agent_of(config)[2] == Settings(rank=7)
+        with pytest.raises(UnknownNameError, match=r"did you mean 'agent\.rank'"):
+            compose(["agent=plugged", "agent.rnak=7"])
+    finally:
+        registry.unregister("agent", "plugged")
 
 
 def test_a_users_folders_do_not_replace_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,81 @@
+"""The loop: budget, logging, checkpoints, and going on as if never stopped."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtrl.errors import OutOfRangeError
+from mtrl.training import Checkpoints, JsonlTracker, TrainingConfig, read_jsonl, train
+
+
+class Counter:
+    """Its loss is its update count, so that every logged mean can be worked out by hand."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+
+    def update(self) -> Mapping[str, float]:
+        self.updates += 1
+        return {"loss": float(self.updates)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.updates = state["updates"]
+
+
+def go(place: Path, *, stop_at: int | None = None, minutes: float = 0.0) -> tuple[bool, int]:
+    learner, tracker = Counter(), JsonlTracker(place)
+    config = TrainingConfig(updates=10, log_every=4, checkpoint_every=3, minutes=minutes)
+    finished = train(learner, config, tracker, Checkpoints(place), stop=lambda: learner.updates == stop_at)
+    tracker.close()
+    return finished, learner.updates
+
+
+def test_logged_values_are_means_over_the_interval_and_the_end_is_logged(tmp_path: Path) -> None:
+    assert go(tmp_path) == (True, 10)
+    # (1+2+3+4)/4, (5+6+7+8)/4, and the two that are left.
+    assert read_jsonl(tmp_path / "metrics.jsonl") == [
+        {"step": 4, "loss": 2.5},
+        {"step": 8, "loss": 6.5},
+        {"step": 10, "loss": 9.5},
+    ]
+    assert Checkpoints(tmp_path).steps() == [6, 9, 10]
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 9])
+def test_stopped_anywhere_and_resumed_logs_the_same(stop_at: int, tmp_path: Path) -> None:
+    go(tmp_path / "whole")
+    assert go(tmp_path / "parts", stop_at=stop_at) == (False, stop_at)
+    assert go(tmp_path / "parts") == (True, 10)
+    whole, parts = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts"))
+    assert parts == whole
+
+
+def test_lines_after_the_last_checkpoint_are_written_once(tmp_path: Path) -> None:
+    go(tmp_path, stop_at=6)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "loss": 6.5}\n')
+    go(tmp_path)
+    assert [row["step"] for row in read_jsonl(tmp_path / "metrics.jsonl")] == [4, 8, 10]
+
+
+def test_a_ceiling_on_minutes_leaves_a_checkpoint(tmp_path: Path) -> None:
+    assert go(tmp_path, minutes=1e-9) == (False, 1)
+    assert Checkpoints(tmp_path).steps() == [1]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    go(tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    assert go(tmp_path) == (True, 10)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["updates", "log_every", "checkpoint_every", "threads", "minutes"])
+def test_ranges_are_said(key: str) -> None:
+    with pytest.raises(OutOfRangeError, match=f"training.{key}=-1"):
+        TrainingConfig(**{key: -1})
