@@ -144,7 +144,7 @@ def _judge(
                 session.tasks,
                 snapshot,
                 protocol,
-                PolicyReference(label=label, kind=snapshot.kind, identity=identity, version=snapshot.version),
+                PolicyReference(label=label, kind=label, identity=identity, version=snapshot.version),
                 Provenance.collect(),
                 on_result=advance,
             )

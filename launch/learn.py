@@ -129,6 +129,9 @@ def collect_stage(session: Session) -> None:
 def train_stage(session: Session) -> None:
     """Trains the configured agent on demonstrations; its policy is the teacher."""
     _, factory, settings = agent_of(session.config)
+    budget = session.config.training.updates
+    if getattr(settings, "decay_updates", None) == 0:
+        settings = dataclasses.replace(settings, decay_updates=budget)
     _train_agent(session, "teacher", factory, settings, session.config.training, session.run.path)
 
 

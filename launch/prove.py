@@ -40,6 +40,7 @@ from mtrl.evaluation import (
     write_report,
     write_result,
 )
+from mtrl.integrity import verify_manifest
 from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 from mtrl.training import progress
@@ -170,10 +171,12 @@ def export_stage(session: Session) -> Path:
     return place
 
 
-def deploy_stage(session: Session) -> DeploymentReport:
-    """One real-time episode per task on the configured robot."""
-    session.close_rollouts()
+def deploy_stage(session: Session) -> DeploymentReport | None:
+    """One real-time episode per task on the configured robot; None when this artefact has flown them."""
     names = session.tasks.names
+    if _flown(session.run.path, session.run.artefact, names):
+        return None
+    session.close_rollouts()
     starts = [start_id(Split.TEST, REALTIME_STARTS + k) for k in range(len(names))]
     return fly(session, session.run.artefact, names, starts, session.run.path)
 
@@ -205,6 +208,17 @@ def fly(
         overwrite=True,
         on_episode=show,
     )
+
+
+def _flown(run: Path, artefact: Path, names: Sequence[str]) -> bool:
+    """Whether every task has a result of exactly this artefact."""
+    identity = verify_manifest(artefact)
+    for name in names:
+        file = run / "deployments" / f"{name.replace('/', '-')}.json"
+        record = read_json(file) if file.exists() else None
+        if not isinstance(record, dict) or record.get("artefact") != identity:
+            return False
+    return True
 
 
 def report_stage(session: Session) -> Path:

@@ -15,14 +15,14 @@ def summarise(
     deployment: DeploymentReport | None,
     wall_seconds: float,
 ) -> dict[str, Any]:
-    """Writes `summary.json` and returns it.
+    """Writes `summary.json` and returns it; figures of stages that did not run again stay.
 
     `<policy>_success` is the mean over tasks without several modes of success at any step;
     `point_<policy>_success` is that of the multimodal tasks; `point_modes_kept` is the share of the
     rarer mode among the student's successes, at most 0.5; `realtime_success` counts real-time
     episodes, `realtime_episodes` how many there were; `wall_seconds` adds up all sessions of the run.
     """
-    record: dict[str, Any] = {"wall_seconds": round(wall_seconds, 1)}
+    record = _read(run / "summary.json") | {"wall_seconds": round(wall_seconds, 1)}
     for result in results:
         label = result.policy.label
         modes = _read(run / "modes" / f"{label}.json")

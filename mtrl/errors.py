@@ -81,6 +81,17 @@ class EnvironmentFault(MtrlError):
         super().__init__(f"environment of task {task!r} failed at {when}:\n{detail}")
 
 
+class DivergenceError(MtrlError):
+    """A loss or gradient is not finite; the last checkpoint is kept."""
+
+    def __init__(self, what: str, update: int, values: str) -> None:
+        """`what` is being trained; `values` names the numbers that are not finite."""
+        super().__init__(
+            f"{what} diverged at update {update}: {values}. The last checkpoint is kept; "
+            "lower the learning rate or look for extreme values in the data"
+        )
+
+
 class UnsupportedError(MtrlError):
     """A combination that is understood and deliberately not offered; the message says why."""
 

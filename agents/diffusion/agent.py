@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mtrl.data import Batch, ChunkDataset, Trajectories
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, DivergenceError
 from mtrl.nn import ChunkNetwork, require_continuous_states, update_average
 from mtrl.rollout import ChunkPolicy, PolicySnapshot
 from mtrl.spaces import Layout
@@ -67,11 +67,12 @@ class DiffusionAgent:
         return PolicySnapshot("diffusion", asdict(self._config), tensors, self.updates)
 
     def ingest(self, data: object) -> None:
-        """Takes demonstrations: a mapping from task index to `Trajectories`."""
+        """Takes demonstrations, a mapping from task index to `Trajectories`; imitates successful episodes."""
         if not isinstance(data, Mapping) or not all(isinstance(v, Trajectories) for v in data.values()):
             raise ConfigError("the diffusion agent learns from a mapping of task index to Trajectories")
+        kept = {k: _successful(part) for k, part in data.items()}
         self._dataset = ChunkDataset(
-            self._layout, data, self._config.network.history, self._config.network.chunk
+            self._layout, kept, self._config.network.history, self._config.network.chunk
         )
         for network in (self._network, self._average):
             network.set_moments(self._dataset.moments)
@@ -98,7 +99,9 @@ class DiffusionAgent:
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._config.gradient_clip)
         loss = float(gradients.losses.mean())
         if not math.isfinite(loss) or not torch.isfinite(norm):
-            raise FloatingPointError(f"loss {loss} or gradient norm {float(norm)} is not finite")
+            raise DivergenceError(
+                "the diffusion agent", self.updates + 1, f"loss {loss}, gradient norm {float(norm)}"
+            )
         rate = self._learning_rate()
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -148,10 +151,18 @@ class DiffusionAgent:
         return losses.unflatten(0, batch.weight.shape)
 
     def _learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero."""
+        """Linear warm-up, then a cosine to zero; constant where no budget is known."""
         config, step = self._config, self.updates
         if step < config.warmup:
             return config.learning_rate * (step + 1) / config.warmup
+        if config.decay_updates == 0:
+            return config.learning_rate
         span = max(1, config.decay_updates - config.warmup)
         progress = min(1.0, (step - config.warmup) / span)
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _successful(data: Trajectories) -> Trajectories:
+    """The episodes in which the success signal was ever on; failures are for learners that use rewards."""
+    counts = np.add.reduceat(data.success.astype(np.int64), data.offsets[:-1])
+    return data if counts.all() else data.select(np.flatnonzero(counts))

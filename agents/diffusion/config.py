@@ -60,8 +60,8 @@ class DiffusionConfig:
     """Decoupled weight decay, at least 0."""
     warmup: int = 200
     """Updates of linear warm-up before the cosine decay, at least 0."""
-    decay_updates: int = 5000
-    """Updates after which the cosine decay reaches zero; set to the run's budget."""
+    decay_updates: int = 0
+    """Updates after which the cosine decay reaches zero; 0 takes the run's budget of updates."""
     average_decay: float = 0.995
     """Decay of the weights' moving average that acts, in [0, 1)."""
     gradient_clip: float = 1.0
@@ -76,7 +76,7 @@ class DiffusionConfig:
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "weight_decay": (self.weight_decay >= 0, "at least 0"),
             "warmup": (self.warmup >= 0, "at least 0"),
-            "decay_updates": (self.decay_updates >= 1, "at least 1"),
+            "decay_updates": (self.decay_updates >= 0, "0 (the run's budget) or more"),
             "average_decay": (0 <= self.average_decay < 1, "0 (included) to 1 (excluded)"),
             "gradient_clip": (self.gradient_clip > 0, "above 0"),
         }

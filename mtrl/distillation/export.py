@@ -12,6 +12,7 @@ import torch
 
 from mtrl.errors import IntegrityError
 
+from .folded import FoldedStudent
 from .reference import reference_chunk
 from .student import Student
 
@@ -35,7 +36,7 @@ def export_onnx(student: Student) -> bytes:
         # The tracing exporter is the one that writes opset 17; it announces its successor.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            student.eval(),
+            FoldedStudent(student).eval(),
             inputs,
             file,  # type: ignore[arg-type]  # the stub names paths only; buffers work
             dynamo=False,

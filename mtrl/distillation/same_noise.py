@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from mtrl.data import ChunkDataset, Trajectories
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, DivergenceError
 from mtrl.nn import update_average
 from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -96,8 +96,8 @@ class SameNoiseDistiller:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._student.parameters(), 1.0)
         if not torch.isfinite(loss) or not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"distillation loss {float(loss)} or gradient {float(norm)} is not finite"
+            raise DivergenceError(
+                "the student", self.updates + 1, f"loss {float(loss)}, gradient norm {float(norm)}"
             )
         rate = (
             self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * self.updates / self._config.updates))

@@ -14,6 +14,7 @@ from mtrl.distillation import (
     reference_chunk,
     require_reference_parity,
 )
+from mtrl.distillation.folded import FoldedStudent
 from mtrl.errors import IntegrityError
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
@@ -75,3 +76,12 @@ def test_the_reference_masks_padding() -> None:
     cases = golden_cases(made, seed=2)
     chunk = reference_chunk(made.snapshot(0), cases["state"], cases["task"], cases["z"])
     assert (chunk[cases["task"] == 0][..., 1] == 0).all()
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_folding_changes_nothing_but_rounding(noise: bool) -> None:
+    made = student(noise)
+    cases = golden_cases(made, seed=3, per_task=100)
+    inputs = [torch.as_tensor(cases[name]) for name in ("state", "task", "z") if name in cases]
+    with torch.no_grad():
+        torch.testing.assert_close(FoldedStudent(made)(*inputs), made(*inputs), rtol=0, atol=2e-6)

@@ -1,7 +1,6 @@
 """Distillation: the student begins as the one-step teacher, learns its map, keeps modes, resumes."""
 
 from pathlib import Path
-
 from typing import Any
 
 import numpy as np

@@ -44,7 +44,6 @@ SMALL = [
     "training.threads=1",
     "evaluation.episodes=4",
     "evaluation.copies=2",
-    "agent.decay_updates=60",
 ]
 
 
