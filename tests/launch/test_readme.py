@@ -1,0 +1,24 @@
+"""What README shows works: its Python example runs, its commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from mtrl.launch.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=True, cwd=ROOT, timeout=120
+    )
+    assert done.stdout.strip() == "5 of 5"
+
+
+def test_the_commands_exist() -> None:
+    shown = set(re.findall(r"^mtrl (\w+)", README, flags=re.MULTILINE))
+    assert shown == set(COMMANDS)
