@@ -1,0 +1,123 @@
+"""One Arcade Learning Environment behind mtrl's Environment contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from ale_py import Action, ALEInterface, LoggerMode
+
+from mtrl.tasks import Task, start_seed
+
+from .rom import rom_path
+from .suite import PIXEL_SIZE, RAM_SIZE
+
+
+class AtariEnvironment:
+    """One game. Each decision holds an action for `frame_skip` frames; the picture is the maximum of the
+    last two frames (sprites flicker), made grey and shrunk by area averaging (Mnih et al. 2015).
+
+    Sticky actions are drawn here, frame by frame by the emulator's own rule, from a generator seeded by the
+    start, and the emulator runs without randomness. Its `reset_game` alone lets the episode before leak into
+    the next in some games (Assault, Tennis), and restoring a saved state alone does in others (Amidar,
+    Qbert); one after the other does not.
+    """
+
+    def __init__(self, task: Task, rom: str) -> None:
+        """`task` carries the options; `rom` is ale-py's name of the game."""
+        self._name = task.name
+        self._frame_skip = task.action_repeat
+        self._sticky = float(task.option("sticky", 0.25))
+        self._noop_max = int(task.option("noop_max", 30))
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        console = ALEInterface()
+        console.setFloat("repeat_action_probability", 0.0)
+        console.setInt("random_seed", 0)
+        console.loadROM(rom_path(rom))
+        console.reset_game()
+        self._console = console
+        self._fresh = console.cloneState()
+        full = task.option("action_set", "full") == "full"
+        codes = console.getLegalActionSet() if full else console.getMinimalActionSet()
+        self._codes = list(codes)
+        self._screens = np.zeros((2, *console.getScreenDims()), dtype=np.uint8)
+        self._brightest = np.zeros_like(self._screens[0])
+        self._wants_pixels = task.observation.pixels is not None
+        self._wants_memory = task.observation.state is not None
+        depth = task.observation.pixels[0] if task.observation.pixels is not None else 1
+        self._stack = np.zeros((depth, PIXEL_SIZE, PIXEL_SIZE), dtype=np.uint8)
+        self._memory = np.zeros(RAM_SIZE, dtype=np.uint8)
+        self._generator = np.random.Generator(np.random.PCG64(0))
+        self._held = Action.NOOP
+
+    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Begins the game with a number of idle frames drawn by the start.
+
+        `out`: `pixels` uint8 [frame_stack, 84, 84], oldest first, the first picture repeated; `state`
+        float32 [128], the memory divided by 255.
+        """
+        self._generator = np.random.Generator(np.random.PCG64(start_seed(self._name, start)))
+        self._held = Action.NOOP
+        self._console.reset_game()
+        self._console.restoreState(self._fresh)
+        for _ in range(int(self._generator.integers(1, self._noop_max + 1))):
+            self._console.act(Action.NOOP)
+        if self._wants_pixels:
+            self._console.getScreenGrayscale(self._screens[0])
+            self._screens[1] = self._screens[0]
+            self._shrink()
+            self._stack[:-1] = self._stack[-1]
+        self._write(out)
+
+    def step(
+        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
+    ) -> tuple[float, bool, bool]:
+        """Plays one action index; the reward is the score gained. There is no success signal."""
+        console = self._console
+        code = self._codes[int(action)]
+        reward = 0.0
+        last = self._frame_skip - 1
+        over = False
+        for frame in range(self._frame_skip):
+            if not self._sticky or self._generator.random() >= self._sticky:
+                self._held = code
+            reward += console.act(self._held)
+            over = console.game_over(with_truncation=False)
+            if self._wants_pixels and (over or frame >= last - 1):
+                console.getScreenGrayscale(self._screens[frame & 1])
+                if over or last == 0:
+                    # one picture serves as both
+                    self._screens[1 - (frame & 1)] = self._screens[frame & 1]
+            if over:
+                break
+        if self._wants_pixels:
+            self._stack[:-1] = self._stack[1:]
+            self._shrink()
+        self._write(out)
+        return reward, over, False
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        """The console's picture in RGB, [210, 160, 3]."""
+        frame: npt.NDArray[np.uint8] = self._console.getScreenRGB()
+        return frame
+
+    def close(self) -> None:
+        """Nothing to free: the emulator goes with the object."""
+
+    def _shrink(self) -> None:
+        np.maximum(self._screens[0], self._screens[1], out=self._brightest)
+        cv2.resize(
+            self._brightest,
+            (PIXEL_SIZE, PIXEL_SIZE),
+            dst=self._stack[-1],
+            interpolation=cv2.INTER_AREA,
+        )
+
+    def _write(self, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        if self._wants_pixels:
+            out["pixels"][...] = self._stack
+        if self._wants_memory:
+            self._console.getRAM(self._memory)
+            np.divide(self._memory, 255.0, out=out["state"], casting="unsafe")

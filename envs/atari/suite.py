@@ -1,0 +1,117 @@
+"""The Atari suite: names, protocols and constructors; imports no emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtrl.errors import UnsupportedError
+from mtrl.spaces import ActionSpec, ObservationSpec
+from mtrl.tasks import Expert, Option, Score, Task
+from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
+
+if TYPE_CHECKING:
+    from .environment import AtariEnvironment
+
+FRAME_LIMIT = 108_000
+"""Emulated frames per episode: 30 minutes of play."""
+RAM_SIZE = 128
+"""Bytes of an Atari 2600's memory."""
+PIXEL_SIZE = 84
+"""Height and width of the grey picture."""
+
+OPTIONS = {
+    # emulated frames that a decision lasts
+    "frame_skip": OptionRule(4, low=1, high=16),
+    # probability that a frame repeats the action of the frame before (Machado et al. 2018: 0.25)
+    "sticky": OptionRule(0.25, low=0.0, high=1.0),
+    # an episode begins with 1 to this many frames without action, their number drawn by the start
+    "noop_max": OptionRule(30, low=1, high=60),
+    # pictures of the last decisions that an observation holds
+    "frame_stack": OptionRule(4, low=1, high=16),
+    # the console's whole joystick, the same for nearly all games, or the actions that the game tells apart
+    "action_set": OptionRule("full", choices=("full", "minimal")),
+    # the grey pictures, the 128 bytes of memory scaled to [0, 1], or both
+    "observation": OptionRule("pixels", choices=("pixels", "ram", "both")),
+}
+
+
+@dataclass(frozen=True)
+class AtariEntry:
+    """What listing a game needs."""
+
+    rom: str
+    """Name of the ROM in ale-py."""
+    full_actions: int
+    """Actions of the whole joystick, 18 but for Skiing."""
+    minimal_actions: int
+    """Actions that the game tells apart."""
+    random_return: float
+    """Return of random play."""
+    human_return: float
+    """Return of human play."""
+
+
+class AtariSuite:
+    """The Arcade Learning Environment (Bellemare et al. 2013; sticky actions, Machado et al. 2018).
+
+    The return is the game's own score, unclipped. An episode terminates at game over, not at a lost life.
+    """
+
+    name = "atari"
+    supports_starts = True
+    environment_megabytes = 1.0
+
+    def __init__(self) -> None:
+        self.catalogue = Catalogue(Path(__file__).with_name("catalogue.json"), AtariEntry)
+
+    def names(self) -> tuple[str, ...]:
+        """57 games, "atari/Boxing"."""
+        return self.catalogue.names
+
+    def sets(self) -> Mapping[str, tuple[str, ...]]:
+        """`atari57`, and the 26 games `atari100k`."""
+        return self.catalogue.sets
+
+    def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
+        """One game; options: `frame_skip`, `sticky`, `noop_max`, `frame_stack`, `action_set` and
+        `observation`.
+        """
+        entry = self.catalogue.entry(name)
+        resolved = resolve_options(self.name, OPTIONS, options)
+        frame_skip = int(resolved["frame_skip"])
+        observed = resolved["observation"]
+        pixels = (int(resolved["frame_stack"]), PIXEL_SIZE, PIXEL_SIZE)
+        actions = entry.full_actions if resolved["action_set"] == "full" else entry.minimal_actions
+        return Task(
+            name=name,
+            observation=ObservationSpec(
+                state=RAM_SIZE if observed in ("ram", "both") else None,
+                pixels=pixels if observed in ("pixels", "both") else None,
+            ),
+            action=ActionSpec(discrete=actions),
+            simulator_rate_hz=60.0,
+            action_repeat=frame_skip,
+            horizon_decisions=FRAME_LIMIT // frame_skip,
+            score=Score("return", low=entry.random_return, high=entry.human_return),
+            reward_version="game-score",
+            options=tuple(resolved.items()),
+        )
+
+    def environment(self, task: Task) -> AtariEnvironment:
+        """A new console with the game in it; takes about 0.2 s."""
+        from .environment import AtariEnvironment
+
+        return AtariEnvironment(task, self.catalogue.entry(task.name).rom)
+
+    def expert(self, task: Task) -> Expert:
+        """No game has a scripted expert: raises UnsupportedError."""
+        raise UnsupportedError(
+            f"{task.name} has no scripted expert. "
+            "Train an agent on it, or collect from metaworld or point tasks"
+        )
+
+
+SUITE = AtariSuite()

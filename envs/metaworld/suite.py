@@ -1,0 +1,89 @@
+"""The Meta-World suite: names, protocols and constructors; imports no simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtrl.spaces import ActionSpec, ObservationSpec
+from mtrl.tasks import Option, Score, Task
+from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
+
+from ..offscreen import drawing_errors
+
+if TYPE_CHECKING:
+    from .environment import MetaworldEnvironment
+    from .expert import MetaworldExpert
+
+OPTIONS = {
+    # metaworld's reward_function_version; "v2" is what the published MT10 and MT50 results use
+    "reward_version": OptionRule("v2", choices=("v2", "v1")),
+    # decisions per episode; the simulator refuses to go past 500
+    "horizon": OptionRule(500, low=1, high=500),
+}
+
+
+@dataclass(frozen=True)
+class MetaworldEntry:
+    """What listing a Meta-World task needs."""
+
+    state: int
+    """Length of the observation: 18 now, 18 one step ago, 3 goal."""
+    action: int
+    """Hand displacement in x, y, z and gripper effort."""
+
+
+class MetaworldSuite:
+    """Meta-World (Yu et al. 2019; McLean et al. 2025 for v3). Success is judged by the official signal."""
+
+    name = "metaworld"
+    supports_starts = True
+    environment_megabytes = 33.0
+
+    def __init__(self) -> None:
+        self.catalogue = Catalogue(Path(__file__).with_name("catalogue.json"), MetaworldEntry)
+
+    def names(self) -> tuple[str, ...]:
+        """All 50 tasks, in the official order of MT50."""
+        return self.catalogue.names
+
+    def sets(self) -> Mapping[str, tuple[str, ...]]:
+        """The official multi-task sets mt10, mt25 and mt50, in their official order."""
+        return self.catalogue.sets
+
+    def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
+        """One task; options: `reward_version` ("v2" or "v1") and `horizon` (1 to 500 decisions)."""
+        entry = self.catalogue.entry(name)
+        resolved = resolve_options(self.name, OPTIONS, options)
+        return Task(
+            name=name,
+            observation=ObservationSpec(state=entry.state),
+            action=ActionSpec(continuous=entry.action),
+            simulator_rate_hz=80.0,
+            action_repeat=1,
+            horizon_decisions=int(resolved["horizon"]),
+            score=Score("success"),
+            reward_version=f"metaworld-{resolved['reward_version']}",
+            options=tuple(resolved.items()),
+        )
+
+    def environment(self, task: Task) -> MetaworldEnvironment:
+        """A new simulator of the task; takes about 0.3 s."""
+        with drawing_errors("metaworld"):
+            from .environment import MetaworldEnvironment
+
+        return MetaworldEnvironment(
+            self.catalogue.short_name(task.name), str(task.option("reward_version", "v2"))
+        )
+
+    def expert(self, task: Task) -> MetaworldExpert:
+        """The official scripted policy of the task."""
+        with drawing_errors("metaworld"):
+            from .expert import MetaworldExpert
+
+        return MetaworldExpert(self.catalogue.short_name(task.name))
+
+
+SUITE = MetaworldSuite()
