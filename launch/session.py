@@ -144,8 +144,8 @@ def resume_command() -> str:
 
 
 def _require_same(saved: dict[str, Any], asked: dict[str, Any]) -> None:
-    """A resumed run is the same run: only where it runs and what it prints may change."""
-    for key in sorted({*saved, *asked} - {"runtime", "tracking", "stages", "robot"}):
+    """A resumed run is the same run: only where it lies, where it runs and what it prints may change."""
+    for key in sorted({*saved, *asked} - {"runtime", "tracking", "stages", "robot", "output", "name"}):
         if saved.get(key) != asked.get(key):
             place, was, now = _first_difference(key, saved.get(key), asked.get(key))
             raise ConfigError(

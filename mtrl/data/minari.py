@@ -151,7 +151,8 @@ def _place(root: Path, dataset_id: str) -> Path:
             f"{dataset_id!r} is no dataset id; expected namespace/name-v0 of letters, digits, '-' and '_', "
             "the namespace at least two of them"
         )
-    return root / dataset_id
+    # Minari joins a relative place with itself
+    return root.absolute() / dataset_id
 
 
 def _spaces(task: Task) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:

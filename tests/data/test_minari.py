@@ -1,5 +1,6 @@
 """Datasets on disk: Minari itself reads them, every bit returns, damage is named, nothing leaks."""
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -29,6 +30,13 @@ def test_every_bit_returns(tmp_path: Path, task: Task) -> None:
         "provenance": PROVENANCE,
         "root_hash": root_hash,
     }
+
+
+def test_a_relative_place_is_below_the_current_folder(tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        write_dataset(Path("data"), "made/one-v0", STATE, trajectories_of(STATE, [2]), PROVENANCE)
+        read_dataset(Path("data"), "made/one-v0", STATE)
+    assert (tmp_path / "data" / "made" / "one-v0" / "manifest.sha256").is_file()
 
 
 @pytest.mark.parametrize("task", [STATE, PIXELS, BOTH], ids=lambda task: task.name)

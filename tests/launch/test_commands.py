@@ -54,13 +54,18 @@ def mtrl(*words: str) -> int:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run with every stage but the robot."""
-    output = tmp_path_factory.mktemp("runs")
-    code = mtrl(
-        "train", *SMALL, f"output={output}", "name=small",
-        "stages=[collect,train,clone,distill,evaluate,export,report]",
-    )  # fmt: skip
+    place = tmp_path_factory.mktemp("place")
+    with contextlib.chdir(place):
+        # a relative output, as most people write it
+        code = mtrl(
+            "train",
+            *SMALL,
+            "output=runs",
+            "name=small",
+            "stages=[collect,train,clone,distill,evaluate,export,report]",
+        )
     assert code == 0
-    return output / "small"
+    return place / "runs" / "small"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
