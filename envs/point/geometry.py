@@ -1,9 +1,9 @@
 """Where things are in the point task; metres, x forward, y to the left.
 
 The sizes make averaging fatal. A decision moves the point by at most 0.1 m in each dimension, and the
-obstacle begins 0.41 m ahead of the start: four decisions of the mean of both ways, straight ahead, end at
-the obstacle, whereas four decisions of either way end 0.4 m beside it. The start zone is small, so that a
-start tells nothing about the way that its demonstration happened to take.
+obstacle begins 0.43 m ahead of the start: four decisions of the mean of both ways, straight ahead, end
+right before the obstacle, whereas four decisions of either way end 0.4 m beside it. The start zone is
+small, so that a start tells nothing about the way that its demonstration happened to take.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-START = (-0.71, 0.0)
+START = (-0.65, 0.0)
 """Middle of the start zone."""
-START_SPREAD = (0.01, 0.005)
+START_SPREAD = (0.005, 0.005)
 """Half sizes of the start zone in x and y."""
 GOAL = (1.0, 0.0)
 """Middle of the goal zone."""
@@ -25,7 +25,7 @@ GOAL_RADIUS = 0.1
 """Distance to the goal that counts as reached."""
 OBSTACLE_CENTRE = (0.0, 0.0)
 """Centre of the round obstacle."""
-OBSTACLE_RADIUS = 0.3
+OBSTACLE_RADIUS = 0.22
 """Touching a disc of this radius ends the episode."""
 ARENA = 1.5
 """The point stays within plus and minus this in x and y."""
@@ -33,7 +33,7 @@ SPEED = 2.0
 """Metres per second in one dimension at action 1."""
 RATE_HZ = 20.0
 """Decisions per second."""
-HORIZON = 80
+HORIZON = 100
 """Decisions per episode; the expert needs about 18."""
 
 
