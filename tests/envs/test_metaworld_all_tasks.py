@@ -1,0 +1,80 @@
+"""All 50 Meta-World tasks on 100 starts each, and beside the official environments; about 90 s."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtrl.envs.metaworld import SUITE
+
+from .metaworld_census import EXPERT_STEPS, STARTS
+
+NAMES = tuple(name.split("/")[1] for name in SUITE.names())
+PROCESSES = 2
+TIMEOUT_S = 420
+"""For all tasks; some 90 s are usual."""
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S + 60)
+
+
+@pytest.fixture(scope="module")
+def census() -> Mapping[str, Mapping[str, Any]]:
+    """The findings on every task that was finished in time."""
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.envs.metaworld_census"]
+    running = [
+        subprocess.Popen(
+            [*command, *NAMES[share::PROCESSES]],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for share in range(PROCESSES)
+    ]
+    found, errors = {}, []
+    for process in running:
+        try:
+            written, complaints = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            written, complaints = process.communicate()
+        findings = [json.loads(line) for line in written.splitlines()]
+        found.update({finding["task"]: finding for finding in findings})
+        errors.append(complaints)
+    print(*errors, sep="\n")
+    return found
+
+
+@pytest.fixture(params=NAMES)
+def findings(request: pytest.FixtureRequest, census: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    assert request.param in census, "did not finish: a reset or step hangs, or the process died; see stderr"
+    return census[request.param]
+
+
+def test_a_hundred_starts_are_exact_states(findings: Mapping[str, Any]) -> None:
+    assert findings["changed_on_used"] == []
+    assert findings["changed_on_fresh"] == []
+    assert findings["different"] == STARTS
+
+
+def test_every_start_shows_a_finite_state_and_the_goal(findings: Mapping[str, Any]) -> None:
+    assert findings["not_finite"] == []
+    assert findings["without_goal"] == []
+
+
+def test_start_and_steps_equal_the_official_environment_s(findings: Mapping[str, Any]) -> None:
+    """Bit for bit: given the accepted vector, a fresh official environment begins and goes on alike."""
+    assert findings["equal_official_start"]
+    assert findings["equal_official_steps"] == EXPERT_STEPS
+
+
+def test_the_catalogue_has_the_official_sizes(findings: Mapping[str, Any]) -> None:
+    entry = SUITE.catalogue.entry(f"metaworld/{findings['task']}")
+    assert vars(entry) == findings["official_entry"]
