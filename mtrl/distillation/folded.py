@@ -29,7 +29,6 @@ class FoldedStudent(nn.Module):
         """Copies what it needs; the student may go on learning."""
         super().__init__()
         network, frame, shape = student.network, student.form.first_step, student.form.network
-        self.has_noise = student.form.noise_size > 0
         self.skip = frame.skip
         self.sizes = (shape.chunk, network.actions)
         self.blocks, self.norm = network.torso.blocks, network.torso.norm
@@ -47,7 +46,7 @@ class FoldedStudent(nn.Module):
         angles = frame.level * network.frequencies
         told = torch.cat([angles.sin(), angles.cos()])
         self.register_buffer("table", network.embedding.weight @ embedding.T + features @ told + bias)
-        seen = [states, frame.scale * noise] if self.has_noise else [states]
+        seen = [states, frame.scale * noise] if student.form.noise_size else [states]
         self.register_buffer("enter", torch.cat(seen, dim=1).T.contiguous())
         self.register_buffer("shift", network.mean[:, None].clone())
         self.register_buffer("factor", (network.state_mask / network.scale)[:, None])
@@ -61,14 +60,12 @@ class FoldedStudent(nn.Module):
         """As `Student.forward`: state [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max]."""
         mask = self.noise_mask[task]
         known = ((state - self.shift[task]) * self.factor[task]).clamp(-5.0, 5.0).flatten(1)
-        if self.has_noise:
-            assert z is not None, "a student with noise is called with z"
-            noise = z * mask
-            known = torch.cat([known, noise], dim=1)
-        hidden = known @ self.enter + self.table[task]
+        noise = None if z is None else z * mask
+        inputs = known if noise is None else torch.cat([known, noise], dim=1)
+        hidden = inputs @ self.enter + self.table[task]
         for block in self.blocks:
             hidden = block(hidden)
         raw = nn.functional.silu(self.norm(hidden)) @ self.leave_weight + self.leave_bias
-        if self.has_noise:
+        if noise is not None:
             raw = raw + self.skip * noise
         return (raw * mask).clamp(-1.0, 1.0).reshape(-1, *self.sizes)
