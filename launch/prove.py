@@ -160,6 +160,8 @@ def export_stage(session: Session) -> Path:
     session.console.print(
         f"artefact {artefact[:12]} at {place}; torch and numpy differ by at most {error:.1e}", highlight=False
     )
+    # Ray's own processes would be measured with it.
+    session.close_rollouts()
     session.console.print("measuring latency: three times 20,000 calls", highlight=False)
     latency = measure_latency(place)
     write_record(session.run.path / "latency.json", latency.as_json(), overwrite=True)
