@@ -14,7 +14,8 @@ class DistillationConfig:
     """How a student is taught the teacher's chunks."""
 
     network: ChunkShape = field(default_factory=ChunkShape)
-    """Sizes of the student; equal to the teacher's, it begins from the teacher's weights."""
+    """Sizes of the student. It begins from every weight of the teacher's that has its name and shape: with
+    the teacher's width and fewer blocks, from the first blocks."""
     execution: Execution = field(default_factory=Execution)
     """How the student carries out its chunks."""
     updates: int = 2000

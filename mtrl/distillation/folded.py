@@ -10,7 +10,30 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mtrl.nn import ResidualBlock
+
 from .student import Student
+
+
+class _FoldedBlock(nn.Module):
+    """A residual block whose weights stand as [inputs, outputs], which a single row reads faster."""
+
+    expand: torch.Tensor
+    contract: torch.Tensor
+    expand_bias: torch.Tensor
+    contract_bias: torch.Tensor
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.norm = block.norm
+        self.register_buffer("expand", block.expand.weight.detach().T.contiguous())
+        self.register_buffer("contract", block.contract.weight.detach().T.contiguous())
+        self.register_buffer("expand_bias", block.expand.bias.detach())
+        self.register_buffer("contract_bias", block.contract.bias.detach())
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        inner = torch.addmm(self.expand_bias, self.norm(hidden), self.expand)
+        return hidden + torch.addmm(self.contract_bias, nn.functional.silu(inner), self.contract)
 
 
 class FoldedStudent(nn.Module):
@@ -31,7 +54,8 @@ class FoldedStudent(nn.Module):
         network, frame, shape = student.network, student.form.first_step, student.form.network
         self.skip = frame.skip
         self.sizes = (shape.chunk, network.actions)
-        self.blocks, self.norm = network.torso.blocks, network.torso.norm
+        self.blocks = nn.ModuleList(_FoldedBlock(block) for block in network.torso.blocks)
+        self.norm = network.torso.norm
         weight, bias = network.torso.enter.weight, network.torso.enter.bias
         parts = weight.split(
             [
@@ -65,7 +89,7 @@ class FoldedStudent(nn.Module):
         hidden = inputs @ self.enter + self.table[task]
         for block in self.blocks:
             hidden = block(hidden)
-        raw = nn.functional.silu(self.norm(hidden)) @ self.leave_weight + self.leave_bias
+        raw = torch.addmm(self.leave_bias, nn.functional.silu(self.norm(hidden)), self.leave_weight)
         if noise is not None:
             raw = raw + self.skip * noise
         return (raw * mask).clamp(-1.0, 1.0).reshape(-1, *self.sizes)

@@ -18,7 +18,7 @@ import torch
 
 from mtrl.data import ChunkDataset, Trajectories
 from mtrl.errors import ConfigError, DivergenceError
-from mtrl.nn import update_average
+from mtrl.nn import ChunkNetwork, update_average
 from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
 
@@ -61,10 +61,7 @@ class SameNoiseDistiller:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._student = Student(form, tasks.layout)
-        if config.network == teacher.shape:
-            self._student.network.load_state_dict(teacher.network.state_dict())
-        for name in ("mean", "scale"):
-            getattr(self._student.network, name).copy_(getattr(teacher.network, name))
+        _inherit(self._student.network, teacher.network)
         self._average = copy.deepcopy(self._student).requires_grad_(False).eval()
         self._optimizer = torch.optim.AdamW(
             self._student.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True
@@ -146,3 +143,14 @@ class SameNoiseDistiller:
         for name, values in fresh.items():
             held = self._pool.get(name)
             self._pool[name] = values if held is None else torch.cat([held, values])[-limit:]
+
+
+@torch.no_grad()
+def _inherit(student: ChunkNetwork, teacher: ChunkNetwork) -> None:
+    """Copies every weight and buffer of equal name and shape: all of them for equal sizes, the first
+    blocks for a shallower student, at least the normalisation for any other.
+    """
+    theirs = teacher.state_dict()
+    for name, mine in student.state_dict().items():
+        if name in theirs and theirs[name].shape == mine.shape:
+            mine.copy_(theirs[name])
