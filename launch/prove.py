@@ -16,9 +16,9 @@ from mtrl.deployment import (
     TaskEntry,
     TrainingProvenance,
     deploy,
-    measure_latency,
     write_artefact,
 )
+from mtrl.deployment.latency_process import latency_apart
 from mtrl.distillation import (
     OPSET,
     export_onnx,
@@ -160,14 +160,14 @@ def export_stage(session: Session) -> Path:
     session.console.print(
         f"artefact {artefact[:12]} at {place}; torch and numpy differ by at most {error:.1e}", highlight=False
     )
-    # Ray's own processes would be measured with it.
+    # Ray's processes would be measured with it.
     session.close_rollouts()
     session.console.print("measuring latency: three times 20,000 calls", highlight=False)
-    latency = measure_latency(place)
-    write_record(session.run.path / "latency.json", latency.as_json(), overwrite=True)
+    latency = latency_apart(place)
+    write_record(session.run.path / "latency.json", latency, overwrite=True)
     session.console.print(
-        f"inference: p50 {latency.p50_us:.0f} us, p99 {latency.p99_us:.0f} us "
-        f"({latency.calls:,} calls, one thread, median of {len(latency.repeats)})",
+        f"inference: p50 {latency['p50']:.0f} us, p99 {latency['p99']:.0f} us "
+        f"({latency['calls']:,} calls, one thread, median of {latency['repeats']})",
         highlight=False,
     )
     return place

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from mtrl.deployment import Latency, measure_latency
+from mtrl.deployment.latency_process import latency_apart
+from mtrl.errors import IntegrityError
 
 from .bench_suite import SUITE
 from .graphs import STEER, linear_artefact
@@ -57,3 +59,13 @@ def test_a_measurement_counts_every_call_and_takes_the_median_repeat(tmp_path: P
     assert report.p50_us == sorted(run.p50 for run in report.repeats)[1]
     assert 0 < report.p50_us <= report.p99_us <= report.max_us
     assert report.as_json()["p99"] == report.p99_us
+
+
+def test_a_process_of_its_own_gives_the_same_record(tmp_path: Path) -> None:
+    noise = np.ones((2, 3), dtype=np.float32)
+    linear_artefact(tmp_path / "a", [SUITE.task("bench/point")], STEER, history=2, noise=noise)
+    record = latency_apart(tmp_path / "a", calls=200, repeats=3)
+    assert record["calls"] == 200 and record["repeats"] == 3
+    assert set(record) == set(measure_latency(tmp_path / "a", calls=50, repeats=1).as_json())
+    with pytest.raises(IntegrityError, match="could not be measured"):
+        latency_apart(tmp_path / "nowhere", calls=1, repeats=1)
