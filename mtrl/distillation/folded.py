@@ -23,8 +23,9 @@ class _FoldedBlock(nn.Module):
     expand_bias: torch.Tensor
     contract_bias: torch.Tensor
 
-    def __init__(self, block: ResidualBlock) -> None:
+    def __init__(self, block: nn.Module) -> None:
         super().__init__()
+        assert isinstance(block, ResidualBlock), "the torso is made of residual blocks"
         self.norm = block.norm
         self.register_buffer("expand", block.expand.weight.detach().T.contiguous())
         self.register_buffer("contract", block.contract.weight.detach().T.contiguous())
