@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(table)
     if not arguments.pattern:
         for name, members in registry.named_sets().items():
-            console.print(f"[bold]{name}[/bold]: {len(members)} tasks", highlight=False)
+            console.print(f"[bold]{name}[/bold]: {len(members.names)} tasks", highlight=False)
     return 0
 
 
@@ -51,8 +51,8 @@ def matching(pattern: str) -> list[Task]:
     names = registry.all_task_names()
     sets = registry.named_sets()
     if pattern in sets:
-        chosen = list(sets[pattern])
-    elif any(sign in pattern for sign in "*?["):
+        return list(registry.task_set(pattern))
+    if any(sign in pattern for sign in "*?["):
         chosen = fnmatch.filter(names, pattern)
     else:
         chosen = [name for name in names if pattern.lower() in name.lower()]

@@ -1,8 +1,8 @@
 """Suites, agents, policies and robots by name, from entry points, loaded only when named.
 
 A third party's plug-in takes the same road as ours: it declares an entry point in the group
-`mtrl.suites`, `mtrl.agents`, `mtrl.policies` or `mtrl.robots`. In a bare clone, where no distribution
-is installed, the same declarations are read from `pyproject.toml`.
+`mtrl.suites`, `mtrl.task_sets`, `mtrl.agents`, `mtrl.policies` or `mtrl.robots`. In a bare clone, where
+no distribution is installed, the same declarations are read from `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.tasks import Option, Suite, Task, TaskSet
+from mtrl.tasks import NamedSet, Option, Suite, Task, TaskSet
 
 GROUPS = {
     "suite": "mtrl.suites",
+    "task_set": "mtrl.task_sets",
     "agent": "mtrl.agents",
     "policy": "mtrl.policies",
     "robot": "mtrl.robots",
@@ -28,7 +29,7 @@ _registered: dict[str, dict[str, object]] = {kind: {} for kind in GROUPS}
 
 
 def register(kind: str, name: str, item: object) -> None:
-    """Adds a suite, agent, policy or robot for this process, for notebooks and tests.
+    """Adds a suite, task set, agent, policy or robot for this process, for notebooks and tests.
 
     Workers started elsewhere do not see it: a plug-in that runs on Ray declares an entry point.
     """
@@ -43,15 +44,16 @@ def unregister(kind: str, name: str) -> None:
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Every known name of a kind ("suite", "agent", "policy", "robot"), sorted; imports nothing."""
+    """Every known name of a kind ("suite", "task_set", "agent", "policy", "robot"), sorted."""
     return tuple(sorted({*_declared(kind), *_registered[kind]}))
 
 
 def load(kind: str, name: str) -> Any:  # noqa: ANN401 - the kind decides the type; callers annotate
     """Imports and returns one plug-in; raises UnknownNameError with the nearest names.
 
-    A suite is a `mtrl.tasks.Suite`, an agent a `mtrl.training.AgentFactory`, a policy a function from
-    (PolicySnapshot, TaskSet) to a Policy, a robot whatever `mtrl.deployment` expects.
+    A suite is a `mtrl.tasks.Suite`, a task set a `mtrl.tasks.NamedSet`, an agent a
+    `mtrl.training.AgentFactory`, a policy a function from (PolicySnapshot, TaskSet) to a Policy, a robot
+    whatever `mtrl.deployment` expects.
     """
     if name in _registered[kind]:
         return _registered[kind][name]
@@ -82,7 +84,8 @@ def task_set(
 ) -> TaskSet:
     """Tasks from a set's name ("mt10"), a task's name, or a list of both; order is kept.
 
-    `options` maps a suite's name to settings for all its tasks.
+    `options` maps a suite's name to settings for all its tasks, and comes before the settings that a
+    named set brings along.
     """
     asked = [wanted] if isinstance(wanted, str) else list(wanted)
     if not asked:
@@ -90,23 +93,27 @@ def task_set(
     for name in options or {}:
         if name not in names("suite"):
             raise UnknownNameError("suite", name, names("suite"), "Options of tasks stand under their suite.")
-    flat: list[str] = []
+    chosen: list[Task] = []
     for item in asked:
         if "/" in item:
-            flat.append(item)
-            continue
-        # Looked up only now: sets load every suite, and a task's name loads only its own.
-        sets = named_sets()
-        if item not in sets:
-            raise UnknownNameError("task or task set", item, [*sets, *all_task_names()])
-        flat.extend(sets[item])
-    chosen = [task(name, (options or {}).get(name.partition("/")[0])) for name in flat]
+            found = NamedSet((item,))
+        else:
+            # Looked up only now: sets load every suite, and a task's name loads only its own.
+            sets = named_sets()
+            if item not in sets:
+                raise UnknownNameError("task or task set", item, [*sets, *all_task_names()])
+            found = sets[item]
+        for name in found.names:
+            prefix = name.partition("/")[0]
+            settings = {**found.options.get(prefix, {}), **(options or {}).get(prefix, {})}
+            chosen.append(task(name, settings))
     return TaskSet(chosen)
 
 
-def named_sets() -> dict[str, tuple[str, ...]]:
-    """Every named task set of every suite."""
-    return {key: value for name in names("suite") for key, value in suite(name).sets().items()}
+def named_sets() -> dict[str, NamedSet]:
+    """Every named task set: those of single suites, then those that mix suites or bring settings."""
+    sets = {key: NamedSet(members) for name in names("suite") for key, members in suite(name).sets().items()}
+    return sets | {name: load("task_set", name) for name in names("task_set")}
 
 
 def all_task_names() -> list[str]:

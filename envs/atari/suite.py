@@ -62,6 +62,7 @@ class AtariSuite:
 
     name = "atari"
     supports_starts = True
+    has_experts = False
     environment_megabytes = 1.0
 
     def __init__(self) -> None:

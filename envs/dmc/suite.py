@@ -48,6 +48,7 @@ class ControlSuite:
 
     name = "dmc"
     supports_starts = True
+    has_experts = False
     environment_megabytes = 14.0
 
     def __init__(self) -> None:

@@ -40,6 +40,7 @@ class MetaworldSuite:
 
     name = "metaworld"
     supports_starts = True
+    has_experts = True
     environment_megabytes = 33.0
 
     def __init__(self) -> None:

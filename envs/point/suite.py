@@ -24,6 +24,7 @@ class PointSuite:
 
     name = "point"
     supports_starts = True
+    has_experts = True
     environment_megabytes = 0.1
 
     def names(self) -> tuple[str, ...]:

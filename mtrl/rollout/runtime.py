@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError
@@ -25,6 +25,13 @@ class RuntimeConfig:
     """Rollout actors on Ray, one processor each; 0 takes one per available processor."""
     address: str = ""
     """Address of a running Ray cluster; empty starts a private one on this machine."""
+    workers: int = 0
+    """Processes that host the lanes of continuous collection when kind is "local"; 0 keeps them in this
+    one."""
+    backends: Mapping[str, str] = field(default_factory=dict)
+    """Suite name -> vector backend that steps its tasks in continuous collection, such as
+    {atari: native, metaworld: envpool}; "python", the official environment, where a suite is not named.
+    Whole episodes, evaluation among them, always run on the official environment."""
     attempts: int = 3
     """Times a job is tried before its task is quarantined, at least 1."""
     job_timeout_seconds: float = 600.0
@@ -35,6 +42,8 @@ class RuntimeConfig:
             raise ConfigError(f"runtime.kind is 'local' or 'ray'; got {self.kind!r}")
         if self.actors < 0:
             raise OutOfRangeError("runtime.actors", self.actors, "0 (one per processor) or more")
+        if self.workers < 0:
+            raise OutOfRangeError("runtime.workers", self.workers, "0 (in this process) or more")
         if self.attempts < 1:
             raise OutOfRangeError("runtime.attempts", self.attempts, "at least 1")
         if self.job_timeout_seconds <= 0:

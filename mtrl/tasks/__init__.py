@@ -1,23 +1,35 @@
 """Tasks, task sets, reproducible starts and the suite contract."""
 
 from .starts import FixedStarts, Split, StartSchedule, TrainingStarts, split_of, start_id, start_seed
-from .suite import Environment, Expert, MultimodalSuite, Suite
+from .suite import (
+    Environment,
+    Expert,
+    MultimodalSuite,
+    SelfTruncating,
+    Suite,
+    VectorEnvironment,
+    VectorSuite,
+)
 from .task import Option, Score, Task
-from .task_set import TaskSet
+from .task_set import NamedSet, TaskSet
 
 __all__ = [
     "Environment",
     "Expert",
     "FixedStarts",
     "MultimodalSuite",
+    "NamedSet",
     "Option",
     "Score",
+    "SelfTruncating",
     "Split",
     "StartSchedule",
     "Suite",
     "Task",
     "TaskSet",
     "TrainingStarts",
+    "VectorEnvironment",
+    "VectorSuite",
     "split_of",
     "start_id",
     "start_seed",

@@ -41,6 +41,54 @@ class Environment(Protocol):
         """Frees the simulator."""
 
 
+@runtime_checkable
+class SelfTruncating(Protocol):
+    """An environment with a clock of its own, which may end an episode before the task's horizon does."""
+
+    truncated: bool
+    """After a step: whether the environment cut the episode off. Never together with terminated."""
+
+
+class VectorEnvironment(Protocol):
+    """M copies of one task behind a compiled vector backend, stepped together without the interpreter's
+    lock, in the task's own unpadded sizes. The lane counts decisions, ends episodes and pads.
+    """
+
+    supports_starts: bool
+    """Whether `reset` honours starts; a backend that draws its own initial states says False, and
+    serves continuous training only."""
+
+    def reset(
+        self,
+        copies: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        out: Mapping[str, npt.NDArray[np.generic]],
+    ) -> None:
+        """Puts `copies` [R] into the initial states named by `starts` [R], whatever they did before.
+
+        `out`: `state` float32 [M, D_task] and/or `pixels` uint8 [M, C, H, W]; only the rows of
+        `copies` are written.
+        """
+
+    def step(
+        self,
+        action: npt.NDArray[np.float32] | npt.NDArray[np.int64],
+        out: Mapping[str, npt.NDArray[np.generic]],
+        reward: npt.NDArray[np.float32],
+        terminated: npt.NDArray[np.bool_],
+        success: npt.NDArray[np.bool_],
+    ) -> None:
+        """Steps every copy for one decision, and writes the results into the given arrays.
+
+        `action`: float32 [M, A_task] in [-1, 1], or indices int64 [M]. `out` as in `reset`, all rows;
+        `reward`, `terminated`, `success` [M]. A copy that terminated shows its true last observation
+        and is reset by the caller before the next step.
+        """
+
+    def close(self) -> None:
+        """Frees the simulators."""
+
+
 class Expert(Protocol):
     """A scripted policy of one task, the source of demonstrations. Stateful within an episode."""
 
@@ -58,6 +106,8 @@ class Suite(Protocol):
     """Prefix of its task names."""
     supports_starts: bool
     """Whether `reset(start)` is honoured; False for training-only backends."""
+    has_experts: bool
+    """Whether its tasks come with scripted experts."""
     environment_megabytes: float
     """Resident memory of one environment, measured; used before a run starts."""
 
@@ -75,6 +125,23 @@ class Suite(Protocol):
 
     def expert(self, task: Task) -> Expert:
         """A scripted expert; raises UnsupportedError when the task has none."""
+
+
+@runtime_checkable
+class VectorSuite(Protocol):
+    """A suite some of whose tasks have vector backends beside the official environment ("python")."""
+
+    def vector_backends(self, task: Task) -> tuple[str, ...]:
+        """Names such as ("native", "envpool"), installed or not; empty where the task, with its options,
+        has none. Imports no simulator.
+        """
+
+    def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
+        """M = `copies` copies; `seed` is for backends without starts.
+
+        Raises MissingExtraError when the backend's package is not installed, UnsupportedError for a
+        backend that the task does not have.
+        """
 
 
 @runtime_checkable

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.spaces import Layout
 
-from .task import Task
+from .task import Option, Task
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """Tasks of one or several suites under one name, with the settings that belong to it."""
+
+    names: tuple[str, ...]
+    """Names of the tasks, in order."""
+    options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
+    """Suite name -> settings of that suite's tasks."""
 
 
 class TaskSet:

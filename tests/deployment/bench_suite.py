@@ -65,6 +65,7 @@ class BenchSuite:
 
     name = "bench"
     supports_starts = True
+    has_experts = False
     environment_megabytes = 0.1
 
     def names(self) -> tuple[str, ...]:

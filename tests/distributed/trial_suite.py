@@ -122,6 +122,7 @@ class TrialExpert:
 class TrialSuite:
     name = "trial"
     supports_starts = True
+    has_experts = False
     environment_megabytes = 1.0
 
     def names(self) -> tuple[str, ...]:
