@@ -7,25 +7,26 @@ configuration, and only `runtime.kind=ray` loads it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mtrl.rollout import (
     CollectionConfig,
     FaultHandler,
     Fragments,
+    LaneAssignment,
     LocalFragments,
     LocalRollouts,
     PolicySnapshot,
     Rollouts,
     RuntimeConfig,
+    WorkerFragments,
 )
 from mtrl.tasks import TaskSet
 
-from .balance import balance
 from .resources import ResourcePlan, preflight, preflight_lanes, processors, thread_budget
 
 __all__ = [
     "ResourcePlan",
-    "balance",
     "fragments_for",
     "preflight",
     "preflight_lanes",
@@ -56,9 +57,16 @@ def fragments_for(
     on_fault: FaultHandler | None = None,
     step_seconds: Sequence[float] | None = None,
 ) -> Fragments:
-    """Continuous collection in this process or on Ray; `step_seconds` [K] balances lanes over actors."""
-    if config.kind == "local":
+    """Continuous collection in this process, in worker processes, or on Ray.
+
+    `step_seconds` [K], a decision's cost per copy, balances the lanes; measured where it is not given.
+    """
+    if config.kind == "local" and not config.workers:
         return LocalFragments(tasks, config, collection, snapshot, seed, on_fault)
+    if config.kind == "local":
+        shares = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
+        preflight_lanes(tasks, replace(config, actors=config.workers), shares)
+        return WorkerFragments(tasks, config, collection, snapshot, seed, on_fault, step_seconds)
     from .fragments import RayFragments
 
     return RayFragments(tasks, config, collection, snapshot, seed, on_fault, step_seconds)

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -74,10 +74,10 @@ class Reply(Generic[T]):
 class RolloutActor:
     """Plays jobs and collects fragments. A bug of ours raises; everything expected is a `Reply`."""
 
-    def __init__(self, tasks: TaskSet) -> None:
+    def __init__(self, tasks: TaskSet, backends: Mapping[str, str]) -> None:
         """Builds nothing yet."""
         self._tasks = tasks
-        self._worker = RolloutWorker(tasks)
+        self._worker = RolloutWorker(tasks, backends)
         self._weights = WeightReader()
         self._held: OrderedDict[int, float] = OrderedDict()
         self._open: set[LaneAssignment] = set()
@@ -101,12 +101,17 @@ class RolloutActor:
 
         return _reply(work)
 
+    def measure(self, task_index: int) -> Reply[float]:
+        """Seconds of one decision of one copy of a task."""
+        return _reply(lambda: self._worker.measure(task_index))
+
     def collect(
         self,
         share: LaneAssignment,
         steps: int,
         explore: bool,
         opening_seed: int | None,
+        stagger: bool,
         store: ActorHandle,
     ) -> Reply[Fragment]:
         """A fragment of a lane, with weights as new as the store has them.
@@ -118,7 +123,7 @@ class RolloutActor:
         def work() -> Fragment | None:
             snapshot = self._weights.newest(store)
             if opening_seed is not None:
-                self._worker.open([share], snapshot, opening_seed)
+                self._worker.open([share], snapshot, opening_seed, stagger)
                 self._open.add(share)
             return self._worker.collect(share, steps, snapshot, explore) if share in self._open else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -100,11 +100,17 @@ class _Place:
 class Crew:
     """A fixed number of places, each filled by an actor; a lost actor is replaced on any node."""
 
-    def __init__(self, tasks: TaskSet, count: int, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        tasks: TaskSet,
+        count: int,
+        timeout_seconds: float,
+        backends: Mapping[str, str] | None = None,
+    ) -> None:
         """Starts the actors and returns at once; `wait` tells when each is up."""
         self.replaced = 0
         """Actors lost so far."""
-        self._tasks = ray.put(tasks)
+        self._tasks, self._backends = ray.put(tasks), dict(backends or {})
         self._timeout = timeout_seconds
         self._last_up = time.monotonic()
         self._last_failure = "none came up"
@@ -178,7 +184,7 @@ class Crew:
             self._empty(place)
 
     def _fill(self, place: _Place) -> None:
-        actor = cast("ActorHandle", self._actor.remote(self._tasks))
+        actor = cast("ActorHandle", self._actor.remote(self._tasks, self._backends))
         place.actor, place.starting = actor, actor.facts.remote()
 
     def _empty(self, place: _Place) -> None:

@@ -12,17 +12,20 @@ from mtrl.rollout import (
     CollectionConfig,
     FaultHandler,
     Fragment,
+    LaneAssignment,
     LaneBooks,
     PolicySnapshot,
     RuntimeConfig,
+    balance,
     fragment_bytes,
+    require_backends,
 )
 from mtrl.tasks import TaskSet
 
 from .actor import ActorFacts
-from .balance import balance
 from .cluster import await_processors, connect, disconnect
 from .crew import IN_FLIGHT, Crew, Event, Finished, Lost, Ready
+from .measuring import measure
 from .owned import owned
 from .resources import preflight, preflight_lanes
 from .rollouts import DEATHS
@@ -50,10 +53,13 @@ class RayFragments:
         on_fault: FaultHandler | None = None,
         step_seconds: Sequence[float] | None = None,
     ) -> None:
-        """Joins or starts Ray and starts the actors; `step_seconds` [K] is a decision's cost per copy.
+        """Joins or starts Ray, starts the actors and deals the lanes by cost.
+
+        `step_seconds` [K] is a decision's cost per copy; the actors measure it where it is not given.
 
         Raises ResourceError, before it waits for anything, when processors or memory do not suffice.
         """
+        require_backends(tasks, config.backends)
         self._tasks, self._collection = tasks, collection
         self._books = LaneBooks(seed, config.attempts, on_fault)
         self.quarantined = self._books.quarantined
@@ -65,12 +71,10 @@ class RayFragments:
             has = connect(config)
             undo.callback(disconnect)
             actors = config.actors or has.processors
-            dealt = balance([collection.copies] * len(tasks), actors, step_seconds)
-            lanes = [share for shares in dealt for share in shares]
             preflight_lanes(
                 tasks,
                 config,
-                lanes,
+                [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))],
                 processor_count=has.processors,
                 available_megabytes=has.megabytes,
                 torch=torch,
@@ -79,13 +83,16 @@ class RayFragments:
             self._weights = WeightPublisher()
             undo.callback(self._weights.close)
             self._weights.publish(snapshot)
-            self._crew = Crew(tasks, actors, config.job_timeout_seconds)
+            self._crew = Crew(tasks, actors, config.job_timeout_seconds, config.backends)
             undo.callback(self._crew.close)
+            if step_seconds is None and actors > 1 and len(tasks) > 1:
+                step_seconds = measure(self._crew, len(tasks))
             self._closing = undo.pop_all()
-        self._lanes = lanes
-        self._turns = [deque(lanes.index(share) for share in shares) for shares in dealt]
+        dealt = balance([collection.copies] * len(tasks), actors, step_seconds)
+        self._lanes = [share for shares in dealt for share in shares]
+        self._turns = [deque(self._lanes.index(share) for share in shares) for shares in dealt]
         self._open: set[int] = set()
-        self._bytes = [fragment_bytes(tasks, share, collection.steps) for share in lanes]
+        self._bytes = [fragment_bytes(tasks, share, collection.steps) for share in self._lanes]
         self._in_flight = 0
         self._costs: dict[int, float] = {}
         self._deaths: dict[int, int] = {}
@@ -153,7 +160,9 @@ class RayFragments:
         self._open.add(lane)
         self._in_flight += self._bytes[lane]
         settings, store = self._collection, self._weights.store
-        self._crew.submit(place, lane, "collect", share, settings.steps, settings.explore, opening, store)
+        self._crew.submit(
+            place, lane, "collect", share, settings.steps, settings.explore, opening, settings.stagger, store
+        )
 
     def _handle(self, event: Event) -> Fragment | None:
         if isinstance(event, Finished):

@@ -1,16 +1,26 @@
 """Lanes, fragments, whole episodes, policies, and the workers that run them."""
 
+from typing import TYPE_CHECKING
+
+from .backends import backends_of, require_backends
+from .balance import balance
 from .chunk_policy import ChunkPolicy, Execution, Planner
 from .collection import CollectionConfig, Fragments, LaneBooks, LocalFragments, fragment_bytes
 from .episodes import EpisodeGroup, Episodes, EpisodeSummary
 from .fragment import Fragment, FragmentRecorder
 from .job import EpisodeJob, JobResult, run_job, schedule_of
-from .lane import FinalObservation, Lane, PythonLane
+from .lane import FinalObservation, Lane
 from .policy import Action, Policy, PolicySnapshot, PolicyState, generator_for
+from .python_lane import PythonLane
 from .rebuild import policy_from
 from .runtime import FaultHandler, LocalRollouts, Rollouts, RuntimeConfig
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
+from .vector_lane import VectorLane
 from .worker import LaneAssignment, RolloutWorker
+from .worker_fragments import WorkerFragments
+
+if TYPE_CHECKING:
+    from .gymnasium_view import GymnasiumView
 
 __all__ = [
     "Action",
@@ -27,6 +37,7 @@ __all__ = [
     "Fragment",
     "FragmentRecorder",
     "Fragments",
+    "GymnasiumView",
     "JobResult",
     "Lane",
     "LaneAssignment",
@@ -43,9 +54,23 @@ __all__ = [
     "RolloutWorker",
     "Rollouts",
     "RuntimeConfig",
+    "VectorLane",
+    "WorkerFragments",
+    "backends_of",
+    "balance",
     "fragment_bytes",
     "generator_for",
     "policy_from",
+    "require_backends",
     "run_job",
     "schedule_of",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Imports Gymnasium only where the view is used: it costs a fifth of a second."""
+    if name == "GymnasiumView":
+        from .gymnasium_view import GymnasiumView
+
+        return GymnasiumView
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

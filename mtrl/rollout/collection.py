@@ -11,9 +11,10 @@ import numpy as np
 from mtrl.errors import EnvironmentFault, OutOfRangeError
 from mtrl.tasks import TaskSet
 
+from .backends import require_backends
 from .fragment import Fragment
 from .policy import PolicySnapshot
-from .runtime import FaultHandler, RuntimeConfig
+from .runtime import FaultHandler, RuntimeConfig, log_fault
 from .worker import LaneAssignment, RolloutWorker
 
 REOPENED_SEED = 1_000_003
@@ -30,6 +31,9 @@ class CollectionConfig:
     """Decisions of each copy per fragment, at least 1; 0.2 to 2 seconds of stepping is a good size."""
     explore: bool = True
     """Training noise on."""
+    stagger: bool = True
+    """Cut the first episode of every copy short, each elsewhere, so that copies that begin together do
+    not reset together ever after; a Meta-World reset takes as long as 35 steps."""
     queue_megabytes: float = 256.0
     """Fragments that may wait for the learner on Ray, in MB, above 0; beyond that actors pause."""
 
@@ -80,7 +84,7 @@ class LaneBooks:
     def __init__(self, seed: int, attempts: int, on_fault: FaultHandler | None) -> None:
         """Nothing opened yet."""
         self.quarantined: dict[int, str] = {}
-        self._seed, self._attempts, self._on_fault = seed, attempts, on_fault
+        self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or log_fault
         self._openings: dict[LaneAssignment, int] = {}
         self._rounds: dict[LaneAssignment, int] = {}
         self._base: dict[LaneAssignment, int] = {}
@@ -105,14 +109,13 @@ class LaneBooks:
         self._faults[share] = self._faults.get(share, 0) + 1
         if self._faults[share] >= self._attempts:
             self.quarantine(share, fault)
-        elif self._on_fault is not None:
+        else:
             self._on_fault(fault, False)
 
     def quarantine(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
         """Takes the lane's task out for good and tells the handler."""
         self.quarantined[share.task_index] = str(fault)
-        if self._on_fault is not None:
-            self._on_fault(fault, True)
+        self._on_fault(fault, True)
 
 
 class LocalFragments:
@@ -129,7 +132,8 @@ class LocalFragments:
     ) -> None:
         """Opens no lane before the first fragment of it is wanted."""
         self._collection, self._snapshot = collection, snapshot
-        self._worker = RolloutWorker(tasks)
+        require_backends(tasks, config.backends)
+        self._worker = RolloutWorker(tasks, config.backends)
         self._books = LaneBooks(seed, config.attempts, on_fault)
         self.quarantined = self._books.quarantined
         self._shares = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
@@ -158,7 +162,8 @@ class LocalFragments:
         while share.task_index not in self.quarantined:
             try:
                 if share not in self._open:
-                    self._worker.open([share], self._snapshot, self._books.opening_seed(share))
+                    seed = self._books.opening_seed(share)
+                    self._worker.open([share], self._snapshot, seed, self._collection.stagger)
                     self._open.add(share)
                 settings = self._collection
                 fragment = self._worker.collect(share, settings.steps, self._snapshot, settings.explore)

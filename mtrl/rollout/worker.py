@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mtrl import registry
 from mtrl.errors import ConfigError, EnvironmentFault, MtrlError, UnsupportedError
-from mtrl.tasks import Environment, StartSchedule, Suite, Task, TaskSet, TrainingStarts
+from mtrl.tasks import Environment, Suite, Task, TaskSet, TrainingStarts
 
+from .backends import vector_environment
 from .fragment import Fragment, FragmentRecorder
 from .job import EpisodeJob, JobResult, run_job, schedule_of
-from .lane import PythonLane, close_all
+from .lane import Lane
 from .policy import Policy, PolicySnapshot, generator_for
+from .python_lane import PythonLane, close_all
 from .rebuild import policy_from
+from .vector_lane import VectorLane
+
+MEASURED_STEPS = 30
+"""Decisions behind the measured cost of a task."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class LaneAssignment:
 class _OpenLane:
     """A lane in continuous collection, with its policy state and generators."""
 
-    def __init__(self, lane: PythonLane, policy: Policy, seed: int, first_copy: int) -> None:
+    def __init__(self, lane: Lane, policy: Policy, seed: int, first_copy: int) -> None:
         self.lane = lane
         lane.begin()
         self.state = policy.initial_state(lane.copies)
@@ -50,9 +57,10 @@ class RolloutWorker:
     failed. The next job of the task builds new ones; a lane must be opened again.
     """
 
-    def __init__(self, tasks: TaskSet) -> None:
-        """Builds nothing yet."""
+    def __init__(self, tasks: TaskSet, backends: Mapping[str, str] | None = None) -> None:
+        """Builds nothing yet; `backends` as `RuntimeConfig.backends`."""
         self.tasks = tasks
+        self._backends = dict(backends or {})
         self._environments: dict[int, list[Environment]] = {}
         self._policies: dict[str, tuple[PolicySnapshot, Policy]] = {}
         self._lanes: dict[tuple[int, int], _OpenLane] = {}
@@ -85,32 +93,54 @@ class RolloutWorker:
             self.drop(job.task_index)
             raise
 
-    def open(self, assignments: Sequence[LaneAssignment], snapshot: PolicySnapshot, seed: int) -> None:
-        """Opens lanes for continuous collection, each with its share of the task's copies."""
+    def open(
+        self,
+        assignments: Sequence[LaneAssignment],
+        snapshot: PolicySnapshot,
+        seed: int,
+        stagger: bool = False,
+    ) -> None:
+        """Opens lanes for continuous collection, each with its share of the task's copies.
+
+        `stagger` cuts first episodes short, each elsewhere, so that later resets do not coincide.
+        """
         policy = self._policy(snapshot, "policy")
         for share in assignments:
-            task = self.tasks[share.task_index]
-            suite = registry.suite(task.suite)
             self._shut(share.task_index, share.first_copy)
-            schedule: StartSchedule = TrainingStarts(
-                copies=share.copies, first_copy=share.first_copy, total_copies=share.total_copies, seed=seed
-            )
-            lane = PythonLane(
-                task,
-                share.task_index,
-                self.tasks.layout,
-                [_build(suite, task) for _ in range(share.copies)],
-                schedule,
-                first_copy=share.first_copy,
-                total_copies=share.total_copies,
-                supports_starts=suite.supports_starts,
-            )
+            lane = self._lane(share, seed, stagger)
             try:
                 held = _OpenLane(lane, policy, seed, share.first_copy)
             except EnvironmentFault:
                 lane.close()
                 raise
             self._lanes[share.task_index, share.first_copy] = held
+
+    def measure(self, task_index: int) -> float:
+        """Seconds that one decision of one copy takes, its share of a reset included; random actions."""
+        share = LaneAssignment(task_index, 1, 0, 1)
+        task = self.tasks[task_index]
+        lane = self._lane(share, 0, False)
+        policy = self._policy(PolicySnapshot("random"), "measure")
+        index = np.full(1, task_index, dtype=np.int64)
+        generators = [generator_for(0, task.name, 0)]
+        try:
+            lane.begin()
+            began = time.perf_counter()
+            # a second time: the first one pays for what is loaded or compiled lazily
+            lane.begin()
+            reset = time.perf_counter() - began
+            spent: list[float] = []
+            for _ in range(MEASURED_STEPS):
+                action = policy.act(
+                    lane.observation, index, {}, lane.terminated, explore=True, generators=generators
+                )
+                began = time.perf_counter()
+                lane.step(action.continuous, action.discrete)
+                spent.append(time.perf_counter() - began)
+        finally:
+            lane.close()
+        # the median, because a busy machine disturbs single steps, and a step may hold a reset
+        return float(np.median(spent)) + reset / task.horizon_decisions
 
     def collect(self, share: LaneAssignment, steps: int, snapshot: PolicySnapshot, explore: bool) -> Fragment:
         """`steps` decisions of an open lane as one fragment; the episodes go on in the next one.
@@ -173,6 +203,38 @@ class RolloutWorker:
             held.ended = ended.copy()
             for generator, state in zip(held.generators, generators, strict=True):
                 generator.bit_generator.state = state
+
+    def _lane(self, share: LaneAssignment, seed: int, stagger: bool) -> Lane:
+        """A lane, not begun, on the backend that the runtime names for the task's suite."""
+        task = self.tasks[share.task_index]
+        suite = registry.suite(task.suite)
+        schedule = TrainingStarts(
+            copies=share.copies, first_copy=share.first_copy, total_copies=share.total_copies, seed=seed
+        )
+        place = {"first_copy": share.first_copy, "total_copies": share.total_copies, "stagger": stagger}
+        backend = self._backends.get(task.suite, "python")
+        if backend != "python":
+            entropy = generator_for(seed, task.name, share.first_copy).integers(2**31)
+            environment = vector_environment(suite, task, share.copies, backend, int(entropy))
+            return VectorLane(
+                task,
+                share.task_index,
+                self.tasks.layout,
+                environment,
+                share.copies,
+                schedule,
+                backend,
+                **place,
+            )
+        return PythonLane(
+            task,
+            share.task_index,
+            self.tasks.layout,
+            [_build(suite, task) for _ in range(share.copies)],
+            schedule,
+            supports_starts=suite.supports_starts,
+            **place,
+        )
 
     def drop(self, task_index: int) -> None:
         """Closes and forgets the environments of one task."""

@@ -114,7 +114,8 @@ class TestRay:
 
     def test_each_lane_gives_the_fragments_of_the_local_runtime(self) -> None:
         tasks = ["trial/walk", "trial/reach"]
-        source = fragments_for(registry.task_set(tasks), RAY, COLLECTION, RANDOM, 7)
+        # equal costs, so that each task is one lane as it is here
+        source = fragments_for(registry.task_set(tasks), RAY, COLLECTION, RANDOM, 7, step_seconds=[1.0, 1.0])
         assert isinstance(source, RayFragments)
         try:
             stream, ours, later = source.stream(), list[Fragment](), list[Fragment]()

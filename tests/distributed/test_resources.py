@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtrl import registry
-from mtrl.distributed import balance, preflight, preflight_lanes, processors, rollouts_for, thread_budget
+from mtrl.distributed import preflight, preflight_lanes, processors, rollouts_for, thread_budget
 from mtrl.errors import ConfigError, ResourceError
-from mtrl.rollout import LaneAssignment, LocalRollouts, RuntimeConfig
+from mtrl.rollout import LaneAssignment, LocalRollouts, RuntimeConfig, balance
 from mtrl.tasks import TaskSet
 
 ACTOR = 160.0

@@ -122,7 +122,7 @@ class TrialExpert:
 class TrialSuite:
     name = "trial"
     supports_starts = True
-    has_experts = False
+    has_experts = True
     environment_megabytes = 1.0
 
     def names(self) -> tuple[str, ...]:

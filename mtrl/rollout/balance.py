@@ -7,7 +7,8 @@ from itertools import pairwise
 from math import ceil
 
 from mtrl.errors import ConfigError
-from mtrl.rollout import LaneAssignment
+
+from .worker import LaneAssignment
 
 
 def balance(

@@ -1,0 +1,46 @@
+"""Which backend steps which task in continuous collection, checked before anything starts."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+
+from mtrl import registry
+from mtrl.errors import EnvironmentFault, MtrlError, UnknownNameError, UnsupportedError
+from mtrl.tasks import Suite, Task, TaskSet, VectorEnvironment, VectorSuite
+
+
+def backends_of(task: Task) -> tuple[str, ...]:
+    """Every backend of a task, "python" first; imports no simulator."""
+    suite = registry.suite(task.suite)
+    return ("python", *(suite.vector_backends(task) if isinstance(suite, VectorSuite) else ()))
+
+
+def require_backends(tasks: TaskSet, backends: Mapping[str, str]) -> None:
+    """Raises UnknownNameError for a suite that the tasks do not have, UnsupportedError for a backend
+    that one of its tasks does not have.
+    """
+    present = {task.suite for task in tasks}
+    for suite, backend in backends.items():
+        if suite not in present:
+            raise UnknownNameError("suite of runtime.backends among these tasks", suite, present)
+        for task in tasks:
+            known = backends_of(task)
+            if task.suite == suite and backend not in known:
+                raise UnsupportedError(
+                    f"task {task.name} has no backend {backend!r}; it has {', '.join(known)} with its "
+                    f"options. Choose one of them with runtime.backends.{suite}"
+                )
+
+
+def vector_environment(suite: Suite, task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
+    """A new vector environment; raises EnvironmentFault when it cannot be built for a reason of its own."""
+    if not isinstance(suite, VectorSuite):
+        raise UnsupportedError(f"suite {task.suite!r} has the python backend only; got {backend!r}")
+    try:
+        return suite.vector_environment(task, copies, backend, seed)
+    except MtrlError:
+        raise
+    except Exception as error:
+        detail = "".join(traceback.format_exception(error))
+        raise EnvironmentFault(task.name, f"construction on backend {backend}", detail) from error

@@ -1,0 +1,190 @@
+"""What every lane has, whatever steps it: buffers, schedule, episode numbers, the check of actions."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import EnvironmentFault, SpaceError, UnsupportedError
+from mtrl.spaces import Layout, Observation
+from mtrl.tasks import StartSchedule, Task
+
+from .history import ActionHistory
+from .lane import FinalObservation
+
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+"""Multiples of it spread evenly over [0, 1) modulo 1, however many there are."""
+
+
+class LaneBase:
+    """Buffers and books of a lane; see `Lane` for the attributes. A backend adds the stepping."""
+
+    backend = ""
+
+    def __init__(
+        self,
+        task: Task,
+        task_index: int,
+        layout: Layout,
+        copies: int,
+        schedule: StartSchedule,
+        *,
+        first_copy: int = 0,
+        total_copies: int = 0,
+        success_tail: int | None = None,
+        supports_starts: bool = True,
+        stagger: bool = False,
+    ) -> None:
+        """`success_tail` truncates an episode that many decisions after its first success.
+
+        `first_copy` and `total_copies` place this lane's copies among all copies of the task.
+        `stagger` truncates the first episode of each copy at a point of its own, so that copies which
+        began together do not all reset in one step ever after.
+        """
+        self.task, self.task_index, self.layout = task, task_index, layout
+        self.copies, self.schedule = copies, schedule
+        self.supports_starts = supports_starts
+        self.success_tail = success_tail
+        self._first_copy, self._total_copies = first_copy, total_copies or copies
+        self.observation = layout.zeros(copies)
+        self.reward = np.zeros(copies, dtype=np.float32)
+        self.terminated = np.zeros(copies, dtype=bool)
+        self.truncated = np.zeros(copies, dtype=bool)
+        self.success = np.zeros(copies, dtype=bool)
+        self.start_id = np.full(copies, -1, dtype=np.int64)
+        self.episode_id = np.full(copies, -1, dtype=np.int64)
+        self.active = np.ones(copies, dtype=bool)
+        self.finals: list[FinalObservation] = []
+        self._episodes = [0] * copies
+        self._width = task.action.continuous
+        self._history = ActionHistory(copies, self._width, task.horizon_decisions)
+        self._given = np.zeros((copies, self._width), dtype=np.float32)
+        self._finite_actions = np.zeros((copies, self._width), dtype=bool)
+        self._finite_rewards = np.zeros(copies, dtype=bool)
+        self._finite_states = np.zeros((copies, task.observation.state or 0), dtype=bool)
+        self._native = self._native_rows()
+        self._first_limits = [
+            self._first_limit(first_copy + copy) if stagger else task.horizon_decisions
+            for copy in range(copies)
+        ]
+
+    def _native_rows(self) -> Mapping[str, npt.NDArray[np.generic]]:
+        """The buffers [M, ...] cut to the task's own sizes; environments write here."""
+        rows: Observation = {}
+        spec = self.task.observation
+        if spec.state is not None:
+            rows["state"] = self.observation["state"][:, : spec.state]
+        if spec.pixels is not None:
+            rows["pixels"] = self.observation["pixels"]
+        # Read-only, so that `out["state"] = array` fails instead of leaving the buffer as it was.
+        return MappingProxyType(rows)
+
+    def _first_limit(self, place: int) -> int:
+        """Length of a staggered first episode; tasks and copies are all spread over the horizon."""
+        phase = (place / self._total_copies + GOLDEN * self.task_index) % 1.0
+        return max(1, math.ceil(self.task.horizon_decisions * (1.0 - phase)))
+
+    def _limit(self, copy: int) -> int:
+        """Decisions after which the copy's episode is truncated."""
+        return self._first_limits[copy] if self._episodes[copy] == 1 else self.task.horizon_decisions
+
+    def _accept(
+        self,
+        continuous: npt.NDArray[np.float32],
+        discrete: npt.NDArray[np.int64],
+        decisions: Sequence[int] | npt.NDArray[np.int64],
+    ) -> None:
+        """Checks the actions; a policy's mistake must not pass for the environment's.
+
+        Continuous ones are copied, because an environment may write into the action it is given.
+        """
+        if self._width:
+            if continuous.shape[1] >= self._width:
+                np.copyto(self._given, continuous[:, : self._width])
+                np.isfinite(self._given, out=self._finite_actions)
+                if self._finite_actions.all():
+                    return
+            expected = f"{self._width} finite numbers"
+            wrong = [
+                c
+                for c in range(self.copies)
+                if continuous.shape[1] < self._width or not self._finite_actions[c].all()
+            ]
+            came = [str(continuous[copy, : self._width]) for copy in wrong]
+        else:
+            count = self.task.action.discrete
+            if int(discrete.min()) >= 0 and int(discrete.max()) < count:
+                return
+            expected = f"an index from 0 to {count - 1}"
+            wrong = [copy for copy in range(self.copies) if not 0 <= discrete[copy] < count]
+            came = [str(discrete[copy]) for copy in wrong]
+        for copy, value in zip(wrong, came, strict=True):
+            if self.active[copy]:
+                raise SpaceError(
+                    f"decision {decisions[copy] + 1} of copy {copy} of task {self.task.name}: "
+                    f"the policy's action must be {expected}; got {value}"
+                )
+
+    def _require_finite(self, decisions: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        """The NaN guard at the environment's border, after a step of all copies."""
+        np.isfinite(self.reward, out=self._finite_rewards)
+        states = self._native.get("state")
+        if states is not None:
+            np.isfinite(states, out=self._finite_states)
+        if self._finite_rewards.all() and self._finite_states.all():
+            return
+        for copy in range(self.copies):
+            broken = [] if self._finite_rewards[copy] else ["reward"]
+            broken += ["state"] if not self._finite_states[copy].all() else []
+            if broken:
+                raise self._not_finite(copy, f"step, decision {decisions[copy]}", broken)
+
+    def _not_finite(self, copy: int, when: str, broken: list[str]) -> EnvironmentFault:
+        place = f"{when} of copy {copy}, start {self.start_id[copy]}"
+        return EnvironmentFault(self.task.name, place, f"not finite: {' and '.join(map(repr, broken))}")
+
+    def _fault(self, when: str, error: Exception) -> EnvironmentFault:
+        return EnvironmentFault(self.task.name, when, "".join(traceback.format_exception(error)))
+
+    def _keep_final(self, copy: int) -> None:
+        last = {bucket: rows[copy].copy() for bucket, rows in self.observation.items()}
+        self.finals.append(FinalObservation(copy, last))
+
+    def _number_episode(self, copy: int, start: int) -> None:
+        """Books the beginning of the copy's latest episode."""
+        self.start_id[copy] = start
+        self.episode_id[copy] = (self._episodes[copy] - 1) * self._total_copies + self._first_copy + copy
+        self._history.clear(copy)
+
+    def state_dict(self) -> dict[str, object]:
+        """Start, episode number and actions so far of every copy, and the schedule."""
+        if not self.supports_starts:
+            raise UnsupportedError(
+                f"task {self.task.name}: this backend cannot honour starts; a run on it cannot resume exactly"
+            )
+        return {
+            "starts": self.start_id.copy(),
+            "episodes": list(self._episodes),
+            "active": self.active.copy(),
+            "schedule": self.schedule.state_dict(),
+            "actions": [self._history.of(copy) for copy in range(self.copies)],
+        }
+
+    def _load_books(self, state: dict[str, object]) -> tuple[npt.NDArray[np.int64], list[object]]:
+        """Restores all but the simulators; returns the starts [M] and the actions of each copy."""
+        starts, actions = state["starts"], state["actions"]
+        episodes, active, schedule = state["episodes"], state["active"], state["schedule"]
+        assert isinstance(starts, np.ndarray) and isinstance(actions, list) and isinstance(episodes, list)
+        assert isinstance(active, np.ndarray) and isinstance(schedule, dict)
+        self.schedule.load_state_dict(schedule)
+        self._episodes = list(episodes)
+        self.active[:] = active
+        self.finals = []
+        self.reward[:] = 0.0
+        self.terminated[:] = self.truncated[:] = self.success[:] = False
+        return starts, actions

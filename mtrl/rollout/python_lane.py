@@ -1,0 +1,160 @@
+"""The lane over official environments, stepped one after another in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import MtrlError
+from mtrl.spaces import Layout
+from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task
+
+from .books import LaneBase
+
+_logger = logging.getLogger(__name__)
+
+
+class PythonLane(LaneBase):
+    """M environments of one task; see `Lane` for the attributes."""
+
+    backend = "python"
+
+    def __init__(
+        self,
+        task: Task,
+        task_index: int,
+        layout: Layout,
+        environments: Sequence[Environment],
+        schedule: StartSchedule,
+        **settings: Any,  # noqa: ANN401 - those of LaneBase, which checks them
+    ) -> None:
+        """Takes over the environments; the settings are those of `LaneBase`."""
+        super().__init__(task, task_index, layout, len(environments), schedule, **settings)
+        self._environments = list(environments)
+        self._clocks = [
+            environment if isinstance(environment, SelfTruncating) else None for environment in environments
+        ]
+        self._views: list[Mapping[str, npt.NDArray[np.generic]]] = [
+            MappingProxyType({bucket: rows[copy] for bucket, rows in self._native.items()})
+            for copy in range(self.copies)
+        ]
+        self._decisions = [0] * self.copies
+        self._first_success: list[int | None] = [None] * self.copies
+
+    def begin(self) -> None:
+        """Resets every copy to the next start of the schedule; called once, before the first step."""
+        self.active[:] = True
+        self._episodes = [0] * self.copies
+        for copy in range(self.copies):
+            self._next_episode(copy)
+
+    def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
+        """Steps every active copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
+        self.finals = []
+        self._accept(continuous, discrete, self._decisions)
+        ended: list[int] = []
+        for copy in range(self.copies):
+            if not self.active[copy]:
+                self.reward[copy] = 0.0
+                self.terminated[copy] = self.truncated[copy] = self.success[copy] = False
+                continue
+            reward, terminated, success = self._decide(
+                copy, self._given[copy] if self._width else int(discrete[copy])
+            )
+            terminated = terminated or (success and self.task.end_on_success)
+            self.reward[copy], self.success[copy] = reward, success
+            truncated = not terminated and self._is_over(copy)
+            self.terminated[copy], self.truncated[copy] = terminated, truncated
+            if terminated or truncated:
+                ended.append(copy)
+        self._require_finite(self._decisions)
+        for copy in ended:
+            self._keep_final(copy)
+            self._next_episode(copy)
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Resets every copy to its start and repeats its actions.
+
+        Observations and books are then those of the saved lane; `reward`, `finals` and the flags of
+        its last step are not part of the state and read as before a first step.
+        """
+        starts, actions = self._load_books(state)
+        for copy in range(self.copies):
+            if starts[copy] < 0:
+                continue
+            self._open_episode(copy, int(starts[copy]))
+            taken = actions[copy]
+            assert isinstance(taken, np.ndarray)
+            for row in taken:
+                reward, _, _ = self._decide(copy, row.copy() if self._width else int(row[0]))
+                self._check(copy, f"step, decision {self._decisions[copy]}", reward)
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        close_all(self.task, self._environments)
+
+    def _is_over(self, copy: int) -> bool:
+        """Whether a clock ends the episode: the task's, the environment's own, or the success tail."""
+        decisions, clock = self._decisions[copy], self._clocks[copy]
+        if decisions >= self._limit(copy) or (clock is not None and clock.truncated):
+            return True
+        first, tail = self._first_success[copy], self.success_tail
+        return tail is not None and first is not None and decisions - first >= tail
+
+    def _decide(self, copy: int, action: npt.NDArray[np.float32] | int) -> tuple[float, bool, bool]:
+        """One decision of one copy, counted and remembered: what `step` and a replay have in common."""
+        self._history.append(copy, action)
+        try:
+            reward, terminated, success = self._environments[copy].step(action, self._views[copy])
+            reward, terminated, success = float(reward), bool(terminated), bool(success)
+        except MtrlError:
+            raise
+        except Exception as error:
+            when = f"decision {self._decisions[copy] + 1} of copy {copy}, start {self.start_id[copy]}"
+            raise self._fault(when, error) from error
+        self._decisions[copy] += 1
+        if success and self._first_success[copy] is None:
+            self._first_success[copy] = self._decisions[copy]
+        return reward, terminated, success
+
+    def _next_episode(self, copy: int) -> None:
+        start = self.schedule.next_start(copy)
+        if start is None:
+            self.active[copy] = False
+            return
+        self._episodes[copy] += 1
+        self._open_episode(copy, start)
+
+    def _open_episode(self, copy: int, start: int) -> None:
+        try:
+            self._environments[copy].reset(start, self._views[copy])
+        except MtrlError:
+            raise
+        except Exception as error:
+            raise self._fault(f"reset of copy {copy} to start {start}", error) from error
+        self._number_episode(copy, start)
+        self._decisions[copy] = 0
+        self._first_success[copy] = None
+        self._check(copy, "reset")
+
+    def _check(self, copy: int, when: str, reward: float = 0.0) -> None:
+        state = self._views[copy].get("state")
+        broken = [] if np.isfinite(reward) else ["reward"]
+        if state is not None and not np.isfinite(state).all():
+            broken.append("state")
+        if broken:
+            raise self._not_finite(copy, when, broken)
+
+
+def close_all(task: Task, environments: Sequence[Environment]) -> None:
+    """Closes what can be closed: what failed before may fail here too, and must not keep the rest open."""
+    for environment in environments:
+        try:
+            environment.close()
+        except Exception:
+            _logger.exception("an environment of task %s failed to close", task.name)

@@ -1,0 +1,154 @@
+"""The lane over a compiled vector backend: all copies in one call, without the interpreter's lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import MtrlError, UnsupportedError
+from mtrl.spaces import Layout
+from mtrl.tasks import StartSchedule, Task, VectorEnvironment
+
+from .books import LaneBase
+
+
+class VectorLane(LaneBase):
+    """M copies behind a `VectorEnvironment`; see `Lane` for the attributes.
+
+    Serves continuous collection: every copy always has a next start.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        task_index: int,
+        layout: Layout,
+        environment: VectorEnvironment,
+        copies: int,
+        schedule: StartSchedule,
+        backend: str,
+        **settings: Any,  # noqa: ANN401 - those of LaneBase, which checks them
+    ) -> None:
+        """Takes over the environment; the settings are those of `LaneBase`."""
+        settings["supports_starts"] = environment.supports_starts
+        super().__init__(task, task_index, layout, copies, schedule, **settings)
+        self.backend = backend
+        self._environment = environment
+        self._decisions = np.zeros(copies, dtype=np.int64)
+        self._limits = np.zeros(copies, dtype=np.int64)
+        self._first_success = np.full(copies, -1, dtype=np.int64)
+        self._ended = np.zeros(copies, dtype=bool)
+
+    def begin(self) -> None:
+        """Resets every copy to the next start of the schedule; called once, before the first step."""
+        self.active[:] = True
+        self._episodes = [0] * self.copies
+        self._next_episodes(np.arange(self.copies))
+
+    def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
+        """Steps every copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
+        self.finals = []
+        self._accept(continuous, discrete, self._decisions)
+        actions = self._given if self._width else discrete
+        for copy in range(self.copies):
+            self._history.append(copy, actions[copy])
+        self._advance(actions)
+        if self.task.end_on_success:
+            self.terminated |= self.success
+        self._mark_success()
+        np.greater_equal(self._decisions, self._limits, out=self.truncated)
+        if self.success_tail is not None:
+            tail = (self._first_success >= 0) & (self._decisions - self._first_success >= self.success_tail)
+            self.truncated |= tail
+        self.truncated &= ~self.terminated
+        self._require_finite(self._decisions)
+        np.logical_or(self.terminated, self.truncated, out=self._ended)
+        if self._ended.any():
+            ended = np.flatnonzero(self._ended)
+            for copy in ended.tolist():
+                self._keep_final(copy)
+            self._next_episodes(ended)
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Resets every copy to its start and repeats its actions, all copies at once.
+
+        Copies with fewer decisions wait and are reset when their turn comes, so that all of them arrive
+        together. Otherwise as `PythonLane.load_state_dict`.
+        """
+        starts, actions = self._load_books(state)
+        lengths = np.array([len(taken) for taken in actions if isinstance(taken, np.ndarray)], dtype=np.int64)
+        longest = int(lengths.max())
+        self._open_episodes(np.arange(self.copies), starts)
+        row = np.zeros((self.copies, self._width), dtype=np.float32)
+        index = np.zeros(self.copies, dtype=np.int64)
+        for t in range(longest):
+            playing = np.flatnonzero(longest - lengths <= t)
+            for copy in playing.tolist():
+                taken = actions[copy]
+                assert isinstance(taken, np.ndarray)
+                action = taken[t - (longest - lengths[copy])]
+                if self._width:
+                    row[copy] = action
+                else:
+                    index[copy] = action[0]
+                self._history.append(copy, action)
+            self._advance(row if self._width else index)
+            self._mark_success()
+            # those whose first action comes next, and those that ended while they waited
+            turn = longest - lengths == t + 1
+            waiting = longest - lengths > t + 1
+            again = np.flatnonzero(turn | (waiting & self.terminated))
+            if again.size:
+                self._open_episodes(again, starts[again])
+        self.reward[:] = 0.0
+        self.terminated[:] = self.success[:] = False
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        self._environment.close()
+
+    def _advance(self, actions: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> None:
+        try:
+            self._environment.step(actions, self._native, self.reward, self.terminated, self.success)
+        except MtrlError:
+            raise
+        except Exception as error:
+            raise self._fault(f"a step of {self.copies} copies on backend {self.backend}", error) from error
+        self._decisions += 1
+
+    def _mark_success(self) -> None:
+        first = self.success & (self._first_success < 0)
+        self._first_success[first] = self._decisions[first]
+
+    def _next_episodes(self, copies: npt.NDArray[np.int64]) -> None:
+        starts = np.zeros(len(copies), dtype=np.int64)
+        for place, copy in enumerate(copies):
+            start = self.schedule.next_start(int(copy))
+            if start is None:
+                raise UnsupportedError(
+                    f"a lane on backend {self.backend!r} collects without end, and its schedule ran out of "
+                    "starts. Play whole episodes on the python backend"
+                )
+            starts[place] = start
+            self._episodes[copy] += 1
+        self._open_episodes(copies, starts)
+
+    def _open_episodes(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> None:
+        try:
+            self._environment.reset(copies, starts, self._native)
+        except MtrlError:
+            raise
+        except Exception as error:
+            when = f"reset of copies {copies.tolist()} on backend {self.backend}"
+            raise self._fault(when, error) from error
+        for copy, start in zip(copies.tolist(), starts.tolist(), strict=True):
+            self._number_episode(copy, start)
+            self._limits[copy] = self._limit(copy)
+        self._decisions[copies] = 0
+        self._first_success[copies] = -1
+        states = self._native.get("state")
+        if states is not None and not np.isfinite(states[copies]).all():
+            worst = int(copies[~np.isfinite(states[copies]).all(axis=1)][0])
+            raise self._not_finite(worst, "reset", ["state"])

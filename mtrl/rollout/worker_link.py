@@ -1,0 +1,133 @@
+"""The parent's end of a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy.typing as npt
+
+from mtrl.tasks import TaskSet
+
+from .frames import read_frame, write_frame
+from .policy import PolicySnapshot
+from .worker_wire import Arrays, describe_policy, describe_tasks
+
+_GRACE_SECONDS = 2.0
+
+
+class WorkerGone(Exception):
+    """The process ended, or did not answer in time."""
+
+
+class WorkerLink:
+    """A process that answers orders in their order.
+
+    One thread hands orders out, so that nobody waits for a process that is busy stepping, and one takes
+    answers in, so that the process never waits for us.
+    """
+
+    def __init__(self, tasks: TaskSet, backends: Mapping[str, str]) -> None:
+        """Starts the process and tells it the tasks, without waiting for an answer to that."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C in a terminal reaches the parent alone, which ends its workers.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mtrl.rollout.worker_process", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._socket = ours
+        self._stream = cast(BinaryIO, ours.makefile("rwb"))
+        self._answers: queue.Queue[tuple[dict[str, Any], Arrays] | None] = queue.Queue()
+        self._orders: queue.SimpleQueue[tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None]
+        self._orders = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=body, daemon=True, name=f"mtrl-worker-{self._process.pid}")
+            for body in (self._read, self._write)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self.order({"order": "tasks", "tasks": describe_tasks(tasks), "backends": dict(backends)})
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def order(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
+        """Sends an order, at once; that nobody is there to take it shows when its answer is wanted.
+
+        Arrays must not change until the order has been taken.
+        """
+        self._orders.put((header, arrays or {}))
+
+    def publish(self, snapshot: PolicySnapshot) -> None:
+        """The policy of every order after this one."""
+        header, arrays = describe_policy(snapshot)
+        self.order({"order": "policy", **header}, arrays)
+
+    def answer(self, timeout_seconds: float) -> tuple[dict[str, Any], Arrays]:
+        """The answer to the oldest order; raises WorkerGone when the process ended or takes too long."""
+        try:
+            found = self._answers.get(timeout=timeout_seconds)
+        except queue.Empty:
+            raise WorkerGone(f"no answer within {timeout_seconds:g} s") from None
+        if found is None:
+            raise WorkerGone(self._ending())
+        return found
+
+    def close(self) -> None:
+        """Ends the process; returns when it has. May be called twice."""
+        # the reader sees the end of the stream, and so does the process, unless it was gone already
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._orders.put(None)
+        for thread in self._threads:
+            thread.join(_GRACE_SECONDS)
+        self._socket.close()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._answers.put(read_frame(self._stream))
+        except (EOFError, OSError, ValueError):
+            self._answers.put(None)
+
+    def _write(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                write_frame(self._stream, *order)
+            except (OSError, ValueError):
+                return  # the reader notices the same, and says it to whoever waits
+
+    def _ending(self) -> str:
+        try:
+            status = self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its worker process closed the connection"
+        if status < 0:
+            return f"its worker process was ended by signal {-status}"
+        return f"its worker process ended with status {status}; its messages are on standard error"
+
+
+def _environment() -> dict[str, str]:
+    # A child finds the same modules in the same order, wherever this process got them from. One thread
+    # each: workers have a core of their own, and threads beyond the cores cost more than they bring.
+    paths = [str(Path(entry or ".").resolve()) for entry in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}

@@ -1,0 +1,109 @@
+"""A worker process: `python -m mtrl.rollout.worker_process FD`, a `RolloutWorker` behind a socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
+
+from mtrl.errors import ConfigError, MtrlError
+
+from .frames import read_frame, write_frame
+from .policy import PolicySnapshot
+from .worker import LaneAssignment, RolloutWorker
+from .worker_wire import (
+    Arrays,
+    describe_error,
+    describe_fragment,
+    rebuild_policy,
+    rebuild_share,
+    rebuild_tasks,
+)
+
+Reply = tuple[dict[str, Any], Arrays]
+
+
+class WorkerServer:
+    """Answers orders one after another; every order but `policy` is answered by exactly one frame."""
+
+    def __init__(self) -> None:
+        """Knows no task yet."""
+        self._worker: RolloutWorker | None = None
+        self._snapshot: PolicySnapshot | None = None
+        self._open: set[LaneAssignment] = set()
+        self._orders: dict[str, Callable[[dict[str, Any]], Reply]] = {
+            "tasks": self._tasks,
+            "measure": self._measure,
+            "collect": self._collect,
+        }
+
+    def answer(self, header: dict[str, Any], arrays: Arrays) -> Reply | None:
+        """Carries out one order; errors of ours come back as replies."""
+        if header["order"] == "policy":
+            self._snapshot = rebuild_policy(header, arrays)
+            return None
+        try:
+            return self._orders[header["order"]](header)
+        except MtrlError as error:
+            return describe_error(error, traceback.format_exc()), {}
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        if self._worker is not None:
+            self._worker.close()
+
+    @property
+    def worker(self) -> RolloutWorker:
+        """The worker; raises ConfigError before the tasks are known."""
+        if self._worker is None:
+            raise ConfigError("the worker process was given an order before its tasks")
+        return self._worker
+
+    def _tasks(self, header: dict[str, Any]) -> Reply:
+        self._worker = RolloutWorker(rebuild_tasks(header["tasks"]), header["backends"])
+        return {"reply": "ready"}, {}
+
+    def _measure(self, header: dict[str, Any]) -> Reply:
+        return {"reply": "cost", "seconds": self.worker.measure(header["task_index"])}, {}
+
+    def _collect(self, header: dict[str, Any]) -> Reply:
+        share = rebuild_share(header["share"])
+        assert self._snapshot is not None, "a policy comes before the first collect"
+        if share not in self._open:
+            self.worker.open([share], self._snapshot, header["seed"], header["stagger"])
+            self._open.add(share)
+        try:
+            fragment = self.worker.collect(share, header["steps"], self._snapshot, header["explore"])
+        except MtrlError:
+            self._open.discard(share)
+            raise
+        found, arrays = describe_fragment(fragment)
+        return {"reply": "fragment", **found}, arrays
+
+
+def main(descriptor: int) -> None:
+    """Serves until the other side is gone."""
+    # Ctrl-C in a terminal reaches every process; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = WorkerServer()
+    with socket.socket(fileno=descriptor) as link, link.makefile("rwb") as file:
+        stream = cast(BinaryIO, file)
+        try:
+            while True:
+                reply = server.answer(*read_frame(stream))
+                if reply is not None:
+                    write_frame(stream, *reply)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+        finally:
+            server.close()
+
+
+if __name__ == "__main__":
+    # What a simulator prints must not get lost among nothing: it goes where messages go.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    main(int(sys.argv[1]))

@@ -1,0 +1,119 @@
+"""What parent and worker process say to each other, and how tasks, policies and fragments look in a frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl import errors, registry
+from mtrl.errors import ConfigError, EnvironmentFault, MtrlError
+from mtrl.tasks import Task, TaskSet
+
+from .fragment import Fragment
+from .policy import PolicySnapshot
+from .worker import LaneAssignment
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_PLAIN = [
+    field.name
+    for field in dataclasses.fields(Fragment)
+    if field.name not in ("task_index", "policy_version", "observations", "final_observations")
+]
+
+
+def describe_tasks(tasks: TaskSet) -> list[dict[str, Any]]:
+    """Tasks by name and settings; the worker looks them up as this process did."""
+    return [
+        {
+            "name": task.name,
+            "options": dict(task.options),
+            "end_on_success": task.end_on_success,
+            "protocol": task.protocol_hash,
+        }
+        for task in tasks
+    ]
+
+
+def rebuild_tasks(described: list[dict[str, Any]]) -> TaskSet:
+    """The tasks; raises ConfigError when they are others here, as when a suite was registered by hand."""
+    found: list[Task] = []
+    for entry in described:
+        task = dataclasses.replace(
+            registry.task(entry["name"], entry["options"]), end_on_success=entry["end_on_success"]
+        )
+        if task.protocol_hash != entry["protocol"]:
+            raise ConfigError(
+                f"task {task.name} is another one in a worker process: protocol {task.protocol_hash} against "
+                f"{entry['protocol']}. A plug-in that runs in workers declares an entry point"
+            )
+        found.append(task)
+    return TaskSet(found)
+
+
+def describe_policy(snapshot: PolicySnapshot) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[Any]]]:
+    """Header and arrays of a snapshot."""
+    header = {"kind": snapshot.kind, "config": dict(snapshot.config), "version": snapshot.version}
+    return header, snapshot.tensors
+
+
+def rebuild_policy(header: Mapping[str, Any], arrays: Arrays) -> PolicySnapshot:
+    """The inverse of `describe_policy`."""
+    return PolicySnapshot(header["kind"], header["config"], arrays, header["version"])
+
+
+def describe_share(share: LaneAssignment) -> list[int]:
+    """A lane as a list of numbers."""
+    return list(dataclasses.astuple(share))
+
+
+def rebuild_share(numbers: list[int]) -> LaneAssignment:
+    """The inverse of `describe_share`."""
+    return LaneAssignment(*numbers)
+
+
+def describe_fragment(fragment: Fragment) -> tuple[dict[str, Any], Arrays]:
+    """Header and arrays of a fragment."""
+    arrays: Arrays = {name: getattr(fragment, name) for name in _PLAIN}
+    for bucket, rows in fragment.observations.items():
+        arrays[f"observations.{bucket}"] = rows
+        arrays[f"final_observations.{bucket}"] = fragment.final_observations[bucket]
+    return {"task_index": fragment.task_index, "policy_version": fragment.policy_version}, arrays
+
+
+def rebuild_fragment(header: Mapping[str, Any], arrays: Arrays) -> Fragment:
+    """The inverse of `describe_fragment`."""
+
+    def bucketed(group: str) -> dict[str, npt.NDArray[np.generic]]:
+        prefix = f"{group}."
+        return {name[len(prefix) :]: rows for name, rows in arrays.items() if name.startswith(prefix)}
+
+    return Fragment(
+        task_index=header["task_index"],
+        policy_version=header["policy_version"],
+        observations=bucketed("observations"),
+        final_observations=bucketed("final_observations"),
+        **{name: arrays[name] for name in _PLAIN},
+    )
+
+
+def describe_error(error: MtrlError, trace: str) -> dict[str, Any]:
+    """An error of ours as a header."""
+    if isinstance(error, EnvironmentFault):
+        return {"reply": "fault", "task": error.task, "when": error.when, "detail": error.detail}
+    return {"reply": "mistake", "kind": type(error).__name__, "message": str(error), "trace": trace}
+
+
+def rebuild_error(header: Mapping[str, Any]) -> MtrlError:
+    """The inverse of `describe_error`; a class that is not ours becomes MtrlError itself."""
+    if header["reply"] == "fault":
+        return EnvironmentFault(header["task"], header["when"], header["detail"])
+    kind = getattr(errors, header["kind"], MtrlError)
+    again: MtrlError = kind.__new__(kind)
+    again.args = (header["message"],)
+    again.add_note(f"raised in a worker process:\n{header['trace']}")
+    return again

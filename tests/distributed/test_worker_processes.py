@@ -1,0 +1,192 @@
+"""Continuous collection in worker processes: the local runtime's fragments, faults, deaths, policies."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl import registry
+from mtrl.distributed import fragments_for
+from mtrl.errors import IntegrityError, UnsupportedError
+from mtrl.rollout import (
+    CollectionConfig,
+    Fragment,
+    LocalFragments,
+    PolicySnapshot,
+    RuntimeConfig,
+    WorkerFragments,
+)
+from mtrl.rollout.frames import read_frame, write_frame
+
+from .conftest import Faults
+from .test_fragments import assert_same, by_task
+
+TWO = RuntimeConfig(workers=2)
+COLLECTION = CollectionConfig(copies=2, steps=5)
+RANDOM = PolicySnapshot(kind="random", version=1)
+
+
+@contextmanager
+def workers(
+    tasks: list[str],
+    faults: Faults | None = None,
+    config: RuntimeConfig = TWO,
+    collection: CollectionConfig = COLLECTION,
+    costs: list[float] | None = None,
+) -> Iterator[WorkerFragments]:
+    """Equal costs unless given, so that with two tasks each is one lane in a process of its own."""
+    source = fragments_for(
+        registry.task_set(tasks), config, collection, RANDOM, 7, faults, costs or [1.0] * len(tasks)
+    )
+    assert isinstance(source, WorkerFragments)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def local(tasks: list[str], count: int) -> list[Fragment]:
+    source = LocalFragments(registry.task_set(tasks), RuntimeConfig(), COLLECTION, RANDOM, 7)
+    try:
+        return list(islice(source.stream(), count))
+    finally:
+        source.close()
+
+
+def test_fragments_are_those_of_the_local_runtime_in_its_order(trial_folder: Path) -> None:
+    tasks = ["trial/walk", "trial/reach"]
+    with workers(tasks) as source:
+        assert [len(lanes) for lanes in source.lanes] == [1, 1]
+        assert len({*source.pids, os.getpid()}) == 3
+        ours = list(islice(source.stream(), 4))
+        ours += islice(source.stream(), 4)  # left, and called again
+    for a, b in zip(ours, local(tasks, 8), strict=True):
+        assert_same(a, b)
+
+
+def test_a_published_policy_is_used_by_what_is_asked_for_later(trial_folder: Path) -> None:
+    with workers(["trial/walk", "trial/reach"]) as source:
+        stream = source.stream()
+        before = [next(stream) for _ in range(2)]
+        source.publish(dataclasses.replace(RANDOM, version=2))
+        source.publish(dataclasses.replace(RANDOM, version=3))
+        after = [next(stream) for _ in range(6)]
+    assert [f.policy_version for f in before] == [1, 1]
+    # one fragment of each lane was under way; of two policies in a row only the newer one travels
+    assert [f.policy_version for f in after] == [1, 1, 3, 3, 3, 3]
+
+
+def test_lanes_are_dealt_by_what_a_decision_costs(trial_folder: Path) -> None:
+    tasks = ["trial/slow", "trial/walk", "trial/reach"]
+    source = fragments_for(registry.task_set(tasks), TWO, COLLECTION, RANDOM, 7)
+    assert isinstance(source, WorkerFragments)
+    source.close()
+    slow, walk, reach = source.step_seconds
+    assert slow > 0.009 > 3 * max(walk, reach), "a step of the slow task sleeps for 10 ms"
+    slow_copies = [sum(s.copies for s in lanes if s.task_index == 0) for lanes in source.lanes]
+    assert slow_copies == [1, 1], "the dear task is split between the processes"
+
+
+def test_a_lane_that_fails_begins_afresh(marks: Path) -> None:
+    faults = Faults()
+    with workers(["trial/raises-once", "trial/walk"], faults) as source:
+        fragments = list(islice(source.stream(), 8))
+    assert [quarantined for _, quarantined in faults.seen] == [False]
+    assert "the simulator's own words" in faults.seen[0][0].detail
+    assert {k: len(found) for k, found in by_task(fragments).items()} == {0: 4, 1: 4}
+    ends = np.concatenate(
+        [f.episode_id[f.final_index[:, 0], f.final_index[:, 1]] for f in by_task(fragments)[0]]
+    )
+    assert len(set(ends)) == len(ends)
+
+
+def test_a_task_that_always_fails_is_left_out(trial_folder: Path) -> None:
+    faults = Faults()
+    with workers(["trial/raises", "trial/walk"], faults) as source:
+        assert [f.task_index for f in islice(source.stream(), 3)] == [1, 1, 1]
+        assert [quarantined for _, quarantined in faults.seen] == [False, False, True]
+    with workers(["trial/raises"], Faults()) as source:
+        assert list(source.stream()) == []
+
+
+def test_a_process_that_is_killed_is_replaced(marks: Path) -> None:
+    faults = Faults()
+    with workers(["trial/walk", "trial/reach"], faults) as source:
+        stream = source.stream()
+        before = [next(stream) for _ in range(4)]
+        victim = source.pids[0]
+        os.kill(victim, signal.SIGKILL)
+        after = [next(stream) for _ in range(8)]
+        assert source.replaced == 1
+        assert victim not in source.pids
+    assert [quarantined for _, quarantined in faults.seen] == [False]
+    assert "signal 9" in faults.seen[0][0].detail
+    assert [f.task_index for f in before + after] == [0, 1] * 6
+    for fragments in by_task(before + after).values():
+        ids = [f.episode_id for f in fragments]
+        ends = np.concatenate(
+            [i[f.final_index[:, 0], f.final_index[:, 1]] for i, f in zip(ids, fragments, strict=True)]
+        )
+        assert len(set(ends)) == len(ends), "no episode is told twice"
+
+
+def test_a_task_that_kills_its_process_is_quarantined_and_the_others_go_on(marks: Path) -> None:
+    faults = Faults()
+    with workers(["trial/crashes", "trial/walk"], faults) as source:
+        fragments = list(islice(source.stream(), 3))
+    assert [f.task_index for f in fragments] == [1, 1, 1]
+    assert faults.seen[-1][1]
+
+
+def test_a_process_that_hangs_is_replaced(marks: Path) -> None:
+    faults = Faults()
+    config = RuntimeConfig(workers=2, job_timeout_seconds=2.0)
+    with workers(["trial/hangs-once", "trial/walk"], faults, config) as source:
+        fragments = list(islice(source.stream(), 4))
+        assert source.replaced == 1
+    assert {f.task_index for f in fragments} == {0, 1}
+    assert "no answer within 2 s" in faults.seen[0][0].detail
+
+
+def test_an_error_that_says_what_to_do_is_passed_on(trial_folder: Path) -> None:
+    with workers(["trial/refuses"]) as source, pytest.raises(UnsupportedError):
+        next(source.stream())
+
+
+def test_no_process_is_left_behind(trial_folder: Path) -> None:
+    with workers(["trial/walk"]) as source:
+        next(source.stream())
+        pids = source.pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_policy_with_weights_arrives_whole(trial_folder: Path) -> None:
+    arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3).T, "n": np.array(3), "e": np.zeros((0, 4))}
+    stream = io.BytesIO()
+    write_frame(stream, {"kind": "x"}, arrays)
+    stream.seek(0)
+    header, found = read_frame(io.BufferedReader(stream))  # type: ignore[type-var]
+    assert header == {"kind": "x"}
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found[name], values)
+        assert found[name].dtype == values.dtype
+
+
+def test_objects_do_not_travel() -> None:
+    text = b'{"arrays": [["a", "|O", [1]]]}'
+    stream = io.BufferedReader(io.BytesIO(len(text).to_bytes(8, "little") + text))  # type: ignore[type-var]
+    with pytest.raises(IntegrityError, match="expected numbers or flags"):
+        read_frame(stream)
+    with pytest.raises(EOFError):
+        read_frame(io.BufferedReader(io.BytesIO(b"")))  # type: ignore[type-var]

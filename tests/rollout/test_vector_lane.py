@@ -1,0 +1,263 @@
+"""The lane over a vector backend keeps the same books as the lane over single environments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mtrl import registry
+from mtrl.errors import EnvironmentFault, SpaceError, UnknownNameError, UnsupportedError
+from mtrl.rollout import (
+    CollectionConfig,
+    LocalFragments,
+    PolicySnapshot,
+    PythonLane,
+    RuntimeConfig,
+    VectorLane,
+    backends_of,
+    require_backends,
+)
+from mtrl.tasks import FixedStarts, Task, TaskSet, TrainingStarts
+
+from ..synthetic import CounterSuite, counter_task
+from .helpers import LAYOUT
+from .test_replay import books
+
+COPIES = 3
+
+
+class VectorCounter:
+    """Counting environments behind the vector contract; stands in for a compiled backend."""
+
+    def __init__(self, task: Task, copies: int, supports_starts: bool = True) -> None:
+        self.supports_starts = supports_starts
+        self.environments = [CounterSuite().environment(task) for _ in range(copies)]
+        self.over = [True] * copies
+        self.closed = False
+
+    def reset(
+        self,
+        copies: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        out: Mapping[str, npt.NDArray[np.generic]],
+    ) -> None:
+        for copy, start in zip(copies, starts, strict=True):
+            self.environments[copy].reset(int(start), {bucket: rows[copy] for bucket, rows in out.items()})
+            self.over[copy] = False
+
+    def step(
+        self,
+        action: npt.NDArray[np.float32] | npt.NDArray[np.int64],
+        out: Mapping[str, npt.NDArray[np.generic]],
+        reward: npt.NDArray[np.float32],
+        terminated: npt.NDArray[np.bool_],
+        success: npt.NDArray[np.bool_],
+    ) -> None:
+        assert not any(self.over), "a copy that terminated is reset before the next step"
+        for copy, environment in enumerate(self.environments):
+            row = {bucket: rows[copy] for bucket, rows in out.items()}
+            one = int(action[copy]) if action.ndim == 1 else action[copy]
+            reward[copy], terminated[copy], success[copy] = environment.step(one, row)
+            self.over[copy] = bool(terminated[copy])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def schedule() -> TrainingStarts:
+    return TrainingStarts(copies=COPIES, first_copy=1, total_copies=5, seed=1)
+
+
+def vector(task: Task, **settings: object) -> VectorLane:
+    return VectorLane(task, 0, LAYOUT, VectorCounter(task, COPIES), COPIES, schedule(), "native", **settings)
+
+
+def python(task: Task, **settings: object) -> PythonLane:
+    environments = [CounterSuite().environment(task) for _ in range(COPIES)]
+    return PythonLane(task, 0, LAYOUT, environments, schedule(), **settings)
+
+
+def play(
+    lane: PythonLane | VectorLane, generator: np.random.Generator, steps: int
+) -> list[dict[str, list[object]]]:
+    trace = []
+    for _ in range(steps):
+        continuous = generator.uniform(-1, 1, (COPIES, 4)).astype(np.float32)
+        lane.step(continuous, np.zeros(COPIES, dtype=np.int64))
+        trace.append(books(lane))  # type: ignore[arg-type]
+    return trace
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"terminate_at": 3},
+        {"success_at": 2},
+        {"success_at": 2, "end_on_success": True},
+        {"terminate_at": 5},
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"success_tail": 1}, {"stagger": True}])
+def test_the_same_books_as_the_python_lane(options: dict[str, int], settings: dict[str, object]) -> None:
+    task = counter_task(horizon=5, **options)  # type: ignore[arg-type]
+    place = {"first_copy": 1, "total_copies": 5}
+    ours, theirs = vector(task, **place, **settings), python(task, **place, **settings)
+    ours.begin()
+    theirs.begin()
+    assert books(ours) == books(theirs)  # type: ignore[arg-type]
+    expected = play(theirs, np.random.default_rng(0), 16)
+    assert play(ours, np.random.default_rng(0), 16) == expected
+
+
+@pytest.mark.parametrize("interrupted_after", range(8))
+def test_an_interrupted_lane_goes_on(interrupted_after: int) -> None:
+    def fresh() -> VectorLane:
+        task = counter_task(horizon=5, success_at=2, terminate_at=4)
+        return vector(task, first_copy=1, total_copies=5, stagger=True)
+
+    whole, first, second = fresh(), fresh(), fresh()
+    generator = np.random.default_rng(0)
+    whole.begin()
+    expected = play(whole, generator, 12)
+    generator = np.random.default_rng(0)
+    first.begin()
+    play(first, generator, interrupted_after)
+    second.load_state_dict(first.state_dict())
+    for name in ("state", "start_id", "episode_id"):
+        assert books(second)[name] == books(first)[name], f"{name} of the rebuilt lane"  # type: ignore[arg-type]
+    assert play(second, generator, 12 - interrupted_after) == expected[interrupted_after:]
+
+
+def test_staggered_first_episodes_end_apart_and_later_ones_are_whole() -> None:
+    task = counter_task(horizon=20)
+    environments = [CounterSuite().environment(task) for _ in range(4)]
+    lane = PythonLane(task, 0, LAYOUT, environments, TrainingStarts(copies=4), stagger=True)
+    lane.begin()
+    ends: list[list[int]] = [[] for _ in range(4)]
+    for t in range(1, 61):
+        lane.step(np.zeros((4, 4), dtype=np.float32), np.zeros(4, dtype=np.int64))
+        for final in lane.finals:
+            assert lane.truncated[final.copy]
+            ends[final.copy].append(t)
+    assert [end[0] for end in ends] == [20, 15, 10, 5]
+    for end in ends:
+        assert set(np.diff(end)) == {20}
+
+
+def test_a_backend_without_starts_promises_no_resumption() -> None:
+    task = counter_task()
+    environment = VectorCounter(task, COPIES, supports_starts=False)
+    lane = VectorLane(task, 0, LAYOUT, environment, COPIES, schedule(), "native")
+    lane.begin()
+    with pytest.raises(UnsupportedError, match="cannot honour starts"):
+        lane.state_dict()
+    lane.close()
+    assert environment.closed
+
+
+def test_a_schedule_that_ends_is_refused() -> None:
+    task = counter_task(horizon=1)
+    lane = VectorLane(task, 0, LAYOUT, VectorCounter(task, 1), 1, FixedStarts([[2]]), "native")
+    lane.begin()
+    with pytest.raises(UnsupportedError, match="ran out of starts"):
+        lane.step(np.zeros((1, 4), dtype=np.float32), np.zeros(1, dtype=np.int64))
+
+
+@pytest.mark.parametrize("field", ["state", "reward"])
+def test_a_number_that_is_not_finite_is_a_fault(field: str) -> None:
+    lane = vector(counter_task(nan_at=2, nan_field=field))
+    lane.begin()
+    play(lane, np.random.default_rng(0), 1)
+    with pytest.raises(EnvironmentFault, match=f"decision 2 of copy 0(?s:.*)not finite: '{field}'"):
+        play(lane, np.random.default_rng(0), 1)
+
+
+def test_an_exception_of_the_backend_is_a_fault_with_its_traceback() -> None:
+    lane = vector(counter_task(fail_at=2))
+    lane.begin()
+    play(lane, np.random.default_rng(0), 1)
+    with pytest.raises(EnvironmentFault, match=r"backend native(?s:.*)the arm fell off"):
+        play(lane, np.random.default_rng(0), 1)
+
+
+def test_a_policy_that_diverged_is_not_blamed_on_the_backend() -> None:
+    lane = vector(counter_task())
+    lane.begin()
+    with pytest.raises(SpaceError, match="decision 1 of copy 0 of task counter/short"):
+        lane.step(np.full((COPIES, 4), np.nan, dtype=np.float32), np.zeros(COPIES, dtype=np.int64))
+
+
+class SecondSuite(CounterSuite):
+    """The counting suite with a vector backend."""
+
+    def vector_backends(self, task: Task) -> tuple[str, ...]:
+        return ("native",)
+
+    def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> VectorCounter:
+        return VectorCounter(task, copies)
+
+
+def test_the_runtime_chooses_the_backend_by_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.register("suite", "counter", SecondSuite())
+    try:
+        tasks = TaskSet([counter_task(horizon=4)])
+        assert backends_of(tasks[0]) == ("python", "native")
+        found = []
+        for backends in ({}, {"counter": "native"}):
+            source = LocalFragments(
+                tasks,
+                RuntimeConfig(backends=backends),
+                CollectionConfig(copies=2, steps=9),
+                PolicySnapshot("random"),
+                3,
+            )
+            fragments = source.stream()
+            found.append([next(fragments), next(fragments)])
+            source.close()
+        for ours, theirs in zip(*found, strict=True):
+            np.testing.assert_array_equal(ours.observations["state"], theirs.observations["state"])
+            np.testing.assert_array_equal(ours.final_index, theirs.final_index)
+        with pytest.raises(
+            UnsupportedError, match=r"counter/short has no backend 'warp'; it has python, native"
+        ):
+            require_backends(tasks, {"counter": "warp"})
+        with pytest.raises(UnknownNameError, match=r"unknown suite of runtime\.backends"):
+            require_backends(tasks, {"atari": "native"})
+    finally:
+        registry.unregister("suite", "counter")
+
+
+def test_an_environment_may_have_a_clock_of_its_own() -> None:
+    class Impatient:
+        truncated = False
+
+        def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+            self.steps, self.truncated = 0, False
+            out["state"][...] = start
+
+        def step(
+            self, action: object, out: Mapping[str, npt.NDArray[np.generic]]
+        ) -> tuple[float, bool, bool]:
+            self.steps += 1
+            self.truncated = self.steps == 3
+            return 0.0, False, False
+
+        def render(self) -> npt.NDArray[np.uint8]:
+            raise NotImplementedError
+
+        def close(self) -> None: ...
+
+    task = counter_task(horizon=10)
+    lane = PythonLane(task, 0, LAYOUT, [Impatient()], FixedStarts([[2, 5]]))
+    lane.begin()
+    ended = []
+    for t in range(1, 7):
+        lane.step(np.zeros((1, 4), dtype=np.float32), np.zeros(1, dtype=np.int64))
+        if lane.truncated[0]:
+            ended.append(t)
+        assert not lane.terminated[0]
+    assert ended == [3, 6]
