@@ -20,6 +20,7 @@ from mtrl.rollout import (
     Rollouts,
     RuntimeConfig,
     WorkerFragments,
+    WorkerRollouts,
 )
 from mtrl.tasks import TaskSet
 
@@ -37,12 +38,15 @@ __all__ = [
 
 
 def rollouts_for(tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler | None = None) -> Rollouts:
-    """Whole episodes in this process or on Ray, as `config.kind` says; both give equal results.
+    """Whole episodes in this process, in worker processes, or on Ray; all give equal results.
 
     Raises ResourceError before any work when the machine or cluster is too small.
     """
-    if config.kind == "local":
+    if config.kind == "local" and not config.workers:
         return LocalRollouts(tasks, config, on_fault)
+    if config.kind == "local":
+        preflight(tasks, replace(config, actors=config.workers))
+        return WorkerRollouts(tasks, config, on_fault)
     from .rollouts import RayRollouts
 
     return RayRollouts(tasks, config, on_fault)

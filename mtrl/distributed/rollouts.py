@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from mtrl.errors import EnvironmentFault
-from mtrl.rollout import EpisodeJob, FaultHandler, JobResult, PolicySnapshot, RuntimeConfig
+from mtrl.rollout import EpisodeJob, FaultHandler, JobBoard, JobResult, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import TaskSet
 
 from .actor import ActorFacts
@@ -19,57 +19,6 @@ from .weights import WeightPublisher
 DEATHS = 3
 """Actors that may die over one job before the job's task is suspected: a simulator that crashes its
 process would otherwise be retried for ever."""
-LOOKAHEAD = 8
-"""Jobs per actor that may be finished or running beyond the first unfinished one; bounds what waits in
-the driver's memory for its turn."""
-
-
-class _Board:
-    """Jobs of one run by position: waiting, running, finished, or dropped."""
-
-    def __init__(self, jobs: Sequence[EpisodeJob], quarantined: Container[int]) -> None:
-        """Jobs of quarantined tasks are dropped from the beginning."""
-        self.jobs = jobs
-        self.dropped = {p for p, job in enumerate(jobs) if job.task_index in quarantined}
-        self.waiting = [p for p in range(len(jobs)) if p not in self.dropped]
-        self.results: dict[int, JobResult] = {}
-        self.faults: dict[int, int] = {}
-        self.deaths: dict[int, int] = {}
-        self.head = 0
-        """First position not yet handed to the caller."""
-
-    def next_results(self) -> Iterator[JobResult]:
-        """Results whose turn it is."""
-        while self.head in self.dropped or self.head in self.results:
-            position = self.head
-            self.head += 1
-            result = self.results.pop(position, None)
-            if position not in self.dropped and result is not None:
-                yield result
-
-    def choose(self, hosted: set[int], elsewhere: set[int], window: int) -> int | None:
-        """The next job for an actor: its own tasks first, whose simulators it holds; then nobody's."""
-        near = [position for position in self.waiting if position < self.head + window]
-        for wanted in (
-            [p for p in near if self.jobs[p].task_index in hosted],
-            [p for p in near if self.jobs[p].task_index not in elsewhere],
-            near,
-        ):
-            if wanted:
-                self.waiting.remove(wanted[0])
-                return wanted[0]
-        return None
-
-    def again(self, position: int) -> None:
-        """Puts a job back where it was."""
-        if position not in self.dropped:
-            self.waiting = sorted([*self.waiting, position])
-
-    def drop_from(self, position: int) -> None:
-        """Drops this job and the later ones of its task: what a run in job order would leave out."""
-        task = self.jobs[position].task_index
-        self.dropped |= {p for p in range(position, len(self.jobs)) if self.jobs[p].task_index == task}
-        self.waiting = [p for p in self.waiting if p not in self.dropped]
 
 
 class RayRollouts:
@@ -130,7 +79,7 @@ class RayRollouts:
             return
         copies = max(min(job.copies, len(job.starts)) for job in jobs)
         plan = self._plan(copies=copies, torch=snapshot.kind not in ("expert", "random"))
-        board = _Board(jobs, self.quarantined)
+        board = JobBoard(jobs, self.quarantined)
         self._weights.publish(snapshot)
         self._running = True
         try:
@@ -160,15 +109,14 @@ class RayRollouts:
             torch=torch,
         )
 
-    def _assign(self, board: _Board, cache_megabytes: float) -> None:
+    def _assign(self, board: JobBoard, cache_megabytes: float) -> None:
         """One job for everyone before anyone gets a second; near the end nobody does."""
-        window = LOOKAHEAD * len(self._crew)
         for depth in range(1, IN_FLIGHT + 1):
             if depth > 1 and len(board.waiting) <= len(self._crew):
                 return
             for place in self._crew.idle_places(depth):
                 elsewhere = {k for other, held in enumerate(self._hosted) if other != place for k in held}
-                position = board.choose(self._hosted[place], elsewhere, window)
+                position = board.choose(self._hosted[place], elsewhere, len(self._crew))
                 if position is None:
                     return
                 job = board.jobs[position]
@@ -178,7 +126,7 @@ class RayRollouts:
                     place, position, "play", job, cache_megabytes, weights.publication, weights.store
                 )
 
-    def _handle(self, event: Event, board: _Board, on_result: Callable[[JobResult], None] | None) -> None:
+    def _handle(self, event: Event, board: JobBoard, on_result: Callable[[JobResult], None] | None) -> None:
         if isinstance(event, Finished):
             if event.key in board.dropped:
                 return
@@ -202,7 +150,7 @@ class RayRollouts:
             if event.running is not None and event.running not in board.dropped:
                 self._blame(event, event.running, board)
 
-    def _blame(self, event: Lost, position: int, board: _Board) -> None:
+    def _blame(self, event: Lost, position: int, board: JobBoard) -> None:
         """A hang is the environment's fault; a death is no one's, until it keeps following one job."""
         job = board.jobs[position]
         when = f"episodes from starts {list(job.starts)}"
@@ -216,7 +164,7 @@ class RayRollouts:
             self._failed(fault, position, board, board.deaths, DEATHS)
 
     def _failed(
-        self, fault: EnvironmentFault, position: int, board: _Board, counts: dict[int, int], allowed: int
+        self, fault: EnvironmentFault, position: int, board: JobBoard, counts: dict[int, int], allowed: int
     ) -> None:
         counts[position] = counts.get(position, 0) + 1
         last = counts[position] >= allowed

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from .backends import backends_of, require_backends
 from .balance import balance
+from .board import JobBoard
 from .chunk_policy import ChunkPolicy, Execution, Planner
 from .collection import CollectionConfig, Fragments, LaneBooks, LocalFragments, fragment_bytes
 from .episodes import EpisodeGroup, Episodes, EpisodeSummary
@@ -18,6 +19,7 @@ from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
 from .vector_lane import VectorLane
 from .worker import LaneAssignment, RolloutWorker
 from .worker_fragments import WorkerFragments
+from .worker_rollouts import WorkerRollouts
 
 if TYPE_CHECKING:
     from .gymnasium_view import GymnasiumView
@@ -38,6 +40,7 @@ __all__ = [
     "FragmentRecorder",
     "Fragments",
     "GymnasiumView",
+    "JobBoard",
     "JobResult",
     "Lane",
     "LaneAssignment",
@@ -56,6 +59,7 @@ __all__ = [
     "RuntimeConfig",
     "VectorLane",
     "WorkerFragments",
+    "WorkerRollouts",
     "backends_of",
     "balance",
     "fragment_bytes",

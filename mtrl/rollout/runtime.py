@@ -26,8 +26,7 @@ class RuntimeConfig:
     address: str = ""
     """Address of a running Ray cluster; empty starts a private one on this machine."""
     workers: int = 0
-    """Processes that host the lanes of continuous collection when kind is "local"; 0 keeps them in this
-    one."""
+    """Processes that step the environments when kind is "local"; 0 steps them in this one."""
     backends: Mapping[str, str] = field(default_factory=dict)
     """Suite name -> vector backend that steps its tasks in continuous collection, such as
     {atari: native, metaworld: envpool}; "python", the official environment, where a suite is not named.

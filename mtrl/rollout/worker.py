@@ -115,6 +115,10 @@ class RolloutWorker:
                 raise
             self._lanes[share.task_index, share.first_copy] = held
 
+    def lane(self, share: LaneAssignment) -> Lane:
+        """The open lane of that share; raises ConfigError when none is open."""
+        return self._held(share).lane
+
     def measure(self, task_index: int) -> float:
         """Seconds that one decision of one copy takes, its share of a reset included; random actions."""
         share = LaneAssignment(task_index, 1, 0, 1)
@@ -148,9 +152,7 @@ class RolloutWorker:
         Raises EnvironmentFault when an environment fails; the lane is closed then.
         """
         policy = self._policy(snapshot, "policy")
-        held = self._lanes.get((share.task_index, share.first_copy))
-        if held is None:
-            raise ConfigError(f"no lane is open for {share}; open it first, and again after a fault")
+        held = self._held(share)
         lane = held.lane
         task_index = np.full(lane.copies, share.task_index, dtype=np.int64)
         recorder = FragmentRecorder(lane, steps, policy.version)
@@ -246,6 +248,12 @@ class RolloutWorker:
             self.drop(task_index)
         for key in list(self._lanes):
             self._shut(*key)
+
+    def _held(self, share: LaneAssignment) -> _OpenLane:
+        held = self._lanes.get((share.task_index, share.first_copy))
+        if held is None:
+            raise ConfigError(f"no lane is open for {share}; open it first, and again after a fault")
+        return held
 
     def _shut(self, task_index: int, first_copy: int) -> None:
         held = self._lanes.pop((task_index, first_copy), None)

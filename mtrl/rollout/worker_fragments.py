@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from mtrl.errors import EnvironmentFault
+from mtrl.errors import EnvironmentFault, ResourceError
 from mtrl.tasks import TaskSet
 
 from .backends import require_backends
@@ -105,7 +105,10 @@ class WorkerFragments:
             worker.close()
 
     def _ready(self, worker: WorkerLink) -> None:
-        header, _ = worker.answer(self._config.job_timeout_seconds)
+        try:
+            header, _ = worker.answer(self._config.job_timeout_seconds)
+        except WorkerGone as gone:
+            raise ResourceError(f"a worker process could not start: {gone}") from gone
         if header["reply"] != "ready":
             raise rebuild_error(header)
 

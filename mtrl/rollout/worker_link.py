@@ -24,8 +24,18 @@ from .worker_wire import Arrays, describe_policy, describe_tasks
 _GRACE_SECONDS = 2.0
 
 
+Answer = tuple[dict[str, Any], Arrays]
+Inbox = queue.Queue[tuple["WorkerLink", Answer | None]]
+"""Answers with the link they came over; None says that the process is gone."""
+
+
 class WorkerGone(Exception):
     """The process ended, or did not answer in time."""
+
+
+def late(seconds: float) -> str:
+    """What is said of a process that took too long."""
+    return f"no answer within {seconds:g} s (runtime.job_timeout_seconds)"
 
 
 class WorkerLink:
@@ -35,8 +45,11 @@ class WorkerLink:
     answers in, so that the process never waits for us.
     """
 
-    def __init__(self, tasks: TaskSet, backends: Mapping[str, str]) -> None:
-        """Starts the process and tells it the tasks, without waiting for an answer to that."""
+    def __init__(self, tasks: TaskSet, backends: Mapping[str, str], inbox: Inbox | None = None) -> None:
+        """Starts the process and tells it the tasks, without waiting for an answer to that.
+
+        Answers go to `inbox` where one is given, which several links may share.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             # A session of its own: Ctrl-C in a terminal reaches the parent alone, which ends its workers.
@@ -49,7 +62,7 @@ class WorkerLink:
             )
         self._socket = ours
         self._stream = cast(BinaryIO, ours.makefile("rwb"))
-        self._answers: queue.Queue[tuple[dict[str, Any], Arrays] | None] = queue.Queue()
+        self._inbox: Inbox = queue.Queue() if inbox is None else inbox
         self._orders: queue.SimpleQueue[tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None]
         self._orders = queue.SimpleQueue()
         self._threads = [
@@ -77,14 +90,14 @@ class WorkerLink:
         header, arrays = describe_policy(snapshot)
         self.order({"order": "policy", **header}, arrays)
 
-    def answer(self, timeout_seconds: float) -> tuple[dict[str, Any], Arrays]:
+    def answer(self, timeout_seconds: float) -> Answer:
         """The answer to the oldest order; raises WorkerGone when the process ended or takes too long."""
         try:
-            found = self._answers.get(timeout=timeout_seconds)
+            _, found = self._inbox.get(timeout=timeout_seconds)
         except queue.Empty:
-            raise WorkerGone(f"no answer within {timeout_seconds:g} s") from None
+            raise WorkerGone(late(timeout_seconds)) from None
         if found is None:
-            raise WorkerGone(self._ending())
+            raise WorkerGone(self.ending())
         return found
 
     def close(self) -> None:
@@ -105,9 +118,9 @@ class WorkerLink:
     def _read(self) -> None:
         try:
             while True:
-                self._answers.put(read_frame(self._stream))
+                self._inbox.put((self, read_frame(self._stream)))
         except (EOFError, OSError, ValueError):
-            self._answers.put(None)
+            self._inbox.put((self, None))
 
     def _write(self) -> None:
         while (order := self._orders.get()) is not None:
@@ -116,7 +129,8 @@ class WorkerLink:
             except (OSError, ValueError):
                 return  # the reader notices the same, and says it to whoever waits
 
-    def _ending(self) -> str:
+    def ending(self) -> str:
+        """How the process ended, in words."""
         try:
             status = self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:

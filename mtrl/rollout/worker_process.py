@@ -19,6 +19,8 @@ from .worker_wire import (
     Arrays,
     describe_error,
     describe_fragment,
+    describe_result,
+    rebuild_job,
     rebuild_policy,
     rebuild_share,
     rebuild_tasks,
@@ -39,6 +41,7 @@ class WorkerServer:
             "tasks": self._tasks,
             "measure": self._measure,
             "collect": self._collect,
+            "play": self._play,
         }
 
     def answer(self, header: dict[str, Any], arrays: Arrays) -> Reply | None:
@@ -49,7 +52,7 @@ class WorkerServer:
         try:
             return self._orders[header["order"]](header)
         except MtrlError as error:
-            return describe_error(error, traceback.format_exc()), {}
+            return {**describe_error(error, traceback.format_exc()), "order": header["order"]}, {}
 
     def close(self) -> None:
         """Frees the simulators."""
@@ -83,6 +86,11 @@ class WorkerServer:
             raise
         found, arrays = describe_fragment(fragment)
         return {"reply": "fragment", **found}, arrays
+
+    def _play(self, header: dict[str, Any]) -> Reply:
+        assert self._snapshot is not None, "a policy comes before the first job"
+        result, arrays = describe_result(self.worker.run(rebuild_job(header["job"]), self._snapshot))
+        return {"reply": "result", **result}, arrays
 
 
 def main(descriptor: int) -> None:

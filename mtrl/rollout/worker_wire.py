@@ -1,4 +1,4 @@
-"""What parent and worker process say to each other, and how tasks, policies and fragments look in a frame."""
+"""What parent and worker process say to each other, and how tasks, policies, fragments and results look."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from mtrl import errors, registry
 from mtrl.errors import ConfigError, EnvironmentFault, MtrlError
 from mtrl.tasks import Task, TaskSet
 
+from .episodes import STEP_FIELDS, Episodes, EpisodeSummary
 from .fragment import Fragment
+from .job import EpisodeJob, JobResult
 from .policy import PolicySnapshot
 from .worker import LaneAssignment
 
@@ -99,6 +101,44 @@ def rebuild_fragment(header: Mapping[str, Any], arrays: Arrays) -> Fragment:
         final_observations=bucketed("final_observations"),
         **{name: arrays[name] for name in _PLAIN},
     )
+
+
+def describe_job(job: EpisodeJob) -> dict[str, Any]:
+    """A job as plain values."""
+    return dataclasses.asdict(job)
+
+
+def rebuild_job(described: Mapping[str, Any]) -> EpisodeJob:
+    """The inverse of `describe_job`."""
+    lists = {name: tuple(described[name]) for name in ("starts", "repeats")}
+    return EpisodeJob(**{**described, **lists})
+
+
+def describe_result(result: JobResult) -> tuple[dict[str, Any], Arrays]:
+    """Header and arrays of a result; the job itself stays with who gave it."""
+    summaries = [dataclasses.asdict(summary) for summary in result.summaries]
+    episodes = result.episodes
+    if episodes is None:
+        return {"summaries": summaries, "policy_version": None}, {}
+    arrays: Arrays = {name: getattr(episodes, name) for name in ("offsets", *STEP_FIELDS)}
+    arrays |= {f"observations.{bucket}": rows for bucket, rows in episodes.observations.items()}
+    return {"summaries": summaries, "policy_version": episodes.policy_version}, arrays
+
+
+def rebuild_result(job: EpisodeJob, header: Mapping[str, Any], arrays: Arrays) -> JobResult:
+    """The inverse of `describe_result`."""
+    summaries = tuple(EpisodeSummary(**summary) for summary in header["summaries"])
+    if header["policy_version"] is None:
+        return JobResult(job, summaries, None)
+    prefix = "observations."
+    episodes = Episodes(
+        task_index=job.task_index,
+        policy_version=header["policy_version"],
+        summaries=summaries,
+        observations={name[len(prefix) :]: rows for name, rows in arrays.items() if name.startswith(prefix)},
+        **{name: arrays[name] for name in ("offsets", *STEP_FIELDS)},
+    )
+    return JobResult(job, summaries, episodes)
 
 
 def describe_error(error: MtrlError, trace: str) -> dict[str, Any]:

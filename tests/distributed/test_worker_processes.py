@@ -15,19 +15,23 @@ import numpy as np
 import pytest
 
 from mtrl import registry
-from mtrl.distributed import fragments_for
-from mtrl.errors import IntegrityError, UnsupportedError
+from mtrl.distributed import fragments_for, rollouts_for
+from mtrl.errors import IntegrityError, UnknownNameError, UnsupportedError
 from mtrl.rollout import (
     CollectionConfig,
     Fragment,
     LocalFragments,
+    LocalRollouts,
     PolicySnapshot,
     RuntimeConfig,
     WorkerFragments,
+    WorkerRollouts,
 )
 from mtrl.rollout.frames import read_frame, write_frame
+from mtrl.tasks import TaskSet
 
-from .conftest import Faults
+from ..synthetic import CounterSuite, counter_task
+from .conftest import EXPERT, Faults, jobs_for
 from .test_fragments import assert_same, by_task
 
 TWO = RuntimeConfig(workers=2)
@@ -169,6 +173,82 @@ def test_no_process_is_left_behind(trial_folder: Path) -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@contextmanager
+def players(
+    tasks: list[str], faults: Faults | None = None, config: RuntimeConfig = TWO
+) -> Iterator[WorkerRollouts]:
+    rollouts = rollouts_for(registry.task_set(tasks), config, faults)
+    assert isinstance(rollouts, WorkerRollouts)
+    try:
+        yield rollouts
+    finally:
+        rollouts.close()
+
+
+def test_episodes_are_those_of_the_local_runtime(trial_folder: Path) -> None:
+    tasks = ["trial/walk", "trial/reach", "trial/slow"]
+    jobs = [job for k in range(3) for job in jobs_for(k, 3)]
+    here = LocalRollouts(registry.task_set(tasks), RuntimeConfig())
+    expected = list(here.run(jobs, EXPERT))
+    here.close()
+    seen: list[int] = []
+    with players(tasks) as rollouts:
+        found = list(rollouts.run(jobs, EXPERT, on_result=lambda r: seen.append(r.job.task_index)))
+        again = list(rollouts.run(jobs[:2], PolicySnapshot("random", version=4)))
+    assert sorted(seen) == [job.task_index for job in jobs]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.job == theirs.job
+        assert ours.summaries == theirs.summaries
+        assert ours.episodes is not None
+        assert theirs.episodes is not None
+        for name in ("offsets", "continuous", "label", "discrete", "reward", "truncated", "success"):
+            np.testing.assert_array_equal(getattr(ours.episodes, name), getattr(theirs.episodes, name))
+        for bucket, rows in theirs.episodes.observations.items():
+            np.testing.assert_array_equal(ours.episodes.observations[bucket], rows)
+    assert [result.episodes.policy_version for result in again if result.episodes] == [4, 4]
+
+
+def test_jobs_outlive_the_processes_that_play_them(marks: Path) -> None:
+    faults = Faults()
+    jobs = jobs_for(0, 6)
+    with players(["trial/slow"], faults) as rollouts:
+        stream = rollouts.run(jobs, EXPERT)
+        first = next(stream)
+        os.kill(rollouts.pids[0], signal.SIGKILL)
+        rest = list(stream)
+        assert rollouts.replaced == 1
+        left = list(islice(rollouts.run(jobs, EXPERT), 1))  # left early: the busy ones are replaced
+        assert [result.job for result in rollouts.run(jobs[:1], EXPERT)] == [jobs[0]]
+    assert [result.job for result in [first, *rest]] == jobs
+    assert left[0].summaries == first.summaries
+
+
+def test_a_task_that_fails_or_crashes_is_quarantined_and_the_others_are_played(marks: Path) -> None:
+    faults = Faults()
+    names = ["trial/raises", "trial/crashes", "trial/walk", "trial/raises-once"]
+    jobs = [job for k in range(4) for job in jobs_for(k, 2)]
+    with players(names, faults) as rollouts:
+        found = list(rollouts.run(jobs, EXPERT))
+        assert set(rollouts.quarantined) == {0, 1}
+    assert [result.job.task_index for result in found] == [2, 2, 3, 3]
+
+
+def test_a_mistake_of_the_caller_is_raised_as_itself(trial_folder: Path) -> None:
+    with players(["trial/refuses"]) as rollouts, pytest.raises(UnsupportedError, match="not offered"):
+        list(rollouts.run(jobs_for(0, 1), EXPERT))
+
+
+def test_a_suite_registered_by_hand_is_not_known_to_other_processes() -> None:
+    registry.register("suite", "counter", CounterSuite())
+    try:
+        source = WorkerRollouts(TaskSet([counter_task()]), TWO)
+        with pytest.raises(UnknownNameError, match="unknown suite 'counter'"):
+            list(source.run(jobs_for(0, 1), EXPERT))
+        source.close()
+    finally:
+        registry.unregister("suite", "counter")
 
 
 def test_a_policy_with_weights_arrives_whole(trial_folder: Path) -> None:
