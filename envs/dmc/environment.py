@@ -7,64 +7,95 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from dm_control import suite as control_suite
 
-from mtrl.tasks import start_seed
+from mtrl.tasks import Task, start_seed
 
-from ..offscreen import drawing_errors, require_backend
+from .pictures import Pictures, PictureStack
+from .simulator import load_simulator
+
+FRAME_SIZE = 480
+"""Height and width in pixels of what `render` shows."""
 
 
 class ControlEnvironment:
-    """A DeepMind Control task; its dictionary of observations is written flat, in dm_control's order."""
+    """A DeepMind Control task; its dictionary of observations is written flat, in dm_control's order.
 
-    def __init__(self, name: str, domain: str, task: str, action_repeat: int) -> None:
-        """`name` is mtrl's, part of every start's seed; `domain` and `task` are dm_control's."""
-        self._name = name
-        self._repeat = action_repeat
-        self._simulator = control_suite.load(domain, task, task_kwargs={"random": 0})
+    Domains move targets, lights and walls of the model at every reset, and draw all of it anew from the
+    task's RandomState; seeding that is all a start needs.
+    """
+
+    def __init__(self, task: Task, domain: str, control_task: str, camera: str) -> None:
+        """`task` carries the options; `domain` and `control_task` are dm_control's names, `camera` is one
+        of the model's. Raises UnsupportedError when pixels are asked for and there is no OpenGL.
+        """
+        self._name = task.name
+        self._repeat = task.action_repeat
+        self._simulator = load_simulator(domain, control_task)
         bounds = self._simulator.action_spec()
         self._middle = (bounds.maximum + bounds.minimum) / 2.0
         self._half_range = (bounds.maximum - bounds.minimum) / 2.0
-        self._slices: list[tuple[str, slice]] = []
+        self._control = np.zeros(bounds.shape)
+        self._wants_state = task.observation.state is not None
+        self._slices: list[tuple[str, slice, bool]] = []
         offset = 0
         for key, spec in self._simulator.observation_spec().items():
             size = int(np.prod(spec.shape))
-            self._slices.append((key, slice(offset, offset + size)))
+            self._slices.append((key, slice(offset, offset + size), len(spec.shape) > 1))
             offset += size
+        self._pictures = Pictures(self._simulator.physics, camera, task.name)
+        self._stack: PictureStack | None = None
+        if task.observation.pixels is not None:
+            self._stack = PictureStack(
+                self._pictures,
+                size=int(task.option("pixel_size", 84)),
+                depth=int(task.option("frame_stack", 3)),
+                colour=str(task.option("colour", "rgb")),
+            )
 
     def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Draws the initial state from a random state seeded by the start; `out["state"]`: float32 [D]."""
-        # dm_control tasks draw from a RandomState of their own and keep nothing else between episodes
+        """Draws the initial state from a random state seeded by the start.
+
+        `out`: `state` float32 [D]; `pixels` uint8 [frame_stack * channels, S, S], the picture repeated.
+        """
         self._simulator.task._random = np.random.RandomState(np.random.MT19937(start_seed(self._name, start)))
-        self._write(self._simulator.reset().observation, out["state"])
+        observation = self._simulator.reset().observation
+        if self._wants_state:
+            self._write(observation, out["state"])
+        if self._stack is not None:
+            self._stack.begin(out["pixels"])
 
     def step(
         self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
     ) -> tuple[float, bool, bool]:
         """Holds the action for the task's repeat; the reward is the sum. There is no success signal."""
-        control = self._middle + self._half_range * action
-        result = self._simulator.step(control)
+        control = self._control
+        np.multiply(self._half_range, action, out=control)
+        control += self._middle
+        simulator = self._simulator
+        result = simulator.step(control)
         total = float(result.reward)
         for _ in range(1, self._repeat):
             if result.last():
                 break
-            result = self._simulator.step(control)
+            result = simulator.step(control)
             total += float(result.reward)
-        self._write(result.observation, out["state"])
+        if self._wants_state:
+            self._write(result.observation, out["state"])
+        if self._stack is not None:
+            self._stack.advance(out["pixels"])
         # the step limit ends an episode with discount 1; only a discount of 0 is the problem's own end
-        return float(total), bool(result.last() and result.discount == 0.0), False
+        return total, bool(result.last() and result.discount == 0.0), False
 
     def render(self) -> npt.NDArray[np.uint8]:
         """An RGB frame [480, 480, 3]; raises UnsupportedError when no off-screen OpenGL is to be had."""
-        require_backend(self._name)
-        with drawing_errors(f"drawing {self._name}"):
-            frame: npt.NDArray[np.uint8] = self._simulator.physics.render(480, 480, camera_id=0)
-        return frame
+        return self._pictures.frame(FRAME_SIZE).copy()
 
     def close(self) -> None:
-        """Frees the simulator."""
+        """Frees the renderer, if there is one, and the simulator."""
+        self._pictures.close()
         self._simulator.close()
 
     def _write(self, observation: Mapping[str, Any], out: npt.NDArray[np.generic]) -> None:
-        for key, where in self._slices:
-            out[where] = np.ravel(observation[key])
+        for key, where, nested in self._slices:
+            values = observation[key]
+            out[where] = values.reshape(-1) if nested else values

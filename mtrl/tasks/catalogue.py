@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
+from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
 
-from .task import Option
+from .suite import Expert
+from .task import Option, Task
 
 Entry = TypeVar("Entry")
 
@@ -108,6 +109,45 @@ class Catalogue(Generic[Entry]):
     def entry(self, name: str) -> Entry:
         """What the catalogue knows about a task; raises UnknownNameError with the nearest names."""
         return self.entry_type(**self._content["tasks"][self.short_name(name)])
+
+
+class CatalogueSuite(Generic[Entry]):
+    """What suites that list their tasks in a catalogue have in common.
+
+    A suite adds `environment_megabytes`, `task` and `environment`, and `expert` where there are experts.
+    """
+
+    name: str
+    supports_starts = True
+    has_experts = False
+
+    def __init__(
+        self, path: Path, entry_type: Callable[..., Entry], options: Mapping[str, OptionRule]
+    ) -> None:
+        """`path` of the catalogue file; `options` are the settings that every task of the suite accepts."""
+        self.catalogue = Catalogue(path, entry_type)
+        self.options = options
+
+    def names(self) -> tuple[str, ...]:
+        """All task names "suite/task", in the catalogue's order."""
+        return self.catalogue.names
+
+    def sets(self) -> Mapping[str, tuple[str, ...]]:
+        """The named task sets of the catalogue."""
+        return self.catalogue.sets
+
+    def described(self, name: str, options: Mapping[str, Option] | None) -> tuple[Entry, dict[str, Option]]:
+        """What the catalogue knows about a task, and every option with its value.
+
+        Raises UnknownNameError for the task's name, and what `resolve_options` raises.
+        """
+        return self.catalogue.entry(name), resolve_options(self.name, self.options, options)
+
+    def expert(self, task: Task) -> Expert:
+        """These tasks have no scripted experts: raises UnsupportedError."""
+        raise UnsupportedError(
+            f"{task.name} has no scripted expert. Train an agent on it, or collect from a task that has one"
+        )
 
 
 def catalogue_text(
