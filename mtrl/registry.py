@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.tasks import NamedSet, Option, Suite, Task, TaskSet
+from mtrl.tasks import MeasuredSuite, NamedSet, Option, Suite, Task, TaskSet
 
 GROUPS = {
     "suite": "mtrl.suites",
@@ -77,6 +77,12 @@ def task(name: str, options: Mapping[str, Option] | None = None) -> Task:
     if prefix not in names("suite"):
         raise UnknownNameError("suite", prefix, names("suite"))
     return suite(prefix).task(name, options)
+
+
+def task_megabytes(task: Task) -> float:
+    """Resident memory of one environment of the task."""
+    found = suite(task.suite)
+    return found.task_megabytes(task) if isinstance(found, MeasuredSuite) else found.environment_megabytes
 
 
 def task_set(

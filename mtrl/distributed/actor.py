@@ -134,8 +134,7 @@ class RolloutActor:
 
     def _make_room(self, job: EpisodeJob, cache_megabytes: float) -> None:
         """Frees environments of the tasks not played for longest, until the job's fit."""
-        suite = registry.suite(self._tasks[job.task_index].suite)
-        needed = suite.environment_megabytes * min(job.copies, len(job.starts))
+        needed = registry.task_megabytes(self._tasks[job.task_index]) * min(job.copies, len(job.starts))
         self._held[job.task_index] = max(needed, self._held.get(job.task_index, 0.0))
         self._held.move_to_end(job.task_index)
         while len(self._held) > 1 and sum(self._held.values()) > cache_megabytes:

@@ -72,7 +72,7 @@ def preflight(
     `config.actors` asks for is taken to be there. `torch` says whether the policy loads it.
     """
     count, actors = _actors(config, processor_count)
-    sizes = [registry.suite(task.suite).environment_megabytes * copies for task in tasks]
+    sizes = [registry.task_megabytes(task) * copies for task in tasks]
     return _checked(
         ResourcePlan(
             actors=actors,
@@ -96,9 +96,7 @@ def preflight_lanes(
 ) -> ResourcePlan:
     """The plan for continuous collection, where each lane is open on one actor all the time."""
     count, actors = _actors(config, processor_count)
-    total = sum(
-        registry.suite(tasks[share.task_index].suite).environment_megabytes * share.copies for share in shares
-    )
+    total = sum(registry.task_megabytes(tasks[share.task_index]) * share.copies for share in shares)
     return _checked(
         ResourcePlan(
             actors=actors,

@@ -145,6 +145,14 @@ class VectorSuite(Protocol):
 
 
 @runtime_checkable
+class MeasuredSuite(Protocol):
+    """A suite whose tasks differ much in memory."""
+
+    def task_megabytes(self, task: Task) -> float:
+        """Resident memory of one environment of this task with its options, measured."""
+
+
+@runtime_checkable
 class MultimodalSuite(Protocol):
     """A suite whose tasks can be solved in several ways that a policy may keep or lose."""
 
