@@ -1,0 +1,132 @@
+"""One Gymnasium environment behind mtrl's Environment contract."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, UnsupportedError
+from mtrl.tasks import Task, start_seed
+
+from ..offscreen import drawing_errors, require_backend
+from .building import Simulator
+from .spaces import action_for, reader_for
+
+SEEDS_PER_SPLIT = 2**31 // 3
+"""Seeds stay below 2^31, which simulators in other languages take too."""
+
+
+class GymnasiumEnvironment:
+    """Any environment with Box or Discrete spaces.
+
+    A start becomes the seed of `reset`. Success is `info["is_success"]` or `info["success"]` where the
+    environment gives one. Every observation and reward is checked against the declared spaces.
+    """
+
+    truncated: bool
+    """After a step: whether the environment's own clock ended the episode."""
+
+    def __init__(self, task: Task, simulator: Simulator, limit: int) -> None:
+        """`simulator` is owned from here on; `limit` is the episode's length in environment steps.
+
+        Raises ConfigError when the spaces are not the task's.
+        """
+        self.task = task
+        self.simulator = simulator
+        self.truncated = False
+        self._reader = reader_for(task.name, simulator.observation_space)
+        action, self.native = action_for(task.name, simulator.action_space)
+        if (self._reader.spec, action) != (task.observation, task.action):
+            simulator.close()
+            raise ConfigError(
+                f"task {task.name} is described with {task.observation} and {task.action}, but the "
+                f"environment has {self._reader.spec} and {action}; it belongs to another version"
+            )
+        self._repeat = task.action_repeat
+        self._limit = limit
+        self._start = self._decisions = self._steps = 0
+
+    def seed_of(self, start: int) -> int:
+        """The seed of `reset` for a start. Starts of different splits never share one."""
+        drawn = int(start_seed(self.task.name, start).generate_state(1)[0])
+        return 3 * (drawn % SEEDS_PER_SPLIT) + start % 3
+
+    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        """Resets with the start's seed; raises EnvironmentFault for an observation outside its space."""
+        self._start, self._decisions, self._steps = start, 0, 0
+        self.truncated = False
+        observation, _ = self.simulator.reset(seed=self.seed_of(start))
+        broken = self._reader.write(observation, out)
+        if broken:
+            raise EnvironmentFault(self.task.name, f"reset to start {start}", broken)
+
+    def step(
+        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
+    ) -> tuple[float, bool, bool]:
+        """Holds the action for the task's repeat; the reward is the sum.
+
+        Raises EnvironmentFault for an observation outside its space and for a reward that is not finite.
+        """
+        native = self.native(action)
+        observation, reward, terminated, truncated, info = self.simulator.step(native)
+        total = float(reward)
+        self._decisions += 1
+        if self._repeat > 1:
+            self._steps += 1
+            for _ in range(1, self._repeat):
+                if terminated or truncated or self._steps >= self._limit:
+                    break
+                observation, reward, terminated, truncated, info = self.simulator.step(native)
+                total += float(reward)
+                self._steps += 1
+        broken = self._reader.write(observation, out)
+        if not math.isfinite(total):
+            broken = f"reward = {total}" + (f"; {broken}" if broken else "")
+        if broken:
+            when = f"decision {self._decisions}, start {self._start}"
+            raise EnvironmentFault(self.task.name, when, broken)
+        ended = bool(terminated)
+        self.truncated = bool(truncated) and not ended
+        success = info.get("is_success", info.get("success", False)) if info else False
+        return total, ended, bool(success)
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        """An RGB frame [H, W, 3]; raises UnsupportedError when the environment or the machine cannot draw."""
+        inner, name = self.simulator.unwrapped, self.task.name
+        if "rgb_array" not in inner.metadata.get("render_modes", ()):
+            raise UnsupportedError(
+                f"{name} cannot draw itself: its metadata has no render mode 'rgb_array', "
+                f"only {inner.metadata.get('render_modes', [])}"
+            )
+        # Environments read their mode when they draw, so it is set on the one that is being played.
+        if inner.render_mode is None:
+            inner.render_mode = "rgb_array"
+        if hasattr(inner, "mujoco_renderer"):
+            require_backend(name)
+        try:
+            with drawing_errors(f"drawing {name}"):
+                frame: object = self.simulator.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            if "pygame" not in str(error):
+                raise UnsupportedError(
+                    f"drawing {name} needs a package that is not installed: {error}"
+                ) from error
+            raise MissingExtraError(f"drawing {name}", "pygame", "gym") from error
+        except ModuleNotFoundError as error:
+            raise UnsupportedError(
+                f"drawing {name} needs the module {error.name!r}; install it with: pip install {error.name}"
+            ) from error
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+            raise UnsupportedError(
+                f"{name} drew {type(frame).__name__} in render mode {inner.render_mode!r}; expected an array "
+                "[H, W, 3]: build it with render_mode='rgb_array'"
+            )
+        return np.array(frame, dtype=np.uint8)
+
+    def close(self) -> None:
+        """Frees the simulator."""
+        self.simulator.close()

@@ -1,0 +1,170 @@
+"""One task of any suite as an ordinary gymnasium.Env, for libraries that bring their own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+
+from mtrl import registry
+from mtrl.errors import ConfigError, EnvironmentFault, SpaceError, UnknownNameError, UnsupportedError
+from mtrl.tasks import SelfTruncating, Split, Task, start_id
+
+DRAWN_STARTS = 2**31
+"""Resets without a seed draw from this many training starts."""
+ViewObservation = npt.NDArray[Any] | dict[str, npt.NDArray[Any]]
+
+
+class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
+    """A task in its own unpadded sizes.
+
+    Observation: Box float32 [D] for a state, Box uint8 [C, H, W] for pixels, a Dict of "state" and "pixels"
+    for both. Action: Box [-1, 1] float32 [A], or Discrete. Episodes are truncated at the task's horizon and
+    end on success where the task says so. `info` holds "start", the episode's start id, and after a step
+    "success", the suite's signal.
+
+    `reset(seed=s)` begins training start number s; `reset(options={"start": id})` the start of that id, of
+    any split (see `mtrl.tasks.start_id`); `reset()` a training start drawn from `np_random`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(self, task: Task | str, render_mode: str | None = None) -> None:
+        """`task` is a task, or its name for a task with default options. Builds one environment.
+
+        Raises ConfigError for a render mode other than None and "rgb_array", UnsupportedError for a suite
+        that cannot honour starts.
+        """
+        if render_mode not in (None, "rgb_array"):
+            raise ConfigError(f"a view draws in render mode 'rgb_array' or not at all; got {render_mode!r}")
+        self.task = registry.task(task) if isinstance(task, str) else task
+        suite = registry.suite(self.task.suite)
+        if not suite.supports_starts:
+            raise UnsupportedError(
+                f"suite {suite.name!r} cannot honour starts, so its tasks cannot be reset by a seed; "
+                "view a task of another suite"
+            )
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.task.rate_hz}
+        self.spec = EnvSpec(
+            id="mtrl/" + self.task.name.replace("/", "."),
+            entry_point=f"{__name__}:GymnasiumView",
+            kwargs={"task": self.task, "render_mode": render_mode},
+        )
+        self._boxes = _boxes(self.task)
+        several = len(self._boxes) > 1
+        self.observation_space = spaces.Dict({**self._boxes}) if several else _only(self._boxes)
+        action = self.task.action
+        self.action_space = (
+            spaces.Discrete(action.discrete)
+            if action.is_discrete
+            else spaces.Box(-1.0, 1.0, (action.continuous,), np.float32)
+        )
+        self._environment = suite.environment(self.task)
+        self._own_clock = self._environment if isinstance(self._environment, SelfTruncating) else None
+        self._start = -1
+        self._decisions = 0
+        self._closed = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ViewObservation, dict[str, Any]]:
+        """Begins an episode; see the class for `seed` and `options`."""
+        super().reset(seed=seed)
+        chosen = dict(options or {})
+        start = chosen.pop("start", None)
+        for key in chosen:
+            raise UnknownNameError("option of reset", key, ["start"])
+        if start is None:
+            index = seed if seed is not None else int(self.np_random.integers(DRAWN_STARTS))
+            start = start_id(Split.TRAIN, index)
+        elif not isinstance(start, int | np.integer) or start < 0:
+            raise ConfigError(f"options['start'] is the id of a start, a whole number from 0; got {start!r}")
+        self._start, self._decisions = int(start), 0
+        out = self._buffers()
+        self._environment.reset(self._start, out)
+        self._check(out)
+        return self._shown(out), {"start": self._start}
+
+    def step(self, action: Any) -> tuple[ViewObservation, float, bool, bool, dict[str, Any]]:  # noqa: ANN401
+        """Acts for one decision; continuous actions are clipped to [-1, 1].
+
+        Raises SpaceError for an action of another shape or not finite, EnvironmentFault for an observation
+        or reward that is not finite.
+        """
+        if self._start < 0:
+            raise gymnasium.error.ResetNeeded(f"reset the view of {self.task.name} before its first step")
+        out = self._buffers()
+        reward, terminated, success = self._environment.step(self._native(action), out)
+        self._decisions += 1
+        self._check(out, reward)
+        terminated = bool(terminated or (success and self.task.end_on_success))
+        cut = self._decisions >= self.task.horizon_decisions
+        if self._own_clock is not None:
+            cut = cut or self._own_clock.truncated
+        info = {"start": self._start, "success": bool(success)}
+        return self._shown(out), float(reward), terminated, bool(cut and not terminated), info
+
+    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+        """An RGB frame [H, W, 3] in render mode "rgb_array", else None.
+
+        Raises UnsupportedError or MissingExtraError when the task cannot be drawn here.
+        """
+        return self._environment.render() if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Frees the environment; may be called again."""
+        if not self._closed:
+            self._closed = True
+            self._environment.close()
+
+    def _buffers(self) -> dict[str, npt.NDArray[Any]]:
+        """New arrays: whoever receives an observation may keep it."""
+        return {bucket: np.zeros(box.shape, dtype=box.dtype) for bucket, box in self._boxes.items()}
+
+    def _shown(self, out: dict[str, npt.NDArray[Any]]) -> ViewObservation:
+        return out if len(out) > 1 else _only(out)
+
+    def _native(self, action: Any) -> npt.NDArray[np.float32] | int:  # noqa: ANN401
+        spec = self.task.action
+        if spec.is_discrete:
+            index = np.asarray(action)
+            if index.shape == () and index.dtype.kind in "iu" and 0 <= int(index) < spec.discrete:
+                return int(index)
+            expected = f"an index from 0 to {spec.discrete - 1}"
+        else:
+            vector = np.asarray(action, dtype=np.float32)
+            if vector.shape == (spec.continuous,) and np.isfinite(vector).all():
+                return np.clip(vector, -1.0, 1.0)
+            expected = f"{spec.continuous} finite numbers"
+        raise SpaceError(f"an action of task {self.task.name} is {expected}; got {action!r}")
+
+    def _check(self, out: Mapping[str, npt.NDArray[Any]], reward: float = 0.0) -> None:
+        state = out.get("state")
+        broken = [] if np.isfinite(reward) else ["reward"]
+        if state is not None and not np.isfinite(state).all():
+            broken.append("state")
+        if broken:
+            when = f"decision {self._decisions}, start {self._start}"
+            fields = " and ".join(map(repr, broken))
+            raise EnvironmentFault(self.task.name, when, f"not finite: {fields}")
+
+
+def _boxes(task: Task) -> dict[str, spaces.Box]:
+    """Bucket -> its space."""
+    boxes = {}
+    if task.observation.state is not None:
+        boxes["state"] = spaces.Box(-np.inf, np.inf, (task.observation.state,), np.float32)
+    if task.observation.pixels is not None:
+        boxes["pixels"] = spaces.Box(0, 255, task.observation.pixels, np.uint8)
+    return boxes
+
+
+def _only(items: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the one value, whatever it is
+    (value,) = items.values()
+    return value
