@@ -1,4 +1,4 @@
-"""Atari 2600: the 57 games with published human and random scores, stacked grey pixels or RAM."""
+"""Atari 2600: every game of ale-py that one player can play, as stacked grey pictures or memory."""
 
 from .suite import SUITE
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from ale_py import Action, ALEInterface, LoggerMode
 
-from mtrl.tasks import Task, start_seed
+from mtrl.tasks import Task
 
+from .chance import console_start, sticking
 from .rom import rom_path
+from .stack import PictureStack
 from .suite import PIXEL_SIZE, RAM_SIZE
 
 
@@ -19,10 +22,10 @@ class AtariEnvironment:
     """One game. Each decision holds an action for `frame_skip` frames; the picture is the maximum of the
     last two frames (sprites flicker), made grey and shrunk by area averaging (Mnih et al. 2015).
 
-    Sticky actions are drawn here, frame by frame by the emulator's own rule, from a generator seeded by the
-    start, and the emulator runs without randomness. Its `reset_game` alone lets the episode before leak into
-    the next in some games (Assault, Tennis), and restoring a saved state alone does in others (Amidar,
-    Qbert); one after the other does not.
+    Sticky actions are drawn here, frame by frame by the emulator's own rule and in its order, and the
+    emulator runs without randomness: seeding it would cost a new console every episode. Its `reset_game`
+    alone lets the episode before leak into the next in some games (Assault, Tennis), and restoring a saved
+    state alone does in others (Amidar, Qbert); one after the other does not.
     """
 
     def __init__(self, task: Task, rom: str) -> None:
@@ -47,9 +50,9 @@ class AtariEnvironment:
         self._wants_pixels = task.observation.pixels is not None
         self._wants_memory = task.observation.state is not None
         depth = task.observation.pixels[0] if task.observation.pixels is not None else 1
-        self._stack = np.zeros((depth, PIXEL_SIZE, PIXEL_SIZE), dtype=np.uint8)
+        self._stack = PictureStack(1, depth)
         self._memory = np.zeros(RAM_SIZE, dtype=np.uint8)
-        self._generator = np.random.Generator(np.random.PCG64(0))
+        self._stuck: Iterator[bool] = repeat(False)
         self._held = Action.NOOP
 
     def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
@@ -58,17 +61,19 @@ class AtariEnvironment:
         `out`: `pixels` uint8 [frame_stack, 84, 84], oldest first, the first picture repeated; `state`
         float32 [128], the memory divided by 255.
         """
-        self._generator = np.random.Generator(np.random.PCG64(start_seed(self._name, start)))
+        begun = console_start(self._name, start, self._noop_max)
+        if self._sticky:
+            self._stuck = sticking(begun, self._sticky)
         self._held = Action.NOOP
         self._console.reset_game()
         self._console.restoreState(self._fresh)
-        for _ in range(int(self._generator.integers(1, self._noop_max + 1))):
+        for _ in range(begun.idle_frames):
             self._console.act(Action.NOOP)
         if self._wants_pixels:
             self._console.getScreenGrayscale(self._screens[0])
             self._screens[1] = self._screens[0]
             self._shrink()
-            self._stack[:-1] = self._stack[-1]
+            self._stack.begin(0)
         self._write(out)
 
     def step(
@@ -81,7 +86,7 @@ class AtariEnvironment:
         last = self._frame_skip - 1
         over = False
         for frame in range(self._frame_skip):
-            if not self._sticky or self._generator.random() >= self._sticky:
+            if not next(self._stuck):
                 self._held = code
             reward += console.act(self._held)
             over = console.game_over(with_truncation=False)
@@ -93,7 +98,7 @@ class AtariEnvironment:
             if over:
                 break
         if self._wants_pixels:
-            self._stack[:-1] = self._stack[1:]
+            self._stack.advance()
             self._shrink()
         self._write(out)
         return reward, over, False
@@ -111,13 +116,13 @@ class AtariEnvironment:
         cv2.resize(
             self._brightest,
             (PIXEL_SIZE, PIXEL_SIZE),
-            dst=self._stack[-1],
+            dst=self._stack.newest[0],
             interpolation=cv2.INTER_AREA,
         )
 
     def _write(self, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
         if self._wants_pixels:
-            out["pixels"][...] = self._stack
+            out["pixels"][...] = self._stack.window[0]
         if self._wants_memory:
             self._console.getRAM(self._memory)
             np.divide(self._memory, 255.0, out=out["state"], casting="unsafe")

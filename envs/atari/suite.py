@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Expert, Option, Score, Task
+from mtrl.tasks import Expert, Option, Score, Task, VectorEnvironment
 from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
+
+from ..envpool.names import OTHER_SCREENS
 
 if TYPE_CHECKING:
     from .environment import AtariEnvironment
@@ -45,19 +47,47 @@ class AtariEntry:
     rom: str
     """Name of the ROM in ale-py."""
     full_actions: int
-    """Actions of the whole joystick, 18 but for Skiing."""
+    """Actions of the whole joystick: 18, but 9 in Skiing and Lost Luggage."""
     minimal_actions: int
     """Actions that the game tells apart."""
-    random_return: float
-    """Return of random play."""
-    human_return: float
-    """Return of human play."""
+    random_return: float | None = None
+    """Published return of random play; None where none is."""
+    human_return: float | None = None
+    """Published return of human play; None where none is."""
+
+    @property
+    def score(self) -> Score:
+        """Human-normalised where the two returns are published; otherwise the raw return, unnormalised."""
+        if self.random_return is None or self.human_return is None:
+            return Score("return", low=0.0, high=1.0)
+        return Score("return", low=self.random_return, high=self.human_return)
+
+
+def _native(task: Task, rom: str, copies: int, seed: int) -> VectorEnvironment:
+    from .native import NativeAtari
+
+    return NativeAtari(task, rom, copies)
+
+
+def _pool(task: Task, rom: str, copies: int, seed: int) -> VectorEnvironment:
+    from ..envpool.atari import AtariPool
+
+    return AtariPool(task, rom, copies, seed)
+
+
+BACKENDS: Mapping[str, Callable[[Task, str, int, int], VectorEnvironment]] = {
+    "native": _native,
+    "envpool": _pool,
+}
+"""Vector backend -> what builds it from task, ROM, copies and seed."""
 
 
 class AtariSuite:
     """The Arcade Learning Environment (Bellemare et al. 2013; sticky actions, Machado et al. 2018).
 
     The return is the game's own score, unclipped. An episode terminates at game over, not at a lost life.
+    Only the 57 games of `atari57` have published returns of random and human play to normalise by; the
+    score of any other game is its raw return.
     """
 
     name = "atari"
@@ -69,11 +99,11 @@ class AtariSuite:
         self.catalogue = Catalogue(Path(__file__).with_name("catalogue.json"), AtariEntry)
 
     def names(self) -> tuple[str, ...]:
-        """57 games, "atari/Boxing"."""
+        """Every game of ale-py that one player can play, such as "atari/Boxing"."""
         return self.catalogue.names
 
     def sets(self) -> Mapping[str, tuple[str, ...]]:
-        """`atari57`, and the 26 games `atari100k`."""
+        """`atari57`, and its 26 games of the 100,000-step benchmark, `atari26` or `atari100k`."""
         return self.catalogue.sets
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
@@ -96,7 +126,7 @@ class AtariSuite:
             simulator_rate_hz=60.0,
             action_repeat=frame_skip,
             horizon_decisions=FRAME_LIMIT // frame_skip,
-            score=Score("return", low=entry.random_return, high=entry.human_return),
+            score=entry.score,
             reward_version="game-score",
             options=tuple(resolved.items()),
         )
@@ -106,6 +136,27 @@ class AtariSuite:
         from .environment import AtariEnvironment
 
         return AtariEnvironment(task, self.catalogue.entry(task.name).rom)
+
+    def vector_backends(self, task: Task) -> tuple[str, ...]:
+        """`native`, ale-py's own vector interface, shows pictures alone; `envpool` shows the memory too, and
+        no pictures of games whose screen has an unusual height.
+        """
+        memory, pictures = task.observation.state is not None, task.observation.pixels is not None
+        unseen = pictures and self.catalogue.entry(task.name).rom in OTHER_SCREENS
+        lacking = {"native": memory, "envpool": unseen}
+        return tuple(name for name in BACKENDS if not lacking[name])
+
+    def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
+        """`copies` consoles with the game in them; see `VectorSuite`. `native` honours starts, and has no
+        use for the seed.
+        """
+        offered = self.vector_backends(task)
+        if backend not in offered:
+            raise UnsupportedError(
+                f"{task.name} with observation={task.option('observation', 'pixels')} has no vector backend "
+                f"{backend!r}; it has {', '.join(offered) or 'none'}"
+            )
+        return BACKENDS[backend](task, self.catalogue.entry(task.name).rom, copies, seed)
 
     def expert(self, task: Task) -> Expert:
         """No game has a scripted expert: raises UnsupportedError."""

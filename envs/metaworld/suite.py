@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Option, Score, Task
-from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
+from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
 
 from ..offscreen import drawing_errors
 
 if TYPE_CHECKING:
+    from ..envpool.metaworld import MetaworldPool
     from .environment import MetaworldEnvironment
     from .expert import MetaworldExpert
 
@@ -35,29 +37,22 @@ class MetaworldEntry:
     """Hand displacement in x, y, z and gripper effort."""
 
 
-class MetaworldSuite:
-    """Meta-World (Yu et al. 2019; McLean et al. 2025 for v3). Success is judged by the official signal."""
+class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
+    """Meta-World (Yu et al. 2019; McLean et al. 2025 for v3). Success is judged by the official signal.
+
+    All 50 tasks in the official order of MT50, and the official sets mt10, mt25 and mt50.
+    """
 
     name = "metaworld"
-    supports_starts = True
     has_experts = True
     environment_megabytes = 33.0
 
     def __init__(self) -> None:
-        self.catalogue = Catalogue(Path(__file__).with_name("catalogue.json"), MetaworldEntry)
-
-    def names(self) -> tuple[str, ...]:
-        """All 50 tasks, in the official order of MT50."""
-        return self.catalogue.names
-
-    def sets(self) -> Mapping[str, tuple[str, ...]]:
-        """The official multi-task sets mt10, mt25 and mt50, in their official order."""
-        return self.catalogue.sets
+        super().__init__(Path(__file__).with_name("catalogue.json"), MetaworldEntry, OPTIONS)
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """One task; options: `reward_version` ("v2" or "v1") and `horizon` (1 to 500 decisions)."""
-        entry = self.catalogue.entry(name)
-        resolved = resolve_options(self.name, OPTIONS, options)
+        entry, resolved = self.described(name, options)
         return Task(
             name=name,
             observation=ObservationSpec(state=entry.state),
@@ -78,6 +73,21 @@ class MetaworldSuite:
         return MetaworldEnvironment(
             self.catalogue.short_name(task.name), str(task.option("reward_version", "v2"))
         )
+
+    def vector_backends(self, task: Task) -> tuple[str, ...]:
+        """EnvPool has reward version 2 only."""
+        return ("envpool",) if task.option("reward_version", "v2") == "v2" else ()
+
+    def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> MetaworldPool:
+        """A pool of the task; raises MissingExtraError where EnvPool is not installed."""
+        if backend not in self.vector_backends(task):
+            raise UnsupportedError(
+                f"task {task.name} with reward {task.reward_version} has no vector backend {backend!r}; "
+                "use the backend 'python', or 'envpool' with reward version 2"
+            )
+        from ..envpool.metaworld import MetaworldPool
+
+        return MetaworldPool(task.name, self.catalogue.short_name(task.name), copies, seed)
 
     def expert(self, task: Task) -> MetaworldExpert:
         """The official scripted policy of the task."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
+import ale_py
 import cv2
+import gymnasium
 import numpy as np
 import pytest
 from ale_py import ALEInterface, LoggerMode
 
 from mtrl.envs.atari import SUITE, catalogue
+from mtrl.envs.atari.chance import console_start
 from mtrl.envs.atari.rom import rom_path
 from mtrl.envs.atari.scores import ATARI_100K, SCORES
 from mtrl.errors import UnsupportedError
-from mtrl.tasks import Option, Task
+from mtrl.tasks import Option, Score, Task
 
 from .playing import Action, Trajectory, assert_same_trajectory, buffers, fixed_actions, play
 
@@ -47,15 +52,23 @@ def shrunk(*screens: np.ndarray) -> np.ndarray:
     return cv2.resize(np.maximum.reduce(screens), (84, 84), interpolation=cv2.INTER_AREA)
 
 
-@pytest.mark.parametrize("name", ["Boxing", "Breakout", "Skiing", "KungFuMaster"])
-def test_the_catalogue_tells_what_the_emulator_says(name: str) -> None:
-    assert catalogue.entries([name]) == {name: SUITE.catalogue.entry(f"atari/{name}")}
+@pytest.mark.parametrize("rom", ["boxing", "breakout", "skiing", "lost_luggage", "tic_tac_toe_3d"])
+def test_the_catalogue_tells_what_the_emulator_says(rom: str) -> None:
+    name = catalogue.game_name(rom)
+    assert catalogue.entries([rom]) == {name: SUITE.catalogue.entry(f"atari/{name}")}
 
 
 def test_the_catalogue_is_what_the_generator_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names, order, sets and version; the slow twin asks the emulator for every game."""
-    known = {name: SUITE.catalogue.entry(f"atari/{name}") for name in SCORES}
-    monkeypatch.setattr(catalogue, "entries", lambda games: {name: known[name] for name in games})
+    known = {
+        rom: {name: SUITE.catalogue.entry(f"atari/{name}")}
+        for rom, name in ((rom, catalogue.game_name(rom)) for rom in catalogue.offered_roms())
+    }
+    monkeypatch.setattr(
+        catalogue,
+        "entries",
+        lambda games: {name: entry for rom in games for name, entry in known[rom].items()},
+    )
     assert catalogue.generate() == SUITE.catalogue.path.read_text(encoding="utf-8")
 
 
@@ -64,16 +77,43 @@ def test_the_whole_catalogue_is_what_the_emulator_says() -> None:
     assert catalogue.generate() == SUITE.catalogue.path.read_text(encoding="utf-8")
 
 
+def test_every_game_for_one_player_is_offered_under_gymnasiums_name() -> None:
+    gymnasium.register_envs(ale_py)
+    known = {identifier for identifier in gymnasium.registry if identifier.startswith("ALE/")}
+    assert {name.replace("atari/", "ALE/") + "-v5" for name in SUITE.names()} == known
+    assert catalogue.LEFT_OUT.keys() == set(ale_py.roms.get_all_rom_ids()) - set(catalogue.offered_roms())
+
+
+@pytest.mark.parametrize("rom", sorted(catalogue.LEFT_OUT))
+def test_the_emulator_refuses_a_game_that_is_left_out(rom: str) -> None:
+    """It ends the process that asks; so one of its own asks."""
+    script = "import sys, ale_py; ale_py.ALEInterface().loadROM(ale_py.roms.get_rom_path(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, rom], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "failed" in done.stdout + done.stderr
+
+
 def test_sets_and_scores() -> None:
-    assert len(SUITE.names()) == len(SCORES) == 57
-    assert SUITE.sets()["atari57"] == SUITE.names()
-    assert len(SUITE.sets()["atari100k"]) == len(ATARI_100K) == 26
+    assert len(SUITE.names()) == 104 and len(SCORES) == 57
+    assert SUITE.sets()["atari57"] == tuple(f"atari/{name}" for name in SCORES)
+    assert len(SUITE.sets()["atari26"]) == len(set(ATARI_100K)) == 26
+    assert SUITE.sets()["atari26"] == SUITE.sets()["atari100k"]
+    assert set(SUITE.sets()["atari26"]) < set(SUITE.sets()["atari57"])
     score = game("Boxing").score
     assert score.kind == "return"
     # random play scores 0.1 and a human 12.1
     assert score.normalise(0.1, False) == 0.0
     assert score.normalise(12.1, False) == pytest.approx(1.0)
     assert score.normalise(6.1, False) == pytest.approx(0.5)
+
+
+def test_a_game_without_published_returns_is_scored_by_its_raw_return() -> None:
+    """And only such a game is."""
+    assert game("Galaxian").score.normalise(1830.0, False) == 1830.0
+    raw = {name for name in SUITE.names() if SUITE.task(name).score == Score("return", low=0.0, high=1.0)}
+    assert raw == set(SUITE.names()) - set(SUITE.sets()["atari57"])
 
 
 def test_half_an_hour_of_frames_is_an_episode() -> None:
@@ -119,6 +159,31 @@ def test_one_frame_a_decision_shows_every_picture() -> None:
     for step, action in enumerate(actions):
         console.act(int(action))
         np.testing.assert_array_equal(pixels[step + 1, 0], shrunk(console.getScreenGrayscale()))
+
+
+@pytest.mark.parametrize("sticky", [0.25, 0.3])
+def test_stickiness_is_what_the_emulator_would_draw(sticky: float) -> None:
+    """A console seeded by the start, with the emulator's own sticky actions: rewards and memory.
+
+    0.3 is another number in single precision, in which the emulator compares.
+    """
+    task = game("SpaceInvaders", sticky=sticky, observation="ram")
+    start = 17
+    actions = fixed_actions(task, 150)
+    ours = played(task, start, actions)
+    begun = console_start(task.name, start, 30)
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    console = ALEInterface()
+    console.setFloat("repeat_action_probability", sticky)
+    console.setInt("random_seed", begun.seed)
+    console.loadROM(rom_path("space_invaders"))
+    console.reset_game()
+    for _ in range(begun.idle_frames):
+        console.act(0)
+    for step, action in enumerate(actions[: len(ours.outcomes)]):
+        assert ours.outcomes[step][0] == sum(console.act(int(action)) for _ in range(4))
+        memory = np.round(ours.observations[step + 1]["state"] * 255.0)
+        np.testing.assert_array_equal(memory, console.getRAM())
 
 
 def test_actions_that_always_stick_are_idle() -> None:

@@ -1,0 +1,154 @@
+"""Games in ale-py's compiled vector interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from ale_py import ALEInterface, ALEVectorInterface, LoggerMode
+
+from mtrl.errors import SpaceError, UnsupportedError
+from mtrl.tasks import Task
+
+from .chance import console_start
+from .rom import rom_path
+from .stack import PictureStack
+from .suite import PIXEL_SIZE
+
+_NEVER = 2**30
+"""Frames after which the interface would cut an episode off; here the lane does, at the task's horizon."""
+
+ACTING_ROMS = frozenset({"adventure", "berzerk", "double_dunk", "video_cube"})
+"""Games that the emulator sets up by actions of its own, which draw from the twister and may stick."""
+
+
+class NativeAtari:
+    """M copies of one game, stepped by one thread of the interface's own; the interpreter's lock is free
+    meanwhile.
+
+    The same start and actions give the same rewards, ends and pictures as `AtariEnvironment`, bit for bit,
+    sticky frames included, with two exceptions. The interface takes no picture of the frame in which a game
+    ends: the newest picture of a terminated copy is then made of the frames before, some of which may
+    belong to the decision before; nothing that follows a termination depends on it. And the games of
+    `ACTING_ROMS` draw other sticky frames, and with them Double Dunk and Video Cube other first pictures:
+    there a start with sticky actions is exact within this backend, but another one than in Python.
+
+    To honour a start the interface must load the game anew, which takes about 0.1 s, as long as some 300
+    decisions: most of it goes into a table of blended colours that nobody uses. Its quick reset goes on with
+    the chance of the episode before, and in some games (Assault, Tennis, Hero) with traces of its state.
+    """
+
+    supports_starts = True
+
+    def __init__(self, task: Task, rom: str, copies: int) -> None:
+        """`task` carries the options, and observes pictures alone; `rom` is ale-py's name of the game."""
+        assert task.observation.pixels is not None and task.observation.state is None
+        assert task.action.discrete is not None
+        self._name = task.name
+        self._actions = task.action.discrete
+        self._noop_max = int(task.option("noop_max", 30))
+        self._interface = ALEVectorInterface(
+            rom_path=rom_path(rom),
+            num_envs=copies,
+            frame_skip=task.action_repeat,
+            # stacked here: the interface would stack black pictures at the beginning of an episode
+            stack_num=1,
+            img_height=PIXEL_SIZE,
+            img_width=PIXEL_SIZE,
+            grayscale=True,
+            maxpool=True,
+            # it draws from 0 to one less
+            noop_max=self._noop_max + 1,
+            use_fire_reset=False,
+            episodic_life=False,
+            life_loss_info=False,
+            reward_clipping=False,
+            max_episode_steps=_NEVER,
+            repeat_action_probability=float(task.option("sticky", 0.25)),
+            full_action_space=task.option("action_set", "full") == "full",
+            batch_size=0,
+            num_threads=1,
+            thread_affinity_offset=-1,
+            # an ended copy waits for its next action, and is reset before that comes
+            autoreset_mode="NextStep",
+        )
+        self._stack = PictureStack(copies, task.observation.pixels[0])
+        self._strength = np.ones(copies, dtype=np.float32)
+        self._seeds = np.zeros(copies, dtype=np.int64)
+        self._begun = False
+        untold = rom in ACTING_ROMS and bool(task.option("sticky", 0.25))
+        self._frames_before = None if untold else _frames_before_play(rom)
+
+    def reset(
+        self,
+        copies: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        out: Mapping[str, npt.NDArray[np.generic]],
+    ) -> None:
+        """Begins the game in each of `copies` [R] with the idle frames of its start.
+
+        `out`: `pixels` uint8 [M, frame_stack, 84, 84], oldest first, the first picture repeated. Raises
+        UnsupportedError where the interface draws idle frames by another rule than the one known here.
+        """
+        if len(copies) == 0:
+            return
+        begun = [console_start(self._name, int(start), self._noop_max) for start in starts]
+        self._seeds[copies] = [start.seed for start in begun]
+        # the interface wants its first reset to be one of all copies
+        chosen = copies if self._begun else np.arange(len(self._seeds))
+        pictures, told = self._interface.reset(chosen, self._seeds[chosen])
+        self._begun = True
+        pixels = out["pixels"]
+        for copy, start in zip(copies.tolist(), begun, strict=True):
+            self._check_idle_frames(int(told["episode_frame_number"][copy]), start.idle_frames)
+            self._stack.newest[copy] = pictures[copy, 0]
+            self._stack.begin(copy)
+            pixels[copy] = self._stack.window[copy]
+
+    def step(
+        self,
+        action: npt.NDArray[np.float32] | npt.NDArray[np.int64],
+        out: Mapping[str, npt.NDArray[np.generic]],
+        reward: npt.NDArray[np.float32],
+        terminated: npt.NDArray[np.bool_],
+        success: npt.NDArray[np.bool_],
+    ) -> None:
+        """Plays one action index [M] in every copy; see `VectorEnvironment.step`.
+
+        Raises SpaceError for an index that the game does not have.
+        """
+        if action.min() < 0 or action.max() >= self._actions:
+            # the interface would never answer, and the caller wait for ever
+            raise SpaceError(f"{self._name} takes actions 0 to {self._actions - 1}; got {action.tolist()}")
+        self._interface.send(action, self._strength)
+        pictures, gained, over, _, _ = self._interface.recv()
+        self._stack.advance()
+        self._stack.newest[...] = pictures[:, 0]
+        out["pixels"][...] = self._stack.window
+        reward[...] = gained
+        terminated[...] = over
+        success[...] = False
+
+    def close(self) -> None:
+        """Ends the thread and frees the consoles."""
+        # the interface has no other way: its thread ends with the object
+        del self._interface
+
+    def _check_idle_frames(self, frames: int, expected: int) -> None:
+        if self._frames_before is not None and frames - self._frames_before != expected:
+            raise UnsupportedError(
+                f"backend 'native' of {self._name} drew {frames - self._frames_before} idle frames where "
+                f"{expected} are expected: ale-py was built with another standard library here. Use backend "
+                "'python'"
+            )
+
+
+def _frames_before_play(rom: str) -> int:
+    """Frames that a reset counts on its own: some games are set up by presses of the select switch."""
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    console = ALEInterface()
+    console.setFloat("repeat_action_probability", 0.0)
+    console.loadROM(rom_path(rom))
+    console.reset_game()
+    return int(console.getEpisodeFrameNumber())
