@@ -32,8 +32,7 @@ bench: $(STAMP) ## run every benchmark and print its table
 		echo "== $$script"; $(BIN)/python $$script; done
 
 results: $(STAMP) ## run the studies whose results are missing
-	@set -e; for script in $(sort $(wildcard benchmarks/studies/*.py)); do \
-		echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python -m benchmarks.studies
 
 clean: ## remove the virtual environment, caches and build outputs; runs/ stays
 	rm -rf $(VENV) .typing build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

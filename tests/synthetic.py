@@ -95,6 +95,7 @@ class CounterSuite:
 
     name: str = "counter"
     supports_starts: bool = True
+    has_experts: bool = True
     environment_megabytes: float = 0.0
     failures: int = 0
     """So many of the next steps raise, whatever environment they fall on."""

@@ -1,6 +1,27 @@
 """Evaluation: results on fixed starts, statistics, comparison, tables and the report of a run."""
 
-from .comparison import Comparison, are_comparable, compare, require_comparable
+from .aggregates import (
+    independent_bootstrap,
+    interquartile_mean,
+    mean_score,
+    optimality_gap,
+    performance_profile,
+    performance_profile_band,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
+from .comparison import Comparison, TaskComparison, are_comparable, compare, doubts, require_comparable
+from .comparison_table import comparison_table, group_table, group_verdict, verdict
+from .estimates import Estimate
+from .groups import (
+    GroupComparison,
+    GroupSummary,
+    RunGroup,
+    compare_groups,
+    run_group,
+    summarise_group,
+)
+from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .protocol import EvaluationConfig, evaluate, evaluation_jobs
 from .provenance import Provenance
 from .realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
@@ -16,17 +37,17 @@ from .results import (
     TaskResult,
     from_episodes,
 )
+from .run_results import KeptResult, newest_results
 from .statistics import (
-    Estimate,
-    interquartile_mean,
+    TaskMeans,
+    bootstrap_means,
     mean_rate_interval,
     paired_bootstrap,
-    probability_of_improvement,
-    stratified_bootstrap,
+    paired_differences,
     uniform_beta_interval,
     wilson_interval,
 )
-from .table import format_rate, print_results, success_table
+from .table import format_rate, print_results, results_table, score_table, success_table
 
 __all__ = [
     "Comparison",
@@ -34,23 +55,44 @@ __all__ = [
     "Estimate",
     "EvaluationConfig",
     "EvaluationResult",
+    "GroupComparison",
+    "GroupSummary",
     "Json",
+    "KeptResult",
     "LatencySummary",
     "MeanResult",
     "PolicyReference",
     "Provenance",
     "Rate",
     "RealtimeEpisode",
+    "RunGroup",
+    "SequentialTest",
+    "TaskComparison",
+    "TaskMeans",
     "TaskResult",
     "are_comparable",
+    "bootstrap_means",
     "compare",
+    "compare_groups",
+    "comparison_table",
+    "doubts",
     "evaluate",
     "evaluation_jobs",
+    "exact_mcnemar",
     "format_rate",
     "from_episodes",
+    "group_table",
+    "group_verdict",
+    "independent_bootstrap",
     "interquartile_mean",
     "mean_rate_interval",
+    "mean_score",
+    "newest_results",
+    "optimality_gap",
     "paired_bootstrap",
+    "paired_differences",
+    "performance_profile",
+    "performance_profile_band",
     "print_results",
     "probability_of_improvement",
     "read_deployment",
@@ -58,9 +100,15 @@ __all__ = [
     "read_latency",
     "read_result",
     "require_comparable",
+    "results_table",
+    "run_group",
+    "score_table",
+    "sequential_test",
     "stratified_bootstrap",
     "success_table",
+    "summarise_group",
     "uniform_beta_interval",
+    "verdict",
     "wilson_interval",
     "write_record",
     "write_report",

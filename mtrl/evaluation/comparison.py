@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mtrl.errors import ConfigError
 
-from .results import EvaluationResult
-from .statistics import Estimate, paired_bootstrap
+from .estimates import Estimate
+from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
+from .results import EvaluationResult, TaskResult
+from .statistics import TaskMeans, paired_differences
+from .task_protocol import protocol_differences
 
 COMPARISON_SEED = 0
 """Seed of the resampling behind every interval of a difference, so that a report repeats itself."""
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """How much better one policy is than another on one task."""
+
+    name: str
+    """Name of the task."""
+    kind: str
+    """What is measured, as in `Score`: "success" or "return"."""
+    starts: int
+    """Common starts."""
+    score: Estimate | None
+    """Mean difference of the normalised scores, with a paired bootstrap interval; None for a return
+    without a range."""
+    episode_return: Estimate
+    """Mean difference of the undiscounted returns, with a paired bootstrap interval."""
+    gained: int | None
+    """Starts that the first policy solved and the reference did not; None for a task judged by its return."""
+    lost: int | None
+    """Starts that the reference solved and the first policy did not; None for a task judged by its return."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +54,22 @@ class Comparison:
     """Episodes that the first policy solved and the reference did not."""
     lost: int
     """Episodes that the reference solved and the first policy did not."""
+    confidence: float
+    """Level of the intervals, in (0, 1)."""
+    score: Estimate | None
+    """Difference of the mean normalised scores over the tasks that have one; equal to `success` where every
+    task is judged by success; None where no task has a normalised score."""
+    tasks: tuple[TaskComparison, ...]
+    """One per task, in the order of the first policy's result."""
+    mcnemar: float | None
+    """Exact p-value of the starts gained and lost on tasks judged by success; None without such tasks."""
+    sequential: SequentialTest | None
+    """The same starts in the order of their numbers, tested so that more may be added until it decides."""
+
+    @property
+    def starts(self) -> int:
+        """Common starts of all tasks."""
+        return sum(task.starts for task in self.tasks)
 
 
 def require_comparable(first: EvaluationResult, second: EvaluationResult) -> None:
@@ -38,7 +78,7 @@ def require_comparable(first: EvaluationResult, second: EvaluationResult) -> Non
     The order of the tasks does not matter.
 
     Raises:
-        ConfigError: different tasks, protocol hashes, splits or starts; the message names the difference.
+        ConfigError: different tasks, protocols, splits or starts; the message names the difference.
     """
     pair = f"results {first.policy.label!r} and {second.policy.label!r} cannot be compared"
     remedy = "evaluate both with the same command"
@@ -46,21 +86,22 @@ def require_comparable(first: EvaluationResult, second: EvaluationResult) -> Non
         raise ConfigError(
             f"{pair}: split {first.split.name.lower()} against {second.split.name.lower()}; {remedy}"
         )
-    ours = {task.name: task.protocol_hash for task in first.tasks}
-    theirs = {task.name: task.protocol_hash for task in second.tasks}
+    ours = {task.name: task for task in first.tasks}
+    theirs = {task.name: task for task in second.tasks}
     only = sorted(ours.keys() ^ theirs.keys())
     if only:
         raise ConfigError(f"{pair}: only one of them has {_some(only)}; {remedy}")
     for name in sorted(ours):
-        if ours[name] != theirs[name]:
+        if ours[name].protocol_hash != theirs[name].protocol_hash:
             raise ConfigError(
-                f"{pair}: task {name!r} has protocol {ours[name]} against {theirs[name]}: its sizes, rates, "
-                f"horizon, reward or score differ; {remedy}"
+                f"{pair}: task {name!r} has protocol {ours[name].protocol_hash} against "
+                f"{theirs[name].protocol_hash}: {_what_differs(ours[name], theirs[name])}; {remedy}"
             )
         uncommon = sorted(_starts(first, name) ^ _starts(second, name))
         if uncommon:
             raise ConfigError(
-                f"{pair}: starts of task {name!r} differ, only one of them has {_some(uncommon)}; {remedy}"
+                f"{pair}: starts of task {name!r} differ, only one of them has {_some(uncommon)} "
+                f"({ours[name].episodes} against {theirs[name].episodes} starts); {remedy}"
             )
 
 
@@ -73,27 +114,128 @@ def are_comparable(first: EvaluationResult, second: EvaluationResult) -> bool:
     return True
 
 
+def doubts(first: EvaluationResult, second: EvaluationResult) -> tuple[str, ...]:
+    """What differs between two comparable results without changing the protocol, one phrase each.
+
+    Such a difference can still move a result: versions of packages and the seed of a policy's own noise.
+    """
+    ours, theirs = first.provenance.packages, second.provenance.packages
+    absent = "not installed"
+    found = [
+        f"{package} {ours.get(package, absent)} against {theirs.get(package, absent)}"
+        for package in sorted({*ours, *theirs})
+        if ours.get(package) != theirs.get(package)
+    ]
+    if first.seed != second.seed:
+        found.append(f"evaluation.seed {first.seed} against {second.seed}")
+    return tuple(found)
+
+
 def compare(
-    better: EvaluationResult, reference: EvaluationResult, generator: np.random.Generator | None = None
+    better: EvaluationResult,
+    reference: EvaluationResult,
+    generator: np.random.Generator | None = None,
+    confidence: float | None = None,
 ) -> Comparison:
-    """The difference better - reference of mean success; resampling seeded with COMPARISON_SEED by default.
+    """The difference better - reference; resampling seeded with COMPARISON_SEED by default.
+
+    Args:
+        better: the policy the difference speaks for.
+        reference: the policy it is compared with.
+        generator: source of the resampling.
+        confidence: level of the intervals, in (0, 1); that of `better` when None.
 
     Raises:
         ConfigError: results that `require_comparable` refuses.
+        OutOfRangeError: a confidence outside (0, 1).
     """
     require_comparable(better, reference)
-    ours = [[float(e.success_any) for e in better.task_episodes(name)] for name in better.task_names]
-    theirs = [[float(e.success_any) for e in reference.task_episodes(name)] for name in better.task_names]
+    level = better.confidence if confidence is None else confidence
+    names = better.task_names
+
+    def resampled(ours: list[list[float]], theirs: list[list[float]]) -> TaskMeans | None:
+        source = generator or np.random.default_rng(COMPARISON_SEED)
+        return paired_differences(ours, theirs, source, confidence=level) if ours else None
+
+    ours = [[float(e.success_any) for e in better.task_episodes(name)] for name in names]
+    theirs = [[float(e.success_any) for e in reference.task_episodes(name)] for name in names]
+    success = resampled(ours, theirs)
+    normalised = [task.name for task in better.normalised_tasks]
+    judged_by_success = all(task.score.kind == "success" for task in better.tasks)
+    scores = (
+        success
+        if judged_by_success
+        else resampled(
+            *([list(r.normalised_scores(name)) for name in normalised] for r in (better, reference))
+        )
+    )
+    returns = resampled(*([_returns(result, name) for name in names] for result in (better, reference)))
+    by_task = dict(zip(normalised, scores.tasks if scores else (), strict=True))
     pairs = [pair for one, two in zip(ours, theirs, strict=True) for pair in zip(one, two, strict=True)]
+    assert success is not None and returns is not None, "a result has tasks"
+    tasks = tuple(
+        _task_comparison(task, one, two, by_task.get(task.name), episode_return)
+        for task, one, two, episode_return in zip(better.tasks, ours, theirs, returns.tasks, strict=True)
+    )
+    judged = [task for task in tasks if task.gained is not None and task.lost is not None]
     return Comparison(
         better=better.policy.label,
         reference=reference.policy.label,
-        success=paired_bootstrap(
-            ours, theirs, generator or np.random.default_rng(COMPARISON_SEED), confidence=better.confidence
-        ),
+        success=success.mean,
         gained=sum(one > two for one, two in pairs),
         lost=sum(one < two for one, two in pairs),
+        confidence=level,
+        score=scores.mean if scores else None,
+        tasks=tasks,
+        mcnemar=exact_mcnemar(sum(t.gained or 0 for t in judged), sum(t.lost or 0 for t in judged))
+        if judged
+        else None,
+        sequential=_sequential(better, reference, [task.name for task in judged], 1.0 - level)
+        if judged
+        else None,
     )
+
+
+def _task_comparison(
+    task: TaskResult,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    score: Estimate | None,
+    episode_return: Estimate,
+) -> TaskComparison:
+    pairs = list(zip(ours, theirs, strict=True))
+    judged = task.score.kind == "success"
+    return TaskComparison(
+        name=task.name,
+        kind=task.score.kind,
+        starts=len(pairs),
+        score=score,
+        episode_return=episode_return,
+        gained=sum(one > two for one, two in pairs) if judged else None,
+        lost=sum(one < two for one, two in pairs) if judged else None,
+    )
+
+
+def _sequential(
+    better: EvaluationResult, reference: EvaluationResult, names: Sequence[str], alpha: float
+) -> SequentialTest:
+    # by start, then by task: evaluating more starts later only adds to the end
+    outcomes = sorted(
+        (ours.start, place, ours.success_any, theirs.success_any)
+        for place, name in enumerate(sorted(names))
+        for ours, theirs in zip(better.task_episodes(name), reference.task_episodes(name), strict=True)
+    )
+    return sequential_test([row[2] for row in outcomes], [row[3] for row in outcomes], alpha)
+
+
+def _what_differs(first: TaskResult, second: TaskResult) -> str:
+    if first.protocol is None or second.protocol is None:
+        return "its sizes, rates, horizon, reward or score differ (an older result file does not say which)"
+    return ", ".join(protocol_differences(first.protocol, second.protocol))
+
+
+def _returns(result: EvaluationResult, name: str) -> list[float]:
+    return [episode.episode_return for episode in result.task_episodes(name)]
 
 
 def _starts(result: EvaluationResult, name: str) -> set[int]:

@@ -11,6 +11,7 @@ from mtrl.tasks import Score, Split
 from .provenance import Provenance
 from .records import Json, Record, read_record, write_record
 from .results import EpisodeResult, EvaluationResult, PolicyReference, TaskResult
+from .task_protocol import hash_of_protocol
 
 SCHEMA = "mtrl.evaluation"
 SCHEMA_VERSION = 1
@@ -61,7 +62,7 @@ def result_record(result: EvaluationResult) -> Json:
         "seed": result.seed,
         "confidence": result.confidence,
         "set_hash": result.set_hash,
-        "tasks": [asdict(task) for task in result.tasks],
+        "tasks": [_task_record(task) for task in result.tasks],
         "mean": asdict(result.mean),
         "episodes": [asdict(episode) for episode in result.episodes],
         "command": provenance.command,
@@ -70,6 +71,14 @@ def result_record(result: EvaluationResult) -> Json:
         "commit": provenance.commit,
         "packages": dict(provenance.packages),
     }
+
+
+def _task_record(task: TaskResult) -> Json:
+    # a file that does not tell the protocol's fields is written back as it was
+    fields = asdict(task)
+    if task.protocol is None:
+        del fields["protocol"]
+    return fields
 
 
 def _read(record: Record) -> EvaluationResult:
@@ -138,11 +147,22 @@ def _read_task(record: Record, episodes: tuple[EpisodeResult, ...], confidence: 
     own = [episode for episode in episodes if episode.task == name]
     try:
         score = Score(kind=mapping.text("kind"), low=mapping.number("low"), high=mapping.number("high"))
-        return TaskResult.summarise(name, record.text("protocol_hash"), score, own, confidence)
+        return TaskResult.summarise(
+            name, record.text("protocol_hash"), score, own, confidence, _read_protocol(record)
+        )
     except OutOfRangeError as problem:
         raise IntegrityError(f"{record.path}: {record.place}: no episodes of task {name!r}") from problem
     except ConfigError as problem:
         raise IntegrityError(f"{record.path}: {record.place}: {problem}") from problem
+
+
+def _read_protocol(record: Record) -> dict[str, Json] | None:
+    if "protocol" not in record:
+        return None
+    fields = record.record("protocol").fields
+    if hash_of_protocol(fields) != record.text("protocol_hash"):
+        record.refuse("protocol", "the fields that protocol_hash is the hash of; it was edited")
+    return fields
 
 
 def _difference(name: str, came: Json, expected: Json) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtrl.errors import ConfigError
 from mtrl.tasks import Score, Split, Task, TaskSet, split_of
 
 from .provenance import Provenance
+from .records import Json
 from .statistics import mean_rate_interval, wilson_interval
+from .task_protocol import protocol_fields
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,25 @@ class TaskResult:
     """Mean decisions per episode."""
     mean_first_success: float | None
     """Mean decisions to the first success over the episodes that know it; None when none does."""
+    protocol: Mapping[str, Json] | None = None
+    """The fields behind `protocol_hash`, so that a difference can be named; None in files without them."""
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether the score is on the common scale: success, or a return with a range of its own.
+
+        `Score("return")` alone maps a return to itself, which no mean over tasks should hold.
+        """
+        return self.score != Score("return")
 
     @staticmethod
     def summarise(
-        name: str, protocol_hash: str, score: Score, episodes: Sequence[EpisodeResult], confidence: float
+        name: str,
+        protocol_hash: str,
+        score: Score,
+        episodes: Sequence[EpisodeResult],
+        confidence: float,
+        protocol: Mapping[str, Json] | None = None,
     ) -> TaskResult:
         """The summary of a task's episodes; raises OutOfRangeError without any."""
         count = len(episodes)
@@ -116,6 +133,7 @@ class TaskResult:
             ),
             mean_length=_mean([float(episode.length) for episode in episodes]),
             mean_first_success=_mean([float(decision) for decision in known]) if known else None,
+            protocol=protocol,
         )
 
 
@@ -128,7 +146,7 @@ class MeanResult:
     success_end: Rate
     """Mean of the tasks' rates; the interval is that of `mean_rate_interval`."""
     score: float
-    """Mean of the tasks' mean scores."""
+    """Mean of the tasks' mean scores, over the tasks whose score is normalised (all of them if none is)."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +193,13 @@ class EvaluationResult:
         return MeanResult(
             success_any=_mean_rate([task.success_any for task in self.tasks], self.tasks, self.confidence),
             success_end=_mean_rate([task.success_end for task in self.tasks], self.tasks, self.confidence),
-            score=_mean([task.mean_score for task in self.tasks]),
+            score=_mean([task.mean_score for task in self.normalised_tasks or self.tasks]),
         )
+
+    @property
+    def normalised_tasks(self) -> tuple[TaskResult, ...]:
+        """The tasks whose scores may be averaged, in the set's order."""
+        return tuple(task for task in self.tasks if task.is_normalised)
 
     def task(self, name: str) -> TaskResult | None:
         """The summary of one task, None when it was not evaluated."""
@@ -185,6 +208,14 @@ class EvaluationResult:
     def task_episodes(self, name: str) -> tuple[EpisodeResult, ...]:
         """The episodes of one task, by start."""
         return tuple(episode for episode in self.episodes if episode.task == name)
+
+    def normalised_scores(self, name: str) -> tuple[float, ...]:
+        """The normalised score of every episode of one task, by start."""
+        score = next(task.score for task in self.tasks if task.name == name)
+        return tuple(
+            score.normalise(episode.episode_return, episode.success_any)
+            for episode in self.task_episodes(name)
+        )
 
 
 def from_episodes(
@@ -217,6 +248,7 @@ def from_episodes(
             task.score,
             [episode for episode in collected if episode.task == task.name],
             confidence,
+            protocol_fields(task),
         )
         for task in tasks
     )

@@ -1,14 +1,13 @@
-"""Intervals and comparisons for success rates and scores.
+"""Intervals of success rates and of means over episodes, and paired differences.
 
 Every resampling function takes a numpy Generator, so that an interval is a function of the data and a
-seed. Sources: Wilson 1927 (score interval); Agarwal et al. 2021, "Deep Reinforcement Learning at the
-Edge of the Statistical Precipice" (interquartile mean, probability of improvement, stratified bootstrap).
+seed. Source: Wilson 1927 (score interval).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,17 +16,24 @@ from scipy.special import betaincinv, ndtri
 
 from mtrl.errors import ConfigError, OutOfRangeError
 
-Scores = npt.NDArray[np.float64]
-"""Scores of several runs on several tasks, shape [R, K]."""
+from .estimates import (
+    Array,
+    Estimate,
+    check_confidence,
+    check_resampling,
+    finite_array,
+    percentile_estimate,
+)
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A point estimate with its confidence interval."""
+class TaskMeans:
+    """Means of several tasks and the mean of those, from one set of resamples."""
 
-    value: float
-    low: float
-    high: float
+    mean: Estimate
+    """Mean over the tasks, each weighing the same."""
+    tasks: tuple[Estimate, ...]
+    """One per task, in the order given."""
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -75,46 +81,43 @@ def mean_rate_interval(
     return _wilson(mean, effective, confidence)
 
 
-def interquartile_mean(scores: npt.ArrayLike) -> float:
-    """Mean of the middle half of all scores, runs x tasks taken together.
+def bootstrap_means(
+    samples: Sequence[npt.ArrayLike],
+    generator: np.random.Generator,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> TaskMeans:
+    """Mean of every task's episodes and of those means, with percentile intervals.
 
-    floor(n / 4) values are dropped at either end, as scipy.stats.trim_mean does.
-
-    Raises:
-        ConfigError: no scores, or a score that is not finite.
-    """
-    ordered = np.sort(_finite("scores", scores).ravel())
-    if not len(ordered):
-        raise ConfigError("an interquartile mean needs at least one score; got none")
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
-
-
-def probability_of_improvement(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Mean over tasks of P(X > Y) + P(X = Y) / 2 for a run X of `first` and a run Y of `second`.
-
-    Both are [R, K] with the same K tasks; the numbers of runs may differ. 0.5 means no difference.
+    `samples[k]` are the outcomes of task k, shape [n_k]; they are redrawn within each task.
 
     Raises:
-        ConfigError: wrong shapes, no runs, or a score that is not finite.
+        ConfigError: no task, a task without outcomes, or outcomes that are not finite.
+        OutOfRangeError: fewer than one resample, or a confidence outside (0, 1).
     """
-    ours, theirs = _runs_by_tasks("first", first), _runs_by_tasks("second", second)
-    if ours.shape[1] != theirs.shape[1]:
-        raise ConfigError(
-            f"both score tables need the same tasks; got {ours.shape[1]} and {theirs.shape[1]} columns"
-        )
-    difference = np.sign(ours[:, None, :] - theirs[None, :, :])
-    return float(((difference + 1.0) / 2.0).mean())
+    check_resampling(resamples, confidence)
+    if not samples:
+        raise ConfigError("a mean over tasks needs at least one task; got none")
+    outcomes = [_outcomes(k, sample) for k, sample in enumerate(samples)]
+    means = np.zeros(resamples)
+    found = []
+    for outcome in outcomes:
+        rows = generator.integers(0, len(outcome), size=(resamples, len(outcome)))
+        draws = outcome[rows].mean(axis=1)
+        means += draws / len(outcomes)
+        found.append(percentile_estimate(float(outcome.mean()), draws, confidence))
+    value = math.fsum(estimate.value for estimate in found) / len(found)
+    return TaskMeans(percentile_estimate(value, means, confidence), tuple(found))
 
 
-def paired_bootstrap(
+def paired_differences(
     first: Sequence[npt.ArrayLike],
     second: Sequence[npt.ArrayLike],
     generator: np.random.Generator,
     resamples: int = 10_000,
     confidence: float = 0.95,
-) -> Estimate:
-    """Mean over tasks of (first - second) on common starts, with a percentile interval.
+) -> TaskMeans:
+    """Means of (first - second) on common starts, per task and over tasks, with percentile intervals.
 
     `first[k][i]` and `second[k][i]` are the outcomes of the two policies on start i of task k. Starts
     are redrawn within each task, a pair staying together, so what a start contributes to both policies
@@ -124,43 +127,24 @@ def paired_bootstrap(
         ConfigError: tasks or starts that do not pair up, or outcomes that are not finite.
         OutOfRangeError: fewer than one resample, or a confidence outside (0, 1).
     """
-    _check_resampling(resamples, confidence)
+    check_resampling(resamples, confidence)
     if len(first) != len(second) or not first:
         raise ConfigError(
             f"pairing needs the same tasks, at least one; got {len(first)} and {len(second)} tasks"
         )
     differences = [_paired_difference(k, first[k], second[k]) for k in range(len(first))]
-    means = np.zeros(resamples)
-    for difference in differences:
-        rows = generator.integers(0, len(difference), size=(resamples, len(difference)))
-        means += difference[rows].mean(axis=1) / len(differences)
-    value = math.fsum(float(difference.mean()) for difference in differences) / len(differences)
-    return _percentile(value, means, confidence)
+    return bootstrap_means(differences, generator, resamples, confidence)
 
 
-def stratified_bootstrap(
-    scores: npt.ArrayLike,
-    statistic: Callable[[Scores], float],
+def paired_bootstrap(
+    first: Sequence[npt.ArrayLike],
+    second: Sequence[npt.ArrayLike],
     generator: np.random.Generator,
-    resamples: int = 2_000,
+    resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> Estimate:
-    """A statistic of scores [R, K] with a percentile interval; runs are redrawn within each task.
-
-    `statistic` maps a table [R, K] to a number, for example `interquartile_mean`.
-
-    Raises:
-        ConfigError: not a table, no runs, or a score that is not finite.
-        OutOfRangeError: fewer than one resample, or a confidence outside (0, 1).
-    """
-    _check_resampling(resamples, confidence)
-    table = _runs_by_tasks("scores", scores)
-    runs, tasks = table.shape
-    columns = np.arange(tasks)
-    draws = np.empty(resamples)
-    for index in range(resamples):
-        draws[index] = statistic(table[generator.integers(0, runs, size=(runs, tasks)), columns])
-    return _percentile(statistic(table), draws, confidence)
+    """The mean over tasks of `paired_differences`, which raises as this does."""
+    return paired_differences(first, second, generator, resamples, confidence).mean
 
 
 def _wilson(rate: float, trials: float, confidence: float) -> tuple[float, float]:
@@ -179,47 +163,21 @@ def _check_counts(successes: int, trials: int, confidence: float) -> None:
         raise OutOfRangeError("trials", trials, "at least 1: a rate of no episodes is undefined")
     if not 0 <= successes <= trials:
         raise OutOfRangeError("successes", successes, f"0 to {trials}, the number of trials")
-    _check_confidence(confidence)
+    check_confidence(confidence)
 
 
-def _check_resampling(resamples: int, confidence: float) -> None:
-    if resamples < 1:
-        raise OutOfRangeError("resamples", resamples, "at least 1")
-    _check_confidence(confidence)
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0.0 < confidence < 1.0:
-        raise OutOfRangeError("confidence", confidence, "between 0 and 1, for example 0.95")
-
-
-def _finite(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise ConfigError(
-            f"{name} must be finite numbers; got {int((~np.isfinite(array)).sum())} that are not"
-        )
+def _outcomes(task: int, values: npt.ArrayLike) -> Array:
+    array = finite_array(f"outcomes of task {task}", values)
+    if array.ndim != 1 or not len(array):
+        raise ConfigError(f"task {task}: a mean needs a list of at least one outcome; got {array.shape}")
     return array
 
 
-def _runs_by_tasks(name: str, values: npt.ArrayLike) -> Scores:
-    table = _finite(name, values)
-    if table.ndim != 2 or 0 in table.shape:
-        raise ConfigError(f"{name} must be a table [runs, tasks], neither empty; got shape {table.shape}")
-    return table
-
-
-def _paired_difference(task: int, first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    ours, theirs = _finite("first", first), _finite("second", second)
+def _paired_difference(task: int, first: npt.ArrayLike, second: npt.ArrayLike) -> Array:
+    ours, theirs = finite_array("first", first), finite_array("second", second)
     if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours):
         raise ConfigError(
             f"task {task}: pairing needs one outcome per common start, at least one; "
             f"got shapes {ours.shape} and {theirs.shape}"
         )
     return ours - theirs
-
-
-def _percentile(value: float, draws: npt.NDArray[np.float64], confidence: float) -> Estimate:
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(draws, [tail, 1.0 - tail])
-    return Estimate(value, float(low), float(high))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +14,22 @@ from rich.text import Text
 from mtrl.errors import ConfigError
 
 from .comparison import require_comparable
-from .results import EvaluationResult, Rate
+from .estimates import Estimate
+from .results import EvaluationResult, Rate, TaskResult
+from .statistics import TaskMeans, bootstrap_means
+
+SCORE_SEED = 0
+"""Seed of the resampling behind every interval of a score, so that a table repeats itself."""
+
+
+def results_table(results: Sequence[EvaluationResult]) -> Table:
+    """One column per policy: `success_table`, or `score_table` where a task is judged by its return.
+
+    Raises:
+        ConfigError: no results, or results that `require_comparable` refuses.
+    """
+    judged_by_success = all(task.score.kind == "success" for result in results for task in result.tasks)
+    return success_table(results) if judged_by_success else score_table(results)
 
 
 def success_table(results: Sequence[EvaluationResult]) -> Table:
@@ -23,26 +40,14 @@ def success_table(results: Sequence[EvaluationResult]) -> Table:
     Raises:
         ConfigError: no results, or results that `require_comparable` refuses.
     """
-    if not results:
-        raise ConfigError("a table needs at least one evaluation; run: mtrl evaluate")
-    first = results[0]
-    for other in results[1:]:
-        require_comparable(first, other)
-    counts = sorted({task.episodes for task in first.tasks})
-    episodes = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
-    table = Table(
-        title=Text(f"Success, % ({first.split.name.lower()} starts, {episodes} episodes a task)"),
-        caption=Text(f"in brackets: Wilson interval, {100 * first.confidence:g}%"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+    first = _comparable(results)
+    table = empty_table(
+        f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {100 * first.confidence:g}%"
     )
     table.add_column("task", overflow="fold")
-    for result in results:
-        table.add_column(Text(result.policy.label), justify="right", no_wrap=True)
+    _add_policies(table, results)
     for position, name in enumerate(first.task_names):
-        rates = [task.success_any for result in results if (task := result.task(name)) is not None]
+        rates = [task.success_any for task in _of_task(results, name)]
         last = position == len(first.task_names) - 1
         # Text, not str: a name in square brackets must not be read as markup
         table.add_row(Text(name), *(Text(format_rate(rate)) for rate in rates), end_section=last)
@@ -51,11 +56,149 @@ def success_table(results: Sequence[EvaluationResult]) -> Table:
     return table
 
 
+def score_table(results: Sequence[EvaluationResult]) -> Table:
+    """One column per policy, for sets in which tasks are judged by success, by their return, or both.
+
+    A task judged by success fills one row (success at any decision with its Wilson interval), one judged
+    by its return two (normalised score, and the return itself, with seeded bootstrap intervals); a return
+    without a range has no normalised score. The last row, bold, is the mean over tasks of the normalised
+    scores, in which a success counts 100%.
+
+    Raises:
+        ConfigError: no results, or results that `require_comparable` refuses.
+    """
+    first = _comparable(results)
+    level = f"{100 * first.confidence:g}%"
+    table = empty_table(
+        f"Results ({starts_of(first)})",
+        f"in brackets: {level} intervals, Wilson for success, bootstrap over episodes for the rest\n"
+        f"mean: of the normalised scores, in which a success counts 100%{_left_out(first)}",
+    )
+    table.add_column("task", overflow="fold")
+    table.add_column("measured", no_wrap=True)
+    _add_policies(table, results)
+    means = [found for result in results if (found := score_means(result)) is not None]
+    returns = [return_means(result) for result in results]
+    for position, name in enumerate(first.task_names):
+        last = position == len(first.task_names) - 1
+        tasks = _of_task(results, name)
+        if tasks[0].score.kind == "success":
+            cells = [format_rate(task.success_any) for task in tasks]
+            table.add_row(Text(name), "success, %", *map(Text, cells), end_section=last)
+            continue
+        tail: list[str] = [name]
+        if tasks[0].is_normalised:
+            cells = [format_percent(scores.of(name)) for scores in means]
+            table.add_row(Text(name), "score, %", *map(Text, cells))
+            tail = [""]
+        cells = [format_plain(found.of(name)) for found in returns]
+        table.add_row(*map(Text, tail), "return", *map(Text, cells), end_section=last)
+    if first.normalised_tasks:
+        cells = [format_percent(scores.mean) for scores in means]
+        table.add_row("mean", "score, %", *map(Text, cells), style="bold")
+    return table
+
+
 def print_results(results: Sequence[EvaluationResult], console: Console | None = None) -> None:
-    """Prints `success_table` on `console`, by default the standard output."""
-    (console or Console()).print(success_table(results))
+    """Prints `results_table` on `console`, by default the standard output."""
+    (console or Console()).print(results_table(results))
+
+
+@dataclass(frozen=True)
+class Means:
+    """A mean per task by name, and the mean over tasks."""
+
+    names: tuple[str, ...]
+    found: TaskMeans
+
+    @property
+    def mean(self) -> Estimate:
+        """The mean over the tasks."""
+        return self.found.mean
+
+    def of(self, name: str) -> Estimate:
+        """The mean of one task's episodes."""
+        return self.found.tasks[self.names.index(name)]
+
+
+def score_means(result: EvaluationResult) -> Means | None:
+    """Mean normalised scores with bootstrap intervals over episodes; tasks without a range are left out.
+
+    None when no task has a normalised score.
+    """
+    names = tuple(task.name for task in result.normalised_tasks)
+    return _means(result, names, [result.normalised_scores(name) for name in names]) if names else None
+
+
+def return_means(result: EvaluationResult) -> Means:
+    """Mean undiscounted returns with bootstrap intervals over episodes."""
+    names = result.task_names
+    return _means(result, names, [[e.episode_return for e in result.task_episodes(name)] for name in names])
 
 
 def format_rate(rate: Rate) -> str:
     """Percent with the interval in whole percent, "94.0 [84, 98]"."""
     return f"{100 * rate.rate:.1f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+
+
+def format_percent(estimate: Estimate) -> str:
+    """Percent with the interval in whole percent, "45.1 [40, 50]"."""
+    return f"{100 * estimate.value:.1f} [{_whole(100 * estimate.low)}, {_whole(100 * estimate.high)}]"
+
+
+def format_plain(estimate: Estimate) -> str:
+    """A number of any size with its interval, three digits where it is small: "0.512 [0.4, 0.61]"."""
+    if max(abs(estimate.value), abs(estimate.low), abs(estimate.high)) >= 100:
+        return f"{estimate.value:.1f} [{_whole(estimate.low)}, {_whole(estimate.high)}]"
+    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def _whole(value: float) -> str:
+    # + 0.0: minus zero is no number that a table should show
+    return f"{round(value) + 0.0:.0f}"
+
+
+def _means(result: EvaluationResult, names: tuple[str, ...], samples: Sequence[Sequence[float]]) -> Means:
+    source = np.random.default_rng(SCORE_SEED)
+    return Means(names, bootstrap_means(samples, source, confidence=result.confidence))
+
+
+def _left_out(result: EvaluationResult) -> str:
+    names = [task.name for task in result.tasks if not task.is_normalised]
+    return f"\nwithout {', '.join(names)}: a return without a range" if names else ""
+
+
+def _comparable(results: Sequence[EvaluationResult]) -> EvaluationResult:
+    if not results:
+        raise ConfigError("a table needs at least one evaluation; run: mtrl evaluate")
+    for other in results[1:]:
+        require_comparable(results[0], other)
+    return results[0]
+
+
+def starts_of(result: EvaluationResult) -> str:
+    """The starts in words, such as "test starts, 50 episodes a task"."""
+    counts = sorted({task.episodes for task in result.tasks})
+    episodes = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+    return f"{result.split.name.lower()} starts, {episodes} episodes a task"
+
+
+def _of_task(results: Sequence[EvaluationResult], name: str) -> list[TaskResult]:
+    return [task for result in results if (task := result.task(name)) is not None]
+
+
+def empty_table(title: str, caption: str) -> Table:
+    """A table in the house's manner, without columns yet."""
+    return Table(
+        title=Text(title),
+        caption=Text(caption),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
+
+
+def _add_policies(table: Table, results: Sequence[EvaluationResult]) -> None:
+    for result in results:
+        table.add_column(Text(result.policy.label), justify="right", no_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from mtrl.deployment.durations import Latency
 from mtrl.deployment.report import EpisodeReport
 from mtrl.deployment.robot import RobotConfig
 from mtrl.evaluation import EpisodeResult, EvaluationResult, PolicyReference, Provenance, from_episodes
+from mtrl.evaluation.video_file import VideoFile
+from mtrl.evaluation.video_record import Video, video_name, write_video_record
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Split, Task, TaskSet, start_id
 
@@ -42,10 +46,10 @@ def episode(
     return EpisodeResult(
         task=name,
         start=start_id(Split.TEST, index),
-        episode_return=100.0,
+        episode_return=episode_return,
         success_any=success,
         success_end=success and index % 2 == 0,
-        length=50,
+        length=length,
         terminated=False,
         truncated=True,
         first_success=10 + index if success else None,
@@ -82,6 +86,31 @@ def evaluation(
         seed=7,
         provenance=provenance(),
     )
+
+
+def film(run: Path, label: str, task_name: str, start: int, success: bool = True) -> Video:
+    """A film of five grey pictures with its poster and record, in a run's videos."""
+    path = run / "videos" / video_name(label, task_name, start)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoFile(path, Fraction(20)) as file:
+        for shade in range(5):
+            file.write(np.full((32, 32, 3), 40 * shade, dtype=np.uint8))
+    video = Video(
+        path=path,
+        policy=PolicyReference(label, label, "f00d" * 16, 0),
+        task=task_name,
+        protocol_hash="1" * 16,
+        start=start,
+        episode_return=12.5,
+        success=success,
+        decisions=4,
+        whole=True,
+        frames=5,
+        frames_per_second=20.0,
+    )
+    video.poster.write_bytes(b"a picture of " + label.encode())
+    write_video_record(video)
+    return video
 
 
 def latency(samples_us: Sequence[float]) -> Latency:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 
 from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation import compare, read_result, write_report, write_result
+from mtrl.evaluation.report import films
 from mtrl.evaluation.report.page import tile
 from mtrl.tasks import TaskSet
 
-from .samples import REACH, SWING, deployment_report, evaluation, latency, task
+from .samples import REACH, SWING, deployment_report, evaluation, film, latency, task
 
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 LOADS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
@@ -95,6 +97,9 @@ def run(tmp_path: Path) -> Path:
     (root / "point_paths.json").write_text(
         json.dumps([{"policy": "student", "paths": routes, "obstacle": obstacle}])
     )
+    for label in ("bc", "teacher", "student"):
+        film(root, label, REACH, 2)
+    film(root, "teacher", REACH, 5, success=False)
     return root
 
 
@@ -189,6 +194,10 @@ def test_the_page_asks_nothing_of_anyone(run: Path) -> None:
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "img", "iframe", "object", "embed", "form", "base", "image", "use"}
     for tag, attributes in page.elements:
+        if tag == "video":
+            assert (attributes["src"] or "").startswith("data:video/mp4;base64,")
+            assert (attributes["poster"] or "").startswith("data:image/jpeg;base64,")
+            continue
         assert not LOADS & attributes.keys() - ({"data"} if tag == "data" else set())
         assert not any(name.startswith("on") for name in attributes)
         target = attributes.get("href")
@@ -226,12 +235,13 @@ def test_hostile_text_is_only_text(run: Path) -> None:
     routes = [[[-1, 0], [0, 0.5], [1, 0]]]
     hostile = {"policy": HOSTILE, "paths": routes, "obstacle": {"x": 0, "y": 0, "radius": 0.25}}
     (run / "point_paths.json").write_text(json.dumps([hostile]))
+    film(run, HOSTILE, HOSTILE, 2)
     page = Page(write_report(run))
     tags = {tag for tag, _ in page.elements}
     assert "script" not in tags
     assert "img" not in tags
     assert not any("onerror" in attributes for _, attributes in page.elements)
-    for section in ("headline", "success", "paths", "realtime", "learning", "repeat"):
+    for section in ("headline", "success", "paths", "videos", "realtime", "learning", "repeat"):
         assert HOSTILE in page.texts[section], section
 
 
@@ -242,6 +252,7 @@ def test_missing_parts_are_said_with_their_command(tmp_path: Path) -> None:
     assert "No evaluation yet: run mtrl evaluate runs/fresh" in page.texts["success"]
     assert "summary.json" in page.texts["headline"]
     assert "point_paths.json" in page.texts["paths"]
+    assert "run mtrl evaluate runs/fresh --video" in page.texts["videos"]
     assert "run mtrl deploy runs/fresh/artefact robot=sim" in page.texts["realtime"]
     assert "run mtrl export runs/fresh" in page.texts["realtime"]
     assert "metrics.jsonl" in page.texts["learning"]
@@ -268,6 +279,48 @@ def test_bars_show_the_newest_version_and_a_curve_all(run: Path) -> None:
     assert rows[3][1][0] == 0.75
 
 
+def videos_of(page: Page) -> list[dict[str, str | None]]:
+    return [attributes for tag, attributes in page.elements if tag == "video"]
+
+
+def test_films_of_one_start_stand_side_by_side(run: Path) -> None:
+    page = Page(write_report(run))
+    shown = [attributes["aria-label"] for attributes in videos_of(page)]
+    assert shown == [
+        f"{label} on {REACH}, start {start}"
+        for label, start in (("teacher", 2), ("student", 2), ("bc", 2), ("teacher", 5))
+    ]
+    assert all("controls" in attributes for attributes in videos_of(page))
+    assert page.texts["videos"].count("no success · return 12.5 · 4 decisions · 0.2\xa0s") == 1
+    assert page.values["videos"] == [12.5] * 4
+
+
+def test_a_film_in_the_page_is_the_file(run: Path) -> None:
+    name = "videos/teacher-metaworld-reach-v3-2"
+    shown = videos_of(Page(write_report(run)))[0]
+    for kind, ending in (("src", ".mp4"), ("poster", ".jpg")):
+        coded = (shown[kind] or "").partition(";base64,")[2]
+        assert base64.b64decode(coded) == (run / f"{name}{ending}").read_bytes()
+
+
+def test_a_large_film_is_played_from_beside_the_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = (run / "videos/student-metaworld-reach-v3-2.mp4").stat().st_size
+    monkeypatch.setattr(films, "EMBEDDED_BYTES", large - 1)
+    sources = [attributes["src"] or "" for attributes in videos_of(Page(write_report(run)))]
+    assert sources[1] == "videos/student-metaworld-reach-v3-2.mp4"
+    monkeypatch.setattr(films, "EMBEDDED_BYTES", 10**6)
+    monkeypatch.setattr(films, "EMBEDDED_TOTAL", 2 * large + 100)
+    sources = [attributes["src"] or "" for attributes in videos_of(Page(write_report(run)))]
+    assert [source.startswith("data:") for source in sources] == [True, True, False, False]
+
+
+def test_films_under_another_protocol_stand_apart(run: Path) -> None:
+    record = run / "videos/student-metaworld-reach-v3-2.json"
+    record.write_text(record.read_text().replace('"protocol_hash": "1', '"protocol_hash": "2'))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert page.count('<span class="range">start 2</span>') == 2
+
+
 def test_equal_files_give_an_equal_page_that_replaces_the_old(run: Path) -> None:
     first = write_report(run)
     content = first.read_bytes()
@@ -288,6 +341,7 @@ def test_a_broken_metrics_line_is_told_not_fatal(run: Path) -> None:
         ("summary.json", "[1]"),
         ("latency.json", "{}"),
         ("point_paths.json", "{}"),
+        ("videos/teacher-metaworld-reach-v3-2.json", "{}"),
         ("config.yaml", "a: [1"),
         ("config.yaml", "- 1"),
     ],

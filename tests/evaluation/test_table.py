@@ -8,10 +8,16 @@ import pytest
 from rich.console import Console
 
 from mtrl.errors import ConfigError
-from mtrl.evaluation import EvaluationResult, print_results, success_table
-from mtrl.tasks import TaskSet
+from mtrl.evaluation import EvaluationResult, print_results, score_table, success_table
+from mtrl.tasks import Score, TaskSet
 
-from .samples import REACH, evaluation, task
+from .outcomes import outcome_result
+from .samples import REACH, SWING, evaluation, task
+
+
+def solved() -> TaskSet:
+    """The two tasks, both judged by success."""
+    return TaskSet([task(REACH), task(SWING)])
 
 
 def printed(*results: EvaluationResult) -> str:
@@ -22,7 +28,8 @@ def printed(*results: EvaluationResult) -> str:
 
 
 def test_rows_hold_the_numbers_of_each_policy() -> None:
-    text = printed(evaluation(), evaluation("student", "student", reach=(True,) * 4))
+    student = evaluation("student", "student", reach=(True,) * 4, tasks=solved())
+    text = printed(evaluation(tasks=solved()), student)
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     # Wilson, 3 of 4: 0.3006 to 0.9544; 4 of 4: 0.5101 to 1
     assert "75.0 [30, 95]" in lines[REACH]
@@ -36,7 +43,7 @@ def test_the_mean_is_the_last_row_and_bold() -> None:
     table = success_table([evaluation()])
     assert table.rows[-1].style == "bold"
     assert [row.style for row in table.rows[:-1]] == [None, None]
-    assert "62.5 [" in printed(evaluation()).split("mean")[1]
+    assert "62.5 [" in printed(evaluation(tasks=solved())).split("mean")[1]
 
 
 def test_names_are_not_markup() -> None:
@@ -51,3 +58,38 @@ def test_what_cannot_be_compared_is_not_put_side_by_side() -> None:
         success_table([evaluation(), evaluation("student", reach=(True,))])
     with pytest.raises(ConfigError, match="at least one"):
         success_table([])
+
+
+def test_a_mixed_table_says_what_each_row_measures() -> None:
+    mixed = TaskSet(
+        [task(REACH), task(SWING, Score("return", 0.0, 1000.0)), task("gym/Any", Score("return"))]
+    )
+    outcomes = {REACH: [1, 1, 1, 0], SWING: [400, 500, 450, 450], "gym/Any": [2, 2, 2, 2]}
+    rows = [line for line in printed(outcome_result("teacher", mixed, outcomes)).splitlines() if line.strip()]
+    assert rows[0].startswith("Results (test starts, 4 episodes a task)")
+    assert [line.split()[0] for line in rows[3:8]] == [REACH, SWING, "return", "gym/Any", "mean"]
+    assert "success, %" in rows[3] and "75.0 [30, 95]" in rows[3], "Wilson, 3 of 4"
+    assert "score, %" in rows[4] and "45.0 [" in rows[4]
+    assert "450.0 [" in rows[5]
+    assert "return" in rows[6] and "2 [2, 2]" in rows[6], "no range: the return alone"
+    # (0.75 + 0.45) / 2: the task without a range stays out
+    assert "score, %" in rows[7] and "60.0 [" in rows[7]
+    assert "without gym/Any" in "".join(rows[8:])
+
+
+def test_a_set_without_normalised_scores_has_no_mean() -> None:
+    alone = TaskSet([task("gym/Any", Score("return"))])
+    text = printed(outcome_result("teacher", alone, {"gym/Any": [1.0, 2.0]}))
+    assert "1.5 [1, 2]" in text
+    assert not any(line.split()[:1] == ["mean"] for line in text.splitlines())
+
+
+def test_intervals_of_scores_repeat_themselves_and_lie_around_the_mean() -> None:
+    mixed = TaskSet([task(SWING, Score("return", 0.0, 1000.0))])
+    result = outcome_result("teacher", mixed, {SWING: [float(value) for value in range(0, 1000, 50)]})
+    first, again = (printed(result) for _ in range(2))
+    assert first == again
+    # mean 475, standard error 288.3 / sqrt(20) = 64.5: 47.5 +- 12.6 percent, bootstrap noise aside
+    low, high = (int(x) for x in first.split("47.5 [")[1].split("]")[0].split(", "))
+    assert abs(low - 34.9) < 2 and abs(high - 60.1) < 2
+    assert score_table([result]).row_count == 3

@@ -28,9 +28,10 @@ class Axis:
 def linear_axis(low: float, high: float, wanted: int = 4, snap: bool = True) -> Axis:
     """An axis over low..high with about `wanted` ticks at 1, 2 or 5 times a power of ten.
 
-    With `snap` the ends move outwards to ticks. An empty range is widened around its value.
+    With `snap` the ends move outwards to ticks. A range that is empty, or too narrow beside its values to
+    hold different numbers, is widened around them.
     """
-    if not high > low:
+    if not high - low > 1e-9 * max(abs(low), abs(high)):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
     rough = (high - low) / wanted

@@ -13,7 +13,8 @@ from mtrl.errors import ConfigError, IntegrityError
 from ..realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
 from ..records import read_record
 from ..result_file import read_result
-from ..results import EvaluationResult
+from ..results import EvaluationResult, PolicyReference
+from ..video_record import Video, read_videos
 from .curves import Curves, find_curves
 from .paths import PolicyPaths, read_paths
 
@@ -40,6 +41,8 @@ class RunContents:
     """`latency.json`."""
     paths: tuple[PolicyPaths, ...]
     """`point_paths.json`."""
+    videos: tuple[Video, ...] = ()
+    """`videos/*.json` with their films, by file name."""
 
 
 def read_run(directory: Path) -> RunContents:
@@ -63,14 +66,19 @@ def read_run(directory: Path) -> RunContents:
         deployments=tuple(read_deployment(path) for path in sorted(directory.glob("deployments/*.json"))),
         latency=read_latency(latency) if latency.is_file() else None,
         paths=read_paths(paths) if paths.is_file() else (),
+        videos=read_videos(directory / "videos"),
     )
 
 
-def _evaluation_order(result: EvaluationResult) -> tuple[int, str, int, str]:
+def policy_order(policy: PolicyReference) -> tuple[int, str, int]:
+    """Teachers, students, behaviour cloning, the rest; older versions first."""
     kinds = ("teacher", "student", "bc")
-    policy = result.policy
     rank = kinds.index(policy.kind) if policy.kind in kinds else len(kinds)
-    return rank, policy.label, policy.version, result.provenance.created
+    return rank, policy.label, policy.version
+
+
+def _evaluation_order(result: EvaluationResult) -> tuple[int, str, int, str]:
+    return *policy_order(result.policy), result.provenance.created
 
 
 def _read_config(path: Path) -> Iterator[tuple[str, Value]]:

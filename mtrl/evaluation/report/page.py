@@ -14,6 +14,7 @@ from .axes import short_number
 from .contents import RunContents, Value, read_run
 from .curves import Curve
 from .figures import curve_figure, latency_figure, paths_figure
+from .films import screenings
 from .paths import Side
 from .success import success_groups, version_figures
 
@@ -44,21 +45,22 @@ _WORDS = {"bc": "BC", "us": "", "seconds": "time"}
 def write_report(run_directory: Path) -> Path:
     """Writes `report.html` into a run directory from the files there, replacing an older one.
 
-    Shows `summary.json`, `evaluations/*.json`, `point_paths.json`, `latency.json`, `deployments/*.json`,
-    `metrics.jsonl` and `*/metrics.jsonl`, `config.yaml`. What is absent is said to be, with the command
-    that makes it. The page asks nothing of the network, runs no script and is the same for the same files.
+    Shows `summary.json`, `evaluations/*.json`, `point_paths.json`, `videos/*.json`, `latency.json`,
+    `deployments/*.json`, `metrics.jsonl` and `*/metrics.jsonl`, `config.yaml`. What is absent is said to be,
+    with the command that makes it. The page asks nothing of the network, runs no script and is the same for
+    the same files; films too large for it play from `videos/` beside it.
 
     Raises:
         ConfigError: there is no such directory.
         IntegrityError: one of the files is truncated or edited; the message names file and field.
         ResourceError: the disk is full.
     """
-    page = render(read_run(run_directory))
+    page = render(read_run(run_directory), run_directory)
     return write_text(run_directory / "report.html", page, overwrite=True)
 
 
-def render(run: RunContents) -> str:
-    """The page as text."""
+def render(run: RunContents, place: Path) -> str:
+    """The page as text; `place` is its folder."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -76,6 +78,7 @@ def render(run: RunContents) -> str:
             (drawn.policy, paths_figure(drawn, run.paths), [(side.value, drawn.count(side)) for side in Side])
             for drawn in run.paths
         ],
+        screenings=screenings(run.videos, place),
         latency=latency_figure(run.latency) if run.latency else None,
         delays=[
             (episode.task, delay, latency_figure(delay))

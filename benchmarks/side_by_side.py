@@ -1,0 +1,77 @@
+"""Measuring things against each other on a machine that is never quiet: interleaved runs, medians, ratios."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mtrl.evaluation import Provenance
+
+RUNS = 5
+"""Interleaved runs behind every median."""
+
+
+def interleave(rivals: Mapping[str, Callable[[], float]], runs: int = RUNS) -> dict[str, list[float]]:
+    """Calls every rival once per run, run after run, so that a slow minute of the machine hits them all.
+
+    A rival returns its figure (seconds per step, steps per second); each is called once before, unmeasured.
+    """
+    for rival in rivals.values():
+        rival()
+    found: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(runs):
+        for name, rival in rivals.items():
+            found[name].append(rival())
+    return found
+
+
+def median_of(function: Callable[..., float], *series: Sequence[float]) -> float:
+    """The median over runs of a figure that compares rivals within one run."""
+    return statistics.median(function(*values) for values in zip(*series, strict=True))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def publish(
+    title: str,
+    figures: Mapping[str, float],
+    bars: Mapping[str, str],
+    details: Mapping[str, object],
+    path: Path | None,
+) -> None:
+    """Prints a table of figures against their bars; with `path`, writes them and where they come from."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("figure")
+    table.add_column("measured", justify="right")
+    table.add_column("bar", justify="right")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.3g}", bars.get(name, ""))
+    console = Console()
+    console.print(table)
+    console.print(f"load average at the end: {os.getloadavg()[0]:.1f}", highlight=False)
+    if path is None:
+        return
+    record = {
+        **{name: round(value, 4) for name, value in figures.items()},
+        "details": details,
+        "load_average": round(os.getloadavg()[0], 2),
+        "provenance": asdict(Provenance.collect()),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(path)
+    console.print(f"figures are in {path}", highlight=False)

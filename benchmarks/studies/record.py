@@ -1,0 +1,221 @@
+"""A study, and the committed file that its finished runs are kept in."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mtrl.errors import MtrlError
+from mtrl.evaluation import EvaluationResult, Json, read_json, read_result, write_record
+from mtrl.tasks import Score, start_id
+
+SCHEMA = "mtrl.study"
+SCHEMA_VERSION = 1
+
+RUNS = Path("runs") / "studies"
+"""Where runs of studies lie while they are made, below the folder that the studies are started in."""
+
+
+class StudyError(MtrlError):
+    """A study whose file does not belong to it, or a run that failed."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the trainings that answer it."""
+
+    name: str
+    """Name of its files: docs/results/<name>.json and <name>.md."""
+    question: str
+    """What it asks, in a sentence or two; stands above its tables."""
+    shared: tuple[str, ...]
+    """Settings of every run, as `mtrl train` takes them."""
+    variants: Mapping[str, tuple[str, ...]]
+    """Variant -> settings in which it differs; a single one without any for a study of seeds alone."""
+    seeds: tuple[int, ...]
+    """Seeds of every variant."""
+    methods: Mapping[str, tuple[str, str]]
+    """Column of the table -> (variant, label of the policy), the reference first."""
+
+    def runs(self) -> tuple[tuple[str, int], ...]:
+        """(variant, seed) of every run, seed after seed, so that an early stop leaves whole seeds."""
+        return tuple((variant, seed) for seed in self.seeds for variant in self.variants)
+
+    def key(self, variant: str, seed: int) -> str:
+        """Name of a run, of its folder and of its entry in the file."""
+        return f"{variant}-seed{seed}"
+
+    def words(self, variant: str, seed: int) -> list[str]:
+        """Arguments of `mtrl` that make a run; the same ones continue it where it stopped."""
+        return [
+            "train",
+            *self.shared,
+            *self.variants[variant],
+            "runtime=local",
+            "training.threads=1",
+            f"seed={seed}",
+            f"name={self.key(variant, seed)}",
+            f"output={RUNS / self.name}",
+            "--resume",
+            "auto",
+        ]
+
+    def command(self, variant: str, seed: int) -> str:
+        """The command line of a run, quoted for a shell."""
+        return shlex.join(["mtrl", *self.words(variant, seed)])
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """One policy on the starts of one task."""
+
+    protocol_hash: str
+    score: Score
+    outcomes: str = ""
+    """For a task judged by success: "1" or "0" per start, in the order of the starts."""
+    returns: tuple[float, ...] = ()
+    """For a task judged by its return: the return on each start."""
+
+    @property
+    def mean_score(self) -> float:
+        """Mean normalised score."""
+        if self.score.kind == "success":
+            return self.outcomes.count("1") / len(self.outcomes)
+        return sum(self.score.normalise(value, False) for value in self.returns) / len(self.returns)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is kept of a finished run."""
+
+    command: str
+    """The command line that made it."""
+    seed: int
+    minutes: float
+    """Wall-clock time of all its sessions, minutes; two runs shared the machine."""
+    created: str
+    """When its last policy was judged, UTC."""
+    commit: str | None
+    hardware: str
+    packages: Mapping[str, str]
+    split: str
+    """Family of starts; outcome i is that of start i of this family."""
+    policies: Mapping[str, Mapping[str, TaskOutcome]]
+    """Label -> task -> outcomes."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Numbers of the run's summary, such as `point_modes_kept`."""
+
+    @staticmethod
+    def collect(run: Path, command: str, seed: int, commit: str | None) -> Finished:
+        """Reads a finished run's folder; `commit` is what the run was made by.
+
+        Raises:
+            MtrlError: no evaluation there, a damaged one, or one on starts that do not begin with the first.
+        """
+        results = [read_result(path) for path in sorted((run / "evaluations").glob("*.json"))]
+        if not results:
+            raise StudyError(f"{run} holds no evaluation; let its stages contain evaluate")
+        summary = read_json(run / "summary.json")
+        assert isinstance(summary, dict), "a summary is an object"
+        numbers = {k: float(v) for k, v in summary.items() if isinstance(v, int | float)}
+        last = max((result.provenance for result in results), key=lambda origin: origin.created)
+        return Finished(
+            command=command,
+            seed=seed,
+            minutes=round(numbers.pop("wall_seconds") / 60.0, 2),
+            created=last.created,
+            commit=commit,
+            hardware=last.hardware,
+            packages=dict(last.packages),
+            split=results[0].split.name.lower(),
+            policies={result.policy.label: _outcomes(result) for result in results},
+            figures=numbers,
+        )
+
+
+def write_finished(path: Path, study: str, finished: Mapping[str, Finished]) -> Path:
+    """Writes a study's file whole or not at all; equal contents give equal bytes."""
+    runs: dict[str, Json] = {key: _plain(asdict(run)) for key, run in finished.items()}
+    record: Json = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "study": study, "runs": runs}
+    return write_record(path, record, overwrite=True)
+
+
+def read_finished(path: Path, study: str) -> dict[str, Finished]:
+    """Run -> what was kept of it; empty without a file.
+
+    Raises:
+        StudyError: a file of another study or version, or one that lacks a field.
+        IntegrityError: no valid JSON.
+    """
+    if not path.exists():
+        return {}
+    record = read_json(path)
+    expected = (SCHEMA, SCHEMA_VERSION, study)
+    if not isinstance(record, dict) or expected != (
+        record.get("schema"),
+        record.get("schema_version"),
+        record.get("study"),
+    ):
+        raise StudyError(f"{path} is not the file of study {study!r}, version {SCHEMA_VERSION}; move it away")
+    runs = record.get("runs")
+    try:
+        assert isinstance(runs, dict)
+        return {key: _finished(run) for key, run in runs.items()}
+    except (AssertionError, KeyError, TypeError, ValueError) as problem:
+        raise StudyError(f"{path} was edited or truncated ({problem}); restore it with git") from problem
+
+
+def _finished(record: Json) -> Finished:
+    assert isinstance(record, dict), "a run must be an object"
+    fields: dict[str, object] = dict(record)
+    policies = record["policies"]
+    assert isinstance(policies, dict), "policies must be an object"
+    fields["policies"] = {label: _tasks(tasks) for label, tasks in policies.items()}
+    # mypy cannot see that the file holds what `asdict` wrote; a wrong field is a TypeError
+    return Finished(**fields)  # type: ignore[arg-type]
+
+
+def _tasks(record: Json) -> dict[str, TaskOutcome]:
+    assert isinstance(record, dict), "a policy must be an object"
+    found = {}
+    for name, entry in record.items():
+        assert isinstance(entry, dict), f"{name} must be an object"
+        score, returns = entry["score"], entry["returns"]
+        assert isinstance(score, dict) and isinstance(returns, list), f"{name} has no score or no returns"
+        found[name] = TaskOutcome(
+            protocol_hash=str(entry["protocol_hash"]),
+            score=Score(**score),  # type: ignore[arg-type]
+            outcomes=str(entry["outcomes"]),
+            returns=tuple(float(str(value)) for value in returns),
+        )
+    return found
+
+
+def _outcomes(result: EvaluationResult) -> dict[str, TaskOutcome]:
+    found = {}
+    for task in result.tasks:
+        episodes = result.task_episodes(task.name)
+        starts = [episode.start for episode in episodes]
+        if starts != [start_id(result.split, index) for index in range(len(starts))]:
+            raise StudyError(
+                f"{task.name}: a study keeps outcomes of the first starts only; got {starts[:5]}"
+            )
+        judged = task.score.kind == "success"
+        found[task.name] = TaskOutcome(
+            protocol_hash=task.protocol_hash,
+            score=task.score,
+            outcomes="".join("1" if episode.success_any else "0" for episode in episodes) if judged else "",
+            returns=() if judged else tuple(episode.episode_return for episode in episodes),
+        )
+    return found
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    assert value is None or isinstance(value, bool | int | float | str), "asdict leaves nothing else"
+    return value

@@ -1,0 +1,231 @@
+"""What `mtrl compare` is given: runs, result files and groups of either, turned into results with names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.evaluation import EvaluationResult, KeptResult, newest_results, read_result
+from mtrl.training import RunDirectory
+
+FREE_KEYS = ("seed", "name", "output", "stages", "evaluation", "runtime", "tracking", "robot")
+"""Settings in which the runs of one group may differ: the seed, and what does not change a policy."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One column of a comparison."""
+
+    name: str
+    """What it is called in the table."""
+    text: str
+    """What was written on the command line."""
+    results: tuple[EvaluationResult, ...]
+    """One, or one per run of a group."""
+    files: tuple[Path, ...]
+    """The files of the results."""
+    runs: tuple[Path, ...]
+    """The folders of the runs they belong to; empty for plain result files."""
+
+    def named(self) -> EvaluationResult:
+        """The first result, called by the entry's name."""
+        result = self.results[0]
+        return dataclasses.replace(result, policy=dataclasses.replace(result.policy, label=self.name))
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A run or a file before a policy was chosen."""
+
+    text: str
+    path: Path
+    label: str | None
+    kept: Mapping[str, KeptResult]
+    is_run: bool
+
+
+def entries_of(words: Sequence[str], policy: str | None) -> list[Entry]:
+    """One entry per word; a single run gives one entry per policy of it.
+
+    Raises:
+        ConfigError: a path that is neither a run nor a result file, a policy that cannot be chosen, the
+            same result twice, or runs of a group that differ in more than their seed.
+        UnknownNameError: a policy that a run does not have.
+    """
+    parsed = [_split(word) for word in words]
+    items = [[_item(part) for part in parts] for _, parts in parsed]
+    flat = [item for group in items for item in group]
+    if len(flat) == 1 and policy is None and flat[0].label is None and len(flat[0].kept) > 1:
+        lone = flat[0]
+        labels = sorted(lone.kept, key=lambda label: (label != "teacher", label))
+        items = [[dataclasses.replace(lone, label=label)] for label in labels]
+        parsed = [("", [lone.text]) for _ in labels]
+        words = [f"{label}@{lone.text}" for label in labels]
+    else:
+        shared = policy or _shared_label(flat)
+        items = [[_with_label(item, shared) for item in group] for group in items]
+    entries = [_entry(name, word, group) for (name, _), word, group in zip(parsed, words, items, strict=True)]
+    _refuse_twice(entries)
+    return _named_apart(entries, items)
+
+
+def group_alike(entries: Sequence[Entry]) -> list[Entry]:
+    """Groups entries whose runs have the same settings but for the seed, and the same policy's label.
+
+    Raises:
+        ConfigError: an entry that is a plain result file, whose settings nobody knows.
+    """
+    groups: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in entries:
+        if len(entry.results) > 1:
+            groups[entry.text,] = [entry]
+            continue
+        if not entry.runs:
+            raise ConfigError(
+                f"--group needs runs; {entry.text} is a result file, which does not say how its policy was "
+                "trained. Write groups as NAME=FILE,FILE"
+            )
+        key = (entry.results[0].policy.label, *(f"{k}={v}" for k, v in _settings(entry.runs[0]).items()))
+        groups.setdefault(key, []).append(entry)
+    merged = [
+        Entry(
+            name=_without_seed(group[0].name),
+            text=group[0].text,
+            results=tuple(result for entry in group for result in entry.results),
+            files=tuple(path for entry in group for path in entry.files),
+            runs=tuple(path for entry in group for path in entry.runs),
+        )
+        if len(group) > 1
+        else group[0]
+        for group in groups.values()
+    ]
+    if len({entry.name for entry in merged}) < len(merged):
+        merged = [
+            dataclasses.replace(new, name=old[0].name)
+            for new, old in zip(merged, groups.values(), strict=True)
+        ]
+    return merged
+
+
+def _split(word: str) -> tuple[str, list[str]]:
+    """NAME=A,B into its name and parts; a path that exists is one part, whatever it is called."""
+    if Path(word).exists() or "=" not in word:
+        return "", [word]
+    name, _, rest = word.partition("=")
+    parts = [rest] if rest and Path(rest).exists() else [part for part in rest.split(",") if part]
+    if not name or not parts:
+        raise ConfigError(f"{word!r} names no run; write NAME=RUN or NAME=RUN,RUN")
+    return name, parts
+
+
+def _item(text: str) -> _Item:
+    label, place = None, text
+    if "@" in text and not Path(text).exists():
+        label, _, place = text.partition("@")
+    path = Path(place)
+    if path.is_file():
+        result = read_result(path)
+        kept = {result.policy.label: KeptResult(path, result)}
+        return _Item(text, path, label or result.policy.label, kept, is_run=False)
+    if not path.exists():
+        raise ConfigError(
+            f"there is no {place}; expected a run's folder, a result file, LABEL@RUN or NAME=RUN,RUN"
+        )
+    return _Item(text, path, label, newest_results(RunDirectory.open(path).path), is_run=True)
+
+
+def _shared_label(items: Sequence[_Item]) -> str | None:
+    """The one label that all runs without an explicit one have; None when every item has one."""
+    runs = [item for item in items if item.label is None]
+    if not runs:
+        return None
+    shared = [label for label in runs[0].kept if all(label in run.kept for run in runs)]
+    if len(shared) == 1:
+        return shared[0]
+    if shared:
+        told = f"share the policies {', '.join(shared)}" if len(runs) > 1 else f"has {', '.join(shared)}"
+        names = " and ".join(str(run.path) for run in runs[:3])
+        raise ConfigError(f"{names} {told}; choose one with --policy LABEL, or write LABEL@RUN")
+    listed = "; ".join(f"{run.path} has {', '.join(run.kept)}" for run in runs[:3])
+    raise ConfigError(f"the runs share no policy: {listed}. Choose one of each as LABEL@RUN")
+
+
+def _with_label(item: _Item, shared: str | None) -> _Item:
+    label = item.label or shared
+    assert label is not None, "a label was given or is shared"
+    if label not in item.kept:
+        raise UnknownNameError(f"policy of {item.path}", label, item.kept)
+    return dataclasses.replace(item, label=label)
+
+
+def _entry(name: str, word: str, items: Sequence[_Item]) -> Entry:
+    kept = [item.kept[item.label or ""] for item in items]
+    runs = tuple(item.path for item in items if item.is_run)
+    for other in runs[1:]:
+        _require_alike(name or word, runs[0], other)
+    return Entry(name, word, tuple(k.result for k in kept), tuple(k.path for k in kept), runs)
+
+
+def _require_alike(name: str, first: Path, other: Path) -> None:
+    ours, theirs = _settings(first), _settings(other)
+    for key in sorted({*ours, *theirs}):
+        if ours.get(key) != theirs.get(key):
+            raise ConfigError(
+                f"group {name!r} holds runs that differ in more than their seed: {key} is {ours.get(key)} in "
+                f"{first} and {theirs.get(key)} in {other}; compare them as two arguments"
+            )
+
+
+def _settings(run: Path) -> dict[str, str]:
+    """Dotted key -> value of every setting that makes a policy what it is."""
+    config = RunDirectory.open(run).read_config()
+    return {key: str(value) for key, value in _flat(config) if key.split(".")[0] not in FREE_KEYS}
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _refuse_twice(entries: Sequence[Entry]) -> None:
+    seen: dict[Path, str] = {}
+    for entry in entries:
+        for path in entry.files:
+            if path.resolve() in seen:
+                raise ConfigError(
+                    f"{seen[path.resolve()]} and {entry.text} are the same result, {path}; name another one"
+                )
+            seen[path.resolve()] = entry.text
+
+
+def _named_apart(entries: Sequence[Entry], items: Sequence[Sequence[_Item]]) -> list[Entry]:
+    """Gives every unnamed entry the shortest name that tells all apart: policy, run, or both."""
+    firsts = [group[0] for group in items]
+    schemes = (
+        [str(item.label) for item in firsts],
+        [_place(item) for item in firsts],
+        [f"{item.label}@{_place(item)}" for item in firsts],
+        [entry.text for entry in entries],
+    )
+    names: list[str] = []
+    for scheme in schemes:
+        names = [entry.name or found for entry, found in zip(entries, scheme, strict=True)]
+        if len(set(names)) == len(names):
+            return [dataclasses.replace(e, name=n) for e, n in zip(entries, names, strict=True)]
+    raise ConfigError(f"two columns are called {names[0]!r}; give each a name of its own, as NAME=RUN")
+
+
+def _place(item: _Item) -> str:
+    return item.path.resolve().name if item.is_run else item.path.stem
+
+
+def _without_seed(name: str) -> str:
+    return re.sub(r"[-_.]?(seed|s)[-_.]?\d+$", "", name) or name

@@ -1,0 +1,173 @@
+"""Comparisons as tables on the terminal, and what they say in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from .comparison import Comparison, TaskComparison
+from .estimates import Estimate
+from .groups import FEW_RUNS, GroupComparison, GroupSummary
+from .results import EvaluationResult, TaskResult
+from .table import empty_table, format_percent, starts_of
+
+
+def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparison]) -> Table:
+    """One row per task and measure: the reference's level, then every policy's difference from it.
+
+    Rates and normalised scores are in percent, their differences in percentage points; returns are in
+    their own unit. "+3 -1" counts the starts gained and lost. The last row, bold, is the mean over tasks
+    of the normalised scores.
+    """
+    first = comparisons[0]
+    mixed = any(task.score.kind != "success" for task in reference.tasks)
+    what = "Difference" if mixed else "Success, %: difference"
+    title = f"{what} from {reference.policy.label} ({starts_of(reference)})"
+    table = empty_table(title, _caption(first, mixed))
+    table.add_column("task", overflow="fold")
+    if mixed:
+        table.add_column("measured", no_wrap=True)
+    table.add_column(Text(reference.policy.label), justify="right", no_wrap=True)
+    for comparison in comparisons:
+        table.add_column(Text(comparison.better), justify="right", no_wrap=True)
+    for position, task in enumerate(reference.tasks):
+        own = [next(t for t in comparison.tasks if t.name == task.name) for comparison in comparisons]
+        rows = _task_rows(task, own)
+        for index, (measured, cells) in enumerate(rows):
+            last = position == len(reference.tasks) - 1 and index == len(rows) - 1
+            heads = [task.name if index == 0 else "", *([measured] if mixed else [])]
+            table.add_row(*map(Text, [*heads, *cells]), end_section=last)
+    scores = [comparison.score for comparison in comparisons if comparison.score is not None]
+    if scores:
+        cells = [f"{100 * reference.mean.score:.1f}", *(_points(score) for score in scores)]
+        table.add_row("mean", *(["score, %"] if mixed else []), *map(Text, cells), style="bold")
+    return table
+
+
+def verdict(comparison: Comparison) -> str:
+    """What a comparison says, in words and with its numbers."""
+    pair = f"{comparison.better} against {comparison.reference}"
+    tests = _tests(comparison)
+    if comparison.score is None:
+        return f"{pair}: no task has a normalised score, so there is no mean over tasks{tests}"
+    mean = _signed(comparison.score, 100, 1)
+    averaged = [task for task in comparison.tasks if task.score is not None]
+    starts = sum(task.starts for task in averaged)
+    over = f"{_counted(len(averaged), 'task')}, {_counted(starts, 'start')}"
+    said = _excludes(comparison.score, 0.0, comparison.better)
+    return f"{pair}: {mean} points in the mean of {over}; {said}{tests}"
+
+
+def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupComparison]) -> Table:
+    """One column per group of runs: mean score per task, then the aggregates over runs and tasks.
+
+    The first group is the reference of the rows that compare.
+    """
+    runs = sorted({summary.runs for summary in summaries})
+    few = f"\nfewer than {FEW_RUNS} runs give intervals that are too narrow" if runs[0] < FEW_RUNS else ""
+    counted = " to ".join(dict.fromkeys((str(runs[0]), str(runs[-1]))))
+    table = empty_table(
+        f"Normalised score, % ({counted} runs a group)",
+        f"in brackets: stratified bootstrap over runs{few}",
+    )
+    table.add_column("task", overflow="fold")
+    for summary in summaries:
+        table.add_column(Text(summary.name), justify="right", no_wrap=True)
+    names = [name for name, _ in summaries[0].tasks]
+    for position, name in enumerate(names):
+        cells = [format_percent(dict(summary.tasks)[name]) for summary in summaries]
+        table.add_row(Text(name), *map(Text, cells), end_section=position == len(names) - 1)
+    rows = {
+        "mean": [format_percent(summary.mean) for summary in summaries],
+        "interquartile mean": [format_percent(summary.interquartile_mean) for summary in summaries],
+        "optimality gap": [format_percent(summary.optimality_gap) for summary in summaries],
+    }
+    for name, cells in rows.items():
+        table.add_row(name, *map(Text, cells), style="bold", end_section=name == "optimality gap")
+    against = {
+        "difference of means": [_signed(one.mean, 100, 1) for one in comparisons],
+        "difference of interquartile means": [_signed(one.interquartile_mean, 100, 1) for one in comparisons],
+        "probability of improvement": [format_percent(one.improvement) for one in comparisons],
+    }
+    for name, cells in against.items():
+        table.add_row(name, "reference", *map(Text, cells))
+    return table
+
+
+def group_verdict(comparison: GroupComparison) -> str:
+    """What a comparison of groups says, in words and with its numbers."""
+    chance = comparison.improvement
+    ours, theirs = comparison.runs
+    few = f" ({ours} against {theirs} runs: too few to rely on it)" if min(ours, theirs) < FEW_RUNS else ""
+    return (
+        f"{comparison.better} against {comparison.reference}: a run of {comparison.better} beats one of "
+        f"{comparison.reference} with probability {chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]; "
+        f"{_excludes(chance, 0.5, comparison.better)}{few}"
+    )
+
+
+def _caption(comparison: Comparison, mixed: bool) -> str:
+    lines = [f"in brackets: {100 * comparison.confidence:.4g}% intervals, paired bootstrap over starts"]
+    if any(task.gained is not None for task in comparison.tasks):
+        lines.append("+gained -lost: starts that one of the two alone solved")
+    if mixed and comparison.score is not None:
+        lines.append("mean: of the normalised scores, in which a success counts 100%")
+        absent = [task.name for task in comparison.tasks if task.score is None]
+        lines += [f"without {', '.join(absent)}: a return without a range"] if absent else []
+    return "\n".join(lines)
+
+
+def _task_rows(task: TaskResult, own: Sequence[TaskComparison]) -> list[tuple[str, list[str]]]:
+    if task.score.kind == "success":
+        cells = [f"{100 * task.success_any.rate:.1f}"]
+        cells += [f"{_points(one.score)} +{one.gained} -{one.lost}" for one in own if one.score]
+        return [("success, %", cells)]
+    rows = []
+    if task.is_normalised:
+        cells = [f"{100 * task.mean_score:.1f}"]
+        rows.append(("score, %", cells + [_points(one.score) for one in own if one.score]))
+    returns = [one.episode_return for one in own]
+    small = max(abs(x) for found in returns for x in (found.value, found.low, found.high)) < 10
+    cells = [f"{task.mean_return:.{3 if small else 1}f}"]
+    rows.append(("return", cells + [_signed(found, 1, 3 if small else 1) for found in returns]))
+    return rows
+
+
+def _tests(comparison: Comparison) -> str:
+    if comparison.mcnemar is None or comparison.sequential is None:
+        return ""
+    judged = [task for task in comparison.tasks if task.gained is not None]
+    gained = sum(task.gained or 0 for task in judged)
+    lost = sum(task.lost or 0 for task in judged)
+    return (
+        f". Starts gained {gained}, lost {lost}: exact McNemar p = {comparison.mcnemar:.2g}, "
+        f"p = {comparison.sequential.p_value:.2g} if more starts may still be added"
+    )
+
+
+def _excludes(estimate: Estimate, value: float, better: str) -> str:
+    if not estimate.excludes(value):
+        return f"the interval includes {value:g}: no difference is shown"
+    side = "better" if estimate.value > value else "worse"
+    return f"the interval excludes {value:g}: {better} is {side}"
+
+
+def _points(estimate: Estimate) -> str:
+    value, low, high = (_rounded(100 * x, 1) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:+.1f} [{_rounded(low, 0):+.0f}, {_rounded(high, 0):+.0f}]"
+
+
+def _signed(estimate: Estimate, factor: float, digits: int) -> str:
+    value, low, high = (_rounded(factor * x, digits) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _rounded(value: float, digits: int) -> float:
+    # + 0.0: minus zero is no number that a table should show
+    return round(value, digits) + 0.0
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,72 @@
+"""Films in the page: small ones inside it, large ones beside it, policies of one start side by side."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from ..video_record import Video
+from .contents import policy_order
+
+EMBEDDED_BYTES = 2_000_000
+"""A larger film is linked instead: the page stays one that opens at once."""
+EMBEDDED_TOTAL = 24_000_000
+"""All films that the page holds itself; later ones are linked."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film as the page shows it."""
+
+    video: Video
+    source: str
+    """The film itself as a data address, or its place beside the page."""
+    poster: str
+    """Its last picture as a data address; "" where there is none."""
+    embedded: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long it plays."""
+        return self.video.frames / self.video.frames_per_second
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The films of one start of one task, one per policy."""
+
+    task: str
+    start: int
+    films: tuple[Film, ...]
+
+
+def screenings(videos: Sequence[Video], page: Path) -> tuple[Screening, ...]:
+    """Films by task in order of appearance of their names, then by start; `page` is the folder of the page.
+
+    Films of one task under different protocols stand apart.
+    """
+    room = EMBEDDED_TOTAL
+    found: dict[tuple[str, str, int], list[Film]] = {}
+    for video in sorted(videos, key=lambda video: (video.task, video.start, policy_order(video.policy))):
+        size = video.path.stat().st_size
+        embedded = size <= min(EMBEDDED_BYTES, room)
+        room -= size if embedded else 0
+        film = Film(
+            video=video,
+            source=_data(video.path, "video/mp4") if embedded else quote(_beside(video.path, page)),
+            poster=_data(video.poster, "image/jpeg") if video.poster.is_file() else "",
+            embedded=embedded,
+        )
+        found.setdefault((video.task, video.protocol_hash, video.start), []).append(film)
+    return tuple(Screening(task, start, tuple(films)) for (task, _, start), films in found.items())
+
+
+def _beside(path: Path, page: Path) -> str:
+    return path.resolve().relative_to(page.resolve()).as_posix()
+
+
+def _data(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
