@@ -26,6 +26,7 @@ from mtrl.training import Interruptible, RunDirectory, progress
 
 from .compose import compose
 from .config import Config
+from .films import Films, video_count
 from .prove import kept_policies
 from .runs import reopen
 from .session import Interrupted, Session, load_policy, task_set_of
@@ -34,6 +35,7 @@ EXAMPLES = (
     "mtrl evaluate runs/quickstart                          every policy of a run",
     "mtrl evaluate runs/quickstart --policy student episodes=200 runtime.kind=ray",
     "mtrl evaluate runs/quickstart/artefact episodes=20     an exported controller, through ONNX Runtime",
+    "mtrl evaluate runs/quickstart --video=2                and films of the first two starts of every task",
 )
 
 
@@ -44,6 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", action="append", help="label within the run; may be given several times")
     parser.add_argument("--out", type=Path, help="folder for the result files (the run's evaluations)")
     parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
+    parser.add_argument(
+        "--video",
+        nargs="?",
+        type=video_count,
+        const=1,
+        default=0,
+        metavar="N",
+        help="film the first N starts of every task, one without N; mtrl report shows them",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{what} has no finished policy; train one first")
         chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
         place = arguments.out or session.run.evaluations
-        return _judge_or_stop(session, chosen, place, arguments.overwrite)
+        films = Films(session.run.videos, arguments.video)
+        return _judge_or_stop(session, chosen, place, arguments.overwrite, films)
 
 
 def _evaluate_scripted(arguments: argparse.Namespace, console: Console) -> int:
@@ -99,24 +111,34 @@ def _standalone(
     with Interruptible() as interrupt:
         session = Session(config, tasks, RunDirectory(place), console, interrupt)
         try:
-            return _judge_or_stop(session, chosen, place, arguments.overwrite)
+            folder = place / "videos" if arguments.out else Path(config.output) / "videos"
+            films = Films(folder, arguments.video)
+            return _judge_or_stop(session, chosen, place, arguments.overwrite, films)
         finally:
             session.close_rollouts()
 
 
 def _judge_or_stop(
-    session: Session, chosen: list[tuple[str, PolicySnapshot, str]], place: Path, overwrite: bool
+    session: Session,
+    chosen: list[tuple[str, PolicySnapshot, str]],
+    place: Path,
+    overwrite: bool,
+    films: Films,
 ) -> int:
     """130 after Ctrl-C; policies that were judged before it keep their results."""
     try:
-        return _judge(session, chosen, place, overwrite)
+        return _judge(session, chosen, place, overwrite, films)
     except Interrupted as stopped:
         session.console.print(f"{stopped}; finished results are in {place}", highlight=False)
         return 130
 
 
 def _judge(
-    session: Session, chosen: list[tuple[str, PolicySnapshot, str]], place: Path, overwrite: bool
+    session: Session,
+    chosen: list[tuple[str, PolicySnapshot, str]],
+    place: Path,
+    overwrite: bool,
+    films: Films,
 ) -> int:
     protocol = session.config.evaluation
     files = {
@@ -130,6 +152,7 @@ def _judge(
             f"already there: {', '.join(map(str, there))}; "
             "pass --overwrite to replace, or choose another place with --out"
         )
+    films.require_pictures(session)
     place.mkdir(parents=True, exist_ok=True)
     results: list[EvaluationResult] = []
     for label, snapshot, identity in chosen:
@@ -154,4 +177,5 @@ def _judge(
         write_result(files[label], result, overwrite=overwrite)
     print_results(results, session.console)
     session.console.print(f"results are in {place}", highlight=False)
+    films.make(session, results, [snapshot for _, snapshot, _ in chosen])
     return 0

@@ -45,6 +45,7 @@ from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 from mtrl.training import progress
 
+from .films import film_drawn_tasks
 from .session import Session, load_policy
 
 LABELS = ("teacher", "bc", "student")
@@ -224,7 +225,8 @@ def _flown(run: Path, artefact: Path, names: Sequence[str]) -> bool:
 
 
 def report_stage(session: Session) -> Path:
-    """Writes the run's page."""
+    """Films the tasks that need no graphics library, then writes the run's page."""
+    film_drawn_tasks(session, kept_policies(session.run.path))
     page = write_report(session.run.path)
     session.console.print(f"report: {page}", highlight=False)
     return page

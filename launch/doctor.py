@@ -1,0 +1,198 @@
+"""`mtrl doctor`: what this machine has and lacks, and how to mend it.
+
+Imports nothing that may be missing before it has said so: each check stands on its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mtrl.diagnostics import Finding, State, broken
+
+EXAMPLES = (
+    "mtrl doctor                  this machine, with memory for mt10",
+    "mtrl doctor tasks=mt50       memory for another task set",
+    "mtrl doctor tasks=mt50 runtime.actors=4 evaluation.copies=2 --json",
+)
+
+MARKS = {
+    State.GOOD: ("ok", "32"),
+    State.OPTIONAL: ("note", "2"),
+    State.WARNING: ("warn", "33"),
+    State.BROKEN: ("FAIL", "31"),
+}
+"""State -> word and colour (ANSI)."""
+
+SUBJECT = 18
+"""Width of the column of subjects."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The tasks to have memory for, and the format."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings, such as tasks=mt50 (mt10)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON list instead of lines")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints every finding; 1 when something required is broken, otherwise 0."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    width = shutil.get_terminal_size().columns
+    findings = []
+    for finding in examine(arguments.overrides):
+        findings.append(finding)
+        if not arguments.json:
+            print(told(finding, width, colour), flush=True)
+    if arguments.json:
+        print(json.dumps([_record(finding) for finding in findings], indent=2))
+    return int(any(finding.state is State.BROKEN for finding in findings))
+
+
+def examine(overrides: Sequence[str]) -> Iterator[Finding]:
+    """Every check on the facts of this machine, in the order of the screen."""
+    checks: tuple[tuple[str, Callable[[], list[Finding]]], ...] = (
+        ("packages", _software),
+        ("renderer", _drawing),
+        ("processors", _processors),
+        ("memory", lambda: _memory(overrides)),
+        ("disk", lambda: _places(overrides)),
+        ("Ray", _ray),
+        ("real time", _realtime),
+        ("extras", _extras),
+    )
+    for subject, check in checks:
+        try:
+            yield from check()
+        except ImportError as error:
+            name = (error.name or "the package").split(".")[0]
+            yield broken(subject, f"cannot be checked: {error}", f"pip install -c constraints.txt {name}")
+
+
+def told(finding: Finding, width: int, colour: bool) -> str:
+    """A finding as lines of at most `width` columns."""
+    word, code = MARKS[finding.state]
+    mark = f"\033[{code}m{word:<4}\033[0m" if colour else f"{word:<4}"
+    room = max(30, width - SUBJECT - 7)
+    lines = textwrap.wrap(finding.text, room, break_on_hyphens=False)
+    if finding.remedy:
+        lines += textwrap.wrap(
+            f"mend: {finding.remedy}", room, subsequent_indent="  ", break_on_hyphens=False
+        )
+    indent = " " * (SUBJECT + 7)
+    return f"{mark}  {finding.subject:<{SUBJECT}} " + f"\n{indent}".join(lines)
+
+
+def _software() -> list[Finding]:
+    from mtrl.diagnostics import software
+
+    root = _root()
+    return [
+        software.check_python(sys.version_info[:3]),
+        *software.check_packages(
+            software.declared_requirements(root),
+            software.known_good_versions(root),
+            software.installed_versions(),
+        ),
+    ]
+
+
+def _drawing() -> list[Finding]:
+    from mtrl.diagnostics import drawing
+
+    errors = drawing.probe_renderers(os.environ)
+    return [
+        drawing.check_renderer(os.environ.get("MUJOCO_GL", ""), bool(os.environ.get("DISPLAY")), errors),
+        drawing.check_encoder(drawing.encoder_error()),
+    ]
+
+
+def _processors() -> list[Finding]:
+    from mtrl.diagnostics import machine
+    from mtrl.distributed import processors
+
+    usable = processors()
+    return [
+        machine.check_processors(usable, machine.allowed_processors(), os.cpu_count() or usable),
+        machine.check_threads(*machine.thread_settings(os.environ), usable),
+    ]
+
+
+def _memory(overrides: Sequence[str]) -> list[Finding]:
+    from mtrl.diagnostics import machine
+    from mtrl.distributed import processors
+    from mtrl.distributed.resources import memory_megabytes
+
+    from .compose import compose
+    from .session import task_set_of
+
+    config = compose(overrides, command="doctor")
+    copies = max(config.evaluation.copies, config.demonstrations.copies)
+    return [
+        machine.check_memory(task_set_of(config), config.runtime, copies, memory_megabytes(), processors())
+    ]
+
+
+def _places(overrides: Sequence[str]) -> list[Finding]:
+    from mtrl.diagnostics import machine
+
+    given = [word.partition("=")[2] for word in overrides if word.startswith("output=")]
+    runs, temporary = Path(given[-1] if given else "runs"), Path(tempfile.gettempdir())
+    return [
+        machine.check_place("runs", machine.look_at(runs), "choose another folder with output=PATH"),
+        machine.check_place(
+            "temporary files", machine.look_at(temporary), "choose another folder with TMPDIR=PATH"
+        ),
+        machine.check_shared_memory(machine.shared_memory_bytes()),
+    ]
+
+
+def _ray() -> list[Finding]:
+    from mtrl.diagnostics import ray_ports, software
+
+    return [
+        ray_ports.check_ray_version(software.installed_versions().get("ray")),
+        ray_ports.check_ray_ports(ray_ports.ray_processes()),
+    ]
+
+
+def _realtime() -> list[Finding]:
+    from mtrl.diagnostics import machine
+
+    return [machine.check_realtime(*machine.realtime_rights())]
+
+
+def _extras() -> list[Finding]:
+    from mtrl.diagnostics import software
+
+    environment = os.environ
+    return [
+        *software.check_extras(software.declared_requirements(_root()), software.installed_versions()),
+        software.check_wandb(
+            environment.get("WANDB_MODE", ""), software.wandb_has_key(environment, Path.home())
+        ),
+    ]
+
+
+def _root() -> Path:
+    """The checkout that mtrl runs from, if it does."""
+    import mtrl
+
+    return Path(mtrl.__file__).resolve().parent.parent
+
+
+def _record(finding: Finding) -> dict[str, str]:
+    return {
+        "subject": finding.subject,
+        "state": finding.state.value,
+        "text": finding.text,
+        "remedy": finding.remedy,
+    }

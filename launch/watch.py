@@ -1,0 +1,182 @@
+"""`mtrl watch`: a policy at work, as a video or in a window."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mtrl import registry
+from mtrl.deployment import artefact_snapshot, read_manifest, verify
+from mtrl.errors import ConfigError, ExistsError, UnknownNameError
+from mtrl.evaluation import EvaluationConfig, PolicyReference
+from mtrl.evaluation.videos import Recorder, Subject
+from mtrl.integrity import MANIFEST
+from mtrl.rollout import PolicySnapshot
+from mtrl.tasks import TaskSet
+from mtrl.training import RunDirectory
+
+from .compose import compose
+from .films import choose_renderer, film_all, load_subject, print_videos
+from .prove import kept_policies
+from .session import task_set_of
+from .window import open_window
+
+EXAMPLES = (
+    "mtrl watch runs/quickstart task=metaworld/reach-v3          into runs/quickstart/videos",
+    "mtrl watch runs/quickstart/artefact task=point/obstacle episodes=3 start=10",
+    "mtrl watch expert task=metaworld/drawer-open-v3 --frames 60 --out drawer.mp4",
+    "mtrl watch random task=atari/Boxing --window",
+)
+
+SCRIPTED = ("expert", "random")
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """Who plays what, known before any policy is loaded."""
+
+    tasks: TaskSet
+    protocol: EvaluationConfig
+    subjects: Callable[[], list[Subject]]
+    """Loads the policies."""
+    videos: Path
+    """Where their films go."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whom to watch, on what, and where the film goes."""
+    parser.add_argument("what", type=Path, help="a run's folder, an artefact's folder, or expert or random")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="task=NAME, start=INDEX (0), episodes=N (1), and settings such as evaluation.split=validation",
+    )
+    parser.add_argument("--policy", action="append", help="label within the run; may be given several times")
+    parser.add_argument("--frames", type=int, metavar="N", help="end each film after N pictures")
+    parser.add_argument("--out", type=Path, help="a file ending in .mp4, or a folder (the run's videos)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file named by --out")
+    parser.add_argument("--window", action="store_true", help="show it in a window too, while it is made")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Films; says first, before any policy is loaded, when the task cannot be drawn."""
+    console = Console()
+    words = {key: value for key, _, value in (word.partition("=") for word in arguments.overrides)}
+    first, count = _number(words, "start", 0, 0), _number(words, "episodes", 1, 1)
+    overrides = [
+        word for word in arguments.overrides if word.partition("=")[0] not in ("task", "start", "episodes")
+    ]
+    cast = _cast(arguments, overrides, words.get("task"))
+    k = _chosen(cast.tasks, words.get("task"))
+    choose_renderer()
+    recorder = Recorder(cast.tasks, cast.protocol)
+    try:
+        recorder.require_pictures([k])
+        subjects = cast.subjects()
+        place = _place(arguments.out or cast.videos, len(subjects) * count, arguments)
+        window = open_window(console) if arguments.window else None
+        try:
+            videos = film_all(
+                recorder,
+                subjects,
+                [k],
+                range(first, first + count),
+                place,
+                frames=arguments.frames,
+                on_frame=None if window is None else window.show,
+            )
+        finally:
+            if window is not None:
+                window.close()
+    finally:
+        recorder.close()
+    print_videos(videos, console)
+    return 0
+
+
+def _cast(arguments: argparse.Namespace, overrides: Sequence[str], task: str | None) -> _Cast:
+    what: Path = arguments.what
+    if str(what) in SCRIPTED and not what.exists():
+        return _scripted(str(what), overrides, task)
+    if (what / MANIFEST).exists():
+        return _artefact(what, overrides)
+    return _run(what, overrides, arguments.policy)
+
+
+def _scripted(kind: str, overrides: Sequence[str], task: str | None) -> _Cast:
+    chosen = list(overrides) if task is None else [f"tasks=[{task}]", *overrides]
+    if task is None and not any(word.startswith("tasks=") for word in overrides):
+        raise ConfigError(f"{kind} plays any task; name one, such as task=metaworld/reach-v3")
+    config = compose(chosen, command="evaluate")
+    # Scripted play does not depend on what is played beside it, so one copy shows the same episode.
+    return _Cast(
+        task_set_of(config),
+        dataclasses.replace(config.evaluation, copies=1),
+        lambda: [Subject(PolicyReference(kind, kind, kind, 0), PolicySnapshot(kind))],
+        Path(config.output) / "videos",
+    )
+
+
+def _artefact(what: Path, overrides: Sequence[str]) -> _Cast:
+    manifest = read_manifest(what)
+    tasks = TaskSet([registry.task(entry.name, dict(entry.options)) for entry in manifest.tasks])
+    config = compose(overrides, command="evaluate")
+
+    def load() -> list[Subject]:
+        identity = verify(what).artefact
+        reference = PolicyReference(f"artefact-{identity[:12]}", "artefact", identity, 0)
+        return [Subject(reference, artefact_snapshot(what))]
+
+    return _Cast(tasks, config.evaluation, load, Path(config.output) / "videos")
+
+
+def _run(what: Path, overrides: Sequence[str], labels: Sequence[str] | None) -> _Cast:
+    run = RunDirectory.open(what)
+    config = compose(overrides, command="evaluate", base=run.read_config())
+    kept = kept_policies(what)
+    if not kept:
+        raise ConfigError(f"{what} has no finished policy; train one first")
+    # The last label is what the run was made for: the student where there is one.
+    wanted = list(dict.fromkeys(labels or kept[-1:]))
+    for label in wanted:
+        if label not in kept:
+            raise UnknownNameError("policy of this run", label, kept)
+    return _Cast(
+        task_set_of(config),
+        config.evaluation,
+        lambda: [load_subject(what / "policies" / label, label) for label in wanted],
+        run.videos,
+    )
+
+
+def _chosen(tasks: TaskSet, name: str | None) -> int:
+    """Index of the task to watch."""
+    if name is not None:
+        return tasks.index(name)
+    if len(tasks) > 1:
+        raise ConfigError(f"there are {len(tasks)} tasks; name one with task=NAME: {', '.join(tasks.names)}")
+    return 0
+
+
+def _number(words: dict[str, str], key: str, default: int, least: int) -> int:
+    text = words.get(key, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise ConfigError(f"{key} is a whole number of at least {least}; got {text!r}")
+    return int(text)
+
+
+def _place(out: Path, count: int, arguments: argparse.Namespace) -> Callable[[str], Path]:
+    """Maps a film's usual name to its path; a file that the user named is replaced only when asked."""
+    if out.suffix != ".mp4":
+        return lambda name: out / name
+    if count > 1:
+        raise ConfigError(f"{count} films do not fit into one file {out}; give --out a folder")
+    if out.exists() and not arguments.overwrite:
+        raise ExistsError(f"{out} is already there; pass --overwrite to replace it, or choose another name")
+    return lambda name: out
