@@ -16,11 +16,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtrl import registry
+from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.training import AgentFactory
 
 from .config import Config
-from .structured import build, known_keys
+from .structured import build, known_keys, plain
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
@@ -59,6 +60,8 @@ def compose(
         raise ConfigError(f"--config-dir {config_dir} is not a folder")
     words = [_normalise(word, command, config_dir) for word in overrides]
     values = _composed(words, config_dir) if base is None else _changed(base, words, command)
+    if any(word.startswith("robot=") for word in overrides) and "robot" in values:
+        values["robot"] = _robot(values["robot"], words)
     return build(Config, values)
 
 
@@ -89,9 +92,10 @@ def _normalise(word: str, command: str, config_dir: Path | None) -> str:
         if key == "tasks":
             listed = value if value.startswith("[") else f"[{value}]"
             return f"tasks.names={listed}"
-        if key == "agent" and value in registry.names("agent"):
-            return f"agent.name={value}"
-        known = members(key, config_dir) + (list(registry.names("agent")) if key == "agent" else [])
+        plugins = registry.names(key) if key in ("agent", "robot") else ()
+        if value in plugins:
+            return f"{key}.name={value}"
+        known = members(key, config_dir) + list(plugins)
         raise UnknownNameError(key, value, known)
     _require_key(key, command)
     return f"{key}={value}"
@@ -143,6 +147,15 @@ def _changed(base: Mapping[str, Any], words: Sequence[str], command: str) -> dic
         raise ConfigError(f"the settings cannot be applied: {_first_lines(error)}") from error
     assert isinstance(values, dict), "a configuration is a mapping"
     return {str(key): value for key, value in values.items()}
+
+
+def _robot(composed: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """A plug-in's robot without a YAML file starts from the defaults that it declares."""
+    if not any(word.startswith("robot.name=") for word in words):
+        return dict(composed)
+    described: Robot = registry.load("robot", composed["name"])
+    changed = {word.partition("=")[0].partition(".")[2] for word in words if word.startswith("robot.")}
+    return {**plain(described.config), **{key: composed[key] for key in changed}}
 
 
 def _check_agent_keys(words: Sequence[str], config_dir: Path | None) -> None:

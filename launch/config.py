@@ -13,7 +13,7 @@ from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import Option
-from mtrl.training import TrainingConfig
+from mtrl.training import TrainingConfig, WandbConfig
 
 STAGES = ("collect", "train", "clone", "distill", "evaluate", "export", "deploy", "report")
 """What `mtrl train` can do, in the only order in which it makes sense."""
@@ -35,6 +35,8 @@ class TrackingConfig:
 
     tensorboard: bool = True
     """Write TensorBoard events under events/."""
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+    """Weights & Biases."""
 
 
 @dataclass(frozen=True)

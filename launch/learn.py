@@ -30,12 +30,14 @@ from mtrl.training import (
     Tracker,
     Trackers,
     TrainingConfig,
+    WandbTracker,
     progress,
     train,
 )
 
 from .compose import agent_of
 from .session import Interrupted, Session, load_policy
+from .structured import plain
 
 DEMONSTRATIONS = "demonstrations"
 
@@ -188,15 +190,13 @@ def _train_agent(
 def _learn(session: Session, label: str, learner: Learner, training: TrainingConfig, place: Path) -> None:
     """Runs the loop with trackers, checkpoints and a bar; raises Interrupted when it was stopped."""
     place.mkdir(parents=True, exist_ok=True)
-    trackers: list[Tracker] = [JsonlTracker(place)]
-    if session.config.tracking.tensorboard:
-        trackers.append(TensorBoardTracker(place))
-    tracker = Trackers(trackers)
+    tracker = Trackers(_trackers(session, label, place))
     try:
         with progress(f"train {label}", training.updates) as bar:
 
             def advance(step: int, metrics: Mapping[str, float]) -> None:
-                bar.advance(step - bar.done, loss=metrics["loss"])
+                shown = {"loss": metrics["loss"]} if "loss" in metrics else {}
+                bar.advance(step - bar.done, **shown)
 
             finished = train(
                 learner,
@@ -211,6 +211,20 @@ def _learn(session: Session, label: str, learner: Learner, training: TrainingCon
     if not finished:
         raise Interrupted(f"{label} stopped after {learner.updates} of {training.updates} updates")
     session.console.print(f"{label}: {training.updates} updates", highlight=False)
+
+
+def _trackers(session: Session, label: str, place: Path) -> list[Tracker]:
+    """The files that every run has, and what the configuration adds."""
+    tracking, run = session.config.tracking, session.run.path.name
+    trackers: list[Tracker] = [JsonlTracker(place)]
+    if tracking.tensorboard:
+        trackers.append(TensorBoardTracker(place))
+    if tracking.wandb.effective_mode != "disabled":
+        grouped = dataclasses.replace(tracking.wandb, group=tracking.wandb.group or run)
+        trackers.append(
+            WandbTracker(place, grouped, run_name=f"{run}/{label}", settings=plain(session.config))
+        )
+    return trackers
 
 
 def _present(session: Session, label: str) -> bool:

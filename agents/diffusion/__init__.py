@@ -6,7 +6,7 @@ from mtrl.rollout import ChunkPolicy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 
-from .agent import DiffusionAgent
+from .agent import METRICS, DiffusionAgent
 from .config import DiffusionConfig, NoiseLevels
 from .policy import build_policy, network_from
 from .teacher import DiffusionTeacher
@@ -17,6 +17,7 @@ class DiffusionFactory:
 
     name = "diffusion"
     config_class = DiffusionConfig
+    metrics = METRICS
 
     def build(self, config: DiffusionConfig, layout: Layout, tasks: TaskSet, seed: int) -> DiffusionAgent:
         """A fresh agent."""

@@ -17,11 +17,33 @@ from mtrl.nn import ChunkNetwork, require_continuous_states, update_average
 from mtrl.rollout import ChunkPolicy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
-from mtrl.training import DataNeeds, TaskGradients
+from mtrl.training import DataNeeds, Metric, Metrics, TaskGradients
 
 from .config import DiffusionConfig
 from .losses import denoising_loss, draw_sigma, regression_loss
 from .policy import build_policy
+
+METRICS: Metrics = {
+    "loss": Metric(
+        "mean over tasks of sum(weight x sample loss) / sum(weight). Diffusion: sample loss is "
+        "|F(c_in x, c_noise) - (clean - c_skip x) / c_out|^2 averaged over real chunk entries (Karras "
+        "eq. 8); regression: |predicted - demonstrated|^2 averaged alike",
+        "1",
+        "mtrl.agents.diffusion.agent:DiffusionAgent.apply",
+    ),
+    "gradient_norm": Metric(
+        "Euclidean norm of the gradient of loss over all weights, before clipping to gradient_clip",
+        "1",
+        "mtrl.agents.diffusion.agent:DiffusionAgent.apply",
+    ),
+    "learning_rate": Metric(
+        "learning_rate (n + 1) / warmup during warm-up, then "
+        "learning_rate / 2 (1 + cos(pi (n - warmup) / (decay_updates - warmup))) at update n",
+        "1",
+        "mtrl.agents.diffusion.agent:DiffusionAgent._learning_rate",
+    ),
+}
+"""What `DiffusionAgent.update` returns."""
 
 
 class DiffusionAgent:

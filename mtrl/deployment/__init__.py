@@ -8,11 +8,13 @@ from .latency import LatencyReport, measure_latency
 from .manifest import Limits, Manifest, TaskEntry, TrainingProvenance
 from .report import DeploymentReport, EpisodeReport
 from .robot import Robot, RobotConfig
+from .robot_process import Connect, run_robot
 from .session import compatible_task, deploy
 from .simulation import artefact_policy, artefact_snapshot
 
 __all__ = [
     "ArtefactPolicy",
+    "Connect",
     "DeploymentReport",
     "EpisodeReport",
     "Flight",
@@ -39,6 +41,7 @@ __all__ = [
     "read_flight",
     "read_manifest",
     "replay",
+    "run_robot",
     "verify",
     "write_artefact",
 ]

@@ -2,7 +2,8 @@
 
 A robot is a Python module run as its own process. It reads a `SessionSpec` from its standard input,
 attaches the shared blocks of `wire.py`, publishes one observation per tick in wall-clock time and
-acts on the newest command, which it stops trusting on its own when commands stop.
+acts on the newest command, which it stops trusting on its own when commands stop. `run_robot` does all
+of that for a module that says how to connect to its hardware.
 """
 
 from __future__ import annotations

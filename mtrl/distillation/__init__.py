@@ -3,11 +3,12 @@
 from .config import DistillationConfig
 from .export import OPSET, export_onnx, golden_cases, require_reference_parity
 from .reference import reference_chunk
-from .same_noise import SameNoiseDistiller, require_same_chunks
+from .same_noise import DISTILLATION_METRICS, SameNoiseDistiller, require_same_chunks
 from .student import Student, StudentForm, student_from, student_policy
 from .teacher import ChunkTeacher, FirstStep
 
 __all__ = [
+    "DISTILLATION_METRICS",
     "OPSET",
     "ChunkTeacher",
     "DistillationConfig",

@@ -21,10 +21,31 @@ from mtrl.errors import ConfigError, DivergenceError
 from mtrl.nn import ChunkNetwork, update_average
 from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
+from mtrl.training import Metric, Metrics
 
 from .config import DistillationConfig
 from .student import Student, StudentForm
 from .teacher import ChunkTeacher
+
+DISTILLATION_METRICS: Metrics = {
+    "loss": Metric(
+        "sum over the batch of mask (student(s, z) - teacher(s, z))^2 / sum of mask, before clipping; "
+        "mask: real action dimensions of the chunk",
+        "1",
+        "mtrl.distillation.same_noise:SameNoiseDistiller.update",
+    ),
+    "gradient_norm": Metric(
+        "Euclidean norm of the gradient of loss over all weights, before clipping to 1",
+        "1",
+        "mtrl.distillation.same_noise:SameNoiseDistiller.update",
+    ),
+    "learning_rate": Metric(
+        "learning_rate / 2 (1 + cos(pi n / updates)) at update n",
+        "1",
+        "mtrl.distillation.same_noise:SameNoiseDistiller.update",
+    ),
+}
+"""What `SameNoiseDistiller.update` returns."""
 
 POOL_FIELDS = ("states", "task", "z", "target")
 

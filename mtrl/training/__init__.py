@@ -5,13 +5,16 @@ from .checkpoint import Checkpoints
 from .codec import load_state, save_state
 from .interrupt import Interruptible
 from .jsonl import JsonlTracker, read_jsonl
-from .loop import Learner, TrainingConfig, train
+from .loop import LOOP_TIMINGS, Learner, TrainingConfig, train
+from .metrics import Metric, Metrics, metrics_table, undocumented
 from .progress import Progress, progress
 from .run_directory import RunDirectory, require_disk
 from .tensorboard import TensorBoardTracker
 from .trackers import Tracker, Trackers
+from .weights_and_biases import WandbConfig, WandbTracker
 
 __all__ = [
+    "LOOP_TIMINGS",
     "Agent",
     "AgentFactory",
     "Baseline",
@@ -20,6 +23,8 @@ __all__ = [
     "Interruptible",
     "JsonlTracker",
     "Learner",
+    "Metric",
+    "Metrics",
     "Progress",
     "RunDirectory",
     "TaskGradients",
@@ -27,10 +32,14 @@ __all__ = [
     "Tracker",
     "Trackers",
     "TrainingConfig",
+    "WandbConfig",
+    "WandbTracker",
     "load_state",
+    "metrics_table",
     "progress",
     "read_jsonl",
     "require_disk",
     "save_state",
     "train",
+    "undocumented",
 ]

@@ -12,6 +12,8 @@ from mtrl.rollout import Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 
+from .metrics import Metrics
+
 
 @dataclass(frozen=True)
 class DataNeeds:
@@ -82,8 +84,15 @@ class AgentFactory(Protocol):
     """What an entry point in the group `mtrl.agents` names."""
 
     name: str
-    config_class: type
-    """Frozen dataclass of the agent's settings; configs/agent/<name>.yaml mirrors it."""
+
+    # Properties, which a factory may narrow: its own dataclass is a type, and its constant is read only.
+    @property
+    def config_class(self) -> type:
+        """Frozen dataclass of the agent's settings; configs/agent/<name>.yaml mirrors ours."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Every name that `update` returns, with its meaning."""
 
     def build(self, config: Any, layout: Layout, tasks: TaskSet, seed: int) -> Agent:  # noqa: ANN401
         """A new agent; `config` is an instance of `config_class`."""

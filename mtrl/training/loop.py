@@ -10,7 +10,17 @@ from typing import Any, Protocol
 from mtrl.errors import OutOfRangeError
 
 from .checkpoint import Checkpoints
+from .metrics import Metric, Metrics
 from .trackers import Tracker
+
+LOOP_TIMINGS: Metrics = {
+    "updates_per_second": Metric(
+        "updates since the last record / seconds since then, checkpoints included",
+        "1/s",
+        "mtrl.training.loop:train",
+    ),
+}
+"""What the loop itself writes to timing.jsonl."""
 
 
 class Learner(Protocol):

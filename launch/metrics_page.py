@@ -1,0 +1,43 @@
+"""The page of every logged metric: `python -m mtrl.launch.metrics_page` writes docs/metrics.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mtrl import registry
+from mtrl.distillation import DISTILLATION_METRICS
+from mtrl.training import LOOP_TIMINGS, AgentFactory, metrics_table
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+
+OPENING = """# Metrics
+
+Every name that a run logs. Written by `python -m mtrl.launch.metrics_page` from what each agent and
+learner declares beside its code; a test trains each of them and fails on a name that is not here.
+
+`metrics.jsonl` holds deterministic values, means over the `training.log_every` updates before `step`;
+`timing.jsonl` holds what a clock measured. TensorBoard and W&B show the same names, the clock's under
+`timing/`. The teacher's and an agent's files lie in the run's own folder, the cloned twin's below `bc/`,
+the student's below `student/`. `step` counts updates.
+"""
+
+
+def page() -> str:
+    """The whole page, for our own agents."""
+    parts = [OPENING]
+    for name in own_agents():
+        factory: AgentFactory = registry.load("agent", name)
+        parts.append(f"## Agent `{name}`: metrics.jsonl\n\n{metrics_table(factory.metrics)}")
+    parts.append(f"## Distillation: student/metrics.jsonl\n\n{metrics_table(DISTILLATION_METRICS)}")
+    parts.append(f"## Training loop: timing.jsonl\n\n{metrics_table(LOOP_TIMINGS)}")
+    return "\n".join(parts)
+
+
+def own_agents() -> list[str]:
+    """Names of the agents in `mtrl.agents`; those of installed plug-ins are documented by their authors."""
+    loaded = {name: registry.load("agent", name) for name in registry.names("agent")}
+    return [name for name, factory in loaded.items() if type(factory).__module__.startswith("mtrl.agents.")]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

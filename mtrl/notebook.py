@@ -1,0 +1,198 @@
+"""The short road for notebooks and scripts: make tasks, act in one, evaluate on all, train in a few lines.
+
+Everything here is reached as `mtrl.make_tasks`, `mtrl.make`, `mtrl.evaluate`, `mtrl.demonstrate`,
+`mtrl.train` and `mtrl.register`, and is imported when first used. All of it runs in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+
+from mtrl import registry
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.evaluation import (
+    EvaluationConfig,
+    EvaluationResult,
+    PolicyReference,
+    Provenance,
+    print_results,
+)
+from mtrl.evaluation import evaluate as evaluate_one
+from mtrl.registry import register
+from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
+from mtrl.tasks import Option, Task, TaskSet
+
+if TYPE_CHECKING:
+    from mtrl.data import Trajectories
+    from mtrl.rollout import GymnasiumView
+    from mtrl.training import Agent
+
+__all__ = ["Results", "demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
+
+SCRIPTED = ("expert", "random")
+TABLE_WIDTH = 100
+"""Characters of a printed table where there is no terminal to ask."""
+
+Tasks = TaskSet | str | Sequence[str]
+"""A task set, the name of a set or of a task, or a list of such names."""
+
+
+class HasSnapshot(Protocol):
+    """An agent, or anything else that can hand out its policy as data."""
+
+    def snapshot(self) -> PolicySnapshot:
+        """The policy now."""
+
+
+Playable = str | Path | PolicySnapshot | HasSnapshot
+""""expert", "random", the folder of an artefact, a snapshot, or an agent."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `evaluate` found, one result per policy on equal starts; prints as a table with intervals."""
+
+    results: tuple[EvaluationResult, ...]
+
+    def __getitem__(self, label: str) -> EvaluationResult:
+        for result in self.results:
+            if result.policy.label == label:
+                return result
+        raise UnknownNameError("policy", label, [result.policy.label for result in self.results])
+
+    def __iter__(self) -> Iterator[EvaluationResult]:
+        return iter(self.results)
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        print_results(self.results, Console(file=text, width=TABLE_WIDTH))
+        return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
+
+    __repr__ = __str__
+
+
+def make_tasks(tasks: Tasks, options: Mapping[str, Mapping[str, Option]] | None = None) -> TaskSet:
+    """Tasks from a set's name ("mixed"), a task's name or a list of both; see `mtrl.registry.task_set`.
+
+    `options` maps a suite's name to settings for all its tasks. Imports no simulator.
+    """
+    return tasks if isinstance(tasks, TaskSet) else registry.task_set(tasks, options)
+
+
+def make(task: Task | str, render_mode: str | None = None) -> GymnasiumView:
+    """One task as an ordinary `gymnasium.Env`; `reset(seed=...)` names a training start."""
+    from mtrl.rollout import GymnasiumView
+
+    return GymnasiumView(task, render_mode)
+
+
+def evaluate(
+    policies: Playable | Mapping[str, Playable],
+    tasks: Tasks,
+    *,
+    episodes: int = 50,
+    split: str = "test",
+    seed: int = 0,
+    copies: int = 10,
+) -> Results:
+    """Plays `episodes` starts of every task with every policy, the same starts for all.
+
+    `policies` is one policy, or label -> policy to put several side by side. `split`, `seed` and `copies`
+    are those of `EvaluationConfig`. Raises ConfigError for a policy that cannot be played.
+    """
+    tasks = make_tasks(tasks)
+    config = EvaluationConfig(episodes=episodes, split=split, seed=seed, copies=copies)
+    labelled = policies if isinstance(policies, Mapping) else {_label_of(policies): policies}
+    if not labelled:
+        raise ConfigError("there is no policy to evaluate; give one, or a mapping of label to policy")
+    snapshots = {label: _snapshot_of(policy) for label, policy in labelled.items()}
+    provenance, found = Provenance.collect(), []
+    with contextlib.closing(LocalRollouts(tasks, RuntimeConfig())) as rollouts:
+        for label, snapshot in snapshots.items():
+            reference = PolicyReference(label, snapshot.kind, label, snapshot.version)
+            with _bar(f"evaluate {label}", len(tasks) * episodes) as advance:
+                found.append(
+                    evaluate_one(rollouts, tasks, snapshot, config, reference, provenance, on_result=advance)
+                )
+    return Results(tuple(found))
+
+
+def demonstrate(tasks: Tasks, *, episodes: int = 50, seed: int = 1) -> dict[int, Trajectories]:
+    """Task index -> demonstrations of the tasks' scripted experts, for agents that learn from a dataset.
+
+    Raises UnsupportedError for a task without an expert, ConfigError when one cannot produce enough.
+    """
+    from mtrl.data import DemonstrationConfig, collect_demonstrations
+
+    tasks = make_tasks(tasks)
+    with contextlib.closing(LocalRollouts(tasks, RuntimeConfig())) as rollouts:
+        collected = collect_demonstrations(rollouts, tasks, DemonstrationConfig(episodes=episodes), seed)
+    return {k: part.trajectories for k, part in collected.items()}
+
+
+def train(
+    agent: str,
+    tasks: Tasks,
+    data: Mapping[int, Trajectories],
+    *,
+    updates: int,
+    seed: int = 1,
+    **settings: Any,  # noqa: ANN401 - the agent's config checks them
+) -> Agent:
+    """A new agent after `updates` updates on demonstrations; `settings` are fields of its config.
+
+    Writes nothing; `mtrl train` keeps checkpoints, metrics and policies. Raises ConfigError for an agent
+    that learns from its own play.
+    """
+    tasks, factory = make_tasks(tasks), registry.load("agent", agent)
+    try:
+        config = factory.config_class(**settings)
+    except TypeError as error:
+        raise ConfigError(f"agent {agent!r}: {error}; its settings are fields of its config") from error
+    learner: Agent = factory.build(config, tasks.layout, tasks, seed)
+    if learner.needs.kind != "dataset":
+        raise ConfigError(f"agent {agent!r} learns from {learner.needs.kind}, not from demonstrations")
+    learner.ingest(data)
+    for _ in range(updates):
+        learner.update()
+    return learner
+
+
+def _label_of(policy: Playable) -> str:
+    return str(policy) if isinstance(policy, str | Path) else _snapshot_of(policy).kind
+
+
+def _snapshot_of(policy: Playable) -> PolicySnapshot:
+    if isinstance(policy, PolicySnapshot):
+        return policy
+    if not isinstance(policy, str | Path):
+        return policy.snapshot()
+    if str(policy) in SCRIPTED:
+        return PolicySnapshot(str(policy))
+    from mtrl.deployment import artefact_snapshot, verify
+
+    if not Path(policy).is_dir():
+        raise ConfigError(
+            f"policy {str(policy)!r} is neither 'expert' nor 'random' nor the folder of an artefact"
+        )
+    verify(Path(policy))
+    return artefact_snapshot(Path(policy))
+
+
+@contextlib.contextmanager
+def _bar(description: str, total: int) -> Iterator[Any]:
+    from mtrl.training import progress
+
+    with progress(description, total) as bar:
+
+        def advance(result: JobResult) -> None:
+            bar.advance(len(result.summaries))
+
+        yield advance

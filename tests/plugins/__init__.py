@@ -1,0 +1,1 @@
+"""What a third party writes: a package of their own, and the tutorials that say how."""

@@ -1,0 +1,47 @@
+"""Every Python block of every tutorial runs, one after another as a reader would type them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+SHOWN = {
+    "your-own-environment": ("gym/balance", "rail/slide", "point/obstacle", "expert", "random"),
+    "your-own-agent": ("point/obstacle", "nearest", "expert"),
+    "your-own-robot": ("success", "0.8"),
+}
+"""Tutorial -> what its blocks print."""
+
+
+def blocks_of(tutorial: Path) -> list[str]:
+    return re.findall(
+        r"^```python\n(.*?)^```", tutorial.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_the_blocks_run(tutorial: Path, tmp_path: Path) -> None:
+    script = tmp_path / "tutorial.py"
+    script.write_text("\n".join(blocks_of(tutorial)), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", str(script)],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for word in SHOWN[tutorial.stem]:
+        assert word in done.stdout, f"{word} was not printed:\n{done.stdout}"
+
+
+def test_the_links_lead_somewhere() -> None:
+    for tutorial in TUTORIALS:
+        for target in re.findall(r"\]\(([^)]+)\)", tutorial.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (tutorial.parent / target).exists(), (
+                tutorial.name,
+                target,
+            )

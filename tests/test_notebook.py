@@ -1,0 +1,133 @@
+"""The short road: `import mtrl` stays light, and its few functions make, act, evaluate and train."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import mtrl
+from mtrl.errors import ConfigError, MtrlError, UnknownNameError, UnsupportedError
+from mtrl.rollout import PolicySnapshot
+from mtrl.tasks import TaskSet
+
+README_EXAMPLE = """
+import mtrl
+
+tasks = mtrl.make_tasks("mixed")
+environment = mtrl.make(tasks[0])
+observation, info = environment.reset(seed=1)
+for _ in range(100):
+    observation, reward, terminated, truncated, info = environment.step(environment.action_space.sample())
+environment.close()
+results = mtrl.evaluate("random", tasks, episodes=1)
+print(results)
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd(), timeout=150
+    )
+    return done.stdout
+
+
+def test_importing_mtrl_imports_next_to_nothing() -> None:
+    heavy = "{'numpy', 'torch', 'gymnasium', 'rich', 'mujoco', 'ray', 'wandb'}"
+    code = f"import sys, mtrl; dir(mtrl); print(sorted({heavy} & set(sys.modules)))"
+    assert run(code).strip() == "[]"
+
+
+def test_making_tasks_imports_no_simulator() -> None:
+    heavy = "{'mujoco', 'metaworld', 'dm_control', 'ale_py', 'ray', 'wandb'}"
+    code = f"import sys, mtrl; mtrl.make_tasks('mixed'); print(sorted({heavy} & set(sys.modules)))"
+    assert run(code).strip() == "[]"
+
+
+def test_make_act_and_evaluate_on_a_mixed_set() -> None:
+    printed = run(README_EXAMPLE)
+    for task in mtrl.make_tasks("mixed"):
+        assert task.name in printed
+    assert "mean" in printed and "[" in printed
+
+
+def test_every_name_of_the_module_is_there_and_others_are_not() -> None:
+    for name in mtrl.__all__:
+        assert callable(getattr(mtrl, name)) and name in dir(mtrl)
+    with pytest.raises(AttributeError, match="has no attribute 'evalute'"):
+        mtrl.evalute  # noqa: B018
+
+
+def test_tasks_come_from_a_name_a_list_or_are_kept() -> None:
+    tasks = mtrl.make_tasks("point/obstacle")
+    assert isinstance(tasks, TaskSet) and tasks.names == ("point/obstacle",)
+    assert mtrl.make_tasks(tasks) is tasks
+    assert len(mtrl.make_tasks(["point/obstacle", "metaworld/reach-v3"])) == 2
+    with pytest.raises(UnknownNameError, match="did you mean 'point/obstacle'"):
+        mtrl.make_tasks("point/obstacel")
+
+
+def test_a_task_is_a_gymnasium_environment() -> None:
+    environment = mtrl.make("point/obstacle")
+    first, _ = environment.reset(seed=3)
+    again, _ = environment.reset(seed=3)
+    np.testing.assert_array_equal(first, again)
+    check_env(environment, skip_render_check=True)
+    environment.close()
+
+
+def test_policies_are_judged_side_by_side_on_equal_starts() -> None:
+    results = mtrl.evaluate({"best": "expert", "worst": "random"}, "point/obstacle", episodes=6, copies=3)
+    best, worst = results["best"], results["worst"]
+    assert [result.policy.label for result in results] == ["best", "worst"]
+    assert [e.start for e in best.episodes] == [e.start for e in worst.episodes]
+    assert best.mean.success_any.rate == 1.0 > worst.mean.success_any.rate
+    table = str(results)
+    assert "best" in table and "point/obstacle" in table and "100.0 [61, 100]" in table
+    assert repr(results) == table
+    with pytest.raises(UnknownNameError, match="did you mean 'worst'"):
+        results["wurst"]
+
+
+def test_an_evaluation_is_a_function_of_its_arguments() -> None:
+    first, second = (mtrl.evaluate("random", "point/obstacle", episodes=4)["random"] for _ in range(2))
+    assert first.episodes == second.episodes
+    other = mtrl.evaluate("random", "point/obstacle", episodes=4, split="validation", seed=1)["random"]
+    assert not {e.start for e in other.episodes} & {e.start for e in first.episodes}
+
+
+def test_an_agent_is_trained_and_judged() -> None:
+    from mtrl.nn import ChunkShape
+
+    tasks = mtrl.make_tasks("point/obstacle")
+    data = mtrl.demonstrate(tasks, episodes=2)
+    agent = mtrl.train(
+        "diffusion", tasks, data, updates=3, network=ChunkShape(width=16, blocks=1), batch_size=8
+    )
+    assert agent.updates == 3
+    result = mtrl.evaluate(agent, tasks, episodes=2)["diffusion"]
+    assert result.policy.version == 3 and len(result.episodes) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: mtrl.evaluate("expret", "point/obstacle"), ConfigError, "neither 'expert' nor 'random'"),
+        (lambda: mtrl.evaluate({}, "point/obstacle"), ConfigError, "no policy to evaluate"),
+        (lambda: mtrl.demonstrate("gym/CartPole-v1", episodes=1), MtrlError, "CartPole"),
+        (lambda: mtrl.train("diffusion", "point/obstacle", {}, updates=1, wide=2), ConfigError, "'wide'"),
+        (lambda: mtrl.train("diffusion", "gym/CartPole-v1", {}, updates=1), UnsupportedError, "CartPole"),
+        (lambda: mtrl.train("diffusio", "point/obstacle", {}, updates=1), UnknownNameError, "'diffusion'"),
+    ],
+)
+def test_mistakes_are_answered(call: object, error: type[MtrlError], message: str) -> None:
+    assert callable(call)
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_snapshot_is_judged_under_its_kind() -> None:
+    results = mtrl.evaluate(PolicySnapshot("random"), "point/obstacle", episodes=1)
+    assert results["random"].policy.identity == "random"
