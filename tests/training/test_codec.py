@@ -75,7 +75,12 @@ NUMPY_DTYPES = st.one_of(
 NUMPY_ARRAYS = arrays.arrays(
     NUMPY_DTYPES, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
 )
-NUMPY_SCALARS = NUMPY_ARRAYS.filter(lambda array: array.size > 0).map(lambda array: array.ravel()[0])
+# A NaN's sign and payload have no text; every other number must come back exactly.
+NUMPY_SCALARS = (
+    NUMPY_ARRAYS.filter(lambda array: array.size > 0)
+    .map(lambda array: array.ravel()[0])
+    .map(lambda scalar: scalar if scalar == scalar else scalar.dtype.type("nan"))
+)
 TENSORS = st.builds(
     lambda shape, dtype, seed: torch.randint(0, 100, shape, generator=torch.Generator().manual_seed(seed)).to(
         dtype
@@ -84,7 +89,6 @@ TENSORS = st.builds(
     st.sampled_from(TORCH_DTYPES),
     st.integers(0, 2**31),
 )
-# A NaN's sign and payload have no text; every other float must come back exactly.
 FLOATS = st.floats().map(lambda number: number if number == number else float("nan"))
 KEYS = st.one_of(st.text(), st.integers(), st.booleans(), st.none(), st.tuples(st.text(), st.integers()))
 STATES = st.recursive(
