@@ -11,10 +11,7 @@ import numpy.typing as npt
 from mtrl.tasks import start_seed
 
 from .rendering import Camera
-from .simulator import official_simulator
-
-OBSERVED_NOW = 18
-"""Entries of an observation that describe the present; the next 18 describe the step before."""
+from .simulator import OBSERVED_NOW, official_simulator
 
 
 class MetaworldEnvironment:
