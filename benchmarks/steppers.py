@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import metaworld
 import numpy as np
+import numpy.typing as npt
 from gymnasium.wrappers import TimeLimit
 
 from mtrl import registry
@@ -41,38 +42,41 @@ class LaneStepper:
     def __exit__(self, *_: object) -> None:
         self._worker.close()
 
-    def seconds_per_step(self, steps: int, *, begin: bool = False) -> float:
-        """Seconds a step and copy; `begin` resets every copy first, outside the measurement."""
-        if begin:
-            self._lane.begin()
+    def begin(self) -> None:
+        """Resets every copy, always to the same starts."""
+        self._lane.schedule.load_state_dict({"used": [0] * self._lane.copies})
+        self._lane.begin()
+
+    def seconds_per_step(self, steps: int) -> float:
+        """Seconds a step and copy."""
         began = time.perf_counter()
         for index in range(steps):
             self._lane.step(self._continuous[index % 64], self._discrete[index % 64])
         return (time.perf_counter() - began) / steps / self._lane.copies
 
+    def lane_episode(self, steps: int) -> float:
+        """Seconds a step through the lane, from the beginning of an episode; the reset is not measured."""
+        self.begin()
+        return self.seconds_per_step(steps)
 
-def bare_metaworld(steps: int, *, official: bool) -> Callable[[], float]:
-    """Seconds per `env.step`, within one episode; the class as metaworld has it, or ours of the same."""
-    if official:
-        simulator = official_metaworld()
-    else:
-        task = registry.task(f"metaworld/{SHORT}")
-        environment: Any = registry.suite("metaworld").environment(task)
-        environment.reset(0, {"state": np.zeros(39, dtype=np.float32)})
-        simulator = environment._simulator
-    actions = np.random.default_rng(0).uniform(-1, 1, (64, 4)).astype(np.float32)
+    def bare_episode(self, steps: int) -> float:
+        """The same episode with the simulator's own `step`, on the same object; one copy of Meta-World."""
+        self.begin()
+        environment: Any = self._lane._environments[0]
+        return _bare(environment._simulator, self._continuous[:, 0], steps)
 
-    def loop() -> float:
-        if official:
-            simulator.reset()
-        else:
-            environment.reset(0, {"state": np.zeros(39, dtype=np.float32)})
-        began = time.perf_counter()
-        for index in range(steps):
-            simulator.step(actions[index % 64])
-        return (time.perf_counter() - began) / steps
 
-    return loop
+def official_episode(simulator: Any, steps: int) -> float:  # noqa: ANN401 - one of fifty classes
+    """Seconds per `env.step` of metaworld's own class within one episode."""
+    simulator.reset()
+    return _bare(simulator, np.random.default_rng(0).uniform(-1, 1, (64, 4)).astype(np.float32), steps)
+
+
+def _bare(simulator: Any, actions: npt.NDArray[np.float32], steps: int) -> float:  # noqa: ANN401
+    began = time.perf_counter()
+    for index in range(steps):
+        simulator.step(actions[index % 64])
+    return (time.perf_counter() - began) / steps
 
 
 def bare_cartpole(steps: int) -> Callable[[], float]:

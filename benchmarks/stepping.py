@@ -6,7 +6,7 @@ Figures, each the median of five interleaved runs:
 
 overhead_metaworld            share of time that a lane of one Meta-World copy adds to a loop of `env.step`
                               on the same simulator object
-overhead_metaworld_official   the same against metaworld's own class, without our quicker contact test
+overhead_metaworld_official   the same against metaworld's own class, as a user's loop would step it
 overhead_cartpole_us          microseconds a step and copy that a lane of 16 CartPole copies adds to a bare
                               loop of `env.step`, resets on both sides
 ratio_vs_async_metaworld16    steps per second of 16 copies in two worker processes, with the policy and the
@@ -33,7 +33,14 @@ os.environ.setdefault("MUJOCO_GL", "")
 import gymnasium
 import numpy as np
 from side_by_side import RUNS, interleave, median_of, publish
-from steppers import LaneStepper, async_cartpole, async_metaworld, bare_cartpole, bare_metaworld
+from steppers import (
+    LaneStepper,
+    async_cartpole,
+    async_metaworld,
+    bare_cartpole,
+    official_episode,
+    official_metaworld,
+)
 
 from mtrl import registry
 from mtrl.distributed import fragments_for
@@ -75,14 +82,13 @@ Part = tuple[dict[str, float], dict[str, object]]
 
 
 def overhead_metaworld(runs: int) -> Part:
-    """One copy, within one episode: resets cost the same on both sides."""
+    """One copy, one and the same episode; the reset is left out on both sides."""
     steps = 480
-    with ExitStack() as stack:
-        lane = stack.enter_context(LaneStepper(METAWORLD, 1))
+    with LaneStepper(METAWORLD, 1) as lane:
         rivals = {
-            "lane": lambda: lane.seconds_per_step(steps, begin=True),
-            "bare": bare_metaworld(steps, official=False),
-            "official": bare_metaworld(steps, official=True),
+            "lane": partial(lane.lane_episode, steps),
+            "bare": partial(lane.bare_episode, steps),
+            "official": partial(official_episode, official_metaworld(), steps),
         }
         found = interleave(rivals, runs)
     return {
