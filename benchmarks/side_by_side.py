@@ -1,14 +1,19 @@
-"""Measuring things against each other on a machine that is never quiet: interleaved runs, medians, ratios."""
+"""Measuring things against each other on a machine that is never quiet: interleaved runs, medians, ratios.
+
+python benchmarks/side_by_side.py docs/results/stepping.json      draws docs/results/stepping.md
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -65,6 +70,8 @@ def publish(
     if path is None:
         return
     record = {
+        "title": title,
+        "bars": dict(bars),
         **{name: round(value, 4) for name, value in figures.items()},
         "details": details,
         "load_average": round(os.getloadavg()[0], 2),
@@ -75,3 +82,41 @@ def publish(
     partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     partial.replace(path)
     console.print(f"figures are in {path}", highlight=False)
+
+
+def draw(record: Mapping[str, Any]) -> str:
+    """The page in Markdown of what `publish` wrote."""
+    origin = record["provenance"]
+    rows = [
+        f"| `{name}` | {value:.3g} | {record['bars'].get(name, '')} |"
+        for name, value in record.items()
+        if isinstance(value, float) and name != "load_average"
+    ]
+    return "\n".join(
+        [
+            f"# {record['title']}",
+            "",
+            "| figure | measured | bar |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"Command: `{origin['command']}`, {origin['created']}, commit {origin['commit']}.",
+            f"Machine: {origin['hardware']}; load average {record['load_average']:g} at the end.",
+            "What each figure means stands at the head of the script; every run behind the medians is in the JSON",
+            "beside this page.",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Draws the page beside each JSON file named."""
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.with_suffix(".md").write_text(
+            draw(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()
