@@ -1,0 +1,80 @@
+"""What a network is told about the task it acts in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mtrl.errors import OutOfRangeError, SpaceError, UnknownNameError
+
+from .layers import Leading, TaskTable
+
+EMBEDDINGS = ("one_hot", "learned", "given")
+
+
+@dataclass(frozen=True)
+class TaskEmbeddingConfig:
+    """How a task index becomes a vector."""
+
+    kind: str = "one_hot"
+    """"one_hot" (Meta-World+), "learned" (BRC), or "given": the caller passes one, for instance of the
+    task's description (CARE) or the one another network has learned."""
+    size: int = 32
+    """Length of a learned or given embedding, 1 to 4096 (BRC: 32; CARE: 50); one-hot is one per task."""
+    normalised: bool = True
+    """Whether a learned embedding is scaled to length 1, so that no task can shout (BRC: true)."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in EMBEDDINGS:
+            raise UnknownNameError("task embedding", self.kind, EMBEDDINGS)
+        if not 1 <= self.size <= 4096:
+            raise OutOfRangeError("embedding.size", self.size, "1 to 4096")
+
+
+class TaskEmbedding(nn.Module):
+    """task_index [K] -> [*leading, K, 1, size]; the axis of length 1 stands for the samples."""
+
+    identity: torch.Tensor
+
+    def __init__(
+        self,
+        config: TaskEmbeddingConfig,
+        tasks: int,
+        *,
+        leading: Leading = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """`leading` members learn one table each. A learned row starts with an expected length of 1."""
+        super().__init__()
+        self.config = config
+        self.leading = leading
+        self.size = tasks if config.kind == "one_hot" else config.size
+        self.table: TaskTable | None = None
+        if config.kind == "learned":
+            bound = math.sqrt(3.0 / config.size)
+            self.table = TaskTable(leading, tasks, config.size, bound=bound, generator=generator)
+        if config.kind == "one_hot":
+            self.register_buffer("identity", torch.eye(tasks), persistent=False)
+
+    def forward(self, task_index: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
+        """`given` [K, size] or [*leading, K, size] takes the place of the network's own embedding.
+
+        Raises SpaceError when it has another length, or when there is none and none is owned.
+        """
+        if given is not None:
+            if given.shape[-1] != self.size or given.shape[-2] != len(task_index):
+                raise SpaceError(
+                    f"a task embedding [{len(task_index)}, {self.size}] is needed; got {list(given.shape)}"
+                )
+            wide = given if given.dim() > 2 else given.expand(*self.leading, *given.shape)
+            return wide.unsqueeze(-2)
+        if self.table is not None:
+            rows = self.table(task_index)
+            return nn.functional.normalize(rows, dim=-1) if self.config.normalised else rows
+        if self.config.kind == "given":
+            raise SpaceError("embedding.kind=given: pass the task embedding with every call")
+        rows = self.identity.index_select(0, task_index).unsqueeze(-2)
+        return rows.expand(*self.leading, *rows.shape)

@@ -1,0 +1,81 @@
+"""A torso and its output layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from mtrl.errors import SpaceError, UnknownNameError
+
+from .layers import BatchedLinear, ComposedLinear, TaskLinear
+from .torsos import TorsoConfig, build_torso
+
+
+class TaskNetwork(nn.Module):
+    """One torso under one linear output layer per name, e.g. {"continuous": 8, "discrete": 18}.
+
+    ::
+
+        critic = TaskNetwork(TorsoConfig(), inputs=49, outputs={"value": 101}, tasks=10, members=2)
+        logits = critic.read("value", critic.torso(features, task_index), task_index)  # [2, K, B, 101]
+
+    Output layers are shared, one per task or composed, as `config.output` says. Weights start as
+    U(+-output_bound) and biases at zero.
+    """
+
+    def __init__(
+        self,
+        config: TorsoConfig,
+        inputs: int,
+        outputs: Mapping[str, int],
+        tasks: int,
+        members: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """`inputs` features per sample, T `tasks` in the set, N `members` of an ensemble or None."""
+        super().__init__()
+        self.torso = build_torso(config, inputs, tasks, members, generator)
+        self.members = members
+        kind, lead, width = config.output_kind, self.torso.leading, self.torso.width
+        bound = config.output_bound
+        self.outputs = nn.ModuleDict()
+        for name, size in outputs.items():
+            if kind == "task":
+                self.outputs[name] = TaskLinear(lead, tasks, width, size, bound=bound, generator=generator)
+            elif kind == "composed":
+                self.outputs[name] = ComposedLinear(
+                    lead, config.paco.sets, width, size, bound=bound, generator=generator
+                )
+            else:
+                self.outputs[name] = BatchedLinear(lead, width, size, bound=bound, generator=generator)
+
+    def read(self, name: str, hidden: torch.Tensor, task_index: torch.Tensor) -> torch.Tensor:
+        """Output layer `name` on hidden [K, B, width] (or [N, K, B, width]) -> [..., K, B, size].
+
+        `hidden` may hold a selection of the torso's tasks, `task_index` then names those.
+        Raises UnknownNameError and SpaceError.
+        """
+        if name not in self.outputs:
+            raise UnknownNameError("output", name, list(self.outputs))
+        if hidden.shape[-3] != len(task_index):
+            raise SpaceError(
+                f"output {name}: {hidden.shape[-3]} rows of hidden features for {len(task_index)} tasks"
+            )
+        wide = hidden.unsqueeze(0) if self.members is None else hidden
+        layer = self.outputs[name]
+        if isinstance(layer, TaskLinear):
+            out = layer(wide, task_index)
+        elif isinstance(layer, ComposedLinear):
+            out = layer(wide, self.torso.mixture(task_index))
+        else:
+            out = layer(wide)
+        return out.squeeze(0) if self.members is None else out
+
+    def forward(
+        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """[K, B, inputs], task_index [K] -> every output by name, [..., K, B, size] each."""
+        hidden = self.torso(features, task_index, embedding)
+        return {name: self.read(name, hidden, task_index) for name in self.outputs}

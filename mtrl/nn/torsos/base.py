@@ -1,0 +1,116 @@
+"""What every torso has in common: shapes, ensembles, the task embedding, and recording."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from mtrl.errors import SpaceError
+
+from ..task_embedding import TaskEmbedding
+from .config import TorsoConfig
+
+
+class Torso(nn.Module, ABC):
+    """Task-major features to hidden features: [K, B, inputs], task_index [K] -> [K, B, width].
+
+    With `members` = N it is an ensemble of N independent torsos computed as one: features [K, B, inputs]
+    are read by all, [N, K, B, inputs] one each, and the output is [N, K, B, width].
+    """
+
+    def __init__(
+        self,
+        config: TorsoConfig,
+        inputs: int,
+        tasks: int,
+        members: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """`tasks` is T, the number of tasks in the set, of which a call sees any K."""
+        super().__init__()
+        self.config = config
+        self.inputs = inputs
+        self.tasks = tasks
+        self.members = members
+        self.leading = (members or 1,)
+        self.embedding = TaskEmbedding(config.embedding, tasks, leading=self.leading, generator=generator)
+        self._records: list[tuple[str, torch.Tensor]] | None = None
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Length of the output."""
+
+    @abstractmethod
+    def transform(
+        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
+    ) -> torch.Tensor:
+        """[N, K, B, inputs], [K], [N, K, 1, e] -> [N, K, B, width]"""
+
+    def forward(
+        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`embedding` [K, e] or [N, K, e] takes the place of the torso's own task embedding.
+
+        Raises SpaceError for features of another shape.
+        """
+        self._check(features, task_index)
+        if features.dim() == 3:
+            features = features.expand(*self.leading, *features.shape)
+        hidden = self.transform(features, task_index, self.embedding(task_index, embedding))
+        return hidden.squeeze(0) if self.members is None else hidden
+
+    def mixture(self, task_index: torch.Tensor) -> torch.Tensor:
+        """[N, K, 1, J], the weights of a composed output layer; only PaCo has them."""
+        raise SpaceError(f"a torso of kind {self.config.kind} mixes no parameter sets")
+
+    def update_balance(self) -> None:
+        """Moves selection biases by the loads since the last call; once per update. No-op for most."""
+
+    @contextmanager
+    def record(self) -> Iterator[list[tuple[str, torch.Tensor]]]:
+        """Collects what forward passes inside it note, detached, in order.
+
+        ("hidden", [N, (E,) K, B, d]) after each activation, ("gates", [N, K, B, E]) the mixing weights,
+        and ("experts", [N, E, K, B, d]) what was mixed.
+        """
+        self._records = []
+        try:
+            yield self._records
+        finally:
+            self._records = None
+
+    @property
+    def recording(self) -> bool:
+        """Whether `record` is open."""
+        return self._records is not None
+
+    def note(self, name: str, value: torch.Tensor) -> None:
+        """Keeps `value` while `record` is open."""
+        if self._records is not None:
+            self._records.append((name, value.detach()))
+
+    def with_task(self, features: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Appends the task embedding when `task_input` asks for it: [N, K, B, inputs + e]."""
+        if not self.config.task_input:
+            return features
+        return torch.cat([features, embedding.expand(*features.shape[:-1], -1)], dim=-1)
+
+    @property
+    def entry(self) -> int:
+        """Length of what `with_task` returns."""
+        return self.inputs + (self.embedding.size if self.config.task_input else 0)
+
+    def _check(self, features: torch.Tensor, task_index: torch.Tensor) -> None:
+        shape = features.shape
+        fits = len(shape) in (3, 4) and shape[-1] == self.inputs and shape[-3] == len(task_index)
+        if not fits or (len(shape) == 4 and shape[0] != self.leading[0]):
+            ensemble = "" if self.members is None else f", or [{self.members}, K, B, {self.inputs}]"
+            raise SpaceError(
+                f"features [K, B, {self.inputs}]{ensemble} with K={len(task_index)} task indices are "
+                f"expected; got {list(shape)}"
+            )

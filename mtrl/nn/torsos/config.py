@@ -1,0 +1,222 @@
+"""Which torso, and its sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
+
+from ..stack import activation_named
+from ..task_embedding import TaskEmbeddingConfig
+
+OUTPUTS = ("auto", "shared", "task", "composed")
+GATES = ("task", "state", "both")
+DISPATCHES = ("dense", "packed")
+NATURAL_OUTPUTS = {
+    "mlp": "shared",
+    "multi_head": "task",
+    "residual": "task",
+    "soft_modules": "shared",
+    "paco": "composed",
+    "moore": "task",
+    "care": "shared",
+    "film": "shared",
+    "experts": "task",
+}
+
+
+@dataclass(frozen=True)
+class SoftModulesConfig:
+    """Soft Modularization (Yang et al. 2020, arXiv 2003.13661); the torso's `width` is the routing width."""
+
+    modules: int = 2
+    """Modules per layer, n, 2 to 16 (paper: 2 for MT10, 4 for MT50)."""
+    layers: int = 2
+    """Layers of modules, L, 1 to 16 (paper: 2 for MT10, 4 for MT50)."""
+    module_width: int = 256
+    """Outputs of a module, d, 1 to 4096 (paper: 256 for MT10, 128 for MT50)."""
+    embedding: int = 400
+    """Length of the state and task embeddings, D, 1 to 4096 (paper: 400)."""
+
+    def __post_init__(self) -> None:
+        _whole("soft_modules.modules", self.modules, 2, 16)
+        _whole("soft_modules.layers", self.layers, 1, 16)
+        _whole("soft_modules.module_width", self.module_width, 1, 4096)
+        _whole("soft_modules.embedding", self.embedding, 1, 4096)
+
+
+@dataclass(frozen=True)
+class PaCoConfig:
+    """Parameter-compositional learning (Sun et al. 2022, arXiv 2210.11653)."""
+
+    sets: int = 5
+    """Parameter sets that tasks mix, 1 to 64 (paper: 5 for MT10, 20 for MT50)."""
+
+    def __post_init__(self) -> None:
+        _whole("paco.sets", self.sets, 1, 64)
+
+
+@dataclass(frozen=True)
+class MooreConfig:
+    """Mixture of orthogonal experts (Hendawy et al. 2024, arXiv 2311.11385)."""
+
+    experts: int = 4
+    """Experts, 1 to 32 and at most the width (paper: 4 for MT10, 6 for MT50)."""
+    tanh: bool = True
+    """Whether the mixture passes through tanh (paper: true)."""
+
+    def __post_init__(self) -> None:
+        _whole("moore.experts", self.experts, 1, 32)
+
+
+@dataclass(frozen=True)
+class CareConfig:
+    """Contextual attention over a mixture of encoders (Sodhani et al. 2021, arXiv 2102.06177)."""
+
+    encoders: int = 6
+    """State encoders, 1 to 64 (paper: 6 for MT10, 10 for MT50)."""
+    width: int = 50
+    """Width of the encoders, of the context network and of the context, 1 to 4096 (paper: 50)."""
+    depth: int = 2
+    """Hidden layers of the encoders and of the context networks, 1 to 16 (paper: 2)."""
+    temperature: float = 1.0
+    """Divides the attention's logits, above 0 (paper: 1)."""
+
+    def __post_init__(self) -> None:
+        _whole("care.encoders", self.encoders, 1, 64)
+        _whole("care.width", self.width, 1, 4096)
+        _whole("care.depth", self.depth, 1, 16)
+        _positive("care.temperature", self.temperature)
+
+
+@dataclass(frozen=True)
+class FilmConfig:
+    """Feature-wise linear modulation (Perez et al. 2018, arXiv 1709.07871)."""
+
+    scalar: bool = True
+    """One scale and shift per layer (Meta-World+) rather than one per feature (paper)."""
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """Mixture of experts inside residual blocks of the torso's `width`; `depth` is the number of blocks."""
+
+    routed: int = 8
+    """Experts that tasks or samples choose from, E, 2 to 256."""
+    shared: int = 1
+    """Experts that every sample passes, 0 to 16 (DeepSeekMoE, arXiv 2401.06066: 1 to 2)."""
+    chosen: int = 2
+    """Experts per sample, 1 to `routed`; equal to `routed` is a dense mixture."""
+    gate: str = "both"
+    """What the router sees: "task" (its embedding), "state" (the sample), or "both", whose logits add."""
+    renormalise: bool = True
+    """Whether the chosen weights sum to 1. Must be false with chosen=1: the weight would be the
+    constant 1, and the router would never learn."""
+    hidden: int = 256
+    """Width inside an expert, 1 to 8192."""
+    normalised: bool = True
+    """HoME (arXiv 2408.05430): an expert ends in Swish(LayerNorm(.)), against experts that fall silent."""
+    feature_gate: int = 0
+    """HoME: rank of each expert's input gate 2 sigmoid(x A B), 0 to 256; 0 is off. Starts open (B = 0)."""
+    self_gate: bool = False
+    """HoME: a sigmoid gate on each shared expert, so that routed ones cannot drown it nor it them."""
+    dispatch: str = "dense"
+    """"dense": every expert sees every sample. "packed": only its own, padded per task; the same
+    numbers, less work when E is well above `chosen` and the gate sees the state."""
+    balance: float = 1e-3
+    """Step u of the selection bias that evens out loads without a loss, at least 0; 0 is off
+    (arXiv 2408.15664: 1e-3). A gate that sees only the task needs none: its load is the task sampler's."""
+    load_decay: float = 0.9
+    """Decay of the averaged load behind that bias, 0 up to but not 1; 0 is the paper's, whose batches
+    are larger."""
+
+    def __post_init__(self) -> None:
+        _whole("experts.routed", self.routed, 2, 256)
+        _whole("experts.shared", self.shared, 0, 16)
+        _whole("experts.chosen", self.chosen, 1, self.routed)
+        _whole("experts.hidden", self.hidden, 1, 8192)
+        _whole("experts.feature_gate", self.feature_gate, 0, 256)
+        if self.gate not in GATES:
+            raise UnknownNameError("gate", self.gate, GATES)
+        if self.dispatch not in DISPATCHES:
+            raise UnknownNameError("dispatch", self.dispatch, DISPATCHES)
+        if self.chosen == 1 and self.renormalise:
+            raise UnsupportedError(
+                "experts.chosen=1 with experts.renormalise=true gives every choice the weight 1, so the "
+                "router would not learn; set experts.renormalise=false"
+            )
+        if self.balance < 0:
+            raise OutOfRangeError("experts.balance", self.balance, "at least 0")
+        if not 0 <= self.load_decay < 1:
+            raise OutOfRangeError("experts.load_decay", self.load_decay, "0 up to but not 1")
+
+
+@dataclass(frozen=True)
+class TorsoConfig:
+    """One torso; only the section named by `kind` is read besides the common fields."""
+
+    kind: str = "multi_head"
+    """"mlp", "multi_head", "residual", "soft_modules", "paco", "moore", "care", "film" or "experts".
+    "multi_head" is an MLP whose output layer is one per task (MTMHSAC)."""
+    width: int = 400
+    """Hidden width, 1 to 8192 (Meta-World+: 400; BRC's residual critic: 4096)."""
+    depth: int = 3
+    """Hidden layers, or blocks of "residual" and "experts", 1 to 32 (Meta-World+: 3; BRC: 2)."""
+    activation: str = "relu"
+    """"relu" (Meta-World+, BRC), "silu", "gelu", "elu" or "tanh"."""
+    layer_norm: bool = False
+    """Whether LayerNorm stands before every activation (Meta-World+: false)."""
+    norm_affine: bool = True
+    """Whether LayerNorm has a learned scale and shift."""
+    task_input: bool = True
+    """Whether mlp, multi_head, residual and experts read the task embedding beside the features
+    (MTMHSAC: true). The other kinds use it in their own way."""
+    embedding: TaskEmbeddingConfig = field(default_factory=TaskEmbeddingConfig)
+    """What stands for the task."""
+    output: str = "auto"
+    """Output layer: "shared", "task" (one per task), "composed" (paco only), or "auto": the paper's."""
+    output_bound: float = 1e-3
+    """Output weights start as U(+-this), above 0 (Meta-World+ actor: 1e-3)."""
+    soft_modules: SoftModulesConfig = field(default_factory=SoftModulesConfig)
+    """Read by soft_modules."""
+    paco: PaCoConfig = field(default_factory=PaCoConfig)
+    """Read by paco."""
+    moore: MooreConfig = field(default_factory=MooreConfig)
+    """Read by moore."""
+    care: CareConfig = field(default_factory=CareConfig)
+    """Read by care."""
+    film: FilmConfig = field(default_factory=FilmConfig)
+    """Read by film."""
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
+    """Read by experts."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in NATURAL_OUTPUTS:
+            raise UnknownNameError("torso", self.kind, NATURAL_OUTPUTS)
+        if self.output not in OUTPUTS:
+            raise UnknownNameError("output layer", self.output, OUTPUTS)
+        activation_named(self.activation)
+        _whole("width", self.width, 1, 8192)
+        _whole("depth", self.depth, 1, 32)
+        _positive("output_bound", self.output_bound)
+        if self.output == "composed" and self.kind != "paco":
+            raise ConfigError(f"output=composed mixes the parameter sets of kind=paco; got kind={self.kind}")
+        if self.kind == "moore" and self.moore.experts > self.width:
+            raise ConfigError(
+                f"moore.experts={self.moore.experts} orthogonal experts do not fit into width={self.width}"
+            )
+
+    @property
+    def output_kind(self) -> str:
+        """`output`, with "auto" resolved."""
+        return NATURAL_OUTPUTS[self.kind] if self.output == "auto" else self.output
+
+
+def _whole(key: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise OutOfRangeError(key, value, f"{low} to {high}")
+
+
+def _positive(key: str, value: float) -> None:
+    if not value > 0:
+        raise OutOfRangeError(key, value, "above 0")

@@ -1,0 +1,173 @@
+"""A mixture of shared and routed experts in residual blocks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..layers import BatchedLinear, LayerNorm, Leading
+from ..stack import Stack, activation_named
+from .base import Torso
+from .config import ExpertsConfig, TorsoConfig
+from .router import Router, Routing
+
+
+class ExpertBank(nn.Module):
+    """`count` experts as one weight tensor each layer: [N, count, K, C, width] -> the same shape.
+
+    expert(x) = Swish(LayerNorm(W2 act(W1 (x * gate(x))))), gate(x) = 2 sigmoid(x A B) of low rank: HoME's
+    remedies against silent and underfed experts (Wang et al. 2024, arXiv 2408.05430, with LayerNorm
+    in the place of BatchNorm, which would mix tasks). Without them, W2 act(W1 x).
+    """
+
+    def __init__(
+        self,
+        config: ExpertsConfig,
+        leading: Leading,
+        count: int,
+        width: int,
+        activation: str,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """`leading` is (N,)."""
+        super().__init__()
+        axes = (*leading, count)
+        self.reduce: BatchedLinear | None = None
+        self.open: BatchedLinear | None = None
+        if config.feature_gate:
+            rank = config.feature_gate
+            self.reduce = BatchedLinear(axes, width, rank, bias=False, generator=generator)
+            self.open = BatchedLinear(axes, rank, width, bias=False, bound=0.0, generator=generator)
+        self.stack = Stack(
+            axes,
+            width,
+            [config.hidden, width],
+            activation=activation,
+            activate_last=False,
+            generator=generator,
+        )
+        self.norm = LayerNorm(axes, width) if config.normalised else None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[N, count, K, C, width] -> [N, count, K, C, width]"""
+        if self.reduce is not None and self.open is not None:
+            inputs = inputs * (2.0 * torch.sigmoid(self.open(self.reduce(inputs))))
+        outputs = self.stack(inputs)
+        return outputs if self.norm is None else nn.functional.silu(self.norm(outputs))
+
+
+class ExpertsBlock(nn.Module):
+    """h + sum_s c_s shared_s(LN h) + sum_i g_i routed_i(LN h), c_s = 1 or HoME's 2 sigmoid(w_s h)."""
+
+    def __init__(
+        self, config: TorsoConfig, leading: Leading, embedding: int, generator: torch.Generator | None = None
+    ) -> None:
+        """`embedding` is the length of the task embedding."""
+        super().__init__()
+        parts, width = config.experts, config.width
+        self.config = parts
+        self.norm = LayerNorm(leading, width, affine=config.norm_affine)
+        self.router = Router(parts, leading, width, embedding, generator)
+        self.routed = ExpertBank(parts, leading, parts.routed, width, config.activation, generator)
+        self.shared: ExpertBank | None = None
+        self.self_gate: BatchedLinear | None = None
+        if parts.shared:
+            self.shared = ExpertBank(parts, leading, parts.shared, width, config.activation, generator)
+            if parts.self_gate:
+                self.self_gate = BatchedLinear(leading, width, parts.shared, bound=0.0, generator=generator)
+
+    def forward(self, hidden: torch.Tensor, embedding: torch.Tensor, torso: Torso) -> torch.Tensor:
+        """[N, K, B, width], [N, K, 1, e] -> [N, K, B, width]; `torso` takes the notes."""
+        normal = self.norm(hidden)
+        routing = self.router(normal, embedding)
+        if self.config.dispatch == "dense" or torso.recording:
+            gates = routing.gates()
+            outputs = self.routed(_spread(normal, self.config.routed))
+            torso.note("gates", gates)
+            torso.note("experts", outputs)
+            mixed = _mix(gates, outputs)
+        else:
+            mixed = packed(self.routed, normal, routing)
+        if self.shared is not None:
+            always = self.shared(_spread(normal, self.config.shared))
+            if self.self_gate is None:
+                mixed = mixed + always.sum(dim=1)
+            else:
+                mixed = mixed + _mix(2.0 * torch.sigmoid(self.self_gate(normal)), always)
+        return hidden + mixed
+
+
+class ExpertsTorso(Torso):
+    """Linear, LayerNorm, activation, then `depth` blocks of experts (the placing of ScaleMoE and of
+    DeepSeekMoE, arXiv 2401.06066). Its norms are part of the architecture: `layer_norm` is not read.
+    """
+
+    def __init__(
+        self,
+        config: TorsoConfig,
+        inputs: int,
+        tasks: int,
+        members: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """See Torso."""
+        super().__init__(config, inputs, tasks, members, generator)
+        self.activate = activation_named(config.activation)
+        self.enter = BatchedLinear(self.leading, self.entry, config.width, generator=generator)
+        self.enter_norm = LayerNorm(self.leading, config.width, affine=config.norm_affine)
+        self.blocks = nn.ModuleList(
+            ExpertsBlock(config, self.leading, self.embedding.size, generator) for _ in range(config.depth)
+        )
+
+    @property
+    def width(self) -> int:
+        """Length of the output."""
+        return self.config.width
+
+    def transform(
+        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
+    ) -> torch.Tensor:
+        """Each block chooses anew."""
+        hidden = self.activate(self.enter_norm(self.enter(self.with_task(features, embedding))))
+        self.note("hidden", hidden)
+        for block in self.blocks:
+            hidden = block(hidden, embedding, self)
+        return hidden
+
+    def update_balance(self) -> None:
+        """Moves each block's selection bias by the loads since the last call."""
+        for module in self.modules():
+            if isinstance(module, Router):
+                module.update_balance()
+
+
+def packed(bank: nn.Module, hidden: torch.Tensor, routing: Routing) -> torch.Tensor:
+    """The weighted sum over chosen experts, computing each expert only for the samples that chose it.
+
+    Samples are packed within their own task, [N, E, K, C, width] with C the largest number of samples
+    that one expert takes from one task, so that tasks stay apart and per-task gradients exact. Unused
+    places are computed and never read. hidden [N, K, B, width] -> [N, K, B, width].
+    """
+    members, tasks, samples, width = hidden.shape
+    mask = routing.mask()
+    place = mask.cumsum(dim=2) - 1
+    capacity = int(mask.sum(dim=2).max())
+    source = hidden.new_zeros(members, tasks, routing.experts, capacity, dtype=torch.int64)
+    member, task, sample, expert = mask.nonzero(as_tuple=True)
+    source[member, task, expert, place[member, task, sample, expert]] = sample
+    taken = hidden.gather(2, source.flatten(2)[..., None].expand(-1, -1, -1, width))
+    cells = taken.unflatten(2, (routing.experts, capacity)).movedim(2, 1)
+    outputs = bank(cells).movedim(1, 2).flatten(2, 3)
+    address = routing.chosen * capacity + place.gather(-1, routing.chosen)
+    back = outputs.gather(2, address.flatten(2)[..., None].expand(-1, -1, -1, width))
+    picked = back.unflatten(2, (samples, routing.chosen.shape[-1]))
+    return (picked * routing.weights.to(picked.dtype)[..., None]).sum(dim=-2)
+
+
+def _spread(hidden: torch.Tensor, count: int) -> torch.Tensor:
+    return hidden.unsqueeze(1).expand(-1, count, -1, -1, -1)
+
+
+def _mix(gates: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    # [N, K, B, E], [N, E, K, B, d] -> [N, K, B, d]
+    return torch.einsum("nkbe,nekbd->nkbd", gates.to(outputs.dtype), outputs)

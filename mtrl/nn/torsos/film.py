@@ -1,0 +1,67 @@
+"""FiLM: the task scales and shifts the features of every layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..layers import BatchedLinear, LayerNorm
+from ..stack import activation_named
+from .base import Torso
+from .config import TorsoConfig
+
+
+class FilmTorso(Torso):
+    """Perez et al. 2018 (arXiv 1709.07871): h = (1 + gamma_k) * act(W h) + beta_k in every layer.
+
+    gamma and beta are linear in the task embedding and start near 0, so that a fresh torso is a plain
+    MLP that all tasks share.
+    """
+
+    def __init__(
+        self,
+        config: TorsoConfig,
+        inputs: int,
+        tasks: int,
+        members: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """See Torso."""
+        super().__init__(config, inputs, tasks, members, generator)
+        lead, width = self.leading, config.width
+        self.activate = activation_named(config.activation)
+        self.linears = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for _ in range(config.depth):
+            self.linears.append(BatchedLinear(lead, inputs, width, generator=generator))
+            if config.layer_norm:
+                self.norms.append(LayerNorm(lead, width, affine=config.norm_affine))
+            inputs = width
+        self.modulation_width = 1 if config.film.scalar else width
+        self.modulate = BatchedLinear(
+            lead,
+            self.embedding.size,
+            2 * config.depth * self.modulation_width,
+            bound=1e-3,
+            generator=generator,
+        )
+
+    @property
+    def width(self) -> int:
+        """Length of the output."""
+        return self.config.width
+
+    def transform(
+        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
+    ) -> torch.Tensor:
+        """The features alone enter; the embedding sets gamma and beta."""
+        parts = self.modulate(embedding).unflatten(-1, (self.config.depth, 2, self.modulation_width))
+        hidden = features
+        for depth, linear in enumerate(self.linears):
+            hidden = linear(hidden)
+            if len(self.norms):
+                hidden = self.norms[depth](hidden)
+            gamma, beta = parts[..., depth, 0, :], parts[..., depth, 1, :]
+            hidden = (1.0 + gamma) * self.activate(hidden) + beta
+            self.note("hidden", hidden)
+        return hidden

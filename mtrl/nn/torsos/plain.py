@@ -1,0 +1,98 @@
+"""Torsos that treat all tasks alike: a multilayer perceptron and BRC's residual network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..layers import BatchedLinear, LayerNorm
+from ..stack import Stack, activation_named
+from .base import Torso
+from .config import TorsoConfig
+
+
+class MLPTorso(Torso):
+    """`depth` hidden layers; with an output layer per task, the multi-head network of MTMHSAC
+    (Yu et al. 2020, arXiv 1910.10897; Meta-World+, arXiv 2505.11289).
+    """
+
+    def __init__(
+        self,
+        config: TorsoConfig,
+        inputs: int,
+        tasks: int,
+        members: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """See Torso."""
+        super().__init__(config, inputs, tasks, members, generator)
+        self.stack = Stack(
+            self.leading,
+            self.entry,
+            [config.width] * config.depth,
+            activation=config.activation,
+            norm=config.layer_norm,
+            affine=config.norm_affine,
+            generator=generator,
+        )
+
+    @property
+    def width(self) -> int:
+        """Length of the output."""
+        return self.config.width
+
+    def transform(
+        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
+    ) -> torch.Tensor:
+        """Every hidden layer is shared by all tasks."""
+        return self.stack(self.with_task(features, embedding), self.note)
+
+
+class ResidualTorso(Torso):
+    """BroNet (Nauman et al. 2024, arXiv 2405.16158), the critic of BRC (arXiv 2505.23150):
+    Linear, LayerNorm, activation; then blocks h + LN(W LN-activation(W h)).
+
+    Its norms are part of the architecture: `layer_norm` is not read.
+    """
+
+    def __init__(
+        self,
+        config: TorsoConfig,
+        inputs: int,
+        tasks: int,
+        members: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """See Torso."""
+        super().__init__(config, inputs, tasks, members, generator)
+        width, lead, affine = config.width, self.leading, config.norm_affine
+        self.activate = activation_named(config.activation)
+        self.enter = BatchedLinear(lead, self.entry, width, generator=generator)
+        self.enter_norm = LayerNorm(lead, width, affine=affine)
+        self.expand = nn.ModuleList()
+        self.expand_norm = nn.ModuleList()
+        self.contract = nn.ModuleList()
+        self.contract_norm = nn.ModuleList()
+        for _ in range(config.depth):
+            self.expand.append(BatchedLinear(lead, width, width, generator=generator))
+            self.expand_norm.append(LayerNorm(lead, width, affine=affine))
+            self.contract.append(BatchedLinear(lead, width, width, generator=generator))
+            self.contract_norm.append(LayerNorm(lead, width, affine=affine))
+
+    @property
+    def width(self) -> int:
+        """Length of the output."""
+        return self.config.width
+
+    def transform(
+        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
+    ) -> torch.Tensor:
+        """Every block is shared by all tasks."""
+        hidden = self.activate(self.enter_norm(self.enter(self.with_task(features, embedding))))
+        self.note("hidden", hidden)
+        blocks = zip(self.expand, self.expand_norm, self.contract, self.contract_norm, strict=True)
+        for expand, expand_norm, contract, contract_norm in blocks:
+            inner = self.activate(expand_norm(expand(hidden)))
+            self.note("hidden", inner)
+            hidden = hidden + contract_norm(contract(inner))
+        return hidden
