@@ -1,0 +1,179 @@
+"""Finds the places of an autograd graph at which parameters meet data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+Node = Any
+"""A node of torch's autograd graph (torch.autograd.graph.Node carries no types for what it saved)."""
+
+RESHAPING = frozenset(
+    {
+        "AliasBackward0", "CatBackward0", "CloneBackward0", "PermuteBackward0", "ReshapeAliasBackward0",
+        "SelectBackward0", "SliceBackward0", "SplitBackward0", "SplitWithSizesBackward0", "SqueezeBackward0",
+        "SqueezeBackward1", "StackBackward0", "TBackward0", "ToCopyBackward0", "TransposeBackward0",
+        "UnbindBackward0", "UnsafeSplitBackward0", "UnsafeViewBackward0", "UnsqueezeBackward0",
+        "ViewBackward0",
+    }
+)  # fmt: skip
+"""Operations that only move or cast elements: of a parameter they make another form of it."""
+
+ARITHMETIC = frozenset(
+    {
+        "AddBackward0", "AddmmBackward0", "BaddbmmBackward0", "BmmBackward0", "DivBackward0", "ExpBackward0",
+        "LogSoftmaxBackward0", "MmBackward0", "MulBackward0", "NegBackward0", "PowBackward0",
+        "SigmoidBackward0", "SoftmaxBackward0", "SoftplusBackward0", "SqrtBackward0", "SubBackward0",
+        "SumBackward0", "SumBackward1", "TanhBackward0", "WeightNormInterfaceBackward0",
+    }
+)  # fmt: skip
+"""Operations whose result is again a function of parameters alone, where all their inputs are."""
+
+MIXING = {
+    "NativeBatchNormBackward0": "batch normalisation",
+    "CudnnBatchNormBackward0": "batch normalisation",
+    "MiopenBatchNormBackward0": "batch normalisation",
+}
+"""Operations that mix the samples of a batch: a task's gradient would depend on other tasks' samples."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """One parameter, or a function of parameters alone, that enters an operation on data."""
+
+    slot: int
+    """Which input of the operation it is."""
+    node: Node
+    """The last node of the function of parameters."""
+    output: int
+    """Which output of that node."""
+    parameters: tuple[int, ...]
+    """Indices of the parameters behind it."""
+    path: tuple[str, ...]
+    """Names of the operations between the one parameter and here; empty for the parameter itself."""
+    reshaped: bool
+    """Whether the path only moves and casts elements."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of what enters the operation."""
+        shape: torch.Size = self.node._input_metadata[self.output].shape
+        return shape
+
+
+@dataclass
+class Site:
+    """An operation on data that uses parameters."""
+
+    node: Node
+    name: str
+    uses: list[Use] = field(default_factory=list)
+    terminal: bool = True
+    """Whether no other site lies between this one and the data."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the operation's result, and so of the gradient that arrives here."""
+        shape: torch.Size = self.node._input_metadata[0].shape
+        return shape
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """What tells this site from others when the graph is built anew."""
+        return (
+            self.name,
+            tuple(self.shape),
+            tuple((use.slot, use.parameters, use.path) for use in self.uses),
+        )
+
+
+@dataclass(frozen=True)
+class _Pure:
+    """A node that depends on parameters alone."""
+
+    parameters: tuple[int, ...]
+    path: tuple[str, ...]
+    reshaped: bool
+
+
+def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site]:
+    """Every site of the graph of `losses`, from the data towards the losses.
+
+    `parameters` maps id(parameter) to its index. A leaf that is not among them counts as data.
+    """
+    pure: dict[Node, _Pure] = {}
+    reaches: dict[Node, bool] = {}
+    sites: list[Site] = []
+    root = losses.grad_fn
+    if root is None:
+        return sites
+    stack: list[tuple[Node, tuple[tuple[Node, int], ...] | None]] = [(root, None)]
+    while stack:
+        node, inputs = stack.pop()
+        if inputs is None:
+            if node in reaches:
+                continue
+            reaches[node] = False
+            inputs = node.next_functions
+            stack.append((node, inputs))
+            stack.extend((child, None) for child, _ in inputs if child is not None and child not in reaches)
+            continue
+        name = node.name()
+        if not inputs:
+            index = parameters.get(id(getattr(node, "variable", None)))
+            if index is not None:
+                pure[node] = _Pure((index,), (), True)
+            continue
+        made = _pure(node, name, inputs, pure)
+        if made is not None:
+            pure[node] = made
+            continue
+        uses = [
+            Use(slot, child, output, *_of(pure[child]))
+            for slot, (child, output) in enumerate(inputs)
+            if child in pure
+        ]
+        below = any(reaches[child] for child, _ in inputs if child is not None)
+        if uses or mixes(node, name):
+            sites.append(Site(node, name, uses, terminal=not below))
+        reaches[node] = below or bool(uses)
+    return sites
+
+
+def mixes(node: Node, name: str) -> bool:
+    """Whether an operation lets samples of one task change what it does to those of another."""
+    return name in MIXING and bool(getattr(node, "_saved_training", True))
+
+
+def _of(found: _Pure) -> tuple[tuple[int, ...], tuple[str, ...], bool]:
+    return found.parameters, found.path, found.reshaped
+
+
+def _pure(
+    node: Node, name: str, inputs: tuple[tuple[Node, int], ...], pure: Mapping[Node, _Pure]
+) -> _Pure | None:
+    """The node as a function of parameters, or None where data comes in or may come in."""
+    reshaping = name in RESHAPING or (name == "ExpandBackward0" and _same_shape(node, inputs))
+    if not reshaping and name not in ARITHMETIC:
+        return None
+    found = [pure.get(child) for child, _ in inputs if child is not None]
+    if not found or any(item is None for item in found):
+        return None
+    if not reshaping and any(child is None for child, _ in inputs):
+        # The input without a gradient may be data. A constant, such as a mask, keeps the shape.
+        (child, output), *others = [item for item in inputs if item[0] is not None]
+        if others or not _same_shape(node, ((child, output),)):
+            return None
+    known = [item for item in found if item is not None]
+    behind = tuple(sorted({index for item in known for index in item.parameters}))
+    path = (*known[0].path, name) if len(known) == 1 else ("several", name)
+    return _Pure(behind, path, reshaping and all(item.reshaped for item in known))
+
+
+def _same_shape(node: Node, inputs: tuple[tuple[Node, int], ...]) -> bool:
+    child, output = inputs[0]
+    same: bool = node._input_metadata[0].shape == child._input_metadata[output].shape
+    return same

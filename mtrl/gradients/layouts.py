@@ -1,0 +1,57 @@
+"""Where the tasks of a task-major batch lie inside a tensor of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class TaskLayout:
+    """One dimension of a tensor, read as [outer, tasks, inner]; each task's block is one `tasks` index.
+
+    A batch [K, B, d] has (dim 0, outer 1, inner 1), flattened to [K * B, d] (0, 1, B), the two members
+    of a twin head in [2 K, B, d] (0, 2, 1), a time-major sequence flattened to [T * K * B, d] (0, T, B).
+    """
+
+    dim: int
+    outer: int
+    tasks: int
+    inner: int
+
+    def split(self, tensor: torch.Tensor) -> torch.Tensor:
+        """[tasks, ..., outer, inner, ...]: the task first, its samples in two dimensions at `dim`."""
+        shape = tensor.shape
+        wide = tensor.reshape(*shape[: self.dim], self.outer, self.tasks, self.inner, *shape[self.dim + 1 :])
+        return wide.movedim(self.dim + 1, 0)
+
+    def by_task(self, tensor: torch.Tensor) -> torch.Tensor:
+        """[tasks, ..., outer * inner, ...]: the task first, its samples in one dimension at `dim`."""
+        if self.outer == 1 and self.dim == 0:
+            return tensor.reshape(self.tasks, self.inner, *tensor.shape[1:])
+        return self.split(tensor).flatten(self.dim + 1, self.dim + 2)
+
+    def owners(self, device: torch.device) -> torch.Tensor:
+        """[size of the dimension], which task every index along it belongs to."""
+        tasks = torch.arange(self.tasks, device=device)
+        return tasks.repeat_interleave(self.inner).repeat(self.outer)
+
+
+def candidates(shape: torch.Size, tasks: int, dims: tuple[int, ...]) -> Iterator[TaskLayout]:
+    """Every way in which `tasks` tasks may lie along one of `dims`, the usual ones first."""
+    for dim in dims:
+        if shape[dim] % tasks == 0 and shape[dim] > 0:
+            blocks = shape[dim] // tasks
+            for outer in range(1, blocks + 1):
+                if blocks % outer == 0:
+                    yield TaskLayout(dim, outer, tasks, blocks // outer)
+
+
+def holds(layout: TaskLayout, gradient: torch.Tensor, task: int) -> bool:
+    """Whether a gradient that loss `task` alone gave rise to is zero outside that task's block."""
+    touched = gradient.ne(0).movedim(layout.dim, 0).reshape(gradient.shape[layout.dim], -1).any(dim=1)
+    touched = touched.view(layout.outer, layout.tasks, layout.inner).any(dim=2).any(dim=0)
+    touched[task] = False
+    return not bool(touched.any())

@@ -1,0 +1,73 @@
+"""Learns once per network where the tasks lie at every site, from gradients of single losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from mtrl.errors import UnsupportedError
+
+from .graph import MIXING, Site, mixes
+from .layouts import TaskLayout, candidates, holds
+from .rules import RULES
+from .visiting import visit
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do at every site of a graph."""
+
+    layouts: tuple[TaskLayout | None, ...]
+    """Per site; None where the parameters of the site take the slow road."""
+    slow: frozenset[int]
+    """Indices of parameters whose rows come from one backward pass per task."""
+    certain: bool
+    """Whether every layout was seen at work; a gradient that was zero for all tasks proves nothing."""
+
+
+def make_plan(losses: torch.Tensor, sites: Sequence[Site], names: Sequence[str]) -> Plan:
+    """Tries losses one at a time: what loss k touches outside the block of task k rules a layout out.
+
+    Raises UnsupportedError, naming the parameters, where an operation mixes the samples of a batch.
+    """
+    tasks = len(losses)
+    for site in sites:
+        if mixes(site.node, site.name):
+            users = ", ".join(names[index] for use in site.uses for index in use.parameters)
+            raise UnsupportedError(
+                f"{users or 'a layer'}: {MIXING[site.name]} mixes the samples of all tasks, so that no "
+                "task has a gradient of its own; use LayerNorm or GroupNorm instead"
+            )
+    open_: dict[int, list[TaskLayout]] = {}
+    for number, site in enumerate(sites):
+        rule = RULES.get(site.name)
+        dims = rule.dims(site) if rule is not None else ()
+        open_[number] = list(candidates(site.shape, tasks, dims))
+    seen: set[int] = set()
+
+    def narrow(number: int, gradient: torch.Tensor, task: int) -> None:
+        left = open_[number]
+        if left and bool(gradient.ne(0).any()):
+            seen.add(number)
+            open_[number] = [layout for layout in left if holds(layout, gradient, task)]
+
+    unit = torch.eye(tasks, dtype=losses.dtype, device=losses.device)
+    # The two ends first: together they settle nearly every network.
+    for task in (0, tasks - 1, *range(1, tasks - 1)):
+        visit(losses, unit[task], sites, partial(narrow, task=task))
+        undecided = [n for n, left in open_.items() if len(left) > 1 or (left and n not in seen)]
+        if task != 0 and not undecided:
+            break
+    layouts = tuple(left[0] if left else None for left in open_.values())
+    slow = {
+        index
+        for site, layout in zip(sites, layouts, strict=True)
+        if layout is None
+        for use in site.uses
+        for index in use.parameters
+    }
+    certain = all(number in seen for number, layout in enumerate(layouts) if layout is not None)
+    return Plan(layouts, frozenset(slow), certain)

@@ -1,0 +1,109 @@
+"""Gradients of K losses: rows that tasks share, and blocks that one task owns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class OwnedRows:
+    """Gradients of parameters whose leading rows each belong to one task, as in per-task heads.
+
+    Row k of the Jacobian is zero outside the rows of task k, so that all K fit into one gradient.
+    """
+
+    gradient: torch.Tensor
+    """[n, ...], the gradient of the summed losses, in the form in which the network uses it."""
+    owner: torch.Tensor
+    """[n], the task of every row."""
+    pull: Callable[[torch.Tensor], torch.Tensor]
+    """Brings a gradient of that form into the parameter's shape."""
+    by_rows: bool = False
+    """Whether `owner` also holds for the leading rows of the parameter itself."""
+
+    def weighted(self, weights: torch.Tensor) -> torch.Tensor:
+        """sum_k weights[k] * row k, in the parameter's shape."""
+        scale = weights.to(self.gradient)[self.owner]
+        return self.pull(self.gradient * scale.view(-1, *[1] * (self.gradient.dim() - 1)))
+
+    def dense(self, tasks: int) -> torch.Tensor:
+        """[K, *parameter shape], mostly zeros."""
+        return torch.stack([self.weighted(row) for row in torch.eye(tasks, device=self.gradient.device)])
+
+
+@dataclass
+class TaskRows:
+    """The Jacobian of K losses with respect to named parameters.
+
+    Additive: `sums` of two ranks may be added before the rows are used. The tensors are buffers that
+    the next call for rows overwrites.
+    """
+
+    tasks: int
+    shared: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Parameter name -> [K, *parameter shape]."""
+    owned: dict[str, OwnedRows] = field(default_factory=dict)
+    """Parameter name -> blocks of single tasks; surgery leaves them alone."""
+
+    def gramian(self) -> torch.Tensor:
+        """[K, K] float64, inner products of the shared rows."""
+        return gramian_of(list(self.shared.values()), self.tasks)
+
+    def combine(
+        self, weights: torch.Tensor, owned_weights: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Parameter name -> sum_k weights[k] * row k.
+
+        `weights` is [K]; `owned_weights`, 1 for every task unless given, weighs what tasks own.
+        """
+        if owned_weights is None:
+            owned_weights = torch.ones_like(weights)
+        found = {
+            name: (weights.to(rows) @ rows.flatten(1)).view(rows.shape[1:])
+            for name, rows in self.shared.items()
+        }
+        return found | {name: rows.weighted(owned_weights) for name, rows in self.owned.items()}
+
+    def sums(self) -> dict[str, torch.Tensor]:
+        """Every tensor that adds up over ranks, by parameter name."""
+        return {**self.shared, **{name: rows.gradient for name, rows in self.owned.items()}}
+
+    def divide(self, counts: torch.Tensor) -> None:
+        """Turns gradients of summed losses into those of mean losses, in place; `counts` is [K].
+
+        The row of a task without samples becomes 0.
+        """
+        scale = torch.where(counts > 0, 1.0 / counts.clamp_min(torch.finfo(counts.dtype).tiny), 0.0)
+        for rows in self.shared.values():
+            rows.mul_(scale.to(rows).view(-1, *[1] * (rows.dim() - 1)))
+        for own in self.owned.values():
+            own.gradient.mul_(scale.to(own.gradient)[own.owner].view(-1, *[1] * (own.gradient.dim() - 1)))
+
+
+def gramian_of(rows: Sequence[torch.Tensor], tasks: int) -> torch.Tensor:
+    """[K, K] float64: sum over `rows`, each [K, ...], of rows rows^T. Half precision is multiplied in
+    float32.
+    """
+    total = torch.zeros(tasks, tasks, dtype=torch.float64)
+    for item in rows:
+        flat = item.flatten(1)
+        if flat.dtype in (torch.bfloat16, torch.float16):
+            flat = flat.float()
+        product = flat @ flat.T
+        total += product.to(total)
+    return total
+
+
+def cosines(gramian: torch.Tensor) -> torch.Tensor:
+    """[K, K], cosines between task gradients; 0 where one of them is zero."""
+    norms = gramian.diagonal().clamp_min(0).sqrt()
+    product = norms.unsqueeze(0) * norms.unsqueeze(1)
+    return torch.where(product > 0, gramian / product.clamp_min(torch.finfo(product.dtype).tiny), 0.0)
+
+
+def as_it_is(gradient: torch.Tensor) -> torch.Tensor:
+    """The `pull` of a parameter that the network uses in its own form."""
+    return gradient

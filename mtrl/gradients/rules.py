@@ -1,0 +1,261 @@
+"""How each operation's parameters get one gradient per task, from its input and the gradient of its output.
+
+Notation: D is the gradient that arrives at the operation's output, X the input it saved. A rule returns rows
+[K, *shape], or `Own` where the parameter's leading rows belong to one task each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .graph import Node, Site, Use
+from .layouts import TaskLayout
+
+
+@dataclass(frozen=True)
+class Own:
+    """The plain gradient of a parameter, and the task that each of its leading rows belongs to."""
+
+    gradient: torch.Tensor
+    owner: torch.Tensor
+
+
+Found = torch.Tensor | Own
+
+
+@dataclass(frozen=True)
+class Product:
+    """Rows A^T B per task, not yet multiplied: [K, n, samples, i] and [K, n, samples, o] give [K, n, i,
+    o].
+    """
+
+    left: torch.Tensor
+    right: torch.Tensor
+    batched: bool
+    """Whether n is a dimension of the parameter (an ensemble, experts) rather than 1."""
+    scale: float = 1.0
+
+    def rows(self) -> torch.Tensor:
+        """[K, i, o], or [K, n, i, o] where batched."""
+        members = self.left.shape[1]
+        if not self.batched:
+            product = torch.bmm(self.left[:, 0].mT, self.right[:, 0])
+        else:
+            product = torch.stack(
+                [torch.bmm(self.left[:, n].mT, self.right[:, n]) for n in range(members)], dim=1
+            )
+        return product if self.scale == 1.0 else product * self.scale
+
+    def transposed(self) -> Product:
+        """The same with the parameter's last two dimensions exchanged."""
+        return Product(self.right, self.left, self.batched, self.scale)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One operation of autograd."""
+
+    dims: Callable[[Site], tuple[int, ...]]
+    """Dimensions of D along which tasks may lie; empty where the rule does not serve this use."""
+    rows: Callable[[Site, Use, torch.Tensor, TaskLayout], Found | Product]
+
+
+def _matmul_dims(site: Site) -> tuple[int, ...]:
+    first = 1 if site.name in ("AddmmBackward0", "BaddbmmBackward0") else 0
+    left = any(use.slot == first for use in site.uses)
+    rows = site.shape[:-2]
+    if left and any(use.slot == first + 1 for use in site.uses):
+        return ()
+    samples = len(rows) + (1 if left else 0)
+    return (samples, 0) if rows else (samples,)
+
+
+def _matmul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found | Product:
+    """Y = bias + X W: the gradient of W is X^T D."""
+    node = site.node
+    first = 0
+    scale = 1.0
+    if site.name in ("AddmmBackward0", "BaddbmmBackward0"):
+        if use.slot == 0:
+            return reduce(d * node._saved_beta if node._saved_beta != 1 else d, layout, use.shape)
+        first, scale = 1, float(node._saved_alpha)
+    saved = {
+        "AddmmBackward0": ("mat1", "mat2"),
+        "BaddbmmBackward0": ("batch1", "batch2"),
+        "MmBackward0": ("self", "mat2"),
+        "BmmBackward0": ("self", "mat2"),
+    }[site.name]
+    right = use.slot == first + 1
+    x = getattr(node, f"_saved_{saved[0] if right else saved[1]}")
+    if not right:
+        # Y^T = X^T W^T
+        x, d = x.mT, d.mT
+        if layout.dim == d.dim() - 1:
+            layout = TaskLayout(d.dim() - 2, layout.outer, layout.tasks, layout.inner)
+    batched = d.dim() == 3
+    if batched and layout.dim == 0:
+        gradient = torch.bmm(x.mT, d)
+        gradient = gradient if scale == 1.0 else gradient * scale
+        return Own(gradient if right else gradient.mT, layout.owners(d.device))
+    if batched:
+        product = Product(layout.by_task(x), layout.by_task(d), True, scale)
+    else:
+        product = Product(layout.by_task(x).unsqueeze(1), layout.by_task(d).unsqueeze(1), False, scale)
+    return product if right else product.transposed()
+
+
+def reduce(d: torch.Tensor, layout: TaskLayout, shape: torch.Size) -> Found:
+    """Sums what broadcasting a parameter of `shape` to the shape of `d` had spread, task by task."""
+    missing = d.dim() - len(shape)
+    full = [1] * missing + list(shape)
+    if full[layout.dim] != 1:
+        spread = [axis for axis in range(d.dim()) if full[axis] == 1 and d.shape[axis] != 1]
+        plain = (d.sum(spread, keepdim=True) if spread else d).reshape(shape)
+        owner = layout.owners(d.device)
+        axis = layout.dim - missing
+        if axis == 0:
+            return Own(plain, owner)
+        mask = owner.unsqueeze(0) == torch.arange(layout.tasks, device=d.device).unsqueeze(1)
+        return plain * mask.view(layout.tasks, *[1] * axis, -1, *[1] * (len(shape) - axis - 1)).to(d)
+    rows = layout.by_task(d)
+    spread = [axis + 1 for axis in range(d.dim()) if full[axis] == 1]
+    return rows.sum(spread).reshape(layout.tasks, *shape)
+
+
+def _any_dims(site: Site) -> tuple[int, ...]:
+    return tuple(range(len(site.shape)))
+
+
+def _add(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    if use.slot == 1:
+        factor = site.node._saved_alpha * (1 if site.name == "AddBackward0" else -1)
+        d = d if factor == 1 else d * factor
+    return reduce(d, layout, use.shape)
+
+
+def _mul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    other = site.node._saved_other if use.slot == 0 else site.node._saved_self
+    return reduce(d * other, layout, use.shape)
+
+
+def _div(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    other = site.node._saved_other
+    if use.slot == 0:
+        return reduce(d / other, layout, use.shape)
+    return reduce(-d * site.node._saved_self / other.square(), layout, use.shape)
+
+
+def _expand(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    return reduce(d, layout, use.shape)
+
+
+def _layer_norm_dims(site: Site) -> tuple[int, ...]:
+    return tuple(range(len(site.shape) - len(site.node._saved_normalized_shape)))
+
+
+def _layer_norm(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """Y = weight * (X - mean) / deviation + bias; X itself is slot 0."""
+    if use.slot != 1:
+        return reduce(d, layout, use.shape)
+    node = site.node
+    centred = (node._saved_input - node._saved_result1).mul_(d)
+    inverse = node._saved_result2
+    if layout.dim == 0 and layout.outer == 1 and len(use.shape) == 1:
+        # The division by the deviation and the sum over samples are one product.
+        rows = centred.view(layout.tasks, -1, use.shape[0])
+        return torch.bmm(inverse.reshape(layout.tasks, 1, -1).to(rows.dtype), rows).squeeze(1)
+    return reduce(centred.mul_(inverse), layout, use.shape)
+
+
+def _group_norm(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """The same over groups of channels; weight and bias are [channels], at dimension 1 of D."""
+    node = site.node
+    if use.slot == 1:
+        grouped = node._saved_input.reshape(node._saved_N, node._saved_group, -1)
+        standard = (grouped - node._saved_result1.unsqueeze(-1)) * node._saved_result2.unsqueeze(-1)
+        d = d * standard.reshape(d.shape)
+    gradients = layout.by_task(d)
+    return gradients.sum([axis for axis in range(1, gradients.dim()) if axis != 2])
+
+
+def _convolution_dims(site: Site) -> tuple[int, ...]:
+    return (0,) if all(use.slot in (1, 2) for use in site.uses) else ()
+
+
+def _convolution(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """One weight gradient per task, over its own samples."""
+    gradients = layout.by_task(d)
+    if use.slot == 2:
+        return gradients.sum([axis for axis in range(1, gradients.dim()) if axis != 2])
+    node = site.node
+    weight = node._saved_weight
+    images = layout.by_task(node._saved_input)
+    found = [
+        torch.ops.aten.convolution_backward(
+            gradients[task], images[task], weight, None, node._saved_stride, node._saved_padding,
+            node._saved_dilation, node._saved_transposed, node._saved_output_padding, node._saved_groups,
+            [False, True, False],
+        )[1]
+        for task in range(layout.tasks)
+    ]  # fmt: skip
+    return torch.stack(found)
+
+
+def _index_of(node: Node, name: str) -> torch.Tensor | None:
+    """Rows that were picked along the parameter's first dimension, or None for any other picking."""
+    if name == "EmbeddingBackward0":
+        plain = not node._saved_scale_grad_by_freq and not node._saved_sparse
+        return node._saved_indices if plain else None
+    if name == "IndexSelectBackward0":
+        return node._saved_index if node._saved_dim == 0 else None
+    indices = node._saved_indices
+    if len(indices) != 1 or indices[0] is None or indices[0].dtype == torch.bool:
+        return None
+    only: torch.Tensor = indices[0]
+    return only
+
+
+def _pick_dims(site: Site) -> tuple[int, ...]:
+    index = _index_of(site.node, site.name)
+    return () if index is None else tuple(range(index.dim()))
+
+
+def _pick(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """Y = W[index]: the gradient of W collects D at the rows picked."""
+    index = _index_of(site.node, site.name)
+    assert index is not None, "a site whose rule names no dimensions has no rows"
+    count = use.shape[0]
+    owner = layout.owners(d.device)
+    owner = owner.view(-1, *[1] * (index.dim() - layout.dim - 1)).expand(index.shape).reshape(-1)
+    rows = index.reshape(-1).remainder(count)
+    values = d.reshape(len(rows), *use.shape[1:])
+    if site.name == "EmbeddingBackward0" and site.node._saved_padding_idx >= 0:
+        # Unsigned in torch: no padding is stored as its largest value, which no row has.
+        values = values * (rows != site.node._saved_padding_idx).view(-1, *[1] * (values.dim() - 1))
+    if index.dim() == 1 and layout.inner == 1 and len(torch.unique(rows)) == len(rows):
+        owners = torch.zeros(count, dtype=torch.long, device=d.device).index_copy(0, rows, owner)
+        return Own(values.new_zeros(use.shape).index_copy(0, rows, values), owners)
+    total = values.new_zeros(layout.tasks * count, *use.shape[1:])
+    return total.index_add(0, owner * count + rows, values).view(layout.tasks, *use.shape)
+
+
+RULES: dict[str, Rule] = {
+    "AddmmBackward0": Rule(_matmul_dims, _matmul),
+    "MmBackward0": Rule(_matmul_dims, _matmul),
+    "BmmBackward0": Rule(_matmul_dims, _matmul),
+    "BaddbmmBackward0": Rule(_matmul_dims, _matmul),
+    "AddBackward0": Rule(_any_dims, _add),
+    "SubBackward0": Rule(_any_dims, _add),
+    "MulBackward0": Rule(_any_dims, _mul),
+    "DivBackward0": Rule(_any_dims, _div),
+    "ExpandBackward0": Rule(_any_dims, _expand),
+    "NativeLayerNormBackward0": Rule(_layer_norm_dims, _layer_norm),
+    "NativeGroupNormBackward0": Rule(_convolution_dims, _group_norm),
+    "ConvolutionBackward0": Rule(_convolution_dims, _convolution),
+    "EmbeddingBackward0": Rule(_pick_dims, _pick),
+    "IndexBackward0": Rule(_pick_dims, _pick),
+    "IndexSelectBackward0": Rule(_pick_dims, _pick),
+}

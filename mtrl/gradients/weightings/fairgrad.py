@@ -1,0 +1,98 @@
+"""FairGrad: weights at which every task gains in proportion to its need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtrl.errors import OutOfRangeError
+
+from .base import GramianWeighting
+from .solvers import regularised
+
+
+@dataclass(frozen=True)
+class FairGradConfig:
+    """Settings of FairGrad."""
+
+    alpha: float = 1.0
+    """Fairness: 1 is proportional (the direction of Nash-MTL), larger favours the worst task; above 0."""
+    regularisation: float = 1e-4
+    """Share by which the diagonal is raised where the Gramian lacks full rank; above 0."""
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise OutOfRangeError("alpha", self.alpha, "a number above 0")
+        if not self.regularisation > 0:
+            raise OutOfRangeError("regularisation", self.regularisation, "a number above 0")
+
+
+class FairGrad(GramianWeighting):
+    """The alpha-fair weights of "Fair Resource Allocation in Multi-Task Learning" (Ban and Ji 2024, arXiv
+    2402.15638).
+
+    G w = w^(-1/alpha). Where G lacks full rank no such w need exist: G is regularised and `deficient` says
+    so.
+    """
+
+    def __init__(self, config: FairGradConfig, tasks: int, seed: int) -> None:
+        super().__init__(tasks)
+        self.config = config
+
+    def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
+        sound, self.deficient = regularised(gramian, self.config.regularisation)
+        return fair_weights(sound, self.config.alpha)
+
+
+def fair_weights(gramian: np.ndarray, alpha: float) -> np.ndarray:
+    """w > 0 with G w = w^(-1/alpha), for a positive definite G.
+
+    The stationary point of the convex w^T G w / 2 - sum_i phi(w_i), phi' = w^(-1/alpha), by Newton steps that
+    stay positive and go down. Ends where (G w) w^(1/alpha) - 1 is rounding.
+    """
+    power = 1.0 / alpha
+    # In units of each gradient's own length the problem is as well conditioned as its cosines allow.
+    lengths = np.sqrt(np.diag(gramian))
+    cosine = gramian / np.outer(lengths, lengths)
+    # w = v * unit turns G w = w^-p into (unit_i^p lengths_i lengths_j unit_j cosine) v = v^-p: symmetric for
+    # this unit
+    unit = lengths ** (-2.0 / (1.0 + power))
+    scale = unit**power * lengths
+    matrix = scale[:, None] * cosine * (lengths * unit)[None, :]
+    if power != 1.0:
+        # The two sides scale differently; row scaling restores symmetry.
+        side = unit ** (1.0 - power)
+        matrix = matrix * side[:, None]
+    else:
+        side = np.ones_like(unit)
+    weights = np.ones(len(gramian))
+
+    def value(w: np.ndarray) -> float:
+        potential = np.log(w) if power == 1.0 else w ** (1.0 - power) / (1.0 - power)
+        return float(0.5 * w @ matrix @ w - side @ potential)
+
+    current = value(weights)
+    best = np.inf
+    for _ in range(100):
+        slope = matrix @ weights - side * weights**-power
+        residual = float(np.max(np.abs(slope * weights**power / side)))
+        if residual < 1e-13 or (residual < 1e-9 and residual >= best):
+            break
+        best = min(best, residual)
+        curvature = matrix + np.diag(side * power * weights ** (-power - 1.0))
+        step = -np.linalg.solve(curvature, slope)
+        shrinking = step < 0
+        size = min(1.0, 0.95 * float(np.min(-weights[shrinking] / step[shrinking], initial=np.inf)))
+        descent = float(slope @ step)
+        tried, reached = weights, current
+        while size > 1e-12:
+            tried = weights + size * step
+            reached = value(tried)
+            # Near the minimum differences drown in rounding; the full Newton step is then right.
+            if reached <= current + 1e-4 * size * descent or abs(descent) < 1e-12 * abs(current):
+                break
+            size *= 0.5
+        weights, current = tried, reached
+    found: np.ndarray = weights * unit
+    return found

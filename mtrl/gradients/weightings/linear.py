@@ -1,0 +1,30 @@
+"""Fixed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .base import Evidence, Weighting
+
+
+@dataclass(frozen=True)
+class SumConfig:
+    """Settings of the plain sum."""
+
+    mean: bool = False
+    """Whether to divide by the number of tasks."""
+
+
+class Sum(Weighting):
+    """Every task weighs 1 (1 / K with `mean`): the plain gradient, to compare with."""
+
+    needs_gramian = False
+
+    def __init__(self, config: SumConfig, tasks: int, seed: int) -> None:
+        super().__init__(tasks)
+        self.config = config
+
+    def weights(self, evidence: Evidence) -> np.ndarray:
+        return np.full(self.tasks, 1.0 / self.tasks if self.config.mean else 1.0)

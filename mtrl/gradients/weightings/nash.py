@@ -1,0 +1,48 @@
+"""Nash-MTL: the bargaining solution between tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtrl.errors import OutOfRangeError
+
+from .base import GramianWeighting
+from .fairgrad import fair_weights
+from .solvers import regularised
+
+
+@dataclass(frozen=True)
+class NashMTLConfig:
+    """Settings of Nash-MTL."""
+
+    max_norm: float = 1.0
+    """Longest update; above 0. The solution of K tasks has length sqrt(K), so the paper's 1 always binds."""
+    regularisation: float = 1e-4
+    """Share by which the diagonal is raised where the Gramian lacks full rank; above 0."""
+
+    def __post_init__(self) -> None:
+        if not self.max_norm > 0:
+            raise OutOfRangeError("max_norm", self.max_norm, "a number above 0")
+        if not self.regularisation > 0:
+            raise OutOfRangeError("regularisation", self.regularisation, "a number above 0")
+
+
+class NashMTL(GramianWeighting):
+    """Claim 3.1 of "Multi-Task Learning as a Bargaining Game" (Navon et al. 2022, arXiv 2202.01017): G w = 1
+    / w.
+
+    Solved by Newton's method instead of the paper's sequence of convex programs. Invariant to the scale of
+    each loss. Where G lacks full rank it is regularised and `deficient` says so.
+    """
+
+    def __init__(self, config: NashMTLConfig, tasks: int, seed: int) -> None:
+        super().__init__(tasks)
+        self.config = config
+
+    def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
+        sound, self.deficient = regularised(gramian, self.config.regularisation)
+        weights = fair_weights(sound, 1.0)
+        length = float(np.sqrt(max(weights @ gramian @ weights, 0.0)))
+        return weights * min(1.0, self.config.max_norm / length) if length > 0 else weights

@@ -1,0 +1,72 @@
+"""Small exact solvers for K x K problems, sound on Gramians without full rank."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import nnls
+
+RANK_TOLERANCE = 1e-8
+"""Eigenvalues below this share of the largest count as zero: rows are float32, squares of 1e-7 are noise."""
+
+
+def factor(gramian: np.ndarray) -> np.ndarray:
+    """A [r, K] with A^T A = G, from the eigenvalues above rounding; exists for every Gramian."""
+    values, vectors = np.linalg.eigh(gramian)
+    kept = values > np.finfo(np.float64).eps * len(values) * max(values[-1], 0.0)
+    found: np.ndarray = (vectors[:, kept] * np.sqrt(values[kept])).T
+    return found
+
+
+def regularised(gramian: np.ndarray, amount: float) -> tuple[np.ndarray, bool]:
+    """The Gramian itself where it has full rank, else with a diagonal raised by a share `amount`; and which.
+
+    Rank is that of the cosines: gradients of very unlike lengths may still be independent.
+    """
+    lengths = np.sqrt(np.diag(gramian))
+    values = np.linalg.eigvalsh(gramian / np.outer(lengths, lengths))
+    if values[0] > RANK_TOLERANCE * values[-1]:
+        return gramian, False
+    return gramian + amount * np.diag(np.diag(gramian)), True
+
+
+def shortest_in_hull(rows: np.ndarray) -> np.ndarray:
+    """Weights w >= 0 with sum 1 that make the combination of columns `rows` [r, K] shortest.
+
+    With A = rows, the non-negative least squares problem |A u|^2 + (1 - sum u)^2 has its minimum along
+    the same direction: for u = s w its value is |A w|^2 / (1 + |A w|^2) at the best s.
+    """
+    scale = np.sqrt(np.max(np.sum(rows**2, axis=0), initial=0.0))
+    count = rows.shape[1]
+    if scale == 0.0:
+        return np.full(count, 1.0 / count)
+    system = np.vstack([rows / scale, np.ones(count)])
+    target = np.zeros(len(system))
+    target[-1] = 1.0
+    found, _ = nnls(system, target)
+    weights: np.ndarray = found / found.sum()
+    return weights
+
+
+def shortest_above(root: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """argmin |root v|^2 subject to v >= bound; `root` [r, K], `bound` [K]."""
+    found, _ = nnls(root, -root @ bound)
+    above: np.ndarray = bound + found
+    return above
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015) on a small array."""
+
+    def __init__(self, learning_rate: float, weight_decay: float = 0.0) -> None:
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+
+    def step(
+        self, values: np.ndarray, gradient: np.ndarray, moments: np.ndarray, step: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """New values and moments [2, K]; `step` counts from 1."""
+        gradient = gradient + self.weight_decay * values
+        first = 0.9 * moments[0] + 0.1 * gradient
+        second = 0.999 * moments[1] + 0.001 * gradient**2
+        change = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        return values - self.learning_rate * change, np.stack([first, second])

@@ -1,0 +1,163 @@
+"""Rows of one backward pass are those that autograd gives one loss at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mtrl.errors import ConfigError, UnsupportedError
+from mtrl.gradients import TaskJacobian, TaskRows
+
+from .networks import CASES, INPUTS, SAMPLES, TASKS, WIDTH, Losses, mean, mlp, twins
+
+EXACT = 1e-10
+
+
+def by_autograd(net: nn.Module, losses: Losses) -> dict[str, torch.Tensor]:
+    named = {name: value for name, value in net.named_parameters() if value.requires_grad}
+    rows = []
+    for task in range(TASKS):
+        found = torch.autograd.grad(losses()[task], list(named.values()), allow_unused=True)
+        rows.append(
+            [torch.zeros_like(p) if g is None else g for g, p in zip(found, named.values(), strict=True)]
+        )
+    return {name: torch.stack([row[i] for row in rows]) for i, name in enumerate(named)}
+
+
+def dense(rows: TaskRows) -> dict[str, torch.Tensor]:
+    return {**rows.shared, **{name: own.dense(rows.tasks) for name, own in rows.owned.items()}}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_rows_are_exact(name: str) -> None:
+    torch.manual_seed(0)
+    net, losses = CASES[name]()
+    expected = by_autograd(net, losses)
+    jacobian = TaskJacobian(net)
+    for _ in range(2):  # the second time by the plan of the first, into the same buffers
+        rows = jacobian.rows(losses())
+        found = dense(rows)
+        assert set(found) == set(expected)
+        for key, value in expected.items():
+            assert torch.allclose(found[key], value, rtol=0, atol=EXACT), key
+    assert max(value.abs().max() for value in expected.values()) > 0.01
+    gramian = sum(expected[key].flatten(1) @ expected[key].flatten(1).T for key in rows.shared)
+    if rows.shared:
+        assert torch.allclose(rows.gramian(), gramian, rtol=1e-10, atol=EXACT)
+        for scratch in (16.0, 1e-4):
+            assert torch.allclose(jacobian.gramian(losses(), scratch), gramian, rtol=1e-10, atol=EXACT)
+    assert jacobian.slow == (("1.weight",) if name == "operation without a rule" else ())
+
+
+def test_heads_and_task_embeddings_are_owned_and_the_torso_is_shared() -> None:
+    net, losses = CASES["picked heads"]()
+    rows = TaskJacobian(net).rows(losses())
+    assert set(rows.owned) == {"heads", "bias", "embedding.weight", "log_temperature"}
+    assert set(rows.shared) == {"torso.weight", "torso.bias", "scale", "log_deviation"}
+
+
+def test_combination_weighs_shared_rows_and_leaves_owned_ones() -> None:
+    net, losses = twins(2)
+    expected = by_autograd(net, losses)
+    weights = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    found = TaskJacobian(net).rows(losses()).combine(weights)
+    for name, value in expected.items():
+        scale = torch.ones(3, dtype=torch.float64) if "head" in name else weights
+        assert torch.allclose(found[name], torch.tensordot(scale, value, 1), atol=EXACT), name
+
+
+def test_sums_of_ranks_divided_by_counts_are_means_over_all_samples() -> None:
+    net, _ = twins(2)
+    targets = [INPUTS[..., 0], INPUTS[..., 1] - 1.0]
+
+    def errors(rank: int) -> torch.Tensor:
+        return (net(INPUTS + rank).view(2, TASKS, SAMPLES, 3) - targets[rank][None, ..., None]).square()
+
+    whole = TaskJacobian(net).rows(torch.cat([errors(0), errors(1)], 2).mean((0, 2, 3)))
+    first = TaskJacobian(net).rows(errors(0).sum((0, 2, 3)))
+    second = TaskJacobian(net).rows(errors(1).sum((0, 2, 3)))
+    for name, value in second.sums().items():
+        first.sums()[name].add_(value)
+    first.divide(torch.full((TASKS,), 2.0 * 2 * SAMPLES * 3))
+    for name, value in dense(whole).items():
+        assert torch.allclose(dense(first)[name], value, atol=EXACT), name
+
+
+def test_a_task_without_samples_has_a_row_of_zeros() -> None:
+    net, losses = mlp()
+    rows = TaskJacobian(net).rows(losses())
+    rows.divide(torch.tensor([2.0, 0.0, 1.0]))
+    assert all(bool((value[1] == 0).all()) for value in rows.shared.values())
+
+
+def test_the_loop_over_tasks_gives_the_same_rows() -> None:
+    net, losses = twins(2)
+    jacobian = TaskJacobian(net)
+    expected = by_autograd(net, losses)
+    pattern = jacobian.rows(losses())
+    for value in pattern.shared.values():
+        value.fill_(7.0)
+    found = dense(jacobian.loop(lambda task: losses()[task], pattern))
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, atol=EXACT), name
+
+
+def test_batch_normalisation_is_refused_by_name() -> None:
+    net = nn.Sequential(nn.Linear(WIDTH, 6), nn.BatchNorm1d(6), nn.Linear(6, 1)).double()
+    with pytest.raises(UnsupportedError, match=r"1\.weight, 1\.bias: batch normalisation mixes the samples"):
+        TaskJacobian(net).rows(mean(net(INPUTS.flatten(0, 1))))
+    bare = nn.Sequential(nn.Linear(WIDTH, 6), nn.BatchNorm1d(6, affine=False), nn.Linear(6, 1)).double()
+    with pytest.raises(UnsupportedError, match="a layer: batch normalisation mixes the samples"):
+        TaskJacobian(bare).rows(mean(bare(INPUTS.flatten(0, 1))))
+    bare.eval()  # with fixed statistics nothing is mixed
+    rows = TaskJacobian(bare).rows(mean(bare(INPUTS.flatten(0, 1))))
+    expected = by_autograd(bare, lambda: mean(bare(INPUTS.flatten(0, 1))))
+    assert torch.allclose(rows.shared["0.weight"], expected["0.weight"], atol=EXACT)
+
+
+def test_one_task_is_the_plain_gradient_bit_for_bit() -> None:
+    net, _ = mlp()
+    loss = net(INPUTS).square().mean()
+    plain = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
+    rows = TaskJacobian(net).rows(loss.unsqueeze(0))
+    for value, expected in zip(rows.shared.values(), plain, strict=True):
+        assert torch.equal(value[0], expected)
+
+
+def test_a_network_that_starts_at_zero_is_planned_anew_once_it_moves() -> None:
+    net = nn.Sequential(nn.Linear(WIDTH, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+    last = net[2]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    jacobian = TaskJacobian(net)
+
+    def losses() -> torch.Tensor:
+        return mean(net(INPUTS) - 1)
+
+    assert bool((jacobian.rows(losses()).shared["0.weight"] == 0).all())
+    nn.init.ones_(last.weight)
+    expected = by_autograd(net, losses)
+    for name, value in jacobian.rows(losses()).shared.items():
+        assert torch.allclose(value, expected[name], atol=EXACT)
+
+
+def test_bfloat16_autocast_gives_rows_in_the_parameters_type() -> None:
+    net = nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = mean(net(INPUTS.float()).float())
+    rows = TaskJacobian(net).rows(losses)
+    plain = torch.autograd.grad(losses.sum(), list(net.parameters()))
+    for value, expected in zip(rows.shared.values(), plain, strict=True):
+        assert value.dtype == torch.float32
+        assert torch.allclose(value.sum(0), expected, rtol=0.05, atol=0.02)
+
+
+def test_losses_without_a_graph_or_of_the_wrong_shape_are_refused() -> None:
+    net, losses = mlp()
+    with pytest.raises(ConfigError, match=r"losses have shape \(\); expected one per task"):
+        TaskJacobian(net).rows(losses().sum())
+    with pytest.raises(ConfigError, match="depend on no parameter"):
+        TaskJacobian(net).rows(losses().detach())
+    with pytest.raises(ConfigError, match="no parameter requires a gradient"):
+        TaskJacobian(nn.Linear(2, 2).requires_grad_(False))
