@@ -29,7 +29,11 @@ GROUPS = ("agent", "experiment", "robot", "runtime", "tasks", "tracking")
 
 SHORT_KEYS = {
     "collect": {"episodes": "demonstrations.episodes"},
-    "train": {"updates": "training.updates", "episodes": "evaluation.episodes"},
+    "train": {
+        "updates": "training.updates",
+        "episodes": "evaluation.episodes",
+        "steps": "online.steps",
+    },
     "evaluate": {"episodes": "evaluation.episodes"},
     "distill": {"updates": "distillation.updates"},
 }

@@ -11,9 +11,9 @@ from mtrl.deployment import RobotConfig
 from mtrl.distillation import DistillationConfig
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import EvaluationConfig
-from mtrl.rollout import RuntimeConfig
+from mtrl.rollout import CollectionConfig, RuntimeConfig
 from mtrl.tasks import Option
-from mtrl.training import TrainingConfig, WandbConfig
+from mtrl.training import OnlineConfig, TrainingConfig, WandbConfig
 
 STAGES = ("collect", "train", "clone", "distill", "evaluate", "export", "deploy", "report")
 """What `mtrl train` can do, in the only order in which it makes sense."""
@@ -72,6 +72,8 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
     cloning: CloningConfig = field(default_factory=CloningConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -24,20 +24,18 @@ from mtrl.tasks import Task, TaskSet
 from mtrl.training import (
     AgentFactory,
     Checkpoints,
-    JsonlTracker,
     Learner,
-    TensorBoardTracker,
-    Tracker,
     Trackers,
     TrainingConfig,
-    WandbTracker,
     progress,
     train,
 )
 
 from .compose import agent_of
+from .needs import needs_demonstrations
+from .online import learn_online
 from .session import Interrupted, Session, load_policy
-from .structured import plain
+from .tracking import trackers_of
 
 DEMONSTRATIONS = "demonstrations"
 
@@ -119,7 +117,9 @@ def _keep(
 
 
 def collect_stage(session: Session) -> None:
-    """Collects what the run has not got yet and says what there is."""
+    """Collects what the run has not got yet and says what there is; nothing for an agent that needs none."""
+    if not needs_demonstrations(session.config, session.tasks):
+        return
     data = demonstrations_of(session)
     episodes = sum(part.episode_count for part in data.values())
     steps = sum(part.step_count for part in data.values())
@@ -129,7 +129,7 @@ def collect_stage(session: Session) -> None:
 
 
 def train_stage(session: Session) -> None:
-    """Trains the configured agent on demonstrations; its policy is the teacher."""
+    """Trains the configured agent, on demonstrations or while it collects; its policy is the teacher."""
     _, factory, settings = agent_of(session.config)
     budget = session.config.training.updates
     if getattr(settings, "decay_updates", None) == 0:
@@ -178,19 +178,18 @@ def _train_agent(
         return
     session.set_threads()
     agent = factory.build(settings, session.tasks.layout, session.tasks, session.config.seed)
-    if agent.needs.kind != "dataset":
-        raise UnsupportedError(
-            f"agents that learn from {agent.needs.kind} are not trained by this command yet"
-        )
-    agent.ingest(demonstrations_of(session))
-    _learn(session, label, agent, training, place)
+    if agent.needs.kind == "fragments":
+        learn_online(session, label, agent, place)
+    else:
+        agent.ingest(demonstrations_of(session))
+        _learn(session, label, agent, training, place)
     session.save_policy(label, agent.snapshot())
 
 
 def _learn(session: Session, label: str, learner: Learner, training: TrainingConfig, place: Path) -> None:
     """Runs the loop with trackers, checkpoints and a bar; raises Interrupted when it was stopped."""
     place.mkdir(parents=True, exist_ok=True)
-    tracker = Trackers(_trackers(session, label, place))
+    tracker = Trackers(trackers_of(session, label, place))
     try:
         with progress(f"train {label}", training.updates) as bar:
 
@@ -211,20 +210,6 @@ def _learn(session: Session, label: str, learner: Learner, training: TrainingCon
     if not finished:
         raise Interrupted(f"{label} stopped after {learner.updates} of {training.updates} updates")
     session.console.print(f"{label}: {training.updates} updates", highlight=False)
-
-
-def _trackers(session: Session, label: str, place: Path) -> list[Tracker]:
-    """The files that every run has, and what the configuration adds."""
-    tracking, run = session.config.tracking, session.run.path.name
-    trackers: list[Tracker] = [JsonlTracker(place)]
-    if tracking.tensorboard:
-        trackers.append(TensorBoardTracker(place))
-    if tracking.wandb.effective_mode != "disabled":
-        grouped = dataclasses.replace(tracking.wandb, group=tracking.wandb.group or run)
-        trackers.append(
-            WandbTracker(place, grouped, run_name=f"{run}/{label}", settings=plain(session.config))
-        )
-    return trackers
 
 
 def _present(session: Session, label: str) -> bool:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from mtrl import registry
 from mtrl.distillation import DISTILLATION_METRICS
-from mtrl.training import LOOP_TIMINGS, AgentFactory, metrics_table
+from mtrl.training import (
+    EPISODE_METRICS,
+    LOOP_TIMINGS,
+    ONLINE_METRICS,
+    ONLINE_TIMINGS,
+    AgentFactory,
+    metrics_table,
+)
+
+from .online import EVALUATION_METRICS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 
@@ -15,10 +24,11 @@ OPENING = """# Metrics
 Every name that a run logs. Written by `python -m mtrl.launch.metrics_page` from what each agent and
 learner declares beside its code; a test trains each of them and fails on a name that is not here.
 
-`metrics.jsonl` holds deterministic values, means over the `training.log_every` updates before `step`;
+`metrics.jsonl` holds deterministic values, means over the updates since the record before;
 `timing.jsonl` holds what a clock measured. TensorBoard and W&B show the same names, the clock's under
 `timing/`. The teacher's and an agent's files lie in the run's own folder, the cloned twin's below `bc/`,
-the student's below `student/`. `step` counts updates.
+the student's below `student/`. `step` counts updates, and environment steps for an agent that collects
+while it learns. `{task}` stands for a task's name.
 """
 
 
@@ -30,6 +40,9 @@ def page() -> str:
         parts.append(f"## Agent `{name}`: metrics.jsonl\n\n{metrics_table(factory.metrics)}")
     parts.append(f"## Distillation: student/metrics.jsonl\n\n{metrics_table(DISTILLATION_METRICS)}")
     parts.append(f"## Training loop: timing.jsonl\n\n{metrics_table(LOOP_TIMINGS)}")
+    online = {**EPISODE_METRICS, **ONLINE_METRICS, **EVALUATION_METRICS}
+    parts.append(f"## Online loop: metrics.jsonl\n\n{metrics_table(online)}")
+    parts.append(f"## Online loop: timing.jsonl\n\n{metrics_table(ONLINE_TIMINGS)}")
     return "\n".join(parts)
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl import registry
+from mtrl.data import ReplayConfig, replay_bytes
 from mtrl.distillation import require_same_chunks
 from mtrl.errors import UnsupportedError
 from mtrl.training import require_disk
 
 from .compose import agent_of
 from .config import Config
+from .needs import needs_of
 from .session import run_name, task_set_of
 
 MEGABYTE = 1_000_000
@@ -32,13 +34,22 @@ def require_resources(config: Config) -> None:
     """
     tasks = task_set_of(config)
     disk = _learner_bytes(config) + 50 * MEGABYTE
-    if not config.data:
+    needs = needs_of(config, tasks)
+    if not config.data and (needs.kind == "dataset" or needs.demonstrations):
         disk += DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks)
     place = Path(config.output) / run_name(config)
     require_disk(place, disk)
-    steps = f"{config.training.updates:,} updates" if "train" in config.stages else "no training"
+    if "train" not in config.stages:
+        steps = "no training"
+    elif needs.kind == "fragments":
+        steps = f"{config.online.steps:,} environment steps"
+    else:
+        steps = f"{config.training.updates:,} updates"
+    replay = _replay_bytes(config)
+    memory = f", a replay of up to {replay / MEGABYTE:,.0f} MB in memory" if replay else ""
     Console(file=sys.stderr).print(
-        f"{place}: {len(tasks)} tasks, {steps}, about {disk / MEGABYTE:.0f} MB of disk", highlight=False
+        f"{place}: {len(tasks)} tasks, {steps}{memory}, about {disk / MEGABYTE:.0f} MB of disk",
+        highlight=False,
     )
 
 
@@ -55,13 +66,26 @@ def _learner_bytes(config: Config) -> int:
         return 0
     tasks = task_set_of(config)
     agent = factory.build(settings, tasks.layout, tasks, config.seed)
-    if agent.needs.kind != "dataset":
+    if agent.needs.kind not in ("dataset", "fragments"):
         raise UnsupportedError(
             f"agent {name!r} learns from {agent.needs.kind}; "
-            "this command trains agents that learn from a dataset"
+            "this command trains agents that learn from a dataset or from fragments"
+        )
+    if "clone" in config.stages and not hasattr(settings, "objective"):
+        raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
+    if "distill" in config.stages and not hasattr(factory, "teacher"):
+        raise UnsupportedError(
+            f"agent {name!r} does not offer its policy as a chunk teacher; leave the stage 'distill' out"
         )
     snapshot = agent.snapshot()
     if "distill" in config.stages and hasattr(factory, "teacher"):
         require_same_chunks(config.distillation, factory.teacher(snapshot, tasks))
     weights = sum(tensor.nbytes for tensor in snapshot.tensors.values())
-    return KEPT_CHECKPOINTS * 4 * weights * len(learners)
+    replay = _replay_bytes(config) if "train" in config.stages else 0
+    return KEPT_CHECKPOINTS * (4 * weights * len(learners) + replay)
+
+
+def _replay_bytes(config: Config) -> int:
+    """Size of the agent's full replay, 0 for an agent without one: for learners with a ReplayConfig."""
+    replay = getattr(agent_of(config)[2], "replay", None)
+    return replay_bytes(task_set_of(config), replay) if isinstance(replay, ReplayConfig) else 0

@@ -50,7 +50,7 @@ class Session:
                 copies = max(self.config.evaluation.copies, self.config.demonstrations.copies)
                 plan = preflight(self.tasks, self.config.runtime, copies=copies, torch=True)
                 self.console.print(f"[dim]{plan}[/dim]", highlight=False)
-            self._rollouts = rollouts_for(self.tasks, self.config.runtime, self._show_fault)
+            self._rollouts = rollouts_for(self.tasks, self.config.runtime, self.show_fault)
         return self._rollouts
 
     def close_rollouts(self) -> None:
@@ -78,7 +78,8 @@ class Session:
         """Keeps a finished policy; replaces an older one."""
         save_policy(self.policy_place(label), snapshot)
 
-    def _show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
+    def show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
+        """Prints an environment's fault and what becomes of its task."""
         fate = "the task is quarantined" if quarantined else "trying again"
         self.console.print(f"[red]{fate}:[/red] ", end="")
         self.console.print(str(fault), markup=False, highlight=False)

@@ -26,8 +26,9 @@ class MetaworldEnvironment:
     the accepted vector, at half its cost.
     """
 
-    def __init__(self, short_name: str, reward_version: str) -> None:
+    def __init__(self, short_name: str, reward_version: str, action_repeat: int = 1) -> None:
         """`short_name` is metaworld's own, such as "reach-v3"; `reward_version` is "v1" or "v2"."""
+        self._repeat = action_repeat
         self._task_name = f"metaworld/{short_name}"
         simulator = official_simulator(short_name, reward_version)
         simulator._partially_observable = False
@@ -70,10 +71,17 @@ class MetaworldEnvironment:
     def step(
         self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
     ) -> tuple[float, bool, bool]:
-        """Acts for one 80th of a second. Meta-World never terminates an episode."""
-        observation, reward, _, _, info = self._simulator.step(action)
-        out["state"][...] = observation
-        return float(reward), False, info["success"] > 0.0
+        """Holds the action for the task's repeat, each one 80th of a second; Meta-World never terminates.
+
+        The reward is the mean over the control steps; the success signal is on when it was in any.
+        """
+        total, success = 0.0, False
+        for _ in range(self._repeat):
+            observation, reward, _, _, info = self._simulator.step(action)
+            total += float(reward)
+            success = success or info["success"] > 0.0
+            out["state"][...] = observation
+        return total / self._repeat, False, success
 
     def render(self) -> npt.NDArray[np.uint8]:
         """An RGB frame [480, 480, 3]; raises UnsupportedError when no off-screen OpenGL is to be had."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import UnsupportedError
+from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Option, Score, Task
 from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
@@ -24,7 +24,12 @@ OPTIONS = {
     "reward_version": OptionRule("v2", choices=("v2", "v1")),
     # decisions per episode; the simulator refuses to go past 500
     "horizon": OptionRule(500, low=1, high=500),
+    # control steps that one action is held for; the reward is their mean, so that it stays in 0 to 10
+    "action_repeat": OptionRule(1, low=1, high=16),
 }
+
+STEP_LIMIT = 500
+"""Control steps after which the simulator refuses to go on."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,28 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
         super().__init__(Path(__file__).with_name("catalogue.json"), MetaworldEntry, OPTIONS)
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
-        """One task; options: `reward_version` ("v2" or "v1") and `horizon` (1 to 500 decisions)."""
+        """One task; options: `reward_version` ("v2" or "v1"), `horizon` (1 to 500 decisions) and
+        `action_repeat` (1 to 16 control steps per decision). Raises OutOfRangeError when an episode would
+        exceed the simulator's 500 control steps.
+        """
         entry, resolved = self.described(name, options)
+        repeat, horizon = int(resolved["action_repeat"]), int(resolved["horizon"])
+        if repeat == 1:
+            # the official protocol: written as it was before there was a choice, so that its hash stays
+            del resolved["action_repeat"]
+        elif "horizon" not in (options or {}):
+            resolved["horizon"] = horizon = STEP_LIMIT // repeat
+        if repeat * horizon > STEP_LIMIT:
+            raise OutOfRangeError(
+                "horizon", horizon, f"1 to {STEP_LIMIT // repeat} decisions of {repeat} control steps"
+            )
         return Task(
             name=name,
             observation=ObservationSpec(state=entry.state),
             action=ActionSpec(continuous=entry.action),
             simulator_rate_hz=80.0,
-            action_repeat=1,
-            horizon_decisions=int(resolved["horizon"]),
+            action_repeat=repeat,
+            horizon_decisions=horizon,
             score=Score("success"),
             reward_version=f"metaworld-{resolved['reward_version']}",
             options=tuple(resolved.items()),
@@ -71,19 +89,23 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
             from .environment import MetaworldEnvironment
 
         return MetaworldEnvironment(
-            self.catalogue.short_name(task.name), str(task.option("reward_version", "v2"))
+            self.catalogue.short_name(task.name),
+            str(task.option("reward_version", "v2")),
+            task.action_repeat,
         )
 
     def vector_backends(self, task: Task) -> tuple[str, ...]:
-        """EnvPool has reward version 2 only."""
-        return ("envpool",) if task.option("reward_version", "v2") == "v2" else ()
+        """EnvPool has reward version 2 only, and no action repeat."""
+        official = task.option("reward_version", "v2") == "v2" and task.action_repeat == 1
+        return ("envpool",) if official else ()
 
     def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> MetaworldPool:
         """A pool of the task; raises MissingExtraError where EnvPool is not installed."""
         if backend not in self.vector_backends(task):
             raise UnsupportedError(
-                f"task {task.name} with reward {task.reward_version} has no vector backend {backend!r}; "
-                "use the backend 'python', or 'envpool' with reward version 2"
+                f"task {task.name} with reward {task.reward_version} and action repeat {task.action_repeat} "
+                f"has no vector backend {backend!r}; use the backend 'python', or 'envpool' with reward "
+                "version 2 and action repeat 1"
             )
         from ..envpool.metaworld import MetaworldPool
 

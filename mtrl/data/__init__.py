@@ -4,6 +4,7 @@ from .batch import Batch, Bucket
 from .chunks import ChunkDataset
 from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
+from .replay import Replay, ReplayConfig, replay_bytes
 from .trajectories import Trajectories, Windows
 
 __all__ = [
@@ -12,11 +13,14 @@ __all__ = [
     "ChunkDataset",
     "Collected",
     "DemonstrationConfig",
+    "Replay",
+    "ReplayConfig",
     "Trajectories",
     "Windows",
     "collect_demonstrations",
     "dataset_id_of",
     "read_dataset",
     "read_provenance",
+    "replay_bytes",
     "write_dataset",
 ]

@@ -6,7 +6,14 @@ from .backends import backends_of, require_backends
 from .balance import balance
 from .board import JobBoard
 from .chunk_policy import ChunkPolicy, Execution, Planner
-from .collection import CollectionConfig, Fragments, LaneBooks, LocalFragments, fragment_bytes
+from .collection import (
+    CollectionConfig,
+    Fragments,
+    LaneBooks,
+    LocalFragments,
+    ResumableFragments,
+    fragment_bytes,
+)
 from .episodes import EpisodeGroup, Episodes, EpisodeSummary
 from .fragment import Fragment, FragmentRecorder
 from .job import EpisodeJob, JobResult, run_job, schedule_of
@@ -54,6 +61,7 @@ __all__ = [
     "PolicyState",
     "PythonLane",
     "RandomPolicy",
+    "ResumableFragments",
     "RolloutWorker",
     "Rollouts",
     "RuntimeConfig",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -63,6 +63,20 @@ class Fragments(Protocol):
         """Frees workers and simulators."""
 
 
+@runtime_checkable
+class ResumableFragments(Fragments, Protocol):
+    """A source whose lanes can be rebuilt exactly where they were."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next fragment depends on, but for the policy's weights.
+
+        Raises UnsupportedError where a task's backend cannot honour starts.
+        """
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict` of a source of the same tasks and settings; called before `stream`."""
+
+
 def fragment_bytes(tasks: TaskSet, share: LaneAssignment, steps: int) -> int:
     """Size of the arrays of one fragment of a lane, but for its few final observations."""
     layout = tasks.layout
@@ -96,6 +110,38 @@ class LaneBooks:
         self._openings[share] = opened + 1
         self._base[share] = self._rounds.get(share, 0)
         return self._seed + REOPENED_SEED * opened
+
+    def reopening_seed(self, share: LaneAssignment) -> int:
+        """Seed with which the lane was opened last."""
+        return self._seed + REOPENED_SEED * (self._openings.get(share, 1) - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Openings, delivered rounds and faults of every lane, and the quarantine."""
+        lanes = sorted(self._openings, key=lambda share: (share.task_index, share.first_copy))
+        return {
+            "seed": self._seed,
+            "quarantined": dict(self.quarantined),
+            "lanes": [
+                {
+                    "share": asdict(share),
+                    "openings": self._openings[share],
+                    "rounds": self._rounds.get(share, 0),
+                    "base": self._base.get(share, 0),
+                    "faults": self._faults.get(share, 0),
+                }
+                for share in lanes
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`; `quarantined` stays the same object, which others hold."""
+        self._seed = int(state["seed"])
+        self.quarantined.clear()
+        self.quarantined.update(state["quarantined"])
+        for entry in state["lanes"]:
+            share = LaneAssignment(**entry["share"])
+            self._openings[share], self._rounds[share] = entry["openings"], entry["rounds"]
+            self._base[share], self._faults[share] = entry["base"], entry["faults"]
 
     def delivered(self, share: LaneAssignment, fragment: Fragment) -> Fragment:
         """Books a fragment; episode ids go on where the lane's former openings stopped."""
@@ -156,6 +202,25 @@ class LocalFragments:
     def close(self) -> None:
         """Frees the simulators."""
         self._worker.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Start and actions so far of every open lane, its random streams, and whose turn it is."""
+        return {
+            "turn": self._turn,
+            "books": self._books.state_dict(),
+            "open": [share.task_index for share in self._shares if share in self._open],
+            "lanes": self._worker.lanes_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Rebuilds the lanes by their starts and actions. `publish` says with what policy to go on."""
+        self._turn = int(state["turn"])
+        self._books.load_state_dict(state["books"])
+        self._open = {self._shares[k] for k in state["open"]}
+        for share in sorted(self._open, key=lambda share: share.task_index):
+            seed = self._books.reopening_seed(share)
+            self._worker.open([share], self._snapshot, seed, self._collection.stagger)
+        self._worker.load_lanes_state(state["lanes"])
 
     def _collect(self, share: LaneAssignment) -> Fragment | None:
         """The lane's next fragment, or None when its task is in quarantine."""

@@ -1,12 +1,14 @@
 """The agent contract, the loop, and what a run keeps: checkpoints, metrics, progress."""
 
-from .agent import Agent, AgentFactory, Baseline, DataNeeds, TaskGradients
+from .agent import Agent, AgentFactory, Baseline, DataNeeds, OnlineAgent, TaskGradients
 from .checkpoint import Checkpoints
 from .codec import load_state, save_state
+from .episode_books import EPISODE_METRICS, EpisodeBooks
 from .interrupt import Interruptible
 from .jsonl import JsonlTracker, read_jsonl
 from .loop import LOOP_TIMINGS, Learner, TrainingConfig, train
 from .metrics import Metric, Metrics, metrics_table, undocumented
+from .online import ONLINE_METRICS, ONLINE_TIMINGS, OnlineConfig, train_online
 from .progress import Progress, progress
 from .run_directory import RunDirectory, require_disk
 from .tensorboard import TensorBoardTracker
@@ -14,17 +16,23 @@ from .trackers import Tracker, Trackers
 from .weights_and_biases import WandbConfig, WandbTracker
 
 __all__ = [
+    "EPISODE_METRICS",
     "LOOP_TIMINGS",
+    "ONLINE_METRICS",
+    "ONLINE_TIMINGS",
     "Agent",
     "AgentFactory",
     "Baseline",
     "Checkpoints",
     "DataNeeds",
+    "EpisodeBooks",
     "Interruptible",
     "JsonlTracker",
     "Learner",
     "Metric",
     "Metrics",
+    "OnlineAgent",
+    "OnlineConfig",
     "Progress",
     "RunDirectory",
     "TaskGradients",
@@ -41,5 +49,6 @@ __all__ = [
     "require_disk",
     "save_state",
     "train",
+    "train_online",
     "undocumented",
 ]

@@ -25,6 +25,8 @@ class DataNeeds:
     """Whether data of an older policy version must be thrown away."""
     replay_ratio: float = 0.0
     """Updates per environment step, held by the loop in both directions; 0 for on-policy and dataset."""
+    demonstrations: bool = False
+    """Whether demonstrations are ingested too, before the first fragment."""
 
 
 @dataclass
@@ -78,6 +80,14 @@ class Agent(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`; the run then goes on as if never interrupted."""
+
+
+class OnlineAgent(Agent, Protocol):
+    """An agent that learns from fragments while they are collected."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough was ingested for an update."""
 
 
 class AgentFactory(Protocol):

@@ -27,7 +27,7 @@ EXAMPLES = {
     "point": "point/obstacle",
 }
 OTHER_VALUES: Mapping[str, Mapping[str, Option]] = {
-    "metaworld": {"reward_version": "v1", "horizon": 100},
+    "metaworld": {"reward_version": "v1", "horizon": 100, "action_repeat": 2},
     "dmc": {
         "action_repeat": 2,
         "observation": "both",
@@ -98,7 +98,8 @@ def test_an_option_changes_the_protocol(suite: str, key: str, value: Option) -> 
     assert changed.protocol_hash != usual.protocol_hash
     assert changed.option(key, "absent") == value
     # the default is the same protocol whether it is spelled out or not
-    default = usual.option(key, "absent")
+    default = importlib.import_module(f"mtrl.envs.{suite}.suite").OPTIONS[key].default
+    assert usual.option(key, default) == default
     assert registry.task(EXAMPLES[suite], {key: default}).protocol_hash == usual.protocol_hash
 
 

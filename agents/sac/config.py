@@ -1,0 +1,181 @@
+"""Settings of the multi-task soft actor-critic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from mtrl.data import ReplayConfig
+from mtrl.errors import ConfigError, OutOfRangeError
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of actor and critics; both have the same torso."""
+
+    width: int = 256
+    """Units of every hidden layer, at least 1 (MTMHSAC: 400)."""
+    layers: int = 2
+    """Hidden layers, at least 1 (MTMHSAC: 3)."""
+    layer_norm: bool = True
+    """LayerNorm without gain and offset after every hidden linear map (MTMHSAC: none)."""
+    critic: str = "categorical"
+    """"categorical": a two-hot distribution over `bins` values in [-value_range, value_range].
+    "scalar": one number, squared error (MTMHSAC)."""
+    bins: int = 101
+    """Values of the categorical critic, at least 2 (BRC: 101)."""
+    value_range: float = 10.0
+    """Largest value of the categorical critic, above 0 (BRC: 10)."""
+    embedding: str = "one_hot"
+    """"one_hot": the task's index as input of the torsos. "learned": a vector of length 1 per task,
+    learned by each network (BRC)."""
+    embedding_size: int = 32
+    """Length of the learned embedding, at least 1 (BRC: 32)."""
+    pixel_features: int = 50
+    """Numbers that the convolutional encoder makes of a picture stack, at least 1 (DrQ: 50)."""
+
+    def __post_init__(self) -> None:
+        for key in ("width", "layers", "embedding_size", "pixel_features"):
+            if getattr(self, key) < 1:
+                raise OutOfRangeError(f"agent.network.{key}", getattr(self, key), "at least 1")
+        if self.bins < 2:
+            raise OutOfRangeError("agent.network.bins", self.bins, "at least 2")
+        if self.value_range <= 0:
+            raise OutOfRangeError("agent.network.value_range", self.value_range, "above 0")
+        if self.critic not in ("categorical", "scalar"):
+            raise ConfigError(f"agent.network.critic is 'categorical' or 'scalar'; got {self.critic!r}")
+        if self.embedding not in ("one_hot", "learned"):
+            raise ConfigError(f"agent.network.embedding is 'one_hot' or 'learned'; got {self.embedding!r}")
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Spread and temperature of the policy."""
+
+    initial_temperature: float = 0.1
+    """Temperature of every task at the beginning, above 0 (MTMHSAC: 1; BRC: 0.1)."""
+    temperature_floor: float = 0.01
+    """Temperatures never fall below this, at least 0; a task that is not solved yet keeps exploring."""
+    temperature_rate: float = 1e-3
+    """Step size of the log temperatures, at least 0; 0 fixes them (MTMHSAC: 3e-4)."""
+    target_entropy: float = -0.5
+    """Target entropy of continuous tasks, per action dimension, in nats (MTMHSAC: -1)."""
+    discrete_target_entropy: float = 0.3
+    """Target entropy of discrete tasks, as a share of ln(number of actions), 0 to 1 (Christodoulou 2019:
+    0.98)."""
+    log_deviation_low: float = -5.0
+    """Smallest log standard deviation before the tanh (MTMHSAC: -20)."""
+    log_deviation_high: float = 1.0
+    """Largest log standard deviation, above the smallest; a new policy begins halfway (MTMHSAC: 2)."""
+
+    def __post_init__(self) -> None:
+        if self.initial_temperature <= 0:
+            raise OutOfRangeError(
+                "agent.exploration.initial_temperature", self.initial_temperature, "above 0"
+            )
+        for key in ("temperature_floor", "temperature_rate"):
+            if getattr(self, key) < 0:
+                raise OutOfRangeError(f"agent.exploration.{key}", getattr(self, key), "at least 0")
+        if not 0 <= self.discrete_target_entropy <= 1:
+            raise OutOfRangeError(
+                "agent.exploration.discrete_target_entropy", self.discrete_target_entropy, "0 to 1"
+            )
+        if self.log_deviation_low >= self.log_deviation_high:
+            raise OutOfRangeError(
+                "agent.exploration.log_deviation_low",
+                self.log_deviation_low,
+                f"below log_deviation_high={self.log_deviation_high}",
+            )
+
+
+@dataclass(frozen=True)
+class NormalisationConfig:
+    """Scales of observations and rewards, one of each per task."""
+
+    observations: bool = True
+    """Standardise state vectors by the mean and deviation of what the task has shown (MTMHSAC: no)."""
+    clip: float = 5.0
+    """Largest size of a standardised entry, above 0."""
+    refresh_at: tuple[int, ...] = (500, 1000, 2000, 4000, 8000)
+    """Environment steps of a task at which its statistics are taken anew, ascending; frozen after."""
+    returns: bool = True
+    """Divide rewards so that the largest discounted return seen in the task becomes `value_range`;
+    applied at sampling, so that old rewards follow the statistics (MTMHSAC: no)."""
+
+    def __post_init__(self) -> None:
+        if self.clip <= 0:
+            raise OutOfRangeError("agent.normalisation.clip", self.clip, "above 0")
+        ascending = all(a < b for a, b in pairwise(self.refresh_at))
+        if not ascending or any(at < 1 for at in self.refresh_at):
+            raise OutOfRangeError("agent.normalisation.refresh_at", self.refresh_at, "ascending, from 1")
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Multi-task SAC for continuous and discrete tasks in one run."""
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """Sizes of the networks."""
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    """Spread and temperature of the policy."""
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
+    """Scales of observations and rewards."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """Replay by task."""
+    batch_size: int = 64
+    """Transitions of each task per update, at least 1 (MTMHSAC: 128)."""
+    replay_ratio: float = 0.2
+    """Updates per environment step of all tasks together, above 0 (MTMHSAC on MT10: 0.1)."""
+    discount: float = 0.99
+    """Discount per decision, in [0, 1)."""
+    target_rate: float = 0.01
+    """Share of the critics that goes into their targets per update, in (0, 1] (MTMHSAC: 0.005)."""
+    learning_rate: float = 7e-4
+    """Step size of actor and critics, above 0 (MTMHSAC: 3e-4)."""
+    adam_epsilon: float = 1e-8
+    """Adam's epsilon, above 0 (MTMHSAC: 1e-5)."""
+    gradient_clip: float = 10.0
+    """Largest gradient norm, of actor and critics each; 0 for none (MTMHSAC: 1)."""
+    actor_every: int = 2
+    """Updates of the critics per update of actor and temperatures, at least 1 (MTMHSAC: 1)."""
+    entropy_in_target: bool = False
+    """Whether the critics' target holds the entropy bonus (MTMHSAC: yes)."""
+    bootstrap_truncated: bool = True
+    """Whether targets bootstrap through the time limit. The state of metaworld-algorithms around the
+    Meta-World+ paper did not; false repeats that."""
+    value_clip: float = 0.0
+    """Largest size of predicted and target values of the scalar critic; 0 for none. 5000 repeats the
+    metaworld-algorithms of the Meta-World+ paper."""
+    precision: str = "fp32"
+    """"fp32", "bf16" (automatic mixed precision), or "auto": bf16 where the processor or GPU has it."""
+    on_non_finite: str = "stop"
+    """"stop" ends the run, "skip" leaves out the update; for a NaN or infinity in a loss or gradient."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "replay_ratio": (self.replay_ratio > 0, "above 0"),
+            "discount": (0 <= self.discount < 1, "0 to below 1"),
+            "target_rate": (0 < self.target_rate <= 1, "above 0, at most 1"),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "adam_epsilon": (self.adam_epsilon > 0, "above 0"),
+            "gradient_clip": (self.gradient_clip >= 0, "0 (none) or more"),
+            "actor_every": (self.actor_every >= 1, "at least 1"),
+            "value_clip": (self.value_clip >= 0, "0 (none) or more"),
+        }
+        for key, (holds, allowed) in checks.items():
+            if not holds:
+                raise OutOfRangeError(f"agent.{key}", getattr(self, key), allowed)
+        if self.precision not in ("fp32", "bf16", "auto"):
+            raise ConfigError(f"agent.precision is 'fp32', 'bf16' or 'auto'; got {self.precision!r}")
+        if self.on_non_finite not in ("stop", "skip"):
+            raise ConfigError(f"agent.on_non_finite is 'stop' or 'skip'; got {self.on_non_finite!r}")
+        if self.replay.capacity < self.batch_size:
+            raise ConfigError(
+                f"agent.replay.capacity={self.replay.capacity} is below agent.batch_size={self.batch_size}; "
+                "keep at least one batch per task, better a hundred"
+            )
+        if self.value_clip and self.network.critic == "categorical":
+            raise ConfigError(
+                "agent.value_clip is for the scalar critic; the categorical one is bounded by value_range"
+            )

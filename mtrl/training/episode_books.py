@@ -1,0 +1,88 @@
+"""What finished episodes returned, put together from fragments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtrl.rollout import Fragment
+
+from .metrics import Metric, Metrics
+
+EPISODE_METRICS: Metrics = {
+    "return/{task}": Metric(
+        "mean over the episodes finished since the last record of the sum of rewards, exploration included",
+        "reward",
+        "mtrl.training.episode_books:EpisodeBooks.metrics",
+    ),
+    "success/{task}": Metric(
+        "share of those episodes in which the success signal was ever on",
+        "1",
+        "mtrl.training.episode_books:EpisodeBooks.metrics",
+    ),
+    "length/{task}": Metric(
+        "mean number of decisions of those episodes",
+        "decisions",
+        "mtrl.training.episode_books:EpisodeBooks.metrics",
+    ),
+}
+"""What the books add to metrics.jsonl; a task without a finished episode has no entry."""
+
+
+class EpisodeBooks:
+    """Sums rewards per episode across fragments, whichever worker they come from."""
+
+    def __init__(self, names: Sequence[str], skip_below: int = 0) -> None:
+        """`names` of the tasks by index. Episodes with an id below `skip_below` are left out: the first
+        ones of staggered copies are cut short on purpose.
+        """
+        self._names, self._skip_below = tuple(names), skip_below
+        self._open: dict[tuple[int, int], list[float]] = {}
+        self._finished: dict[int, list[list[float]]] = {}
+
+    def add(self, fragment: Fragment) -> None:
+        """Books a fragment; fragments of one lane come in order."""
+        k = fragment.task_index
+        ended = fragment.terminated | fragment.truncated
+        for copy in range(fragment.reward.shape[1]):
+            ids = fragment.episode_id[:, copy]
+            cuts = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
+            for begin, end in itertools.pairwise(cuts):
+                episode = int(ids[begin])
+                books = self._open.setdefault((k, episode), [0.0, 0.0, 0.0])
+                books[0] += float(fragment.reward[begin:end, copy].sum(dtype=np.float64))
+                books[1] = max(books[1], float(fragment.success[begin:end, copy].any()))
+                books[2] += end - begin
+                if ended[end - 1, copy]:
+                    del self._open[k, episode]
+                    if episode >= self._skip_below:
+                        self._finished.setdefault(k, []).append(books)
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the episodes finished since the last call."""
+        found: dict[str, float] = {}
+        for k, episodes in sorted(self._finished.items()):
+            means = np.mean(episodes, axis=0)
+            for name, value in zip(("return", "success", "length"), means, strict=True):
+                found[f"{name}/{self._names[k]}"] = float(value)
+        self._finished = {}
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Episodes under way, and those finished but not yet logged."""
+        return {
+            "open": {key: list(books) for key, books in self._open.items()},
+            "finished": {k: [list(books) for books in found] for k, found in self._finished.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self._open = {(int(k), int(e)): list(books) for (k, e), books in state["open"].items()}
+        self._finished = {int(k): [list(b) for b in found] for k, found in state["finished"].items()}
+
+    def forget_open(self) -> None:
+        """Drops episodes under way, for lanes that begin afresh."""
+        self._open = {}

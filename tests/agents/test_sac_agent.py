@@ -1,0 +1,381 @@
+"""The SAC agent: values in closed form, targets, saving, mixed actions, faults, and that it learns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from mtrl import registry
+from mtrl.agents.sac import (
+    AGENT,
+    ExplorationConfig,
+    NetworkConfig,
+    NormalisationConfig,
+    SACAgent,
+    SACConfig,
+)
+from mtrl.agents.sac.reward_scale import RewardScale
+from mtrl.data import ReplayConfig
+from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
+from mtrl.rollout import CollectionConfig, Fragment, LocalFragments, PolicySnapshot, RuntimeConfig
+from mtrl.spaces import ActionSpec, ObservationSpec
+from mtrl.tasks import Score, Task, TaskSet
+
+CONTINUOUS = ActionSpec(continuous=2)
+DISCRETE = ActionSpec(discrete=3)
+SMALL = SACConfig(
+    network=NetworkConfig(width=32, layers=1, bins=51, value_range=10.0),
+    normalisation=NormalisationConfig(refresh_at=(20,)),
+    replay=ReplayConfig(capacity=2000),
+    batch_size=16,
+    learning_rate=3e-3,
+)
+
+
+def task_of(
+    name: str, action: ActionSpec, state: int = 2, pixels: tuple[int, int, int] | None = None
+) -> Task:
+    return Task(
+        name=f"made/{name}",
+        observation=ObservationSpec(state=state or None, pixels=pixels),
+        action=action,
+        simulator_rate_hz=10.0,
+        action_repeat=1,
+        horizon_decisions=10,
+        score=Score("return"),
+        reward_version="1",
+    )
+
+
+MIXED = TaskSet(
+    [task_of("push", CONTINUOUS, 3), task_of("jump", DISCRETE, 2), task_of("pull", ActionSpec(continuous=1))]
+)
+
+
+def fragment_of(
+    tasks: TaskSet,
+    k: int,
+    steps: int,
+    *,
+    reward: Sequence[float] | None = None,
+    ends: Mapping[int, str] | None = None,
+    seed: int = 0,
+    constant: bool = False,
+) -> Fragment:
+    """One copy with random observations and actions; `ends` maps decisions to how an episode ended."""
+    generator, layout, ends = np.random.default_rng(seed), tasks.layout, dict(ends or {})
+    spec, action = layout.observations[k], layout.actions[k]
+    places = sorted(ends)
+    observations, finals = {}, {}
+    for bucket in spec.buckets:
+        for into, count in ((observations, steps + 1), (finals, len(places))):
+            shape = (
+                (count, 1, *layout.bucket_shape(bucket))
+                if into is observations
+                else (count, *layout.bucket_shape(bucket))
+            )
+            rows = np.zeros(shape, layout.bucket_dtype(bucket))
+            if bucket == "state":
+                rows[..., : spec.state] = (
+                    1.0 if constant else generator.normal(size=(*shape[:-1], spec.state))
+                )
+            else:
+                rows[:] = generator.integers(0, 256, size=shape)
+            into[bucket] = rows
+    continuous = np.zeros((steps, 1, layout.continuous_size), np.float32)
+    continuous[..., : action.continuous] = generator.uniform(-1, 1, (steps, 1, action.continuous))
+    ended = {
+        how: np.isin(np.arange(steps), [t for t in places if ends[t] == how])[:, None]
+        for how in ("terminated", "truncated")
+    }
+    values = generator.normal(size=steps) if reward is None else np.array(reward)
+    return Fragment(
+        task_index=k,
+        policy_version=0,
+        observations=observations,
+        continuous=continuous,
+        discrete=generator.integers(0, max(1, action.discrete), size=(steps, 1)),
+        reward=values.astype(np.float32)[:, None],
+        terminated=ended["terminated"],
+        truncated=ended["truncated"],
+        success=np.zeros((steps, 1), bool),
+        log_probability=np.zeros((steps, 1), np.float32),
+        start_id=np.zeros((steps, 1), np.int64),
+        episode_id=np.searchsorted(places, np.arange(steps))[:, None],
+        final_index=np.array([(t, 0) for t in places], np.int64).reshape(-1, 2),
+        final_observations=finals,
+    )
+
+
+def agent_of(tasks: TaskSet = MIXED, config: SACConfig = SMALL, seed: int = 1, **changes: object) -> SACAgent:
+    agent = SACAgent(dataclasses.replace(config, **changes), tasks.layout, tasks, seed)  # type: ignore[arg-type]
+    for k in range(len(tasks)):
+        agent.ingest(fragment_of(tasks, k, 40, ends={9: "truncated", 19: "terminated"}, seed=k))
+    return agent
+
+
+@pytest.mark.parametrize("action", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("critic", ["categorical", "scalar"])
+@pytest.mark.parametrize(("end", "value"), [("truncated", 10.0), ("terminated", 1.0)])
+def test_one_state_is_worth_what_theory_says(action: ActionSpec, critic: str, end: str, value: float) -> None:
+    # One state, reward 1, discount 0.9, every episode one decision long: worth 1 / (1 - 0.9) = 10 when the
+    # clock ends it, and 1 when the problem does.
+    tasks = TaskSet([task_of("still", action)])
+    config = SACConfig(
+        network=NetworkConfig(width=16, layers=1, critic=critic, bins=41, value_range=20.0),
+        normalisation=NormalisationConfig(returns=False),
+        discount=0.9,
+        target_rate=1.0,
+        learning_rate=2e-2,
+        batch_size=16,
+    )
+    agent = SACAgent(config, tasks.layout, tasks, 1)
+    agent.ingest(
+        fragment_of(tasks, 0, 40, reward=[1.0] * 40, ends=dict.fromkeys(range(40), end), constant=True)
+    )
+    for _ in range(400):
+        metrics = agent.update()
+    assert metrics["value/made/still"] == pytest.approx(value, rel=0.03)
+
+
+def test_the_time_limit_can_be_taken_for_an_end() -> None:
+    tasks = TaskSet([task_of("still", CONTINUOUS)])
+    agent = SACAgent(
+        dataclasses.replace(
+            SMALL, bootstrap_truncated=False, normalisation=NormalisationConfig(returns=False)
+        ),
+        tasks.layout,
+        tasks,
+        1,
+    )
+    agent.ingest(fragment_of(tasks, 0, 40, reward=[2.0] * 40, ends=dict.fromkeys(range(40), "truncated")))
+    for _ in range(20):
+        metrics = agent.update()
+    assert metrics["value/made/still"] == 2.0
+
+
+def test_equal_seeds_give_equal_agents() -> None:
+    agents = [agent_of(seed=5) for _ in range(2)]
+    for _ in range(4):
+        first, second = (agent.update() for agent in agents)
+        assert first == second
+    assert agents[0].snapshot().same_as(agents[1].snapshot())
+
+
+def test_a_loaded_agent_goes_on_as_the_original() -> None:
+    original, loaded = agent_of(seed=5), SACAgent(SMALL, MIXED.layout, MIXED, 99)
+    for _ in range(3):
+        original.update()
+    loaded.load_state_dict(original.state_dict())
+    for agent in (original, loaded):
+        agent.ingest(fragment_of(MIXED, 1, 30, seed=9))
+    for _ in range(4):
+        assert original.update() == loaded.update()
+    assert original.snapshot().same_as(loaded.snapshot())
+
+
+def test_computing_gradients_changes_no_weight() -> None:
+    agent = agent_of()
+    before = agent.snapshot()
+    gradients = agent.compute_gradients()
+    assert agent.snapshot().same_as(before)
+    assert gradients.counts.tolist() == [3.0]
+    assert gradients.losses.shape == (3,)
+    assert all(rows.shape[0] == 1 for rows in gradients.sums.values())
+    agent.apply(gradients)
+    assert not agent.snapshot().same_as(before)
+
+
+def test_the_actor_waits_for_its_turn() -> None:
+    agent = agent_of(actor_every=3)
+    moved = []
+    for _ in range(6):
+        before = agent.snapshot()
+        agent.update()
+        after = agent.snapshot()
+        moved.append(any(not np.array_equal(before.tensors[n], after.tensors[n]) for n in before.tensors))
+    assert moved == [True, False, False, True, False, False]
+
+
+def test_a_task_without_a_batch_joins_later() -> None:
+    agent = SACAgent(SMALL, MIXED.layout, MIXED, 1)
+    assert not agent.ready
+    with pytest.raises(ConfigError, match="holds 0 transitions"):
+        agent.update()
+    agent.ingest(fragment_of(MIXED, 1, 40))
+    assert agent.ready
+    assert "critic_loss/made/jump" in agent.update()
+    agent.ingest(fragment_of(MIXED, 2, 40))
+    assert {"critic_loss/made/jump", "critic_loss/made/pull"} <= set(agent.update())
+
+
+def test_temperatures_keep_their_floor() -> None:
+    # a target far below any entropy drives the temperature down
+    explore = ExplorationConfig(temperature_floor=0.05, temperature_rate=0.5, target_entropy=-50.0)
+    agent = agent_of(exploration=explore)
+    for _ in range(10):
+        metrics = agent.update()
+    assert metrics["temperature/made/push"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("settings", [
+    {"network": NetworkConfig(width=16, layers=2, critic="scalar", embedding="learned", layer_norm=False)},
+    {"precision": "bf16"},
+    {"precision": "auto"},
+    {"entropy_in_target": True},
+    {"network": NetworkConfig(width=16, critic="scalar"), "value_clip": 5.0},
+    {"gradient_clip": 0.0, "actor_every": 1},
+])  # fmt: skip
+def test_variants_train_to_finite_numbers(settings: Mapping[str, object]) -> None:
+    agent = agent_of(**settings)
+    for _ in range(3):
+        metrics = agent.update()
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_pixels_train_beside_states() -> None:
+    tasks = TaskSet([task_of("arm", CONTINUOUS), task_of("game", DISCRETE, 0, (3, 16, 16))])
+    agent = agent_of(tasks, network=NetworkConfig(width=16, pixel_features=8))
+    before = agent.snapshot()
+    metrics = agent.update()
+    assert all(np.isfinite(value) for value in metrics.values())
+    after = agent.snapshot()
+    assert not np.array_equal(
+        before.tensors["observer.pixels.layers.0.weight"], after.tensors["observer.pixels.layers.0.weight"]
+    )
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_a_copy_acts_alike_alone_and_among_other_tasks(explore: bool) -> None:
+    agent = agent_of()
+    for _ in range(5):
+        agent.update()
+    policy = AGENT.policy(agent.snapshot(), MIXED)
+    generator = np.random.default_rng(0)
+    task = np.array([1, 0, 2, 1])
+    states = generator.normal(size=(4, MIXED.layout.state_size)).astype(np.float32)
+
+    def act(rows: list[int]) -> list[object]:
+        action = policy.act(
+            {"state": states[rows]}, task[rows], {}, np.zeros(len(rows), bool),
+            explore=explore, generators=[np.random.default_rng(row) for row in rows],
+        )  # fmt: skip
+        return [action.continuous, action.discrete, action.log_probability]
+
+    for row in range(4):
+        for alone, among in zip(act([row]), act([0, 1, 2, 3]), strict=True):
+            np.testing.assert_allclose(alone[0], among[row], atol=1e-5)  # type: ignore[index]
+    continuous, discrete, log_probability = act([0, 1, 2, 3])
+    assert not np.any(continuous[[0, 3]]), "a discrete task has no continuous part"  # type: ignore[index]
+    assert continuous[2, 1] == 0, "masked"  # type: ignore[index]
+    assert discrete[1] == discrete[2] == 0  # type: ignore[index]
+    assert np.isfinite(log_probability).all() == explore  # type: ignore[arg-type]
+
+
+def test_rewards_are_scaled_by_the_largest_discounted_return() -> None:
+    scale = RewardScale(2, discount=0.5, value_range=10.0)
+    # G: 4, 2 + 2 = 4, 3 + 2 = 5 | the episode ends | -8, and the next fragment goes on: 2 - 4 = -2
+    tasks = TaskSet([task_of("a", CONTINUOUS), task_of("b", CONTINUOUS)])
+    scale.add(fragment_of(tasks, 0, 4, reward=[4, 2, 3, -8], ends={2: "truncated"}))
+    assert scale.largest.tolist() == [8.0, 0.0]
+    restored = RewardScale(2, discount=0.5, value_range=10.0)
+    restored.load_state_dict(scale.state_dict())
+    following = fragment_of(tasks, 0, 1, reward=[-5])
+    following.episode_id += 1
+    restored.add(following)
+    # -5 + 0.5 * -8 = -9
+    assert restored.largest.tolist() == [9.0, 0.0]
+    assert restored.scale[0] == pytest.approx(0.9)
+
+
+def test_old_rewards_follow_the_scale() -> None:
+    tasks = TaskSet([task_of("still", CONTINUOUS)])
+    agent = SACAgent(SMALL, tasks.layout, tasks, 1)
+    terminated = dict.fromkeys(range(40), "terminated")
+    agent.ingest(fragment_of(tasks, 0, 40, reward=[5.0] * 40, ends=terminated))
+    assert agent.update()["value/made/still"] == pytest.approx(10.0)
+    # one larger reward among forty small ones: what was worth 10 is worth 5 from now on
+    agent.ingest(fragment_of(tasks, 0, 1, reward=[10.0], ends={0: "terminated"}, seed=3))
+    assert agent.update()["value/made/still"] == pytest.approx(5.0, abs=1.6)
+
+
+def test_observations_are_standardised_from_their_step_on_and_then_frozen() -> None:
+    agent = SACAgent(SMALL, MIXED.layout, MIXED, 1)
+    first = fragment_of(MIXED, 0, 19)
+    agent.ingest(first)
+    assert not agent.snapshot().tensors["observer.mean"].any()
+    second = fragment_of(MIXED, 0, 5, seed=1)
+    agent.ingest(second)
+    seen = np.concatenate([f.observations["state"][:-1, 0] for f in (first, second)])
+    mean = agent.snapshot().tensors["observer.mean"]
+    np.testing.assert_allclose(mean[0], seen.mean(axis=0), atol=1e-6)
+    assert not mean[1:].any(), "other tasks have not come so far"
+    agent.ingest(fragment_of(MIXED, 0, 30, seed=2))
+    np.testing.assert_array_equal(agent.snapshot().tensors["observer.mean"], mean)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_changes_no_weight() -> None:
+    agent = agent_of()
+    gradients = agent.compute_gradients()
+    before = agent.snapshot()
+    gradients.sums["critic.torso.layers.0.weight"][0, 0, 0, 0] = torch.nan
+    with pytest.raises(
+        DivergenceError, match=r"gradient norm of critic is nan.*critic.torso.layers.0.weight"
+    ):
+        agent.apply(gradients)
+    assert agent.snapshot().same_as(dataclasses.replace(before, version=agent.updates))
+
+
+def test_an_update_that_is_not_finite_may_be_left_out() -> None:
+    agent = agent_of(on_non_finite="skip")
+    gradients = agent.compute_gradients()
+    before = agent.snapshot()
+    gradients.sums["actor.gaussian.bias"][:] = torch.inf
+    assert agent.apply(gradients) == {"skipped_updates": 1.0}
+    assert agent.snapshot().same_as(dataclasses.replace(before, version=1))
+    assert agent.update()["skipped_updates"] == 0.0
+
+
+def test_settings_outside_their_range_are_refused() -> None:
+    with pytest.raises(OutOfRangeError, match=r"agent.discount=1.0"):
+        SACConfig(discount=1.0)
+    with pytest.raises(ConfigError, match=r"capacity=8 is below agent.batch_size=64"):
+        SACConfig(replay=ReplayConfig(capacity=8))
+    with pytest.raises(ConfigError, match="value_clip is for the scalar critic"):
+        SACConfig(value_clip=1.0)
+    with pytest.raises(ConfigError, match="fp32"):
+        SACConfig(precision="int8")
+    with pytest.raises(OutOfRangeError, match="refresh_at"):
+        NormalisationConfig(refresh_at=(5, 5))
+
+
+def test_it_learns_to_balance_a_pole() -> None:
+    tasks = registry.task_set("gym/CartPole-v1")
+    config = SACConfig(
+        network=NetworkConfig(width=64, layers=1, bins=51),
+        replay=ReplayConfig(capacity=5000),
+        discount=0.98,
+        learning_rate=2e-3,
+        normalisation=NormalisationConfig(refresh_at=(300,)),
+    )
+    agent = SACAgent(config, tasks.layout, tasks, 1)
+    settings = CollectionConfig(copies=4, steps=10, stagger=False)
+    source = LocalFragments(tasks, RuntimeConfig(), settings, PolicySnapshot("random"), 1)
+    lengths: list[int] = []
+    for number, fragment in enumerate(islice(source.stream(), 75)):
+        agent.ingest(fragment)
+        if number >= 8:
+            for _ in range(12):
+                agent.update()
+            source.publish(agent.snapshot())
+        lengths.append(int(fragment.terminated.sum()))
+    source.close()
+    # falls of 4 poles in 10 decisions: about 1.8 at random, where a pole stands for 22 decisions; one that
+    # stands for 60 falls 0.67 times
+    assert sum(lengths[:8]) >= 10
+    assert sum(lengths[-20:]) <= 20 * 0.67
