@@ -33,6 +33,16 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread over processes, tests of one file stay together and share its fixtures; those of
+    tests/distributed share a cluster, and the machine is too small for two.
+    """
+    for item in items:
+        shared = item.path.parent if item.path.parent.name == "distributed" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared)))
+
+
 def _reason(longrepr: object) -> str:
     """The words of the skip, whether pytest kept them as a triple or as text."""
     text = str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)

@@ -6,12 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mtrl.errors import ConfigError, IntegrityError, OutOfRangeError
-from mtrl.tasks import Score, Split
+from mtrl.tasks import Score, Split, hash_of_protocol
 
 from .provenance import Provenance
 from .records import Json, Record, read_record, write_record
 from .results import EpisodeResult, EvaluationResult, PolicyReference, TaskResult
-from .task_protocol import hash_of_protocol
 
 SCHEMA = "mtrl.evaluation"
 SCHEMA_VERSION = 1

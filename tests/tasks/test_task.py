@@ -8,7 +8,7 @@ import pytest
 
 from mtrl.errors import ConfigError, SpaceError, UnknownNameError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Score, Task, TaskSet
+from mtrl.tasks import Score, Task, TaskSet, hash_of_protocol
 
 TASK = Task(
     name="counter/short",
@@ -61,6 +61,21 @@ def test_equal_tasks_have_equal_hashes() -> None:
     assert spelled.protocol_hash == sorted_apart.protocol_hash
     assert len(TASK.protocol_hash) == 16
     assert int(TASK.protocol_hash, 16) >= 0
+
+
+def test_the_hash_is_that_of_the_fields_and_stays_what_older_files_hold() -> None:
+    assert TASK.protocol == {
+        "name": "counter/short",
+        "observation": {"state": 3, "pixels": None},
+        "action": {"continuous": 2, "discrete": 0},
+        "simulator_rate_hz": 40.0,
+        "action_repeat": 2,
+        "horizon_decisions": 10,
+        "score": {"kind": "return", "low": 0.0, "high": 100.0},
+        "reward_version": "1",
+        "options": [["sticky", 0.25]],
+    }
+    assert hash_of_protocol(TASK.protocol) == TASK.protocol_hash == "5085d8261cdbfd8f"
 
 
 def test_derived_values() -> None:
