@@ -19,7 +19,7 @@ from mtrl import registry
 from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
 from mtrl.errors import ConfigError, EnvironmentFault
 from mtrl.integrity import verify_manifest
-from mtrl.rollout import PolicySnapshot, Rollouts
+from mtrl.rollout import PolicySnapshot, Rollouts, require_backends
 from mtrl.tasks import TaskSet
 from mtrl.training import Interruptible, RunDirectory, load_state, save_state
 
@@ -98,8 +98,10 @@ def load_policy(place: Path) -> tuple[PolicySnapshot, str]:
 
 
 def task_set_of(config: Config) -> TaskSet:
-    """The configured tasks."""
-    return registry.task_set(list(config.tasks.names), config.tasks.options)
+    """The configured tasks; refuses vector backends that they do not have, or that are not installed."""
+    tasks = registry.task_set(list(config.tasks.names), config.tasks.options)
+    require_backends(tasks, config.runtime.backends)
+    return tasks
 
 
 def run_name(config: Config) -> str:

@@ -18,6 +18,8 @@ from mtrl.spaces import ActionSpec, ObservationSpec
 
 TOLERANCE = 1e-5
 """How far a floating-point number may leave its bounds, relative to the bound or to 1."""
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that a state can hold."""
 LARGEST_ONE_HOT = 10_000
 """Values of a Discrete observation beyond which a one-hot state is refused."""
 SMALLEST_PICTURE = 16
@@ -80,7 +82,8 @@ class NumberReader:
     def _outside(self, values: npt.NDArray[Any]) -> str:
         wrong = np.flatnonzero(~self._flags.all(axis=0))
         first = int(wrong[0])
-        low, high = self._bounds[:, first]
+        # an infinite bound refuses infinity: what is shown is what float32 can hold
+        low, high = np.clip(self._bounds[:, first], -LARGEST, LARGEST)
         others = f", and {len(wrong) - 1} more entries" if len(wrong) > 1 else ""
         return f"state[{first}] = {values[first]:g} outside [{low:g}, {high:g}]{others}"
 
@@ -215,10 +218,9 @@ def _float32_bounds(
     bounds: npt.NDArray[np.float64], exact: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Bounds to compare with, widened by the tolerance; an infinite one still refuses infinity."""
-    largest = float(np.finfo(np.float32).max)
     slack = np.zeros_like(bounds) if exact else TOLERANCE * np.maximum(np.abs(bounds), 1.0)
-    low = np.clip(bounds[0] - slack[0], -largest, largest)
-    high = np.clip(bounds[1] + slack[1], -largest, largest)
+    low = np.clip(bounds[0] - slack[0], -LARGEST, LARGEST)
+    high = np.clip(bounds[1] + slack[1], -LARGEST, LARGEST)
     return low.astype(np.float32), high.astype(np.float32)
 
 

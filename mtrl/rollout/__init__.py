@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .backends import backends_of, require_backends
-from .balance import balance
+from .balance import balance, completed
 from .board import JobBoard
 from .chunk_policy import ChunkPolicy, Execution, Planner
 from .collection import CollectionConfig, Fragments, LaneBooks, LocalFragments, fragment_bytes
@@ -62,6 +62,7 @@ __all__ = [
     "WorkerRollouts",
     "backends_of",
     "balance",
+    "completed",
     "fragment_bytes",
     "generator_for",
     "policy_from",

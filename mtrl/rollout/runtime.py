@@ -41,6 +41,11 @@ class RuntimeConfig:
             raise ConfigError(f"runtime.kind is 'local' or 'ray'; got {self.kind!r}")
         if self.actors < 0:
             raise OutOfRangeError("runtime.actors", self.actors, "0 (one per processor) or more")
+        if self.kind == "ray" and self.workers:
+            raise ConfigError(
+                f"runtime.workers={self.workers} are processes of this machine, and runtime.kind is 'ray'; "
+                "set runtime.actors instead, or runtime.kind=local"
+            )
         if self.workers < 0:
             raise OutOfRangeError("runtime.workers", self.workers, "0 (in this process) or more")
         if self.attempts < 1:

@@ -97,6 +97,8 @@ def test_a_handler_may_end_the_run(suite: CounterSuite) -> None:
     ("settings", "error", "message"),
     [
         ({"kind": "cloud"}, ConfigError, "'local' or 'ray'; got 'cloud'"),
+        ({"kind": "ray", "workers": 2}, ConfigError, "set runtime.actors instead"),
+        ({"workers": -1}, OutOfRangeError, "runtime.workers=-1"),
         ({"actors": -1}, OutOfRangeError, "runtime.actors=-1"),
         ({"attempts": 0}, OutOfRangeError, "runtime.attempts=0"),
         ({"job_timeout_seconds": 0.0}, OutOfRangeError, "runtime.job_timeout_seconds=0.0"),
