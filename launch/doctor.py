@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mtrl.diagnostics import Finding, State, broken
+from mtrl.diagnostics.software import DISTRIBUTION
 
 EXAMPLES = (
     "mtrl doctor                  this machine, with memory for mt10",
@@ -30,6 +31,14 @@ MARKS = {
     State.BROKEN: ("FAIL", "31"),
 }
 """State -> word and colour (ANSI)."""
+
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "hydra": "hydra-core",
+    "mtrl": DISTRIBUTION,
+    "yaml": "pyyaml",
+}
+"""Imported name -> what pip calls it, where the two differ by more than an underscore."""
 
 SUBJECT = 18
 """Width of the column of subjects."""
@@ -73,8 +82,10 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
         try:
             yield from check()
         except ImportError as error:
-            name = (error.name or "the package").split(".")[0]
-            yield broken(subject, f"cannot be checked: {error}", f"pip install -c constraints.txt {name}")
+            name = (error.name or "mtrl").split(".")[0]
+            package = DISTRIBUTIONS.get(name, name.replace("_", "-"))
+            pins = "-c constraints.txt " if (_root() / "constraints.txt").is_file() else ""
+            yield broken(subject, f"cannot be checked: {error}", f"pip install {pins}{package}")
 
 
 def told(finding: Finding, width: int, colour: bool) -> str:

@@ -27,7 +27,7 @@ from .session import task_set_of
 from .window import open_window
 
 EXAMPLES = (
-    "mtrl watch runs/quickstart task=metaworld/reach-v3          into runs/quickstart/videos",
+    "mtrl watch runs/quickstart task=metaworld/reach-v3   into its videos/",
     "mtrl watch runs/quickstart/artefact task=point/obstacle episodes=3 start=10",
     "mtrl watch expert task=metaworld/drawer-open-v3 --frames 60 --out drawer.mp4",
     "mtrl watch random task=atari/Boxing --window",

@@ -11,7 +11,7 @@ from .comparison import Comparison, TaskComparison
 from .estimates import Estimate
 from .groups import FEW_RUNS, GroupComparison, GroupSummary
 from .results import EvaluationResult, TaskResult
-from .table import empty_table, format_percent, starts_of
+from .table import add_figures, add_measures, add_names, empty_table, format_percent, starts_of
 
 
 def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparison]) -> Table:
@@ -26,12 +26,12 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
     what = "Difference" if mixed else "Success, %: difference"
     title = f"{what} from {reference.policy.label} ({starts_of(reference)})"
     table = empty_table(title, _caption(first, mixed))
-    table.add_column("task", overflow="fold")
+    add_names(table)
     if mixed:
-        table.add_column("measured", no_wrap=True)
-    table.add_column(Text(reference.policy.label), justify="right", no_wrap=True)
+        add_measures(table)
+    add_figures(table, reference.policy.label)
     for comparison in comparisons:
-        table.add_column(Text(comparison.better), justify="right", no_wrap=True)
+        add_figures(table, comparison.better)
     for position, task in enumerate(reference.tasks):
         own = [next(t for t in comparison.tasks if t.name == task.name) for comparison in comparisons]
         rows = _task_rows(task, own)
@@ -70,11 +70,11 @@ def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupCo
     counted = " to ".join(dict.fromkeys((str(runs[0]), str(runs[-1]))))
     table = empty_table(
         f"Normalised score, % ({counted} runs a group)",
-        f"in brackets: stratified bootstrap over runs{few}",
+        f"in brackets: bootstrap over whole runs{few}",
     )
-    table.add_column("task", overflow="fold")
+    add_names(table)
     for summary in summaries:
-        table.add_column(Text(summary.name), justify="right", no_wrap=True)
+        add_figures(table, summary.name)
     names = [name for name, _ in summaries[0].tasks]
     for position, name in enumerate(names):
         cells = [format_percent(dict(summary.tasks)[name]) for summary in summaries]

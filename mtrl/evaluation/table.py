@@ -21,6 +21,9 @@ from .statistics import TaskMeans, bootstrap_means
 SCORE_SEED = 0
 """Seed of the resampling behind every interval of a score, so that a table repeats itself."""
 
+NARROWEST_NAME = 14
+"""Columns that the names of tasks keep on a narrow terminal."""
+
 
 def results_table(results: Sequence[EvaluationResult]) -> Table:
     """One column per policy: `success_table`, or `score_table` where a task is judged by its return.
@@ -44,7 +47,7 @@ def success_table(results: Sequence[EvaluationResult]) -> Table:
     table = empty_table(
         f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {100 * first.confidence:g}%"
     )
-    table.add_column("task", overflow="fold")
+    add_names(table)
     _add_policies(table, results)
     for position, name in enumerate(first.task_names):
         rates = [task.success_any for task in _of_task(results, name)]
@@ -74,8 +77,8 @@ def score_table(results: Sequence[EvaluationResult]) -> Table:
         f"in brackets: {level} intervals, Wilson for success, bootstrap over episodes for the rest\n"
         f"mean: of the normalised scores, in which a success counts 100%{_left_out(first)}",
     )
-    table.add_column("task", overflow="fold")
-    table.add_column("measured", no_wrap=True)
+    add_names(table)
+    add_measures(table)
     _add_policies(table, results)
     means = [found for result in results if (found := score_means(result)) is not None]
     returns = [return_means(result) for result in results]
@@ -199,6 +202,21 @@ def empty_table(title: str, caption: str) -> Table:
     )
 
 
+def add_names(table: Table) -> None:
+    """The first column; a narrow terminal folds names, down to a width at which they can be read."""
+    table.add_column("task", overflow="fold", min_width=NARROWEST_NAME)
+
+
+def add_measures(table: Table) -> None:
+    """A column that says what a row measures."""
+    table.add_column("measured", no_wrap=True, min_width=len("success, %"))
+
+
+def add_figures(table: Table, label: str) -> None:
+    """A policy's column; a narrow terminal breaks its cells, since a number cut short would be another."""
+    table.add_column(Text(label), justify="right", overflow="fold")
+
+
 def _add_policies(table: Table, results: Sequence[EvaluationResult]) -> None:
     for result in results:
-        table.add_column(Text(result.policy.label), justify="right", no_wrap=True)
+        add_figures(table, result.policy.label)

@@ -13,10 +13,17 @@ import numpy.typing as npt
 import pytest
 
 from mtrl import registry
-from mtrl.errors import ConfigError, EnvironmentFault, IntegrityError, OutOfRangeError, UnsupportedError
+from mtrl.errors import (
+    ConfigError,
+    EnvironmentFault,
+    IntegrityError,
+    OutOfRangeError,
+    ResourceError,
+    UnsupportedError,
+)
 from mtrl.evaluation import EvaluationConfig, PolicyReference, Provenance, evaluate
 from mtrl.evaluation.captions import Moment, captioned
-from mtrl.evaluation.video_file import RealTime, VideoFile, frames_per_second
+from mtrl.evaluation.video_file import Frame, RealTime, VideoFile, frames_per_second
 from mtrl.evaluation.video_record import read_videos, video_name
 from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
@@ -227,6 +234,29 @@ def test_a_film_that_is_interrupted_leaves_the_older_one(drawn: DrawnSuite, tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["film.jpg", "film.json", "film.mp4"]
     assert recorder.film(RANDOM, 0, 0, path) == video
     assert path.read_bytes() == before, "equal episodes give equal bytes"
+
+
+def test_an_encoder_that_fails_hides_no_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def append_data(self, frame: Frame) -> None: ...
+
+        def close(self) -> None:
+            raise BrokenPipeError("the encoder is gone")
+
+    monkeypatch.setattr(VideoFile, "_open", lambda self: Broken())
+    picture = np.zeros((32, 32, 3), dtype=np.uint8)
+
+    def filmed(interrupted: bool) -> None:
+        with VideoFile(tmp_path / "film.mp4", Fraction(30)) as file:
+            file.write(picture)
+            if interrupted:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filmed(True)
+    with pytest.raises(ResourceError, match=r"film\.mp4 could not be encoded \(the encoder is gone\)"):
+        filmed(False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_stepped(tmp_path: Path) -> None:

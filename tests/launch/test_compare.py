@@ -174,7 +174,7 @@ def test_what_cannot_be_compared_is_named(runs: Path, capsys: Capture) -> None:
     old = runs / "old-seed1"
     said = refused(capsys, old, runs / "longer", "--policy=teacher")
     assert "horizon_decisions is 400 against 500" in said and "evaluate both with the same command" in said
-    assert f"only one of them has {SWING}" in refused(capsys, old, runs / "fewer", "--policy=teacher")
+    assert f"only 'old-seed1' has {SWING}" in refused(capsys, old, runs / "fewer", "--policy=teacher")
     short = outcome_result("teacher", TASKS, {REACH: [1], SWING: [1.0]})
     make_run(runs / "short", {"seed": 1}, short)
     said = refused(capsys, old, runs / "short", "--policy=teacher")

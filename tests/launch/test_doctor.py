@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ from mtrl.diagnostics.software import (
     requirements,
     wandb_has_key,
 )
+from mtrl.launch import doctor
 from mtrl.launch.doctor import told
 from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import TaskSet
@@ -290,7 +292,7 @@ def test_the_command_looks_at_this_machine() -> None:
 
 def test_a_missing_package_breaks_its_check_and_no_other(tmp_path: Path) -> None:
     script = (
-        "import sys; sys.modules['numpy'] = None; sys.modules['rich'] = None\n"
+        "import sys; sys.modules.update(numpy=None, rich=None)\n"
         "from mtrl.launch.main import main; sys.exit(main(['doctor']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -305,5 +307,21 @@ def test_a_missing_package_breaks_its_check_and_no_other(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "cannot be checked" in done.stdout
-    assert "constraints.txt numpy" in done.stdout
+    assert "pip install -c constraints.txt numpy" in done.stdout
     assert "Ray cluster" in done.stdout and "wandb" in done.stdout
+
+
+def test_a_package_that_pip_calls_otherwise_is_named_as_pip_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Callable[[], list[Finding]]:
+        def check() -> list[Finding]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        return check
+
+    for checked, name in (("_drawing", "cv2"), ("_processors", "yaml.nodes"), ("_ray", "stable_baselines3")):
+        monkeypatch.setattr(doctor, checked, absent(name))
+    for checked in ("_software", "_places", "_realtime", "_extras"):
+        monkeypatch.setattr(doctor, checked, list)
+    monkeypatch.setattr(doctor, "_memory", lambda overrides: [])
+    remedies = [finding.remedy.split()[-1] for finding in doctor.examine(())]
+    assert remedies == ["opencv-python-headless", "pyyaml", "stable-baselines3"]

@@ -91,10 +91,8 @@ def bars_figure(
     for index, bar in enumerate(bars):
         middle = BAR_PITCH * index + BAR_PITCH / 2
         end = axis.place(bar.level.value)
-        drawn = _add(
-            figure, "rect", f"bar {bar.colour}",
-            x=_percent(min(zero, end)), y=f"{middle - 5:g}", width=_percent(abs(end - zero)), height="10", rx="2",
-        )  # fmt: skip
+        across = {"x": _percent(min(zero, end)), "width": _percent(abs(end - zero))}
+        drawn = _add(figure, "rect", f"bar {bar.colour}", y=f"{middle - 5:g}", height="10", rx="2", **across)
         _title(drawn, " ".join(filter(None, (f"{task}, {bar.label}: {bar.shown}", bar.interval, bar.beside))))
         low, high = _percent(axis.place(bar.level.low)), _percent(axis.place(bar.level.high))
         _add(figure, "line", "whisker", x1=low, x2=high, y1=f"{middle:g}", y2=f"{middle:g}")

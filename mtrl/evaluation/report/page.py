@@ -11,7 +11,6 @@ from markupsafe import Markup, escape
 from ..records import write_text
 from ..results import EvaluationResult
 from .axes import percent, short_number
-from .charts import percent_interval
 from .contents import RunContents, Value, read_run
 from .curves import Curve
 from .figures import curve_figure, latency_figure, paths_figure
@@ -69,7 +68,7 @@ def render(run: RunContents, place: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=short_number, percent=percent, points=points, breakable=breakable, interval=percent_interval)
+    environment.filters.update(number=short_number, percent=percent, points=points, breakable=breakable)
     groups = result_groups(run.evaluations)
     return environment.get_template("page.html").render(
         run=run,
