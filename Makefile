@@ -30,7 +30,7 @@ check: $(STAMP) .typing/mtrl ## formatting, lint and types
 	$(BIN)/mypy .typing/mtrl
 
 bench: $(STAMP) ## run every benchmark and print its table
-	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	@set -e; for script in $(sort $(shell grep -l -- '"--json"' benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 
 results: $(STAMP) ## run the studies whose results are missing
