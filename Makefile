@@ -22,7 +22,7 @@ demo: $(STAMP) ## train the quick start, or continue it where it stopped
 	$(BIN)/mtrl train experiment=quickstart --resume auto
 
 test: check ## check, then run the tests (PYTEST_ARGS="-m slow" for the slow ones)
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 check: $(STAMP) .typing/mtrl ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -33,14 +34,19 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Spread over processes, tests of one file stay together and share its fixtures; those of
     tests/distributed share a cluster, and the machine is too small for two.
     """
-    for item in items:
-        shared = item.path.parent if item.path.parent.name == "distributed" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shared)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "tests/distributed" if file.startswith("tests/distributed/") else file
+
+    return ByFile(config, log)
 
 
 def _reason(longrepr: object) -> str:
