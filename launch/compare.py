@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="+",
         metavar="RUN",
-        help="a run's folder, a result file, LABEL@RUN, or NAME=RUN,RUN for the seeds of one method",
+        help="a run's folder, a result file or a folder of them, LABEL@RUN, or NAME=RUN,RUN for the seeds "
+        "of one method",
     )
     parser.add_argument("--policy", metavar="LABEL", help="policy of every run, such as teacher or student")
     parser.add_argument(

@@ -18,10 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mtrl import registry
 from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.structured import build, known_keys, plain
 from mtrl.training import AgentFactory
 
 from .config import Config
-from .structured import build, known_keys, plain
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 

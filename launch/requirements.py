@@ -8,13 +8,19 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl import registry
+from mtrl.diagnostics.machine import look_at
 from mtrl.distillation import require_same_chunks
-from mtrl.errors import UnsupportedError
+from mtrl.errors import ResourceError, UnsupportedError
 from mtrl.training import require_disk
 
 from .compose import agent_of
 from .config import Config
+from .learn import require_demonstrable
+from .printing import say
 from .session import run_name, task_set_of
+
+LEARNING = ("collect", "train", "clone", "distill")
+"""Stages that need demonstrations."""
 
 MEGABYTE = 1_000_000
 
@@ -26,7 +32,8 @@ KEPT_CHECKPOINTS = 4
 
 
 def require_resources(config: Config) -> None:
-    """Prints steps and disk; raises MtrlError when the settings do not fit each other or the disk.
+    """Prints steps and disk; raises MtrlError when the settings do not fit each other or the disk, or when
+    demonstrations are missing that cannot be collected.
 
     Memory is checked when the rollout workers start, which know what one environment holds.
     """
@@ -35,11 +42,23 @@ def require_resources(config: Config) -> None:
     if not config.data:
         disk += DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks)
     place = Path(config.output) / run_name(config)
+    if any(stage in config.stages for stage in LEARNING):
+        require_demonstrable(config, tasks, place)
     require_disk(place, disk)
     steps = f"{config.training.updates:,} updates" if "train" in config.stages else "no training"
-    Console(file=sys.stderr).print(
-        f"{place}: {len(tasks)} tasks, {steps}, about {disk / MEGABYTE:.0f} MB of disk", highlight=False
+    say(
+        Console(file=sys.stderr),
+        f"{place}: {len(tasks)} tasks, {steps}, about {disk / MEGABYTE:.0f} MB of disk",
     )
+
+
+def require_writable(folder: Path) -> None:
+    """Raises ResourceError when nothing can be written to `folder`, which need not exist yet."""
+    place = look_at(folder)
+    if place.error:
+        raise ResourceError(
+            f"cannot write to {folder}: {place.error}; check the path, or choose another place"
+        )
 
 
 def _learner_bytes(config: Config) -> int:

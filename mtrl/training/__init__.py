@@ -3,7 +3,7 @@
 from .agent import Agent, AgentFactory, Baseline, DataNeeds, TaskGradients
 from .checkpoint import Checkpoints
 from .codec import load_state, save_state
-from .interrupt import Interruptible
+from .interrupt import SAVING, Interruptible
 from .jsonl import JsonlTracker, read_jsonl
 from .loop import LOOP_TIMINGS, Learner, TrainingConfig, train
 from .metrics import Metric, Metrics, metrics_table, undocumented
@@ -15,6 +15,7 @@ from .weights_and_biases import WandbConfig, WandbTracker
 
 __all__ = [
     "LOOP_TIMINGS",
+    "SAVING",
     "Agent",
     "AgentFactory",
     "Baseline",

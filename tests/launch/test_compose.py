@@ -52,7 +52,10 @@ def test_an_agent_of_a_plug_in_needs_no_file_of_ours() -> None:
     class Settings:
         rank: int = 4
 
-    registry.register("agent", "plugged", types.SimpleNamespace(name="plugged", config_class=Settings))
+    plugged = types.SimpleNamespace(
+        name="plugged", config_class=Settings, metrics=(), build=lambda *_: None, policy=lambda *_: None
+    )
+    registry.register("agent", "plugged", plugged)
     try:
         config = compose(["agent=plugged", "agent.rank=7"])
         assert dict(config.agent) == {"name": "plugged", "rank": 7}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..estimates import Estimate
+from ..formats import NO_INTERVAL, format_plain
 from ..results import EvaluationResult, MeanResult, Rate, TaskResult
-from ..table import Means, format_plain, return_means, score_means
+from ..table import Means, return_means, score_means
 from .axes import Axis, linear_axis, percent
 from .figures import PERCENT_AXIS, Bar, bars_figure
 
@@ -101,7 +102,9 @@ def estimate_of(rate: Rate) -> Estimate:
 
 
 def percent_interval(estimate: Estimate) -> str:
-    """An interval in percent, "[30.1, 95.4]"."""
+    """An interval in percent, "[30.1, 95.4]"; "[-]" where there is none."""
+    if not estimate.has_interval:
+        return NO_INTERVAL.replace("-", "−")
     return f"[{_tenths(100 * estimate.low)}, {_tenths(100 * estimate.high)}]"
 
 

@@ -48,6 +48,8 @@ def version_figure(
     figure = _plot(f"{label}: {measured} over versions", 150)
     _grid(figure, horizontal, vertical, percent=True)
     for version, mean in zip(versions, means, strict=True):
+        if not mean.has_interval:
+            continue
         x = _percent(horizontal.place(version))
         ends = {"y1": _percent(1 - vertical.place(mean.low)), "y2": _percent(1 - vertical.place(mean.high))}
         _add(figure, "line", "whisker", x1=x, x2=x, **ends)
@@ -94,6 +96,8 @@ def bars_figure(
         across = {"x": _percent(min(zero, end)), "width": _percent(abs(end - zero))}
         drawn = _add(figure, "rect", f"bar {bar.colour}", y=f"{middle - 5:g}", height="10", rx="2", **across)
         _title(drawn, " ".join(filter(None, (f"{task}, {bar.label}: {bar.shown}", bar.interval, bar.beside))))
+        if not bar.level.has_interval:
+            continue
         low, high = _percent(axis.place(bar.level.low)), _percent(axis.place(bar.level.high))
         _add(figure, "line", "whisker", x1=low, x2=high, y1=f"{middle:g}", y2=f"{middle:g}")
         for x in (low, high):
