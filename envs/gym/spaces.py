@@ -1,20 +1,25 @@
 """Gymnasium's spaces in mtrl's terms: what a task observes and how it acts.
 
 An observation is checked as it is written: its type, its shape, and every number against the bounds of
-its space. The common case costs four NumPy calls on buffers made beforehand.
+its space. Its shape is the space's. For a space of floating-point numbers it may hold floats of any width, or
+integers; for one of integers, integers that fit without loss, never floats; for a picture uint8 alone. The
+common case costs four NumPy calls on buffers made beforehand.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
+
+from .returned import describe
 
 TOLERANCE = 1e-5
 """How far a floating-point number may leave its bounds, relative to the bound or to 1."""
@@ -30,8 +35,7 @@ WRAP_OBSERVATION = (
     "gymnasium.wrappers.TransformObservation of anything else"
 )
 WRAP_ACTION = (
-    "wrap it with gymnasium.wrappers.TransformAction or RescaleAction, and give the result to "
-    "`mtrl.envs.gym.add_environment`"
+    "wrap it with gymnasium.wrappers.TransformAction, and give the result to `mtrl.envs.gym.add_environment`"
 )
 Writable = Mapping[str, npt.NDArray[np.generic]]
 Action = npt.NDArray[np.float32] | int
@@ -126,7 +130,7 @@ class OneHotReader:
         if isinstance(observation, np.ndarray) and observation.shape == ():
             observation = observation[()]
         if not isinstance(observation, int | np.integer) or isinstance(observation, bool):
-            return f"state: expected a whole number; got {_describe(observation)}"
+            return f"state: expected a whole number; got {describe(observation)}"
         index = int(observation) - self._first
         if not 0 <= index < self._count:
             return f"state = {observation} outside [{self._first}, {self._first + self._count - 1}]"
@@ -175,7 +179,7 @@ def action_for(name: str, space: Space[Any]) -> tuple[ActionSpec, Callable[[Acti
     if not isinstance(space, Box) or _dtype_of(space).kind != "f" or 0 in space.shape:
         raise UnsupportedError(
             f"{name} acts by {space}; mtrl acts by Discrete or by a Box of floating-point numbers: "
-            f"{WRAP_ACTION}"
+            f"{WRAP_ACTION}{_as_one_index(space)}"
         )
     low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
     # the largest float32 stands for infinity in many environments
@@ -200,6 +204,20 @@ def action_for(name: str, space: Space[Any]) -> tuple[ActionSpec, Callable[[Acti
         return native if flat else native.reshape(shape)
 
     return spec, scaled
+
+
+def _as_one_index(space: Space[Any]) -> str:
+    """How to number the combinations of a MultiDiscrete; empty for other spaces and for very many."""
+    if not isinstance(space, MultiDiscrete) or space.nvec.ndim != 1:
+        return ""
+    count, sizes, first = math.prod(space.nvec.tolist()), tuple(space.nvec.tolist()), space.start.tolist()
+    if count > LARGEST_ONE_HOT:
+        return ""
+    shift = f" + np.array({first})" if any(first) else ""
+    return (
+        f": TransformAction(env, lambda index: np.stack(np.unravel_index(index, {sizes})){shift}, "
+        f"gymnasium.spaces.Discrete({count}))"
+    )
 
 
 def _dtype_of(space: Box) -> np.dtype[Any]:
@@ -238,10 +256,4 @@ def _misfit(observation: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -
 
 
 def _expected(observation: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    return f"expected an array of {dtype} with shape {list(shape)}; got {_describe(observation)}"
-
-
-def _describe(observation: object) -> str:
-    if isinstance(observation, np.ndarray | np.generic):
-        return f"{observation.dtype} with shape {list(observation.shape)}"
-    return type(observation).__name__
+    return f"expected an array of {dtype} with shape {list(shape)}; got {describe(observation)}"

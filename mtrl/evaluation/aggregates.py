@@ -118,7 +118,8 @@ def stratified_bootstrap(
     """A statistic of scores [R, K] with a percentile interval; runs are redrawn within each task.
 
     `statistic` maps a table [R, K] to a number, for example `interquartile_mean`. `whole_runs` redraws runs
-    with all their tasks instead, for runs that trained one policy on all of them.
+    with all their tasks instead, for runs that trained one policy on all of them. A single run gives no
+    interval.
 
     Raises:
         ConfigError: not a table, no runs, or a score that is not finite.
@@ -129,7 +130,7 @@ def stratified_bootstrap(
     draws = np.empty(resamples)
     for index in range(resamples):
         draws[index] = statistic(_redrawn(table, generator, whole_runs))
-    return percentile_estimate(statistic(table), draws, confidence)
+    return percentile_estimate(statistic(table), draws, confidence, len(table))
 
 
 def independent_bootstrap(
@@ -158,7 +159,7 @@ def independent_bootstrap(
         draws[index] = statistic(
             _redrawn(ours, generator, whole_runs), _redrawn(theirs, generator, whole_runs)
         )
-    return percentile_estimate(statistic(ours, theirs), draws, confidence)
+    return percentile_estimate(statistic(ours, theirs), draws, confidence, min(len(ours), len(theirs)))
 
 
 def _redrawn(table: Scores, generator: np.random.Generator, whole_runs: bool = False) -> Scores:

@@ -8,13 +8,14 @@ from .board import JobBoard
 from .chunk_policy import ChunkPolicy, Execution, Planner
 from .collection import CollectionConfig, Fragments, LaneBooks, LocalFragments, fragment_bytes
 from .episodes import EpisodeGroup, Episodes, EpisodeSummary
+from .experts import require_experts
 from .fragment import Fragment, FragmentRecorder
 from .job import EpisodeJob, JobResult, run_job, schedule_of
 from .lane import FinalObservation, Lane
 from .policy import Action, Policy, PolicySnapshot, PolicyState, generator_for
 from .python_lane import PythonLane
 from .rebuild import policy_from
-from .runtime import FaultHandler, LocalRollouts, Rollouts, RuntimeConfig
+from .runtime import FaultHandler, FaultWords, LocalRollouts, Rollouts, RuntimeConfig
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
 from .vector_lane import VectorLane
 from .worker import LaneAssignment, RolloutWorker
@@ -35,6 +36,7 @@ __all__ = [
     "Execution",
     "ExpertPolicy",
     "FaultHandler",
+    "FaultWords",
     "FinalObservation",
     "Fragment",
     "FragmentRecorder",
@@ -67,6 +69,7 @@ __all__ = [
     "generator_for",
     "policy_from",
     "require_backends",
+    "require_experts",
     "run_job",
     "schedule_of",
 ]

@@ -122,7 +122,12 @@ def main(descriptor: int) -> None:
     # Ctrl-C in a terminal reaches every process; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = WorkerServer()
-    with socket.socket(fileno=descriptor) as link, link.makefile("rwb") as file:
+    # closing the stream writes what is left in it, to a parent that may have gone in the midst of an answer
+    with (
+        contextlib.suppress(BrokenPipeError, ConnectionResetError),
+        socket.socket(fileno=descriptor) as link,
+        link.makefile("rwb") as file,
+    ):
         stream = cast(BinaryIO, file)
         orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         threading.Thread(target=_take_in, args=(stream, orders), daemon=True).start()
@@ -131,8 +136,6 @@ def main(descriptor: int) -> None:
                 reply = server.answer(*order)
                 if reply is not None:
                     write_frame(stream, pack_frame(*reply))
-        except (BrokenPipeError, ConnectionResetError):
-            return
         finally:
             # wakes the thread, which holds the stream while it waits
             with contextlib.suppress(OSError):

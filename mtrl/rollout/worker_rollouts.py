@@ -13,7 +13,7 @@ from mtrl.tasks import TaskSet
 from .board import JobBoard
 from .job import EpisodeJob, JobResult
 from .policy import PolicySnapshot
-from .runtime import FaultHandler, RuntimeConfig, log_fault
+from .runtime import FaultHandler, FaultLog, RuntimeConfig
 from .worker_link import Answer, Inbox, WorkerLink, late
 from .worker_wire import describe_job, rebuild_error, rebuild_result
 
@@ -48,7 +48,7 @@ class WorkerRollouts:
         self.replaced = 0
         """Processes that died or hung and were replaced so far."""
         self._tasks, self._config = tasks, config
-        self._on_fault = on_fault or log_fault
+        self._on_fault = on_fault or FaultLog()
         self._inbox: Inbox = queue.Queue()
         self._places: list[_Place] = []
         try:
@@ -188,7 +188,7 @@ class WorkerRollouts:
         board.faults[position] = board.faults.get(position, 0) + 1
         last = board.faults[position] >= self._config.attempts
         if last:
-            self.quarantined[board.jobs[position].task_index] = str(fault)
+            self.quarantined[board.jobs[position].task_index] = fault.summary
             board.drop_from(position)
         else:
             board.again(position)

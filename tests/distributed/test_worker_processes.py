@@ -265,6 +265,15 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+def test_a_run_that_is_left_early_ends_without_a_word(
+    trial_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        with players(["trial/slow"]) as rollouts:
+            next(rollouts.run(jobs_for(0, 8), EXPERT))
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_no_process_is_left_behind(trial_folder: Path) -> None:
     with workers(["trial/walk"]) as source:
         next(source.stream())

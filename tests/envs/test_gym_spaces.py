@@ -262,6 +262,19 @@ def test_a_reward_that_is_not_finite_is_a_fault(reward: float) -> None:
         play(SUITE.environment(task), task, 0, [np.zeros(2, dtype=np.float32)])
 
 
+def test_a_multidiscrete_action_is_advised_to_become_one_index_and_the_advice_works() -> None:
+    space = spaces.MultiDiscrete([2, 3], start=[0, 5])
+    with pytest.raises(UnsupportedError) as raised:
+        action_for("gym/Task-v0", space)
+    assert "RescaleAction" not in str(raised.value)
+    function = str(raised.value).split("lambda index: ")[1].split(", gymnasium.spaces")[0]
+    assert function == "np.stack(np.unravel_index(index, (2, 3))) + np.array([0, 5])"
+    assert str(raised.value).endswith("gymnasium.spaces.Discrete(6))")
+    reached = [np.stack(np.unravel_index(index, (2, 3))) + np.array([0, 5]) for index in range(6)]
+    assert all(space.contains(action) for action in reached)
+    assert len({tuple(action) for action in reached}) == 6
+
+
 def test_specs_of_pixels_are_part_of_the_task() -> None:
     space = spaces.Box(0, 255, (10, 12, 3), np.uint8)
     task = registry.task(

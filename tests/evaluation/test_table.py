@@ -18,6 +18,7 @@ from mtrl.evaluation import (
     score_table,
     success_table,
 )
+from mtrl.evaluation.comparison_table import verdict
 from mtrl.tasks import Score, TaskSet
 
 from .outcomes import outcome_result
@@ -126,3 +127,20 @@ def test_a_narrow_terminal_loses_no_number() -> None:
 def numbers(text: str) -> Counter[str]:
     """The words that are numbers, whatever line they stand on."""
     return Counter(re.findall(r"(?<![\w/-])-?\d+(?:\.\d+)?(?![\w%])", text))
+
+
+def test_one_episode_shows_no_certainty() -> None:
+    mixed = TaskSet([task(REACH), task(SWING, Score("return", 0.0, 100.0)), task("gym/Any", Score("return"))])
+    one = {REACH: [1], SWING: [45], "gym/Any": [2.125]}
+    teacher = outcome_result("teacher", mixed, one)
+    student = outcome_result("student", mixed, {**one, SWING: [55]})
+    text = printed(teacher)
+    assert "45.0 [-]" in text and "2.12 [-]" in text and "72.5 [-]" in text
+    assert "100.0 [21, 100]" in text, "Wilson has an interval for one episode"
+    assert "one episode has no bootstrap interval" in text
+    found = compare(student, teacher)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(comparison_table(teacher, [found]))
+    assert isinstance(console.file, io.StringIO)
+    assert "+10.0 [-]" in console.file.getvalue() and "+5.0 [-]" in console.file.getvalue()
+    assert "a single start for a task gives no interval: no difference is shown" in verdict(found)

@@ -27,7 +27,7 @@ from mtrl.evaluation.video_file import Frame, RealTime, VideoFile, frames_per_se
 from mtrl.evaluation.video_record import read_videos, video_name
 from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
-from mtrl.tasks import Task, TaskSet
+from mtrl.tasks import Score, Task, TaskSet
 
 from ..synthetic import CounterEnvironment, CounterSuite, counter_suite, counter_task
 
@@ -165,6 +165,14 @@ def test_a_film_shows_every_decision_and_its_record_reads_back(drawn: DrawnSuite
     assert read_videos(path.parent) == (video,)
     assert sorted(p.suffix for p in path.parent.iterdir()) == [".jpg", ".json", ".mp4"]
     assert all(environment.closed for environment in drawn.built)
+
+
+def test_a_film_says_nothing_of_success_where_no_rule_decides_it(drawn: DrawnSuite, tmp_path: Path) -> None:
+    task = dataclasses.replace(counter_task(), score=Score("return", 0.0, 10.0))
+    video = Recorder(TaskSet([task]), EvaluationConfig(episodes=1)).film(RANDOM, 0, 0, tmp_path / "f.mp4")
+    assert video.success is None and video.episode_return == 10.0
+    assert '"success": null' in video.path.with_suffix(".json").read_text()
+    assert read_videos(tmp_path) == (video,)
 
 
 def test_the_film_of_a_start_is_the_evaluated_episode(drawn: DrawnSuite, tmp_path: Path) -> None:

@@ -135,6 +135,11 @@ def test_a_suite_without_starts_serves_continuous_training_only(suite: CounterSu
 class Counted:
     """An agent that counts how often its policy was built."""
 
+    name, config_class, metrics = "counted", object, ()
+
+    def build(self, *parts: object) -> None:
+        """Not asked for here."""
+
     def __init__(self) -> None:
         self.built = 0
 
