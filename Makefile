@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 ROOMS := envs agents configs launch
 SOURCES := mtrl $(ROOMS)
 PYTEST_ARGS ?=
+# Processes that tests are spread over; more than four only compete for the same clusters and files.
+PYTEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -20,7 +22,7 @@ demo: $(STAMP) ## train the quick start, or continue it where it stopped
 	$(BIN)/mtrl train experiment=quickstart --resume auto
 
 test: check ## check, then run the tests (PYTEST_ARGS="-m slow" for the slow ones)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 check: $(STAMP) .typing/mtrl ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -28,7 +30,7 @@ check: $(STAMP) .typing/mtrl ## formatting, lint and types
 	$(BIN)/mypy .typing/mtrl
 
 bench: $(STAMP) ## run every benchmark and print its table
-	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	@set -e; for script in $(sort $(shell grep -l -- '"--json"' benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 
 results: $(STAMP) ## run the studies whose results are missing

@@ -102,8 +102,8 @@ def draw(record: Mapping[str, Any]) -> str:
             "",
             f"Command: `{origin['command']}`, {origin['created']}, commit {origin['commit']}.",
             f"Machine: {origin['hardware']}; load average {record['load_average']:g} at the end.",
-            "What each figure means stands at the head of the script; every run behind the medians is in the JSON",
-            "beside this page.",
+            "What each figure means stands at the head of the script; every run behind the medians is in the",
+            "JSON beside this page.",
             "",
         ]
     )

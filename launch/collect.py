@@ -11,14 +11,16 @@ from rich.table import Table
 from mtrl.data import dataset_id_of, read_provenance
 from mtrl.distributed import rollouts_for
 from mtrl.errors import ConfigError, ExistsError
+from mtrl.rollout import require_experts
+from mtrl.structured import plain
 from mtrl.training import Interruptible, require_disk
 
 from .compose import compose
 from .config import Config
-from .learn import collect_into
+from .learn import STOPPING, collect_into
+from .printing import say
 from .requirements import DEMONSTRATION_BYTES
-from .session import Interrupted, resume_command, task_set_of
-from .structured import plain
+from .session import Interrupted, say_how_to_resume, task_set_of
 
 EXAMPLES = (
     "mtrl collect tasks=mt10 episodes=50                    into datasets/, in this process",
@@ -57,11 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
         for task in tasks:
             if task.name in there:
                 _require_same(root, dataset_id_of(task), config)
+    wanted = [task for task in tasks if arguments.overwrite or task.name not in there]
+    require_experts(wanted)
     require_disk(root, DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks))
     console = Console()
-    rollouts = rollouts_for(tasks, config.runtime, lambda fault, _: console.print(str(fault), markup=False))
+    rollouts = rollouts_for(tasks, config.runtime, lambda fault, _: say(console, str(fault)))
     try:
-        with Interruptible() as interrupt:
+        with Interruptible(STOPPING) as interrupt:
             outcome = collect_into(
                 root,
                 tasks,
@@ -72,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
                 replace=arguments.overwrite,
             )
     except Interrupted as stopped:
-        console.print(f"{stopped}; go on with:\n  {resume_command()}", highlight=False)
+        say_how_to_resume(console, stopped)
         return 130
     finally:
         rollouts.close()
@@ -87,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             table.add_row(dataset_id_of(task), kept, "there already", "")
     console.print(table)
-    console.print(f"datasets are under {root}; Minari reads them with MINARI_DATASETS_PATH={root}")
+    say(console, f"datasets are under {root}; Minari reads them with MINARI_DATASETS_PATH={root}")
     return 0
 
 

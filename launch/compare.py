@@ -30,9 +30,9 @@ from mtrl.evaluation import (
 from .sources import Entry, entries_of, group_alike
 
 EXAMPLES = (
-    "mtrl compare runs/quickstart                                  the policies of one run",
-    "mtrl compare runs/old runs/new --policy student               one policy of two runs, start by start",
-    "mtrl compare a=runs/a1,runs/a2 b=runs/b1,runs/b2 --policy student   seeds grouped: IQM over runs",
+    "mtrl compare runs/quickstart                   the policies of one run",
+    "mtrl compare runs/old runs/new --policy bc     one policy of two runs, on equal starts",
+    "mtrl compare a=runs/a1,runs/a2 b=runs/b1,runs/b2 --policy bc    seeds grouped: IQM",
 )
 
 
@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="+",
         metavar="RUN",
-        help="a run's folder, a result file, LABEL@RUN, or NAME=RUN,RUN for the seeds of one method",
+        help="a run's folder, a result file or a folder of them, LABEL@RUN, or NAME=RUN,RUN for the seeds "
+        "of one method",
     )
     parser.add_argument("--policy", metavar="LABEL", help="policy of every run, such as teacher or student")
     parser.add_argument(
@@ -51,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", action="store_true", help="group runs that differ only in their seed")
     parser.add_argument("--confidence", type=float, help="level of the intervals (that of the evaluation)")
     parser.add_argument(
-        "--bonferroni", action="store_true", help="widen the intervals so that all hold at once"
+        "--bonferroni",
+        action="store_true",
+        help="widen the intervals so that those of the means hold together",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 

@@ -18,10 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mtrl import registry
 from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.structured import build, known_keys, plain
 from mtrl.training import AgentFactory
 
 from .config import Config
-from .structured import build, known_keys, plain
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
@@ -38,6 +38,9 @@ SHORT_KEYS = {
     "distill": {"updates": "distillation.updates"},
 }
 """Command -> short key -> the key it stands for."""
+
+OPEN_KEYS = ("tasks.options", "runtime.backends")
+"""Keys of mappings, whose own keys are names of suites."""
 
 CHANGEABLE = {
     "distill": ("data", "distillation", "runtime", "seed", "tracking", "training"),
@@ -108,7 +111,7 @@ def _normalise(word: str, command: str, config_dir: Path | None) -> str:
 def _require_key(key: str, command: str) -> None:
     """Refuses a key that no dataclass has; keys of the agent are checked once the agent is known."""
     known = known_keys(Config)
-    if key in known or key.split(".", 1)[0] == "agent" or key.startswith("tasks.options."):
+    if key in known or key.split(".", 1)[0] == "agent" or key.startswith(OPEN_KEYS):
         return
     raise UnknownNameError("key", key, [*known, *GROUPS, *SHORT_KEYS.get(command, {})])
 
@@ -117,7 +120,7 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
     _check_agent_keys(words, config_dir)
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir is not None else []
     # Agent settings that the group's YAML leaves to the dataclass default are new keys to Hydra.
-    forced = [f"++{word}" if word.startswith(("agent.", "tasks.options.")) else word for word in words]
+    forced = [f"++{word}" if word.startswith(("agent.", *OPEN_KEYS)) else word for word in words]
     if any(word.startswith("agent.name=") for word in words):
         # A plug-in's agent without a YAML file starts from its dataclass, not from another agent's keys.
         forced.insert(0, "~agent")

@@ -12,6 +12,7 @@ from mtrl.deployment import DeploymentReport, EpisodeReport, deploy, read_manife
 from mtrl.tasks import Split, start_id
 
 from .compose import compose
+from .printing import say
 from .prove import REALTIME_STARTS
 
 EXAMPLES = (
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
 
     def show(episode: EpisodeReport) -> None:
-        console.print(f"  {episode.task}: {'success' if episode.success else 'failure'}", highlight=False)
+        say(console, f"  {episode.task}: {'success' if episode.success else 'failure'}")
 
     report = deploy(
         arguments.artefact,
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_episode=show,
     )
     print_deployment(report, console)
-    console.print(f"results and flight logs are in {arguments.out / 'deployments'}", highlight=False)
+    say(console, f"results and flight logs are in {arguments.out / 'deployments'}")
     return 0
 
 
@@ -92,4 +93,5 @@ def print_deployment(report: DeploymentReport, console: Console) -> None:
         highlight=False,
     )
     for warning in sorted({warning for episode in report.episodes for warning in episode.warnings}):
-        console.print(f"[yellow]note:[/yellow] {warning}", highlight=False)
+        console.print("[yellow]note:[/yellow] ", end="")
+        say(console, warning)

@@ -9,9 +9,11 @@ from rich.console import Console
 from mtrl.errors import ConfigError, ExistsError
 from mtrl.integrity import remove_directory, verify_manifest
 
+from .films import WATCHED
 from .learn import distill_stage
+from .printing import say
 from .runs import add_run_argument, reopen
-from .session import Interrupted, Session, resume_command
+from .session import Interrupted, Session, say_how_to_resume
 
 EXAMPLES = (
     "mtrl distill runs/diffusion-mt10                    with the run's own settings",
@@ -52,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             distill_stage(session, again=True)
         except Interrupted as stopped:
-            console.print(f"{stopped}; go on with:\n  {resume_command()}", highlight=False)
+            say_how_to_resume(console, stopped)
             return 130
         if before is not None and verify_manifest(kept) != before:
             _forget_old_student(session)
@@ -63,13 +65,14 @@ def _forget_old_student(session: Session) -> None:
     """Removes what speaks of the replaced student, so that no figure of the old one stands for the new."""
     run = session.run
     files = [*run.evaluations.glob("student-*.json"), run.path / "modes" / "student.json"]
+    files += [*run.videos.glob("student-*"), *(run.path / WATCHED).glob("student-*")]
     files += [run.path / name for name in ("point_paths.json", "latency.json", "summary.json")]
     for file in files:
         file.unlink(missing_ok=True)
     if run.artefact.exists():
         remove_directory(run.artefact)
-    session.console.print(
-        "the old student's evaluations and artefact are removed; "
+    say(
+        session.console,
+        "the old student's evaluations, films and artefact are removed; "
         "make them anew with mtrl evaluate and mtrl export",
-        highlight=False,
     )

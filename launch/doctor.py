@@ -6,6 +6,7 @@ Imports nothing that may be missing before it has said so: each check stands on 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -14,8 +15,15 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtrl.diagnostics import Finding, State, broken
+from mtrl.diagnostics.software import DISTRIBUTION
+
+if TYPE_CHECKING:
+    from mtrl.tasks import TaskSet
+
+    from .config import Config
 
 EXAMPLES = (
     "mtrl doctor                  this machine, with memory for mt10",
@@ -31,6 +39,14 @@ MARKS = {
 }
 """State -> word and colour (ANSI)."""
 
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "hydra": "hydra-core",
+    "mtrl": DISTRIBUTION,
+    "yaml": "pyyaml",
+}
+"""Imported name -> what pip calls it, where the two differ by more than an underscore."""
+
 SUBJECT = 18
 """Width of the column of subjects."""
 
@@ -45,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints every finding; 1 when something required is broken, otherwise 0."""
+    # a mistake in a setting is told at once, not after seconds of checks; a missing package by its check
+    with contextlib.suppress(ImportError):
+        _configured(arguments.overrides)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size().columns
     findings = []
@@ -73,8 +92,10 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
         try:
             yield from check()
         except ImportError as error:
-            name = (error.name or "the package").split(".")[0]
-            yield broken(subject, f"cannot be checked: {error}", f"pip install -c constraints.txt {name}")
+            name = (error.name or "mtrl").split(".")[0]
+            package = DISTRIBUTIONS.get(name, name.replace("_", "-"))
+            pins = "-c constraints.txt " if (_root() / "constraints.txt").is_file() else ""
+            yield broken(subject, f"cannot be checked: {error}", f"pip install {pins}{package}")
 
 
 def told(finding: Finding, width: int, colour: bool) -> str:
@@ -126,18 +147,25 @@ def _processors() -> list[Finding]:
     ]
 
 
+def _configured(overrides: Sequence[str]) -> tuple[Config, TaskSet]:
+    """The settings and their tasks; raises MtrlError for those that do not fit."""
+    from .compose import compose
+    from .session import task_set_of
+
+    config = compose(overrides, command="doctor")
+    return config, task_set_of(config)
+
+
 def _memory(overrides: Sequence[str]) -> list[Finding]:
     from mtrl.diagnostics import machine
     from mtrl.distributed import processors
     from mtrl.distributed.resources import memory_megabytes
 
-    from .compose import compose
-    from .session import task_set_of
-
-    config = compose(overrides, command="doctor")
-    copies = max(config.evaluation.copies, config.demonstrations.copies)
+    config, tasks = _configured(overrides)
+    copies, usable = max(config.evaluation.copies, config.demonstrations.copies), processors()
     return [
-        machine.check_memory(task_set_of(config), config.runtime, copies, memory_megabytes(), processors())
+        *machine.check_hosts(config.runtime, usable),
+        machine.check_memory(tasks, config.runtime, copies, memory_megabytes(), usable),
     ]
 
 

@@ -16,18 +16,21 @@ from mtrl.evaluation import (
     Provenance,
     evaluate,
     print_results,
+    read_result,
     require_comparable,
     write_result,
 )
 from mtrl.integrity import MANIFEST
-from mtrl.rollout import JobResult, PolicySnapshot
+from mtrl.rollout import JobResult, PolicySnapshot, require_experts
 from mtrl.tasks import TaskSet
 from mtrl.training import Interruptible, RunDirectory, progress
 
 from .compose import compose
 from .config import Config
 from .films import Films, video_count
+from .printing import say
 from .prove import kept_policies
+from .requirements import require_writable
 from .runs import reopen
 from .session import Interrupted, Session, load_policy, task_set_of
 
@@ -83,6 +86,8 @@ def _evaluate_scripted(arguments: argparse.Namespace, console: Console) -> int:
     kind = str(arguments.what)
     config = compose(arguments.overrides, command="evaluate")
     tasks = task_set_of(config)
+    if kind == "expert":
+        require_experts(tasks)
     chosen = [(kind, PolicySnapshot(kind), kind)]
     return _standalone(config, tasks, chosen, arguments, console)
 
@@ -126,10 +131,12 @@ def _judge_or_stop(
     films: Films,
 ) -> int:
     """130 after Ctrl-C; policies that were judged before it keep their results."""
+    written: list[Path] = []
     try:
-        return _judge(session, chosen, place, overwrite, films)
+        return _judge(session, chosen, place, overwrite, films, written)
     except Interrupted as stopped:
-        session.console.print(f"{stopped}; finished results are in {place}", highlight=False)
+        kept = f"finished: {', '.join(map(str, written))}" if written else "no result was finished"
+        say(session.console, f"{stopped}; {kept}")
         return 130
 
 
@@ -139,27 +146,38 @@ def _judge(
     place: Path,
     overwrite: bool,
     films: Films,
+    written: list[Path],
 ) -> int:
+    """`written` receives each result file as soon as it is there."""
     protocol = session.config.evaluation
     files = {
         label: place
         / f"{label}-{snapshot.version}-{protocol.split}{protocol.episodes}-seed{protocol.seed}.json"
         for label, snapshot, _ in chosen
     }
-    there = [file for file in files.values() if file.exists()]
+    known = {} if overwrite or not films.count else _judged_before(session, chosen, files)
+    there = [file for label, file in files.items() if file.exists() and label not in known]
     if there and not overwrite:
         raise ExistsError(
             f"already there: {', '.join(map(str, there))}; "
             "pass --overwrite to replace, or choose another place with --out"
         )
+    require_writable(place)
     films.require_pictures(session)
+    for label in known:
+        say(session.console, f"{label} is not judged again, its result is there: {files[label]}")
     place.mkdir(parents=True, exist_ok=True)
     results: list[EvaluationResult] = []
     for label, snapshot, identity in chosen:
-        with progress(f"evaluate {label}", len(session.tasks) * protocol.episodes) as bar:
+        if label in known:
+            results.append(known[label])
+            continue
+        with (
+            session.stopping_at_once(f"evaluating {label}"),
+            progress(f"evaluate {label}", len(session.tasks) * protocol.episodes) as bar,
+        ):
 
             def advance(result: JobResult) -> None:
-                session.stop_if_asked("evaluating")
                 bar.advance(len(result.summaries), task=session.tasks[result.job.task_index].name)
 
             result = evaluate(
@@ -174,8 +192,24 @@ def _judge(
         for other in results:
             require_comparable(other, result)
         results.append(result)
-        write_result(files[label], result, overwrite=overwrite)
+        written.append(write_result(files[label], result, overwrite=overwrite))
     print_results(results, session.console)
-    session.console.print(f"results are in {place}", highlight=False)
+    say(session.console, f"results are in {place}")
     films.make(session, results, [snapshot for _, snapshot, _ in chosen])
     return 0
+
+
+def _judged_before(
+    session: Session, chosen: list[tuple[str, PolicySnapshot, str]], files: dict[str, Path]
+) -> dict[str, EvaluationResult]:
+    """Label -> the result that is there of this very policy on these very tasks, to be filmed only."""
+    protocols = {task.name: task.protocol_hash for task in session.tasks}
+    found = {}
+    for label, snapshot, identity in chosen:
+        if not files[label].exists():
+            continue
+        result = read_result(files[label])
+        same_policy = (result.policy.identity, result.policy.version) == (identity, snapshot.version)
+        if same_policy and {task.name: task.protocol_hash for task in result.tasks} == protocols:
+            found[label] = result
+    return found

@@ -13,15 +13,20 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl import registry
+from mtrl.errors import MissingExtraError, UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference
 from mtrl.evaluation.video_file import Frame
 from mtrl.evaluation.video_record import Video, read_videos, video_name
 from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.rollout import PolicySnapshot
-from mtrl.tasks import MultimodalSuite, Split, start_id
+from mtrl.tasks import MultimodalSuite, Score, Split, TaskSet, split_of, start_id
 from mtrl.training import progress
 
+from .printing import say
 from .session import Session, load_policy
+
+WATCHED = "watched"
+"""Folder, of a run or among the runs, of the films that `mtrl watch` makes where no place is named."""
 
 FrameViewer = Callable[[Frame, int, float], None]
 """Receives each picture, how many frames it lasts, and the frames per second."""
@@ -30,8 +35,12 @@ FrameViewer = Callable[[Frame, int, float], None]
 def choose_renderer() -> None:
     """Names OSMesa to the simulators where nothing else can draw: no display, MUJOCO_GL unset, library there.
 
-    They choose when they are imported, so this comes before any of them.
+    They choose when they are imported, so this comes before any of them. Games drawn by SDL get its dummy
+    drivers where there is no display, or they complain of the sound card and the screen that are missing.
     """
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        for driver in ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER"):
+            os.environ.setdefault(driver, "dummy")
     silent = not os.environ.get("MUJOCO_GL") and not os.environ.get("DISPLAY")
     if silent and "mujoco" not in sys.modules and ctypes.util.find_library("OSMesa"):
         os.environ["MUJOCO_GL"] = "osmesa"
@@ -72,17 +81,26 @@ def film_all(
     return videos
 
 
-def print_videos(videos: Sequence[Video], console: Console) -> None:
-    """A line for each."""
+def print_videos(videos: Sequence[Video], tasks: TaskSet, console: Console) -> None:
+    """A line for each: which start, what came of it, and how long it took."""
     for video in videos:
-        outcome = "success" if video.success else "no success"
         length = f"{video.decisions} decisions" + ("" if video.whole else ", cut short")
-        console.print(
-            f"{video.path}: {outcome}, return {video.episode_return:.2f}, {length}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        split, index = split_of(video.start).name.lower(), video.start // len(Split)
+        say(
+            console,
+            f"{video.path}: start {video.start}, {split} start {index}: {outcome_of(video, tasks)}, {length}",
         )
+
+
+def outcome_of(video: Video, tasks: TaskSet) -> str:
+    """Success and return; the normalised score instead where the task has no success rule."""
+    score, reached = tasks[tasks.index(video.task)].score, f"return {video.episode_return:.2f}"
+    if video.success is not None:
+        return f"{'success' if video.success else 'no success'}, {reached}"
+    # a part of a return has no score, and a return without a range none either
+    if not video.whole or score == Score("return"):
+        return reached
+    return f"score {100 * score.normalise(video.episode_return, False):.1f}%, {reached}"
 
 
 def video_count(text: str) -> int:
@@ -107,7 +125,15 @@ class Films:
         """Raises UnsupportedError, before anything is evaluated, for a task that cannot be drawn."""
         if self.count:
             choose_renderer()
-            Recorder(session.tasks, session.config.evaluation).require_pictures(range(len(session.tasks)))
+            recorder, reasons = Recorder(session.tasks, session.config.evaluation), {}
+            for k, task in enumerate(session.tasks):
+                try:
+                    recorder.require_pictures([k])
+                except (MissingExtraError, UnsupportedError) as error:
+                    reasons[task.name] = str(error)
+            if reasons:
+                told = "; ".join(dict.fromkeys(reasons.values()))
+                raise UnsupportedError(f"{told}. Leave out --video, or these tasks: {', '.join(reasons)}")
 
     def make(
         self, session: Session, results: Sequence[EvaluationResult], snapshots: Sequence[PolicySnapshot]
@@ -133,7 +159,7 @@ class Films:
             )
         finally:
             recorder.close()
-        print_videos(videos, session.console)
+        print_videos(videos, session.tasks, session.console)
         judged = {
             (result.policy, episode.task, episode.start): (episode.episode_return, episode.length)
             for result in results
@@ -142,10 +168,11 @@ class Films:
         for video in videos:
             seen = (video.episode_return, video.decisions)
             if judged[video.policy, video.task, video.start] != seen:
-                session.console.print(
-                    f"[yellow]note:[/yellow] {video.path.name} shows another episode than was judged: "
-                    "rounding differs between this machine and the one that evaluated",
-                    highlight=False,
+                session.console.print("[yellow]note:[/yellow] ", end="")
+                say(
+                    session.console,
+                    f"{video.path.name} shows another episode than was judged: rounding differs between "
+                    "this machine and the one that evaluated, or evaluation.copies did",
                 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from mtrl.data import (
 from mtrl.distillation import SameNoiseDistiller
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance
-from mtrl.rollout import LocalRollouts, Rollouts
+from mtrl.rollout import LocalRollouts, Rollouts, require_experts
 from mtrl.tasks import Task, TaskSet
 from mtrl.training import (
+    SAVING,
     AgentFactory,
     Checkpoints,
     Learner,
@@ -32,34 +34,57 @@ from mtrl.training import (
 )
 
 from .compose import agent_of
+from .config import Config
 from .needs import needs_demonstrations
 from .online import learn_online
+from .printing import say
 from .session import Interrupted, Session, load_policy
 from .tracking import trackers_of
 
 DEMONSTRATIONS = "demonstrations"
 
+STOPPING = "stopping after the episodes that are being played; tasks that are finished are kept"
+"""What Ctrl-C is answered while demonstrations are collected."""
+
 
 def demonstrations_of(session: Session) -> dict[int, Trajectories]:
     """Task index -> demonstrations: from `data`, from the run, or collected now."""
-    root = Path(session.config.data) if session.config.data else session.run.path / DEMONSTRATIONS
-    missing = [task.name for task in session.tasks if not (root / dataset_id_of(task)).exists()]
-    if session.config.data:
-        if missing:
-            raise ConfigError(
-                f"data={root} has no demonstrations of {', '.join(missing)}; "
-                f"collect them with: mtrl collect tasks=[{','.join(missing)}] --out {root}"
+    root = demonstrations_root(session.config, session.run.path)
+    if require_demonstrable(session.config, session.tasks, session.run.path):
+        with session.interrupt.promising(STOPPING):
+            collect_into(
+                root,
+                session.tasks,
+                session.rollouts,
+                session.config.demonstrations,
+                session.config.seed,
+                stop=lambda: session.interrupt.requested,
             )
-    elif missing:
-        collect_into(
-            root,
-            session.tasks,
-            session.rollouts,
-            session.config.demonstrations,
-            session.config.seed,
-            stop=lambda: session.interrupt.requested,
-        )
     return {k: read_dataset(root, dataset_id_of(task), task) for k, task in enumerate(session.tasks)}
+
+
+def demonstrations_root(config: Config, run: Path) -> Path:
+    """Where the demonstrations of a run are, or will be."""
+    return Path(config.data) if config.data else run / DEMONSTRATIONS
+
+
+def require_demonstrable(config: Config, tasks: TaskSet, run: Path) -> list[str]:
+    """Names of the tasks whose demonstrations have yet to be collected; the others are there.
+
+    Raises ConfigError when `data` lacks some, UnsupportedError when no expert can provide them.
+    """
+    root = demonstrations_root(config, run)
+    missing = [task for task in tasks if not (root / dataset_id_of(task)).exists()]
+    names = [task.name for task in missing]
+    lacking = f"data={root} has no demonstrations of {', '.join(names)}"
+    try:
+        require_experts(missing)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{lacking}, and {error}" if config.data else str(error)) from error
+    if config.data and missing:
+        command = shlex.join(["mtrl", "collect", f"tasks=[{','.join(names)}]", "--out", str(root)])
+        raise ConfigError(f"{lacking}; collect them with: {command}")
+    return names
 
 
 def collect_into(
@@ -191,7 +216,7 @@ def _learn(session: Session, label: str, learner: Learner, training: TrainingCon
     place.mkdir(parents=True, exist_ok=True)
     tracker = Trackers(trackers_of(session, label, place))
     try:
-        with progress(f"train {label}", training.updates) as bar:
+        with session.interrupt.promising(SAVING), progress(f"train {label}", training.updates) as bar:
 
             def advance(step: int, metrics: Mapping[str, float]) -> None:
                 shown = {"loss": metrics["loss"]} if "loss" in metrics else {}
@@ -209,7 +234,7 @@ def _learn(session: Session, label: str, learner: Learner, training: TrainingCon
         tracker.close()
     if not finished:
         raise Interrupted(f"{label} stopped after {learner.updates} of {training.updates} updates")
-    session.console.print(f"{label}: {training.updates} updates", highlight=False)
+    say(session.console, f"{label}: {training.updates} updates")
 
 
 def _present(session: Session, label: str) -> bool:

@@ -46,6 +46,7 @@ from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 from mtrl.training import progress
 
 from .films import film_drawn_tasks
+from .printing import say
 from .session import Session, load_policy
 
 LABELS = ("teacher", "bc", "student")
@@ -92,10 +93,12 @@ def evaluate_policy(
     multimodal = [
         k for k, task in enumerate(tasks) if isinstance(registry.suite(task.suite), MultimodalSuite)
     ]
-    with progress(f"evaluate {label}", len(tasks) * session.config.evaluation.episodes) as bar:
+    with (
+        session.stopping_at_once(f"evaluating {label}"),
+        progress(f"evaluate {label}", len(tasks) * session.config.evaluation.episodes) as bar,
+    ):
 
         def advance(result: JobResult) -> None:
-            session.stop_if_asked(f"evaluating {label}")
             bar.advance(len(result.summaries), task=tasks[result.job.task_index].name)
             if result.job.task_index in multimodal:
                 modes[tasks[result.job.task_index].name] = modes_of(tasks, result)
@@ -158,8 +161,9 @@ def export_stage(session: Session) -> Path:
         provenance=_provenance(session, snapshot.version, identity),
     )
     artefact = write_artefact(place, export_onnx(student), manifest, golden)
-    session.console.print(
-        f"artefact {artefact[:12]} at {place}; torch and numpy differ by at most {error:.1e}", highlight=False
+    say(
+        session.console,
+        f"artefact {artefact[:12]} at {place}; torch and numpy differ by at most {error:.1e}",
     )
     # Ray's processes would be measured with it.
     session.close_rollouts()
@@ -190,17 +194,17 @@ def fly(
     """Deploys and prints a line per episode."""
 
     def show(episode: EpisodeReport) -> None:
-        session.console.print(
+        say(
+            session.console,
             f"  {episode.task}: {'success' if episode.success else 'failure'}, "
             f"{episode.decisions} decisions at {episode.rate_hz:g} Hz, "
             f"{episode.deadline_misses} deadlines missed, {episode.final_state}",
-            highlight=False,
         )
         for warning in episode.warnings:
-            session.console.print(f"  [yellow]{warning}[/yellow]", highlight=False)
+            session.console.print(f"  {warning}", style="yellow", markup=False, highlight=False)
         session.stop_if_asked("flying")
 
-    session.console.print(f"real time on robot {session.config.robot.name!r}:", highlight=False)
+    say(session.console, f"real time on robot {session.config.robot.name!r}:")
     return deploy(
         artefact,
         session.config.robot,
@@ -228,7 +232,7 @@ def report_stage(session: Session) -> Path:
     """Films the tasks that need no graphics library, then writes the run's page."""
     film_drawn_tasks(session, kept_policies(session.run.path))
     page = write_report(session.run.path)
-    session.console.print(f"report: {page}", highlight=False)
+    say(session.console, f"report: {page}")
     return page
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from rich.console import Console
 
+from mtrl.errors import ConfigError
 from mtrl.evaluation import write_report
 from mtrl.training import RunDirectory
+
+from .printing import say
+from .sources import holds_results
 
 EXAMPLES = (
     "mtrl report runs/quickstart              writes runs/quickstart/report.html",
@@ -24,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the page and prints its place."""
+    if holds_results(arguments.run):
+        command = shlex.join(["mtrl", "compare", str(arguments.run)])
+        raise ConfigError(
+            f"{arguments.run} is a folder of files, and a report is about a run; "
+            f"results of mtrl evaluate --out are told by: {command}"
+        )
     page = write_report(RunDirectory.open(arguments.run).path)
-    Console().print(f"report: {page}", highlight=False)
+    say(Console(), f"report: {page}")
     return 0

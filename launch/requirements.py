@@ -9,14 +9,20 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.data import ReplayConfig, replay_bytes
+from mtrl.diagnostics.machine import look_at
 from mtrl.distillation import require_same_chunks
-from mtrl.errors import UnsupportedError
+from mtrl.errors import ResourceError, UnsupportedError
 from mtrl.training import require_disk
 
 from .compose import agent_of
 from .config import Config
+from .learn import require_demonstrable
 from .needs import needs_of
+from .printing import say
 from .session import run_name, task_set_of
+
+LEARNING = ("collect", "train", "clone", "distill")
+"""Stages that need demonstrations."""
 
 MEGABYTE = 1_000_000
 
@@ -28,16 +34,20 @@ KEPT_CHECKPOINTS = 4
 
 
 def require_resources(config: Config) -> None:
-    """Prints steps and disk; raises MtrlError when the settings do not fit each other or the disk.
+    """Prints steps and disk; raises MtrlError when the settings do not fit each other or the disk, or when
+    demonstrations are missing that cannot be collected.
 
     Memory is checked when the rollout workers start, which know what one environment holds.
     """
     tasks = task_set_of(config)
     disk = _learner_bytes(config) + 50 * MEGABYTE
     needs = needs_of(config, tasks)
-    if not config.data and (needs.kind == "dataset" or needs.demonstrations):
+    demonstrated = needs.kind == "dataset" or needs.demonstrations
+    if not config.data and demonstrated:
         disk += DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks)
     place = Path(config.output) / run_name(config)
+    if demonstrated and any(stage in config.stages for stage in LEARNING):
+        require_demonstrable(config, tasks, place)
     require_disk(place, disk)
     if "train" not in config.stages:
         steps = "no training"
@@ -47,10 +57,19 @@ def require_resources(config: Config) -> None:
         steps = f"{config.training.updates:,} updates"
     replay = _replay_bytes(config)
     memory = f", a replay of up to {replay / MEGABYTE:,.0f} MB in memory" if replay else ""
-    Console(file=sys.stderr).print(
+    say(
+        Console(file=sys.stderr),
         f"{place}: {len(tasks)} tasks, {steps}{memory}, about {disk / MEGABYTE:.0f} MB of disk",
-        highlight=False,
     )
+
+
+def require_writable(folder: Path) -> None:
+    """Raises ResourceError when nothing can be written to `folder`, which need not exist yet."""
+    place = look_at(folder)
+    if place.error:
+        raise ResourceError(
+            f"cannot write to {folder}: {place.error}; check the path, or choose another place"
+        )
 
 
 def _learner_bytes(config: Config) -> int:

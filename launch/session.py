@@ -19,16 +19,22 @@ from mtrl import registry
 from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
 from mtrl.errors import ConfigError, EnvironmentFault
 from mtrl.integrity import verify_manifest
-from mtrl.rollout import PolicySnapshot, Rollouts
+from mtrl.rollout import FaultWords, PolicySnapshot, Rollouts, require_backends
+from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import Interruptible, RunDirectory, load_state, save_state
 
 from .config import Config
-from .structured import plain
+from .printing import say
 
 
 class Interrupted(Exception):
     """A stage stopped on Ctrl-C after saving what it had."""
+
+
+def say_how_to_resume(console: Console, stopped: Interrupted) -> None:
+    """What was stopped, and the command that goes on with it."""
+    say(console, f"{stopped}; go on with:\n  {resume_command()}")
 
 
 @dataclass
@@ -41,6 +47,7 @@ class Session:
     console: Console
     interrupt: Interruptible
     _rollouts: Rollouts | None = field(default=None, repr=False)
+    _words: FaultWords = field(default_factory=FaultWords, repr=False)
 
     @property
     def rollouts(self) -> Rollouts:
@@ -64,6 +71,18 @@ class Session:
         if self.interrupt.requested:
             raise Interrupted(f"stopped while {doing}")
 
+    @contextlib.contextmanager
+    def stopping_at_once(self, doing: str) -> Iterator[None]:
+        """Turns Ctrl-C into Interrupted in the middle of work that keeps nothing before its end."""
+        self.stop_if_asked(doing)
+        try:
+            with self.interrupt.at_once():
+                yield
+        except KeyboardInterrupt:
+            if not self.interrupt.requested:
+                raise
+            raise Interrupted(f"stopped while {doing}") from None
+
     def set_threads(self) -> int:
         """Gives the learner its threads; the workers rest while it learns."""
         threads = self.config.training.threads or thread_budget(0, processors())
@@ -82,7 +101,7 @@ class Session:
         """Prints an environment's fault and what becomes of its task."""
         fate = "the task is quarantined" if quarantined else "trying again"
         self.console.print(f"[red]{fate}:[/red] ", end="")
-        self.console.print(str(fault), markup=False, highlight=False)
+        self.console.print(self._words.of(fault), markup=False, highlight=False)
 
 
 def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
@@ -99,8 +118,10 @@ def load_policy(place: Path) -> tuple[PolicySnapshot, str]:
 
 
 def task_set_of(config: Config) -> TaskSet:
-    """The configured tasks."""
-    return registry.task_set(list(config.tasks.names), config.tasks.options)
+    """The configured tasks; refuses vector backends that they do not have, or that are not installed."""
+    tasks = registry.task_set(list(config.tasks.names), config.tasks.options)
+    require_backends(tasks, config.runtime.backends)
+    return tasks
 
 
 def run_name(config: Config) -> str:

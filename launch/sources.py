@@ -30,7 +30,7 @@ class Entry:
     files: tuple[Path, ...]
     """The files of the results."""
     runs: tuple[Path, ...]
-    """The folders of the runs they belong to; empty for plain result files."""
+    """The folders of the runs they belong to; empty for result files that no run holds."""
 
     def named(self) -> EvaluationResult:
         """The first result, called by the entry's name."""
@@ -53,8 +53,8 @@ def entries_of(words: Sequence[str], policy: str | None) -> list[Entry]:
     """One entry per word; a single run gives one entry per policy of it.
 
     Raises:
-        ConfigError: a path that is neither a run nor a result file, a policy that cannot be chosen, the
-            same result twice, or runs of a group that differ in more than their seed.
+        ConfigError: a path that is neither a run nor a result file nor a folder of them, a policy that
+            cannot be chosen, the same result twice, or runs of a group that differ in more than their seed.
         UnknownNameError: a policy that a run does not have.
     """
     parsed = [_split(word) for word in words]
@@ -136,7 +136,28 @@ def _item(text: str) -> _Item:
         raise ConfigError(
             f"there is no {place}; expected a run's folder, a result file, LABEL@RUN or NAME=RUN,RUN"
         )
+    if holds_results(path):
+        return _Item(text, path, label, _results_in(path), is_run=False)
     return _Item(text, path, label, newest_results(RunDirectory.open(path).path), is_run=True)
+
+
+def holds_results(folder: Path) -> bool:
+    """Whether a folder is no run and holds JSON files, as `mtrl evaluate --out` leaves it."""
+    return not (folder / "config.yaml").exists() and any(folder.glob("*.json"))
+
+
+def _results_in(folder: Path) -> dict[str, KeptResult]:
+    """Label -> the one result of that policy among the files of a folder."""
+    kept: dict[str, KeptResult] = {}
+    for path in sorted(folder.glob("*.json")):
+        result = read_result(path)
+        label = result.policy.label
+        if label in kept:
+            raise ConfigError(
+                f"{folder} has two results of {label}, {kept[label].path.name} and {path.name}; name a file"
+            )
+        kept[label] = KeptResult(path, result)
+    return dict(sorted(kept.items()))
 
 
 def _shared_label(items: Sequence[_Item]) -> str | None:
@@ -224,7 +245,7 @@ def _named_apart(entries: Sequence[Entry], items: Sequence[Sequence[_Item]]) -> 
 
 
 def _place(item: _Item) -> str:
-    return item.path.resolve().name if item.is_run else item.path.stem
+    return item.path.resolve().name if item.path.is_dir() else item.path.stem
 
 
 def _without_seed(name: str) -> str:

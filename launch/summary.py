@@ -17,7 +17,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Writes `summary.json` and returns it; figures of stages that did not run again stay.
 
-    `<policy>_success` is the mean over tasks without several modes of success at any step;
+    `<policy>_success` is the mean success at any step over tasks judged by success, but for those with
+    several modes; `<policy>_score` the mean normalised score over tasks judged by their return;
     `point_<policy>_success` is that of the multimodal tasks; `point_modes_kept` is the share of the
     rarer mode among the student's successes, at most 0.5; `realtime_success` counts real-time
     episodes, `realtime_episodes` how many there were; `wall_seconds` adds up all sessions of the run.
@@ -26,7 +27,14 @@ def summarise(
     for result in results:
         label = result.policy.label
         modes = _read(run / "modes" / f"{label}.json")
-        plain = [task.success_any.rate for task in result.tasks if task.name not in modes]
+        plain = [
+            task.success_any.rate
+            for task in result.tasks
+            if task.name not in modes and task.score.kind == "success"
+        ]
+        returns = [task.mean_score for task in result.normalised_tasks if task.score.kind == "return"]
+        if returns:
+            record[f"{label}_score"] = sum(returns) / len(returns)
         several = [task.success_any.rate for task in result.tasks if task.name in modes]
         if plain:
             record[f"{label}_success"] = sum(plain) / len(plain)

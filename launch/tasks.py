@@ -73,7 +73,8 @@ def matching(pattern: str) -> list[Task]:
     else:
         chosen = [name for name in names if pattern.lower() in name.lower()]
     if not chosen:
-        raise UnknownNameError("task or task set", pattern, [*sets, *names])
+        known = [*sets, *names]
+        raise UnknownNameError("task or task set", pattern, known, overview=registry.task_overview())
     return [registry.task(name) for name in chosen]
 
 

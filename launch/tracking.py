@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from mtrl.structured import plain
 from mtrl.training import JsonlTracker, TensorBoardTracker, Tracker, WandbTracker
 
 from .session import Session
-from .structured import plain
 
 
 def trackers_of(session: Session, label: str, place: Path) -> list[Tracker]:

@@ -20,7 +20,7 @@ from .config import STAGES, Config
 from .learn import clone_stage, collect_stage, distill_stage, train_stage
 from .prove import deploy_stage, evaluate_stage, export_stage, report_stage
 from .requirements import require_resources
-from .session import Interrupted, Session, open_session, resume_command
+from .session import Interrupted, Session, open_session, say_how_to_resume
 from .summary import summarise
 
 ELAPSED = "elapsed_seconds.json"
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             summary = run_stages(session, config)
         except Interrupted as stopped:
-            console.print(f"{stopped}; go on with:\n  {resume_command()}", highlight=False)
+            say_how_to_resume(console, stopped)
             return 130
     if arguments.json:
         json.dump(summary, sys.stdout, indent=2, sort_keys=True)

@@ -14,20 +14,22 @@ from mtrl import registry
 from mtrl.deployment import artefact_snapshot, read_manifest, verify
 from mtrl.errors import ConfigError, ExistsError, UnknownNameError
 from mtrl.evaluation import EvaluationConfig, PolicyReference
+from mtrl.evaluation.video_record import video_name
 from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.integrity import MANIFEST
-from mtrl.rollout import PolicySnapshot
-from mtrl.tasks import TaskSet
+from mtrl.rollout import PolicySnapshot, require_experts
+from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import RunDirectory
 
 from .compose import compose
-from .films import choose_renderer, film_all, load_subject, print_videos
+from .films import WATCHED, choose_renderer, film_all, load_subject, print_videos
 from .prove import kept_policies
+from .requirements import require_writable
 from .session import task_set_of
 from .window import open_window
 
 EXAMPLES = (
-    "mtrl watch runs/quickstart task=metaworld/reach-v3          into runs/quickstart/videos",
+    "mtrl watch runs/quickstart task=metaworld/reach-v3   into its watched/",
     "mtrl watch runs/quickstart/artefact task=point/obstacle episodes=3 start=10",
     "mtrl watch expert task=metaworld/drawer-open-v3 --frames 60 --out drawer.mp4",
     "mtrl watch random task=atari/Boxing --window",
@@ -44,8 +46,8 @@ class _Cast:
     protocol: EvaluationConfig
     subjects: Callable[[], list[Subject]]
     """Loads the policies."""
-    videos: Path
-    """Where their films go."""
+    watched: Path
+    """Where their films go: never among the videos of an evaluation, so that they replace none of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--policy", action="append", help="label within the run; may be given several times")
     parser.add_argument("--frames", type=int, metavar="N", help="end each film after N pictures")
-    parser.add_argument("--out", type=Path, help="a file ending in .mp4, or a folder (the run's videos)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file named by --out")
+    parser.add_argument("--out", type=Path, help="a file ending in .mp4, or a folder (watched/ of the run)")
+    parser.add_argument("--overwrite", action="store_true", help="replace films that are there under --out")
     parser.add_argument("--window", action="store_true", help="show it in a window too, while it is made")
 
 
@@ -74,12 +76,20 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     cast = _cast(arguments, overrides, words.get("task"))
     k = _chosen(cast.tasks, words.get("task"))
+    if arguments.out is not None:
+        require_writable(arguments.out.parent if arguments.out.suffix == ".mp4" else arguments.out)
     choose_renderer()
     recorder = Recorder(cast.tasks, cast.protocol)
     try:
         recorder.require_pictures([k])
         subjects = cast.subjects()
-        place = _place(arguments.out or cast.videos, len(subjects) * count, arguments)
+        split = Split[cast.protocol.split.upper()]
+        names = [
+            video_name(subject.reference.label, cast.tasks[k].name, start_id(split, index))
+            for subject in subjects
+            for index in range(first, first + count)
+        ]
+        place = _place(cast.watched, names, arguments)
         window = open_window(console) if arguments.window else None
         try:
             videos = film_all(
@@ -96,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
                 window.close()
     finally:
         recorder.close()
-    print_videos(videos, console)
+    print_videos(videos, cast.tasks, console)
     return 0
 
 
@@ -114,12 +124,15 @@ def _scripted(kind: str, overrides: Sequence[str], task: str | None) -> _Cast:
     if task is None and not any(word.startswith("tasks=") for word in overrides):
         raise ConfigError(f"{kind} plays any task; name one, such as task=metaworld/reach-v3")
     config = compose(chosen, command="evaluate")
+    tasks = task_set_of(config)
+    if kind == "expert":
+        require_experts([tasks[_chosen(tasks, task)]])
     # Scripted play does not depend on what is played beside it, so one copy shows the same episode.
     return _Cast(
-        task_set_of(config),
+        tasks,
         dataclasses.replace(config.evaluation, copies=1),
         lambda: [Subject(PolicyReference(kind, kind, kind, 0), PolicySnapshot(kind))],
-        Path(config.output) / "videos",
+        Path(config.output) / WATCHED,
     )
 
 
@@ -133,7 +146,7 @@ def _artefact(what: Path, overrides: Sequence[str]) -> _Cast:
         reference = PolicyReference(f"artefact-{identity[:12]}", "artefact", identity, 0)
         return [Subject(reference, artefact_snapshot(what))]
 
-    return _Cast(tasks, config.evaluation, load, Path(config.output) / "videos")
+    return _Cast(tasks, config.evaluation, load, Path(config.output) / WATCHED)
 
 
 def _run(what: Path, overrides: Sequence[str], labels: Sequence[str] | None) -> _Cast:
@@ -151,12 +164,19 @@ def _run(what: Path, overrides: Sequence[str], labels: Sequence[str] | None) -> 
         task_set_of(config),
         config.evaluation,
         lambda: [load_subject(what / "policies" / label, label) for label in wanted],
-        run.videos,
+        run.path / WATCHED,
     )
 
 
 def _chosen(tasks: TaskSet, name: str | None) -> int:
     """Index of the task to watch."""
+    if name is not None and name not in tasks.names and "/" not in name:
+        members = registry.named_sets()
+        if name in members:
+            raise ConfigError(
+                f"{name} is a set of tasks, and a film shows one; choose task=NAME among "
+                f"{', '.join(members[name].names)}"
+            )
     if name is not None:
         return tasks.index(name)
     if len(tasks) > 1:
@@ -171,12 +191,21 @@ def _number(words: dict[str, str], key: str, default: int, least: int) -> int:
     return int(text)
 
 
-def _place(out: Path, count: int, arguments: argparse.Namespace) -> Callable[[str], Path]:
-    """Maps a film's usual name to its path; a file that the user named is replaced only when asked."""
-    if out.suffix != ".mp4":
-        return lambda name: out / name
-    if count > 1:
-        raise ConfigError(f"{count} films do not fit into one file {out}; give --out a folder")
-    if out.exists() and not arguments.overwrite:
-        raise ExistsError(f"{out} is already there; pass --overwrite to replace it, or choose another name")
-    return lambda name: out
+def _place(watched: Path, names: Sequence[str], arguments: argparse.Namespace) -> Callable[[str], Path]:
+    """Maps a film's usual name to its path; what is there under --out is replaced only when asked.
+
+    The films in `watched` are all of this command's making, and give way to newer ones.
+    """
+    out: Path | None = arguments.out
+    if out is None:
+        return lambda name: watched / name
+    single = out.suffix == ".mp4"
+    if single and len(names) > 1:
+        raise ConfigError(f"{len(names)} films do not fit into one file {out}; give --out a folder")
+    there = [path for path in ([out] if single else [out / name for name in names]) if path.exists()]
+    if there and not arguments.overwrite:
+        found = f"{', '.join(map(str, there))} {'is' if len(there) == 1 else 'are'}"
+        raise ExistsError(
+            f"{found} already there; pass --overwrite to replace, or choose another place with --out"
+        )
+    return lambda name: out if single else out / name

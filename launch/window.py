@@ -10,6 +10,8 @@ from rich.console import Console
 
 from mtrl.evaluation.video_file import Frame
 
+from .printing import say
+
 WITHOUT = "there is no window here ({reason}); the video is written all the same"
 
 
@@ -68,5 +70,5 @@ def open_window(console: Console) -> Window | None:
             else:
                 root.title("mtrl watch")
                 return Window(root, tkinter.PhotoImage)
-    console.print(WITHOUT.format(reason=reason), highlight=False)
+    say(console, WITHOUT.format(reason=reason))
     return None

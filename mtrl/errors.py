@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+TRACEBACK = "Traceback (most recent call last):\n"
+"""What a traceback begins with; the last one in a text is that of the exception that was not caught."""
+
 
 class MtrlError(Exception):
     """Base of every error that mtrl raises on purpose; commands print it without a traceback."""
@@ -17,11 +20,17 @@ class MtrlError(Exception):
 class UnknownNameError(MtrlError):
     """A task, suite, agent, robot, key or choice that does not exist."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        """`kind` is the word for what was looked up ("task"); `known` the valid names."""
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], hint: str = "", *, overview: str = ""
+    ) -> None:
+        """`kind` is the word for what was looked up ("task"); `known` the valid names.
+
+        `hint` is a sentence at the end. `overview` says where to look when no name is near and there are
+        too many to print them.
+        """
         self.kind = kind
         self.name = name
-        known = list(known)
+        known = list(dict.fromkeys(known))
         self.nearest = nearest_names(name, known)
         if self.nearest:
             advice = "did you mean " + " or ".join(repr(near) for near in self.nearest) + "?"
@@ -29,6 +38,10 @@ class UnknownNameError(MtrlError):
             shown = sorted(known)
             tail = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
             advice = "known: " + (", ".join(shown[:8]) + tail if shown else "none")
+            if overview and tail:
+                advice = overview
+            if hint:
+                advice += "."
         super().__init__(f"unknown {kind} {name!r}; {advice}" + (f" {hint}" if hint else ""))
 
 
@@ -79,6 +92,18 @@ class EnvironmentFault(MtrlError):
         self.when = when
         self.detail = detail
         super().__init__(f"environment of task {task!r} failed at {when}:\n{detail}")
+
+    @property
+    def reason(self) -> str:
+        """What went wrong in one line: the exception without its frames, or the broken rule."""
+        _, traced, rest = self.detail.rpartition(TRACEBACK)
+        lines = [line for line in rest.splitlines() if line.strip() and not (traced and line[0].isspace())]
+        return lines[0].strip() if lines else self.detail.strip()
+
+    @property
+    def summary(self) -> str:
+        """Task, phase and reason in one line."""
+        return f"environment of task {self.task!r} failed at {self.when}: {self.reason}"
 
 
 class DivergenceError(MtrlError):

@@ -11,8 +11,9 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
 from rich.console import Console
 
 from mtrl import registry
@@ -26,7 +27,8 @@ from mtrl.evaluation import (
 )
 from mtrl.evaluation import evaluate as evaluate_one
 from mtrl.registry import register
-from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
+from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig, require_experts
+from mtrl.structured import build
 from mtrl.tasks import Option, Task, TaskSet
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Results", "demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
 
+Config = TypeVar("Config")
 SCRIPTED = ("expert", "random")
 TABLE_WIDTH = 100
 """Characters of a printed table where there is no terminal to ask."""
@@ -90,6 +93,8 @@ def make(task: Task | str, render_mode: str | None = None) -> GymnasiumView:
     """One task as an ordinary `gymnasium.Env`; `reset(seed=...)` names a training start."""
     from mtrl.rollout import GymnasiumView
 
+    if not isinstance(task, Task | str):
+        raise ConfigError(f"make takes one task or its name; got {type(task).__name__}")
     return GymnasiumView(task, render_mode)
 
 
@@ -105,14 +110,18 @@ def evaluate(
     """Plays `episodes` starts of every task with every policy, the same starts for all.
 
     `policies` is one policy, or label -> policy to put several side by side. `split`, `seed` and `copies`
-    are those of `EvaluationConfig`. Raises ConfigError for a policy that cannot be played.
+    are those of `EvaluationConfig`. Raises ConfigError for a policy that cannot be played, UnsupportedError
+    for the expert where tasks have none.
     """
     tasks = make_tasks(tasks)
-    config = EvaluationConfig(episodes=episodes, split=split, seed=seed, copies=copies)
+    chosen = {"episodes": episodes, "split": split, "seed": seed, "copies": copies}
+    config = _settings(EvaluationConfig, chosen, "evaluation")
     labelled = policies if isinstance(policies, Mapping) else {_label_of(policies): policies}
     if not labelled:
         raise ConfigError("there is no policy to evaluate; give one, or a mapping of label to policy")
     snapshots = {label: _snapshot_of(policy) for label, policy in labelled.items()}
+    if any(snapshot.kind == "expert" for snapshot in snapshots.values()):
+        require_experts(tasks)
     provenance, found = Provenance.collect(), []
     with contextlib.closing(LocalRollouts(tasks, RuntimeConfig())) as rollouts:
         for label, snapshot in snapshots.items():
@@ -127,13 +136,17 @@ def evaluate(
 def demonstrate(tasks: Tasks, *, episodes: int = 50, seed: int = 1) -> dict[int, Trajectories]:
     """Task index -> demonstrations of the tasks' scripted experts, for agents that learn from a dataset.
 
-    Raises UnsupportedError for a task without an expert, ConfigError when one cannot produce enough.
+    Raises UnsupportedError before anything is played when tasks have no expert, ConfigError when one
+    cannot produce enough.
     """
     from mtrl.data import DemonstrationConfig, collect_demonstrations
 
     tasks = make_tasks(tasks)
+    require_experts(tasks)
+    config = _settings(DemonstrationConfig, {"episodes": episodes}, "demonstrations")
+    _require_whole("seed", seed)
     with contextlib.closing(LocalRollouts(tasks, RuntimeConfig())) as rollouts:
-        collected = collect_demonstrations(rollouts, tasks, DemonstrationConfig(episodes=episodes), seed)
+        collected = collect_demonstrations(rollouts, tasks, config, seed)
     return {k: part.trajectories for k, part in collected.items()}
 
 
@@ -148,14 +161,21 @@ def train(
 ) -> Agent:
     """A new agent after `updates` updates on demonstrations; `settings` are fields of its config.
 
-    Writes nothing; `mtrl train` keeps checkpoints, metrics and policies. Raises ConfigError for an agent
-    that learns from its own play.
+    Writes nothing; `mtrl train` keeps checkpoints, metrics and policies. Raises UnknownNameError for a
+    setting that the agent does not have, ConfigError for one of the wrong type and for an agent that learns
+    from its own play.
     """
+    if not isinstance(agent, str):
+        raise ConfigError(f"an agent is given by its name, such as 'diffusion'; got {type(agent).__name__}")
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            "data maps a task's index to its demonstrations, as `demonstrate` returns; "
+            f"got {type(data).__name__}"
+        )
+    _require_whole("updates", updates)
+    _require_whole("seed", seed)
     tasks, factory = make_tasks(tasks), registry.load("agent", agent)
-    try:
-        config = factory.config_class(**settings)
-    except TypeError as error:
-        raise ConfigError(f"agent {agent!r}: {error}; its settings are fields of its config") from error
+    config = _settings(factory.config_class, settings, "agent")
     learner: Agent = factory.build(config, tasks.layout, tasks, seed)
     if learner.needs.kind != "dataset":
         raise ConfigError(f"agent {agent!r} learns from {learner.needs.kind}, not from demonstrations")
@@ -163,6 +183,17 @@ def train(
     for _ in range(updates):
         learner.update()
     return learner
+
+
+def _settings(kind: type[Config], values: Mapping[str, Any], place: str) -> Config:
+    """A config of checked settings; NumPy's numbers are taken for Python's."""
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
+    return build(kind, plain, place)
+
+
+def _require_whole(name: str, value: object) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"{name} is a whole number, 0 or more; got {value!r}")
 
 
 def _label_of(policy: Playable) -> str:
@@ -173,6 +204,12 @@ def _snapshot_of(policy: Playable) -> PolicySnapshot:
     if isinstance(policy, PolicySnapshot):
         return policy
     if not isinstance(policy, str | Path):
+        if not callable(getattr(policy, "snapshot", None)):
+            raise ConfigError(
+                "a policy is 'expert', 'random', the folder of an artefact, a PolicySnapshot or an agent; "
+                f"got {type(policy).__name__}. mtrl.register('policy', name, ...) makes a policy of your own "
+                "playable as PolicySnapshot(name)"
+            )
         return policy.snapshot()
     if str(policy) in SCRIPTED:
         return PolicySnapshot(str(policy))

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.errors import ConfigError, ExistsError, UnknownNameError
 from mtrl.tasks import MeasuredSuite, NamedSet, Option, Suite, Task, TaskSet
 
 GROUPS = {
@@ -25,16 +25,45 @@ GROUPS = {
     "robot": "mtrl.robots",
 }
 
+ATTRIBUTES = {
+    "suite": ("name", "supports_starts", "has_experts", "environment_megabytes"),
+    "agent": ("name", "config_class", "metrics"),
+    "robot": ("name", "module", "config"),
+}
+"""What a plug-in of a kind has to have, beside its methods."""
+METHODS = {"suite": ("names", "sets", "task", "environment", "expert"), "agent": ("build", "policy")}
+"""What a plug-in of a kind has to answer."""
+CONTRACTS = {
+    "suite": "mtrl.tasks.Suite",
+    "agent": "mtrl.training.AgentFactory",
+    "robot": "mtrl.deployment.Robot",
+}
+"""Where the contract of a kind is written down."""
+
 _registered: dict[str, dict[str, object]] = {kind: {} for kind in GROUPS}
 
 
-def register(kind: str, name: str, item: object) -> None:
+def register(kind: str, name: str, item: object, *, replace: bool = False) -> None:
     """Adds a suite, task set, agent, policy or robot for this process, for notebooks and tests.
 
-    Workers started elsewhere do not see it: a plug-in that runs on Ray declares an entry point.
+    Workers started elsewhere do not see it: a plug-in that runs on Ray declares an entry point. What was
+    registered before under the name is replaced; what a package declares, ours included, only with `replace`.
+
+    Raises:
+        UnknownNameError: for a kind that does not exist.
+        ConfigError: for an item that is not what the kind needs; the message names what is missing.
+        ExistsError: for a name that an installed package declares.
     """
     if kind not in GROUPS:
         raise UnknownNameError("kind of plug-in", kind, GROUPS)
+    if not isinstance(name, str) or not name or "/" in name:
+        raise ConfigError(f"a plug-in's name is a word without slashes; got {name!r} as {_words(kind)}")
+    _require_contract(kind, name, item)
+    if name in _declared(kind) and not replace:
+        raise ExistsError(
+            f"{_words(kind)} {name!r} is declared by an installed package; choose another name, "
+            "or put yours in its place for this process with replace=True"
+        )
     _registered[kind][name] = item
 
 
@@ -70,10 +99,17 @@ def suite(name: str) -> Suite:
 
 
 def task(name: str, options: Mapping[str, Option] | None = None) -> Task:
-    """One task by its full name "suite/task"."""
+    """One task by its full name "suite/task"; raises UnknownNameError, ConfigError for the name of a set."""
     prefix, slash, _ = name.partition("/")
+    if not slash and name in named_sets():
+        raise ConfigError(
+            f"{name!r} is a set of {len(named_sets()[name].names)} tasks, where one is asked for; "
+            f"take one of it: mtrl.make_tasks({name!r})[0]"
+        )
     if not slash:
-        raise UnknownNameError("task", name, all_task_names(), "A task is named 'suite/task'.")
+        raise UnknownNameError(
+            "task", name, all_task_names(), "A task is named 'suite/task'.", overview=task_overview()
+        )
     if prefix not in names("suite"):
         raise UnknownNameError("suite", prefix, names("suite"))
     return suite(prefix).task(name, options)
@@ -93,6 +129,15 @@ def task_set(
     `options` maps a suite's name to settings for all its tasks, and comes before the settings that a
     named set brings along.
     """
+    if not isinstance(wanted, str | Sequence) or not all(isinstance(item, str) for item in wanted):
+        raise ConfigError(
+            f"tasks are the name of a set or of a task, or a list of such names; got {wanted!r}"
+        )
+    if options is not None and not _are_by_suite(options):
+        raise ConfigError(
+            'options of tasks are settings by suite, such as {"dmc": {"observation": "pixels"}}; '
+            f"got {options!r}"
+        )
     asked = [wanted] if isinstance(wanted, str) else list(wanted)
     if not asked:
         raise ConfigError("tasks is empty; give a set such as mt10 or a list such as [metaworld/reach-v3]")
@@ -107,7 +152,9 @@ def task_set(
             # Looked up only now: sets load every suite, and a task's name loads only its own.
             sets = named_sets()
             if item not in sets:
-                raise UnknownNameError("task or task set", item, [*sets, *all_task_names()])
+                raise UnknownNameError(
+                    "task or task set", item, [*sets, *all_task_names()], overview=task_overview()
+                )
             found = sets[item]
         for name in found.names:
             prefix = name.partition("/")[0]
@@ -125,6 +172,53 @@ def named_sets() -> dict[str, NamedSet]:
 def all_task_names() -> list[str]:
     """Every task of every suite; reads catalogues, imports no simulator."""
     return [task_name for name in names("suite") for task_name in suite(name).names()]
+
+
+def _are_by_suite(options: object) -> bool:
+    return isinstance(options, Mapping) and all(isinstance(of_one, Mapping) for of_one in options.values())
+
+
+def task_overview() -> str:
+    """The sets and the suites in one phrase, for a person who asked for a task that does not exist."""
+    return (
+        f"the sets are {', '.join(named_sets())}; the suites are {', '.join(names('suite'))}; "
+        "`mtrl tasks` lists their tasks"
+    )
+
+
+def _require_contract(kind: str, name: str, item: object) -> None:
+    """Raises ConfigError for an item that would fail when it is first used."""
+    what, came = f"{_words(kind)} {name!r}", type(item).__name__
+    if kind == "task_set":
+        if not isinstance(item, NamedSet):
+            raise ConfigError(f"{what} is a mtrl.tasks.NamedSet of task names; got {came}")
+        return
+    if kind == "policy":
+        if not callable(item):
+            raise ConfigError(
+                f"{what} is a function from (PolicySnapshot, TaskSet) to a mtrl.rollout.Policy; got {came}"
+            )
+        return
+    contract = CONTRACTS[kind]
+    if isinstance(item, type):
+        raise ConfigError(
+            f"{what} is an object with the members of {contract}; got the class {item.__name__}: "
+            f"register {item.__name__}(...) instead"
+        )
+    missing = [key for key in ATTRIBUTES[kind] if not hasattr(item, key)]
+    missing += [f"{key}()" for key in METHODS.get(kind, ()) if not callable(getattr(item, key, None))]
+    if missing:
+        raise ConfigError(
+            f"{what} is an object with the members of {contract}; "
+            f"got {came}, which lacks {', '.join(missing)}"
+        )
+    own = getattr(item, "name", None)
+    if own != name:
+        raise ConfigError(f"{what} calls itself {own!r}; register it under that name")
+
+
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
 
 
 @cache

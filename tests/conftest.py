@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,21 @@ def _one_thread() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Spread over processes, tests of one file stay together and share its fixtures; those of
+    tests/distributed share a cluster, and the machine is too small for two.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "tests/distributed" if file.startswith("tests/distributed/") else file
+
+    return ByFile(config, log)
 
 
 def _reason(longrepr: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import traceback
 
 import pytest
 
@@ -30,8 +31,19 @@ def test_unknown_name_offers_the_nearest_names() -> None:
 def test_unknown_name_lists_what_exists_when_nothing_is_near() -> None:
     error = UnknownNameError("colour", "xyzzy", (f"c{i}" for i in range(10)), "Pick one.")
     assert error.nearest == []
-    assert "known: c0, c1, c2, c3, c4, c5, c6, c7 and 2 more Pick one." in str(error)
-    assert "known: none" in str(UnknownNameError("robot", "xyzzy", []))
+    assert str(error).endswith("known: c0, c1, c2, c3, c4, c5, c6, c7 and 2 more. Pick one.")
+    assert str(UnknownNameError("robot", "xyzzy", [])).endswith("known: none")
+    assert str(UnknownNameError("key", "xyzzy", ["agent", "agent"])).endswith("known: agent")
+
+
+def test_an_overview_stands_for_names_that_are_too_many_to_print() -> None:
+    def said(count: int, name: str = "xyzzy") -> str:
+        known = [f"colour-{index}" for index in range(count)]
+        return str(UnknownNameError("colour", name, known, "Pick one.", overview="`paint` lists them"))
+
+    assert said(9) == "unknown colour 'xyzzy'; `paint` lists them. Pick one."
+    assert "known: colour-0" in said(8)
+    assert "did you mean 'colour-3'" in said(9, "colour3") and "paint" not in said(9, "colour3")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +86,24 @@ def test_errors_cross_process_borders_whole(error: MtrlError) -> None:
     assert type(returned) is type(error)
     assert str(returned) == str(error)
     assert vars(returned) == vars(error)
+
+
+def test_a_fault_is_told_in_one_line() -> None:
+    def failing() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError("the arm\n  fell off") from error
+
+    try:
+        failing()
+    except ValueError as error:
+        detail = "".join(traceback.format_exception(error))
+    assert EnvironmentFault("a/b", "decision 3", detail).summary == (
+        "environment of task 'a/b' failed at decision 3: ValueError: the arm"
+    )
+    rule = EnvironmentFault("a/b", "reset", "state[0] = 9 outside [-1, 1]")
+    assert rule.summary == "environment of task 'a/b' failed at reset: state[0] = 9 outside [-1, 1]"
 
 
 def test_every_error_is_one_that_commands_print() -> None:

@@ -10,7 +10,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from mtrl import registry
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.deployment import Robot, RobotConfig
+from mtrl.errors import ConfigError, ExistsError, UnknownNameError
+from mtrl.tasks import NamedSet, Suite
+from mtrl.training import AgentFactory
 
 from .synthetic import CounterSuite, counter_suite
 
@@ -38,6 +41,62 @@ def test_only_known_kinds_are_registered() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "item", "message"),
+    [
+        ("suite", "mine", 1, r"suite 'mine' .*mtrl.tasks.Suite; got int, which lacks name, .*expert\(\)$"),
+        ("suite", "counter", CounterSuite, r"got the class CounterSuite: register CounterSuite\(\.\.\.\)"),
+        ("suite", "mine", CounterSuite(), "suite 'mine' calls itself 'counter'; register it under that name"),
+        (
+            "agent",
+            "mine",
+            CounterSuite(),
+            r"AgentFactory.* lacks config_class, metrics, build\(\), policy\(\)$",
+        ),
+        ("robot", "mine", object(), "mtrl.deployment.Robot; got object, which lacks name, module, config$"),
+        ("task_set", "mine", ("a/b",), "task set 'mine' is a mtrl.tasks.NamedSet of task names; got tuple"),
+        ("policy", "mine", "walk", "policy 'mine' is a function .*; got str"),
+        ("suite", "my/counter", CounterSuite(), "without slashes; got 'my/counter'"),
+    ],
+)
+def test_what_would_fail_when_it_is_used_is_refused_when_it_is_registered(
+    kind: str, name: str, item: object, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        registry.register(kind, name, item, replace=True)
+    assert name not in registry.names(kind)
+
+
+def test_what_fits_its_kind_is_registered() -> None:
+    robot = Robot(name="arm", module="arms", config=RobotConfig())
+    for kind, name, item in (("task_set", "few", NamedSet(("a/b",))), ("robot", "arm", robot)):
+        registry.register(kind, name, item)
+        assert registry.load(kind, name) is item
+        registry.unregister(kind, name)
+    for name in registry.names("agent"):
+        registry.register("agent", name, registry.load("agent", name), replace=True)
+        registry.unregister("agent", name)
+
+
+def test_the_contracts_of_plug_ins_are_those_that_are_checked() -> None:
+    for kind, contract in (("suite", Suite), ("agent", AgentFactory)):
+        members = {*contract.__annotations__, *(key for key in vars(contract) if not key.startswith("_"))}
+        assert {*registry.ATTRIBUTES[kind], *registry.METHODS[kind]} == members
+
+
+def test_what_a_package_declares_is_replaced_only_on_demand() -> None:
+    mine = CounterSuite(name="dmc")
+    with pytest.raises(ExistsError, match=r"suite 'dmc' is declared by an installed package.*replace=True"):
+        registry.register("suite", "dmc", mine)
+    assert registry.suite("dmc") is not mine
+    registry.register("suite", "dmc", mine, replace=True)
+    try:
+        assert registry.suite("dmc") is mine
+    finally:
+        registry.unregister("suite", "dmc")
+    assert registry.suite("dmc") is not mine
+
+
+@pytest.mark.parametrize(
     ("wanted", "message"),
     [
         ("countre/short", "unknown suite 'countre'; did you mean 'counter'"),
@@ -54,6 +113,15 @@ def test_a_wrong_name_gets_the_nearest(suite: CounterSuite, wanted: str, message
 def test_a_task_without_its_suite_is_told_how_tasks_are_named(suite: CounterSuite) -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean 'counter/long'.*A task is named 'suite/task'"):
         registry.task("long")
+
+
+@pytest.mark.parametrize("wanted", ["xyzzy", "dmc/xyzzy"])
+def test_where_hundreds_of_tasks_are_known_the_way_to_them_is_named(wanted: str) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        registry.task_set(wanted)
+    assert "`mtrl tasks" in str(raised.value) and "known:" not in str(raised.value)
+    if "/" not in wanted:
+        assert "mt10" in str(raised.value) and "metaworld" in str(raised.value)
 
 
 def test_sets_and_tasks_mix_and_keep_their_order(suite: CounterSuite) -> None:

@@ -67,19 +67,23 @@ def _scores(columns: Mapping[str, Column], split: str) -> list[str]:
         ("interquartile mean", interquartile_mean),
         ("optimality gap", optimality_gap),
     ):
-        estimates = [stratified_bootstrap(table, statistic, _generator()) for table in tables.values()]
+        estimates = [
+            stratified_bootstrap(table, statistic, _generator(), whole_runs=True) for table in tables.values()
+        ]
         rows.append([f"**{title}**", *(_percent(estimate) for estimate in estimates)])
     reference, *others = tables
     if others:
         chances = [
-            independent_bootstrap(tables[m], tables[reference], probability_of_improvement, _generator())
+            independent_bootstrap(
+                tables[m], tables[reference], probability_of_improvement, _generator(), whole_runs=True
+            )
             for m in others
         ]
         rows.append([f"**beats {reference}**", "", *(_percent(chance) for chance in chances)])
     caption = (
         f"Normalised score in % (success counts 100) on {split} starts, {episodes} a task: mean over seeds, "
-        "in parentheses the seeds. Bold rows are over all tasks, with 95% intervals of a stratified "
-        "bootstrap over runs, which are too narrow for fewer than five runs. "
+        "in parentheses the seeds. Bold rows are over all tasks, with 95% intervals of a "
+        "bootstrap over whole runs, which are too narrow for fewer than five runs. "
         f'"Beats {reference}": probability that a run scores higher than one of {reference}, averaged over '
         "tasks; 50 means no difference."
     )

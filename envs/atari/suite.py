@@ -12,7 +12,7 @@ from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Expert, Option, Score, Task, VectorEnvironment
 from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
 
-from ..envpool.names import OTHER_SCREENS
+from ..envpool.names import EXTRAS, OTHER_SCREENS
 
 if TYPE_CHECKING:
     from .environment import AtariEnvironment
@@ -93,6 +93,7 @@ class AtariSuite:
     name = "atari"
     supports_starts = True
     has_experts = False
+    backend_extras = EXTRAS
     environment_megabytes = 1.0
 
     def __init__(self) -> None:

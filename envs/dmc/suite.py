@@ -15,7 +15,7 @@ from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Option, Score, Task
 from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
 
-from ..envpool.names import OTHER_PROBLEMS
+from ..envpool.names import EXTRAS, OTHER_PROBLEMS
 from ..offscreen import drawing_errors
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class ControlSuite(CatalogueSuite[ControlEntry]):
 
     name = "dmc"
     environment_megabytes = 20.0
+    backend_extras = EXTRAS
 
     def __init__(self) -> None:
         super().__init__(Path(__file__).with_name("catalogue.json"), ControlEntry, OPTIONS)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+EXTRAS: Mapping[str, str] = {"envpool": "envpool"}
+"""What the suites say of the backend: its package, and the extra that installs it."""
+
 OTHER_SCREENS = frozenset(
     {
         "adventure",

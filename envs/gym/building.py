@@ -72,6 +72,7 @@ def find(name: str, known: Iterable[str]) -> gymnasium.envs.registration.EnvSpec
             dict.fromkeys([*known, *registered]),
             "An id of another package is named gym/<module>:<id>, with the module that registers it; "
             "what `add_environment` brought is known to its own process alone.",
+            overview="`mtrl tasks gym` lists the built-in ids",
         )
     return spec
 

@@ -14,6 +14,7 @@ from mtrl.tasks import Task, start_seed
 
 from ..offscreen import drawing_errors, require_backend
 from .building import Simulator
+from .returned import Breach, checked_reset, checked_step
 from .spaces import action_for, reader_for
 
 SEEDS_PER_SPLIT = 2**31 // 3
@@ -24,7 +25,9 @@ class GymnasiumEnvironment:
     """Any environment with Box or Discrete spaces.
 
     A start becomes the seed of `reset`. Success is `info["is_success"]` or `info["success"]` where the
-    environment gives one. Every observation and reward is checked against the declared spaces.
+    environment gives one. What `reset` and `step` return is checked: the number of values, the observation
+    against its space (`spaces` says which types it may have), a reward that is one finite number, flags that
+    are booleans. SystemExit out of an environment is its failure like any other exception.
     """
 
     truncated: bool
@@ -56,10 +59,16 @@ class GymnasiumEnvironment:
         return 3 * (drawn % SEEDS_PER_SPLIT) + start % 3
 
     def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Resets with the start's seed; raises EnvironmentFault for an observation outside its space."""
+        """Resets with the start's seed.
+
+        Raises EnvironmentFault for anything but (observation, info) and an observation outside its space.
+        """
         self._start, self._decisions, self._steps = start, 0, 0
         self.truncated = False
-        observation, _ = self.simulator.reset(seed=self.seed_of(start))
+        try:
+            observation = checked_reset(self.simulator, self.seed_of(start))
+        except Breach as breach:
+            raise EnvironmentFault(self.task.name, f"reset to start {start}", str(breach)) from breach
         broken = self._reader.write(observation, out)
         if broken:
             raise EnvironmentFault(self.task.name, f"reset to start {start}", broken)
@@ -69,30 +78,34 @@ class GymnasiumEnvironment:
     ) -> tuple[float, bool, bool]:
         """Holds the action for the task's repeat; the reward is the sum.
 
-        Raises EnvironmentFault for an observation outside its space and for a reward that is not finite.
+        Raises EnvironmentFault for an observation outside its space, for a reward that is not one finite
+        number, and for what else a step may not return.
         """
         native = self.native(action)
-        observation, reward, terminated, truncated, info = self.simulator.step(native)
-        total = float(reward)
         self._decisions += 1
-        if self._repeat > 1:
-            self._steps += 1
-            for _ in range(1, self._repeat):
-                if terminated or truncated or self._steps >= self._limit:
-                    break
-                observation, reward, terminated, truncated, info = self.simulator.step(native)
-                total += float(reward)
+        try:
+            observation, total, terminated, truncated, info = checked_step(self.simulator, native)
+            if self._repeat > 1:
                 self._steps += 1
+                for _ in range(1, self._repeat):
+                    if terminated or truncated or self._steps >= self._limit:
+                        break
+                    observation, reward, terminated, truncated, info = checked_step(self.simulator, native)
+                    total += reward
+                    self._steps += 1
+        except Breach as breach:
+            raise self._fault(str(breach)) from breach
         broken = self._reader.write(observation, out)
         if not math.isfinite(total):
             broken = f"reward = {total}" + (f"; {broken}" if broken else "")
         if broken:
-            when = f"decision {self._decisions}, start {self._start}"
-            raise EnvironmentFault(self.task.name, when, broken)
-        ended = bool(terminated)
-        self.truncated = bool(truncated) and not ended
+            raise self._fault(broken)
+        self.truncated = truncated and not terminated
         success = info.get("is_success", info.get("success", False)) if info else False
-        return total, ended, bool(success)
+        return total, terminated, bool(success)
+
+    def _fault(self, detail: str) -> EnvironmentFault:
+        return EnvironmentFault(self.task.name, f"decision {self._decisions}, start {self._start}", detail)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """An RGB frame [H, W, 3]; raises UnsupportedError when the environment or the machine cannot draw."""

@@ -10,7 +10,10 @@ import numpy as np
 from mtrl.errors import EnvironmentFault, UnsupportedError
 
 from .environment import GymnasiumEnvironment
+from .returned import Breach, checked_reset, checked_step
 
+TRIAL = "the trial of its starts, before the run"
+"""When a fault met here happened."""
 STEPS = 20
 """Steps of each of the three episodes that are played."""
 
@@ -27,9 +30,10 @@ def require_starts(environment: GymnasiumEnvironment) -> None:
         fresh = _episode(environment, 0)
         _episode(environment, 1)
         used = _episode(environment, 0)
+    except Breach as breach:
+        raise EnvironmentFault(name, TRIAL, str(breach)) from breach
     except Exception as error:
-        detail = "".join(traceback.format_exception(error))
-        raise EnvironmentFault(name, "the trial of its starts, before the run", detail) from error
+        raise EnvironmentFault(name, TRIAL, "".join(traceback.format_exception(error))) from error
     if fresh != used:
         what = "first observations" if fresh[0] != used[0] else "episodes, with equal actions,"
         raise UnsupportedError(
@@ -43,7 +47,7 @@ def require_starts(environment: GymnasiumEnvironment) -> None:
 def _episode(environment: GymnasiumEnvironment, start: int) -> list[object]:
     generator = np.random.default_rng(start)
     simulator = environment.simulator
-    observation, _ = simulator.reset(seed=environment.seed_of(start))
+    observation = checked_reset(simulator, environment.seed_of(start))
     seen: list[object] = [_bits(observation)]
     spec = environment.task.action
     for _ in range(STEPS):
@@ -51,8 +55,8 @@ def _episode(environment: GymnasiumEnvironment, start: int) -> list[object]:
             action: Any = int(generator.integers(spec.discrete))
         else:
             action = generator.uniform(-1.0, 1.0, spec.continuous).astype(np.float32)
-        observation, reward, terminated, truncated, _ = simulator.step(environment.native(action))
-        seen.append((_bits(observation), _bits(reward), bool(terminated), bool(truncated)))
+        observation, reward, terminated, truncated, _ = checked_step(simulator, environment.native(action))
+        seen.append((_bits(observation), _bits(reward), terminated, truncated))
         if terminated or truncated:
             break
     return seen

@@ -1,23 +1,30 @@
 """Gymnasium's spaces in mtrl's terms: what a task observes and how it acts.
 
 An observation is checked as it is written: its type, its shape, and every number against the bounds of
-its space. The common case costs four NumPy calls on buffers made beforehand.
+its space. Its shape is the space's. For a space of floating-point numbers it may hold floats of any width, or
+integers; for one of integers, integers that fit without loss, never floats; for a picture uint8 alone. The
+common case costs four NumPy calls on buffers made beforehand.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
 
+from .returned import describe
+
 TOLERANCE = 1e-5
 """How far a floating-point number may leave its bounds, relative to the bound or to 1."""
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that a state can hold."""
 LARGEST_ONE_HOT = 10_000
 """Values of a Discrete observation beyond which a one-hot state is refused."""
 SMALLEST_PICTURE = 16
@@ -28,8 +35,7 @@ WRAP_OBSERVATION = (
     "gymnasium.wrappers.TransformObservation of anything else"
 )
 WRAP_ACTION = (
-    "wrap it with gymnasium.wrappers.TransformAction or RescaleAction, and give the result to "
-    "`mtrl.envs.gym.add_environment`"
+    "wrap it with gymnasium.wrappers.TransformAction, and give the result to `mtrl.envs.gym.add_environment`"
 )
 Writable = Mapping[str, npt.NDArray[np.generic]]
 Action = npt.NDArray[np.float32] | int
@@ -80,7 +86,8 @@ class NumberReader:
     def _outside(self, values: npt.NDArray[Any]) -> str:
         wrong = np.flatnonzero(~self._flags.all(axis=0))
         first = int(wrong[0])
-        low, high = self._bounds[:, first]
+        # an infinite bound refuses infinity: what is shown is what float32 can hold
+        low, high = np.clip(self._bounds[:, first], -LARGEST, LARGEST)
         others = f", and {len(wrong) - 1} more entries" if len(wrong) > 1 else ""
         return f"state[{first}] = {values[first]:g} outside [{low:g}, {high:g}]{others}"
 
@@ -123,7 +130,7 @@ class OneHotReader:
         if isinstance(observation, np.ndarray) and observation.shape == ():
             observation = observation[()]
         if not isinstance(observation, int | np.integer) or isinstance(observation, bool):
-            return f"state: expected a whole number; got {_describe(observation)}"
+            return f"state: expected a whole number; got {describe(observation)}"
         index = int(observation) - self._first
         if not 0 <= index < self._count:
             return f"state = {observation} outside [{self._first}, {self._first + self._count - 1}]"
@@ -172,7 +179,7 @@ def action_for(name: str, space: Space[Any]) -> tuple[ActionSpec, Callable[[Acti
     if not isinstance(space, Box) or _dtype_of(space).kind != "f" or 0 in space.shape:
         raise UnsupportedError(
             f"{name} acts by {space}; mtrl acts by Discrete or by a Box of floating-point numbers: "
-            f"{WRAP_ACTION}"
+            f"{WRAP_ACTION}{_as_one_index(space)}"
         )
     low, high = (np.asarray(bound, dtype=np.float64).reshape(-1) for bound in (space.low, space.high))
     # the largest float32 stands for infinity in many environments
@@ -199,6 +206,20 @@ def action_for(name: str, space: Space[Any]) -> tuple[ActionSpec, Callable[[Acti
     return spec, scaled
 
 
+def _as_one_index(space: Space[Any]) -> str:
+    """How to number the combinations of a MultiDiscrete; empty for other spaces and for very many."""
+    if not isinstance(space, MultiDiscrete) or space.nvec.ndim != 1:
+        return ""
+    count, sizes, first = math.prod(space.nvec.tolist()), tuple(space.nvec.tolist()), space.start.tolist()
+    if count > LARGEST_ONE_HOT:
+        return ""
+    shift = f" + np.array({first})" if any(first) else ""
+    return (
+        f": TransformAction(env, lambda index: np.stack(np.unravel_index(index, {sizes})){shift}, "
+        f"gymnasium.spaces.Discrete({count}))"
+    )
+
+
 def _dtype_of(space: Box) -> np.dtype[Any]:
     return np.dtype(space.dtype)
 
@@ -215,10 +236,9 @@ def _float32_bounds(
     bounds: npt.NDArray[np.float64], exact: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Bounds to compare with, widened by the tolerance; an infinite one still refuses infinity."""
-    largest = float(np.finfo(np.float32).max)
     slack = np.zeros_like(bounds) if exact else TOLERANCE * np.maximum(np.abs(bounds), 1.0)
-    low = np.clip(bounds[0] - slack[0], -largest, largest)
-    high = np.clip(bounds[1] + slack[1], -largest, largest)
+    low = np.clip(bounds[0] - slack[0], -LARGEST, LARGEST)
+    high = np.clip(bounds[1] + slack[1], -LARGEST, LARGEST)
     return low.astype(np.float32), high.astype(np.float32)
 
 
@@ -236,10 +256,4 @@ def _misfit(observation: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -
 
 
 def _expected(observation: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    return f"expected an array of {dtype} with shape {list(shape)}; got {_describe(observation)}"
-
-
-def _describe(observation: object) -> str:
-    if isinstance(observation, np.ndarray | np.generic):
-        return f"{observation.dtype} with shape {list(observation.shape)}"
-    return type(observation).__name__
+    return f"expected an array of {dtype} with shape {list(shape)}; got {describe(observation)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, EnvironmentFault, UnknownNameError, UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Expert, Option, Score, Task
 from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
@@ -136,14 +136,19 @@ class GymSuite:
         Raises:
             UnsupportedError: when equal seeds do not give equal episodes, or a package is missing.
             ConfigError: when the environment's spaces are not those of the task.
+            EnvironmentFault: when the environment fails, or returns what it may not.
         """
         from .building import build
         from .environment import GymnasiumEnvironment
         from .probe import require_starts
+        from .returned import leaving
 
         added = self.added.get(task.name)
         entry = added.entry if added is not None else self._entry(task.name)
-        simulator = added.make() if added is not None else build(task.name)
+        try:
+            simulator = added.make() if added is not None else build(task.name)
+        except SystemExit as error:
+            raise EnvironmentFault(task.name, "construction", str(leaving(error))) from error
         limit = _episode_steps(entry, int(task.option("horizon", 0)))
         environment = GymnasiumEnvironment(task, simulator, limit)
         if task not in self._proved:

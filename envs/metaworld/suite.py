@@ -12,6 +12,7 @@ from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Option, Score, Task
 from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
 
+from ..envpool.names import EXTRAS
 from ..offscreen import drawing_errors
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
 
     name = "metaworld"
     has_experts = True
+    backend_extras = EXTRAS
     environment_megabytes = 33.0
 
     def __init__(self) -> None:

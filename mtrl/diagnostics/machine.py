@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtrl.distributed import preflight
+from mtrl.distributed import ResourcePlan, preflight
 from mtrl.errors import ResourceError
 from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import TaskSet
@@ -62,37 +63,84 @@ def check_threads(threads: str, wait_policy: str, usable: int) -> Finding:
     return good("threads", f"OMP_NUM_THREADS={threads or '1, set by mtrl'}; the learner takes what is free")
 
 
+def check_hosts(runtime: RuntimeConfig, usable: int) -> list[Finding]:
+    """Too few processors for the actors or worker processes; nothing where there are enough."""
+    setting, host, wanted = _hosts(runtime, usable)
+    if wanted <= usable:
+        return []
+    text = f"{setting}={wanted} needs {wanted} processors, one per {host}; {usable} are there"
+    return [broken("runtime", text, f"{setting} of at most {usable}")]
+
+
 def check_memory(
     tasks: TaskSet, runtime: RuntimeConfig, copies: int, available_megabytes: float, usable: int
 ) -> Finding:
-    """Whether the environments of a task set fit, `copies` of one task at a time on every actor."""
+    """Whether the environments of a task set fit, `copies` of one task at a time in every process.
 
-    def plan(config: RuntimeConfig) -> str:
-        return str(
-            preflight(
-                tasks,
-                config,
-                copies=copies,
-                processor_count=usable,
-                available_megabytes=available_megabytes,
-                torch=True,
-            )
+    Of more processes than there are `usable` processors, which `check_hosts` tells, only so many count.
+    """
+    setting, host, wanted = _hosts(runtime, usable)
+
+    def plan(hosts: int) -> ResourcePlan:
+        return preflight(
+            tasks,
+            RuntimeConfig(kind="ray", actors=hosts),
+            copies=copies,
+            processor_count=max(usable, 1),
+            available_megabytes=available_megabytes,
+            torch=True,
+        )
+
+    def told(found: ResourcePlan) -> str:
+        needs = (
+            f"{_counted(found.actors, host)} on {_counted(usable, 'processor')}: "
+            f"{found.actor_megabytes:.0f} MB of their own, "
+            if setting
+            else ""
+        )
+        return (
+            f"{needs}{found.environment_megabytes:.0f} MB for all environments; "
+            f"{available_megabytes:.0f} MB are free"
         )
 
     subject = f"memory, {len(tasks)} tasks" if len(tasks) > 1 else f"memory, {tasks.names[0]}"
+    hosts = min(wanted, max(usable, 1))
+    fewer = f"{setting} below {hosts}, or " if hosts > 1 else ""
     try:
-        return good(subject, plan(runtime))
-    except ResourceError as error:
-        why = str(error)
-    for actors in range(usable - 1, 0, -1):
-        try:
-            plan(RuntimeConfig(kind="ray", actors=actors))
-        except ResourceError:
-            continue
-        return warning(subject, why.split(". ")[0], f"runtime.actors={actors}")
-    return broken(
-        subject, why.split(". ")[0], "evaluation.copies=1, fewer tasks, or a machine with more memory"
-    )
+        found = plan(hosts)
+    except ResourceError:
+        for less in range(hosts - 1, 0, -1):
+            with contextlib.suppress(ResourceError):
+                found = plan(less)
+                text = f"{_counted(hosts, host)} and the largest task do not fit: "
+                return warning(subject, text + f"{available_megabytes:.0f} MB are free", f"{setting}={less}")
+        text = f"not even the largest task fits: {available_megabytes:.0f} MB are free"
+        return broken(subject, text, "evaluation.copies=1, fewer tasks, or a machine with more memory")
+    if found.cache_megabytes == float("inf"):
+        return good(subject, told(found))
+    if runtime.kind == "ray":
+        text = "they do not fit at once, so environments are freed and built again, which takes time"
+        mend = f"{fewer}fewer tasks"
+    else:
+        # only actors make room: elsewhere what was built stays
+        text = "they do not fit at once, and none is freed before the end"
+        mend = "runtime=ray runtime.actors=1, which frees and builds them again, or fewer tasks"
+    if copies > 1:
+        mend = f"evaluation.copies below {copies}, {mend}"
+    return warning(subject, f"{told(found)}: {text}", mend)
+
+
+def _hosts(runtime: RuntimeConfig, usable: int) -> tuple[str, str, int]:
+    """The setting that says how many processes play ("" for this one alone), its word for one, how many."""
+    if runtime.kind == "ray":
+        return "runtime.actors", "actor", runtime.actors or max(usable, 1)
+    if runtime.workers:
+        return "runtime.workers", "worker process", runtime.workers
+    return "", "process", 1
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith('s') else 's'}"
 
 
 @dataclass(frozen=True)

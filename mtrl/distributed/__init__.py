@@ -45,7 +45,7 @@ def rollouts_for(tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler |
     if config.kind == "local" and not config.workers:
         return LocalRollouts(tasks, config, on_fault)
     if config.kind == "local":
-        preflight(tasks, replace(config, actors=config.workers))
+        preflight(tasks, replace(config, actors=config.workers, address=""))
         return WorkerRollouts(tasks, config, on_fault)
     from .rollouts import RayRollouts
 
@@ -69,7 +69,8 @@ def fragments_for(
         return LocalFragments(tasks, config, collection, snapshot, seed, on_fault)
     if config.kind == "local":
         shares = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
-        preflight_lanes(tasks, replace(config, actors=config.workers), shares)
+        torch = snapshot.kind not in ("expert", "random")
+        preflight_lanes(tasks, replace(config, actors=config.workers, address=""), shares, torch=torch)
         return WorkerFragments(tasks, config, collection, snapshot, seed, on_fault, step_seconds)
     from .fragments import RayFragments
 

@@ -87,8 +87,8 @@ class RayFragments:
             undo.callback(self._crew.close)
             if step_seconds is None and actors > 1 and len(tasks) > 1:
                 step_seconds = measure(self._crew, len(tasks))
+            dealt = balance([collection.copies] * len(tasks), actors, step_seconds)
             self._closing = undo.pop_all()
-        dealt = balance([collection.copies] * len(tasks), actors, step_seconds)
         self._lanes = [share for shares in dealt for share in shares]
         self._turns = [deque(self._lanes.index(share) for share in shares) for shares in dealt]
         self._open: set[int] = set()

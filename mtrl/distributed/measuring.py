@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
-import numpy as np
+from mtrl.rollout import completed
 
 from .crew import Crew, Finished, Lost
-
-UNKNOWN_SECONDS = 1e-3
-"""Taken for every task when none could be measured."""
 
 
 def measure(crew: Crew, count: int) -> list[float]:
     """Seconds of one decision of one copy of each of `count` tasks, [K].
 
-    A task that fails, or whose actor dies, gets the median of the others: its lane will meet the same
-    fault, and there it is booked.
+    A task that fails, or whose actor dies, is taken for a usual one.
     """
     waiting = deque(range(count))
     costs: dict[int, float] = {}
@@ -35,5 +31,4 @@ def measure(crew: Crew, count: int) -> list[float]:
                 costs[event.key] = event.reply.value
             elif isinstance(event, Finished):
                 failed.add(event.key)
-    usual = float(np.median(list(costs.values()))) if costs else UNKNOWN_SECONDS
-    return [costs.get(k, usual) for k in range(count)]
+    return completed(costs, count)

@@ -81,7 +81,8 @@ def preflight(
             environment_megabytes=actors * sum(sizes),
             least_megabytes=actors * max(sizes),
             available_megabytes=_memory(config, processor_count, available_megabytes),
-        )
+        ),
+        config,
     )
 
 
@@ -105,7 +106,8 @@ def preflight_lanes(
             environment_megabytes=total,
             least_megabytes=total,
             available_megabytes=_memory(config, processor_count, available_megabytes),
-        )
+        ),
+        config,
     )
 
 
@@ -147,9 +149,10 @@ def _actors(config: RuntimeConfig, processor_count: int | None) -> tuple[int, in
     count = processor_count
     actors = config.actors or max(count, 1)
     if actors > count:
+        setting, host, nought = _words_for(config)
         raise ResourceError(
-            f"runtime.actors={actors} needs {actors} processors, one per actor; {count} are there. "
-            f"Set runtime.actors to at most {count}, or to 0 for one per processor"
+            f"{setting}={actors} needs {actors} processors, one per {host}; {count} are there. "
+            f"Set {setting} to at most {count}, or to 0 for {nought}"
         )
     return count, actors
 
@@ -160,13 +163,22 @@ def _memory(config: RuntimeConfig, processor_count: int | None, known: float | N
     return float("inf") if config.address and processor_count is None else memory_megabytes()
 
 
-def _checked(plan: ResourcePlan) -> ResourcePlan:
+def _words_for(config: RuntimeConfig) -> tuple[str, str, str]:
+    """The setting that says how many there are, what it counts, and what 0 means."""
+    if config.kind == "local" and config.workers:
+        return "runtime.workers", "worker process", "none but this one"
+    return "runtime.actors", "actor", "one per processor"
+
+
+def _checked(plan: ResourcePlan, config: RuntimeConfig) -> ResourcePlan:
     needed = plan.actor_megabytes + plan.least_megabytes
     if needed > plan.available_megabytes:
+        setting, host, _ = _words_for(config)
+        hosts = f"{host}es" if host.endswith("s") else f"{host}s"
         raise ResourceError(
-            f"{plan.actors} actors need at least {needed:.0f} MB of memory "
+            f"{plan.actors} {hosts} need at least {needed:.0f} MB of memory "
             f"({plan.actor_megabytes:.0f} MB themselves, {plan.least_megabytes:.0f} MB for environments); "
-            f"{plan.available_megabytes:.0f} MB are free. Use fewer actors (runtime.actors), fewer copies "
+            f"{plan.available_megabytes:.0f} MB are free. Use fewer of them ({setting}), fewer copies "
             "or fewer tasks"
         )
     return plan

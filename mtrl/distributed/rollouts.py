@@ -169,7 +169,7 @@ class RayRollouts:
         counts[position] = counts.get(position, 0) + 1
         last = counts[position] >= allowed
         if last:
-            self.quarantined[board.jobs[position].task_index] = str(fault)
+            self.quarantined[board.jobs[position].task_index] = fault.summary
             board.drop_from(position)
         else:
             board.again(position)

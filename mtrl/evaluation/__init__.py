@@ -13,6 +13,7 @@ from .aggregates import (
 from .comparison import Comparison, TaskComparison, are_comparable, compare, doubts, require_comparable
 from .comparison_table import comparison_table, group_table, group_verdict, verdict
 from .estimates import Estimate
+from .formats import format_rate
 from .groups import (
     GroupComparison,
     GroupSummary,
@@ -47,7 +48,7 @@ from .statistics import (
     uniform_beta_interval,
     wilson_interval,
 )
-from .table import format_rate, print_results, results_table, score_table, success_table
+from .table import print_results, results_table, score_table, success_table
 
 __all__ = [
     "Comparison",

@@ -3,6 +3,10 @@
 Source: "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (interquartile mean,
 optimality gap, probability of improvement, performance profiles, stratified bootstrap). A run is one
 training with its own seed; its score on a task is the mean over that task's episodes.
+
+The paper trains every task by itself, so its bootstrap redraws runs within each task. A multi-task run is
+one training for all tasks: its scores rise and fall together, and only redrawing whole runs says what
+another set of seeds would give.
 """
 
 from __future__ import annotations
@@ -108,10 +112,14 @@ def stratified_bootstrap(
     generator: np.random.Generator,
     resamples: int = 2_000,
     confidence: float = 0.95,
+    *,
+    whole_runs: bool = False,
 ) -> Estimate:
     """A statistic of scores [R, K] with a percentile interval; runs are redrawn within each task.
 
-    `statistic` maps a table [R, K] to a number, for example `interquartile_mean`.
+    `statistic` maps a table [R, K] to a number, for example `interquartile_mean`. `whole_runs` redraws runs
+    with all their tasks instead, for runs that trained one policy on all of them. A single run gives no
+    interval.
 
     Raises:
         ConfigError: not a table, no runs, or a score that is not finite.
@@ -121,8 +129,8 @@ def stratified_bootstrap(
     table = _runs_by_tasks("scores", scores)
     draws = np.empty(resamples)
     for index in range(resamples):
-        draws[index] = statistic(_redrawn(table, generator))
-    return percentile_estimate(statistic(table), draws, confidence)
+        draws[index] = statistic(_redrawn(table, generator, whole_runs))
+    return percentile_estimate(statistic(table), draws, confidence, len(table))
 
 
 def independent_bootstrap(
@@ -132,10 +140,13 @@ def independent_bootstrap(
     generator: np.random.Generator,
     resamples: int = 2_000,
     confidence: float = 0.95,
+    *,
+    whole_runs: bool = False,
 ) -> Estimate:
     """A statistic of two methods' scores [R, K] and [S, K]; each method's runs are redrawn by themselves.
 
-    `statistic` maps both tables to a number, for example `probability_of_improvement`.
+    `statistic` maps both tables to a number, for example `probability_of_improvement`; `whole_runs` is as in
+    `stratified_bootstrap`.
 
     Raises:
         ConfigError: wrong shapes, no runs, or a score that is not finite.
@@ -145,12 +156,16 @@ def independent_bootstrap(
     ours, theirs = _same_tasks(first, second)
     draws = np.empty(resamples)
     for index in range(resamples):
-        draws[index] = statistic(_redrawn(ours, generator), _redrawn(theirs, generator))
-    return percentile_estimate(statistic(ours, theirs), draws, confidence)
+        draws[index] = statistic(
+            _redrawn(ours, generator, whole_runs), _redrawn(theirs, generator, whole_runs)
+        )
+    return percentile_estimate(statistic(ours, theirs), draws, confidence, min(len(ours), len(theirs)))
 
 
-def _redrawn(table: Scores, generator: np.random.Generator) -> Scores:
+def _redrawn(table: Scores, generator: np.random.Generator, whole_runs: bool = False) -> Scores:
     runs, tasks = table.shape
+    if whole_runs:
+        return table[generator.integers(0, runs, size=runs)]
     return table[generator.integers(0, runs, size=(runs, tasks)), np.arange(tasks)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .results import EvaluationResult, TaskResult
 from .statistics import TaskMeans, paired_differences
 from .task_protocol import protocol_differences
+
+_Name = TypeVar("_Name", str, int)
 
 COMPARISON_SEED = 0
 """Seed of the resampling behind every interval of a difference, so that a report repeats itself."""
@@ -88,19 +91,20 @@ def require_comparable(first: EvaluationResult, second: EvaluationResult) -> Non
         )
     ours = {task.name: task for task in first.tasks}
     theirs = {task.name: task for task in second.tasks}
-    only = sorted(ours.keys() ^ theirs.keys())
-    if only:
-        raise ConfigError(f"{pair}: only one of them has {_some(only)}; {remedy}")
+    alone = _alone(first, ours.keys() - theirs.keys(), second, theirs.keys() - ours.keys())
+    if alone:
+        raise ConfigError(f"{pair}: {alone}; {remedy}")
     for name in sorted(ours):
         if ours[name].protocol_hash != theirs[name].protocol_hash:
             raise ConfigError(
                 f"{pair}: task {name!r} has protocol {ours[name].protocol_hash} against "
                 f"{theirs[name].protocol_hash}: {_what_differs(ours[name], theirs[name])}; {remedy}"
             )
-        uncommon = sorted(_starts(first, name) ^ _starts(second, name))
-        if uncommon:
+        mine, other = _starts(first, name), _starts(second, name)
+        alone = _alone(first, mine - other, second, other - mine)
+        if alone:
             raise ConfigError(
-                f"{pair}: starts of task {name!r} differ, only one of them has {_some(uncommon)} "
+                f"{pair}: starts of task {name!r} differ, {alone} "
                 f"({ours[name].episodes} against {theirs[name].episodes} starts); {remedy}"
             )
 
@@ -240,6 +244,12 @@ def _returns(result: EvaluationResult, name: str) -> list[float]:
 
 def _starts(result: EvaluationResult, name: str) -> set[int]:
     return {episode.start for episode in result.task_episodes(name)}
+
+
+def _alone(first: EvaluationResult, ours: set[_Name], second: EvaluationResult, theirs: set[_Name]) -> str:
+    """What either result has and the other lacks, in words; "" for nothing."""
+    sides = ((first.policy.label, ours), (second.policy.label, theirs))
+    return ", ".join(f"only {label!r} has {_some(sorted(values))}" for label, values in sides if values)
 
 
 def _some(values: Iterable[object]) -> str:

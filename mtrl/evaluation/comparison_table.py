@@ -9,9 +9,10 @@ from rich.text import Text
 
 from .comparison import Comparison, TaskComparison
 from .estimates import Estimate
+from .formats import format_percent, format_points, format_signed
 from .groups import FEW_RUNS, GroupComparison, GroupSummary
 from .results import EvaluationResult, TaskResult
-from .table import empty_table, format_percent, starts_of
+from .table import add_figures, add_measures, add_names, empty_table, starts_of
 
 
 def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparison]) -> Table:
@@ -26,12 +27,12 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
     what = "Difference" if mixed else "Success, %: difference"
     title = f"{what} from {reference.policy.label} ({starts_of(reference)})"
     table = empty_table(title, _caption(first, mixed))
-    table.add_column("task", overflow="fold")
+    add_names(table)
     if mixed:
-        table.add_column("measured", no_wrap=True)
-    table.add_column(Text(reference.policy.label), justify="right", no_wrap=True)
+        add_measures(table)
+    add_figures(table, reference.policy.label)
     for comparison in comparisons:
-        table.add_column(Text(comparison.better), justify="right", no_wrap=True)
+        add_figures(table, comparison.better)
     for position, task in enumerate(reference.tasks):
         own = [next(t for t in comparison.tasks if t.name == task.name) for comparison in comparisons]
         rows = _task_rows(task, own)
@@ -41,7 +42,7 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
             table.add_row(*map(Text, [*heads, *cells]), end_section=last)
     scores = [comparison.score for comparison in comparisons if comparison.score is not None]
     if scores:
-        cells = [f"{100 * reference.mean.score:.1f}", *(_points(score) for score in scores)]
+        cells = [f"{100 * reference.mean.score:.1f}", *(format_points(score) for score in scores)]
         table.add_row("mean", *(["score, %"] if mixed else []), *map(Text, cells), style="bold")
     return table
 
@@ -52,7 +53,7 @@ def verdict(comparison: Comparison) -> str:
     tests = _tests(comparison)
     if comparison.score is None:
         return f"{pair}: no task has a normalised score, so there is no mean over tasks{tests}"
-    mean = _signed(comparison.score, 100, 1)
+    mean = format_signed(comparison.score, 100, 1)
     averaged = [task for task in comparison.tasks if task.score is not None]
     starts = sum(task.starts for task in averaged)
     over = f"{_counted(len(averaged), 'task')}, {_counted(starts, 'start')}"
@@ -70,11 +71,11 @@ def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupCo
     counted = " to ".join(dict.fromkeys((str(runs[0]), str(runs[-1]))))
     table = empty_table(
         f"Normalised score, % ({counted} runs a group)",
-        f"in brackets: stratified bootstrap over runs{few}",
+        f"in brackets: bootstrap over whole runs{few}",
     )
-    table.add_column("task", overflow="fold")
+    add_names(table)
     for summary in summaries:
-        table.add_column(Text(summary.name), justify="right", no_wrap=True)
+        add_figures(table, summary.name)
     names = [name for name, _ in summaries[0].tasks]
     for position, name in enumerate(names):
         cells = [format_percent(dict(summary.tasks)[name]) for summary in summaries]
@@ -87,8 +88,10 @@ def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupCo
     for name, cells in rows.items():
         table.add_row(name, *map(Text, cells), style="bold", end_section=name == "optimality gap")
     against = {
-        "difference of means": [_signed(one.mean, 100, 1) for one in comparisons],
-        "difference of interquartile means": [_signed(one.interquartile_mean, 100, 1) for one in comparisons],
+        "difference of means": [format_signed(one.mean, 100, 1) for one in comparisons],
+        "difference of interquartile means": [
+            format_signed(one.interquartile_mean, 100, 1) for one in comparisons
+        ],
         "probability of improvement": [format_percent(one.improvement) for one in comparisons],
     }
     for name, cells in against.items():
@@ -122,16 +125,16 @@ def _caption(comparison: Comparison, mixed: bool) -> str:
 def _task_rows(task: TaskResult, own: Sequence[TaskComparison]) -> list[tuple[str, list[str]]]:
     if task.score.kind == "success":
         cells = [f"{100 * task.success_any.rate:.1f}"]
-        cells += [f"{_points(one.score)} +{one.gained} -{one.lost}" for one in own if one.score]
+        cells += [f"{format_points(one.score)} +{one.gained} -{one.lost}" for one in own if one.score]
         return [("success, %", cells)]
     rows = []
     if task.is_normalised:
         cells = [f"{100 * task.mean_score:.1f}"]
-        rows.append(("score, %", cells + [_points(one.score) for one in own if one.score]))
+        rows.append(("score, %", cells + [format_points(one.score) for one in own if one.score]))
     returns = [one.episode_return for one in own]
     small = max(abs(x) for found in returns for x in (found.value, found.low, found.high)) < 10
     cells = [f"{task.mean_return:.{3 if small else 1}f}"]
-    rows.append(("return", cells + [_signed(found, 1, 3 if small else 1) for found in returns]))
+    rows.append(("return", cells + [format_signed(found, 1, 3 if small else 1) for found in returns]))
     return rows
 
 
@@ -148,25 +151,12 @@ def _tests(comparison: Comparison) -> str:
 
 
 def _excludes(estimate: Estimate, value: float, better: str) -> str:
+    if not estimate.has_interval:
+        return "a single start for a task gives no interval: no difference is shown"
     if not estimate.excludes(value):
         return f"the interval includes {value:g}: no difference is shown"
     side = "better" if estimate.value > value else "worse"
     return f"the interval excludes {value:g}: {better} is {side}"
-
-
-def _points(estimate: Estimate) -> str:
-    value, low, high = (_rounded(100 * x, 1) for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:+.1f} [{_rounded(low, 0):+.0f}, {_rounded(high, 0):+.0f}]"
-
-
-def _signed(estimate: Estimate, factor: float, digits: int) -> str:
-    value, low, high = (_rounded(factor * x, digits) for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-
-
-def _rounded(value: float, digits: int) -> float:
-    # + 0.0: minus zero is no number that a table should show
-    return round(value, digits) + 0.0
 
 
 def _counted(count: int, noun: str) -> str:

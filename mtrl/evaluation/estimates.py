@@ -18,15 +18,26 @@ class Estimate:
 
     value: float
     low: float
+    """Lower end; the value itself without an interval."""
     high: float
+    """Upper end; the value itself without an interval."""
+    has_interval: bool = True
+    """False where a single outcome stands behind the value, or behind a part of it: redrawing one outcome
+    gives itself, which says nothing about how outcomes vary."""
 
     def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside the interval; its ends belong to it."""
-        return not self.low <= value <= self.high
+        """Whether `value` lies outside the interval; its ends belong to it. Never without an interval."""
+        return self.has_interval and not self.low <= value <= self.high
 
 
-def percentile_estimate(value: float, draws: Array, confidence: float) -> Estimate:
-    """The percentile interval of resampled statistics `draws` [B] around the point estimate `value`."""
+def percentile_estimate(value: float, draws: Array, confidence: float, outcomes: int) -> Estimate:
+    """The percentile interval of resampled statistics `draws` [B] around the point estimate `value`.
+
+    `outcomes` is how many were redrawn, in the smallest group that is redrawn by itself; fewer than two
+    give no interval.
+    """
+    if outcomes < 2:
+        return Estimate(value, value, value, has_interval=False)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     return Estimate(value, float(low), float(high))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """A group in a few numbers, each with a stratified bootstrap interval over runs."""
+    """A group in a few numbers, each with a bootstrap interval over whole runs."""
 
     name: str
     runs: int
@@ -122,12 +123,12 @@ def summarise_group(group: RunGroup, confidence: float | None = None) -> GroupSu
         name=group.name,
         runs=len(group.results),
         tasks=tuple(
-            (name, stratified_bootstrap(scores[:, [k]], mean_score, _generator(), confidence=level))
+            (name, stratified_bootstrap(scores[:, [k]], mean_score, **_resampling(level)))
             for k, name in enumerate(group.task_names)
         ),
-        mean=stratified_bootstrap(scores, mean_score, _generator(), confidence=level),
-        interquartile_mean=stratified_bootstrap(scores, interquartile_mean, _generator(), confidence=level),
-        optimality_gap=stratified_bootstrap(scores, optimality_gap, _generator(), confidence=level),
+        mean=stratified_bootstrap(scores, mean_score, **_resampling(level)),
+        interquartile_mean=stratified_bootstrap(scores, interquartile_mean, **_resampling(level)),
+        optimality_gap=stratified_bootstrap(scores, optimality_gap, **_resampling(level)),
     )
 
 
@@ -156,19 +157,13 @@ def compare_groups(better: RunGroup, reference: RunGroup, confidence: float | No
         tasks=tuple(
             (
                 name,
-                independent_bootstrap(
-                    ours[:, [k]], theirs[:, [k]], mean_difference, _generator(), confidence=level
-                ),
+                independent_bootstrap(ours[:, [k]], theirs[:, [k]], mean_difference, **_resampling(level)),
             )
             for k, name in enumerate(names)
         ),
-        mean=independent_bootstrap(ours, theirs, mean_difference, _generator(), confidence=level),
-        interquartile_mean=independent_bootstrap(
-            ours, theirs, middle_difference, _generator(), confidence=level
-        ),
-        improvement=independent_bootstrap(
-            ours, theirs, probability_of_improvement, _generator(), confidence=level
-        ),
+        mean=independent_bootstrap(ours, theirs, mean_difference, **_resampling(level)),
+        interquartile_mean=independent_bootstrap(ours, theirs, middle_difference, **_resampling(level)),
+        improvement=independent_bootstrap(ours, theirs, probability_of_improvement, **_resampling(level)),
     )
 
 
@@ -176,5 +171,12 @@ def _score(result: EvaluationResult, name: str) -> float:
     return next(task.mean_score for task in result.tasks if task.name == name)
 
 
-def _generator() -> np.random.Generator:
-    return np.random.default_rng(GROUP_SEED)
+class _Resampling(TypedDict):
+    generator: np.random.Generator
+    confidence: float
+    whole_runs: bool
+
+
+def _resampling(confidence: float) -> _Resampling:
+    """A run is one policy for all tasks, so it is redrawn as a whole; every number starts from one seed."""
+    return {"generator": np.random.default_rng(GROUP_SEED), "confidence": confidence, "whole_runs": True}

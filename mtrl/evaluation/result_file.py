@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 from mtrl.errors import ConfigError, IntegrityError, OutOfRangeError
-from mtrl.tasks import Score, Split
+from mtrl.tasks import Score, Split, hash_of_protocol, split_of
 
 from .provenance import Provenance
 from .records import Json, Record, read_record, write_record
 from .results import EpisodeResult, EvaluationResult, PolicyReference, TaskResult
-from .task_protocol import hash_of_protocol
 
 SCHEMA = "mtrl.evaluation"
 SCHEMA_VERSION = 1
@@ -43,12 +43,23 @@ def read_result(path: Path) -> EvaluationResult:
     rebuilt = result_record(result)
     assert isinstance(rebuilt, dict)
     for name, value in rebuilt.items():
-        if record.fields.get(name) != value:
+        if not _same(record.fields.get(name), value):
             raise IntegrityError(
                 f"{path}: field {_difference(name, record.fields.get(name), value)} does not follow from the "
                 "episodes of the same file; it was edited or truncated: evaluate again"
             )
     return result
+
+
+def _same(came: Json, expected: Json) -> bool:
+    """Whether two JSON values agree, numbers up to rounding, which another scipy may do otherwise."""
+    if isinstance(came, dict) and isinstance(expected, dict):
+        return came.keys() == expected.keys() and all(_same(came[key], expected[key]) for key in came)
+    if isinstance(came, list) and isinstance(expected, list):
+        return len(came) == len(expected) and all(map(_same, came, expected))
+    if isinstance(came, float) and isinstance(expected, float):
+        return math.isclose(came, expected, rel_tol=1e-9, abs_tol=1e-12)
+    return came == expected
 
 
 def result_record(result: EvaluationResult) -> Json:
@@ -101,6 +112,7 @@ def _read(record: Record) -> EvaluationResult:
             raise IntegrityError(
                 f"{record.path}: field episodes[{index}].task is {episode.task!r}, not in tasks"
             )
+    _check_starts(record, [task.name for task in tasks], episodes, splits[record.text("split")])
     return EvaluationResult(
         policy=PolicyReference(
             label=policy.text("label"),
@@ -122,6 +134,26 @@ def _read(record: Record) -> EvaluationResult:
             packages=record.texts("packages"),
         ),
     )
+
+
+def _check_starts(
+    record: Record, names: list[str], episodes: tuple[EpisodeResult, ...], split: Split
+) -> None:
+    """Comparing pairs episodes by their place, so a file keeps them by task, then by start, each once."""
+    for index, episode in enumerate(episodes):
+        if split_of(episode.start) is not split:
+            raise IntegrityError(
+                f"{record.path}: field episodes[{index}].start must be a {split.name.lower()} start; got "
+                f"{episode.start}, a {split_of(episode.start).name.lower()} start: evaluate again"
+            )
+    keys = [(names.index(episode.task), episode.start) for episode in episodes]
+    for index in range(1, len(keys)):
+        if keys[index] <= keys[index - 1]:
+            raise IntegrityError(
+                f"{record.path}: field episodes[{index}] must come after the one before by task and start, "
+                f"each start once; got start {episodes[index].start} of {episodes[index].task!r} after start "
+                f"{episodes[index - 1].start} of {episodes[index - 1].task!r}: evaluate again"
+            )
 
 
 def _read_episode(record: Record) -> EpisodeResult:
@@ -169,10 +201,10 @@ def _difference(name: str, came: Json, expected: Json) -> str:
     """The path of the first place where two JSON values differ."""
     if isinstance(came, dict) and isinstance(expected, dict):
         for key in sorted({*came, *expected}):
-            if came.get(key) != expected.get(key):
+            if not _same(came.get(key), expected.get(key)):
                 return _difference(f"{name}.{key}", came.get(key), expected.get(key))
     if isinstance(came, list) and isinstance(expected, list) and len(came) == len(expected):
         for index, (left, right) in enumerate(zip(came, expected, strict=True)):
-            if left != right:
+            if not _same(left, right):
                 return _difference(f"{name}[{index}]", left, right)
     return name

@@ -13,7 +13,6 @@ from mtrl.tasks import Score, Split, Task, TaskSet, split_of
 from .provenance import Provenance
 from .records import Json
 from .statistics import mean_rate_interval, wilson_interval
-from .task_protocol import protocol_fields
 
 
 @dataclass(frozen=True)
@@ -148,6 +147,16 @@ class MeanResult:
     score: float
     """Mean of the tasks' mean scores, over the tasks whose score is normalised (all of them if none is)."""
 
+    @staticmethod
+    def of(tasks: Sequence[TaskResult], confidence: float) -> MeanResult:
+        """The means over `tasks`, at least one."""
+        normalised = [task for task in tasks if task.is_normalised]
+        return MeanResult(
+            success_any=_mean_rate([task.success_any for task in tasks], tasks, confidence),
+            success_end=_mean_rate([task.success_end for task in tasks], tasks, confidence),
+            score=_mean([task.mean_score for task in normalised or tasks]),
+        )
+
 
 @dataclass(frozen=True)
 class PolicyReference:
@@ -190,11 +199,7 @@ class EvaluationResult:
     @property
     def mean(self) -> MeanResult:
         """Means over the tasks."""
-        return MeanResult(
-            success_any=_mean_rate([task.success_any for task in self.tasks], self.tasks, self.confidence),
-            success_end=_mean_rate([task.success_end for task in self.tasks], self.tasks, self.confidence),
-            score=_mean([task.mean_score for task in self.normalised_tasks or self.tasks]),
-        )
+        return MeanResult.of(self.tasks, self.confidence)
 
     @property
     def normalised_tasks(self) -> tuple[TaskResult, ...]:
@@ -248,7 +253,7 @@ def from_episodes(
             task.score,
             [episode for episode in collected if episode.task == task.name],
             confidence,
-            protocol_fields(task),
+            task.protocol,
         )
         for task in tasks
     )

@@ -89,7 +89,8 @@ def bootstrap_means(
 ) -> TaskMeans:
     """Mean of every task's episodes and of those means, with percentile intervals.
 
-    `samples[k]` are the outcomes of task k, shape [n_k]; they are redrawn within each task.
+    `samples[k]` are the outcomes of task k, shape [n_k]; they are redrawn within each task. A task with one
+    outcome has no interval, and neither has a mean that such a task is part of.
 
     Raises:
         ConfigError: no task, a task without outcomes, or outcomes that are not finite.
@@ -105,9 +106,9 @@ def bootstrap_means(
         rows = generator.integers(0, len(outcome), size=(resamples, len(outcome)))
         draws = outcome[rows].mean(axis=1)
         means += draws / len(outcomes)
-        found.append(percentile_estimate(float(outcome.mean()), draws, confidence))
+        found.append(percentile_estimate(float(outcome.mean()), draws, confidence, len(outcome)))
     value = math.fsum(estimate.value for estimate in found) / len(found)
-    return TaskMeans(percentile_estimate(value, means, confidence), tuple(found))
+    return TaskMeans(percentile_estimate(value, means, confidence, min(map(len, outcomes))), tuple(found))
 
 
 def paired_differences(
@@ -121,7 +122,8 @@ def paired_differences(
 
     `first[k][i]` and `second[k][i]` are the outcomes of the two policies on start i of task k. Starts
     are redrawn within each task, a pair staying together, so what a start contributes to both policies
-    cancels. Without any difference between the pairs the interval has no width: the data hold no more.
+    cancels. Without any difference between the pairs the interval has no width: the data hold no more. A
+    single pair has no interval.
 
     Raises:
         ConfigError: tasks or starts that do not pair up, or outcomes that are not finite.

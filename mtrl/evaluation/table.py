@@ -15,11 +15,15 @@ from mtrl.errors import ConfigError
 
 from .comparison import require_comparable
 from .estimates import Estimate
-from .results import EvaluationResult, Rate, TaskResult
+from .formats import format_percent, format_plain, format_rate
+from .results import EvaluationResult, TaskResult
 from .statistics import TaskMeans, bootstrap_means
 
 SCORE_SEED = 0
 """Seed of the resampling behind every interval of a score, so that a table repeats itself."""
+
+NARROWEST_NAME = 14
+"""Columns that the names of tasks keep on a narrow terminal."""
 
 
 def results_table(results: Sequence[EvaluationResult]) -> Table:
@@ -44,7 +48,7 @@ def success_table(results: Sequence[EvaluationResult]) -> Table:
     table = empty_table(
         f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {100 * first.confidence:g}%"
     )
-    table.add_column("task", overflow="fold")
+    add_names(table)
     _add_policies(table, results)
     for position, name in enumerate(first.task_names):
         rates = [task.success_any for task in _of_task(results, name)]
@@ -62,7 +66,7 @@ def score_table(results: Sequence[EvaluationResult]) -> Table:
     A task judged by success fills one row (success at any decision with its Wilson interval), one judged
     by its return two (normalised score, and the return itself, with seeded bootstrap intervals); a return
     without a range has no normalised score. The last row, bold, is the mean over tasks of the normalised
-    scores, in which a success counts 100%.
+    scores, in which a success counts 100%. Of a single episode there is no bootstrap interval: "2.1 [-]".
 
     Raises:
         ConfigError: no results, or results that `require_comparable` refuses.
@@ -72,10 +76,10 @@ def score_table(results: Sequence[EvaluationResult]) -> Table:
     table = empty_table(
         f"Results ({starts_of(first)})",
         f"in brackets: {level} intervals, Wilson for success, bootstrap over episodes for the rest\n"
-        f"mean: of the normalised scores, in which a success counts 100%{_left_out(first)}",
+        f"mean: of the normalised scores, in which a success counts 100%{_left_out(first)}{_single(first)}",
     )
-    table.add_column("task", overflow="fold")
-    table.add_column("measured", no_wrap=True)
+    add_names(table)
+    add_measures(table)
     _add_policies(table, results)
     means = [found for result in results if (found := score_means(result)) is not None]
     returns = [return_means(result) for result in results]
@@ -136,28 +140,6 @@ def return_means(result: EvaluationResult) -> Means:
     return _means(result, names, [[e.episode_return for e in result.task_episodes(name)] for name in names])
 
 
-def format_rate(rate: Rate) -> str:
-    """Percent with the interval in whole percent, "94.0 [84, 98]"."""
-    return f"{100 * rate.rate:.1f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
-
-
-def format_percent(estimate: Estimate) -> str:
-    """Percent with the interval in whole percent, "45.1 [40, 50]"."""
-    return f"{100 * estimate.value:.1f} [{_whole(100 * estimate.low)}, {_whole(100 * estimate.high)}]"
-
-
-def format_plain(estimate: Estimate) -> str:
-    """A number of any size with its interval, three digits where it is small: "0.512 [0.4, 0.61]"."""
-    if max(abs(estimate.value), abs(estimate.low), abs(estimate.high)) >= 100:
-        return f"{estimate.value:.1f} [{_whole(estimate.low)}, {_whole(estimate.high)}]"
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
-
-
-def _whole(value: float) -> str:
-    # + 0.0: minus zero is no number that a table should show
-    return f"{round(value) + 0.0:.0f}"
-
-
 def _means(result: EvaluationResult, names: tuple[str, ...], samples: Sequence[Sequence[float]]) -> Means:
     source = np.random.default_rng(SCORE_SEED)
     return Means(names, bootstrap_means(samples, source, confidence=result.confidence))
@@ -166,6 +148,11 @@ def _means(result: EvaluationResult, names: tuple[str, ...], samples: Sequence[S
 def _left_out(result: EvaluationResult) -> str:
     names = [task.name for task in result.tasks if not task.is_normalised]
     return f"\nwithout {', '.join(names)}: a return without a range" if names else ""
+
+
+def _single(result: EvaluationResult) -> str:
+    few = any(task.episodes < 2 for task in result.tasks)
+    return "\n[-]: one episode has no bootstrap interval, nor has a mean that it is part of" if few else ""
 
 
 def _comparable(results: Sequence[EvaluationResult]) -> EvaluationResult:
@@ -199,6 +186,21 @@ def empty_table(title: str, caption: str) -> Table:
     )
 
 
+def add_names(table: Table) -> None:
+    """The first column; a narrow terminal folds names, down to a width at which they can be read."""
+    table.add_column("task", overflow="fold", min_width=NARROWEST_NAME)
+
+
+def add_measures(table: Table) -> None:
+    """A column that says what a row measures."""
+    table.add_column("measured", no_wrap=True, min_width=len("success, %"))
+
+
+def add_figures(table: Table, label: str) -> None:
+    """A policy's column; a narrow terminal breaks its cells, since a number cut short would be another."""
+    table.add_column(Text(label), justify="right", overflow="fold")
+
+
 def _add_policies(table: Table, results: Sequence[EvaluationResult]) -> None:
     for result in results:
-        table.add_column(Text(result.policy.label), justify="right", no_wrap=True)
+        add_figures(table, result.policy.label)

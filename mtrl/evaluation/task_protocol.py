@@ -1,32 +1,14 @@
-"""The fields of a task's protocol as a result file keeps them, so that a difference has a name."""
+"""What differs between two protocols of a task, field by field."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
-
-from mtrl.tasks import Task
 
 from .records import Json
 
 Protocol = Mapping[str, Json]
-"""Field of a task -> its value, as JSON says it."""
-
-
-def protocol_fields(task: Task) -> dict[str, Json]:
-    """Every field behind `task.protocol_hash`; lists where the task has tuples."""
-    fields = asdict(task)
-    del fields["end_on_success"]
-    plain: dict[str, Json] = json.loads(json.dumps(fields))
-    return plain
-
-
-def hash_of_protocol(fields: Protocol) -> str:
-    """The protocol hash of these fields: equal to `task.protocol_hash` for `protocol_fields(task)`."""
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+"""`Task.protocol` as a result file keeps it."""
 
 
 def protocol_differences(first: Protocol, second: Protocol) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import uuid
@@ -91,10 +92,15 @@ class VideoFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._writer is not None:
+            if self._writer is None:
+                return
+            if kind is None:
                 self._guarded(self._writer.close)
-            if kind is None and self._writer is not None:
                 os.replace(self._partial, self.path)
+            else:
+                # what went wrong is told; an encoder that cannot end well because of it is not
+                with contextlib.suppress(OSError):
+                    self._writer.close()
         finally:
             self._partial.unlink(missing_ok=True)
 

@@ -25,8 +25,8 @@ class Video:
     """Protocol of the task, as in results."""
     start: int
     episode_return: float
-    success: bool
-    """The success signal was on after at least one decision."""
+    success: bool | None
+    """The success signal was on after at least one decision; None for a task that is judged by its return."""
     decisions: int
     whole: bool
     """Whether the film shows the episode to its end."""
@@ -70,7 +70,7 @@ def read_videos(directory: Path) -> tuple[Video, ...]:
                 protocol_hash=record.text("protocol_hash"),
                 start=record.integer("start", 0),
                 episode_return=record.number("episode_return"),
-                success=record.boolean("success"),
+                success=record.boolean("success") if "success" in record else None,
                 decisions=record.integer("decisions", 1),
                 whole=record.boolean("whole"),
                 frames=record.integer("frames", 1),

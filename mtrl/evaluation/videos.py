@@ -125,7 +125,7 @@ class Recorder:
             protocol_hash=self.tasks[k].protocol_hash,
             start=summary.start,
             episode_return=summary.episode_return,
-            success=summary.success_any,
+            success=summary.success_any if task.score.kind == "success" else None,
             decisions=summary.length,
             whole=summary.terminated or task.horizon_decisions == whole_horizon,
             frames=file.frames,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .backends import backends_of, require_backends
-from .balance import balance
+from .balance import balance, completed
 from .board import JobBoard
 from .chunk_policy import ChunkPolicy, Execution, Planner
 from .collection import (
@@ -15,13 +15,14 @@ from .collection import (
     fragment_bytes,
 )
 from .episodes import EpisodeGroup, Episodes, EpisodeSummary
+from .experts import require_experts
 from .fragment import Fragment, FragmentRecorder
 from .job import EpisodeJob, JobResult, run_job, schedule_of
 from .lane import FinalObservation, Lane
 from .policy import Action, Policy, PolicySnapshot, PolicyState, generator_for
 from .python_lane import PythonLane
 from .rebuild import policy_from
-from .runtime import FaultHandler, LocalRollouts, Rollouts, RuntimeConfig
+from .runtime import FaultHandler, FaultWords, LocalRollouts, Rollouts, RuntimeConfig
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
 from .vector_lane import VectorLane
 from .worker import LaneAssignment, RolloutWorker
@@ -42,6 +43,7 @@ __all__ = [
     "Execution",
     "ExpertPolicy",
     "FaultHandler",
+    "FaultWords",
     "FinalObservation",
     "Fragment",
     "FragmentRecorder",
@@ -70,10 +72,12 @@ __all__ = [
     "WorkerRollouts",
     "backends_of",
     "balance",
+    "completed",
     "fragment_bytes",
     "generator_for",
     "policy_from",
     "require_backends",
+    "require_experts",
     "run_job",
     "schedule_of",
 ]

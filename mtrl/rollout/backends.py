@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from mtrl import registry
-from mtrl.errors import EnvironmentFault, MtrlError, UnknownNameError, UnsupportedError
+from mtrl.errors import EnvironmentFault, MissingExtraError, MtrlError, UnknownNameError, UnsupportedError
 from mtrl.tasks import Suite, Task, TaskSet, VectorEnvironment, VectorSuite
 
 
@@ -18,7 +19,7 @@ def backends_of(task: Task) -> tuple[str, ...]:
 
 def require_backends(tasks: TaskSet, backends: Mapping[str, str]) -> None:
     """Raises UnknownNameError for a suite that the tasks do not have, UnsupportedError for a backend
-    that one of its tasks does not have.
+    that one of its tasks does not have, MissingExtraError for one whose package is not installed.
     """
     present = {task.suite for task in tasks}
     for suite, backend in backends.items():
@@ -31,6 +32,10 @@ def require_backends(tasks: TaskSet, backends: Mapping[str, str]) -> None:
                     f"task {task.name} has no backend {backend!r}; it has {', '.join(known)} with its "
                     f"options. Choose one of them with runtime.backends.{suite}"
                 )
+        adapter = registry.suite(suite)
+        package = adapter.backend_extras.get(backend) if isinstance(adapter, VectorSuite) else None
+        if package is not None and find_spec(package) is None:
+            raise MissingExtraError(f"runtime.backends.{suite}={backend}", package, package)
 
 
 def vector_environment(suite: Suite, task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:

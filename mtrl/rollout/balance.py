@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import ceil
+from statistics import median
 
 from mtrl.errors import ConfigError
 
 from .worker import LaneAssignment
+
+UNKNOWN_SECONDS = 1e-3
+"""Taken for every task when none could be measured."""
+
+
+def completed(measured: Mapping[int, float], count: int) -> list[float]:
+    """Costs of `count` tasks [K]; one that could not be measured gets the median of the others.
+
+    Its lane will meet the same fault, and there it is booked.
+    """
+    usual = median(measured.values()) if measured else UNKNOWN_SECONDS
+    return [measured.get(k, usual) for k in range(count)]
 
 
 def balance(

@@ -118,11 +118,12 @@ class LaneBase:
             came = [str(continuous[copy, : self._width]) for copy in wrong]
         else:
             count = self.task.action.discrete
-            if int(discrete.min()) >= 0 and int(discrete.max()) < count:
+            whole = discrete.dtype.kind in "iu"
+            if whole and int(discrete.min()) >= 0 and int(discrete.max()) < count:
                 return
             expected = f"an index from 0 to {count - 1}"
-            wrong = [copy for copy in range(self.copies) if not 0 <= discrete[copy] < count]
-            came = [str(discrete[copy]) for copy in wrong]
+            wrong = [copy for copy in range(self.copies) if not (whole and 0 <= discrete[copy] < count)]
+            came = [f"{discrete[copy]}" + ("" if whole else f" of {discrete.dtype}") for copy in wrong]
         for copy, value in zip(wrong, came, strict=True):
             if self.active[copy]:
                 raise SpaceError(

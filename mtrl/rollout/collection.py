@@ -14,7 +14,7 @@ from mtrl.tasks import TaskSet
 from .backends import require_backends
 from .fragment import Fragment
 from .policy import PolicySnapshot
-from .runtime import FaultHandler, RuntimeConfig, log_fault
+from .runtime import FaultHandler, FaultLog, RuntimeConfig
 from .worker import LaneAssignment, RolloutWorker
 
 REOPENED_SEED = 1_000_003
@@ -49,7 +49,7 @@ class Fragments(Protocol):
     """An endless source of fragments from every task that is not quarantined."""
 
     quarantined: dict[int, str]
-    """Task index -> the fault that took the task out."""
+    """Task index -> the fault that took the task out, in one line."""
 
     def publish(self, snapshot: PolicySnapshot) -> None:
         """New weights; fragments begun from now on use them, and say so in `policy_version`."""
@@ -98,7 +98,7 @@ class LaneBooks:
     def __init__(self, seed: int, attempts: int, on_fault: FaultHandler | None) -> None:
         """Nothing opened yet."""
         self.quarantined: dict[int, str] = {}
-        self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or log_fault
+        self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or FaultLog()
         self._openings: dict[LaneAssignment, int] = {}
         self._rounds: dict[LaneAssignment, int] = {}
         self._base: dict[LaneAssignment, int] = {}
@@ -160,7 +160,7 @@ class LaneBooks:
 
     def quarantine(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
         """Takes the lane's task out for good and tells the handler."""
-        self.quarantined[share.task_index] = str(fault)
+        self.quarantined[share.task_index] = fault.summary
         self._on_fault(fault, True)
 
 

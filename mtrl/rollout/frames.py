@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,16 +23,26 @@ _KINDS = "biuf"
 """Array kinds that may travel: bool, integers, floats; never objects."""
 
 
-def write_frame(stream: BinaryIO, header: Mapping[str, Any], arrays: Arrays) -> None:
-    """Writes one frame and flushes; `header` must be JSON-able."""
-    kept = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+def pack_frame(header: Mapping[str, Any], arrays: Arrays) -> list[bytes | memoryview]:
+    """One frame in pieces; an array that lies in one piece is not copied.
+
+    Raises TypeError for a header that is not JSON-able (NumPy's numbers are) and for arrays of objects.
+    """
+    # `ascontiguousarray` would make a row of a single number
+    kept = {name: np.asarray(values, order="C") for name, values in arrays.items()}
+    for name, values in kept.items():
+        if values.dtype.kind not in _KINDS:
+            raise TypeError(f"array {name!r} has type {values.dtype}; only numbers and flags travel")
     listed = [[name, values.dtype.str, list(values.shape)] for name, values in kept.items()]
-    text = json.dumps({**header, "arrays": listed}).encode()
-    stream.write(len(text).to_bytes(_LENGTH, "little"))
-    stream.write(text)
-    for values in kept.values():
-        if values.size:
-            stream.write(values.reshape(-1).view(np.uint8).data)
+    text = json.dumps({**header, "arrays": listed}, default=_plain).encode()
+    pieces: list[bytes | memoryview] = [len(text).to_bytes(_LENGTH, "little"), text]
+    pieces += [values.reshape(-1).view(np.uint8).data for values in kept.values() if values.size]
+    return pieces
+
+
+def write_frame(stream: BinaryIO, pieces: Iterable[bytes | memoryview]) -> None:
+    """Writes what `pack_frame` made, and flushes."""
+    stream.writelines(pieces)
     stream.flush()
 
 
@@ -50,6 +60,13 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, npt.NDArray[
             _fill(stream, values.view(np.uint8).data)
         arrays[name] = values.reshape(shape)
     return header, arrays
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers as Python's; called for what JSON does not know."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a message to another process holds plain values; got {type(value).__name__} {value!r}")
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

@@ -73,7 +73,8 @@ class PolicySnapshot:
     config: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able settings."""
     tensors: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
-    """Named weights."""
+    """Named weights, the snapshot's own: it is sent and compared later, so nobody may write to them again. A
+    learner that goes on training in place gives copies."""
     version: int = 0
 
     def same_as(self, other: PolicySnapshot) -> bool:

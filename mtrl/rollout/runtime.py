@@ -41,6 +41,11 @@ class RuntimeConfig:
             raise ConfigError(f"runtime.kind is 'local' or 'ray'; got {self.kind!r}")
         if self.actors < 0:
             raise OutOfRangeError("runtime.actors", self.actors, "0 (one per processor) or more")
+        if self.kind == "ray" and self.workers:
+            raise ConfigError(
+                f"runtime.workers={self.workers} are processes of this machine, and runtime.kind is 'ray'; "
+                "set runtime.actors instead, or runtime.kind=local"
+            )
         if self.workers < 0:
             raise OutOfRangeError("runtime.workers", self.workers, "0 (in this process) or more")
         if self.attempts < 1:
@@ -55,19 +60,41 @@ FaultHandler = Callable[[EnvironmentFault, bool], None]
 _logger = logging.getLogger(__name__)
 
 
-def log_fault(fault: EnvironmentFault, quarantines: bool) -> None:
-    """The fault handler where none is given: a log entry with the environment's traceback."""
-    if quarantines:
-        _logger.error("task %s is quarantined: %s", fault.task, fault)
-    else:
-        _logger.warning("%s", fault)
+class FaultWords:
+    """Faults as text: in full when one is met first, in a line when it comes again or ends in quarantine.
+
+    A task's fault is tried again, so what an environment raises is usually met several times in a row.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+
+    def of(self, fault: EnvironmentFault) -> str:
+        """The fault with its traceback, or without where the same has been told of this task."""
+        known = (fault.task, fault.reason) in self._told
+        self._told.add((fault.task, fault.reason))
+        return fault.summary if known else str(fault)
+
+
+class FaultLog:
+    """The fault handler where none is given: a log entry per fault, the traceback once."""
+
+    def __init__(self) -> None:
+        self._words = FaultWords()
+
+    def __call__(self, fault: EnvironmentFault, quarantines: bool) -> None:
+        """Logs an error for a fault that quarantines its task, a warning for one that is tried again."""
+        if quarantines:
+            _logger.error("task %s is quarantined: %s", fault.task, self._words.of(fault))
+        else:
+            _logger.warning("%s", self._words.of(fault))
 
 
 class Rollouts(Protocol):
     """Runs jobs; results come in job order, whatever order they finished in."""
 
     quarantined: dict[int, str]
-    """Task index -> the fault that took the task out."""
+    """Task index -> the fault that took the task out, in one line."""
 
     def run(
         self,
@@ -89,11 +116,11 @@ class LocalRollouts:
     """Runs jobs one after another in this process."""
 
     def __init__(self, tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler | None = None) -> None:
-        """`on_fault` is told of every environment fault; by default it is logged with its traceback."""
+        """`on_fault` is told of every environment fault; `FaultLog` unless given."""
         self.quarantined: dict[int, str] = {}
         self._worker = RolloutWorker(tasks)
         self._attempts = config.attempts
-        self._on_fault = on_fault or log_fault
+        self._on_fault = on_fault or FaultLog()
 
     def run(
         self,
@@ -123,6 +150,6 @@ class LocalRollouts:
             except EnvironmentFault as fault:
                 last = attempt == self._attempts
                 if last:
-                    self.quarantined[job.task_index] = str(fault)
+                    self.quarantined[job.task_index] = fault.summary
                 self._on_fault(fault, last)
         return None

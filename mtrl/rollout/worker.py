@@ -110,7 +110,7 @@ class RolloutWorker:
             lane = self._lane(share, seed, stagger)
             try:
                 held = _OpenLane(lane, policy, seed, share.first_copy)
-            except EnvironmentFault:
+            except BaseException:
                 lane.close()
                 raise
             self._lanes[share.task_index, share.first_copy] = held
@@ -123,8 +123,8 @@ class RolloutWorker:
         """Seconds that one decision of one copy takes, its share of a reset included; random actions."""
         share = LaneAssignment(task_index, 1, 0, 1)
         task = self.tasks[task_index]
-        lane = self._lane(share, 0, False)
         policy = self._policy(PolicySnapshot("random"), "measure")
+        lane = self._lane(share, 0, False)
         index = np.full(1, task_index, dtype=np.int64)
         generators = [generator_for(0, task.name, 0)]
         try:
@@ -232,7 +232,7 @@ class RolloutWorker:
             task,
             share.task_index,
             self.tasks.layout,
-            [_build(suite, task) for _ in range(share.copies)],
+            _build_all(suite, task, share.copies),
             schedule,
             supports_starts=suite.supports_starts,
             **place,
@@ -274,6 +274,18 @@ class RolloutWorker:
         while len(pool) < count:
             pool.append(_build(suite, task))
         return pool[:count]
+
+
+def _build_all(suite: Suite, task: Task, copies: int) -> list[Environment]:
+    """`copies` environments, or none at all."""
+    built: list[Environment] = []
+    try:
+        while len(built) < copies:
+            built.append(_build(suite, task))
+    except BaseException:
+        close_all(task, built)
+        raise
+    return built
 
 
 def _build(suite: Suite, task: Task) -> Environment:

@@ -9,7 +9,7 @@ from mtrl.errors import EnvironmentFault, ResourceError
 from mtrl.tasks import TaskSet
 
 from .backends import require_backends
-from .balance import balance
+from .balance import balance, completed
 from .collection import CollectionConfig, LaneBooks
 from .fragment import Fragment
 from .policy import PolicySnapshot
@@ -53,10 +53,10 @@ class WorkerFragments:
             for worker in self._workers:
                 self._ready(worker)
             self.step_seconds = list(step_seconds) if step_seconds is not None else self._measure()
+            dealt = balance([collection.copies] * len(tasks), config.workers, self.step_seconds)
         except BaseException:
             self.close()
             raise
-        dealt = balance([collection.copies] * len(tasks), config.workers, self.step_seconds)
         self._home = {share: place for place, shares in enumerate(dealt) for share in shares}
         self._order = sorted(self._home, key=lambda share: (share.task_index, share.first_copy))
         self._waiting: list[deque[LaneAssignment]] = [deque() for _ in self._workers]
@@ -102,6 +102,8 @@ class WorkerFragments:
     def close(self) -> None:
         """Ends the processes. May be called twice."""
         for worker in self._workers:
+            worker.hang_up()
+        for worker in self._workers:
             worker.close()
 
     def _ready(self, worker: WorkerLink) -> None:
@@ -113,20 +115,27 @@ class WorkerFragments:
             raise rebuild_error(header)
 
     def _measure(self) -> list[float]:
-        """Seconds of one decision of one copy of each task [K], measured side by side as they will run."""
-        count = len(self._workers)
-        for k in range(len(self._tasks)):
-            self._workers[k % count].order({"order": "measure", "task_index": k})
-        costs = []
-        for k, task in enumerate(self._tasks):
+        """Seconds of one decision of one copy of each task [K], measured side by side as they will run.
+
+        A task that fails, or whose process dies, is taken for a usual one.
+        """
+        places, count = len(self._workers), len(self._tasks)
+        for k in range(count):
+            self._workers[k % places].order({"order": "measure", "task_index": k})
+        costs: dict[int, float] = {}
+        for k in range(count):
             try:
-                header, _ = self._workers[k % count].answer(self._config.job_timeout_seconds)
-            except WorkerGone as gone:
-                raise EnvironmentFault(task.name, "measuring its cost", str(gone)) from gone
-            if header["reply"] != "cost":
-                raise rebuild_error(header)
-            costs.append(float(header["seconds"]))
-        return costs
+                header, _ = self._workers[k % places].answer(self._config.job_timeout_seconds)
+            except WorkerGone:
+                self._restart(k % places)
+                for later in range(k + places, count, places):
+                    self._workers[later % places].order({"order": "measure", "task_index": later})
+                continue
+            if header["reply"] == "cost":
+                costs[k] = float(header["seconds"])
+            elif not isinstance(error := rebuild_error(header), EnvironmentFault):
+                raise error
+        return completed(costs, count)
 
     def _request(self, share: LaneAssignment) -> None:
         """Asks the lane's process for its next fragment, with the newest policy."""
@@ -180,17 +189,20 @@ class WorkerFragments:
 
     def _replace(self, place: int, reason: str) -> None:
         """A new process for one that is gone; its lanes begin afresh."""
-        self.replaced += 1
-        self._workers[place].close()
         pending = [share for share in self._waiting[place] if share.task_index not in self.quarantined]
         self._waiting[place].clear()
         self._open -= {share for share in self._order if self._home[share] == place}
         if pending:
             name = self._tasks[pending[0].task_index].name
             self._books.failed(pending[0], EnvironmentFault(name, f"a fragment of {pending[0]}", reason))
-        self._workers[place] = WorkerLink(self._tasks, self._config.backends)
-        self._ready(self._workers[place])
+        self._restart(place)
         self._told[place] = None
         for share in pending:
             if share.task_index not in self.quarantined:
                 self._request(share)
+
+    def _restart(self, place: int) -> None:
+        self.replaced += 1
+        self._workers[place].close()
+        self._workers[place] = WorkerLink(self._tasks, self._config.backends)
+        self._ready(self._workers[place])

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO, cast
 
 import numpy.typing as npt
 
+from mtrl.errors import IntegrityError
 from mtrl.tasks import TaskSet
 
-from .frames import read_frame, write_frame
+from .frames import pack_frame, read_frame, write_frame
 from .policy import PolicySnapshot
 from .worker_wire import Arrays, describe_policy, describe_tasks
 
@@ -50,6 +51,7 @@ class WorkerLink:
 
         Answers go to `inbox` where one is given, which several links may share.
         """
+        first = {"order": "tasks", "tasks": describe_tasks(tasks), "backends": dict(backends)}
         ours, theirs = socket.socketpair()
         with theirs:
             # A session of its own: Ctrl-C in a terminal reaches the parent alone, which ends its workers.
@@ -63,27 +65,32 @@ class WorkerLink:
         self._socket = ours
         self._stream = cast(BinaryIO, ours.makefile("rwb"))
         self._inbox: Inbox = queue.Queue() if inbox is None else inbox
-        self._orders: queue.SimpleQueue[tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]] | None]
-        self._orders = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[list[bytes | memoryview] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=body, daemon=True, name=f"mtrl-worker-{self._process.pid}")
             for body in (self._read, self._write)
         ]
         for thread in self._threads:
             thread.start()
-        self.order({"order": "tasks", "tasks": describe_tasks(tasks), "backends": dict(backends)})
+        self.order(first)
 
     @property
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
     def order(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
         """Sends an order, at once; that nobody is there to take it shows when its answer is wanted.
 
-        Arrays must not change until the order has been taken.
+        Arrays must not change until the order has been taken. Raises TypeError for what cannot travel.
         """
-        self._orders.put((header, arrays or {}))
+        # packed here and not in the thread, where nobody would hear of a mistake
+        self._orders.put(pack_frame(header, arrays or {}))
 
     def publish(self, snapshot: PolicySnapshot) -> None:
         """The policy of every order after this one."""
@@ -100,11 +107,15 @@ class WorkerLink:
             raise WorkerGone(self.ending())
         return found
 
-    def close(self) -> None:
-        """Ends the process; returns when it has. May be called twice."""
+    def hang_up(self) -> None:
+        """Lets the process end, and waits for nothing; `close` is still to be called."""
         # the reader sees the end of the stream, and so does the process, unless it was gone already
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Ends the process; returns when it has. May be called twice."""
+        self.hang_up()
         try:
             self._process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -113,19 +124,22 @@ class WorkerLink:
         self._orders.put(None)
         for thread in self._threads:
             thread.join(_GRACE_SECONDS)
+        # what could not be written any more is flushed once again
+        with contextlib.suppress(OSError):
+            self._stream.close()
         self._socket.close()
 
     def _read(self) -> None:
         try:
             while True:
                 self._inbox.put((self, read_frame(self._stream)))
-        except (EOFError, OSError, ValueError):
+        except (EOFError, OSError, ValueError, IntegrityError):
             self._inbox.put((self, None))
 
     def _write(self) -> None:
         while (order := self._orders.get()) is not None:
             try:
-                write_frame(self._stream, *order)
+                write_frame(self._stream, order)
             except (OSError, ValueError):
                 return  # the reader notices the same, and says it to whoever waits
 

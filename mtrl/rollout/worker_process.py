@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import signal
 import socket
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from mtrl.errors import ConfigError, MtrlError
 
-from .frames import read_frame, write_frame
+from .frames import pack_frame, read_frame, write_frame
 from .policy import PolicySnapshot
 from .worker import LaneAssignment, RolloutWorker
 from .worker_wire import (
     Arrays,
+    describe_bug,
     describe_error,
     describe_fragment,
     describe_result,
@@ -26,6 +31,10 @@ from .worker_wire import (
     rebuild_tasks,
 )
 
+GRACE_SECONDS = 1.0
+"""Time to free the simulators once the other side is gone."""
+
+Order = tuple[dict[str, Any], Arrays]
 Reply = tuple[dict[str, Any], Arrays]
 
 
@@ -45,7 +54,7 @@ class WorkerServer:
         }
 
     def answer(self, header: dict[str, Any], arrays: Arrays) -> Reply | None:
-        """Carries out one order; errors of ours come back as replies."""
+        """Carries out one order; errors come back as replies."""
         if header["order"] == "policy":
             self._snapshot = rebuild_policy(header, arrays)
             return None
@@ -53,6 +62,9 @@ class WorkerServer:
             return self._orders[header["order"]](header)
         except MtrlError as error:
             return {**describe_error(error, traceback.format_exc()), "order": header["order"]}, {}
+        except Exception:  # noqa: BLE001 - handed over whole, to be raised by the caller
+            # a process that ended of it would be taken for the environment's fault
+            return {**describe_bug(traceback.format_exc()), "order": header["order"]}, {}
 
     def close(self) -> None:
         """Frees the simulators."""
@@ -93,21 +105,41 @@ class WorkerServer:
         return {"reply": "result", **result}, arrays
 
 
+def _take_in(stream: BinaryIO, orders: queue.SimpleQueue[Order | None]) -> None:
+    """Hands orders on; ends the process when nobody is left to give any, whatever it is busy with."""
+    with contextlib.suppress(EOFError, OSError):
+        try:
+            while True:
+                orders.put(read_frame(stream))
+        finally:
+            orders.put(None)
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
+
+
 def main(descriptor: int) -> None:
-    """Serves until the other side is gone."""
+    """Serves until the other side is gone; an order that is being carried out then is broken off."""
     # Ctrl-C in a terminal reaches every process; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = WorkerServer()
-    with socket.socket(fileno=descriptor) as link, link.makefile("rwb") as file:
+    # closing the stream writes what is left in it, to a parent that may have gone in the midst of an answer
+    with (
+        contextlib.suppress(BrokenPipeError, ConnectionResetError),
+        socket.socket(fileno=descriptor) as link,
+        link.makefile("rwb") as file,
+    ):
         stream = cast(BinaryIO, file)
+        orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        threading.Thread(target=_take_in, args=(stream, orders), daemon=True).start()
         try:
-            while True:
-                reply = server.answer(*read_frame(stream))
+            while (order := orders.get()) is not None:
+                reply = server.answer(*order)
                 if reply is not None:
-                    write_frame(stream, *reply)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return
+                    write_frame(stream, pack_frame(*reply))
         finally:
+            # wakes the thread, which holds the stream while it waits
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
             server.close()
 
 

@@ -13,7 +13,7 @@ from mtrl.tasks import TaskSet
 from .board import JobBoard
 from .job import EpisodeJob, JobResult
 from .policy import PolicySnapshot
-from .runtime import FaultHandler, RuntimeConfig, log_fault
+from .runtime import FaultHandler, FaultLog, RuntimeConfig
 from .worker_link import Answer, Inbox, WorkerLink, late
 from .worker_wire import describe_job, rebuild_error, rebuild_result
 
@@ -29,6 +29,8 @@ class _Place:
         self.told: PolicySnapshot | None = None
         self.positions: deque[int] = deque()
         self.hosted: set[int] = set()
+        self.up = False
+        """Whether the process has answered yet."""
         self.clock = 0.0
         """When the first job began to be played, by time.monotonic."""
 
@@ -46,7 +48,7 @@ class WorkerRollouts:
         self.replaced = 0
         """Processes that died or hung and were replaced so far."""
         self._tasks, self._config = tasks, config
-        self._on_fault = on_fault or log_fault
+        self._on_fault = on_fault or FaultLog()
         self._inbox: Inbox = queue.Queue()
         self._places: list[_Place] = []
         try:
@@ -73,6 +75,10 @@ class WorkerRollouts:
         Leaving the iterator early, an error, or Ctrl-C ends the processes that are still busy.
         """
         board = JobBoard(jobs, self.quarantined)
+        for place in self._places:
+            # no job of this run is to blame for what happened since the last one
+            if place.link.has_ended:
+                self._replace(place)
         try:
             while True:
                 yield from board.next_results()
@@ -87,6 +93,8 @@ class WorkerRollouts:
 
     def close(self) -> None:
         """Ends the processes. May be called twice."""
+        for place in self._places:
+            place.link.hang_up()
         for place in self._places:
             place.link.close()
 
@@ -140,6 +148,8 @@ class WorkerRollouts:
     ) -> None:
         header, arrays = answer
         if header["reply"] == "ready":
+            # loading its packages is no job's time
+            place.up, place.clock = True, time.monotonic()
             return
         if header.get("order") == "tasks":
             raise rebuild_error(header)
@@ -159,14 +169,14 @@ class WorkerRollouts:
 
     def _lost(self, place: _Place, board: JobBoard, reason: str) -> None:
         """The job that was played is blamed, those behind it are given out again."""
+        if not place.up:
+            # its packages cannot be loaded, and a successor fares no better
+            raise ResourceError(f"a worker process could not start: {reason}")
         running, waiting = place.positions[0] if place.positions else None, list(place.positions)[1:]
         self._replace(place)
-        if running is None:
-            # it died before it had work: its packages cannot be loaded, and a successor fares no better
-            raise ResourceError(f"a worker process could not start: {reason}")
         for position in waiting:
             board.again(position)
-        if running not in board.dropped:
+        if running is not None and running not in board.dropped:
             job = board.jobs[running]
             when = f"episodes from starts {list(job.starts)}"
             name = self._tasks[job.task_index].name
@@ -178,7 +188,7 @@ class WorkerRollouts:
         board.faults[position] = board.faults.get(position, 0) + 1
         last = board.faults[position] >= self._config.attempts
         if last:
-            self.quarantined[board.jobs[position].task_index] = str(fault)
+            self.quarantined[board.jobs[position].task_index] = fault.summary
             board.drop_from(position)
         else:
             board.again(position)
@@ -187,6 +197,6 @@ class WorkerRollouts:
     def _replace(self, place: _Place) -> None:
         self.replaced += 1
         place.link.close()
-        place.link, place.told = self._start(), None
+        place.link, place.told, place.up = self._start(), None, False
         place.positions.clear()
         place.hosted.clear()

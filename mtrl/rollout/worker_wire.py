@@ -148,8 +148,17 @@ def describe_error(error: MtrlError, trace: str) -> dict[str, Any]:
     return {"reply": "mistake", "kind": type(error).__name__, "message": str(error), "trace": trace}
 
 
-def rebuild_error(header: Mapping[str, Any]) -> MtrlError:
-    """The inverse of `describe_error`; a class that is not ours becomes MtrlError itself."""
+def describe_bug(trace: str) -> dict[str, Any]:
+    """An error that nobody raised on purpose, as a header."""
+    return {"reply": "bug", "trace": trace}
+
+
+def rebuild_error(header: Mapping[str, Any]) -> Exception:
+    """The inverse of `describe_error`, where a class that is not ours becomes MtrlError itself, and of
+    `describe_bug`, which becomes RuntimeError.
+    """
+    if header["reply"] == "bug":
+        return RuntimeError(f"a bug in a worker process:\n{header['trace']}")
     if header["reply"] == "fault":
         return EnvironmentFault(header["task"], header["when"], header["detail"])
     kind = getattr(errors, header["kind"], MtrlError)

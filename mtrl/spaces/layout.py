@@ -37,9 +37,10 @@ class Layout:
             raise SpaceError("a layout needs one observation and one action spec per task, at least one task")
         shapes = sorted({spec.pixels for spec in self.observations if spec.pixels is not None})
         if len(shapes) > 1:
+            came = " and ".join("x".join(map(str, shape)) for shape in shapes)
             raise SpaceError(
-                f"pixel tasks of one set must share one shape; got {shapes[0]} and {shapes[1]}. "
-                "Give every suite the same pixel size and frame stack"
+                f"the pictures of one layout have one shape (channels x height x width); got {came}. "
+                "Give every suite the same pixel size, colours and frame stack"
             )
 
     @property

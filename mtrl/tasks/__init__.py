@@ -11,7 +11,7 @@ from .suite import (
     VectorEnvironment,
     VectorSuite,
 )
-from .task import Option, Score, Task
+from .task import Option, ProtocolValue, Score, Task, hash_of_protocol
 from .task_set import NamedSet, TaskSet
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "MultimodalSuite",
     "NamedSet",
     "Option",
+    "ProtocolValue",
     "Score",
     "SelfTruncating",
     "Split",
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingStarts",
     "VectorEnvironment",
     "VectorSuite",
+    "hash_of_protocol",
     "split_of",
     "start_id",
     "start_seed",

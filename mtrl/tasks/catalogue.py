@@ -15,6 +15,8 @@ from .suite import Expert
 from .task import Option, Task
 
 Entry = TypeVar("Entry")
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+"""The types of options in words."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class OptionRule:
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
-            raise ConfigError(f"{key} is a {kind.__name__}; got {value!r} ({type(value).__name__})")
+            raise ConfigError(f"{key} is {KINDS[kind]}; got {value!r} ({type(value).__name__})")
         if self.choices and value not in self.choices:
             raise OutOfRangeError(key, value, "one of " + ", ".join(map(str, self.choices)))
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -52,6 +54,8 @@ def resolve_options(
 ) -> dict[str, Option]:
     """Every option of a suite with its value; all of them belong to the task's protocol.
 
+    Messages name an option as a configuration does: `tasks.options.<suite>.<option>`.
+
     Raises:
         UnknownNameError: for a key that the suite does not have.
         OutOfRangeError: for a value outside the rule's range or choices.
@@ -61,7 +65,10 @@ def resolve_options(
     for key in given:
         if key not in rules:
             raise UnknownNameError(f"option of suite {suite!r}", key, rules)
-    return {key: rule.check(key, given.get(key, rule.default)) for key, rule in rules.items()}
+    return {
+        key: rule.check(f"tasks.options.{suite}.{key}", given.get(key, rule.default))
+        for key, rule in rules.items()
+    }
 
 
 class Catalogue(Generic[Entry]):
@@ -103,7 +110,8 @@ class Catalogue(Generic[Entry]):
     def short_name(self, name: str) -> str:
         """Task name without the suite; raises UnknownNameError with the nearest names."""
         if name not in self.names:
-            raise UnknownNameError("task", name, self.names)
+            overview = f"`mtrl tasks {self.suite}` lists the {len(self.names)} tasks of the suite"
+            raise UnknownNameError("task", name, self.names, overview=overview)
         return name.split("/", 1)[1]
 
     def entry(self, name: str) -> Entry:

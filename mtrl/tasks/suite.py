@@ -131,6 +131,10 @@ class Suite(Protocol):
 class VectorSuite(Protocol):
     """A suite some of whose tasks have vector backends beside the official environment ("python")."""
 
+    backend_extras: Mapping[str, str]
+    """Backend -> the package that it needs and the extra of that name installs; without those backends that
+    come with the suite."""
+
     def vector_backends(self, task: Task) -> tuple[str, ...]:
         """Names such as ("native", "envpool"), installed or not; empty where the task, with its options,
         has none. Imports no simulator.

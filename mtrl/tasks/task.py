@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from mtrl.errors import ConfigError
 from mtrl.spaces import ActionSpec, ObservationSpec
 
 Option = str | int | float | bool
+
+ProtocolValue = None | bool | int | float | str | list["ProtocolValue"] | dict[str, "ProtocolValue"]
+"""A field of a protocol as JSON says it."""
+
+
+def hash_of_protocol(fields: Mapping[str, ProtocolValue]) -> str:
+    """First 16 hex digits of the SHA-256 of a protocol's fields, in whatever order they stand."""
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -95,9 +105,14 @@ class Task:
         return dict(self.options).get(key, default)
 
     @property
-    def protocol_hash(self) -> str:
-        """First 16 hex digits of the SHA-256 of every field that changes what a result means."""
+    def protocol(self) -> dict[str, ProtocolValue]:
+        """Every field that changes what a result means, as JSON says it: lists where the task has tuples."""
         fields = asdict(self)
         del fields["end_on_success"]
-        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        plain: dict[str, ProtocolValue] = json.loads(json.dumps(fields))
+        return plain
+
+    @property
+    def protocol_hash(self) -> str:
+        """The hash of `protocol`, which names it in files."""
+        return hash_of_protocol(self.protocol)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.errors import ConfigError, SpaceError, UnknownNameError
 from mtrl.spaces import Layout
 
 from .task import Option, Task
@@ -38,6 +38,7 @@ class TaskSet:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"a task may stand in a set once; repeated: {', '.join(repeated)}")
+        _require_one_picture(tasks)
         self.tasks = tuple(tasks)
         self.layout = Layout(
             observations=tuple(task.observation for task in tasks),
@@ -69,3 +70,22 @@ class TaskSet:
         """Hash over the ordered protocol hashes of all tasks."""
         joined = "\n".join(task.protocol_hash for task in self.tasks)
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def _require_one_picture(tasks: Sequence[Task]) -> None:
+    """Raises SpaceError for pictures of several shapes; the layout knows the shapes, but no names."""
+    shapes: dict[tuple[int, int, int], list[str]] = {}
+    for task in tasks:
+        if task.observation.pixels is not None:
+            shapes.setdefault(task.observation.pixels, []).append(task.name)
+    if len(shapes) > 1:
+        found = " and ".join(f"{'x'.join(map(str, shape))} ({_some(own)})" for shape, own in shapes.items())
+        raise SpaceError(
+            f"the pictures of one set have one shape; got {found}. Change the pictures of a suite by its "
+            "options, such as tasks.options.dmc.frame_stack=4 with tasks.options.dmc.colour=grey, which give "
+            "the 4x84x84 of atari; or use the suites in sets of their own"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -4,7 +4,7 @@ from .agent import Agent, AgentFactory, Baseline, DataNeeds, OnlineAgent, TaskGr
 from .checkpoint import Checkpoints
 from .codec import load_state, save_state
 from .episode_books import EPISODE_METRICS, EpisodeBooks
-from .interrupt import Interruptible
+from .interrupt import SAVING, Interruptible
 from .jsonl import JsonlTracker, read_jsonl
 from .loop import LOOP_TIMINGS, Learner, TrainingConfig, train
 from .metrics import Metric, Metrics, metrics_table, undocumented
@@ -20,6 +20,7 @@ __all__ = [
     "LOOP_TIMINGS",
     "ONLINE_METRICS",
     "ONLINE_TIMINGS",
+    "SAVING",
     "Agent",
     "AgentFactory",
     "Baseline",

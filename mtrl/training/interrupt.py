@@ -1,13 +1,16 @@
-"""Ctrl-C asks a run to stop after the current update; a second one stops it at once."""
+"""Ctrl-C asks for a stop, which the work at hand answers when it may; a second one stops it at once."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-_NOTICE = b"\nstopping after this update and saving a checkpoint; press Ctrl-C again to stop at once\n"
+SAVING = "stopping after this update and saving a checkpoint"
+"""What a learner promises on Ctrl-C; see `Interruptible.promising`."""
 
 
 class Interruptible:
@@ -17,16 +20,40 @@ class Interruptible:
     the flag stays False.
 
     Example:
-        with Interruptible() as interrupt:
+        with Interruptible(SAVING) as interrupt:
             while step < budget and not interrupt.requested:
                 step += update()
         checkpoints.save(step, state)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, promise: str = "stopping") -> None:
+        """`promise` says what the first Ctrl-C will do, such as `SAVING`."""
         self.requested = False
         """Whether a stop was asked for; read it once per update."""
+        self._promise = promise
+        self._at_once = False
         self._installed = False
+
+    @contextlib.contextmanager
+    def promising(self, promise: str) -> Iterator[None]:
+        """Within the block the first Ctrl-C is answered with this sentence."""
+        before, self._promise = self._promise, promise
+        try:
+            yield
+        finally:
+            self._promise = before
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block the first Ctrl-C sets the flag and raises KeyboardInterrupt too.
+
+        For work that takes long and keeps nothing before its end: there is nothing to wait for.
+        """
+        before, self._at_once = self._at_once, True
+        try:
+            yield
+        finally:
+            self._at_once = before
 
     def __enter__(self) -> Interruptible:
         if threading.current_thread() is threading.main_thread():
@@ -47,5 +74,7 @@ class Interruptible:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        if self._at_once:
+            raise KeyboardInterrupt
         # print() may be interrupted by this very handler in the middle of its buffer; a bare write may not.
-        os.write(2, _NOTICE)
+        os.write(2, f"\n{self._promise}; press Ctrl-C again to stop at once\n".encode())

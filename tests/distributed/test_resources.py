@@ -61,6 +61,10 @@ def test_more_actors_than_processors_is_refused_at_once(tasks: TaskSet) -> None:
         preflight(tasks, RuntimeConfig(kind="ray", actors=8), processor_count=2)
     with pytest.raises(ResourceError, match=r"runtime\.actors=9999"):
         rollouts_for(tasks, RuntimeConfig(kind="ray", actors=9999))
+    with pytest.raises(
+        ResourceError, match=r"runtime\.workers=9999 needs .* one per worker process; .* none but"
+    ):
+        rollouts_for(tasks, RuntimeConfig(workers=9999))
     assert time.monotonic() - began < 5.0
 
 

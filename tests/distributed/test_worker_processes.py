@@ -6,7 +6,10 @@ import dataclasses
 import io
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,7 +19,7 @@ import pytest
 
 from mtrl import registry
 from mtrl.distributed import fragments_for, rollouts_for
-from mtrl.errors import IntegrityError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, IntegrityError, ResourceError, UnknownNameError, UnsupportedError
 from mtrl.rollout import (
     CollectionConfig,
     Fragment,
@@ -26,8 +29,10 @@ from mtrl.rollout import (
     RuntimeConfig,
     WorkerFragments,
     WorkerRollouts,
+    worker_fragments,
 )
-from mtrl.rollout.frames import read_frame, write_frame
+from mtrl.rollout.frames import pack_frame, read_frame, write_frame
+from mtrl.rollout.worker_link import WorkerLink
 from mtrl.tasks import TaskSet
 
 from ..synthetic import CounterSuite, counter_task
@@ -166,6 +171,109 @@ def test_an_error_that_says_what_to_do_is_passed_on(trial_folder: Path) -> None:
         next(source.stream())
 
 
+def test_a_bug_is_no_fault_of_the_environment(trial_folder: Path) -> None:
+    task = registry.task_set(["trial/bug"])
+    source = fragments_for(task, TWO, COLLECTION, EXPERT, 7, None, [1.0])
+    with pytest.raises(RuntimeError, match="IndexError: a mistake in our own code"):
+        next(source.stream())
+    source.close()
+    with players(["trial/bug"]) as rollouts, pytest.raises(RuntimeError, match="a mistake in our own code"):
+        list(rollouts.run(jobs_for(0, 1), EXPERT))
+
+
+def test_what_cannot_travel_is_said_at_once(trial_folder: Path) -> None:
+    odd = dataclasses.replace(EXPERT, config={"noise": Path("here")})
+    with players(["trial/walk"]) as rollouts, pytest.raises(TypeError, match="plain values"):
+        list(rollouts.run(jobs_for(0, 1), odd))
+
+
+def test_a_task_that_cannot_be_measured_is_taken_for_a_usual_one(marks: Path) -> None:
+    tasks = registry.task_set(["trial/slow", "trial/crashes", "trial/raises", "trial/walk"])
+    source = fragments_for(tasks, TWO, COLLECTION, RANDOM, 7)
+    assert isinstance(source, WorkerFragments)
+    source.close()
+    slow, crashing, raising, walking = source.step_seconds
+    assert slow > 0.009 > walking
+    assert crashing == raising == (slow + walking) / 2
+    assert source.replaced == 1
+
+
+def test_a_constructor_that_fails_leaves_no_process(
+    trial_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[WorkerLink] = []
+
+    class Kept(WorkerLink):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)  # type: ignore[arg-type]
+            links.append(self)
+
+    monkeypatch.setattr(worker_fragments, "WorkerLink", Kept)
+    with pytest.raises(ConfigError, match="one positive cost per task"):
+        fragments_for(registry.task_set(["trial/walk"]), TWO, COLLECTION, RANDOM, 7, None, [1.0, 1.0])
+    assert len(links) == 2
+    for link in links:
+        with pytest.raises(ProcessLookupError):
+            os.kill(link.pid, 0)
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_its_first_job(
+    trial_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = Faults()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with players(["trial/walk"], faults) as rollouts, pytest.raises(ResourceError, match="could not start"):
+        list(rollouts.run(jobs_for(0, 4), EXPERT))
+    assert faults.seen == []
+
+
+PARENT = """
+from mtrl import registry
+from mtrl.rollout import EpisodeJob, PolicySnapshot, RuntimeConfig, WorkerRollouts
+
+rollouts = WorkerRollouts(registry.task_set(["trial/slow"]), RuntimeConfig(workers=1))
+jobs = [EpisodeJob(0, (0,) * episodes, 0, True, 1) for episodes in (1, 600)]
+for result in rollouts.run(jobs, PolicySnapshot("expert")):
+    print(*rollouts.pids, flush=True)
+"""
+"""A run whose second job lasts a minute."""
+
+
+def test_a_worker_ends_in_the_midst_of_a_job_when_its_parent_is_killed(marks: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        # the first episode of the first job, and some of the second
+        until(lambda: (marks / "resets").read_text().count(f"{worker} ") > 3)
+        parent.kill()
+    until(lambda: has_ended(worker))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Waits; fails after a time that is no part of what is tested."""
+    deadline = time.monotonic() + 20.0
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for nothing but to be asked how it ended."""
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+
+
+def test_a_run_that_is_left_early_ends_without_a_word(
+    trial_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        with players(["trial/slow"]) as rollouts:
+            next(rollouts.run(jobs_for(0, 8), EXPERT))
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_no_process_is_left_behind(trial_folder: Path) -> None:
     with workers(["trial/walk"]) as source:
         next(source.stream())
@@ -235,6 +343,19 @@ def test_a_task_that_fails_or_crashes_is_quarantined_and_the_others_are_played(m
     assert [result.job.task_index for result in found] == [2, 2, 3, 3]
 
 
+def test_a_process_that_dies_between_two_runs_is_replaced(trial_folder: Path) -> None:
+    faults = Faults()
+    with players(["trial/walk"], faults, RuntimeConfig(workers=1)) as rollouts:
+        first = list(rollouts.run(jobs_for(0, 1), EXPERT))
+        os.kill(rollouts.pids[0], signal.SIGKILL)
+        # not by its state: its first thread may have ended before the others
+        until(lambda: rollouts._places[0].link.has_ended)
+        again = list(rollouts.run(jobs_for(0, 1), EXPERT))
+        assert rollouts.replaced == 1
+    assert faults.seen == [], "no job of the second run is to blame"
+    assert [result.summaries for result in again] == [result.summaries for result in first]
+
+
 def test_a_mistake_of_the_caller_is_raised_as_itself(trial_folder: Path) -> None:
     with players(["trial/refuses"]) as rollouts, pytest.raises(UnsupportedError, match="not offered"):
         list(rollouts.run(jobs_for(0, 1), EXPERT))
@@ -254,16 +375,19 @@ def test_a_suite_registered_by_hand_is_not_known_to_other_processes() -> None:
 def test_a_policy_with_weights_arrives_whole(trial_folder: Path) -> None:
     arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3).T, "n": np.array(3), "e": np.zeros((0, 4))}
     stream = io.BytesIO()
-    write_frame(stream, {"kind": "x"}, arrays)
+    write_frame(stream, pack_frame({"kind": "x", "starts": (np.int64(3),)}, arrays))
     stream.seek(0)
     header, found = read_frame(io.BufferedReader(stream))  # type: ignore[type-var]
-    assert header == {"kind": "x"}
+    assert header == {"kind": "x", "starts": [3]}
     for name, values in arrays.items():
-        np.testing.assert_array_equal(found[name], values)
-        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], values, strict=True)
 
 
 def test_objects_do_not_travel() -> None:
+    with pytest.raises(TypeError, match="'a' has type object; only numbers and flags travel"):
+        pack_frame({}, {"a": np.array([None])})
+    with pytest.raises(TypeError, match="holds plain values; got PosixPath"):
+        pack_frame({"config": Path("here")}, {})
     text = b'{"arrays": [["a", "|O", [1]]]}'
     stream = io.BufferedReader(io.BytesIO(len(text).to_bytes(8, "little") + text))  # type: ignore[type-var]
     with pytest.raises(IntegrityError, match="expected numbers or flags"):

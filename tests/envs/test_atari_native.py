@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from mtrl.envs.atari import SUITE, native
 from mtrl.envs.atari.chance import ConsoleStart
+from mtrl.envs.atari.stack import PictureStack
 from mtrl.errors import SpaceError, UnsupportedError
 from mtrl.tasks import Option, Task, VectorEnvironment, VectorSuite
 
@@ -237,6 +239,18 @@ def test_idle_frames_drawn_by_another_rule_are_found_out(monkeypatch: pytest.Mon
     task = game("Pong")
     with pytest.raises(UnsupportedError, match="drew 25 idle frames where 24 are expected"):
         built(task, 1).reset(np.array([0]), np.array([3]), shown(task, 1).out)
+
+
+def test_the_window_slides_without_an_array_on_the_side() -> None:
+    stack = PictureStack(16, 4)
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            stack.advance()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < stack.newest[0].nbytes
 
 
 def test_pictures_are_written_into_a_part_of_a_larger_buffer() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtrl import registry
 from mtrl.envs.atari import SUITE as ATARI
 from mtrl.envs.dmc import SUITE as DMC
 from mtrl.envs.envpool.names import (
@@ -17,6 +18,7 @@ from mtrl.envs.envpool.names import (
 )
 from mtrl.envs.metaworld import SUITE as METAWORLD
 from mtrl.errors import MissingExtraError, UnsupportedError
+from mtrl.rollout import require_backends
 from mtrl.tasks import VectorSuite
 
 from .pools import Batch, require_envpool, smooth_actions
@@ -71,6 +73,12 @@ def test_without_envpool_the_error_names_the_extra(name: str, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(MissingExtraError, match=rf"{name} needs .*'envpool'.*mtrl-platform\[envpool\]"):
         batch(name)
+    # and before anything is built
+    tasks = registry.task_set([name])
+    with pytest.raises(
+        MissingExtraError, match=r"runtime\.backends\.\w+=envpool needs .*mtrl-platform\[envpool\]"
+    ):
+        require_backends(tasks, {tasks[0].suite: "envpool"})
 
 
 def test_envpool_has_every_task_under_the_name_we_ask_for() -> None:

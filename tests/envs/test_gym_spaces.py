@@ -180,7 +180,11 @@ WRONG: list[tuple[gymnasium.Space[Any], object, str]] = [
     (UNIT, [0.0, 0.0, 0.0], "got list"),
     (UNIT, None, "got NoneType"),
     (UNIT, np.array([1j, 0, 0]), "got complex128"),
-    (spaces.Box(-np.inf, np.inf, (2,), np.float32), np.array([0, np.inf], np.float32), r"state\[1\] = inf"),
+    (
+        spaces.Box(-np.inf, np.inf, (2,), np.float32),
+        np.array([0, np.inf], np.float32),
+        r"state\[1\] = inf outside \[-3.4",
+    ),
     (spaces.Box(0, 9, (2,), np.int64), np.array([0, 10]), r"state\[1\] = 10 outside \[0, 9\]"),
     (spaces.Box(0, 9, (2,), np.int64), np.array([0.5, 1.0]), "of int64 .* got float64"),
     (spaces.Box(0, 255, (8, 9, 3), np.uint8), np.zeros((9, 8, 3), np.uint8), r"pixels: .*\[9, 8, 3\]"),
@@ -256,6 +260,19 @@ def test_a_reward_that_is_not_finite_is_a_fault(reward: float) -> None:
     task = registry.task(add_environment("Broken", Broken, horizon=9))
     with pytest.raises(EnvironmentFault, match=f"reward = {reward}"):
         play(SUITE.environment(task), task, 0, [np.zeros(2, dtype=np.float32)])
+
+
+def test_a_multidiscrete_action_is_advised_to_become_one_index_and_the_advice_works() -> None:
+    space = spaces.MultiDiscrete([2, 3], start=[0, 5])
+    with pytest.raises(UnsupportedError) as raised:
+        action_for("gym/Task-v0", space)
+    assert "RescaleAction" not in str(raised.value)
+    function = str(raised.value).split("lambda index: ")[1].split(", gymnasium.spaces")[0]
+    assert function == "np.stack(np.unravel_index(index, (2, 3))) + np.array([0, 5])"
+    assert str(raised.value).endswith("gymnasium.spaces.Discrete(6))")
+    reached = [np.stack(np.unravel_index(index, (2, 3))) + np.array([0, 5]) for index in range(6)]
+    assert all(space.contains(action) for action in reached)
+    assert len({tuple(action) for action in reached}) == 6
 
 
 def test_specs_of_pixels_are_part_of_the_task() -> None:

@@ -168,14 +168,14 @@ def test_a_value_out_of_range_is_answered_with_the_range(
 @pytest.mark.parametrize(
     ("suite", "key", "value", "kind"),
     [
-        ("metaworld", "horizon", 2.5, "int"),
-        ("metaworld", "reward_version", 2, "str"),
-        ("dmc", "action_repeat", True, "int"),
-        ("atari", "sticky", "0.25", "float"),
+        ("metaworld", "horizon", 2.5, "a whole number"),
+        ("metaworld", "reward_version", 2, "text"),
+        ("dmc", "action_repeat", True, "a whole number"),
+        ("atari", "sticky", "0.25", "a number"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(suite: str, key: str, value: Option, kind: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{key} is a {kind}; got {value!r}"):
+    with pytest.raises(ConfigError, match=rf"tasks\.options\.{suite}\.{key} is {kind}; got {value!r}"):
         registry.task(EXAMPLES[suite], {key: value})
 
 

@@ -21,6 +21,7 @@ from mtrl.evaluation import (
     probability_of_improvement,
     stratified_bootstrap,
 )
+from mtrl.evaluation.aggregates import Scores
 
 # Golden values of rliable 1.2.0 (arch 7, numpy 2.2), computed once in an environment of its own with
 # metrics.aggregate_*, metrics.probability_of_improvement and library.score_distributions on these scores.
@@ -35,6 +36,7 @@ X = np.array(
         [0.387, 0.557, 0.661, 0.393],
     ]
 )
+
 Y = np.array(
     [
         [0.579, 0.559, 0.491, 0.078],
@@ -174,3 +176,25 @@ def test_stratified_bootstrap_is_a_function_of_the_seed_and_covers_the_estimate(
     assert (found.low, found.high) == pytest.approx(
         (table.mean() - half, table.mean() + half), abs=0.15 * half
     )
+
+
+def test_whole_runs_keep_what_a_run_shares_between_its_tasks() -> None:
+    """Scores that rise and fall together over the tasks say no more than one task does."""
+    one = np.random.default_rng(5).random((6, 1))
+    table, apart = np.repeat(one, 8, axis=1), np.random.default_rng(0)
+    alone = stratified_bootstrap(one, mean_score, np.random.default_rng(0))
+    whole = stratified_bootstrap(table, mean_score, np.random.default_rng(0), whole_runs=True)
+    assert (whole.value, whole.low, whole.high) == pytest.approx((alone.value, alone.low, alone.high))
+    narrow = stratified_bootstrap(table, mean_score, apart)
+    # eight draws instead of one: narrower by the root of 8
+    assert (whole.high - whole.low) / (narrow.high - narrow.low) == pytest.approx(8**0.5, rel=0.1)
+
+
+def test_whole_runs_of_either_method_are_redrawn_by_themselves() -> None:
+    def difference(first: Scores, second: Scores) -> float:
+        assert all(len(set(row)) == 1 for row in (*first.tolist(), *second.tolist())), "a run was taken apart"
+        return float(first.mean() - second.mean())
+
+    first, second = (np.repeat(np.arange(float(runs))[:, None], 3, axis=1) for runs in (4, 2))
+    found = independent_bootstrap(first, second, difference, np.random.default_rng(1), whole_runs=True)
+    assert (found.value, found.low <= 0.0, found.high >= 2.0) == (1.0, True, True)

@@ -17,13 +17,17 @@ from mtrl.evaluation import (
     compare_groups,
     group_table,
     group_verdict,
+    independent_bootstrap,
     interquartile_mean,
+    mean_score,
     newest_results,
     probability_of_improvement,
     run_group,
+    stratified_bootstrap,
     summarise_group,
     write_result,
 )
+from mtrl.evaluation.aggregates import Scores
 from mtrl.tasks import Score, TaskSet
 
 from .outcomes import outcome_result
@@ -49,6 +53,22 @@ def test_scores_are_a_table_of_runs_and_normalised_tasks() -> None:
     assert weak().task_names == (REACH, SWING)
     assert np.allclose(weak().scores(), [[0.25, 0.2], [0.5, 0.3], [0.25, 0.1]])
     assert np.allclose(weak().scores([SWING]), [[0.2], [0.3], [0.1]])
+
+
+def test_intervals_are_those_of_whole_runs() -> None:
+    scores = weak().scores()
+    rows = stratified_bootstrap(scores.mean(axis=1, keepdims=True), mean_score, np.random.default_rng(0))
+    found = summarise_group(weak()).mean
+    assert (found.low, found.high) == pytest.approx((rows.low, rows.high))
+    assert stratified_bootstrap(scores, mean_score, np.random.default_rng(0)).high < found.high
+    reference = compare_groups(strong(), weak()).mean
+
+    def difference(first: Scores, second: Scores) -> float:
+        return mean_score(first) - mean_score(second)
+
+    ours, theirs = (group.scores().mean(axis=1, keepdims=True) for group in (strong(), weak()))
+    one = independent_bootstrap(ours, theirs, difference, np.random.default_rng(0))
+    assert (reference.low, reference.high) == pytest.approx((one.low, one.high))
 
 
 def test_a_summary_holds_the_aggregates_of_that_table() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,71 +14,23 @@ from mtrl.evaluation.report import films
 from mtrl.evaluation.report.page import tile
 from mtrl.tasks import TaskSet
 
+from .pages import Page
 from .samples import REACH, SWING, deployment_report, evaluation, film, latency, task
 
-VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 LOADS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
+SOLVED = TaskSet([task(REACH), task(SWING)])
+"""Two tasks judged by success."""
 HOSTILE = 'evil/<script>alert("1")</script><img src=x onerror=alert(2)>'
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: elements, texts by section, rows of tables."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.section = ""
-        self.texts: dict[str, str] = {}
-        self.rows: list[tuple[str, list[str], list[float]]] = []
-        self.values: dict[str, list[float]] = {}
-        self.table = ""
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found = dict(attributes)
-        self.elements.append((tag, found))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "section":
-            self.section = found["id"] or ""
-        elif tag == "table":
-            self.table = found.get("class") or self.section
-        elif tag == "tr":
-            self.rows.append((self.table, [], []))
-        elif tag in ("td", "th"):
-            self.rows[-1][1].append("")
-        elif tag == "data":
-            value = float(found["value"] or "nan")
-            self.values.setdefault(self.section, []).append(value)
-            if "tr" in self.open:
-                self.rows[-1][2].append(value)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes another element"
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, text: str) -> None:
-        if "style" in self.open or "svg" in self.open:
-            return
-        self.texts[self.section] = self.texts.get(self.section, "") + text
-        if "td" in self.open or "th" in self.open:
-            self.rows[-1][1][-1] += text
-
-    def of_table(self, name: str) -> list[tuple[list[str], list[float]]]:
-        return [(cells, values) for table, cells, values in self.rows if table == name]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run directory with every part."""
     root = tmp_path / "quickstart"
-    write_result(root / "evaluations/bc.json", evaluation("BC", "bc", reach=(False,) * 4))
-    write_result(root / "evaluations/student.json", evaluation("student", "student", swing=(False, False)))
-    write_result(root / "evaluations/teacher.json", evaluation())
+    write_result(root / "evaluations/bc.json", evaluation("BC", "bc", reach=(False,) * 4, tasks=SOLVED))
+    student = evaluation("student", "student", swing=(False, False), tasks=SOLVED)
+    write_result(root / "evaluations/student.json", student)
+    write_result(root / "evaluations/teacher.json", evaluation(tasks=SOLVED))
     summary = {"teacher_success": 0.625, "student_latency_us_p99": 57.25, "wall_seconds": 527.0, "another": 3}
     (root / "summary.json").write_text(json.dumps(summary, sort_keys=True))
     (root / "config.yaml").write_text("experiment: quickstart\nagent:\n  width: 256\ntasks: [a, b]\n")
@@ -270,8 +221,9 @@ def test_results_of_another_protocol_stand_apart(run: Path) -> None:
 
 
 def test_bars_show_the_newest_version_and_a_curve_all(run: Path) -> None:
-    write_result(run / "evaluations/zz-old.json", evaluation(reach=(False,) * 4, version=0), overwrite=True)
-    write_result(run / "evaluations/teacher.json", evaluation(version=100), overwrite=True)
+    old = evaluation(reach=(False,) * 4, tasks=SOLVED)
+    write_result(run / "evaluations/zz-old.json", old, overwrite=True)
+    write_result(run / "evaluations/teacher.json", evaluation(version=100, tasks=SOLVED), overwrite=True)
     page = Page(write_report(run))
     assert "Over the versions of a policy" in page.texts["success"]
     rows = page.of_table("results")[1:]
@@ -312,6 +264,14 @@ def test_a_large_film_is_played_from_beside_the_page(run: Path, monkeypatch: pyt
     monkeypatch.setattr(films, "EMBEDDED_TOTAL", 2 * large + 100)
     sources = [attributes["src"] or "" for attributes in videos_of(Page(write_report(run)))]
     assert [source.startswith("data:") for source in sources] == [True, True, False, False]
+
+
+def test_films_may_lie_on_another_disk(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "videos").rename(tmp_path / "roomy")
+    (run / "videos").symlink_to(tmp_path / "roomy")
+    monkeypatch.setattr(films, "EMBEDDED_BYTES", 0)
+    sources = {attributes["src"] or "" for attributes in videos_of(Page(write_report(run)))}
+    assert "videos/student-metaworld-reach-v3-2.mp4" in sources
 
 
 def test_films_under_another_protocol_stand_apart(run: Path) -> None:

@@ -138,6 +138,15 @@ EDITS = {
     "a task of no episodes": (("tasks", 1, "name", "a/b"), r"tasks\[1\]: no episodes of task 'a/b'"),
     "an episode of no task": (("episodes", 0, "task", "a/b"), r"episodes\[0\]\.task is 'a/b', not in tasks"),
     "a task twice": (("tasks", 1, "name", REACH), "tasks names a task twice"),
+    "starts in another order": (
+        ("episodes", 0, "start", 14),
+        r"episodes\[1\] must come after the one before",
+    ),
+    "a start twice": (
+        ("episodes", 1, "start", 2),
+        r"episodes\[1\] must come after .* got start 2 .* start 2",
+    ),
+    "a start of another split": (("episodes", 0, "start", 0), r"episodes\[0\]\.start must be a test start"),
     "confidence": (("confidence", 2.0), "confidence must be between 0 and 1"),
 }
 
@@ -155,6 +164,19 @@ def test_an_edited_file_is_refused_by_file_and_field(tmp_path: Path, edit: str) 
     with pytest.raises(IntegrityError, match=message) as caught:
         read_result(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_file_whose_intervals_were_rounded_otherwise_is_read(tmp_path: Path) -> None:
+    path = write_result(tmp_path / "result.json", evaluation())
+    content = json.loads(path.read_text())
+    rate = content["tasks"][0]["success_any"]
+    rate["low"] = math.nextafter(rate["low"], 1.0)
+    path.write_text(json.dumps(content))
+    assert read_result(path) == evaluation(), "what is shown follows from the episodes"
+    rate["low"] += 1e-6
+    path.write_text(json.dumps(content))
+    with pytest.raises(IntegrityError, match=r"tasks\[0\]\.success_any\.low"):
+        read_result(path)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
@@ -183,9 +205,9 @@ def test_differences_are_named() -> None:
     longer = TaskSet([task(REACH, horizon=400), task(SWING, Score("return", 0.0, 1000.0))])
     with pytest.raises(ConfigError, match=f"task '{REACH}' has protocol {task(REACH).protocol_hash} against"):
         require_comparable(result, evaluation("student", tasks=longer))
-    with pytest.raises(ConfigError, match=f"starts of task '{REACH}' differ, only one of them has 11"):
+    with pytest.raises(ConfigError, match=f"starts of task '{REACH}' differ, only 'teacher' has 11"):
         require_comparable(result, evaluation("student", reach=(True, True, True)))
-    with pytest.raises(ConfigError, match=f"only one of them has {SWING}"):
+    with pytest.raises(ConfigError, match=f"only 'teacher' has {SWING}"):
         require_comparable(result, evaluation("student", tasks=TaskSet([task(REACH)])))
     with pytest.raises(ConfigError, match="split test against train"):
         require_comparable(result, replace(evaluation("student"), split=Split.TRAIN))

@@ -12,11 +12,14 @@ from scipy import stats
 
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.evaluation import (
+    Estimate,
     mean_rate_interval,
     paired_bootstrap,
     uniform_beta_interval,
     wilson_interval,
 )
+from mtrl.evaluation.aggregates import Scores, independent_bootstrap, mean_score, stratified_bootstrap
+from mtrl.evaluation.statistics import bootstrap_means
 
 counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -107,6 +110,29 @@ def test_paired_bootstrap_width_agrees_with_the_normal_approximation() -> None:
     half = 1.959964 * (first - second).std() / math.sqrt(400)
     assert found.low == pytest.approx(found.value - half, abs=0.1 * half)
     assert found.high == pytest.approx(found.value + half, abs=0.1 * half)
+
+
+def test_a_single_outcome_has_no_interval_and_neither_has_what_it_is_part_of() -> None:
+    found = bootstrap_means([[3.0], [1.0, 2.0]], np.random.default_rng(0), resamples=100)
+    assert found.tasks[0] == Estimate(3.0, 3.0, 3.0, has_interval=False)
+    assert found.tasks[1].has_interval and found.tasks[1].low < 1.5 < found.tasks[1].high
+    assert (found.mean.value, found.mean.has_interval) == (2.25, False)
+    assert bootstrap_means([[2.0, 2.0]], np.random.default_rng(0), resamples=100).mean.has_interval
+    # one pair in favour of the first policy proves nothing
+    pair = paired_bootstrap([[1.0]], [[0.0]], np.random.default_rng(0), resamples=100)
+    assert pair.value == 1.0 and not pair.excludes(0.0)
+
+
+def test_a_single_run_has_no_interval() -> None:
+    one, several = np.array([[0.2, 0.8]]), np.array([[0.1, 0.3], [0.5, 0.2]])
+    draw = {"generator": np.random.default_rng(0), "resamples": 50}
+    assert not stratified_bootstrap(one, mean_score, **draw).has_interval  # type: ignore[arg-type]
+    assert stratified_bootstrap(several, mean_score, **draw).has_interval  # type: ignore[arg-type]
+
+    def difference(first: Scores, second: Scores) -> float:
+        return mean_score(first) - mean_score(second)
+
+    assert not independent_bootstrap(several, one, difference, **draw).has_interval  # type: ignore[arg-type]
 
 
 def test_paired_bootstrap_refuses_what_does_not_pair() -> None:

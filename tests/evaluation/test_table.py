@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import io
+import re
+from collections import Counter
 
 import pytest
 from rich.console import Console
 
 from mtrl.errors import ConfigError
-from mtrl.evaluation import EvaluationResult, print_results, score_table, success_table
+from mtrl.evaluation import (
+    EvaluationResult,
+    compare,
+    comparison_table,
+    print_results,
+    score_table,
+    success_table,
+)
+from mtrl.evaluation.comparison_table import verdict
 from mtrl.tasks import Score, TaskSet
 
 from .outcomes import outcome_result
@@ -20,8 +30,8 @@ def solved() -> TaskSet:
     return TaskSet([task(REACH), task(SWING)])
 
 
-def printed(*results: EvaluationResult) -> str:
-    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+def printed(*results: EvaluationResult, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     print_results(results, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -93,3 +103,44 @@ def test_intervals_of_scores_repeat_themselves_and_lie_around_the_mean() -> None
     low, high = (int(x) for x in first.split("47.5 [")[1].split("]")[0].split(", "))
     assert abs(low - 34.9) < 2 and abs(high - 60.1) < 2
     assert score_table([result]).row_count == 3
+
+
+def test_a_narrow_terminal_loses_no_number() -> None:
+    mixed = TaskSet(
+        [task(REACH), task(SWING, Score("return", 0.0, 1000.0)), task("gym/Any", Score("return"))]
+    )
+    outcomes = {REACH: [1, 1, 1, 0], SWING: [400, 500, 450, 450], "gym/Any": [-350, -900, -20, -30]}
+    results = [outcome_result(label, mixed, outcomes) for label in ("teacher", "bc", "student")]
+    compared = comparison_table(results[0], [compare(other, results[0]) for other in results[1:]])
+    for width in (80, 60):
+        narrow = printed(*results, width=width)
+        console = Console(file=io.StringIO(), width=width)
+        console.print(compared)
+        assert isinstance(console.file, io.StringIO)
+        text = narrow + console.file.getvalue()
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= width
+        assert text.count("metaworld/reac") == 2, "names are folded no further than they can be read"
+    assert numbers(printed(*results)) == numbers(printed(*results, width=80))
+
+
+def numbers(text: str) -> Counter[str]:
+    """The words that are numbers, whatever line they stand on."""
+    return Counter(re.findall(r"(?<![\w/-])-?\d+(?:\.\d+)?(?![\w%])", text))
+
+
+def test_one_episode_shows_no_certainty() -> None:
+    mixed = TaskSet([task(REACH), task(SWING, Score("return", 0.0, 100.0)), task("gym/Any", Score("return"))])
+    one = {REACH: [1], SWING: [45], "gym/Any": [2.125]}
+    teacher = outcome_result("teacher", mixed, one)
+    student = outcome_result("student", mixed, {**one, SWING: [55]})
+    text = printed(teacher)
+    assert "45.0 [-]" in text and "2.12 [-]" in text and "72.5 [-]" in text
+    assert "100.0 [21, 100]" in text, "Wilson has an interval for one episode"
+    assert "one episode has no bootstrap interval" in text
+    found = compare(student, teacher)
+    console = Console(file=io.StringIO(), width=120)
+    console.print(comparison_table(teacher, [found]))
+    assert isinstance(console.file, io.StringIO)
+    assert "+10.0 [-]" in console.file.getvalue() and "+5.0 [-]" in console.file.getvalue()
+    assert "a single start for a task gives no interval: no difference is shown" in verdict(found)

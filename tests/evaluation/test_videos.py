@@ -13,14 +13,21 @@ import numpy.typing as npt
 import pytest
 
 from mtrl import registry
-from mtrl.errors import ConfigError, EnvironmentFault, IntegrityError, OutOfRangeError, UnsupportedError
+from mtrl.errors import (
+    ConfigError,
+    EnvironmentFault,
+    IntegrityError,
+    OutOfRangeError,
+    ResourceError,
+    UnsupportedError,
+)
 from mtrl.evaluation import EvaluationConfig, PolicyReference, Provenance, evaluate
 from mtrl.evaluation.captions import Moment, captioned
-from mtrl.evaluation.video_file import RealTime, VideoFile, frames_per_second
+from mtrl.evaluation.video_file import Frame, RealTime, VideoFile, frames_per_second
 from mtrl.evaluation.video_record import read_videos, video_name
 from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
-from mtrl.tasks import Task, TaskSet
+from mtrl.tasks import Score, Task, TaskSet
 
 from ..synthetic import CounterEnvironment, CounterSuite, counter_suite, counter_task
 
@@ -160,6 +167,14 @@ def test_a_film_shows_every_decision_and_its_record_reads_back(drawn: DrawnSuite
     assert all(environment.closed for environment in drawn.built)
 
 
+def test_a_film_says_nothing_of_success_where_no_rule_decides_it(drawn: DrawnSuite, tmp_path: Path) -> None:
+    task = dataclasses.replace(counter_task(), score=Score("return", 0.0, 10.0))
+    video = Recorder(TaskSet([task]), EvaluationConfig(episodes=1)).film(RANDOM, 0, 0, tmp_path / "f.mp4")
+    assert video.success is None and video.episode_return == 10.0
+    assert '"success": null' in video.path.with_suffix(".json").read_text()
+    assert read_videos(tmp_path) == (video,)
+
+
 def test_the_film_of_a_start_is_the_evaluated_episode(drawn: DrawnSuite, tmp_path: Path) -> None:
     """The same batch, row and random numbers: the observations' sum of actions would tell any difference."""
     tasks = TaskSet([counter_task("counter/long", horizon=5), counter_task("counter/short", horizon=3)])
@@ -227,6 +242,29 @@ def test_a_film_that_is_interrupted_leaves_the_older_one(drawn: DrawnSuite, tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == ["film.jpg", "film.json", "film.mp4"]
     assert recorder.film(RANDOM, 0, 0, path) == video
     assert path.read_bytes() == before, "equal episodes give equal bytes"
+
+
+def test_an_encoder_that_fails_hides_no_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def append_data(self, frame: Frame) -> None: ...
+
+        def close(self) -> None:
+            raise BrokenPipeError("the encoder is gone")
+
+    monkeypatch.setattr(VideoFile, "_open", lambda self: Broken())
+    picture = np.zeros((32, 32, 3), dtype=np.uint8)
+
+    def filmed(interrupted: bool) -> None:
+        with VideoFile(tmp_path / "film.mp4", Fraction(30)) as file:
+            file.write(picture)
+            if interrupted:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        filmed(True)
+    with pytest.raises(ResourceError, match=r"film\.mp4 could not be encoded \(the encoder is gone\)"):
+        filmed(False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_stepped(tmp_path: Path) -> None:

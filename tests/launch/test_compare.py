@@ -174,7 +174,7 @@ def test_what_cannot_be_compared_is_named(runs: Path, capsys: Capture) -> None:
     old = runs / "old-seed1"
     said = refused(capsys, old, runs / "longer", "--policy=teacher")
     assert "horizon_decisions is 400 against 500" in said and "evaluate both with the same command" in said
-    assert f"only one of them has {SWING}" in refused(capsys, old, runs / "fewer", "--policy=teacher")
+    assert f"only 'old-seed1' has {SWING}" in refused(capsys, old, runs / "fewer", "--policy=teacher")
     short = outcome_result("teacher", TASKS, {REACH: [1], SWING: [1.0]})
     make_run(runs / "short", {"seed": 1}, short)
     said = refused(capsys, old, runs / "short", "--policy=teacher")
@@ -199,3 +199,20 @@ def test_bonferroni_widens_every_interval(runs: Path, capsys: Capture) -> None:
     for before, after in zip(plain["comparisons"], wide["comparisons"], strict=True):
         assert after["score"]["low"] < before["score"]["low"]
         assert after["score"]["value"] == before["score"]["value"]
+
+
+def test_a_folder_of_result_files_is_as_good_as_its_files(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "ev1.5"
+    for one in (result("expert", 16, 400.0), result("random", 4, 100.0)):
+        write_result(folder / f"{one.policy.label}-0-test20-seed0.json", one)
+    assert "random against expert" in told(capsys, folder)
+    write_result(tmp_path / "ev2" / "random.json", result("random", 2, 150.0, "another"))
+    assert "ev2 against ev1.5" in told(capsys, folder, tmp_path / "ev2", "--policy", "random")
+    write_result(folder / "random-0-test50-seed0.json", result("random", 3, 150.0, "third"))
+    assert "two results of random" in (answer := refused(capsys, folder)) and "name a file" in answer
+
+
+def test_a_report_of_a_folder_of_result_files_points_to_compare(tmp_path: Path, capsys: Capture) -> None:
+    write_result(tmp_path / "expert.json", result("expert", 16, 400.0))
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"mtrl compare {tmp_path}" in capsys.readouterr().err

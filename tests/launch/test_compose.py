@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtrl import registry
-from mtrl.errors import ConfigError, MtrlError, OutOfRangeError, UnknownNameError
+from mtrl.errors import ConfigError, MtrlError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.launch.compose import agent_of, compose
 from mtrl.launch.session import task_set_of
 
@@ -52,7 +52,10 @@ def test_an_agent_of_a_plug_in_needs_no_file_of_ours() -> None:
     class Settings:
         rank: int = 4
 
-    registry.register("agent", "plugged", types.SimpleNamespace(name="plugged", config_class=Settings))
+    plugged = types.SimpleNamespace(
+        name="plugged", config_class=Settings, metrics=(), build=lambda *_: None, policy=lambda *_: None
+    )
+    registry.register("agent", "plugged", plugged)
     try:
         config = compose(["agent=plugged", "agent.rank=7"])
         assert dict(config.agent) == {"name": "plugged", "rank": 7}
@@ -103,3 +106,17 @@ def test_unknown_tasks_are_answered_with_the_nearest(tasks: str, near: str) -> N
 def test_a_wrong_agent_value_names_its_key() -> None:
     with pytest.raises(MtrlError, match="width=0 is out of range; expected 8 to 4096"):
         agent_of(compose(["agent.network.width=0"]))
+
+
+@pytest.mark.parametrize(
+    "words", [["runtime.backends={atari: native}"], ["runtime.backends.atari=native", "runtime=local"]]
+)
+def test_a_mapping_takes_names_of_suites_as_keys(words: list[str]) -> None:
+    assert compose(words).runtime.backends == {"atari": "native"}
+
+
+def test_backends_that_tasks_do_not_have_are_refused_with_the_tasks() -> None:
+    with pytest.raises(UnsupportedError, match="has no backend 'warp'; it has python, envpool"):
+        task_set_of(compose(["tasks=metaworld/reach-v3", "runtime.backends.metaworld=warp"]))
+    with pytest.raises(UnknownNameError, match="did you mean 'metaworld'"):
+        task_set_of(compose(["tasks=metaworld/reach-v3", "runtime.backends.metawrld=envpool"]))

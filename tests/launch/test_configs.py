@@ -11,8 +11,8 @@ from mtrl import registry
 from mtrl.deployment import RobotConfig
 from mtrl.launch.compose import CONFIG_ROOT, GROUPS, agent_of, compose, members
 from mtrl.launch.config import Config, TrackingConfig
-from mtrl.launch.structured import build, known_keys, plain
 from mtrl.rollout import RuntimeConfig
+from mtrl.structured import build, known_keys, plain
 
 
 def read(path: Path) -> dict[str, Any]:

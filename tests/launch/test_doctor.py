@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mtrl.diagnostics import Finding, State, broken, good, optional, warning
 from mtrl.diagnostics.drawing import check_encoder, check_renderer, probe_renderers
 from mtrl.diagnostics.machine import (
     Place,
+    check_hosts,
     check_memory,
     check_place,
     check_processors,
@@ -40,7 +42,9 @@ from mtrl.diagnostics.software import (
     requirements,
     wandb_has_key,
 )
+from mtrl.launch import doctor
 from mtrl.launch.doctor import told
+from mtrl.launch.main import main
 from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import TaskSet
 
@@ -160,14 +164,49 @@ def test_processors_and_threads() -> None:
 
 def test_memory_against_the_task_set() -> None:
     tasks = TaskSet([counter_task("counter/long"), counter_task("counter/short")])
-    runtime = RuntimeConfig()
+    runtime = RuntimeConfig(kind="ray")
     with counter_suite(environment_megabytes=100.0):
-        # an actor with torch 360 MB, ten copies of a task 1,000 MB
+        # a process with torch 360 MB, ten copies of a task 1,000 MB
+        found = check_memory(tasks, RuntimeConfig(), 10, 20_000, 2)
+        says(found, State.GOOD, "2000 MB for all environments")
+        assert "actor" not in found.text, "one process plays"
         says(check_memory(tasks, runtime, 10, 20_000, 2), State.GOOD, "2 actors", "4000 MB")
         says(
             check_memory(tasks, runtime, 10, 2_000, 2), State.WARNING, "2000 MB are free", "runtime.actors=1"
         )
         says(check_memory(tasks, runtime, 10, 1_300, 2), State.BROKEN, "evaluation.copies=1")
+        workers = RuntimeConfig(workers=2)
+        says(check_memory(tasks, workers, 10, 20_000, 4), State.GOOD, "2 worker processes", "4000 MB")
+
+
+def test_memory_that_does_not_hold_all_environments_at_once() -> None:
+    """Actors free what they need least and build it again; a process of its own keeps what it built."""
+    tasks = TaskSet([counter_task("counter/long"), counter_task("counter/short")])
+    with counter_suite(environment_megabytes=100.0):
+        ray = check_memory(tasks, RuntimeConfig(kind="ray", actors=2), 10, 3_000, 2)
+        says(ray, State.WARNING, "4000 MB", "3000 MB are free", "freed and built again", "copies below 10")
+        local = check_memory(tasks, RuntimeConfig(), 10, 1_500, 2)
+        says(local, State.WARNING, "none is freed", "runtime=ray")
+
+
+def test_more_processes_than_processors() -> None:
+    assert check_hosts(RuntimeConfig(), 1) == []
+    assert check_hosts(RuntimeConfig(kind="ray"), 2) == []
+    (actors,) = check_hosts(RuntimeConfig(kind="ray", actors=64), 2)
+    says(actors, State.BROKEN, "runtime.actors=64", "2 are there", "at most 2")
+    (workers,) = check_hosts(RuntimeConfig(workers=3), 2)
+    says(workers, State.BROKEN, "runtime.workers=3", "worker process", "at most 2")
+    with counter_suite(environment_megabytes=100.0):
+        memory = check_memory(TaskSet([counter_task()]), RuntimeConfig(kind="ray", actors=64), 1, 9_000, 2)
+    says(memory, State.GOOD, "2 actors", "9000 MB are free")
+
+
+def test_a_mistake_in_a_setting_is_told_before_any_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_software", lambda: pytest.fail("a check was begun"))
+    assert main(["doctor", "tasks=mt50x"]) == 2
+    assert "did you mean 'mt50'" in capsys.readouterr().err
 
 
 def test_places(tmp_path: Path) -> None:
@@ -290,7 +329,7 @@ def test_the_command_looks_at_this_machine() -> None:
 
 def test_a_missing_package_breaks_its_check_and_no_other(tmp_path: Path) -> None:
     script = (
-        "import sys; sys.modules['numpy'] = None; sys.modules['rich'] = None\n"
+        "import sys; sys.modules.update(numpy=None, rich=None)\n"
         "from mtrl.launch.main import main; sys.exit(main(['doctor']))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -305,5 +344,21 @@ def test_a_missing_package_breaks_its_check_and_no_other(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "cannot be checked" in done.stdout
-    assert "constraints.txt numpy" in done.stdout
+    assert "pip install -c constraints.txt numpy" in done.stdout
     assert "Ray cluster" in done.stdout and "wandb" in done.stdout
+
+
+def test_a_package_that_pip_calls_otherwise_is_named_as_pip_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Callable[[], list[Finding]]:
+        def check() -> list[Finding]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        return check
+
+    for checked, name in (("_drawing", "cv2"), ("_processors", "yaml.nodes"), ("_ray", "stable_baselines3")):
+        monkeypatch.setattr(doctor, checked, absent(name))
+    for checked in ("_software", "_places", "_realtime", "_extras"):
+        monkeypatch.setattr(doctor, checked, list)
+    monkeypatch.setattr(doctor, "_memory", lambda overrides: [])
+    remedies = [finding.remedy.split()[-1] for finding in doctor.examine(())]
+    assert remedies == ["opencv-python-headless", "pyyaml", "stable-baselines3"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 from rich.console import Console
@@ -24,6 +24,7 @@ class VectorCounters(CounterSuite):
     """Counters with backends and experts."""
 
     has_experts = True
+    backend_extras: Mapping[str, str] = {}
 
     def vector_backends(self, task: Task) -> tuple[str, ...]:
         return ("native", "envpool") if task.action.continuous else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mtrl import registry
 from mtrl.evaluation import read_result
 from mtrl.evaluation.video_record import read_videos
 from mtrl.launch.films import choose_renderer
@@ -80,6 +82,12 @@ def test_mistakes_are_answered(trained: Path, tmp_path: Path, capsys: Capture) -
         ("watch", "expert"): "name one, such as task=",
         ("watch", str(tmp_path)): "is not a run of mtrl",
         ("watch", "random", "tasks=[point/obstacle,metaworld/reach-v3]"): "there are 2 tasks; name one",
+        (
+            "watch",
+            "random",
+            "task=mixed",
+        ): "mixed is a set of tasks, and a film shows one; choose task=NAME among",
+        ("watch", "expert", "task=atari/Boxing"): "no scripted expert for atari/Boxing",
     }
     for words, answer in cases.items():
         assert mtrl(*words) == 2, words
@@ -102,6 +110,54 @@ def test_evaluating_with_films_shows_what_was_judged(trained: Path, tmp_path: Pa
         assert (video.episode_return, video.decisions) == (one.episode_return, one.length)
 
 
+def test_watching_leaves_the_films_of_an_evaluation(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = {path.name: path.read_bytes() for path in (run / "videos").iterdir()}
+    for _ in range(2):
+        # twice: films that were only watched give way
+        assert mtrl("watch", str(run), "--frames", "3") == 0
+    assert {path.name: path.read_bytes() for path in (run / "videos").iterdir()} == before
+    (film,) = read_videos(run / "watched")
+    assert not film.whole
+    assert f"{film.path}: start 2, test start 0: " in capsys.readouterr().out
+    assert mtrl("watch", str(run), "--out", str(run / "videos")) == 2
+    assert "student-point-obstacle-2.mp4 is already there; pass --overwrite" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (run / "videos").iterdir()} == before
+    assert mtrl("watch", str(run), "--frames", "3", "--out", str(run / "videos"), "--overwrite") == 0
+
+
+def test_what_was_judged_already_is_only_filmed(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    words = ["evaluate", str(trained), "--policy", "student", "--out", str(tmp_path)]
+    assert mtrl(*words) == 0
+    (file,) = tmp_path.glob("*.json")
+    before = file.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("mtrl.launch.evaluate.evaluate", lambda *_, **__: pytest.fail("judged again"))
+        assert mtrl(*words, "--video=2") == 0
+        assert "student is not judged again" in capsys.readouterr().out
+        assert file.read_bytes() == before
+        # another policy's result under the name is no reason to film
+        file.write_text(before.decode().replace(read_result(file).policy.identity, "f00d" * 16))
+        assert mtrl(*words, "--video=2") == 2
+    assert "already there" in capsys.readouterr().err
+
+
+def test_a_film_without_a_success_rule_tells_its_score(tmp_path: Path, capsys: Capture) -> None:
+    words = ["task=gym/CartPole-v1", "--out", str(tmp_path)]
+    assert mtrl("watch", "random", *words) == 0
+    (film,) = read_videos(tmp_path)
+    printed = capsys.readouterr().out.replace(str(tmp_path), "")
+    assert film.success is None
+    assert "success" not in printed
+    score = registry.task("gym/CartPole-v1").score.normalise(film.episode_return, success=False)
+    assert f"score {100 * score:.1f}%, return {film.episode_return:.2f}" in printed
+    assert mtrl("watch", "random", *words, "--frames", "2", "--overwrite") == 0
+    assert "score" not in capsys.readouterr().out, "a part of a return has none"
+
+
 def test_a_count_that_is_none_is_explained(capsys: Capture) -> None:
     with pytest.raises(SystemExit):
         mtrl("evaluate", "--video", "expert", "tasks=point/obstacle")
@@ -113,7 +169,8 @@ def test_films_are_refused_before_anything_is_evaluated(tmp_path: Path, capsys: 
         code = mtrl("evaluate", "random", "tasks=counter/short", "--video", "--out", str(tmp_path / "new"))
         assert code == 2
         assert all(environment.t == 0 for environment in suite.built)
-    assert "a counter has no picture" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a counter has no picture. Leave out --video, or these tasks: counter/short" in said
     assert not (tmp_path / "new").exists()
 
 
@@ -164,6 +221,25 @@ def test_osmesa_is_chosen_only_where_nothing_else_is_said(monkeypatch: pytest.Mo
     monkeypatch.setenv("MUJOCO_GL", "")
     choose_renderer()
     assert os.environ["MUJOCO_GL"] == "osmesa"
+
+
+def test_sdl_plays_to_nobody_where_there_is_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    drivers = ("SDL_AUDIODRIVER", "SDL_VIDEODRIVER")
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    for name in drivers:
+        # set first, so that the fixture takes back what is chosen
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DISPLAY", ":0")
+    choose_renderer()
+    assert not {*drivers} & {*os.environ}
+    monkeypatch.delenv("DISPLAY")
+    choose_renderer()
+    assert [os.environ[name] for name in drivers] == ["dummy", "dummy"]
+    monkeypatch.setenv("SDL_AUDIODRIVER", "alsa")
+    choose_renderer()
+    assert os.environ["SDL_AUDIODRIVER"] == "alsa"
 
 
 def test_without_a_display_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -23,7 +23,7 @@ import mtrl
 from mtrl import registry
 from mtrl.launch.compose import compose
 from mtrl.launch.main import main
-from mtrl.launch.structured import plain
+from mtrl.structured import plain
 from mtrl.training import undocumented
 
 answers = {}

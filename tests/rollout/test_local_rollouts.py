@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError
-from mtrl.rollout import EpisodeJob, JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
+from mtrl.errors import TRACEBACK, ConfigError, EnvironmentFault, OutOfRangeError
+from mtrl.rollout import EpisodeJob, FaultWords, JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import Option, TaskSet
 
 from ..synthetic import CounterSuite, counter_suite, counter_task
@@ -73,15 +73,37 @@ def test_a_fault_that_passes_costs_nothing(suite: CounterSuite) -> None:
     assert rollouts.quarantined == {}
 
 
-def test_faults_are_logged_with_their_traceback_by_default(
+def test_a_fault_is_logged_with_its_traceback_once(
     suite: CounterSuite, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rollouts = LocalRollouts(tasks_of(fail_at=1), RuntimeConfig(attempts=2))
+    rollouts = LocalRollouts(tasks_of(fail_at=1), RuntimeConfig(attempts=3))
     with caplog.at_level(logging.WARNING):
         assert outline(rollouts.run(jobs_of((1, 2)), RANDOM)) == []
-    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
-    assert all("RuntimeError: the arm fell off" in record.getMessage() for record in caplog.records)
-    assert "task counter/short is quarantined" in caplog.records[1].getMessage()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR"]
+    said = [record.getMessage() for record in caplog.records]
+    assert all("RuntimeError: the arm fell off" in text for text in said)
+    assert ["Traceback" in text for text in said] == [True, False, False]
+    assert [len(text.splitlines()) for text in said[1:]] == [1, 1]
+    assert said[2].startswith("task counter/short is quarantined: ")
+    assert rollouts.quarantined == {1: said[1]}
+
+
+def test_a_quarantine_without_an_attempt_before_it_shows_the_traceback(
+    suite: CounterSuite, caplog: pytest.LogCaptureFixture
+) -> None:
+    rollouts = LocalRollouts(tasks_of(fail_at=1), RuntimeConfig(attempts=1))
+    assert outline(rollouts.run(jobs_of((1, 2)), RANDOM)) == []
+    assert len(caplog.records) == 1 and "Traceback" in caplog.records[0].getMessage()
+
+
+def test_another_fault_of_the_task_is_told_in_full() -> None:
+    words = FaultWords()
+    told = [
+        words.of(EnvironmentFault("a/b", f"decision {step}", f"{TRACEBACK}  File x\n{reason}\n"))
+        for step, reason in ((1, "OSError: one"), (2, "OSError: one"), (3, "OSError: two"))
+    ]
+    assert [TRACEBACK in text for text in told] == [True, False, True]
+    assert told[1] == "environment of task 'a/b' failed at decision 2: OSError: one"
 
 
 def test_a_handler_may_end_the_run(suite: CounterSuite) -> None:
@@ -97,6 +119,8 @@ def test_a_handler_may_end_the_run(suite: CounterSuite) -> None:
     ("settings", "error", "message"),
     [
         ({"kind": "cloud"}, ConfigError, "'local' or 'ray'; got 'cloud'"),
+        ({"kind": "ray", "workers": 2}, ConfigError, "set runtime.actors instead"),
+        ({"workers": -1}, OutOfRangeError, "runtime.workers=-1"),
         ({"actors": -1}, OutOfRangeError, "runtime.actors=-1"),
         ({"attempts": 0}, OutOfRangeError, "runtime.attempts=0"),
         ({"job_timeout_seconds": 0.0}, OutOfRangeError, "runtime.job_timeout_seconds=0.0"),

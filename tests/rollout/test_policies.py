@@ -169,7 +169,10 @@ def test_a_snapshot_makes_the_same_policy_anywhere(tasks: TaskSet, snapshot: Pol
 
 def test_an_agent_rebuilds_its_own_policy(tasks: TaskSet) -> None:
     class Agent:
-        name = "still"
+        name, config_class, metrics = "still", object, ()
+
+        def build(self, *parts: object) -> None:
+            """Not asked for here."""
 
         def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
             return RandomPolicy(tasks, snapshot.version + 100)

@@ -194,6 +194,8 @@ def test_a_policy_that_diverged_is_not_blamed_on_the_backend() -> None:
 class SecondSuite(CounterSuite):
     """The counting suite with a vector backend."""
 
+    backend_extras: Mapping[str, str] = {}
+
     def vector_backends(self, task: Task) -> tuple[str, ...]:
         return ("native",)
 

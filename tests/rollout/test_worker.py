@@ -17,7 +17,7 @@ from mtrl.rollout import (
     RandomPolicy,
     RolloutWorker,
 )
-from mtrl.tasks import Option, TaskSet
+from mtrl.tasks import Option, Task, TaskSet
 
 from ..synthetic import CounterEnvironment, CounterSuite, counter_suite, counter_task
 from ..walk import WALK, walking_policy
@@ -135,6 +135,11 @@ def test_a_suite_without_starts_serves_continuous_training_only(suite: CounterSu
 class Counted:
     """An agent that counts how often its policy was built."""
 
+    name, config_class, metrics = "counted", object, ()
+
+    def build(self, *parts: object) -> None:
+        """Not asked for here."""
+
     def __init__(self) -> None:
         self.built = 0
 
@@ -222,6 +227,23 @@ def test_open_lanes_resume_where_they_were(suite: CounterSuite, interrupted_afte
             np.testing.assert_array_equal(
                 fragment.final_observations[bucket], same.final_observations[bucket]
             )
+
+
+def test_a_copy_that_cannot_be_built_leaves_no_other_open(
+    suite: CounterSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = suite.environment
+
+    def two_at_most(task: Task) -> CounterEnvironment:
+        if len(suite.built) == 2:
+            raise RuntimeError("no licence left")
+        return build(task)
+
+    monkeypatch.setattr(suite, "environment", two_at_most)
+    worker = RolloutWorker(TaskSet([counter_task()]))
+    with pytest.raises(EnvironmentFault, match="no licence left"):
+        worker.open([LaneAssignment(0, 3, 0, 3)], RANDOM, 0)
+    assert [environment.closed for environment in suite.built] == [True, True]
 
 
 def test_a_fault_closes_its_lane_and_no_other(suite: CounterSuite) -> None:

@@ -66,8 +66,18 @@ def test_a_task_is_its_entry_and_every_option(suite: Counters) -> None:
     [
         ("counter/shorts", {}, UnknownNameError, "did you mean 'counter/short'"),
         ("counter/short", {"repeats": 2}, UnknownNameError, "option of suite 'counter' 'repeats'"),
-        ("counter/short", {"repeat": 5}, OutOfRangeError, "expected 1 to 4"),
-        ("counter/short", {"repeat": "2"}, ConfigError, "repeat is a int"),
+        (
+            "counter/short",
+            {"repeat": 5},
+            OutOfRangeError,
+            r"tasks\.options\.counter\.repeat=5 is out of range; expected 1 to 4",
+        ),
+        (
+            "counter/short",
+            {"repeat": "2"},
+            ConfigError,
+            r"tasks\.options\.counter\.repeat is a whole number; got '2'",
+        ),
     ],
 )
 def test_what_does_not_exist_or_fit_is_refused(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
+from mtrl import registry
 from mtrl.errors import ConfigError, SpaceError, UnknownNameError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Score, Task, TaskSet
+from mtrl.tasks import Score, Task, TaskSet, hash_of_protocol
 
 TASK = Task(
     name="counter/short",
@@ -61,6 +63,21 @@ def test_equal_tasks_have_equal_hashes() -> None:
     assert spelled.protocol_hash == sorted_apart.protocol_hash
     assert len(TASK.protocol_hash) == 16
     assert int(TASK.protocol_hash, 16) >= 0
+
+
+def test_the_hash_is_that_of_the_fields_and_stays_what_older_files_hold() -> None:
+    assert TASK.protocol == {
+        "name": "counter/short",
+        "observation": {"state": 3, "pixels": None},
+        "action": {"continuous": 2, "discrete": 0},
+        "simulator_rate_hz": 40.0,
+        "action_repeat": 2,
+        "horizon_decisions": 10,
+        "score": {"kind": "return", "low": 0.0, "high": 100.0},
+        "reward_version": "1",
+        "options": [["sticky", 0.25]],
+    }
+    assert hash_of_protocol(TASK.protocol) == TASK.protocol_hash == "5085d8261cdbfd8f"
 
 
 def test_derived_values() -> None:
@@ -122,5 +139,18 @@ def test_impossible_sets_are_refused() -> None:
         TaskSet([TASK, dataclasses.replace(TASK, reward_version="2")])
     small = dataclasses.replace(TASK, observation=ObservationSpec(pixels=(3, 64, 64)))
     large = dataclasses.replace(TASK, name="counter/long", observation=ObservationSpec(pixels=(4, 84, 84)))
-    with pytest.raises(SpaceError, match=r"\(3, 64, 64\) and \(4, 84, 84\)"):
-        TaskSet([small, large])
+    again = dataclasses.replace(large, name="counter/longer")
+    both = r"3x64x64 \(counter/short\) and 4x84x84 \(counter/long and 1 more\)"
+    with pytest.raises(SpaceError, match=both):
+        TaskSet([small, large, again])
+
+
+def test_the_advice_for_mixed_pictures_works() -> None:
+    names, seen = ["dmc/cartpole-swingup", "atari/Pong"], {"observation": "pixels"}
+    with pytest.raises(SpaceError, match=r"9x84x84 \(dmc/.*4x84x84 \(atari/") as raised:
+        registry.task_set(names, {"dmc": seen})
+    settings = dict(re.findall(r"tasks\.options\.dmc\.(\w+)=(\w+)", str(raised.value)))
+    mended = registry.task_set(
+        names, {"dmc": {**seen, "colour": settings["colour"], "frame_stack": int(settings["frame_stack"])}}
+    )
+    assert mended.layout.pixels_shape == (4, 84, 84)

@@ -1,4 +1,4 @@
-"""Scales, round tick marks and short numbers for the report's figures."""
+"""Scales, round tick marks, and numbers in words for the report's figures."""
 
 from __future__ import annotations
 
@@ -78,3 +78,9 @@ def short_number(value: float) -> str:
     if magnitude >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}".replace("e-0", "e-")
+
+
+def percent(share: float) -> str:
+    """A share as percent: one digit, two below 1%, none for 0 and 1."""
+    digits = 0 if share in (0.0, 1.0) else 2 if abs(share) < 0.01 else 1
+    return f"{100 * share:,.{digits}f}%".replace("-", "−")

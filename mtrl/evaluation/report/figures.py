@@ -7,19 +7,23 @@ its light or dark theme without scaling its text.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 import numpy as np
 from markupsafe import Markup
 
+from ..estimates import Estimate
 from ..realtime import LatencySummary
-from ..results import Rate
 from .axes import Axis, linear_axis, log_axis, short_number, value_axis
 from .curves import Curve
 from .paths import PolicyPaths, Side
 
 BAR_PITCH = 18
 """Height of one bar's row in pixels; the numbers beside the bars use the same line height."""
+
+PERCENT_AXIS = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
+"""Rates from 0 to 100%."""
 
 _PATH_CLASSES = {Side.LEFT: "path s1", Side.RIGHT: "path s2", Side.STOPPED: "path stopped"}
 
@@ -36,37 +40,73 @@ def curve_figure(curve: Curve) -> Markup:
     return _markup(figure)
 
 
-def version_figure(label: str, versions: Sequence[float], rates: Sequence[Rate]) -> Markup:
-    """Mean success over policy versions, with the interval of each."""
+def version_figure(
+    label: str, measured: str, versions: Sequence[float], means: Sequence[Estimate], vertical: Axis
+) -> Markup:
+    """A mean over tasks ("success" or "score", a share) over policy versions, with the interval of each."""
     horizontal = linear_axis(min(versions), max(versions), wanted=3, snap=False)
-    vertical = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
-    figure = _plot(f"{label}: success over versions", 150)
+    figure = _plot(f"{label}: {measured} over versions", 150)
     _grid(figure, horizontal, vertical, percent=True)
-    for version, rate in zip(versions, rates, strict=True):
+    for version, mean in zip(versions, means, strict=True):
+        if not mean.has_interval:
+            continue
         x = _percent(horizontal.place(version))
-        ends = {"y1": _percent(1 - rate.low), "y2": _percent(1 - rate.high)}
+        ends = {"y1": _percent(1 - vertical.place(mean.low)), "y2": _percent(1 - vertical.place(mean.high))}
         _add(figure, "line", "whisker", x1=x, x2=x, **ends)
-    _line(figure, horizontal, vertical, versions, [rate.rate for rate in rates])
+    _line(figure, horizontal, vertical, versions, [mean.value for mean in means])
     return _markup(figure)
 
 
-def bars_figure(task: str, bars: Sequence[tuple[str, str, Rate]]) -> Markup:
-    """Success of several policies on one task; a bar is (label, colour class, rate)."""
-    spoken = ", ".join(f"{label} {100 * rate.rate:.1f}%" for label, _, rate in bars)
-    figure = _plot(f"{task}: {spoken}", BAR_PITCH * len(bars), "bars")
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        _add(figure, "line", "grid", x1=_percent(share), x2=_percent(share), y1="0", y2="100%")
-    for index, (label, colour, rate) in enumerate(bars):
+@dataclass(frozen=True)
+class Bar:
+    """One policy's bar and the numbers beside it."""
+
+    label: str
+    """The policy."""
+    colour: str
+    """Class of its colour."""
+    level: Estimate
+    shown: str
+    """The level in words, such as "75.0%"."""
+    interval: str
+    """The interval in words, such as "[30.1, 95.4]"."""
+    beside: str = ""
+    """A further number, such as the return behind a score."""
+
+
+def bars_figure(
+    task: str, bars: Sequence[Bar], axis: Axis, marks: Sequence[float] = (), *, scaled: bool = False
+) -> Markup:
+    """Levels of several policies on one task, drawn from 0 or from the end of the axis nearest to it.
+
+    `marks` are emphasised values of the axis. `scaled` writes the ticks below the bars, for a figure whose
+    axis is its own.
+    """
+    spoken = ", ".join(f"{bar.label} {bar.shown}" for bar in bars)
+    bottom = BAR_PITCH * len(bars)
+    figure = _plot(f"{task}: {spoken}", bottom + (BAR_PITCH if scaled else 0), "bars")
+    for kind, values in (("grid", axis.ticks), ("mark", marks)):
+        for value in values:
+            x = _percent(axis.place(value))
+            _add(figure, "line", kind, x1=x, x2=x, y1="0", y2=f"{bottom}")
+    zero = axis.place(0.0)
+    for index, bar in enumerate(bars):
         middle = BAR_PITCH * index + BAR_PITCH / 2
-        bar = _add(
-            figure, "rect", f"bar {colour}",
-            x="0", y=f"{middle - 5:g}", width=_percent(rate.rate), height="10", rx="2",
-        )  # fmt: skip
-        _title(bar, f"{task}, {label}: {100 * rate.rate:.1f}% [{100 * rate.low:.1f}, {100 * rate.high:.1f}]")
-        low, high = _percent(rate.low), _percent(rate.high)
+        end = axis.place(bar.level.value)
+        across = {"x": _percent(min(zero, end)), "width": _percent(abs(end - zero))}
+        drawn = _add(figure, "rect", f"bar {bar.colour}", y=f"{middle - 5:g}", height="10", rx="2", **across)
+        _title(drawn, " ".join(filter(None, (f"{task}, {bar.label}: {bar.shown}", bar.interval, bar.beside))))
+        if not bar.level.has_interval:
+            continue
+        low, high = _percent(axis.place(bar.level.low)), _percent(axis.place(bar.level.high))
         _add(figure, "line", "whisker", x1=low, x2=high, y1=f"{middle:g}", y2=f"{middle:g}")
-        for end in (low, high):
-            _add(figure, "line", "whisker", x1=end, x2=end, y1=f"{middle - 3:g}", y2=f"{middle + 3:g}")
+        for x in (low, high):
+            _add(figure, "line", "whisker", x1=x, x2=x, y1=f"{middle - 3:g}", y2=f"{middle + 3:g}")
+    for tick in axis.ticks if scaled else ():
+        place = axis.place(tick)
+        text = _add(figure, "text", "tick", x=_percent(place), y=str(bottom + 12))
+        text.set("text-anchor", "start" if place < 0.02 else "end" if place > 0.98 else "middle")
+        text.text = short_number(tick)
     return _markup(figure)
 
 

@@ -65,7 +65,8 @@ def screenings(videos: Sequence[Video], page: Path) -> tuple[Screening, ...]:
 
 
 def _beside(path: Path, page: Path) -> str:
-    return path.resolve().relative_to(page.resolve()).as_posix()
+    # not resolved: `videos` may be a link to a larger disk
+    return path.relative_to(page).as_posix()
 
 
 def _data(path: Path, kind: str) -> str:

@@ -10,13 +10,13 @@ from markupsafe import Markup, escape
 
 from ..records import write_text
 from ..results import EvaluationResult
-from .axes import short_number
+from .axes import percent, short_number
 from .contents import RunContents, Value, read_run
 from .curves import Curve
 from .figures import curve_figure, latency_figure, paths_figure
 from .films import screenings
 from .paths import Side
-from .success import success_groups, version_figures
+from .side_by_side import result_groups, version_figures
 
 OPEN_FIGURES = 6
 """Curves of a file, or histograms of episodes, that stand open; the others fold out."""
@@ -69,10 +69,12 @@ def render(run: RunContents, place: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=short_number, percent=percent, points=points, breakable=breakable)
+    groups = result_groups(run.evaluations)
     return environment.get_template("page.html").render(
         run=run,
         tiles=[tile(key, value) for key, value in sorted(run.summary, key=_headline_order)],
-        groups=success_groups(run.evaluations),
+        groups=groups,
+        by_success=all(group.judged == "success" for group in groups),
         versions=version_figures(run.evaluations),
         paths=[
             (drawn.policy, paths_figure(drawn, run.paths), [(side.value, drawn.count(side)) for side in Side])
@@ -100,12 +102,6 @@ def tile(key: str, value: Value) -> tuple[str, str, Value]:
     words = [_WORDS.get(word, word) for word in key.replace(".", " ").split("_")]
     name = " ".join(word for word in words if word)
     return name[:1].upper() + name[1:], _worded(key, value), value
-
-
-def percent(share: float) -> str:
-    """A share as percent: one digit, two below 1%, none for 0 and 1."""
-    digits = 0 if share in (0.0, 1.0) else 2 if share < 0.01 else 1
-    return f"{100 * share:.{digits}f}%"
 
 
 def points(difference: float) -> str:

@@ -14,7 +14,8 @@ Config = TypeVar("Config")
 
 
 def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Config:
-    """An instance of the dataclass `kind` from nested mappings, lists and scalars.
+    """An instance of the dataclass `kind` from nested mappings, lists and scalars; a section may also be
+    an instance already.
 
     `place` is the dotted key of `values` in the whole configuration. Raises UnknownNameError for a key
     that is no field and ConfigError for a value of the wrong type, both naming the full key.
@@ -60,6 +61,8 @@ def _convert(hint: Any, value: Any, place: str) -> Any:  # noqa: ANN401
                 return _convert(option, value, place)
         raise _mismatch(hint, value, place)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
         if not isinstance(value, Mapping):
             raise _mismatch(hint, value, place)
         return build(hint, value, place)

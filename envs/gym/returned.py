@@ -1,0 +1,93 @@
+"""What an environment returns, checked before it is used; an environment that exits has failed."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .building import Simulator
+
+FLAGS = (bool, np.bool_)
+"""Types of a flag; an array of rank 0 is taken too."""
+NUMBERS = (float, int, np.float64, np.float32)
+"""Types of a reward that are told apart at once; whatever else is one number is found more slowly."""
+Step = tuple[Any, float, bool, bool, Mapping[str, Any]]
+"""Observation, reward, terminated, truncated, info."""
+
+
+class Breach(Exception):
+    """An environment returned what it may not, or left the process; the text says which."""
+
+
+def checked_reset(simulator: Simulator, seed: int) -> Any:  # noqa: ANN401 - the environment's word for it
+    """The first observation; raises Breach for anything but (observation, info)."""
+    try:
+        returned: object = simulator.reset(seed=seed)
+    except SystemExit as error:
+        raise leaving(error) from error
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise Breach(f"reset returned {_values(returned)}; expected 2 values: observation, info")
+    if not isinstance(returned[1], Mapping):
+        raise Breach(f"info of reset is a {type(returned[1]).__name__}; expected a dictionary")
+    return returned[0]
+
+
+def checked_step(simulator: Simulator, action: Any) -> Step:  # noqa: ANN401 - in the environment's own terms
+    """One step; the reward as a number, finite or not, the flags as booleans.
+
+    Raises Breach for anything but five values, a reward that is not one number, or a flag that is no boolean.
+    """
+    try:
+        returned: object = simulator.step(action)
+    except SystemExit as error:
+        raise leaving(error) from error
+    if not isinstance(returned, tuple) or len(returned) != 5:
+        raise Breach(
+            f"step returned {_values(returned)}; expected 5 values: "
+            "observation, reward, terminated, truncated, info"
+        )
+    observation, reward, terminated, truncated, info = returned
+    if type(reward) not in NUMBERS:
+        reward = _number(reward)
+    if type(terminated) not in FLAGS:
+        terminated = _flag("terminated", terminated)
+    if type(truncated) not in FLAGS:
+        truncated = _flag("truncated", truncated)
+    if not isinstance(info, Mapping):
+        raise Breach(f"info of step is a {type(info).__name__}; expected a dictionary")
+    return observation, float(reward), bool(terminated), bool(truncated), info
+
+
+def leaving(error: SystemExit) -> Breach:
+    """A SystemExit is the environment's failure, and no wish of the user to end the run."""
+    return Breach("".join(traceback.format_exception(error)))
+
+
+def _number(reward: object) -> float:
+    if getattr(reward, "shape", ()) == () and not isinstance(reward, str | bytes | np.complexfloating):
+        with contextlib.suppress(TypeError, ValueError):
+            return float(reward)  # type: ignore[arg-type]
+    raise Breach(f"reward is {describe(reward)}; expected one number")
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, np.ndarray) and value.shape == () and value.dtype == np.bool_:
+        return bool(value)
+    came = describe(value) if isinstance(value, np.ndarray) else f"{value!r:.40} ({type(value).__name__})"
+    raise Breach(f"{name} = {came}; expected True or False")
+
+
+def _values(returned: object) -> str:
+    return f"{len(returned)} values" if isinstance(returned, tuple) else f"one {type(returned).__name__}"
+
+
+def describe(value: object) -> str:
+    """Type and shape of what came, in words."""
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} with shape {list(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,183 @@
+"""The bar charts of results side by side: success, normalised scores, and returns without a range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ..estimates import Estimate
+from ..formats import NO_INTERVAL, format_plain
+from ..results import EvaluationResult, MeanResult, Rate, TaskResult
+from ..table import Means, return_means, score_means
+from .axes import Axis, linear_axis, percent
+from .figures import PERCENT_AXIS, Bar, bars_figure
+
+MEAN = "mean of all tasks"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A result and the bootstrap intervals that its charts and table show."""
+
+    result: EvaluationResult
+    judged: tuple[TaskResult, ...]
+    """The tasks judged by success, in the set's order."""
+    scores: Means | None
+    """Mean normalised scores; None where every task is judged by success, or none has a normalised score."""
+    returns: Means | None
+    """Mean returns; None where every task is judged by success."""
+
+    @staticmethod
+    def of(result: EvaluationResult) -> Measured:
+        """Resamples only what is shown: nothing for a result that is judged by success alone."""
+        judged = tuple(task for task in result.tasks if task.score.kind == "success")
+        if len(judged) == len(result.tasks):
+            return Measured(result, judged, None, None)
+        return Measured(result, judged, score_means(result), return_means(result))
+
+    @property
+    def mean_success(self) -> MeanResult | None:
+        """Means over the tasks judged by success; None without such tasks."""
+        return MeanResult.of(self.judged, self.result.confidence) if self.judged else None
+
+    def score(self, name: str) -> Estimate | None:
+        """The mean normalised score of a task judged by its return, where it has one."""
+        return self.scores.of(name) if self.scores is not None and name in self.scores.names else None
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """One task's bars, or those of a mean."""
+
+    name: str
+    figure: Markup
+    bars: tuple[Bar, ...]
+    is_mean: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Rows of bars that measure one thing."""
+
+    kind: str
+    """"success", "score" or "return"."""
+    rows: tuple[BarRow, ...]
+    scale: tuple[str, ...]
+    """Ticks of the axis that all rows share, evenly spaced from end to end; empty where each has its own."""
+
+
+def charts_of(results: Sequence[Measured], colours: Mapping[str, str]) -> tuple[Chart, ...]:
+    """A chart for the tasks judged by success, one for normalised scores, one for returns without a range.
+
+    `colours` maps a policy's label to the class of its colour. The results are comparable.
+    """
+    first = results[0]
+    judged = {task.name for task in first.judged}
+    scored = [task.name for task in first.result.normalised_tasks if task.name not in judged]
+    plain = [task.name for task in first.result.tasks if not task.is_normalised]
+    found = []
+    if judged:
+        found.append(_success_chart(results, colours))
+    if scored:
+        found.append(_score_chart(results, scored, colours))
+    if plain:
+        found.append(_return_chart(results, plain, colours))
+    return tuple(found)
+
+
+def score_axis(estimates: Sequence[Estimate]) -> Axis:
+    """An axis for normalised scores that holds 0, 100% and every interval."""
+    return linear_axis(
+        min(0.0, *(estimate.low for estimate in estimates)),
+        max(1.0, *(estimate.high for estimate in estimates)),
+        wanted=5,
+    )
+
+
+def estimate_of(rate: Rate) -> Estimate:
+    """A rate with its interval as an estimate."""
+    return Estimate(rate.rate, rate.low, rate.high)
+
+
+def percent_interval(estimate: Estimate) -> str:
+    """An interval in percent, "[30.1, 95.4]"; "[-]" where there is none."""
+    if not estimate.has_interval:
+        return NO_INTERVAL.replace("-", "−")
+    return f"[{_tenths(100 * estimate.low)}, {_tenths(100 * estimate.high)}]"
+
+
+def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> Chart:
+    first = results[0]
+    whole = len(first.judged) == len(first.result.tasks)
+    means = [one.mean_success.success_any for one in results if one.mean_success is not None]
+    levels = [(MEAN if whole else "mean of these tasks", means)]
+    levels += [(task.name, [_task(one, task.name).success_any for one in results]) for task in first.judged]
+    rows: list[BarRow] = []
+    for name, rates in levels:
+        bars = _percent_bars(results, [estimate_of(rate) for rate in rates], colours)
+        rows.append(BarRow(name, bars_figure(name, bars, PERCENT_AXIS), bars, is_mean=not rows))
+    return Chart("success", tuple(rows), ("0", "25", "50", "75", "100%"))
+
+
+def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> Chart:
+    first = results[0].result
+    whole = len(first.normalised_tasks) == len(first.tasks)
+    no_returns = [""] * len(results)
+    levels = [(MEAN if whole else "mean score", [_means(one.scores).mean for one in results], no_returns)]
+    for name in names:
+        scores = [_means(one.scores).of(name) for one in results]
+        levels.append((name, scores, [_plain(_means(one.returns).of(name)) for one in results]))
+    axis = score_axis([estimate for _, scores, _ in levels for estimate in scores])
+    rows: list[BarRow] = []
+    for name, scores, returns in levels:
+        bars = _percent_bars(results, scores, colours, returns)
+        rows.append(BarRow(name, bars_figure(name, bars, axis, (1.0,)), bars, is_mean=not rows))
+    *inner, last = (f"{100 * tick:,.0f}".replace("-", "−") for tick in axis.ticks)
+    return Chart("score", tuple(rows), (*inner, f"{last}%"))
+
+
+def _return_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> Chart:
+    rows = []
+    for name in names:
+        found = [_means(one.returns).of(name) for one in results]
+        axis = linear_axis(min(0.0, *(e.low for e in found)), max(0.0, *(e.high for e in found)))
+        bars = []
+        for one, estimate in zip(results, found, strict=True):
+            level, _, interval = _plain(estimate).partition(" ")
+            label = one.result.policy.label
+            bars.append(Bar(label, colours[label], estimate, level, interval))
+        rows.append(BarRow(name, bars_figure(name, bars, axis, scaled=True), tuple(bars)))
+    return Chart("return", tuple(rows), ())
+
+
+def _percent_bars(
+    results: Sequence[Measured],
+    estimates: Sequence[Estimate],
+    colours: Mapping[str, str],
+    beside: Sequence[str] | None = None,
+) -> tuple[Bar, ...]:
+    labels = [one.result.policy.label for one in results]
+    return tuple(
+        Bar(label, colours[label], estimate, percent(estimate.value), percent_interval(estimate), further)
+        for label, estimate, further in zip(labels, estimates, beside or [""] * len(labels), strict=True)
+    )
+
+
+def _task(one: Measured, name: str) -> TaskResult:
+    return next(task for task in one.judged if task.name == name)
+
+
+def _means(found: Means | None) -> Means:
+    assert found is not None, "a result with tasks judged by their return has them resampled"
+    return found
+
+
+def _plain(estimate: Estimate) -> str:
+    return format_plain(estimate).replace("-", "−")
+
+
+def _tenths(value: float) -> str:
+    # + 0.0: minus zero is no number that a page should show
+    return f"{round(value, 1) + 0.0:,.1f}".replace("-", "−")
