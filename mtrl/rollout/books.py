@@ -67,11 +67,21 @@ class LaneBase:
         self._finite_actions = np.zeros((copies, self._width), dtype=bool)
         self._finite_rewards = np.zeros(copies, dtype=bool)
         self._finite_states = np.zeros((copies, task.observation.state or 0), dtype=bool)
+        # padding is zero, so that a whole buffer can be asked at once
+        self._flat_given = self._given.reshape(-1)
+        self._flat_states = self._state_rows().reshape(-1)
         self._native = self._native_rows()
         self._first_limits = [
             self._first_limit(first_copy + copy) if stagger else task.horizon_decisions
             for copy in range(copies)
         ]
+
+    def _state_rows(self) -> npt.NDArray[np.float32]:
+        """The state buffer [M, D_max]; [M, 0] for a task that fills none."""
+        if self.task.observation.state is None:
+            return np.zeros((self.copies, 0), dtype=np.float32)
+        rows: npt.NDArray[np.float32] = self.observation["state"]  # type: ignore[assignment]
+        return rows
 
     def _native_rows(self) -> Mapping[str, npt.NDArray[np.generic]]:
         """The buffers [M, ...] cut to the task's own sizes; environments write here."""
@@ -106,6 +116,8 @@ class LaneBase:
         if self._width:
             if continuous.shape[1] >= self._width:
                 np.copyto(self._given, continuous[:, : self._width])
+                if _plainly_finite(self._flat_given):
+                    return
                 np.isfinite(self._given, out=self._finite_actions)
                 if self._finite_actions.all():
                     return
@@ -133,6 +145,8 @@ class LaneBase:
 
     def _require_finite(self, decisions: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """The NaN guard at the environment's border, after a step of all copies."""
+        if _plainly_finite(self.reward) and _plainly_finite(self._flat_states):
+            return
         np.isfinite(self.reward, out=self._finite_rewards)
         states = self._native.get("state")
         if states is not None:
@@ -189,3 +203,8 @@ class LaneBase:
         self.reward[:] = 0.0
         self.terminated[:] = self.truncated[:] = self.success[:] = False
         return starts, actions
+
+
+def _plainly_finite(values: npt.NDArray[np.float32]) -> bool:
+    """Whether the sum of squares [N] is finite: quicker than asking every entry, and no is not certain."""
+    return math.isfinite(values.dot(values))

@@ -43,6 +43,7 @@ class PythonLane(LaneBase):
             MappingProxyType({bucket: rows[copy] for bucket, rows in self._native.items()})
             for copy in range(self.copies)
         ]
+        self._given_rows = list(self._given)
         self._decisions = [0] * self.copies
         self._first_success: list[int | None] = [None] * self.copies
 
@@ -64,7 +65,7 @@ class PythonLane(LaneBase):
                 self.terminated[copy] = self.truncated[copy] = self.success[copy] = False
                 continue
             reward, terminated, success = self._decide(
-                copy, self._given[copy] if self._width else int(discrete[copy])
+                copy, self._given_rows[copy] if self._width else int(discrete[copy])
             )
             terminated = terminated or (success and self.task.end_on_success)
             self.reward[copy], self.success[copy] = reward, success
