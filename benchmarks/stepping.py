@@ -11,8 +11,8 @@ overhead_cartpole_us          microseconds a step and copy that a lane of 16 Car
                               loop of `env.step`, resets on both sides
 ratio_vs_async_metaworld16    steps per second of 16 copies in two worker processes, with the policy and the
 ratio_vs_async_cartpole16     fragments, over gymnasium's AsyncVectorEnv of 16 with ready-made actions
-envpool_over_python_metaworld steps per second of a lane of 16 copies on EnvPool, one thread, over the same
-                              lane on the official environment
+envpool_over_python_metaworld steps per second of a lane of 16 copies on EnvPool, a thread per processor, over
+                              the same lane on the official environment, which has one; in one process
 mixed_efficiency              time that Meta-World, DeepMind Control and Atari need one after another, over
                               the time of the same fragments from one mixed run, two worker processes
 """
@@ -132,7 +132,7 @@ def versus_async(runs: int) -> Part:
 
 
 def versus_python(runs: int) -> Part:
-    """One thread each, sixteen copies, the same lane."""
+    """One process, sixteen copies, the same lane; EnvPool steps without the lock, on every processor."""
     with ExitStack() as stack:
         python = stack.enter_context(LaneStepper(METAWORLD, COPIES))
         envpool = stack.enter_context(LaneStepper(METAWORLD, COPIES, backend="envpool"))

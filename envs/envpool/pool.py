@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import MissingExtraError
+from mtrl.tasks import native_threads
 
 Rows = slice | npt.NDArray[np.int32]
 """Which copies the rows of an answer belong to: all of them, or those of an index."""
 
 
 class PoolEnvironment(ABC):
-    """M copies of one task in an EnvPool that steps them on one thread of its own.
+    """M copies of one task in an EnvPool with threads of its own, as many as `native_threads` allows.
 
     EnvPool answers a step after the end of an episode with the first observation of the next one, and
     the action is lost. Here no copy is stepped past its end: it waits, with reward 0, until it is reset.
@@ -35,7 +36,7 @@ class PoolEnvironment(ABC):
             task_name,
             identifier,
             num_envs=copies,
-            num_threads=1,
+            num_threads=min(copies, native_threads()),
             env_seed=pool_seeds(seed, copies),
             **settings,
         )

@@ -16,7 +16,7 @@ import ray
 from mtrl import registry
 from mtrl.errors import EnvironmentFault, MtrlError
 from mtrl.rollout import EpisodeJob, Fragment, JobResult, LaneAssignment, RolloutWorker
-from mtrl.tasks import TaskSet
+from mtrl.tasks import TaskSet, set_native_threads
 
 from .weights import WeightReader, WeightsLost
 
@@ -76,6 +76,8 @@ class RolloutActor:
 
     def __init__(self, tasks: TaskSet, backends: Mapping[str, str]) -> None:
         """Builds nothing yet."""
+        # the other processors belong to the other actors
+        set_native_threads(1)
         self._tasks = tasks
         self._worker = RolloutWorker(tasks, backends)
         self._weights = WeightReader()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 from mtrl.errors import ConfigError, MtrlError
+from mtrl.tasks import set_native_threads
 
 from .frames import pack_frame, read_frame, write_frame
 from .policy import PolicySnapshot
@@ -121,6 +122,8 @@ def main(descriptor: int) -> None:
     """Serves until the other side is gone; an order that is being carried out then is broken off."""
     # Ctrl-C in a terminal reaches every process; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # the other processors belong to the other workers
+    set_native_threads(1)
     server = WorkerServer()
     # closing the stream writes what is left in it, to a parent that may have gone in the midst of an answer
     with (

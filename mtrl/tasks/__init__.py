@@ -13,6 +13,7 @@ from .suite import (
 )
 from .task import Option, ProtocolValue, Score, Task, hash_of_protocol
 from .task_set import NamedSet, TaskSet
+from .threads import native_threads, set_native_threads
 
 __all__ = [
     "Environment",
@@ -34,6 +35,8 @@ __all__ = [
     "VectorEnvironment",
     "VectorSuite",
     "hash_of_protocol",
+    "native_threads",
+    "set_native_threads",
     "split_of",
     "start_id",
     "start_seed",

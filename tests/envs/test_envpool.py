@@ -20,6 +20,7 @@ from mtrl.envs.metaworld import SUITE as METAWORLD
 from mtrl.errors import MissingExtraError, UnsupportedError
 from mtrl.rollout import require_backends
 from mtrl.tasks import VectorSuite
+from mtrl.tasks import threads as budget
 
 from .pools import Batch, require_envpool, smooth_actions
 
@@ -159,6 +160,27 @@ def test_the_seed_decides_everything_and_neighbours_share_nothing(name: str) -> 
     # EnvPool's own rule, seed + copy, would give copy 1 of seed 5 and copy 0 of seed 6 the same episodes
     rows = np.concatenate([pools[0].out[bucket], pools[2].out[bucket]])
     assert len(np.unique(rows, axis=0)) == 8
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_threads_change_the_speed_and_no_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_envpool()
+    shown = []
+    for threads in (1, 3):
+        monkeypatch.setattr(budget, "_told", [threads])
+        played = batch(name, copies=4, seed=5)
+        played.reset()
+        rows = [{key: values.copy() for key, values in played.out.items()}]
+        for step in range(25):
+            if step == 10:
+                played.reset(1, 3)
+            played.step(action_of(name, step))
+            rows.append({**{k: v.copy() for k, v in played.out.items()}, "reward": played.reward.copy()})
+        played.environment.close()
+        shown.append(rows)
+    for one, other in zip(*shown, strict=True):
+        for key, values in one.items():
+            np.testing.assert_array_equal(values, other[key])
 
 
 def test_buffers_are_written_in_place_and_the_rest_of_the_arrays_is_left_alone() -> None:
