@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Expert, Option, Score, Task, VectorEnvironment
-from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
+from mtrl.tasks import Option, Score, Task, VectorEnvironment
+from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
 
 from ..envpool.names import EXTRAS, OTHER_SCREENS
 
@@ -82,7 +82,7 @@ BACKENDS: Mapping[str, Callable[[Task, str, int, int], VectorEnvironment]] = {
 """Vector backend -> what builds it from task, ROM, copies and seed."""
 
 
-class AtariSuite:
+class AtariSuite(CatalogueSuite[AtariEntry]):
     """The Arcade Learning Environment (Bellemare et al. 2013; sticky actions, Machado et al. 2018).
 
     The return is the game's own score, unclipped. An episode terminates at game over, not at a lost life.
@@ -91,28 +91,17 @@ class AtariSuite:
     """
 
     name = "atari"
-    supports_starts = True
-    has_experts = False
     backend_extras = EXTRAS
     environment_megabytes = 1.0
 
     def __init__(self) -> None:
-        self.catalogue = Catalogue(Path(__file__).with_name("catalogue.json"), AtariEntry)
-
-    def names(self) -> tuple[str, ...]:
-        """Every game of ale-py that one player can play, such as "atari/Boxing"."""
-        return self.catalogue.names
-
-    def sets(self) -> Mapping[str, tuple[str, ...]]:
-        """`atari57`, and its 26 games of the 100,000-step benchmark, `atari26` or `atari100k`."""
-        return self.catalogue.sets
+        super().__init__(Path(__file__).with_name("catalogue.json"), AtariEntry, OPTIONS)
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """One game; options: `frame_skip`, `sticky`, `noop_max`, `frame_stack`, `action_set` and
         `observation`.
         """
-        entry = self.catalogue.entry(name)
-        resolved = resolve_options(self.name, OPTIONS, options)
+        entry, resolved = self.described(name, options)
         frame_skip = int(resolved["frame_skip"])
         observed = resolved["observation"]
         pixels = (int(resolved["frame_stack"]), PIXEL_SIZE, PIXEL_SIZE)
@@ -158,13 +147,6 @@ class AtariSuite:
                 f"{backend!r}; it has {', '.join(offered) or 'none'}"
             )
         return BACKENDS[backend](task, self.catalogue.entry(task.name).rom, copies, seed)
-
-    def expert(self, task: Task) -> Expert:
-        """No game has a scripted expert: raises UnsupportedError."""
-        raise UnsupportedError(
-            f"{task.name} has no scripted expert. "
-            "Train an agent on it, or collect from metaworld or point tasks"
-        )
 
 
 SUITE = AtariSuite()
