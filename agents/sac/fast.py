@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mtrl.nn import FlatParameters
+from mtrl.nn.torsos import Router as ExpertRouter
 
 from .networks import Actor, TwinCritic
 
@@ -33,6 +34,8 @@ class Fast:
         """What is optimised, averaged and saved."""
         self.used = self.weights
         """What the losses pass through."""
+        # no other layer behaves in training otherwise than in use; telling every module costs more than it
+        self._counts_loads = any(isinstance(module, ExpertRouter) for module in critic.modules())
         self._buffers = list(zip(target.buffers(), critic.buffers(), strict=True))
         if bf16:
             self.actor, self.critic, self.target = _copy(actor), _copy(critic), _copy(target)
@@ -57,6 +60,9 @@ class Fast:
         """The critics as the actor asks them: loads of their experts are counted, and evened out, where the
         critics themselves learn.
         """
+        if not self._counts_loads:
+            yield
+            return
         self.critic.eval()
         try:
             yield

@@ -46,8 +46,8 @@ class Observer(nn.Module):
     def standardise(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """States [K_b, ..., D] of tasks `task` [K_b] by each task's statistics, clipped."""
         shape = (len(task), *[1] * (states.ndim - 2), -1)
-        centred = states - self.mean[task].view(shape)
-        return centred.div_(self.scale[task].view(shape)).clamp_(-self.clip, self.clip)
+        centred = states - self.mean.index_select(0, task).view(shape)
+        return centred.div_(self.scale.index_select(0, task).view(shape)).clamp_(-self.clip, self.clip)
 
     def forward(self, seen: Seen, count: int, width: int) -> torch.Tensor:
         """[K, B, size] for K = `count` tasks and B = `width` samples of each, states standardised.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,19 @@ from mtrl.tasks import TaskSet
 
 from .config import SACConfig
 from .losses import squashed_gaussian
-from .networks import Actor
+from .networks import Actor, Routing, picked
+
+REMEMBERED = 1024
+"""Selections of tasks whose routing a policy keeps."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    way: Routing
+    filled: dict[str, torch.Tensor]
+    """Bucket -> the rows whose tasks have it."""
+    mask: torch.Tensor
+    """[K_c, 1, A_max]"""
 
 
 class SACPolicy:
@@ -26,6 +39,7 @@ class SACPolicy:
         self.version = version
         self._actor, self._layout = actor, layout
         self._mask = torch.from_numpy(layout.continuous_mask.astype(np.float32))
+        self._asked: dict[bytes, _Asked] = {}
 
     def initial_state(self, count: int) -> PolicyState:
         """No state."""
@@ -44,19 +58,18 @@ class SACPolicy:
     ) -> Action:
         """Decides for N copies, at once where they belong to one task."""
         layout, count = self._layout, len(task_index)
-        together = bool((task_index == task_index[0]).all())
-        task = torch.from_numpy(task_index[:1] if together else task_index)
-        shape = (1, count) if together else (count, 1)
+        together = count == 1 or bool((task_index == task_index[0]).all())
+        asked = self._asked_of(task_index[:1] if together else task_index)
+        way, shape = asked.way, (1, count) if together else (count, 1)
         seen = {}
         for bucket, rows in observation.items():
-            filled = np.isin(task.numpy(), layout.members(bucket)).nonzero()[0]
-            if len(filled):
+            where = asked.filled[bucket]
+            if len(where):
                 values = torch.from_numpy(rows).reshape(*shape, *rows.shape[1:])
-                values, where = values[filled], torch.from_numpy(filled)
+                values = picked(values, where, 0)
                 if bucket == "state":
-                    values = self._actor.observer.standardise(values, task[where])
+                    values = self._actor.observer.standardise(values, picked(way.task, where, 0))
                 seen[bucket] = (values, where)
-        way = self._actor.route(task)
         gaussian, log_policy = self._actor(seen, way, shape[1])
         action = Action(
             continuous=np.zeros((count, layout.continuous_size), dtype=np.float32),
@@ -67,19 +80,18 @@ class SACPolicy:
         if gaussian is not None:
             copies = slice(None) if together else way.continuous.numpy()
             drawing = [generators[c] for c in np.arange(count)[copies]]
-            noise = np.zeros((len(drawing), layout.continuous_size), dtype=np.float32)
+            mean, deviation = gaussian
             if explore:
+                noise = np.empty((len(drawing), layout.continuous_size), dtype=np.float32)
                 for row, generator in zip(noise, drawing, strict=True):
                     generator.standard_normal(out=row, dtype=np.float32)
-            chosen, log_probability = squashed_gaussian(
-                gaussian[0],
-                gaussian[1],
-                torch.from_numpy(noise).reshape(gaussian[0].shape),
-                self._mask[way.continuous_task][:, None],
-            )
-            action.continuous[copies] = chosen.reshape(noise.shape).numpy()
-            if explore:
+                chosen, log_probability = squashed_gaussian(
+                    mean, deviation, torch.from_numpy(noise).view(mean.shape), asked.mask
+                )
                 action.log_probability[copies] = log_probability.flatten().numpy()
+            else:
+                chosen = mean.tanh() * asked.mask
+            action.continuous[copies] = chosen.flatten(0, 1).numpy()
         if log_policy is not None:
             copies = slice(None) if together else way.discrete.numpy()
             rows = log_policy.flatten(0, 1).numpy()
@@ -93,6 +105,23 @@ class SACPolicy:
                 index = rows.argmax(axis=1)
             action.discrete[copies] = index
         return action
+
+    def _asked_of(self, tasks: npt.NDArray[np.int64]) -> _Asked:
+        """What follows from the tasks [K] alone, worked out once: collection asks for the same ones again."""
+        key = tasks.tobytes()
+        known = self._asked.get(key)
+        if known is None:
+            layout, task = self._layout, torch.tensor(tasks, dtype=torch.int64)
+            way = self._actor.route(task)
+            filled = {
+                bucket: torch.from_numpy(np.isin(tasks, layout.members(bucket)).nonzero()[0])
+                for bucket in layout.buckets
+            }
+            known = _Asked(way, filled, self._mask[way.continuous_task][:, None])
+            if len(self._asked) >= REMEMBERED:
+                self._asked.clear()
+            self._asked[key] = known
+        return known
 
 
 def _draw(log_policy: npt.NDArray[np.float32], generator: np.random.Generator) -> int:

@@ -1,4 +1,4 @@
-"""What a study's page compares beyond final scores: returns with intervals, and equal processor minutes."""
+"""What a study's page compares beyond final scores: returns with intervals, equal steps, equal minutes."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class Moment:
     """Task -> mean normalised score."""
 
 
-def at_equal_minutes(
-    reference: Sequence[Finished], rival: Sequence[Finished], scores: Mapping[str, Score]
+def at_equal_cost(
+    reference: Sequence[Finished], rival: Sequence[Finished], scores: Mapping[str, Score], cost: str
 ) -> tuple[list[Moment], list[Moment]] | None:
     """Pairs of runs of one seed: the reference at its end, the rival at its first evaluation that had cost
-    as much. Where the rival is the cheaper one and never gets there, it is taken at its end, and the
-    reference at its last evaluation that had cost no more.
+    as much. Where the rival never gets there, it is taken at its end, and the reference at its last
+    evaluation that had cost no more. `cost` is counted in "step" or "minutes".
 
     None when no pair has a curve.
     """
@@ -65,9 +65,9 @@ def at_equal_minutes(
         other = rivals.get(run.seed)
         if other is None or not run.curve or not other.curve:
             continue
-        budget = min(run.curve[-1]["minutes"], other.curve[-1]["minutes"])
-        ours = [entry for entry in run.curve if entry["minutes"] <= budget] or list(run.curve[:1])
-        theirs = [entry for entry in other.curve if entry["minutes"] >= budget]
+        budget = min(run.curve[-1][cost], other.curve[-1][cost])
+        ours = [entry for entry in run.curve if entry[cost] <= budget] or list(run.curve[:1])
+        theirs = [entry for entry in other.curve if entry[cost] >= budget]
         found[0].append(_moment(ours[-1], scores))
         found[1].append(_moment(theirs[0], scores))
     return found if found[0] else None

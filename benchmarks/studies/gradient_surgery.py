@@ -12,8 +12,11 @@ SETS = {
 """Candidates: two kinds of pairs that undo each other, and four tasks that merely differ."""
 
 CHOSEN = "open-close"
-"""The set that the weightings are compared on, taken for what its tasks ask; `task_conflict` says how far the
-gradients of each candidate oppose each other, and may call for another."""
+"""The set that the weightings are compared on, in a narrow torso: `task_conflict` finds next to no conflict
+in wide ones."""
+
+NARROW = ("agent.network.torso.width=32", "agent.network.torso.task_input=false")
+"""A torso of 32 units that is not told the task, so that tasks must share features; outputs stay per task."""
 
 _SHARED = (
     "agent=sac",
@@ -34,10 +37,12 @@ CONFLICT = Study(
     name="task_conflict",
     question=(
         "How far do the critics' gradients of different tasks point against each other? Three sets of four "
-        "Meta-World tasks, each a short run; which of them is a fair test of surgery?"
+        "Meta-World tasks, each a short run, and one of them again in narrow torsos; which is a fair test of "
+        "surgery?"
     ),
     shared=(*_SHARED, "agent.gradients.method=pcgrad", "online.steps=12000", "evaluation.episodes=10"),
-    variants={candidate: (_names(candidate),) for candidate in SETS},
+    variants={candidate: (_names(candidate),) for candidate in SETS}
+    | {f"{CHOSEN}-narrow": (_names(CHOSEN), *NARROW)},
     seeds=(1,),
     methods={},
 )
@@ -46,9 +51,10 @@ STUDY = Study(
     name="gradient_surgery",
     question=(
         "Does combining task gradients by surgery learn more than their plain sum, on two pairs of tasks "
-        "that undo each other? The cosines below say how far their gradients did oppose each other."
+        "that undo each other, in a torso of 32 units that is not told the task? The cosines below say how "
+        "far their gradients did oppose each other."
     ),
-    shared=(*_SHARED, _names(CHOSEN), "online.steps=40000", "online.checkpoint_every=20000"),
+    shared=(*_SHARED, _names(CHOSEN), *NARROW, "online.steps=40000", "online.checkpoint_every=20000"),
     variants={
         method: (f"agent.gradients.method={method}",)
         for method in ("sum", "pcgrad", "cagrad", "upgrad", "fairgrad")

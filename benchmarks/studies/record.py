@@ -48,9 +48,9 @@ class Study:
     yardsticks: bool = False
     """Whether uniformly random play and the best constant actions are judged on the same starts, once; a
     column of the table takes them as ("yardsticks", "random") or ("yardsticks", "constant")."""
-    equal_minutes: tuple[str, str] | None = None
-    """Two columns of the table to compare again when both have cost the same processor time; their runs
-    evaluate while they learn (`online.evaluate_every`)."""
+    equal_cost: tuple[str, str] | None = None
+    """Two columns of the table to compare again when both have taken the same steps, and when both have cost
+    the same processor time; their runs evaluate while they learn (`online.evaluate_every`)."""
 
     def runs(self) -> tuple[tuple[str, int], ...]:
         """(variant, seed) of every run, seed after seed, so that an early stop leaves whole seeds."""

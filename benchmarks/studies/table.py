@@ -16,7 +16,7 @@ from mtrl.evaluation import (
     stratified_bootstrap,
 )
 
-from .equal import Column, at_equal_minutes, return_interval
+from .equal import Column, at_equal_cost, return_interval
 from .record import YARDSTICKS, Finished, Study
 
 RESAMPLING_SEED = 0
@@ -34,7 +34,8 @@ def draw(study: Study, finished: Mapping[str, Finished]) -> str:
         "by `python -m benchmarks.studies --draw`; `make results` runs what is missing.",
         *(_scores(columns, runs[0].split) if any(columns.values()) else []),
         *_returns(columns),
-        *_equal_minutes(study, columns, finished),
+        *_equal_cost(study, columns, finished, "step"),
+        *_equal_cost(study, columns, finished, "minutes"),
         *_cosines(study, finished),
         *_figures(study, finished),
         *_origin({key: finished[key] for run in study.runs() if (key := study.key(*run)) in finished}),
@@ -125,20 +126,31 @@ def _returns(columns: Mapping[str, Column]) -> list[str]:
     return ["## Returns", _markdown(rows), caption]
 
 
-def _equal_minutes(
-    study: Study, columns: Mapping[str, Column], finished: Mapping[str, Finished]
+COSTS = {
+    "step": ("many steps", "Steps are those of all tasks together."),
+    "minutes": (
+        "much processor time",
+        "Minutes count collecting and learning, not evaluating: steps times the median processor time of a "
+        "step.",
+    ),
+}
+"""Cost -> how it is spoken of."""
+
+
+def _equal_cost(
+    study: Study, columns: Mapping[str, Column], finished: Mapping[str, Finished], cost: str
 ) -> list[str]:
-    if study.equal_minutes is None or not all(columns[method] for method in study.equal_minutes):
+    if study.equal_cost is None or not all(columns[method] for method in study.equal_cost):
         return []
     runs = [
         [finished[key] for key in study.keys(study.methods[method][0]) if key in finished]
-        for method in study.equal_minutes
+        for method in study.equal_cost
     ]
-    scores = {name: outcome.score for name, outcome in columns[study.equal_minutes[0]][0].items()}
-    found = at_equal_minutes(runs[0], runs[1], scores)
+    scores = {name: outcome.score for name, outcome in columns[study.equal_cost[0]][0].items()}
+    found = at_equal_cost(runs[0], runs[1], scores, cost)
     if found is None:
         return []
-    rows = [["task", *study.equal_minutes]]
+    rows = [["task", *study.equal_cost]]
     for name in scores:
         cells = [[100 * moment.scores[name] for moment in side] for side in found]
         rows.append([name, *(f"{np.mean(c):.1f} ({', '.join(f'{v:.0f}' for v in c)})" for c in cells)])
@@ -157,13 +169,13 @@ def _equal_minutes(
                 ),
             ]
         )
+    spent, said = COSTS[cost]
     caption = (
-        f"Each seed of {study.equal_minutes[1]} at its first evaluation that had cost as much processor time "
-        f"as the whole run of the same seed of {study.equal_minutes[0]}; where it is cheaper, both at "
-        "the end of its run or, for the other, at the last evaluation before. Minutes count "
-        "collecting and learning, not evaluating: steps times the median processor time of a step."
+        f"Each seed of {study.equal_cost[1]} at its first evaluation that had taken as {spent} as the whole "
+        f"run of the same seed of {study.equal_cost[0]}; where its run ends before, at its end, and the "
+        f"other at the last evaluation before. {said}"
     )
-    return ["## At equal processor minutes", _markdown(rows), caption]
+    return [f"## At equal {'processor minutes' if cost == 'minutes' else 'steps'}", _markdown(rows), caption]
 
 
 def _cosines(study: Study, finished: Mapping[str, Finished]) -> list[str]:

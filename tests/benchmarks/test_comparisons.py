@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.studies import Finished, Study, TaskOutcome, draw
-from benchmarks.studies.equal import at_equal_minutes, return_interval
+from benchmarks.studies.equal import at_equal_cost, return_interval
 from benchmarks.studies.meter import Meter, processor_curve, processor_seconds
 from benchmarks.studies.yardsticks import judge
 from mtrl import registry
@@ -92,15 +92,21 @@ def test_the_rival_is_taken_where_it_had_cost_as_much() -> None:
     slow = finished(
         1, [0.0], [moment(25, 1.5, 0.1, 10.0), moment(50, 3.0, 0.2, 20.0), moment(100, 6.0, 1, 200)]
     )
-    found = at_equal_minutes([ours], [slow], SCORES)
+    found = at_equal_cost([ours], [slow], SCORES, "minutes")
     assert found is not None
     assert (found[0][0].step, found[1][0].step) == (100, 50)
     assert found[0][0].scores == {PUSH: 0.8, SWING: 0.5} and found[1][0].scores == {PUSH: 0.2, SWING: 0.1}
     # a cheaper rival ends first: ours is taken at what that had cost
     quick = finished(1, [0.0], [moment(100, 1.2, 0.3, 30.0)])
-    found = at_equal_minutes([ours], [quick], SCORES)
+    found = at_equal_cost([ours], [quick], SCORES, "minutes")
     assert found is not None and (found[0][0].step, found[1][0].step) == (50, 100)
-    assert at_equal_minutes([ours], [finished(2, [0.0], quick.curve)], SCORES) is None
+    assert at_equal_cost([ours], [finished(2, [0.0], quick.curve)], SCORES, "minutes") is None
+    # by steps instead of minutes
+    found = at_equal_cost([ours], [slow], SCORES, "step")
+    assert found is not None and (found[0][0].step, found[1][0].step) == (100, 100)
+    half = finished(1, [0.0], [moment(50, 9.0, 0.3, 30.0)])
+    found = at_equal_cost([ours], [half], SCORES, "step")
+    assert found is not None and (found[0][0].step, found[1][0].step) == (50, 50)
 
 
 def test_an_interval_of_returns_covers_starts_and_runs() -> None:
@@ -122,7 +128,7 @@ def test_a_page_with_yardsticks_minutes_and_cosines() -> None:
         (1, 2),
         {"new": ("base", "teacher"), "old": ("old", "teacher"), "constant": ("yardsticks", "constant")},
         yardsticks=True,
-        equal_minutes=("new", "old"),
+        equal_cost=("new", "old"),
     )
     assert study.runs()[0] == ("yardsticks", 0)
     assert study.command("yardsticks", 0).startswith("python -m benchmarks.studies.yardsticks runtime=local")
