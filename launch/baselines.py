@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtrl.training import Baseline, Checkpoints, Trackers, progress, train_baseline
+from mtrl.training import Baseline, Checkpoints, EpisodeBooks, Trackers, progress, train_baseline
 
 from .ceiling import Ceiling
 from .online import judge
@@ -30,9 +30,9 @@ def learn_baseline(session: Session, label: str, baseline: Baseline, place: Path
             ceiling.measured(),
         ):
 
-            def advance(step: int) -> None:
+            def advance(step: int, books: EpisodeBooks) -> None:
                 nonlocal done
-                bar.advance(step - done)
+                bar.advance(step - done, **books.recent(tuple(session.tasks)))
                 done = step
 
             finished = train_baseline(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +12,7 @@ from mtrl.tasks import sampler_for
 from mtrl.training import (
     Agent,
     Checkpoints,
+    EpisodeBooks,
     Metric,
     Metrics,
     OnlineAgent,
@@ -63,10 +63,10 @@ def learn_online(session: Session, label: str, learner: Agent, place: Path) -> b
     try:
         with progress(f"train {label}", config.online.steps) as bar, ceiling.measured():
 
-            def advance(step: int, metrics: Mapping[str, float]) -> None:
+            def advance(step: int, books: EpisodeBooks) -> None:
                 nonlocal reached
                 reached = step
-                bar.advance(step - bar.done, updates=agent.updates)
+                bar.advance(step - bar.done, updates=agent.updates, **books.recent(tuple(tasks)))
 
             finished = train_online(
                 agent,

@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
 from rich.console import Console
@@ -34,12 +34,14 @@ from mtrl.tasks import Option, Task, TaskSet
 if TYPE_CHECKING:
     from mtrl.data import Trajectories
     from mtrl.rollout import GymnasiumView
-    from mtrl.training import Agent
+    from mtrl.training import Agent, OnlineAgent
 
 __all__ = ["Results", "demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
 
 Config = TypeVar("Config")
 SCRIPTED = ("expert", "random")
+PLAYED_TOGETHER = 10
+"""Decisions that an agent learning from its own play takes in a task before the next task has its turn."""
 TABLE_WIDTH = 100
 """Characters of a printed table where there is no terminal to ask."""
 
@@ -153,47 +155,92 @@ def demonstrate(tasks: Tasks, *, episodes: int = 50, seed: int = 1) -> dict[int,
 def train(
     agent: str,
     tasks: Tasks,
-    data: Mapping[int, Trajectories],
+    data: Mapping[int, Trajectories] | None = None,
     *,
-    updates: int,
+    updates: int | None = None,
+    steps: int | None = None,
+    warmup: int = 1000,
     seed: int = 1,
     **settings: Any,  # noqa: ANN401 - the agent's config checks them
 ) -> Agent:
-    """A new agent after `updates` updates on demonstrations; `settings` are fields of its config.
+    """A new agent, trained; `settings` are fields of its config.
+
+    One that learns from demonstrations takes `data` and makes `updates` updates. One that learns from its
+    own play takes `steps` decisions, all tasks together, of which the first `warmup` are random::
+
+        agent = mtrl.train("sac", "gym/CartPole-v1", steps=6000, warmup=500)
 
     Writes nothing; `mtrl train` keeps checkpoints, metrics and policies. Raises UnknownNameError for a
-    setting that the agent does not have, ConfigError for one of the wrong type and for an agent that learns
-    from its own play.
+    setting that the agent does not have, ConfigError for one of the wrong type, for data or a budget that
+    the agent cannot use, and for a library's own loop (sb3, rllib).
     """
     from mtrl.training import BaselineFactory
 
     if not isinstance(agent, str):
         raise ConfigError(f"an agent is given by its name, such as 'diffusion'; got {type(agent).__name__}")
-    if not isinstance(data, Mapping):
+    if data is not None and not isinstance(data, Mapping):
         raise ConfigError(
             "data maps a task's index to its demonstrations, as `demonstrate` returns; "
             f"got {type(data).__name__}"
         )
-    _require_whole("updates", updates)
-    _require_whole("seed", seed)
+    for name, value in (("updates", updates), ("steps", steps), ("warmup", warmup), ("seed", seed)):
+        if value is not None:
+            _require_whole(name, value)
     tasks, factory = make_tasks(tasks), registry.load("agent", agent)
     config = _settings(factory.config_class, settings, "agent")
     if isinstance(factory, BaselineFactory):
-        raise ConfigError(_plays(agent))
+        raise ConfigError(
+            f"agent {agent!r} is a library's own loop; train it with `mtrl train agent={agent}`, and play "
+            "what it learned with `evaluate`"
+        )
     learner: Agent = factory.build(config, tasks.layout, tasks, seed)
-    if learner.needs.kind != "dataset":
-        raise ConfigError(_plays(agent))
-    learner.ingest(data)
-    for _ in range(updates):
-        learner.update()
+    if learner.needs.kind == "dataset":
+        if data is None or updates is None or steps is not None:
+            raise ConfigError(
+                f"agent {agent!r} learns from demonstrations: give it data, as `demonstrate` returns, and "
+                "updates instead of steps"
+            )
+        learner.ingest(data)
+        for _ in range(updates):
+            learner.update()
+        return learner
+    if steps is None or updates is not None:
+        raise ConfigError(f"agent {agent!r} learns from its own play: give it steps instead of updates")
+    if (data is not None) != learner.needs.demonstrations:
+        raise ConfigError(
+            f"agent {agent!r} takes demonstrations as data exactly where its settings mix them in "
+            "(sac: replay={'demonstrations': 0.5})"
+        )
+    if data is not None:
+        learner.ingest(data)
+    return _play(cast("OnlineAgent", learner), tasks, steps, warmup, seed)
+
+
+def _play(learner: OnlineAgent, tasks: TaskSet, steps: int, warmup: int, seed: int) -> Agent:
+    from mtrl.rollout import CollectionConfig, LocalFragments
+    from mtrl.training import EpisodeBooks, OnlineConfig, Trackers, progress, train_online
+
+    collection = CollectionConfig(copies=1, steps=PLAYED_TOGETHER)
+    with progress("train", steps) as bar:
+
+        def advance(step: int, books: EpisodeBooks) -> None:
+            bar.advance(step - bar.done, updates=learner.updates, **books.recent(tuple(tasks)))
+
+        train_online(
+            learner,
+            lambda snapshot, _: LocalFragments(tasks, RuntimeConfig(), collection, snapshot, seed),
+            OnlineConfig(steps=steps, warmup=warmup, log_every=steps),
+            Trackers([]),
+            None,
+            tasks.names,
+            on_fragment=advance,
+        )
+    if not learner.updates:
+        raise ConfigError(
+            f"the agent learned nothing in {steps} steps: no task came to a batch of transitions after "
+            f"warmup={warmup}; raise steps, or lower batch_size or warmup"
+        )
     return learner
-
-
-def _plays(agent: str) -> str:
-    return (
-        f"agent {agent!r} learns from its own play, not from demonstrations alone; "
-        f"train it with `mtrl train agent={agent}`, and play what it learned with `evaluate`"
-    )
 
 
 def _settings(kind: type[Config], values: Mapping[str, Any], place: str) -> Config:

@@ -9,7 +9,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import mtrl
+from mtrl.agents.sac import NetworkConfig
 from mtrl.errors import ConfigError, MtrlError, UnknownNameError, UnsupportedError
+from mtrl.nn import TorsoConfig
 from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
 
@@ -111,6 +113,25 @@ def test_an_agent_is_trained_and_judged() -> None:
     assert result.policy.version == 3 and len(result.episodes) == 2
 
 
+def test_an_agent_learns_from_its_own_play() -> None:
+    network = NetworkConfig(torso=TorsoConfig(width=8))
+    tasks = mtrl.make_tasks(["gym/CartPole-v1", "point/obstacle"])
+    agent = mtrl.train("sac", tasks, steps=400, warmup=200, network=network, batch_size=8)
+    # one update in five steps after the warm-up
+    assert agent.updates == 40
+    assert mtrl.evaluate(agent, tasks, episodes=1)["sac"].policy.version == 40
+    with pytest.raises(ConfigError, match="trained on another set of tasks"):
+        mtrl.evaluate(agent, "gym/CartPole-v1", episodes=1)
+    data = mtrl.demonstrate("point/obstacle", episodes=1)
+    mixed = {"demonstrations": 0.5}
+    shown = mtrl.train(
+        "sac", "point/obstacle", data, steps=60, warmup=40, network=network, batch_size=8, replay=mixed
+    )
+    assert shown.updates == 4
+    with pytest.raises(ConfigError, match=r"learned nothing.*60 steps"):
+        mtrl.train("sac", "point/obstacle", steps=60, warmup=60)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -160,7 +181,9 @@ def test_an_agent_is_trained_and_judged() -> None:
         ),
         (lambda: mtrl.demonstrate("point/obstacle", seed="a"), ConfigError, "seed is a whole number"),
         (lambda: mtrl.train("diffusion", "gym/CartPole-v1", {}, updates=1), UnsupportedError, "CartPole"),
-        (lambda: mtrl.train("sac", "point/obstacle", {}, updates=1), ConfigError, "`mtrl train agent=sac`"),
+        (lambda: mtrl.train("sac", "point/obstacle", {}, updates=1), ConfigError, "give it steps instead"),
+        (lambda: mtrl.train("sac", "point/obstacle", {}, steps=9), ConfigError, "replay={'demonstrations'"),
+        (lambda: mtrl.train("diffusion", "point/obstacle", steps=9), ConfigError, "give it data.*updates"),
         (lambda: mtrl.train("sb3", "point/obstacle", {}, updates=1), ConfigError, "`mtrl train agent=sb3`"),
         (lambda: mtrl.train("diffusio", "point/obstacle", {}, updates=1), UnknownNameError, "'diffusion'"),
     ],

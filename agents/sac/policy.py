@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mtrl.errors import ConfigError
 from mtrl.rollout import Action, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
 from mtrl.structured import build
@@ -136,7 +137,14 @@ def actor_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Actor:
     config = build(SACConfig, snapshot.config)
     tensors = {name: torch.as_tensor(np.array(value)) for name, value in snapshot.tensors.items()}
     actor = Actor(tasks.layout, config.network, config.exploration, config.normalisation.clip)
-    actor.load_state_dict(tensors, assign=True)
+    try:
+        actor.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        named = ", ".join(tasks.names[:3]) + (", ..." if len(tasks) > 3 else "")
+        raise ConfigError(
+            f"the policy does not fit {named}: it was trained on another set of tasks. Play it on all the "
+            "tasks that it was trained on, in their order"
+        ) from error
     return actor.requires_grad_(False).eval()
 
 

@@ -34,13 +34,13 @@ def train_baseline(
     minutes: float = 0.0,
     stop: Callable[[], bool] = lambda: False,
     evaluate: Callable[[int, PolicySnapshot], Mapping[str, float]] | None = None,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[int, EpisodeBooks], None] | None = None,
 ) -> bool:
     """Lets a baseline train until `config.steps` are spent; True when they are, False when stopped before.
 
     Resumes from the newest checkpoint with fresh experience: what is logged from then on is not that of an
     uninterrupted run. `config.warmup` is not used, a baseline has settings of its own for it. `evaluate`
-    receives step and policy, `on_step` the step.
+    receives step and policy, `on_step` the step and what episodes returned so far.
     """
     books = EpisodeBooks(task_names)
     saved = checkpoints.latest()
@@ -76,7 +76,7 @@ def train_baseline(
         nonlocal before
         earlier, before = before, step
         if on_step is not None:
-            on_step(step)
+            on_step(step, books)
         if evaluate is not None and _crosses(config.evaluate_every, earlier, step):
             tracker.log(step, evaluate(step, baseline.snapshot()))
         if _crosses(config.checkpoint_every, earlier, step) and step < config.steps:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mtrl.rollout import EpisodeSummary, Fragment
+from mtrl.tasks import Task
 
 from .metrics import Metric, Metrics
 
@@ -32,6 +34,9 @@ EPISODE_METRICS: Metrics = {
 """What the books add to metrics.jsonl; a task without a finished episode has no entry."""
 
 
+RECENT = 20
+"""Episodes of a task that `EpisodeBooks.recent` looks back on."""
+
 OnEpisode = Callable[[int, float, bool], None]
 """(task index, return, whether the success signal was ever on) of an episode that has just ended."""
 
@@ -48,6 +53,7 @@ class EpisodeBooks:
         self._names, self._skip_below, self._on_episode = tuple(names), skip_below, on_episode
         self._open: dict[tuple[int, int], list[float]] = {}
         self._finished: dict[int, list[list[float]]] = {}
+        self._recent: dict[int, deque[tuple[float, bool]]] = {}
 
     def add(self, fragment: Fragment) -> None:
         """Books a fragment; fragments of one lane come in order."""
@@ -82,6 +88,25 @@ class EpisodeBooks:
         self._finished = {}
         return found
 
+    def recent(self, tasks: Sequence[Task]) -> dict[str, float]:
+        """How the latest episodes went, up to `RECENT` of each task and of this session: the "success" or
+        "return" of a single task, the "score" of several, normalised and averaged over those that have
+        finished an episode. Empty before any has.
+        """
+        if not self._recent:
+            return {}
+        if len(tasks) == 1:
+            judged = tasks[0].score.kind
+            of_interest = [
+                float(success) if judged == "success" else value for value, success in self._recent[0]
+            ]
+            return {judged: float(np.mean(of_interest))}
+        scores = [
+            np.mean([tasks[k].score.normalise(value, success) for value, success in episodes])
+            for k, episodes in self._recent.items()
+        ]
+        return {"score": float(np.mean(scores))}
+
     def state_dict(self) -> dict[str, Any]:
         """Episodes under way, and those finished but not yet logged."""
         return {
@@ -100,5 +125,7 @@ class EpisodeBooks:
 
     def _finish(self, task_index: int, books: list[float]) -> None:
         self._finished.setdefault(task_index, []).append(books)
+        latest = self._recent.setdefault(task_index, deque(maxlen=RECENT))
+        latest.append((books[0], books[1] > 0))
         if self._on_episode is not None:
             self._on_episode(task_index, books[0], books[1] > 0)

@@ -72,7 +72,7 @@ def train_online(
     open_fragments: OpenFragments,
     config: OnlineConfig,
     tracker: Tracker,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     task_names: Sequence[str],
     *,
     skip_episodes_below: int = 0,
@@ -80,7 +80,7 @@ def train_online(
     minutes: float = 0.0,
     stop: Callable[[], bool] = lambda: False,
     evaluate: Callable[[int, PolicySnapshot], Mapping[str, float]] | None = None,
-    on_fragment: Callable[[int, Mapping[str, float]], None] | None = None,
+    on_fragment: Callable[[int, EpisodeBooks], None] | None = None,
 ) -> bool:
     """Collects and learns until the steps are spent; True when they are, False when stopped before.
 
@@ -88,13 +88,13 @@ def train_online(
     updates are done, and bounded queues hold the workers back, so neither side runs ahead. Resumes from the
     newest checkpoint; where the source is resumable and the replay was saved, what is logged from then on
     equals an uninterrupted run. `sampler` says what each task gets, equal shares without one. `evaluate`
-    receives step and policy. `on_fragment` receives the step and the latest metrics. Raises ResourceError
-    when every task is in quarantine.
+    receives step and policy. `on_fragment` receives the step and what episodes returned so far. Without
+    `checkpoints` nothing is kept. Raises ResourceError when every task is in quarantine.
     """
     shares, window = TaskShares(sampler, agent, task_names), _Means()
     books = EpisodeBooks(task_names, skip_episodes_below, shares.observe)
     progress = _Progress(fill_until=config.warmup)
-    saved = checkpoints.latest()
+    saved = None if checkpoints is None else checkpoints.latest()
     if saved is None:
         tracker.load_state_dict({})
     else:
@@ -140,7 +140,7 @@ def train_online(
                 mark, marked_at = (step, agent.updates), now
             overtime = minutes > 0 and time.monotonic() - began > 60 * minutes
             stopping = ending or overtime or stop()
-            if stopping or crosses(config.checkpoint_every):
+            if checkpoints is not None and (stopping or crosses(config.checkpoint_every)):
                 state = {
                     "learner": agent.state_dict(),
                     "tracker": tracker.state_dict(),
@@ -152,7 +152,7 @@ def train_online(
                 }
                 checkpoints.save(step, state)
             if on_fragment is not None:
-                on_fragment(step, window.latest)
+                on_fragment(step, books)
             if stopping:
                 return ending
         faults = "; ".join(f"{task_names[k]}: {fault}" for k, fault in source.quarantined.items())
@@ -218,10 +218,8 @@ class _Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, list[float]] = {}
-        self.latest: Mapping[str, float] = {}
 
     def add(self, metrics: Mapping[str, float]) -> None:
-        self.latest = metrics
         for name, value in metrics.items():
             entry = self._sums.setdefault(name, [0.0, 0.0])
             entry[0] += value

@@ -23,7 +23,7 @@ from mtrl.rollout import (
     ResumableFragments,
     RuntimeConfig,
 )
-from mtrl.tasks import TaskSet
+from mtrl.tasks import Score, TaskSet
 from mtrl.training import (
     EPISODE_METRICS,
     ONLINE_METRICS,
@@ -215,3 +215,18 @@ def test_episodes_are_summed_across_fragments() -> None:
     assert restored.metrics() == expected
     restored.add(fragment_of([7], [2], ends=[0]))
     assert restored.metrics() == {"return/task": 13.0, "success/task": 0.0, "length/task": 2.0}
+
+
+def test_the_latest_episodes_in_a_word() -> None:
+    won, earned = (
+        dataclasses.replace(counter_task(), score=Score(kind, 0.0, 10.0)) for kind in ("success", "return")
+    )
+    books = EpisodeBooks(["won", "earned"])
+    assert books.recent([won, earned]) == {}
+    books.add(fragment_of([1, 2, 3], [0, 0, 1], ends=[1, 2], success=[0]))
+    assert books.recent([won]) == {"success": 0.5}
+    assert books.recent([earned]) == {"return": 3.0}
+    # of a task without episodes nothing is known
+    assert books.recent([earned, won]) == {"score": pytest.approx(0.3)}
+    books.add(dataclasses.replace(fragment_of([9], [0], ends=[0], success=[0]), task_index=1))
+    assert books.recent([earned, won]) == {"score": pytest.approx((0.3 + 1.0) / 2)}
