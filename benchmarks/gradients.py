@@ -7,15 +7,13 @@ the median of interleaved runs, for 10 and 50 tasks; `_small` is 64 samples a ta
 and 400:
 
 plain_ratio          time of per-task gradients, by the way that was chosen in the first steps, over that of
-the
-                     plain gradient of the summed losses
+                     the plain gradient of the summed losses
 loop_ratio           time of a loop over tasks, each with its own samples, over that of per-task gradients
 best_ratio           time of per-task gradients over the better of that loop and the one backward
 surgery_ratio        time of a whole PCGrad step (rows, Gramian, weights, combination) over the plain gradient
 retain_graph_ratio   time of one autograd.grad per task on the joint graph over that of per-task gradients
 torchjd_ratio        time of torchjd.autojac.backward on the joint graph over that of per-task gradients; left
-out
-                     where torchjd is not installed
+                     out where torchjd is not installed
 pcgrad_ms_k50        milliseconds of PCGrad's weights from a Gramian of 50 tasks
 streamed_peak_ratio  peak memory of a step with the Gramian streamed over that of a plain step, 50 tasks, 5
                      million parameters; beyond what stands before the step

@@ -17,13 +17,9 @@ def two_hot(values: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
     """
     bins = len(support)
     step = (support[-1] - support[0]) / (bins - 1)
-    place = ((values - support[0]) / step).clamp(0, bins - 1)
-    low = place.floor().clamp(max=bins - 2)
-    share = place - low
-    index = low.long()[..., None]
-    hot = torch.zeros(*values.shape, bins, dtype=values.dtype, device=values.device)
-    hot.scatter_(-1, index, (1.0 - share)[..., None])
-    return hot.scatter_(-1, index + 1, share[..., None])
+    inside = values.clamp(support[0], support[-1])[..., None]
+    # a triangle of one step to either side of the value, read off at the support
+    return (inside - support).div_(step).abs_().neg_().add_(1.0).clamp_(min=0.0)
 
 
 def expected_value(logits: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
@@ -45,7 +41,7 @@ def bootstrapped(
     reward: torch.Tensor, final: torch.Tensor, following: torch.Tensor, discount: float
 ) -> torch.Tensor:
     """r + gamma (1 - final) V(s') (SAC, equation 3). `final` is termination; a truncated step bootstraps."""
-    return reward + discount * following.where(~final, 0.0)
+    return torch.add(reward, following.masked_fill(final, 0.0), alpha=discount)
 
 
 def soft_value(value: torch.Tensor, log_probability: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:

@@ -158,7 +158,8 @@ class Actor(nn.Module):
             served=served,
         )
         self.register_buffer("legal", torch.from_numpy(layout.legal_mask.copy()), persistent=False)
-        self._low, self._high = exploration.log_deviation_low, exploration.log_deviation_high
+        low, high = exploration.log_deviation_low, exploration.log_deviation_high
+        self._middle, self._reach = 0.5 * (low + high), 0.5 * (high - low)
 
     def forward(
         self, seen: Seen, way: Routing, width: int
@@ -174,7 +175,7 @@ class Actor(nn.Module):
             rows = picked(hidden, way.continuous, -3)
             raw = self.network.read("continuous", rows, way.continuous_task).float()
             mean, spread = raw.chunk(2, dim=-1)
-            gaussian = (mean, self._low + 0.5 * (self._high - self._low) * (1.0 + spread.tanh()))
+            gaussian = (mean, spread.tanh() * self._reach + self._middle)
         if len(way.discrete):
             rows = picked(hidden, way.discrete, -3)
             logits = self.network.read("discrete", rows, way.discrete_task).float()

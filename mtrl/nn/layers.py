@@ -58,16 +58,19 @@ class BatchedLinear(nn.Module):
             fill_uniform(self.weight, bound, generator)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[*leading, K, B, inputs] -> [*leading, K, B, outputs]"""
-        rows = inputs.shape[len(self.leading) : -1]
-        flat = inputs.reshape(math.prod(self.leading), -1, inputs.shape[-1])
-        # a weight that has its shape already needs no view, which autograd would follow
+        """[*leading, K, B, inputs] -> [*leading, K, B, outputs]; K and B may be one axis."""
+        # what has its shape already needs no view, which autograd would follow
+        plain = inputs.dim() == 3 and self.weight.dim() == 3
         weight = self.weight if self.weight.dim() == 3 else self.weight.reshape(-1, *self.weight.shape[-2:])
+        flat = inputs if plain else inputs.reshape(len(weight), -1, inputs.shape[-1])
         if self.bias is None:
             out = torch.bmm(flat, weight)
         else:
             out = torch.baddbmm(self.bias.reshape(-1, 1, self.bias.shape[-1]), flat, weight)
-        return out.reshape(*self.leading, -1, *rows[1:], weight.shape[-1])
+        if plain:
+            return out
+        rest = inputs.shape[len(self.leading) + 1 : -1]
+        return out.reshape(*self.leading, -1, *rest, weight.shape[-1])
 
 
 class TaskLinear(nn.Module):
@@ -175,7 +178,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """[*leading, K, B, width] -> the same shape"""
-        normal = nn.functional.layer_norm(inputs, (self.width,), eps=self.floor)
+        normal = torch.layer_norm(inputs, (self.width,), None, None, self.floor)
         if self.weight is None or self.bias is None:
             return normal
         return normal * self.weight[..., None, None, :] + self.bias[..., None, None, :]

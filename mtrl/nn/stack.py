@@ -57,18 +57,24 @@ class Stack(nn.Module):
                 self.norms.append(LayerNorm(leading, width, affine=affine))
             inputs = width
         self.outputs = inputs
+        self.normed = len(self.norms) > 0
+        # an affine norm has weights per leading index, which need the axes of tasks and samples beside them
+        self.merges = not (norm and affine)
         self.activated = len(widths) if activate_last else len(widths) - 1
 
     def forward(self, inputs: torch.Tensor, note: Note | None = None) -> torch.Tensor:
         """[*leading, K, B, inputs] -> [*leading, K, B, widths[-1]]; `note` is told each activation."""
-        hidden = inputs
+        shape = inputs.shape[:-1]
+        # one change of shape here instead of two in every layer
+        hidden = inputs.flatten(-3, -2) if self.merges else inputs
+        norms = iter(self.norms)
         for depth, linear in enumerate(self.linears):
             hidden = linear(hidden)
             if depth < self.activated:
-                if len(self.norms):
-                    hidden = self.norms[depth](hidden)
+                if self.normed:
+                    hidden = next(norms)(hidden)
                 # neither a linear map nor a norm keeps its output for the backward pass
                 hidden = torch.relu_(hidden) if self.in_place else self.activate(hidden)
                 if note is not None:
-                    note("hidden", hidden)
-        return hidden
+                    note("hidden", hidden.view(*shape, -1))
+        return hidden.view(*shape, -1) if self.merges else hidden

@@ -24,6 +24,9 @@ class Torso(nn.Module, ABC):
     are read by all, [N, K, B, inputs] one each, and the output is [N, K, B, width].
     """
 
+    appends_task = False
+    """Whether `task_input` puts the task embedding beside the features; other kinds have uses of their own."""
+
     def __init__(
         self,
         config: TorsoConfig,
@@ -77,7 +80,7 @@ class Torso(nn.Module, ABC):
     def transform(
         self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
     ) -> torch.Tensor:
-        """[N, K, B, inputs], [K], [N, K, 1, e] -> [N, K, B, width]"""
+        """[N, K, B, entry], [K], [N, K, 1, e] -> [N, K, B, width]"""
 
     def forward(
         self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor | None = None
@@ -87,11 +90,17 @@ class Torso(nn.Module, ABC):
         Raises SpaceError for features of another shape.
         """
         self._check(features, task_index)
-        if features.dim() == 3:
-            features = features.expand(*self.leading, *features.shape)
         told = features[..., :0]
         if self.reads_task:
             told = self.embedding(task_index, embedding).to(features.dtype)
+        joins = self.appends_task and self.config.task_input
+        if features.dim() == 3:
+            if joins and self.embedding.table is None and (embedding is None or embedding.dim() == 2):
+                # what all members read alike is put together once
+                features, joins = _beside(features, told[0]), False
+            features = features.expand(*self.leading, *features.shape)
+        if joins:
+            features = _beside(features, told)
         hidden = self.transform(features, task_index, told)
         return hidden.squeeze(0) if self.members is None else hidden
 
@@ -155,16 +164,10 @@ class Torso(nn.Module, ABC):
         if self._records is not None:
             self._records.append((name, value.detach()))
 
-    def with_task(self, features: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """Appends the task embedding when `task_input` asks for it: [N, K, B, inputs + e]."""
-        if not self.config.task_input:
-            return features
-        return torch.cat([features, embedding.expand(*features.shape[:-1], -1)], dim=-1)
-
     @property
     def entry(self) -> int:
-        """Length of what `with_task` returns."""
-        return self.inputs + (self.embedding.size if self.config.task_input else 0)
+        """Length of the features that `transform` is given."""
+        return self.inputs + (self.embedding.size if self.appends_task and self.config.task_input else 0)
 
     def _check(self, features: torch.Tensor, task_index: torch.Tensor) -> None:
         shape = features.shape
@@ -175,3 +178,8 @@ class Torso(nn.Module, ABC):
                 f"features [K, B, {self.inputs}]{ensemble} with K={len(task_index)} task indices are "
                 f"expected; got {list(shape)}"
             )
+
+
+def _beside(features: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """[..., K, B, d] and [..., K, 1, e] -> [..., K, B, d + e]"""
+    return torch.cat([features, told.expand(*features.shape[:-1], -1)], dim=-1)

@@ -107,6 +107,8 @@ class ExpertsTorso(Torso):
     DeepSeekMoE, arXiv 2401.06066). Its norms are part of the architecture: `layer_norm` is not read.
     """
 
+    appends_task = True
+
     def _build(self, generator: torch.Generator | None) -> None:
         config = self.config
         if config.experts.groups and len(config.experts.groups) != self.tasks:
@@ -125,7 +127,7 @@ class ExpertsTorso(Torso):
         self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
     ) -> torch.Tensor:
         """Each block chooses anew."""
-        hidden = self.activate(self.enter_norm(self.enter(self.with_task(features, embedding))))
+        hidden = self.activate(self.enter_norm(self.enter(features)))
         self.note("hidden", hidden)
         for block in self.blocks:
             hidden = block(hidden, task_index, embedding, self)

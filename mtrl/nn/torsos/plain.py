@@ -15,6 +15,8 @@ class MLPTorso(Torso):
     (Yu et al. 2020, arXiv 1910.10897; Meta-World+, arXiv 2505.11289).
     """
 
+    appends_task = True
+
     def _build(self, generator: torch.Generator | None) -> None:
         self.stack = self._hidden_stack(self.leading, self.entry, generator)
 
@@ -22,7 +24,7 @@ class MLPTorso(Torso):
         self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
     ) -> torch.Tensor:
         """Every hidden layer is shared by all tasks."""
-        return self.stack(self.with_task(features, embedding), self.note)
+        return self.stack(features, self.note)
 
 
 class ResidualTorso(Torso):
@@ -31,6 +33,8 @@ class ResidualTorso(Torso):
 
     Its norms are part of the architecture: `layer_norm` is not read.
     """
+
+    appends_task = True
 
     def _build(self, generator: torch.Generator | None) -> None:
         config = self.config
@@ -52,7 +56,7 @@ class ResidualTorso(Torso):
         self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
     ) -> torch.Tensor:
         """Every block is shared by all tasks."""
-        hidden = self.activate(self.enter_norm(self.enter(self.with_task(features, embedding))))
+        hidden = self.activate(self.enter_norm(self.enter(features)))
         self.note("hidden", hidden)
         blocks = zip(self.expand, self.expand_norm, self.contract, self.contract_norm, strict=True)
         for expand, expand_norm, contract, contract_norm in blocks:

@@ -244,7 +244,8 @@ def test_the_auxiliary_loss_of_switch() -> None:
     assert found is not None and net.balance_loss() is None
     expected = torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
-        hidden = net.activate(net.enter_norm(net.enter(net.with_task(features[None], net.embedding(TASKS)))))
+        told = net.embedding(TASKS).expand(1, 2, 30, -1)
+        hidden = net.activate(net.enter_norm(net.enter(torch.cat([features[None], told], dim=-1))))
         for block in net.blocks:
             scores = block.router.by_state(block.norm(hidden)).softmax(-1)[0].flatten(0, 1)
             shares = scores.topk(2).indices.flatten().bincount(minlength=4) / 120
