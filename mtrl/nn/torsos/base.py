@@ -25,7 +25,7 @@ class Torso(nn.Module, ABC):
     """
 
     appends_task = False
-    """Whether `task_input` puts the task embedding beside the features; other kinds have uses of their own."""
+    """Whether `task_input` puts the task embedding beside the features; other kinds use it otherwise."""
 
     def __init__(
         self,
