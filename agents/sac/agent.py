@@ -73,6 +73,7 @@ class SACAgent:
         self._steps = np.zeros(len(tasks), dtype=np.int64)
         self._reward_scale = RewardScale(len(tasks), config.discount, config.network.value_range)
         self._way: Routing | None = None
+        self._routed_for: torch.Tensor | None = None
         self._draws = np.random.default_rng([seed, 1])
         self._noise = torch.Generator(self._device).manual_seed(seed + 1)
         learning = Learning.of(config, layout, self._device)
@@ -261,8 +262,8 @@ class SACAgent:
 
     def _routed(self, task: torch.Tensor) -> Routing:
         """The routing of a batch, kept while batches hold the same tasks."""
-        if self._way is None or not torch.equal(self._way.task.cpu(), task):
-            self._way = moved(self._actor.route(task), self._device)
+        if self._way is None or self._routed_for is not task:
+            self._way, self._routed_for = moved(self._actor.route(task), self._device), task
         return self._way
 
     def _reset_runaways(self, parts: Sequence[Part]) -> None:

@@ -54,37 +54,36 @@ class Differentiation:
     def actor(self, sample: Sample, observed: torch.Tensor, sums: dict[str, torch.Tensor]) -> None:
         """Fills in "actor.NAME" and "temperature.log"."""
         way, noise, count = sample.way, sample.noise(self._noise), len(sample.way.task)
-        entropies: dict[int, torch.Tensor] = {}
+        entropy = torch.empty(count, device=noise.device)
         actor, critic = self._fast.actor, self._fast.critic
 
         def losses() -> torch.Tensor:
-            found, entropy = actor_losses(actor, critic, observed, sample, noise)
-            entropies.update(enumerate(entropy))
+            found, every = actor_losses(actor, critic, observed, sample, noise)
+            entropy.copy_(every)
             return self._counted(found, way.task)
 
         def loss_of(row: int) -> torch.Tensor:
             place = (way.continuous == row).nonzero().squeeze(1)
             alone = only(sample, row)
-            found, entropy = actor_losses(actor, critic, observed[row : row + 1], alone, noise[place])
-            entropies[row] = entropy[0]
+            found, its = actor_losses(actor, critic, observed[row : row + 1], alone, noise[place])
+            entropy[row] = its[0]
             return self._counted(found, alone.way.task)[0]
 
         beside = actor.network.torso.balance_loss
         with self._fast.advising():
             found, made = self._parts["actor"].differentiate(losses, loss_of, beside, count)
         sums |= {f"actor.{name}": rows for name, rows in found.items()}
-        entropy = torch.stack([entropies[row] for row in range(count)])
-        slope = torch.zeros(1, len(self._learning.target_entropy), device=entropy.device)
         # d/d(log alpha) of log alpha (H - H_target); see losses.temperature_loss
-        slope[0, way.task] = entropy - self._learning.target_entropy[way.task]
-        sums["temperature.log"] = slope
+        target = self._learning.target_entropy
+        slope = torch.zeros_like(target).index_copy_(0, way.task, entropy - target.index_select(0, way.task))
+        sums["temperature.log"] = slope[None]
         self.losses |= {"actor": made, "entropy": entropy}
 
     def _counted(self, losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Losses of the tasks `task`, weighted by what they count. Those of tasks that ran away (PaCo) keep
         their value and lose their gradient.
         """
-        counted = losses if self.shares is None else losses * self.shares[task]
+        counted = losses if self.shares is None else losses * self.shares.index_select(0, task)
         torso = self._fast.critic.network.torso
         if torso.config.kind != "paco":
             return counted

@@ -93,18 +93,19 @@ def sample_of(
     come in the networks' own `kind` of number.
     """
     device = temperature.device
-    fields = {name: values.to(device) for name, values in batch.fields.items()}
-    buckets = {
-        name: Bucket(bucket.values.to(device), bucket.rows.to(device))
-        for name, bucket in batch.buckets.items()
-    }
+    fields, buckets = batch.fields, dict(batch.buckets)
+    if device.type != "cpu":
+        fields = {name: values.to(device) for name, values in fields.items()}
+        buckets = {
+            name: Bucket(bucket.values.to(device), bucket.rows.to(device)) for name, bucket in buckets.items()
+        }
     if "state" in buckets:
         state = buckets["state"]
-        values = observer.standardise(state.values, way.task[state.rows])
+        values = observer.standardise(state.values, picked(way.task, state.rows, 0))
         buckets["state"] = Bucket(values.to(kind), state.rows)
     reward = fields["reward"]
     if reward_scale is not None:
-        reward = reward / reward_scale[way.task][:, None]
+        reward = reward / reward_scale.index_select(0, way.task)[:, None]
     final = fields["terminated"]
     if not learning.config.bootstrap_truncated:
         final = final | fields["truncated"]
@@ -117,8 +118,8 @@ def sample_of(
         discrete=picked(fields["discrete"], way.discrete, 0),
         reward=reward,
         final=final,
-        temperature=temperature[way.task][:, None],
-        mask=learning.mask[way.continuous_task][:, None],
+        temperature=temperature.index_select(0, way.task)[:, None],
+        mask=learning.mask.index_select(0, way.continuous_task)[:, None],
     )
 
 

@@ -76,9 +76,11 @@ def squashed_gaussian(
     stays finite for large u (SAC, appendix C, equation 26). Masked dimensions are 0.
     """
     drawn = torch.addcmul(mean, log_deviation.exp(), noise)
-    density = -0.5 * noise**2 - log_deviation - 0.5 * LOG_2_PI
-    squash = 2.0 * (LOG_2 - drawn - F.softplus(-2.0 * drawn))
-    log_probability = ((density - squash) * mask).sum(-1)
+    # softplus(-2u) is -2 times softplus of u with beta -2
+    bent = torch.add(drawn, F.softplus(drawn, beta=-2.0), alpha=-2.0)
+    spread = torch.add(log_deviation, bent, alpha=-2.0)
+    known = noise.square().mul_(-0.5).sub_(0.5 * LOG_2_PI + 2.0 * LOG_2)
+    log_probability = ((known - spread) * mask).sum(-1)
     return drawn.tanh() * mask, log_probability
 
 

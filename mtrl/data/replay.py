@@ -12,7 +12,7 @@ import torch
 
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
 from mtrl.rollout import Fragment
-from mtrl.spaces import Observation
+from mtrl.spaces import Layout, Observation
 from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
@@ -39,6 +39,30 @@ class ReplayConfig:
             raise OutOfRangeError("replay.demonstrations", self.demonstrations, "0 to below 1")
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What follows from the tasks of a batch alone, kept while batches hold the same."""
+
+    rows: tuple[int, ...]
+    task_index: torch.Tensor
+    places: dict[str, dict[int, int]]
+    """Bucket that some task fills -> row of the batch -> row of the bucket."""
+    filled: dict[str, torch.Tensor]
+
+    @staticmethod
+    def of(layout: Layout, rows: tuple[int, ...]) -> _Asked:
+        members = {
+            b: [i for i, k in enumerate(rows) if b in layout.observations[k].buckets] for b in layout.buckets
+        }
+        members = {b: where for b, where in members.items() if where}
+        return _Asked(
+            rows,
+            torch.tensor(rows, dtype=torch.int64),
+            {b: {i: place for place, i in enumerate(where)} for b, where in members.items()},
+            {b: torch.tensor(where) for b, where in members.items()},
+        )
+
+
 class Replay:
     """Transitions of every task, sampled task-major.
 
@@ -51,6 +75,7 @@ class Replay:
         self._tasks, self._layout, self._config = tasks, tasks.layout, config
         self._rings = [ReplayRing(self._layout, k, config.capacity) for k in range(len(tasks))]
         self._demonstrations: dict[int, ReplayRing] = {}
+        self._asked: _Asked | None = None
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
@@ -82,15 +107,14 @@ class Replay:
         are the tasks in ascending order, all by default. Raises ConfigError for a task that has fewer
         transitions than its share of the batch.
         """
-        rows = list(range(len(self._rings))) if tasks is None else sorted(tasks)
+        rows = tuple(range(len(self._rings))) if tasks is None else tuple(sorted(tasks))
         layout, count = self._layout, batch_size
-        places = {
-            b: [i for i, k in enumerate(rows) if b in layout.observations[k].buckets] for b in layout.buckets
-        }
+        if self._asked is None or self._asked.rows != rows:
+            self._asked = _Asked.of(layout, rows)
+        asked = self._asked
         seen = {
             b: np.zeros((len(where), 2, count, *layout.bucket_shape(b)), dtype=layout.bucket_dtype(b))
-            for b, where in places.items()
-            if where
+            for b, where in asked.places.items()
         }
         continuous = np.zeros((len(rows), count, layout.continuous_size), dtype=np.float32)
         discrete = np.zeros((len(rows), count), dtype=np.int64)
@@ -101,8 +125,9 @@ class Replay:
             for ring, part in self._shares(k, count):
                 chosen = ring.draw(part.stop - part.start, generator)
                 for bucket, arrays in seen.items():
-                    if bucket in layout.observations[k].buckets:
-                        ring.observe(bucket, chosen, arrays[places[bucket].index(i)][:, part])
+                    place = asked.places[bucket].get(i)
+                    if place is not None:
+                        ring.observe(bucket, chosen, arrays[place][:, part])
                 ring.act(chosen, continuous[i, part], discrete[i, part])
                 reward[i, part] = ring.reward[chosen]
                 terminated[i, part] = ring.terminated[chosen]
@@ -115,11 +140,9 @@ class Replay:
             "truncated": truncated,
         }
         return Batch(
-            task_index=torch.tensor(rows, dtype=torch.int64),
+            task_index=asked.task_index,
             weight=torch.ones(len(rows), count),
-            buckets={
-                b: Bucket(torch.from_numpy(values), torch.tensor(places[b])) for b, values in seen.items()
-            },
+            buckets={b: Bucket(torch.from_numpy(values), asked.filled[b]) for b, values in seen.items()},
             fields={name: torch.from_numpy(values) for name, values in fields.items()},
         )
 
