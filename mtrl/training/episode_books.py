@@ -88,24 +88,23 @@ class EpisodeBooks:
         self._finished = {}
         return found
 
-    def recent(self, tasks: Sequence[Task]) -> dict[str, float]:
+    def recent(self, tasks: Sequence[Task]) -> dict[str, str]:
         """How the latest episodes went, up to `RECENT` of each task and of this session: the "success" or
         "return" of a single task, the "score" of several, normalised and averaged over those that have
-        finished an episode. Empty before any has.
+        finished an episode; in words for a bar. Empty before any has.
         """
         if not self._recent:
             return {}
         if len(tasks) == 1:
-            judged = tasks[0].score.kind
-            of_interest = [
-                float(success) if judged == "success" else value for value, success in self._recent[0]
-            ]
-            return {judged: float(np.mean(of_interest))}
+            mean_return, share_of_successes = np.mean(self._recent[0], axis=0)
+            if tasks[0].score.kind == "success":
+                return {"success": f"{share_of_successes:.0%}"}
+            return {"return": f"{mean_return:.4g}"}
         scores = [
             np.mean([tasks[k].score.normalise(value, success) for value, success in episodes])
             for k, episodes in self._recent.items()
         ]
-        return {"score": float(np.mean(scores))}
+        return {"score": f"{np.mean(scores):.0%}"}
 
     def state_dict(self) -> dict[str, Any]:
         """Episodes under way, and those finished but not yet logged."""
