@@ -159,16 +159,17 @@ def train(
     *,
     updates: int | None = None,
     steps: int | None = None,
-    warmup: int = 1000,
+    random_steps: int = 1000,
     seed: int = 1,
     **settings: Any,  # noqa: ANN401 - the agent's config checks them
 ) -> Agent:
     """A new agent, trained; `settings` are fields of its config.
 
     One that learns from demonstrations takes `data` and makes `updates` updates. One that learns from its
-    own play takes `steps` decisions, all tasks together, of which the first `warmup` are random::
+    own play takes `steps` decisions, all tasks together and rounded up to ten, of which the first
+    `random_steps` are random::
 
-        agent = mtrl.train("sac", "gym/CartPole-v1", steps=6000, warmup=500)
+        agent = mtrl.train("sac", "gym/CartPole-v1", steps=6000, random_steps=500)
 
     Writes nothing; `mtrl train` keeps checkpoints, metrics and policies. Raises UnknownNameError for a
     setting that the agent does not have, ConfigError for one of the wrong type, for data or a budget that
@@ -183,7 +184,12 @@ def train(
             "data maps a task's index to its demonstrations, as `demonstrate` returns; "
             f"got {type(data).__name__}"
         )
-    for name, value in (("updates", updates), ("steps", steps), ("warmup", warmup), ("seed", seed)):
+    for name, value in (
+        ("updates", updates),
+        ("steps", steps),
+        ("random_steps", random_steps),
+        ("seed", seed),
+    ):
         if value is not None:
             _require_whole(name, value)
     tasks, factory = make_tasks(tasks), registry.load("agent", agent)
@@ -204,7 +210,11 @@ def train(
         for _ in range(updates):
             learner.update()
         return learner
-    if steps is None or updates is not None:
+    if learner.needs.kind != "fragments":
+        raise ConfigError(
+            f"agent {agent!r} learns from {learner.needs.kind}; train it with `mtrl train agent={agent}`"
+        )
+    if not steps or updates is not None:
         raise ConfigError(f"agent {agent!r} learns from its own play: give it steps instead of updates")
     if (data is not None) != learner.needs.demonstrations:
         raise ConfigError(
@@ -213,14 +223,14 @@ def train(
         )
     if data is not None:
         learner.ingest(data)
-    return _play(cast("OnlineAgent", learner), tasks, steps, warmup, seed)
+    return _play(cast("OnlineAgent", learner), tasks, steps, random_steps, seed)
 
 
-def _play(learner: OnlineAgent, tasks: TaskSet, steps: int, warmup: int, seed: int) -> Agent:
+def _play(learner: OnlineAgent, tasks: TaskSet, steps: int, random_steps: int, seed: int) -> Agent:
     from mtrl.rollout import CollectionConfig, LocalFragments
     from mtrl.training import EpisodeBooks, OnlineConfig, Trackers, progress, train_online
 
-    collection = CollectionConfig(copies=1, steps=PLAYED_TOGETHER)
+    collection = CollectionConfig(copies=1, steps=PLAYED_TOGETHER, stagger=False)
     with progress("train", steps) as bar:
 
         def advance(step: int, books: EpisodeBooks) -> None:
@@ -229,17 +239,20 @@ def _play(learner: OnlineAgent, tasks: TaskSet, steps: int, warmup: int, seed: i
         train_online(
             learner,
             lambda snapshot, _: LocalFragments(tasks, RuntimeConfig(), collection, snapshot, seed),
-            OnlineConfig(steps=steps, warmup=warmup, log_every=steps),
+            OnlineConfig(steps=steps, warmup=random_steps, log_every=steps),
             Trackers([]),
             None,
             tasks.names,
             on_fragment=advance,
         )
     if not learner.updates:
-        raise ConfigError(
-            f"the agent learned nothing in {steps} steps: no task came to a batch of transitions after "
-            f"warmup={warmup}; raise steps, or lower batch_size or warmup"
+        reason = (
+            f"those after random_steps={random_steps} are too few for an update at its replay ratio of "
+            f"{learner.needs.replay_ratio:g}"
+            if learner.ready
+            else "no task came to a batch of transitions"
         )
+        raise ConfigError(f"the agent learned nothing in {steps} steps: {reason}; raise steps")
     return learner
 
 

@@ -109,6 +109,9 @@ def test_an_agent_is_trained_and_judged() -> None:
         "diffusion", tasks, data, updates=3, network=ChunkShape(width=16, blocks=1), batch_size=8
     )
     assert agent.updates == 3
+    # a setting of the agent stays one, whatever others call theirs
+    with pytest.raises(MtrlError, match="warmup"):
+        mtrl.train("diffusion", tasks, data, updates=1, warmup=-1)
     result = mtrl.evaluate(agent, tasks, episodes=2)["diffusion"]
     assert result.policy.version == 3 and len(result.episodes) == 2
 
@@ -116,20 +119,22 @@ def test_an_agent_is_trained_and_judged() -> None:
 def test_an_agent_learns_from_its_own_play() -> None:
     network = NetworkConfig(torso=TorsoConfig(width=8))
     tasks = mtrl.make_tasks(["gym/CartPole-v1", "point/obstacle"])
-    agent = mtrl.train("sac", tasks, steps=400, warmup=200, network=network, batch_size=8)
+    agent = mtrl.train("sac", tasks, steps=400, random_steps=200, network=network, batch_size=8)
     # one update in five steps after the warm-up
     assert agent.updates == 40
     assert mtrl.evaluate(agent, tasks, episodes=1)["sac"].policy.version == 40
-    with pytest.raises(ConfigError, match="trained on another set of tasks"):
+    with pytest.raises(ConfigError, match="Play it on all the tasks"):
         mtrl.evaluate(agent, "gym/CartPole-v1", episodes=1)
     data = mtrl.demonstrate("point/obstacle", episodes=1)
     mixed = {"demonstrations": 0.5}
     shown = mtrl.train(
-        "sac", "point/obstacle", data, steps=60, warmup=40, network=network, batch_size=8, replay=mixed
+        "sac", "point/obstacle", data, steps=60, random_steps=40, network=network, batch_size=8, replay=mixed
     )
     assert shown.updates == 4
-    with pytest.raises(ConfigError, match=r"learned nothing.*60 steps"):
-        mtrl.train("sac", "point/obstacle", steps=60, warmup=60)
+    with pytest.raises(ConfigError, match=r"learned nothing in 60 steps: no task came to a batch"):
+        mtrl.train("sac", "point/obstacle", steps=60, random_steps=60)
+    with pytest.raises(ConfigError, match=r"learned nothing.*random_steps=60 are too few"):
+        mtrl.train("sac", "point/obstacle", steps=60, random_steps=60, batch_size=8)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ class SACAgent:
         self._reward_scale = RewardScale(len(tasks), config.discount, config.network.value_range)
         self._way: Routing | None = None
         self._routed_for: torch.Tensor | None = None
+        self._live: SACPolicy | None = None
         self._draws = np.random.default_rng([seed, 1])
         self._noise = torch.Generator(self._device).manual_seed(seed + 1)
         learning = Learning.of(config, layout, self._device)
@@ -89,9 +90,13 @@ class SACAgent:
         return bool(self._replay.sizes.max() >= self._config.batch_size)
 
     def policy(self) -> SACPolicy:
-        """Acts with the current weights."""
-        actor = self._actor if self._device.type == "cpu" else copy.deepcopy(self._actor).cpu()
-        return SACPolicy(actor, self._layout, self.updates)
+        """Acts with the current weights; on the processor it is one object that learns on."""
+        if self._device.type != "cpu":
+            return SACPolicy(copy.deepcopy(self._actor).cpu(), self._layout, self.updates)
+        if self._live is None:
+            self._live = SACPolicy(self._actor, self._layout, self.updates)
+        self._live.version = self.updates
+        return self._live
 
     def snapshot(self) -> PolicySnapshot:
         """The actor and its statistics as named arrays."""

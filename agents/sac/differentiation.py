@@ -77,7 +77,8 @@ class Differentiation:
         target = self._learning.target_entropy
         slope = torch.zeros_like(target).index_copy_(0, way.task, entropy - target.index_select(0, way.task))
         sums["temperature.log"] = slope[None]
-        self.losses |= {"actor": made, "entropy": entropy}
+        # the closure above may run again, for weightings that look back
+        self.losses |= {"actor": made, "entropy": entropy.clone()}
 
     def _counted(self, losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Losses of the tasks `task`, weighted by what they count. Those of tasks that ran away (PaCo) keep

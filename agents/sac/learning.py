@@ -47,7 +47,7 @@ class Learning:
             for spec in layout.actions
         ]
         mask = torch.from_numpy(layout.continuous_mask.astype(np.float32))
-        return Learning(config, mask.to(device), torch.tensor(targets, device=device))
+        return Learning(config, mask.to(device), torch.tensor(targets, dtype=torch.float32, device=device))
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,10 @@ def actor_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Actor:
         actor.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         named = ", ".join(tasks.names[:3]) + (", ..." if len(tasks) > 3 else "")
+        (first, *rest) = str(error).strip().splitlines()
         raise ConfigError(
-            f"the policy does not fit {named}: it was trained on another set of tasks. Play it on all the "
-            "tasks that it was trained on, in their order"
+            f"the policy does not fit {named}. Play it on all the tasks that it was trained on, in their "
+            f"order. ({(rest[0] if rest else first).strip()})"
         ) from error
     return actor.requires_grad_(False).eval()
 

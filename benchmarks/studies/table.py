@@ -173,7 +173,7 @@ def _equal_cost(
     caption = (
         f"Each seed of {study.equal_cost[1]} at its first evaluation that had taken as {spent} as the whole "
         f"run of the same seed of {study.equal_cost[0]}; where its run ends before, at its end, and the "
-        f"other at the last evaluation before. {said}"
+        f"other at its last evaluation by then. {said}"
     )
     return [f"## At equal {'processor minutes' if cost == 'minutes' else 'steps'}", _markdown(rows), caption]
 

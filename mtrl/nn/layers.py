@@ -3,7 +3,8 @@
 One shape rule holds for all of them, so that the gradient of every task can be read off one backward
 pass: the last axis holds features, the one before it samples B, the one before that tasks K, and
 whatever is left of those are the `leading` axes that have weights of their own (N ensemble members,
-E experts). Samples of different tasks never meet inside a layer.
+E experts). Samples of different tasks never meet inside a layer. Layers that treat all tasks alike also
+take the axes of tasks and samples as one, tasks outermost.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class LayerNorm(nn.Module):
         self.register_parameter("bias", nn.Parameter(torch.zeros(*leading, width)) if affine else None)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[*leading, K, B, width] -> the same shape"""
+        """[*leading, K, B, width] -> the same shape; without `affine`, K and B may be one axis."""
         normal = torch.layer_norm(inputs, (self.width,), None, None, self.floor)
         if self.weight is None or self.bias is None:
             return normal

@@ -77,4 +77,4 @@ class Stack(nn.Module):
                 hidden = torch.relu_(hidden) if self.in_place else self.activate(hidden)
                 if note is not None:
                     note("hidden", hidden.view(*shape, -1))
-        return hidden.view(*shape, -1) if self.merges else hidden
+        return hidden.view(*shape, self.outputs) if self.merges else hidden

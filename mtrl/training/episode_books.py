@@ -54,6 +54,7 @@ class EpisodeBooks:
         self._open: dict[tuple[int, int], list[float]] = {}
         self._finished: dict[int, list[list[float]]] = {}
         self._recent: dict[int, deque[tuple[float, bool]]] = {}
+        self._words: dict[str, str] | None = None
 
     def add(self, fragment: Fragment) -> None:
         """Books a fragment; fragments of one lane come in order."""
@@ -89,22 +90,16 @@ class EpisodeBooks:
         return found
 
     def recent(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """How the latest episodes went, up to `RECENT` of each task and of this session: the "success" or
+        """How the latest episodes of `tasks`, those of the books, went, up to `RECENT` of each task and of this session: the "success" or
         "return" of a single task, the "score" of several, normalised and averaged over those that have
         finished an episode; in words for a bar. Empty before any has.
         """
         if not self._recent:
             return {}
-        if len(tasks) == 1:
-            mean_return, share_of_successes = np.mean(self._recent[0], axis=0)
-            if tasks[0].score.kind == "success":
-                return {"success": f"{share_of_successes:.0%}"}
-            return {"return": f"{mean_return:.4g}"}
-        scores = [
-            np.mean([tasks[k].score.normalise(value, success) for value, success in episodes])
-            for k, episodes in self._recent.items()
-        ]
-        return {"score": f"{np.mean(scores):.0%}"}
+        if self._words is None:
+            # asked for after every step, and changed by the end of an episode alone
+            self._words = self._in_words(tasks)
+        return self._words
 
     def state_dict(self) -> dict[str, Any]:
         """Episodes under way, and those finished but not yet logged."""
@@ -118,6 +113,18 @@ class EpisodeBooks:
         self._open = {(int(k), int(e)): list(books) for (k, e), books in state["open"].items()}
         self._finished = {int(k): [list(b) for b in found] for k, found in state["finished"].items()}
 
+    def _in_words(self, tasks: Sequence[Task]) -> dict[str, str]:
+        if len(tasks) == 1:
+            mean_return, share_of_successes = np.mean(self._recent[0], axis=0)
+            if tasks[0].score.kind == "success":
+                return {"success": f"{share_of_successes:.0%}"}
+            return {"return": f"{mean_return:.4g}"}
+        scores = [
+            np.mean([tasks[k].score.normalise(value, success) for value, success in episodes])
+            for k, episodes in self._recent.items()
+        ]
+        return {"score": f"{np.mean(scores):.0%}"}
+
     def forget_open(self) -> None:
         """Drops episodes under way, for lanes that begin afresh."""
         self._open = {}
@@ -126,5 +133,6 @@ class EpisodeBooks:
         self._finished.setdefault(task_index, []).append(books)
         latest = self._recent.setdefault(task_index, deque(maxlen=RECENT))
         latest.append((books[0], books[1] > 0))
+        self._words = None
         if self._on_episode is not None:
             self._on_episode(task_index, books[0], books[1] > 0)

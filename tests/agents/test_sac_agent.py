@@ -228,6 +228,15 @@ def test_a_task_without_a_batch_joins_later() -> None:
     assert {"critic_loss/made/jump", "critic_loss/made/pull"} <= set(agent.update())
 
 
+def test_whole_numbers_are_as_good_as_fractions() -> None:
+    tasks, found = TaskSet([MIXED[2]]), []
+    for target in (-1, -1.0):
+        agent = agent_of(tasks, exploration=ExplorationConfig(target_entropy=target))
+        agent.update()
+        found.append(agent.state_dict()["actor"])
+    assert same(*found)
+
+
 def test_temperatures_keep_their_floor() -> None:
     # a target far below any entropy drives the temperature down
     explore = ExplorationConfig(temperature_floor=0.05, temperature_rate=0.5, target_entropy=-50.0)
@@ -266,7 +275,11 @@ def test_pixels_train_beside_states() -> None:
 
 
 @pytest.mark.parametrize("explore", [False, True])
-def test_a_copy_acts_alike_alone_and_among_other_tasks(explore: bool) -> None:
+def test_a_copy_acts_alike_alone_and_among_other_tasks(
+    explore: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # fewer than are asked for below
+    monkeypatch.setattr("mtrl.agents.sac.policy.REMEMBERED", 2)
     agent = agent_of()
     for _ in range(5):
         agent.update()

@@ -146,6 +146,7 @@ def test_a_page_with_yardsticks_minutes_and_cosines() -> None:
     assert "## Returns" in page and f"| {SWING} | 100.0 [50.0, 150.0] |" in page
     assert f"| {PUSH} | 80.0 (80, 80) | 30.0 (30, 30) |" in page.split("## At equal processor minutes")[1]
     assert "| processor minutes | 2, 2 | 2.5, 2.5 |" in page
+    assert "| steps | 100, 100 | 40, 40 |" in page.split("## At equal steps")[1].split("## At equal")[0]
     assert f"| {PUSH} and {SWING} | -0.250 |" in page
     assert "| yardsticks | 1.0 | `none` |" in page
 

@@ -221,11 +221,14 @@ def test_the_latest_episodes_in_a_word() -> None:
     won, earned = (
         dataclasses.replace(counter_task(), score=Score(kind, 0.0, 10.0)) for kind in ("success", "return")
     )
-    books = EpisodeBooks(["won", "earned"])
-    assert books.recent([won, earned]) == {}
-    books.add(fragment_of([1, 2, 3], [0, 0, 1], ends=[1, 2], success=[0]))
-    assert books.recent([won]) == {"success": "50%"}
-    assert books.recent([earned]) == {"return": "3"}
+    first = fragment_of([1, 2, 3], [0, 0, 1], ends=[1, 2], success=[0])
+    for task, words in ((won, {"success": "50%"}), (earned, {"return": "3"})):
+        books = EpisodeBooks(["task"])
+        assert books.recent([task]) == {}
+        books.add(first)
+        assert books.recent([task]) == words
+    books = EpisodeBooks(["earned", "won"])
+    books.add(first)
     # of a task without episodes nothing is known
     assert books.recent([earned, won]) == {"score": "30%"}
     books.add(dataclasses.replace(fragment_of([9], [0], ends=[0], success=[0]), task_index=1))

@@ -48,4 +48,4 @@ class CareTorso(Torso):
         self.note("experts", outputs)
         mixed = torch.einsum("nkoe,nekbd->nkbd", gates.to(outputs.dtype), outputs)
         joined = torch.cat([mixed, context.expand(*mixed.shape[:-1], -1)], dim=-1)
-        return self.stack(joined, self.note)
+        return self.stack(joined, self.note if self.recording else None)

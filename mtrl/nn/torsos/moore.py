@@ -66,7 +66,7 @@ class MooreTorso(Torso):
         """The task embedding is not read."""
         count = self.config.moore.experts
         spread = features.unsqueeze(1).expand(-1, count, -1, -1, -1)
-        outputs = self.experts(spread, self.note)
+        outputs = self.experts(spread, self.note if self.recording else None)
         basis = orthonormalise(outputs.movedim(1, -2))
         weights = self.weights(task_index)
         self.note("gates", _shares(weights).expand(*features.shape[:-1], -1))

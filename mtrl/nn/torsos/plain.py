@@ -24,7 +24,7 @@ class MLPTorso(Torso):
         self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
     ) -> torch.Tensor:
         """Every hidden layer is shared by all tasks."""
-        return self.stack(features, self.note)
+        return self.stack(features, self.note if self.recording else None)
 
 
 class ResidualTorso(Torso):

@@ -168,6 +168,11 @@ def test_a_given_embedding_takes_the_place_of_the_own() -> None:
     own = network.torso.embedding(TASKS)[0, :, 0].detach()
     torch.testing.assert_close(own.norm(dim=-1), torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(network(features, TASKS, own)["a"], network(features, TASKS)["a"], **EXACT)
+    twins = build(CONFIGS["learned"], members=2)
+    wide, each = features.expand(2, *features.shape), own.expand(2, *own.shape)
+    expected = twins(features, TASKS, own)["a"]
+    for seen, told in ((features, each), (wide, own), (wide, each)):
+        torch.testing.assert_close(twins(seen, TASKS, told)["a"], expected, **EXACT)
     given = TorsoConfig(kind="care", width=16, depth=1, embedding=TaskEmbeddingConfig(kind="given", size=6))
     assert build(given)(features, TASKS, own)["a"].shape == (3, 6, 5)
     with pytest.raises(SpaceError, match="pass the task embedding"):
