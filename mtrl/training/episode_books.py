@@ -90,9 +90,9 @@ class EpisodeBooks:
         return found
 
     def recent(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """How the latest episodes of `tasks`, those of the books, went, up to `RECENT` of each task and of this session: the "success" or
+        """How the latest episodes went, up to `RECENT` of each task and of this session: the "success" or
         "return" of a single task, the "score" of several, normalised and averaged over those that have
-        finished an episode; in words for a bar. Empty before any has.
+        finished an episode; in words for a bar. Empty before any has. `tasks` are those of the books.
         """
         if not self._recent:
             return {}
