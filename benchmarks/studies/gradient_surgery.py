@@ -18,6 +18,10 @@ in wide ones."""
 NARROW = ("agent.network.torso.width=32", "agent.network.torso.task_input=false")
 """A torso of 32 units that is not told the task, so that tasks must share features; outputs stay per task."""
 
+SHOWN = "agent.replay.demonstrations=0.5"
+"""Half of each batch from the tasks' experts: without it so narrow a torso learns one of the four in the time
+given, and nothing can be compared."""
+
 _SHARED = (
     "agent=sac",
     "experiment=sac_mixed",
@@ -42,7 +46,7 @@ CONFLICT = Study(
     ),
     shared=(*_SHARED, "agent.gradients.method=pcgrad", "online.steps=12000", "evaluation.episodes=10"),
     variants={candidate: (_names(candidate),) for candidate in SETS}
-    | {f"{CHOSEN}-narrow": (_names(CHOSEN), *NARROW)},
+    | {f"{CHOSEN}-narrow": (_names(CHOSEN), *NARROW, SHOWN)},
     seeds=(1,),
     methods={},
 )
@@ -51,10 +55,17 @@ STUDY = Study(
     name="gradient_surgery",
     question=(
         "Does combining task gradients by surgery learn more than their plain sum, on two pairs of tasks "
-        "that undo each other, in a torso of 32 units that is not told the task? The cosines below say how "
-        "far their gradients did oppose each other."
+        "that undo each other, in a torso of 32 units that is not told the task, with half of each batch "
+        "from demonstrations? The cosines below say how far their gradients did oppose each other."
     ),
-    shared=(*_SHARED, _names(CHOSEN), *NARROW, "online.steps=40000", "online.checkpoint_every=20000"),
+    shared=(
+        *_SHARED,
+        _names(CHOSEN),
+        *NARROW,
+        SHOWN,
+        "online.steps=40000",
+        "online.checkpoint_every=20000",
+    ),
     variants={
         method: (f"agent.gradients.method={method}",)
         for method in ("sum", "pcgrad", "cagrad", "upgrad", "fairgrad")
