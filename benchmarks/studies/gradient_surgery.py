@@ -12,8 +12,8 @@ SETS = {
 """Candidates: two kinds of pairs that undo each other, and four tasks that merely differ."""
 
 CHOSEN = "open-close"
-"""The set that the weightings are compared on, in a narrow torso: `task_conflict` finds next to no conflict
-in wide ones."""
+"""The set that the weightings are compared on, in a narrow torso, where short trials showed the most conflict;
+`task_conflict` measures all candidates, this one in a wide torso too."""
 
 NARROW = ("agent.network.torso.width=32", "agent.network.torso.task_input=false")
 """A torso of 32 units that is not told the task, so that tasks must share features; outputs stay per task."""
