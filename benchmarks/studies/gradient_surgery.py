@@ -12,7 +12,7 @@ SETS = {
 """Candidates: two kinds of pairs that undo each other, and four tasks that merely differ."""
 
 CHOSEN = "open-close"
-"""The set that the weightings are compared on, in a narrow torso, where short trials showed the most conflict;
+"""The set that the weightings are compared on, in a narrow torso, where short trials conflicted the most;
 `task_conflict` measures all candidates, this one in a wide torso too."""
 
 NARROW = ("agent.network.torso.width=32", "agent.network.torso.task_input=false")
