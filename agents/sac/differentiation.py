@@ -10,7 +10,11 @@ from mtrl.nn import torso_diagnostics
 
 from .fast import Fast
 from .learning import Learning, Sample, actor_losses, critic_losses, only, targets
+from .networks import picked, spread
 from .part import Part
+
+ALL = -1
+"""Stands for all rows of a batch."""
 
 
 class Differentiation:
@@ -28,7 +32,7 @@ class Differentiation:
 
     def critic(self, sample: Sample, sums: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Fills in "critic.NAME"; returns the losses [K] and what the critics saw."""
-        learning, fast, count = self._learning, self._fast, len(sample.way.task)
+        learning, fast, count = self._learning, self._fast, sample.way.count
         goal = targets(learning, fast.actor, fast.target, sample, sample.noise(self._noise))
         seen: list[torch.Tensor] = []
 
@@ -53,20 +57,23 @@ class Differentiation:
 
     def actor(self, sample: Sample, observed: torch.Tensor, sums: dict[str, torch.Tensor]) -> None:
         """Fills in "actor.NAME" and "temperature.log"."""
-        way, noise, count = sample.way, sample.noise(self._noise), len(sample.way.task)
-        entropy = torch.empty(count, device=noise.device)
+        way, noise, count = sample.way, sample.noise(self._noise), sample.way.count
+        # row -> entropy [1], or ALL -> [K], whichever way the losses were asked for last
+        entropies: dict[int, torch.Tensor] = {}
         actor, critic = self._fast.actor, self._fast.critic
 
         def losses() -> torch.Tensor:
             found, every = actor_losses(actor, critic, observed, sample, noise)
-            entropy.copy_(every)
+            entropies.clear()
+            entropies[ALL] = every
             return self._counted(found, way.task)
 
         def loss_of(row: int) -> torch.Tensor:
             place = (way.continuous == row).nonzero().squeeze(1)
             alone = only(sample, row)
             found, its = actor_losses(actor, critic, observed[row : row + 1], alone, noise[place])
-            entropy[row] = its[0]
+            entropies.pop(ALL, None)
+            entropies[row] = its
             return self._counted(found, alone.way.task)[0]
 
         beside = actor.network.torso.balance_loss
@@ -74,11 +81,11 @@ class Differentiation:
             found, made = self._parts["actor"].differentiate(losses, loss_of, beside, count)
         sums |= {f"actor.{name}": rows for name, rows in found.items()}
         # d/d(log alpha) of log alpha (H - H_target); see losses.temperature_loss
+        entropy = entropies[ALL] if ALL in entropies else torch.cat([entropies[i] for i in range(count)])
         target = self._learning.target_entropy
-        slope = torch.zeros_like(target).index_copy_(0, way.task, entropy - target.index_select(0, way.task))
-        sums["temperature.log"] = slope[None]
-        # the closure above may run again, for weightings that look back
-        self.losses |= {"actor": made, "entropy": entropy.clone()}
+        slope = entropy - picked(target, way.task, 0)
+        sums["temperature.log"] = spread(slope, way.task, target.shape[0])[None]
+        self.losses |= {"actor": made, "entropy": entropy}
 
     def _counted(self, losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Losses of the tasks `task`, weighted by what they count. Those of tasks that ran away (PaCo) keep
@@ -96,7 +103,7 @@ def look_inside(fast: Fast, sample: Sample) -> dict[str, float]:
     """What the torsos look like inside for one batch: "torso/critic/dormant_units" and others."""
     task, width = sample.way.task, sample.width
     seen = fast.critic.observer(sample.decided, len(task), width)
-    acted = sample.continuous if len(sample.way.continuous) else None
+    acted = sample.continuous if sample.way.acts_by_vector else None
     inside = {
         "actor": (fast.actor.network, fast.actor.observer(sample.decided, len(task), width)),
         "critic": (fast.critic.network, fast.critic.inputs(seen, sample.way, acted)),

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from mtrl.data import Batch, Bucket
@@ -31,8 +30,6 @@ class Learning:
     """The constants of an update."""
 
     config: SACConfig
-    mask: torch.Tensor
-    """[K, A_max], 1 where the task has an action dimension."""
     target_entropy: torch.Tensor
     """[K], in nats."""
 
@@ -46,8 +43,7 @@ class Learning:
             else explore.target_entropy * spec.continuous
             for spec in layout.actions
         ]
-        mask = torch.from_numpy(layout.continuous_mask.astype(np.float32))
-        return Learning(config, mask.to(device), torch.tensor(targets, dtype=torch.float32, device=device))
+        return Learning(config, torch.tensor(targets, dtype=torch.float32, device=device))
 
 
 @dataclass(frozen=True)
@@ -71,13 +67,10 @@ class Sample:
     """[K, B], True where nothing follows."""
     temperature: torch.Tensor
     """[K, 1]"""
-    mask: torch.Tensor
-    """[K_c, 1, A_max]"""
 
     def noise(self, generator: torch.Generator) -> torch.Tensor:
         """[K_c, B, A_max], standard normal."""
-        shape = (len(self.way.continuous), self.width, self.mask.shape[-1])
-        return torch.randn(shape, generator=generator, device=self.mask.device)
+        return torch.randn(self.continuous.shape, generator=generator, device=self.continuous.device)
 
 
 def sample_of(
@@ -101,11 +94,13 @@ def sample_of(
         }
     if "state" in buckets:
         state = buckets["state"]
-        values = observer.standardise(state.values, picked(way.task, state.rows, 0))
+        task = picked(way.task, state.rows, 0)
+        everyone = task.shape[0] == observer.mean.shape[0]
+        values = observer.standardise(state.values, None if everyone else task)
         buckets["state"] = Bucket(values.to(kind), state.rows)
     reward = fields["reward"]
     if reward_scale is not None:
-        reward = reward / reward_scale.index_select(0, way.task)[:, None]
+        reward = reward / picked(reward_scale, way.task, 0)[:, None]
     final = fields["terminated"]
     if not learning.config.bootstrap_truncated:
         final = final | fields["truncated"]
@@ -118,8 +113,7 @@ def sample_of(
         discrete=picked(fields["discrete"], way.discrete, 0),
         reward=reward,
         final=final,
-        temperature=temperature.index_select(0, way.task)[:, None],
-        mask=learning.mask.index_select(0, way.continuous_task)[:, None],
+        temperature=picked(temperature, way.task, 0)[:, None],
     )
 
 
@@ -133,7 +127,12 @@ def only(sample: Sample, row: int) -> Sample:
     acts = bool(here["continuous"].any())
     task = way.task[index]
     alone = Routing(
-        task, first if acts else none, none if acts else first, task if acts else none, none if acts else task
+        task,
+        first if acts else none,
+        none if acts else first,
+        task if acts else none,
+        none if acts else task,
+        way.dimensions.of_rows(here["continuous"]),
     )
 
     def cut(seen: Seen) -> Seen:
@@ -154,7 +153,6 @@ def only(sample: Sample, row: int) -> Sample:
         reward=sample.reward[index],
         final=sample.final[index],
         temperature=sample.temperature[index],
-        mask=sample.mask[here["continuous"]],
     )
 
 
@@ -171,10 +169,10 @@ def targets(
     action, log_probability = None, None
     if gaussian is not None:
         if config.entropy_in_target:
-            action, log_probability = squashed_gaussian(gaussian[0], gaussian[1], noise, sample.mask)
+            action, log_probability = squashed_gaussian(gaussian[0], gaussian[1], noise, way.dimensions)
         else:
-            action = squashed(gaussian[0], gaussian[1], noise, sample.mask)
-    observed = target.observer(sample.followed, len(way.task), sample.width)
+            action = squashed(gaussian[0], gaussian[1], noise, way.dimensions)
+    observed = target.observer(sample.followed, way.count, sample.width)
     chosen, every = target(observed, way, action)
     continuous, discrete = None, None
     if chosen is not None:
@@ -198,8 +196,8 @@ def critic_losses(
     [K, B] (SAC, equation 5); and what the critics saw, [K, B, size], without gradient.
     """
     config, way = learning.config, sample.way
-    observed = critic.observer(sample.decided, len(way.task), sample.width)
-    acted = sample.continuous if len(way.continuous) else None
+    observed = critic.observer(sample.decided, way.count, sample.width)
+    acted = sample.continuous if way.acts_by_vector else None
     chosen, every = critic(observed, way, acted)
     taken = None
     if every is not None:
@@ -230,7 +228,7 @@ def actor_losses(
     gaussian, log_policy = actor(sample.decided, way, sample.width)
     action, log_probability = None, None
     if gaussian is not None:
-        action, log_probability = squashed_gaussian(gaussian[0], gaussian[1], noise, sample.mask)
+        action, log_probability = squashed_gaussian(gaussian[0], gaussian[1], noise, way.dimensions)
     chosen, every = critic(observed, way, action)
     losses: list[torch.Tensor | None] = [None, None]
     entropies: list[torch.Tensor | None] = [None, None]

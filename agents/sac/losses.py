@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 LOG_2 = math.log(2.0)
 LOG_2_PI = math.log(2.0 * math.pi)
+
+
+@dataclass(frozen=True)
+class ActionDimensions:
+    """Which dimensions of a batch's actions are there, and what follows from that alone."""
+
+    mask: torch.Tensor | None
+    """[K_c, 1, A_max], 1 where the task has the dimension; None where every task has all of them."""
+    constant: torch.Tensor
+    """[K_c, 1], the part of `squashed_gaussian`'s log density that depends on neither mean nor noise."""
+
+    @staticmethod
+    def of(mask: torch.Tensor) -> ActionDimensions:
+        """For the rows [K_c, A_max] of tasks that act by vectors."""
+        constant = mask.sum(1, keepdim=True) * -(0.5 * LOG_2_PI + 2.0 * LOG_2)
+        return ActionDimensions(None if bool((mask == 1).all()) else mask[:, None], constant)
+
+    def of_rows(self, rows: torch.Tensor) -> ActionDimensions:
+        """Of some rows, by index or as a mask."""
+        return ActionDimensions(None if self.mask is None else self.mask[rows], self.constant[rows])
+
+    def to(self, device: torch.device) -> ActionDimensions:
+        """The same on another device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return ActionDimensions(mask, self.constant.to(device))
+
+    def masked(self, values: torch.Tensor) -> torch.Tensor:
+        """[K_c, B, A_max] with 0 in dimensions that are not there."""
+        return values if self.mask is None else values * self.mask
 
 
 def two_hot(values: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
@@ -34,7 +64,7 @@ def categorical_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor
 
 def scalar_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Half the squared error (SAC, equation 5)."""
-    return 0.5 * (predicted - target) ** 2
+    return 0.5 * (predicted - target).square()
 
 
 def bootstrapped(
@@ -46,7 +76,7 @@ def bootstrapped(
 
 def soft_value(value: torch.Tensor, log_probability: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
     """V(s) = Q(s, a) - alpha log pi(a|s) for one drawn action (SAC, equation 3)."""
-    return value - temperature * log_probability
+    return torch.addcmul(value, temperature, log_probability, value=-1.0)
 
 
 def discrete_soft_value(
@@ -61,27 +91,28 @@ def discrete_soft_value(
 
 
 def squashed(
-    mean: torch.Tensor, log_deviation: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor
+    mean: torch.Tensor, log_deviation: torch.Tensor, noise: torch.Tensor, dimensions: ActionDimensions
 ) -> torch.Tensor:
-    """Action tanh(mean + deviation * noise) [..., A]; masked dimensions are 0."""
-    return torch.addcmul(mean, log_deviation.exp(), noise).tanh() * mask
+    """Action tanh(mean + deviation * noise) [K_c, B, A]; dimensions that are not there are 0."""
+    return dimensions.masked(torch.addcmul(mean, log_deviation.exp(), noise).tanh())
 
 
 def squashed_gaussian(
-    mean: torch.Tensor, log_deviation: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor
+    mean: torch.Tensor, log_deviation: torch.Tensor, noise: torch.Tensor, dimensions: ActionDimensions
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Action tanh(mean + deviation * noise) [..., A] and its log density [...] over unmasked dimensions.
+    """Action tanh(mean + deviation * noise) [K_c, B, A] and its log density [K_c, B] over the dimensions that
+    are there; the others are 0.
 
     log pi = sum log N(u) - log(1 - tanh(u)^2), with the last term as 2 (log 2 - u - softplus(-2u)), which
-    stays finite for large u (SAC, appendix C, equation 26). Masked dimensions are 0.
+    stays finite for large u (SAC, appendix C, equation 26).
     """
     drawn = torch.addcmul(mean, log_deviation.exp(), noise)
     # softplus(-2u) is -2 times softplus of u with beta -2
     bent = torch.add(drawn, F.softplus(drawn, beta=-2.0), alpha=-2.0)
     spread = torch.add(log_deviation, bent, alpha=-2.0)
-    known = noise.square().mul_(-0.5).sub_(0.5 * LOG_2_PI + 2.0 * LOG_2)
-    log_probability = ((known - spread) * mask).sum(-1)
-    return drawn.tanh() * mask, log_probability
+    rare = torch.addcmul(spread, noise, noise, value=0.5)
+    log_probability = dimensions.constant - dimensions.masked(rare).sum(-1)
+    return dimensions.masked(drawn.tanh()), log_probability
 
 
 def temperature_loss(

@@ -13,7 +13,7 @@ from mtrl.nn import PixelEncoder, TaskNetwork
 from mtrl.spaces import Layout, Moments
 
 from .config import ExplorationConfig, NetworkConfig
-from .losses import expected_value
+from .losses import ActionDimensions, expected_value
 
 Seen = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 """Bucket -> ([K_b, B, ...], rows [K_b] of the batch)."""
@@ -43,11 +43,13 @@ class Observer(nn.Module):
         self.mean[task_index] = torch.from_numpy(moments.mean[task_index])
         self.scale[task_index] = torch.from_numpy(moments.scale[task_index])
 
-    def standardise(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-        """States [K_b, ..., D] of tasks `task` [K_b] by each task's statistics, clipped."""
-        shape = (len(task), *[1] * (states.ndim - 2), -1)
-        centred = states - self.mean.index_select(0, task).view(shape)
-        return centred.div_(self.scale.index_select(0, task).view(shape)).clamp_(-self.clip, self.clip)
+    def standardise(self, states: torch.Tensor, task: torch.Tensor | None) -> torch.Tensor:
+        """States [K_b, ..., D] of tasks `task` [K_b] (None: all in order) by their statistics, clipped."""
+        mean, scale = self.mean, self.scale
+        if task is not None:
+            mean, scale = mean.index_select(0, task), scale.index_select(0, task)
+        shape = (mean.shape[0], *[1] * (states.ndim - 2), -1)
+        return (states - mean.view(shape)).div_(scale.view(shape)).clamp_(-self.clip, self.clip)
 
     def forward(self, seen: Seen, count: int, width: int) -> torch.Tensor:
         """[K, B, size] for K = `count` tasks and B = `width` samples of each, states standardised.
@@ -73,14 +75,14 @@ class Observer(nn.Module):
 
 def spread(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
     """[K_b, ...] -> [K, ...] with the values in `rows`, ascending, and zeros in the rows of other tasks."""
-    if len(rows) == count:
+    if rows.shape[0] == count:
         return values
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values)
 
 
 def picked(values: torch.Tensor, rows: torch.Tensor, dim: int) -> torch.Tensor:
     """The `rows`, ascending, along a dimension of K; no copy where that is all of them."""
-    return values if len(rows) == values.shape[dim] else values.index_select(dim, rows)
+    return values if rows.shape[0] == values.shape[dim] else values.index_select(dim, rows)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,23 @@ class Routing:
     """[K_c], the tasks in those rows."""
     discrete_task: torch.Tensor
     """[K_d]"""
+    dimensions: ActionDimensions
+    """Of the rows `continuous`."""
+
+    @property
+    def count(self) -> int:
+        """K"""
+        return self.task.shape[0]
+
+    @property
+    def acts_by_vector(self) -> bool:
+        """Whether K_c is above 0."""
+        return self.continuous.shape[0] > 0
+
+    @property
+    def acts_by_index(self) -> bool:
+        """Whether K_d is above 0."""
+        return self.discrete.shape[0] > 0
 
     def merged(self, continuous: torch.Tensor | None, discrete: torch.Tensor | None) -> torch.Tensor:
         """[K_c, ...] and [K_d, ...] -> [K, ...], every row from its own kind; None where K_c or K_d is 0."""
@@ -104,7 +123,7 @@ class Routing:
             whole = continuous if discrete is None else discrete
             assert whole is not None, "a batch has tasks"
             return whole
-        whole = continuous.new_zeros(len(self.task), *continuous.shape[1:])
+        whole = continuous.new_zeros(self.count, *continuous.shape[1:])
         return whole.index_copy(0, self.continuous, continuous).index_copy(0, self.discrete, discrete)
 
 
@@ -114,12 +133,14 @@ class Router:
     def __init__(self, layout: Layout) -> None:
         """In task order."""
         self._discrete = torch.from_numpy(layout.discrete_tasks.copy())
+        self._mask = torch.from_numpy(layout.continuous_mask.astype(np.float32))
 
     def __call__(self, task: torch.Tensor) -> Routing:
         """For a batch of tasks [K] on the processor, repeated or not."""
         kind = self._discrete[task]
         continuous, discrete = (~kind).nonzero().squeeze(1), kind.nonzero().squeeze(1)
-        return Routing(task, continuous, discrete, task[continuous], task[discrete])
+        dimensions = ActionDimensions.of(self._mask[task[continuous]])
+        return Routing(task, continuous, discrete, task[continuous], task[discrete], dimensions)
 
 
 def moved(way: Routing, device: torch.device) -> Routing:
@@ -168,15 +189,15 @@ class Actor(nn.Module):
         [K_d, B, actions] of its discrete ones, -inf for illegal actions; float32. None for a kind that no
         task of the batch has.
         """
-        observed = self.observer(seen, len(way.task), width)
+        observed = self.observer(seen, way.count, width)
         hidden = self.network.torso(observed, way.task)
         gaussian, log_policy = None, None
-        if len(way.continuous):
+        if way.acts_by_vector:
             rows = picked(hidden, way.continuous, -3)
             raw = self.network.read("continuous", rows, way.continuous_task).float()
             mean, spread = raw.chunk(2, dim=-1)
             gaussian = (mean, spread.tanh() * self._reach + self._middle)
-        if len(way.discrete):
+        if way.acts_by_index:
             rows = picked(hidden, way.discrete, -3)
             logits = self.network.read("discrete", rows, way.discrete_task).float()
             illegal = ~self.legal[way.discrete_task][:, None]
@@ -224,24 +245,25 @@ class TwinCritic(nn.Module):
 
         `observed` [K, B, size] comes from `observer`; `action` [K_c, B, A_max].
         """
-        inputs = self.inputs(observed, way, action)
-        hidden = self.network.torso(inputs, way.task)
+        hidden = self.network.torso(self.inputs(observed, way, action), way.task)
         chosen, every = None, None
-        if len(way.continuous):
+        if way.acts_by_vector:
             rows = picked(hidden, way.continuous, -3)
             chosen = self.network.read("continuous", rows, way.continuous_task)
-        if len(way.discrete):
+        if way.acts_by_index:
             rows = picked(hidden, way.discrete, -3)
             every = self.network.read("discrete", rows, way.discrete_task)
             every = every.unflatten(-1, (self.actions, self.bins))
         return chosen, every
 
-    def inputs(self, observed: torch.Tensor, way: Routing, action: torch.Tensor | None) -> torch.Tensor:
-        """[K, B, size + A_max], what the torso sees."""
+    def inputs(
+        self, observed: torch.Tensor, way: Routing, action: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """[K, B, size] and [K, B, A_max], what the torso sees side by side."""
         if action is None:
             beside = self.network.torso.inputs - observed.shape[-1]
-            return torch.cat([observed, observed.new_zeros(*observed.shape[:-1], beside)], dim=-1)
-        return torch.cat([observed, spread(action, way.continuous, len(way.task)).to(observed.dtype)], dim=-1)
+            return observed, observed.new_zeros(*observed.shape[:-1], beside)
+        return observed, spread(action, way.continuous, way.count).to(observed.dtype)
 
     def values(self, raw: torch.Tensor) -> torch.Tensor:
         """[..., bins] -> [...], what the raw outputs are worth."""

@@ -11,6 +11,7 @@ import torch
 
 from mtrl.gradients import GradientSurgery, SurgeryConfig, TaskRows
 
+from .adam import VectorAdam
 from .config import SACConfig
 from .fast import Fast
 
@@ -33,7 +34,7 @@ class Part:
         self._weights = fast.weights[name]
         self._used = fast.used[name].named
         self._clip = config.gradient_clip
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = VectorAdam(
             [{"params": [self._weights.whole]}, *beside],
             lr=config.learning_rate,
             eps=config.adam_epsilon,
@@ -55,8 +56,9 @@ class Part:
         loss_of: Callable[[int], torch.Tensor],
         beside: Callable[[], torch.Tensor | None],
         count: int,
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Parameter name -> [1 or K, ...], sums over tasks; and the losses [K], without gradient.
+    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+        """Parameter name -> [1 or K, ...], sums over tasks, which the next call may write over; and the
+        losses [K], without gradient.
 
         `losses()` gives all `count` losses, `loss_of(row)` that of one row of the batch, and `beside()`,
         asked after the former, a loss that belongs to no task and stays outside surgery (names that begin
@@ -69,7 +71,7 @@ class Part:
             made = losses()
             other = beside()
             total = made.sum() if other is None else made.sum() + count * other
-            return self._plain(total), made.detach()
+            return self._weights.lay(self._gradients(total)), made.detach()
         self._again = losses
         if surgery.takes_rows():
             whole = True
@@ -90,7 +92,7 @@ class Part:
                 # what a loop leaves is of its last task, and the graph behind it is gone
                 losses()
                 other = beside()
-            aside = None if other is None else self._plain(other)
+            aside = None if other is None else self._gradients(other)
             sums = {
                 key: values if key in self._rows.shared else _like(values, self._used[key])[None]
                 for key, values in self._rows.sums().items()
@@ -99,31 +101,51 @@ class Part:
             made = losses()
             other = beside()
             # before the pass of the losses, which frees the graph that both share
-            aside = None if other is None else self._plain(other, keep_graph=True)
+            aside = None if other is None else self._gradients(other, keep_graph=True)
             combined = surgery.step(made)
             self._told = combined.metrics
             sums = {key: gradient[None] for key, gradient in combined.gradients.items()}
         if aside is not None:
-            sums |= {f"beside/{key}": gradient for key, gradient in aside.items()}
+            sums |= {f"beside/{key}": gradient[None] for key, gradient in zip(self._used, aside, strict=True)}
         return sums, made.detach()
 
     def gather(self, sums: Mapping[str, torch.Tensor], counts: torch.Tensor, losses: torch.Tensor) -> float:
         """Turns sums, added over ranks, into every parameter's `.grad`: the mean over tasks; returns its
         norm. `counts` and `losses` are [K].
         """
-        if self._rows is not None and self.surgery is not None:
+        if self.surgery is not None:
+            gradients, share = self._operated(self.surgery, sums, counts, losses)
+        else:
+            gradients, share = {key: sums[key] for key in self._used}, 1.0 / sum(counts.tolist())
+        whole = self._weights.gather(gradients)
+        norm = float(torch.linalg.vector_norm(whole)) * share
+        clipped = self._clip and norm > self._clip
+        shrink = share * (self._clip / (norm + 1e-6) if clipped else 1.0)
+        if shrink != 1.0:
+            whole.mul_(shrink)
+        return norm
+
+    def _operated(
+        self,
+        surgery: GradientSurgery,
+        sums: Mapping[str, torch.Tensor],
+        counts: torch.Tensor,
+        losses: torch.Tensor,
+    ) -> tuple[dict[str, torch.Tensor], float]:
+        """Gradients by name, combined where that waited for the ranks, and what makes them a mean."""
+        if self._rows is not None:
             rows = self._rows
             for key in rows.shared:
                 rows.shared[key] = sums[key]
             for key, own in rows.owned.items():
                 own.gradient = sums[key][0].view_as(own.gradient)
             rows.divide(counts)
-            combined = self.surgery.combine(rows, losses / counts)
+            combined = surgery.combine(rows, losses / counts)
             self._told = combined.metrics
-            gradients, share = combined.gradients, 1.0 / len(counts)
+            gradients, share = dict(combined.gradients), 1.0 / len(counts)
         else:
             gradients = {key: sums[key][0] for key in self._used}
-            share = 1.0 / float(counts.sum())
+            share = 1.0 / sum(counts.tolist())
         for key, parameter in self._used.items():
             if f"beside/{key}" in sums:
                 # the mean over ranks, and so that the division below leaves it whole
@@ -131,19 +153,11 @@ class Part:
                 gradients[key] = gradients.get(key, torch.zeros_like(parameter)) + other
             elif key not in gradients:
                 gradients[key] = torch.zeros_like(parameter)
-        if self.surgery is not None:
-            gradients = self.surgery.masked(gradients)
-        whole = self._weights.gather(gradients)
-        norm = float(whole.norm()) * share
-        clipped = self._clip and norm > self._clip
-        shrink = share * (self._clip / (norm + 1e-6) if clipped else 1.0)
-        if shrink != 1.0:
-            whole.mul_(shrink)
-        return norm
+        return surgery.masked(gradients), share
 
     def step(self) -> dict[str, float]:
         """The optimiser's step on what `gather` left; returns what surgery has to tell."""
-        self.optimizer.step()
+        self.optimizer.advance()
         return {f"gradients/{self.name}/{key}": value for key, value in self._told.items()}
 
     @property
@@ -174,13 +188,12 @@ class Part:
         if self.surgery is not None and state["surgery"] is not None:
             self.surgery.load_state_dict(state["surgery"])
 
-    def _plain(self, loss: torch.Tensor, *, keep_graph: bool = False) -> dict[str, torch.Tensor]:
-        """Parameter name -> [1, ...], the gradient of a number."""
-        found = torch.autograd.grad(
-            loss, list(self._used.values()), allow_unused=True, retain_graph=keep_graph
-        )
-        pairs = zip(self._used.items(), found, strict=True)
-        return {key: (torch.zeros_like(old) if new is None else new)[None] for (key, old), new in pairs}
+    def _gradients(self, loss: torch.Tensor, *, keep_graph: bool = False) -> list[torch.Tensor]:
+        """The gradient of a number, for every parameter in order."""
+        used = list(self._used.values())
+        found = torch.autograd.grad(loss, used, allow_unused=True, retain_graph=keep_graph)
+        pairs = zip(used, found, strict=True)
+        return [torch.zeros_like(old) if new is None else new for old, new in pairs]
 
 
 def _like(gradient: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

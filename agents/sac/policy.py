@@ -28,8 +28,6 @@ class _Asked:
     way: Routing
     filled: dict[str, torch.Tensor]
     """Bucket -> the rows whose tasks have it."""
-    mask: torch.Tensor
-    """[K_c, 1, A_max]"""
 
 
 class SACPolicy:
@@ -39,14 +37,13 @@ class SACPolicy:
         """Shares the actor's weights."""
         self.version = version
         self._actor, self._layout = actor, layout
-        self._mask = torch.from_numpy(layout.continuous_mask.astype(np.float32))
         self._asked: dict[bytes, _Asked] = {}
 
     def initial_state(self, count: int) -> PolicyState:
         """No state."""
         return {}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self,
         observation: Observation,
@@ -87,11 +84,11 @@ class SACPolicy:
                 for row, generator in zip(noise, drawing, strict=True):
                     generator.standard_normal(out=row, dtype=np.float32)
                 chosen, log_probability = squashed_gaussian(
-                    mean, deviation, torch.from_numpy(noise).view(mean.shape), asked.mask
+                    mean, deviation, torch.from_numpy(noise).view(mean.shape), way.dimensions
                 )
                 action.log_probability[copies] = log_probability.flatten().numpy()
             else:
-                chosen = mean.tanh() * asked.mask
+                chosen = way.dimensions.masked(mean.tanh())
             action.continuous[copies] = chosen.flatten(0, 1).numpy()
         if log_policy is not None:
             copies = slice(None) if together else way.discrete.numpy()
@@ -118,7 +115,7 @@ class SACPolicy:
                 bucket: torch.from_numpy(np.isin(tasks, layout.members(bucket)).nonzero()[0])
                 for bucket in layout.buckets
             }
-            known = _Asked(way, filled, self._mask[way.continuous_task][:, None])
+            known = _Asked(way, filled)
             if len(self._asked) >= REMEMBERED:
                 self._asked.clear()
             self._asked[key] = known

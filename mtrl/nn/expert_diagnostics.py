@@ -66,7 +66,7 @@ def dormant_fraction(hidden: torch.Tensor, threshold: float = 0.025) -> torch.Te
 @torch.no_grad()
 def torso_diagnostics(
     torso: Torso,
-    features: torch.Tensor,
+    features: torch.Tensor | tuple[torch.Tensor, ...],
     task_index: torch.Tensor,
     embedding: torch.Tensor | None = None,
 ) -> dict[str, float]:

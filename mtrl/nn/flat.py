@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -29,14 +30,39 @@ class FlatParameters:
         for value, part in zip(named.values(), self.whole.detach().split(sizes), strict=True):
             value.data = part.view_as(value)
 
+    @cached_property
+    def slots(self) -> dict[str, torch.Tensor]:
+        """Parameter name -> [1, ...], its place in `whole.grad`."""
+        self.whole.grad = torch.zeros_like(self.whole)
+        sizes = [value.numel() for value in self.named.values()]
+        pairs = zip(self.named.items(), self.whole.grad.split(sizes), strict=True)
+        return {name: part.view(1, *value.shape) for (name, value), part in pairs}
+
+    def lay(self, gradients: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Puts gradients, one for every parameter in order, into `whole.grad`; returns `slots`, which the
+        next call writes over.
+        """
+        slots, whole = self.slots, self.whole.grad
+        assert whole is not None, "made with the slots"
+        parts = [gradient.reshape(-1) for gradient in gradients]
+        if parts[0].dtype == whole.dtype:
+            torch.cat(parts, out=whole)
+        else:
+            whole.copy_(torch.cat(parts))
+        return slots
+
     def gather(self, gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Puts gradients by name, one for every parameter, into `whole.grad`, and returns it."""
-        if self.whole.grad is None:
-            self.whole.grad = torch.empty_like(self.whole)
-        parts = [gradients[name].reshape(-1) for name in self.named]
-        if parts[0].dtype == self.whole.dtype:
-            return torch.cat(parts, out=self.whole.grad)
-        return self.whole.grad.copy_(torch.cat(parts))
+        """Puts gradients by name, one for every parameter, into `whole.grad`, and returns it; what `lay`
+        returned is there already.
+        """
+        slots, whole = self.slots, self.whole.grad
+        assert whole is not None, "made with the slots"
+        if any(gradients[name] is not slot for name, slot in slots.items()):
+            place = whole.untyped_storage().data_ptr()
+            found = [gradients[name] for name in slots]
+            # what stands in the vector itself would be read while it is written
+            self.lay([part.clone() if part.untyped_storage().data_ptr() == place else part for part in found])
+        return whole
 
     @torch.no_grad()
     def follow(self, source: FlatParameters, share: float = 1.0) -> None:

@@ -53,6 +53,7 @@ class TaskEmbedding(nn.Module):
         self.leading = leading
         self.size = tasks if config.kind == "one_hot" else config.size
         self.table: TaskTable | None = None
+        self._latest: tuple[torch.Tensor, torch.Tensor] | None = None
         if config.kind == "learned":
             bound = math.sqrt(3.0 / config.size)
             self.table = TaskTable(leading, tasks, config.size, bound=bound, generator=generator)
@@ -76,5 +77,14 @@ class TaskEmbedding(nn.Module):
             return nn.functional.normalize(rows, dim=-1) if self.config.normalised else rows
         if self.config.kind == "given":
             raise SpaceError("embedding.kind=given: pass the task embedding with every call")
+        return self._one_hot(task_index)
+
+    def _one_hot(self, task_index: torch.Tensor) -> torch.Tensor:
+        """Looked up once for an index tensor that is used again and again, as training batches do."""
+        if self._latest is not None and self._latest[0] is task_index:
+            return self._latest[1]
         rows = self.identity.index_select(0, task_index).unsqueeze(-2)
-        return rows.expand(*self.leading, *rows.shape)
+        rows = rows.expand(*self.leading, *rows.shape)
+        if not torch.onnx.is_in_onnx_export():
+            self._latest = (task_index, rows)
+        return rows

@@ -73,9 +73,9 @@ class TaskNetwork(nn.Module):
         """
         if name not in self.outputs:
             raise UnknownNameError("output", name, list(self.outputs))
-        if hidden.shape[-3] != len(task_index):
+        if hidden.shape[-3] != task_index.shape[0]:
             raise SpaceError(
-                f"output {name}: {hidden.shape[-3]} rows of hidden features for {len(task_index)} tasks"
+                f"output {name}: {hidden.shape[-3]} rows of hidden features for {task_index.shape[0]} tasks"
             )
         wide = hidden.unsqueeze(0) if self.members is None else hidden
         layer = self.outputs[name]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mtrl.agents.sac.losses import (
+    ActionDimensions,
     bootstrapped,
     categorical_loss,
     discrete_soft_value,
@@ -86,10 +87,15 @@ def test_illegal_actions_pass_no_gradient_and_no_nan() -> None:
     assert slope[0, 2] == 0
 
 
+def dimensions(*mask: float) -> ActionDimensions:
+    """Of one task."""
+    return ActionDimensions.of(torch.tensor([mask], dtype=torch.float32))
+
+
 def test_the_squashed_density_is_that_of_torch() -> None:
     generator = torch.Generator().manual_seed(0)
-    mean, log_deviation, noise = (0.5 * torch.randn(6, 3, generator=generator) for _ in range(3))
-    action, log_probability = squashed_gaussian(mean, log_deviation, noise, torch.ones(6, 3))
+    mean, log_deviation, noise = (0.5 * torch.randn(1, 6, 3, generator=generator) for _ in range(3))
+    action, log_probability = squashed_gaussian(mean, log_deviation, noise, dimensions(1, 1, 1))
     oracle = torch.distributions.TransformedDistribution(
         torch.distributions.Normal(mean, log_deviation.exp()),
         [torch.distributions.transforms.TanhTransform()],
@@ -98,16 +104,31 @@ def test_the_squashed_density_is_that_of_torch() -> None:
 
 
 def test_masked_dimensions_are_zero_and_count_nothing() -> None:
-    mean, log_deviation, noise = torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([[0.5, 3.0]])
-    action, log_probability = squashed_gaussian(mean, log_deviation, noise, torch.tensor([[1.0, 0.0]]))
-    assert action[0, 1] == 0
+    mean, log_deviation, noise = torch.zeros(1, 1, 2), torch.zeros(1, 1, 2), torch.tensor([[[0.5, 3.0]]])
+    action, log_probability = squashed_gaussian(mean, log_deviation, noise, dimensions(1, 0))
+    assert action[0, 0, 1] == 0
     density = -0.125 - 0.5 * math.log(2 * math.pi) - math.log(1 - math.tanh(0.5) ** 2)
-    torch.testing.assert_close(log_probability, torch.tensor([density]))
+    torch.testing.assert_close(log_probability, torch.tensor([[density]]))
+
+
+def test_a_batch_whose_tasks_have_all_dimensions_needs_no_mask() -> None:
+    generator = torch.Generator().manual_seed(1)
+    mean, log_deviation, noise = (torch.randn(2, 5, 3, generator=generator) for _ in range(3))
+    whole = ActionDimensions.of(torch.ones(2, 3))
+    assert whole.mask is None
+    masked = ActionDimensions(torch.ones(2, 1, 3), whole.constant)
+    for quick, slow in zip(
+        squashed_gaussian(mean, log_deviation, noise, whole),
+        squashed_gaussian(mean, log_deviation, noise, masked),
+        strict=True,
+    ):
+        assert torch.equal(quick, slow)
 
 
 def test_the_density_stays_finite_far_out() -> None:
-    mean = torch.tensor([[60.0]], requires_grad=True)
-    _, log_probability = squashed_gaussian(mean, torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1))
+    mean = torch.tensor([[[60.0]]], requires_grad=True)
+    zero = torch.zeros(1, 1, 1)
+    _, log_probability = squashed_gaussian(mean, zero, zero, dimensions(1))
     (slope,) = torch.autograd.grad(log_probability.sum(), mean)
     assert torch.isfinite(log_probability).all()
     assert torch.isfinite(slope).all()

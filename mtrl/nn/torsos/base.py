@@ -44,6 +44,7 @@ class Torso(nn.Module, ABC):
         self.leading = (members or 1,)
         self.embedding = TaskEmbedding(config.embedding, tasks, leading=self.leading, generator=generator)
         self._records: list[tuple[str, torch.Tensor]] | None = None
+        self._asks, self._joins = self.reads_task, self.appends_task and config.task_input
         self._build(generator)
 
     @abstractmethod
@@ -83,25 +84,31 @@ class Torso(nn.Module, ABC):
         """[N, K, B, entry], [K], [N, K, 1, e] -> [N, K, B, width]"""
 
     def forward(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor | None = None
+        self,
+        features: torch.Tensor | tuple[torch.Tensor, ...],
+        task_index: torch.Tensor,
+        embedding: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`embedding` [K, e] or [N, K, e] takes the place of the torso's own task embedding.
+        """`embedding` [K, e] or [N, K, e] takes the place of the torso's own task embedding; `features` may
+        come in parts, to be put side by side.
 
         Raises SpaceError for features of another shape.
         """
-        self._check(features, task_index)
-        told = features[..., :0]
-        if self.reads_task:
-            told = self.embedding(task_index, embedding).to(features.dtype)
-        joins = self.appends_task and self.config.task_input
-        if features.dim() == 3:
-            if joins and self.embedding.table is None and (embedding is None or embedding.dim() == 2):
-                # what all members read alike is put together once
-                features, joins = _beside(features, told[0]), False
-            features = features.expand(*self.leading, *features.shape)
+        parts = features if isinstance(features, tuple) else (features,)
+        self._check(parts, task_index)
+        first = parts[0]
+        told = self.embedding(task_index, embedding).to(first.dtype) if self._asks else first[..., :0]
+        joins = self._joins
+        # what all members read alike is put together once
+        alike = self.embedding.table is None and (embedding is None or embedding.dim() == 2)
+        if joins and first.dim() == 3 and alike:
+            parts, joins = (*parts, told[0].expand(*first.shape[:-1], -1)), False
+        whole = first if len(parts) == 1 else torch.cat(parts, dim=-1)
+        if whole.dim() == 3:
+            whole = whole.expand(*self.leading, *whole.shape)
         if joins:
-            features = _beside(features, told)
-        hidden = self.transform(features, task_index, told)
+            whole = torch.cat([whole, told.expand(*whole.shape[:-1], -1)], dim=-1)
+        hidden = self.transform(whole, task_index, told)
         return hidden.squeeze(0) if self.members is None else hidden
 
     @property
@@ -169,17 +176,16 @@ class Torso(nn.Module, ABC):
         """Length of the features that `transform` is given."""
         return self.inputs + (self.embedding.size if self.appends_task and self.config.task_input else 0)
 
-    def _check(self, features: torch.Tensor, task_index: torch.Tensor) -> None:
-        shape = features.shape
-        fits = len(shape) in (3, 4) and shape[-1] == self.inputs and shape[-3] == len(task_index)
-        if not fits or (len(shape) == 4 and shape[0] != self.leading[0]):
+    def _check(self, parts: tuple[torch.Tensor, ...], task_index: torch.Tensor) -> None:
+        shape = parts[0].shape
+        width = shape[-1]
+        fits = len(shape) in (3, 4) and shape[-3] == task_index.shape[0]
+        for other in parts[1:]:
+            fits = fits and other.shape[:-1] == shape[:-1]
+            width += other.shape[-1]
+        if not fits or width != self.inputs or (len(shape) == 4 and shape[0] != self.leading[0]):
             ensemble = "" if self.members is None else f", or [{self.members}, K, B, {self.inputs}]"
             raise SpaceError(
                 f"features [K, B, {self.inputs}]{ensemble} with K={len(task_index)} task indices are "
-                f"expected; got {list(shape)}"
+                f"expected; got {' and '.join(str(list(part.shape)) for part in parts)}"
             )
-
-
-def _beside(features: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """[..., K, B, d] and [..., K, 1, e] -> [..., K, B, d + e]"""
-    return torch.cat([features, told.expand(*features.shape[:-1], -1)], dim=-1)

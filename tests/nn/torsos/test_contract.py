@@ -181,6 +181,18 @@ def test_a_given_embedding_takes_the_place_of_the_own() -> None:
         build(given)(features, TASKS, own[:, :5])
 
 
+def test_features_may_come_in_parts(config: TorsoConfig) -> None:
+    features = noise(3, 6, 7)
+    for members in (None, 2):
+        torso = build(config, members).torso.eval()
+        whole = torso(features, TASKS)
+        torch.testing.assert_close(torso((features[..., :5], features[..., 5:]), TASKS), whole, **EXACT)
+    with pytest.raises(SpaceError, match=r"got \[3, 6, 5\] and \[3, 6, 1\]"):
+        torso((features[..., :5], features[..., 5:6]), TASKS)
+    with pytest.raises(SpaceError, match=r"got \[3, 6, 5\] and \[3, 5, 2\]"):
+        torso((features[..., :5], features[:, 1:, 5:]), TASKS)
+
+
 @pytest.mark.parametrize("shape", [(3, 6, 8), (2, 6, 7), (6, 7), (3, 3, 6, 7)])
 def test_features_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(SpaceError, match="features"):
