@@ -68,13 +68,16 @@ EVERYTHING = Study(
 
 DEFAULTS = Study(
     name="sac_defaults",
-    question="What does each default of `agent=sac` contribute, when it alone is taken away?",
+    question=(
+        "What does each default of `agent=sac` contribute to the first sixth of the mixed run, when it alone is "
+        "taken away?"
+    ),
     shared=(
         "agent=sac",
         "experiment=sac_mixed",
         *_SAC,
-        "online.steps=60000",
-        "online.checkpoint_every=30000",
+        "online.steps=30000",
+        "online.checkpoint_every=15000",
     ),
     variants={
         "full": (),
