@@ -69,8 +69,8 @@ EVERYTHING = Study(
 DEFAULTS = Study(
     name="sac_defaults",
     question=(
-        "What does each default of `agent=sac` contribute to the first sixth of the mixed run, when it alone is "
-        "taken away?"
+        "What does each default of `agent=sac` contribute to the first sixth of the mixed run, when it alone "
+        "is taken away?"
     ),
     shared=(
         "agent=sac",
