@@ -3,16 +3,15 @@
     python benchmarks/gradients.py --json gradients.json
 
 One thread. A torso of three layers and one head per task; forward and backward pass each time. Figures, each
-the median of interleaved windows of ten steps, for 10 and 50 tasks; `_small` is 64 samples a task and width
-256, the rest 128 and 400:
+the median of interleaved runs, the first four of windows of ten steps, for 10 and 50 tasks; `_small` is 64
+samples a task and width 256, the rest 128 and 400:
 
 plain_ratio          time of per-task gradients, by the way that was chosen in the first steps, over that of
                      the plain gradient of the summed losses
-alternating_ratio    the same where the ways take turns step by step, which no training does: each then finds
-                     the processor's caches full of what the one before needed
 loop_ratio           time of a loop over tasks, each with its own samples, over that of per-task gradients
 best_ratio           time of per-task gradients over the better of that loop and the one backward
 surgery_ratio        time of a whole PCGrad step (rows, Gramian, weights, combination) over the plain gradient
+alternating_ratio    plain_ratio where all these ways take turns step by step
 retain_graph_ratio   time of one autograd.grad per task on the joint graph over that of per-task gradients
 torchjd_ratio        time of torchjd.autojac.backward on the joint graph over that of per-task gradients; left
                      out where torchjd is not installed
@@ -168,7 +167,7 @@ def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
 
 
 def seconds_of_steps(work: Callable[[], object]) -> float:
-    """How long one of `STEPS` steps in a row takes, as training takes them."""
+    """How long one of `STEPS` steps in a row takes: training goes one way throughout."""
     return seconds_of(lambda: deque((work() for _ in range(STEPS)), maxlen=0)) / STEPS
 
 

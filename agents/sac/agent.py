@@ -136,6 +136,13 @@ class SACAgent:
         Raises ConfigError while no task has a batch of transitions, DivergenceError for a number that is
         not finite (unless `on_non_finite` says that `apply` leaves the update out).
         """
+        found = self._gradients()
+        # what `update` reads in place may be held, sent and added up by others
+        found.sums = {name: rows.clone() for name, rows in found.sums.items()}
+        return found
+
+    def _gradients(self) -> TaskGradients:
+        """`compute_gradients` in buffers that `apply` and the next call write over."""
         config = self._config
         usable = np.flatnonzero(self._replay.sizes >= config.batch_size)
         chosen = usable.tolist() if len(usable) else None
@@ -222,7 +229,7 @@ class SACAgent:
 
     def update(self) -> Mapping[str, float]:
         """One batch, one step."""
-        return self.apply(self.compute_gradients())
+        return self.apply(self._gradients())
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimisers, statistics, random states, and the replay unless settings leave it out."""

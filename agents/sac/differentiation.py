@@ -13,9 +13,6 @@ from .learning import Learning, Sample, actor_losses, critic_losses, only, targe
 from .networks import picked, spread
 from .part import Part
 
-ALL = -1
-"""Stands for all rows of a batch."""
-
 
 class Differentiation:
     """The two halves of an update; both are taken on the weights as they are, and change none."""
@@ -58,21 +55,19 @@ class Differentiation:
     def actor(self, sample: Sample, observed: torch.Tensor, sums: dict[str, torch.Tensor]) -> None:
         """Fills in "actor.NAME" and "temperature.log"."""
         way, noise, count = sample.way, sample.noise(self._noise), sample.way.count
-        # row -> entropy [1], or ALL -> [K], whichever way the losses were asked for last
-        entropies: dict[int, torch.Tensor] = {}
+        # [1] of each row, as it was when the losses were asked for last
+        entropies = [torch.empty(0)] * count
         actor, critic = self._fast.actor, self._fast.critic
 
         def losses() -> torch.Tensor:
             found, every = actor_losses(actor, critic, observed, sample, noise)
-            entropies.clear()
-            entropies[ALL] = every
+            entropies[:] = every.split(1)
             return self._counted(found, way.task)
 
         def loss_of(row: int) -> torch.Tensor:
             place = (way.continuous == row).nonzero().squeeze(1)
             alone = only(sample, row)
             found, its = actor_losses(actor, critic, observed[row : row + 1], alone, noise[place])
-            entropies.pop(ALL, None)
             entropies[row] = its
             return self._counted(found, alone.way.task)[0]
 
@@ -81,7 +76,7 @@ class Differentiation:
             found, made = self._parts["actor"].differentiate(losses, loss_of, beside, count)
         sums |= {f"actor.{name}": rows for name, rows in found.items()}
         # d/d(log alpha) of log alpha (H - H_target); see losses.temperature_loss
-        entropy = entropies[ALL] if ALL in entropies else torch.cat([entropies[i] for i in range(count)])
+        entropy = torch.cat(entropies)
         target = self._learning.target_entropy
         slope = entropy - picked(target, way.task, 0)
         sums["temperature.log"] = spread(slope, way.task, target.shape[0])[None]

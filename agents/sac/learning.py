@@ -82,7 +82,7 @@ def sample_of(
     temperature: torch.Tensor,
     kind: torch.dtype,
 ) -> Sample:
-    """`reward_scale` [T] divides rewards; `temperature` [T]. `way` is the batch's. States
+    """`reward_scale` [T] divides rewards; `temperature` [T]. `way` is the batch's, whose tasks ascend. States
     come in the networks' own `kind` of number.
     """
     device = temperature.device

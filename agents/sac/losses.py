@@ -19,7 +19,7 @@ class ActionDimensions:
     mask: torch.Tensor | None
     """[K_c, 1, A_max], 1 where the task has the dimension; None where every task has all of them."""
     constant: torch.Tensor
-    """[K_c, 1], the part of `squashed_gaussian`'s log density that depends on neither mean nor noise."""
+    """[K_c, 1], what the number of dimensions alone adds to the log density of `squashed_gaussian`."""
 
     @staticmethod
     def of(mask: torch.Tensor) -> ActionDimensions:
@@ -28,7 +28,7 @@ class ActionDimensions:
         return ActionDimensions(None if bool((mask == 1).all()) else mask[:, None], constant)
 
     def of_rows(self, rows: torch.Tensor) -> ActionDimensions:
-        """Of some rows, by index or as a mask."""
+        """Of the rows [K_c] where `rows` is True."""
         return ActionDimensions(None if self.mask is None else self.mask[rows], self.constant[rows])
 
     def to(self, device: torch.device) -> ActionDimensions:
@@ -110,8 +110,9 @@ def squashed_gaussian(
     # softplus(-2u) is -2 times softplus of u with beta -2
     bent = torch.add(drawn, F.softplus(drawn, beta=-2.0), alpha=-2.0)
     spread = torch.add(log_deviation, bent, alpha=-2.0)
-    rare = torch.addcmul(spread, noise, noise, value=0.5)
-    log_probability = dimensions.constant - dimensions.masked(rare).sum(-1)
+    # minus the log density, but for its constant
+    surprise = torch.addcmul(spread, noise, noise, value=0.5)
+    log_probability = dimensions.constant - dimensions.masked(surprise).sum(-1)
     return dimensions.masked(drawn.tanh()), log_probability
 
 

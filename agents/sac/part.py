@@ -21,7 +21,7 @@ class Part:
 
     Without surgery a step costs one plain backward pass of the summed losses. With it, `differentiate`
     leaves one row per task where the weighting asks for rows, so that data-parallel ranks may add them,
-    and `step` combines; otherwise it leaves the weighted gradient itself.
+    and `gather` combines; otherwise it leaves the weighted gradient itself.
     """
 
     def __init__(
@@ -38,7 +38,6 @@ class Part:
             [{"params": [self._weights.whole]}, *beside],
             lr=config.learning_rate,
             eps=config.adam_epsilon,
-            fused=True,
         )
         self.surgery: GradientSurgery | None = None
         settings: SurgeryConfig = config.gradients
@@ -57,8 +56,8 @@ class Part:
         beside: Callable[[], torch.Tensor | None],
         count: int,
     ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
-        """Parameter name -> [1 or K, ...], sums over tasks, which the next call may write over; and the
-        losses [K], without gradient.
+        """Parameter name -> [1 or K, ...], sums over tasks, which `gather` and the next call write over;
+        and the losses [K], without gradient.
 
         `losses()` gives all `count` losses, `loss_of(row)` that of one row of the batch, and `beside()`,
         asked after the former, a loss that belongs to no task and stays outside surgery (names that begin
@@ -114,7 +113,7 @@ class Part:
         norm. `counts` and `losses` are [K].
         """
         if self.surgery is not None:
-            gradients, share = self._operated(self.surgery, sums, counts, losses)
+            gradients, share = self._combined(self.surgery, sums, counts, losses)
         else:
             gradients, share = {key: sums[key] for key in self._used}, 1.0 / sum(counts.tolist())
         whole = self._weights.gather(gradients)
@@ -125,7 +124,7 @@ class Part:
             whole.mul_(shrink)
         return norm
 
-    def _operated(
+    def _combined(
         self,
         surgery: GradientSurgery,
         sums: Mapping[str, torch.Tensor],

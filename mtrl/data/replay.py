@@ -107,7 +107,7 @@ class Replay:
         are the tasks in ascending order, all by default. Raises ConfigError for a task that has fewer
         transitions than its share of the batch.
         """
-        rows = tuple(range(len(self._rings))) if tasks is None else tuple(sorted(tasks))
+        rows = tuple(range(len(self._rings))) if tasks is None else tuple(sorted(set(tasks)))
         layout, count = self._layout, batch_size
         if self._asked is None or self._asked.rows != rows:
             self._asked = _Asked.of(layout, rows)

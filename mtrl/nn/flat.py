@@ -26,24 +26,23 @@ class FlatParameters:
         self.whole = nn.Parameter(torch.cat([value.detach().flatten() for value in named.values()]))
         """[P]; its `.grad` is a vector too."""
         self.whole.requires_grad_(any(value.requires_grad for value in named.values()))
-        sizes = [value.numel() for value in named.values()]
-        for value, part in zip(named.values(), self.whole.detach().split(sizes), strict=True):
+        self._sizes = [value.numel() for value in named.values()]
+        for value, part in zip(named.values(), self.whole.detach().split(self._sizes), strict=True):
             value.data = part.view_as(value)
 
     @cached_property
-    def slots(self) -> dict[str, torch.Tensor]:
-        """Parameter name -> [1, ...], its place in `whole.grad`."""
-        self.whole.grad = torch.zeros_like(self.whole)
-        sizes = [value.numel() for value in self.named.values()]
-        pairs = zip(self.named.items(), self.whole.grad.split(sizes), strict=True)
-        return {name: part.view(1, *value.shape) for (name, value), part in pairs}
+    def _gradient(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """[P], and by parameter name the place [1, ...] of each gradient in it."""
+        whole = torch.zeros_like(self.whole, requires_grad=False)
+        pairs = zip(self.named.items(), whole.split(self._sizes), strict=True)
+        return whole, {name: part.view(1, *value.shape) for (name, value), part in pairs}
 
     def lay(self, gradients: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Puts gradients, one for every parameter in order, into `whole.grad`; returns `slots`, which the
-        next call writes over.
+        """Puts gradients, one for every parameter in order, into `whole.grad`; returns them by name as
+        [1, ...], views that the next call writes over.
         """
-        slots, whole = self.slots, self.whole.grad
-        assert whole is not None, "made with the slots"
+        whole, slots = self._gradient
+        self.whole.grad = whole
         parts = [gradient.reshape(-1) for gradient in gradients]
         if parts[0].dtype == whole.dtype:
             torch.cat(parts, out=whole)
@@ -55,8 +54,8 @@ class FlatParameters:
         """Puts gradients by name, one for every parameter, into `whole.grad`, and returns it; what `lay`
         returned is there already.
         """
-        slots, whole = self.slots, self.whole.grad
-        assert whole is not None, "made with the slots"
+        whole, slots = self._gradient
+        self.whole.grad = whole
         if any(gradients[name] is not slot for name, slot in slots.items()):
             place = whole.untyped_storage().data_ptr()
             found = [gradients[name] for name in slots]

@@ -80,11 +80,14 @@ class TaskEmbedding(nn.Module):
         return self._one_hot(task_index)
 
     def _one_hot(self, task_index: torch.Tensor) -> torch.Tensor:
-        """Looked up once for an index tensor that is used again and again, as training batches do."""
-        if self._latest is not None and self._latest[0] is task_index:
+        """Looked up once for an index tensor that is used again and again, as training batches do; it must
+        not be written over in between.
+        """
+        kept = not (torch.onnx.is_in_onnx_export() or torch.is_inference_mode_enabled())
+        if kept and self._latest is not None and self._latest[0] is task_index:
             return self._latest[1]
         rows = self.identity.index_select(0, task_index).unsqueeze(-2)
         rows = rows.expand(*self.leading, *rows.shape)
-        if not torch.onnx.is_in_onnx_export():
+        if kept:
             self._latest = (task_index, rows)
         return rows

@@ -90,13 +90,15 @@ class TaskNetwork(nn.Module):
     def _rows(self, name: str, task_index: torch.Tensor) -> torch.Tensor | None:
         """Where output `name` keeps the layers of these tasks; None for all of them in order.
 
-        Looked up once for an index tensor that is used again and again, as training batches do.
+        Looked up once for an index tensor that is used again and again, as training batches do; it must
+        not be written over in between.
         """
-        known = self._latest.get(name)
+        exporting = torch.onnx.is_in_onnx_export()
+        known = None if exporting else self._latest.get(name)
         if known is not None and known[0] is task_index:
             return known[1]
         rows: torch.Tensor | None = getattr(self, f"row_of_{name}")[task_index]
-        if torch.onnx.is_in_onnx_export():
+        if exporting:
             return rows
         if task_index.tolist() == self._served[name]:
             rows = None
@@ -104,7 +106,10 @@ class TaskNetwork(nn.Module):
         return rows
 
     def forward(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor | None = None
+        self,
+        features: torch.Tensor | tuple[torch.Tensor, ...],
+        task_index: torch.Tensor,
+        embedding: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """[K, B, inputs], task_index [K] -> every output by name, [..., K, B, size] each."""
         hidden = self.torso(features, task_index, embedding)

@@ -447,6 +447,20 @@ def test_two_ranks_with_the_same_batch_step_like_one() -> None:
         np.testing.assert_allclose(two.snapshot().tensors[name], expected, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("method", ["sum", "pcgrad"])
+def test_gradients_that_are_held_stay_as_they_were(method: str) -> None:
+    config = SurgeryConfig(method=method, part="both", way="backward")
+    agent, other = agent_of(gradients=config, seed=5), agent_of(gradients=config, seed=5)
+    first, same = agent.compute_gradients(), other.compute_gradients()
+    agent.compute_gradients()
+    for name, rows in first.sums.items():
+        assert torch.equal(rows, same.sums[name]), name
+    agent.apply(first)
+    other.apply(same)
+    for name, expected in other.snapshot().tensors.items():
+        np.testing.assert_array_equal(agent.snapshot().tensors[name], expected, err_msg=name)
+
+
 def test_cosines_are_told_once_and_named_by_part() -> None:
     agent = agent_of(gradients=SurgeryConfig(method="cagrad", part="both"))
     for _ in range(3):

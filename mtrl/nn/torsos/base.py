@@ -44,6 +44,7 @@ class Torso(nn.Module, ABC):
         self.leading = (members or 1,)
         self.embedding = TaskEmbedding(config.embedding, tasks, leading=self.leading, generator=generator)
         self._records: list[tuple[str, torch.Tensor]] | None = None
+        # asked once: whether the task embedding is read, and whether it is put beside the features
         self._asks, self._joins = self.reads_task, self.appends_task and config.task_input
         self._build(generator)
 
@@ -174,15 +175,14 @@ class Torso(nn.Module, ABC):
     @property
     def entry(self) -> int:
         """Length of the features that `transform` is given."""
-        return self.inputs + (self.embedding.size if self.appends_task and self.config.task_input else 0)
+        return self.inputs + (self.embedding.size if self._joins else 0)
 
     def _check(self, parts: tuple[torch.Tensor, ...], task_index: torch.Tensor) -> None:
-        shape = parts[0].shape
-        width = shape[-1]
+        shape, width = parts[0].shape, 0
         fits = len(shape) in (3, 4) and shape[-3] == task_index.shape[0]
-        for other in parts[1:]:
-            fits = fits and other.shape[:-1] == shape[:-1]
-            width += other.shape[-1]
+        for part in parts if fits else ():
+            fits = fits and part.shape[:-1] == shape[:-1]
+            width += part.shape[-1]
         if not fits or width != self.inputs or (len(shape) == 4 and shape[0] != self.leading[0]):
             ensemble = "" if self.members is None else f", or [{self.members}, K, B, {self.inputs}]"
             raise SpaceError(

@@ -1,8 +1,11 @@
 """What holds for every torso: shapes, ensembles, separation of tasks, determinism, half precision."""
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from mtrl.deployment.graph import chunk_graph
 from mtrl.errors import MtrlError, SpaceError, UnknownNameError
 from mtrl.nn import ExpertsConfig, TaskEmbeddingConfig, TaskNetwork, TorsoConfig, torso_diagnostics
 from mtrl.nn.torsos.config import NATURAL_OUTPUTS
@@ -160,6 +163,28 @@ def test_every_torso_can_be_measured(config: TorsoConfig) -> None:
     assert found and all(value == value and abs(value) < 100 for value in found.values())
     assert 0.0 <= found.get("dormant_units", 0.0) <= 1.0
     torch.testing.assert_close(network(features, TASKS)["a"], before, **EXACT)
+
+
+def test_what_is_kept_of_an_index_reaches_neither_a_graph_nor_training(config: TorsoConfig) -> None:
+    class Chosen(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = build(config).float().eval()
+
+        def forward(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+            return self.network(state[:, None], task)["a"][:, 0]
+
+    module = Chosen()
+    state, task = torch.randn(2, 7), torch.tensor([1, 2])
+    with torch.inference_mode():
+        expected = module(state, task.flip(0)).numpy()
+        module(state, task)
+    module(state, task).sum().backward()
+    session = onnxruntime.InferenceSession(
+        chunk_graph(module, {"state": state, "task": task}), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(["chunk"], {"state": state.numpy(), "task": task.flip(0).numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_given_embedding_takes_the_place_of_the_own() -> None:
