@@ -20,9 +20,10 @@ from .conflict import ConflictRecord
 from .gathering import GatheredRows
 from .jacobian import TaskJacobian
 from .rows import TaskRows
+from .solving import Solving
 from .sparse import SparseUpdate
 from .uphill import Uphill, moved
-from .weightings import Evidence, make_weighting
+from .weightings import make_weighting
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,15 @@ class GradientSurgery:
             else ""
         )
         """What a user should know about this combination, or nothing."""
-        self.updates = 0
+        self._solving = Solving(self.weighting, tasks, config.every, config.smoothing)
         self._conflict = ConflictRecord(tasks)
         self._gathered = GatheredRows()
-        self._weights: np.ndarray | None = None
-        self._previous: dict[str, torch.Tensor] = {}
         self._pattern: TaskRows | None = None
-        self._solved = False
+
+    @property
+    def updates(self) -> int:
+        """Steps taken."""
+        return self._solving.steps
 
     @property
     def cosines(self) -> torch.Tensor | None:
@@ -150,10 +153,10 @@ class GradientSurgery:
         values = made.detach().double().cpu().numpy()
         metrics: dict[str, float] = {}
         gramian = None
-        if self.tasks > 1 and self.weighting.needs_gramian and self._due():
+        if self.tasks > 1 and self.weighting.needs_gramian and self._solving.due:
             gramian = self.jacobian.gramian(made)
             metrics = self._observe(gramian)
-        weights = self._solve(values, gramian)
+        weights = self._solving.solve(values, gramian)
         gradients = self._weighted_pass(made, weights)
         return Combined(gradients, weights, made.detach(), metrics | self._weight_metrics(weights))
 
@@ -224,7 +227,7 @@ class GradientSurgery:
         gramian = rows.gramian()
         metrics = self._observe(gramian) if self.tasks > 1 else {}
         values = losses.detach().double().cpu().numpy()
-        weights = self._solve(values, gramian, self._persistence(rows, gramian))
+        weights = self._solving.solve(values, gramian, self._solving.persistence(rows, gramian))
         owned = weights if self.config.weigh_owned else torch.ones_like(weights)
         with torch.autocast(self.jacobian.parameters[0].device.type, enabled=False):
             gradients = rows.combine(weights, owned)
@@ -237,14 +240,12 @@ class GradientSurgery:
         """Losses [K] of the same batch after the update, where `wants_losses_after`. Passed over elsewhere,
         and where a loss is not finite, which the next step meets again.
         """
-        values = losses.detach().double().cpu().numpy()
-        if self._solved and np.isfinite(values).all():
-            self.weighting.after_step(values)
+        self._solving.after_step(losses)
 
     @property
     def wants_losses_after(self) -> bool:
         """Whether the latest step found weights that learn from the losses after it (FAMO)."""
-        return self._solved and self.weighting.wants_losses_after
+        return self._solving.solved and self.weighting.wants_losses_after
 
     def masked(self, gradients: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Gradients of another origin, 0 where `trained_share` leaves parameters as they are."""
@@ -258,21 +259,15 @@ class GradientSurgery:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
-            "weighting": self.weighting.state_dict(),
+            **self._solving.state_dict(),
             "choice": self.choice.state_dict(),
-            "updates": self.updates,
-            "weights": None if self._weights is None else torch.from_numpy(self._weights.copy()),
-            "previous": dict(self._previous),
             "conflict": self._conflict.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.weighting.load_state_dict(state["weighting"])
+        self._solving.load_state_dict(state)
         self.choice.load_state_dict(state["choice"])
-        self.updates = state["updates"]
-        self._weights = None if state["weights"] is None else state["weights"].numpy().copy()
-        self._previous = dict(state["previous"])
         self._conflict.load_state_dict(state["conflict"])
 
     def _uphill_rows(
@@ -293,16 +288,13 @@ class GradientSurgery:
     def _rows_mb(self) -> float:
         return self.tasks * self.size * self.jacobian.parameters[0].element_size() / 2**20
 
-    def _due(self) -> bool:
-        return self._weights is None or self.updates % self.config.every == 0
-
     def takes_rows(self) -> bool:
         """Whether the next step keeps all rows: to solve for weights, or for gradients uphill."""
         if self.config.perturbation > 0:
             return True
         if self.tasks == 1 or self.streamed:
             return False
-        return self.weighting.needs_rows or (self.weighting.needs_gramian and self._due())
+        return self.weighting.needs_rows or (self.weighting.needs_gramian and self._solving.due)
 
     def _check(self, losses: torch.Tensor) -> None:
         if losses.shape != (self.tasks,):
@@ -330,38 +322,6 @@ class GradientSurgery:
                 "a task gradient", self.updates, ", ".join(bad) or "inner products of gradients"
             )
         return self._conflict.add(gramian)
-
-    def _persistence(self, rows: TaskRows, gramian: torch.Tensor) -> np.ndarray | None:
-        if not self.weighting.needs_persistence:
-            return None
-        found = torch.zeros(self.tasks, dtype=torch.float64)
-        if self._previous:
-            pairs = [
-                (values.flatten(1), self._previous[name].to(values).flatten(1))
-                for name, values in rows.shared.items()
-            ]
-            products = torch.stack([(new * old).sum(1).double() for new, old in pairs]).sum(0).cpu()
-            squares = torch.stack([old.square().sum(1).double() for _, old in pairs]).sum(0).cpu()
-            scale = (squares * gramian.diagonal()).clamp_min(0).sqrt()
-            found = torch.where(scale > 0, products / scale.clamp_min(1e-300), 0.0)
-        self._previous = {name: values.clone() for name, values in rows.shared.items()}
-        return found.numpy()
-
-    def _solve(
-        self, losses: np.ndarray, gramian: torch.Tensor | None, persistence: np.ndarray | None = None
-    ) -> torch.Tensor:
-        self._solved = self.tasks > 1 and self._due()
-        if self.tasks == 1:
-            self.updates += 1
-            return torch.ones(1, dtype=torch.float64)
-        if self._weights is None or self._solved:
-            evidence = Evidence(losses, None if gramian is None else gramian.numpy(), persistence)
-            found = self.weighting.weights(evidence)
-            if self._weights is not None and self.config.smoothing > 0:
-                found = self.config.smoothing * self._weights + (1 - self.config.smoothing) * found
-            self._weights = found
-        self.updates += 1
-        return torch.from_numpy(self._weights.copy())
 
     def _weighted_pass(self, losses: torch.Tensor, weights: torch.Tensor) -> dict[str, torch.Tensor]:
         """One plain backward pass of the weighted losses, and a shallow one of what tasks own."""

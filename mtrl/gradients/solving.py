@@ -1,0 +1,91 @@
+"""The weights of the tasks from step to step: solved for, kept in between, smoothed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from .rows import TaskRows
+from .weightings import Evidence, Weighting
+
+
+class Solving:
+    """Asks a weighting every `every` steps, and mixes what it finds with what it found before."""
+
+    def __init__(self, weighting: Weighting, tasks: int, every: int, smoothing: float) -> None:
+        """`smoothing` in [0, 1) is the share of the weights before (CR-MOGM, Zhou et al. 2022)."""
+        self.weighting = weighting
+        self.steps = 0
+        """Steps taken, solved for or not."""
+        self.solved = False
+        """Whether the latest step found weights of its own."""
+        self._tasks, self._every, self._smoothing = tasks, every, smoothing
+        self._weights: np.ndarray | None = None
+        self._previous: dict[str, torch.Tensor] = {}
+
+    @property
+    def due(self) -> bool:
+        """Whether the next step solves for weights."""
+        return self._weights is None or self.steps % self._every == 0
+
+    def solve(
+        self, losses: np.ndarray, gramian: torch.Tensor | None, persistence: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """[K] float64, the weights of this step; `losses` [K] and the [K, K] Gramian are its evidence."""
+        self.solved = self._tasks > 1 and self.due
+        self.steps += 1
+        if self._tasks == 1:
+            return torch.ones(1, dtype=torch.float64)
+        if self._weights is None or self.solved:
+            evidence = Evidence(losses, None if gramian is None else gramian.numpy(), persistence)
+            found = self.weighting.weights(evidence)
+            if self._weights is not None and self._smoothing > 0:
+                found = self._smoothing * self._weights + (1 - self._smoothing) * found
+            self._weights = found
+        return torch.from_numpy(self._weights.copy())
+
+    def persistence(self, rows: TaskRows, gramian: torch.Tensor) -> np.ndarray | None:
+        """[K], cosines between each task's gradient and its gradient a step before, 0 at the first; None for
+        a weighting that does not ask.
+        """
+        if not self.weighting.needs_persistence:
+            return None
+        found = torch.zeros(self._tasks, dtype=torch.float64)
+        if self._previous:
+            pairs = [
+                (values.flatten(1), self._previous[name].to(values).flatten(1))
+                for name, values in rows.shared.items()
+            ]
+            products = torch.stack([(new * old).sum(1).double() for new, old in pairs]).sum(0).cpu()
+            squares = torch.stack([old.square().sum(1).double() for _, old in pairs]).sum(0).cpu()
+            scale = (squares * gramian.diagonal()).clamp_min(0).sqrt()
+            found = torch.where(scale > 0, products / scale.clamp_min(1e-300), 0.0)
+        self._previous = {name: values.clone() for name, values in rows.shared.items()}
+        return found.numpy()
+
+    def after_step(self, losses: torch.Tensor) -> None:
+        """Losses [K] of the same batch after the update. Passed over where they are not finite, which the
+        next step meets again.
+        """
+        values = losses.detach().double().cpu().numpy()
+        if self.solved and np.isfinite(values).all():
+            self.weighting.after_step(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "weighting": self.weighting.state_dict(),
+            "updates": self.steps,
+            "weights": None if self._weights is None else torch.from_numpy(self._weights.copy()),
+            "previous": dict(self._previous),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.weighting.load_state_dict(state["weighting"])
+        self.steps = state["updates"]
+        self._weights = None if state["weights"] is None else state["weights"].numpy().copy()
+        self._previous = dict(state["previous"])
