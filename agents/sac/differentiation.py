@@ -55,7 +55,8 @@ class Differentiation:
     def actor(self, sample: Sample, observed: torch.Tensor, sums: dict[str, torch.Tensor]) -> None:
         """Fills in "actor.NAME" and "temperature.log"."""
         way, noise, count = sample.way, sample.noise(self._noise), sample.way.count
-        # [1] of each row, as it was when the losses were asked for last
+        part = self._parts["actor"]
+        # [1] of each row at the weights as they are, as it was when the losses were asked for last
         entropies = [torch.empty(0)] * count
         actor, critic = self._fast.actor, self._fast.critic
 
@@ -68,12 +69,13 @@ class Differentiation:
             place = (way.continuous == row).nonzero().squeeze(1)
             alone = only(sample, row)
             found, its = actor_losses(actor, critic, observed[row : row + 1], alone, noise[place])
-            entropies[row] = its
+            if not part.perturbs:
+                entropies[row] = its
             return self._counted(found, alone.way.task)[0]
 
         beside = actor.network.torso.balance_loss
         with self._fast.advising():
-            found, made = self._parts["actor"].differentiate(losses, loss_of, beside, count)
+            found, made = part.differentiate(losses, loss_of, beside, count)
         sums |= {f"actor.{name}": rows for name, rows in found.items()}
         # d/d(log alpha) of log alpha (H - H_target); see losses.temperature_loss
         entropy = torch.cat(entropies)

@@ -160,6 +160,11 @@ class Part:
         return {f"gradients/{self.name}/{key}": value for key, value in self._told.items()}
 
     @property
+    def perturbs(self) -> bool:
+        """Whether `loss_of` is asked at other weights than the present ones (SAMO)."""
+        return self.surgery is not None and self.surgery.config.perturbation > 0
+
+    @property
     def asks_again(self) -> bool:
         """Whether surgery wants the losses of the same batch under the new weights."""
         return self._again is not None and self.surgery is not None and self.surgery.wants_losses_after

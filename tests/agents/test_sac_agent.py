@@ -447,6 +447,14 @@ def test_two_ranks_with_the_same_batch_step_like_one() -> None:
         np.testing.assert_allclose(two.snapshot().tensors[name], expected, atol=1e-6, err_msg=name)
 
 
+def test_temperatures_follow_the_entropy_at_the_weights_as_they_are() -> None:
+    uphill = SurgeryConfig(method="sum", part="both", perturbation=0.5)
+    plain, moved = agent_of().compute_gradients().sums, agent_of(gradients=uphill).compute_gradients().sums
+    torch.testing.assert_close(moved["temperature.log"], plain["temperature.log"])
+    name = next(name for name in plain if name.startswith("actor."))
+    assert not torch.allclose(moved[name].sum(0), plain[name].sum(0), rtol=1e-3)
+
+
 @pytest.mark.parametrize("method", ["sum", "pcgrad"])
 def test_gradients_that_are_held_stay_as_they_were(method: str) -> None:
     config = SurgeryConfig(method=method, part="both", way="backward")
