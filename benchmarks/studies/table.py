@@ -184,15 +184,21 @@ def _cosines(study: Study, finished: Mapping[str, Finished]) -> list[str]:
         variant: [finished[key].cosines for key in study.keys(variant) if key in finished]
         for variant in study.variants
     }
-    measured = {variant: runs for variant, found in measured.items() if (runs := [c for c in found if c])}
+    measured = {variant: kept for variant, made in measured.items() if (kept := [c for c in made if c])}
     if not measured:
         return []
-    first = next(iter(measured.values()))[0]
+    # variants may differ in their tasks
+    pairs: dict[str, dict[str, None]] = {}
+    for run in (run for runs in measured.values() for run in runs):
+        for part, found in run.items():
+            pairs.setdefault(part, {}).update(dict.fromkeys(found))
     parts = []
-    for part in first:
+    for part, named in pairs.items():
         rows = [["pair", *measured]]
-        for pair in first[part]:
-            cells = [[run[part][pair] for run in runs if part in run] for runs in measured.values()]
+        for pair in named:
+            cells = [
+                [run[part][pair] for run in runs if pair in run.get(part, {})] for runs in measured.values()
+            ]
             rows.append([pair.replace("|", "and"), *(f"{np.mean(c):.3f}" if c else "" for c in cells)])
         parts += [f"## Cosines between task gradients: {part}", _markdown(rows)]
     return [*parts, "Means over the second half of each run and over seeds; below 0 the tasks pull apart."]

@@ -242,3 +242,17 @@ def test_the_command_names_studies_and_what_is_missing(
     assert capsys.readouterr().out.count("mtrl train ") == 3
     assert main(["imitation", "--draw", "--results", str(tmp_path)]) == 0
     assert not list(tmp_path.iterdir()), "nothing to draw"
+
+
+def test_cosines_of_variants_with_different_tasks_stand_in_one_table() -> None:
+    study = Study("pairs", "?", (), {"one": (), "other": ()}, (1,), {})
+    finished = {
+        study.key(variant, 1): Finished(
+            command="mtrl train", seed=1, minutes=1.0, created="2026-01-01T00:00:00Z", commit=None,
+            hardware="a machine", packages={}, split="test", policies={}, cosines={"critic": {pair: value}},
+        )
+        for variant, pair, value in (("one", "a | b", 0.25), ("other", "c | d", -0.5))
+    }  # fmt: skip
+    page = draw(study, finished)
+    assert "| a and b | 0.250 |  |" in page
+    assert "| c and d |  | -0.500 |" in page
