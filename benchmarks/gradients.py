@@ -3,15 +3,14 @@
     python benchmarks/gradients.py --json gradients.json
 
 One thread. A torso of three layers and one head per task; forward and backward pass each time. Figures, each
-the median of interleaved runs, the first four of windows of ten steps, for 10 and 50 tasks; `_small` is 64
-samples a task and width 256, the rest 128 and 400:
+the median of interleaved runs, for 10 and 50 tasks; `_small` is 64 samples a task and width 256, the rest 128
+and 400:
 
 plain_ratio          time of per-task gradients, by the way that was chosen in the first steps, over that of
                      the plain gradient of the summed losses
 loop_ratio           time of a loop over tasks, each with its own samples, over that of per-task gradients
 best_ratio           time of per-task gradients over the better of that loop and the one backward
 surgery_ratio        time of a whole PCGrad step (rows, Gramian, weights, combination) over the plain gradient
-alternating_ratio    plain_ratio where all these ways take turns step by step
 retain_graph_ratio   time of one autograd.grad per task on the joint graph over that of per-task gradients
 torchjd_ratio        time of torchjd.autojac.backward on the joint graph over that of per-task gradients; left
                      out where torchjd is not installed
@@ -26,7 +25,6 @@ import argparse
 import os
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -62,8 +60,6 @@ BARS = {
     "streamed_peak_ratio": "at most 1.3",
 }
 SHAPES = {"": (128, 400), "_small": (64, 256)}
-STEPS = 10
-"""Steps of a window."""
 Part = tuple[dict[str, float], dict[str, object]]
 
 
@@ -148,27 +144,20 @@ def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
         **ways,
         "surgery": lambda: surgery.step(critic.losses(*batch)),
     }
-    raw = interleave({name: partial(seconds_of_steps, work) for name, work in rivals.items()}, runs)
-    single = interleave({name: partial(seconds_of, work) for name, work in rivals.items()}, 2 * runs)
+    raw = interleave({name: partial(seconds_of, work) for name, work in rivals.items()}, 2 * runs)
     plain_s, chosen_s = raw["plain"], raw[choice.chosen]
     figures = {
         "plain_ratio": median_of(lambda a, b: b / a, plain_s, chosen_s),
-        "alternating_ratio": median_of(lambda a, b: b / a, single["plain"], single[choice.chosen]),
         "loop_ratio": median_of(lambda a, b: a / b, raw["loop"], chosen_s),
         "best_ratio": median_of(lambda a, b, c: a / min(b, c), chosen_s, raw["backward"], raw["loop"]),
         "surgery_ratio": median_of(lambda a, b: b / a, plain_s, raw["surgery"]),
     }
-    details: dict[str, object] = {"seconds": raw, "seconds_alternating": single, "chosen": choice.chosen}
+    details: dict[str, object] = {"seconds": raw, "chosen": choice.chosen}
     if width == SHAPES[""][1]:
         found, more = against_peers(critic, batch, backward, 1 if tasks > 10 else runs)
         figures |= found
         details["peers"] = more
     return figures, details
-
-
-def seconds_of_steps(work: Callable[[], object]) -> float:
-    """How long one of `STEPS` steps in a row takes: training goes one way throughout."""
-    return seconds_of(lambda: deque((work() for _ in range(STEPS)), maxlen=0)) / STEPS
 
 
 def against_peers(

@@ -70,7 +70,10 @@ class Part:
             made = losses()
             other = beside()
             total = made.sum() if other is None else made.sum() + count * other
-            return self._weights.lay(self._gradients(total)), made.detach()
+            plain = self._gradients(total)
+            if surgery is None:
+                return self._weights.lay(plain), made.detach()
+            return {key: new[None] for key, new in zip(self._used, plain, strict=True)}, made.detach()
         self._again = losses
         if surgery.takes_rows():
             whole = True

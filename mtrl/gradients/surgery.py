@@ -20,7 +20,7 @@ from .conflict import ConflictRecord
 from .gathering import GatheredRows
 from .jacobian import TaskJacobian
 from .rows import TaskRows
-from .solving import Solving
+from .schedule import WeightingSchedule
 from .sparse import SparseUpdate
 from .uphill import Uphill, moved
 from .weightings import make_weighting
@@ -108,7 +108,7 @@ class GradientSurgery:
             else ""
         )
         """What a user should know about this combination, or nothing."""
-        self._solving = Solving(self.weighting, tasks, config.every, config.smoothing)
+        self._schedule = WeightingSchedule(self.weighting, tasks, config.every, config.smoothing)
         self._conflict = ConflictRecord(tasks)
         self._gathered = GatheredRows()
         self._pattern: TaskRows | None = None
@@ -116,7 +116,7 @@ class GradientSurgery:
     @property
     def updates(self) -> int:
         """Steps taken."""
-        return self._solving.steps
+        return self._schedule.steps
 
     @property
     def cosines(self) -> torch.Tensor | None:
@@ -153,10 +153,10 @@ class GradientSurgery:
         values = made.detach().double().cpu().numpy()
         metrics: dict[str, float] = {}
         gramian = None
-        if self.tasks > 1 and self.weighting.needs_gramian and self._solving.due:
+        if self.tasks > 1 and self.weighting.needs_gramian and self._schedule.due:
             gramian = self.jacobian.gramian(made)
             metrics = self._observe(gramian)
-        weights = self._solving.solve(values, gramian)
+        weights = self._schedule.weights(values, gramian)
         gradients = self._weighted_pass(made, weights)
         return Combined(gradients, weights, made.detach(), metrics | self._weight_metrics(weights))
 
@@ -227,7 +227,7 @@ class GradientSurgery:
         gramian = rows.gramian()
         metrics = self._observe(gramian) if self.tasks > 1 else {}
         values = losses.detach().double().cpu().numpy()
-        weights = self._solving.solve(values, gramian, self._solving.persistence(rows, gramian))
+        weights = self._schedule.weights(values, gramian, self._schedule.persistence(rows, gramian))
         owned = weights if self.config.weigh_owned else torch.ones_like(weights)
         with torch.autocast(self.jacobian.parameters[0].device.type, enabled=False):
             gradients = rows.combine(weights, owned)
@@ -240,12 +240,12 @@ class GradientSurgery:
         """Losses [K] of the same batch after the update, where `wants_losses_after`. Passed over elsewhere,
         and where a loss is not finite, which the next step meets again.
         """
-        self._solving.after_step(losses)
+        self._schedule.after_step(losses)
 
     @property
     def wants_losses_after(self) -> bool:
         """Whether the latest step found weights that learn from the losses after it (FAMO)."""
-        return self._solving.solved and self.weighting.wants_losses_after
+        return self._schedule.solved and self.weighting.wants_losses_after
 
     def masked(self, gradients: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Gradients of another origin, 0 where `trained_share` leaves parameters as they are."""
@@ -259,14 +259,14 @@ class GradientSurgery:
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
-            **self._solving.state_dict(),
+            **self._schedule.state_dict(),
             "choice": self.choice.state_dict(),
             "conflict": self._conflict.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`."""
-        self._solving.load_state_dict(state)
+        self._schedule.load_state_dict(state)
         self.choice.load_state_dict(state["choice"])
         self._conflict.load_state_dict(state["conflict"])
 
@@ -294,7 +294,7 @@ class GradientSurgery:
             return True
         if self.tasks == 1 or self.streamed:
             return False
-        return self.weighting.needs_rows or (self.weighting.needs_gramian and self._solving.due)
+        return self.weighting.needs_rows or (self.weighting.needs_gramian and self._schedule.due)
 
     def _check(self, losses: torch.Tensor) -> None:
         if losses.shape != (self.tasks,):

@@ -57,10 +57,7 @@ class FlatParameters:
         whole, slots = self._gradient
         self.whole.grad = whole
         if any(gradients[name] is not slot for name, slot in slots.items()):
-            place = whole.untyped_storage().data_ptr()
-            found = [gradients[name] for name in slots]
-            # what stands in the vector itself would be read while it is written
-            self.lay([part.clone() if part.untyped_storage().data_ptr() == place else part for part in found])
+            self.lay([gradients[name] for name in slots])
         return whole
 
     @torch.no_grad()

@@ -44,8 +44,6 @@ class Torso(nn.Module, ABC):
         self.leading = (members or 1,)
         self.embedding = TaskEmbedding(config.embedding, tasks, leading=self.leading, generator=generator)
         self._records: list[tuple[str, torch.Tensor]] | None = None
-        # asked once: whether the task embedding is read, and whether it is put beside the features
-        self._asks, self._joins = self.reads_task, self.appends_task and config.task_input
         self._build(generator)
 
     @abstractmethod
@@ -98,8 +96,8 @@ class Torso(nn.Module, ABC):
         parts = features if isinstance(features, tuple) else (features,)
         self._check(parts, task_index)
         first = parts[0]
-        told = self.embedding(task_index, embedding).to(first.dtype) if self._asks else first[..., :0]
-        joins = self._joins
+        told = self.embedding(task_index, embedding).to(first.dtype) if self.reads_task else first[..., :0]
+        joins = self._joins_task
         # what all members read alike is put together once
         alike = self.embedding.table is None and (embedding is None or embedding.dim() == 2)
         if joins and first.dim() == 3 and alike:
@@ -175,7 +173,12 @@ class Torso(nn.Module, ABC):
     @property
     def entry(self) -> int:
         """Length of the features that `transform` is given."""
-        return self.inputs + (self.embedding.size if self._joins else 0)
+        return self.inputs + (self.embedding.size if self._joins_task else 0)
+
+    @property
+    def _joins_task(self) -> bool:
+        """Whether the task embedding is put beside the features."""
+        return self.appends_task and self.config.task_input
 
     def _check(self, parts: tuple[torch.Tensor, ...], task_index: torch.Tensor) -> None:
         shape, width = parts[0].shape, 0

@@ -12,7 +12,7 @@ from .rows import TaskRows
 from .weightings import Evidence, Weighting
 
 
-class Solving:
+class WeightingSchedule:
     """Asks a weighting every `every` steps, and mixes what it finds with what it found before."""
 
     def __init__(self, weighting: Weighting, tasks: int, every: int, smoothing: float) -> None:
@@ -31,7 +31,7 @@ class Solving:
         """Whether the next step solves for weights."""
         return self._weights is None or self.steps % self._every == 0
 
-    def solve(
+    def weights(
         self, losses: np.ndarray, gramian: torch.Tensor | None, persistence: np.ndarray | None = None
     ) -> torch.Tensor:
         """[K] float64, the weights of this step; `losses` [K] and the [K, K] Gramian are its evidence."""
