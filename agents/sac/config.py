@@ -145,6 +145,10 @@ class SACConfig:
     metaworld-algorithms of the Meta-World+ paper."""
     gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
     """How the gradients of the tasks are combined; "sum" costs nothing."""
+    explicit: bool = True
+    """Whether updates with their derivatives written out take the place of autograd where they serve: on the
+    processor, plain perceptrons, batches of all tasks, all of them continuous, gradients simply added up.
+    The same up to rounding, and faster."""
     diagnostics_every: int = 1000
     """Updates between looks inside the torsos (dormant units, experts' loads), at least 0; 0 for none."""
     device: str = "cpu"

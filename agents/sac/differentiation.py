@@ -8,6 +8,7 @@ import torch
 
 from mtrl.nn import torso_diagnostics
 
+from .explicit import ExplicitUpdate
 from .fast import Fast
 from .learning import Learning, Sample, actor_losses, critic_losses, only, targets
 from .networks import picked, spread
@@ -22,14 +23,24 @@ class Differentiation:
     ) -> None:
         """`noise` draws the actions."""
         self._learning, self._fast, self._parts, self._noise = learning, fast, parts, noise
+        plain = all(part.surgery is None for part in parts.values())
+        self.explicit = ExplicitUpdate.of(learning, fast) if plain else None
+        """What takes the place of autograd where it serves."""
         self.shares: torch.Tensor | None = None
         """[T], what the loss of each task is multiplied by; None for 1 each."""
         self.losses: dict[str, torch.Tensor] = {}
         """"critic", "value", "actor", "entropy" -> [K] of the latest batch, without gradient."""
 
-    def critic(self, sample: Sample, sums: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fills in "critic.NAME"; returns the losses [K] and what the critics saw."""
+    def critic(
+        self, sample: Sample, sums: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Fills in "critic.NAME"; returns the losses [K], and what the critics saw if `actor` is to know."""
         learning, fast, count = self._learning, self._fast, sample.way.count
+        if self.explicit is not None and self.explicit.serves(sample):
+            plain, made, goal = self.explicit.critic(sample, sample.noise(self._noise), self.shares)
+            sums |= {f"critic.{name}": rows for name, rows in self._parts["critic"].explicit(plain).items()}
+            self.losses = {"critic": made, "value": goal.mean(1)}
+            return made, None
         goal = targets(learning, fast.actor, fast.target, sample, sample.noise(self._noise))
         seen: list[torch.Tensor] = []
 
@@ -52,10 +63,16 @@ class Differentiation:
                 seen.append(fast.critic.observer(sample.decided, count, sample.width))
         return made, seen[0]
 
-    def actor(self, sample: Sample, observed: torch.Tensor, sums: dict[str, torch.Tensor]) -> None:
-        """Fills in "actor.NAME" and "temperature.log"."""
+    def actor(self, sample: Sample, observed: torch.Tensor | None, sums: dict[str, torch.Tensor]) -> None:
+        """Fills in "actor.NAME" and "temperature.log"; `observed` is what `critic` returned for the batch."""
         way, noise, count = sample.way, sample.noise(self._noise), sample.way.count
         part = self._parts["actor"]
+        if self.explicit is not None and self.explicit.serves(sample):
+            plain, made, entropy = self.explicit.actor(sample, noise, self.shares)
+            sums |= {f"actor.{name}": rows for name, rows in part.explicit(plain).items()}
+            self._warm(sample, made, entropy, sums)
+            return
+        assert observed is not None, "the critics saw it by autograd too"
         # [1] of each row at the weights as they are, as it was when the losses were asked for last
         entropies = [torch.empty(0)] * count
         actor, critic = self._fast.actor, self._fast.critic
@@ -77,12 +94,18 @@ class Differentiation:
         with self._fast.advising():
             found, made = part.differentiate(losses, loss_of, beside, count)
         sums |= {f"actor.{name}": rows for name, rows in found.items()}
-        # d/d(log alpha) of log alpha (H - H_target); see losses.temperature_loss
-        entropy = torch.cat(entropies)
-        target = self._learning.target_entropy
-        slope = entropy - picked(target, way.task, 0)
-        sums["temperature.log"] = spread(slope, way.task, target.shape[0])[None]
-        self.losses |= {"actor": made, "entropy": entropy}
+        self._warm(sample, made, torch.cat(entropies), sums)
+
+    def _warm(
+        self, sample: Sample, losses: torch.Tensor, entropy: torch.Tensor, sums: dict[str, torch.Tensor]
+    ) -> None:
+        """Fills in "temperature.log": d/d(log alpha) of log alpha (H - H_target); see
+        `losses.temperature_loss`.
+        """
+        target, task = self._learning.target_entropy, sample.way.task
+        slope = entropy - picked(target, task, 0)
+        sums["temperature.log"] = spread(slope, task, target.shape[0])[None]
+        self.losses |= {"actor": losses, "entropy": entropy}
 
     def _counted(self, losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Losses of the tasks `task`, weighted by what they count. Those of tasks that ran away (PaCo) keep

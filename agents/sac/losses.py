@@ -107,13 +107,19 @@ def squashed_gaussian(
     stays finite for large u (SAC, appendix C, equation 26).
     """
     drawn = torch.addcmul(mean, log_deviation.exp(), noise)
+    return dimensions.masked(drawn.tanh()), squashed_density(drawn, log_deviation, noise, dimensions)
+
+
+def squashed_density(
+    drawn: torch.Tensor, log_deviation: torch.Tensor, noise: torch.Tensor, dimensions: ActionDimensions
+) -> torch.Tensor:
+    """log pi [K_c, B] of tanh(drawn), `drawn` = mean + deviation * noise; see `squashed_gaussian`."""
     # softplus(-2u) is -2 times softplus of u with beta -2
     bent = torch.add(drawn, F.softplus(drawn, beta=-2.0), alpha=-2.0)
     spread = torch.add(log_deviation, bent, alpha=-2.0)
     # minus the log density, but for its constant
     surprise = torch.addcmul(spread, noise, noise, value=0.5)
-    log_probability = dimensions.constant - dimensions.masked(surprise).sum(-1)
-    return dimensions.masked(drawn.tanh()), log_probability
+    return dimensions.constant - dimensions.masked(surprise).sum(-1)
 
 
 def temperature_loss(

@@ -180,7 +180,8 @@ class Actor(nn.Module):
         )
         self.register_buffer("legal", torch.from_numpy(layout.legal_mask.copy()), persistent=False)
         low, high = exploration.log_deviation_low, exploration.log_deviation_high
-        self._middle, self._reach = 0.5 * (low + high), 0.5 * (high - low)
+        self.middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
+        """A log deviation is middle + reach * tanh(raw)."""
 
     def forward(
         self, seen: Seen, way: Routing, width: int
@@ -196,7 +197,7 @@ class Actor(nn.Module):
             rows = picked(hidden, way.continuous, -3)
             raw = self.network.read("continuous", rows, way.continuous_task).float()
             mean, spread = raw.chunk(2, dim=-1)
-            gaussian = (mean, spread.tanh() * self._reach + self._middle)
+            gaussian = (mean, spread.tanh() * self.reach + self.middle)
         if way.acts_by_index:
             rows = picked(hidden, way.discrete, -3)
             logits = self.network.read("discrete", rows, way.discrete_task).float()

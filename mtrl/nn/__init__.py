@@ -19,6 +19,7 @@ from .expert_diagnostics import (
     task_expert_information,
     torso_diagnostics,
 )
+from .explicit import ExplicitNetwork
 from .flat import FlatParameters
 from .heads import (
     CategoricalHead,
@@ -56,6 +57,7 @@ __all__ = [
     "ComposedLinear",
     "EncoderConfig",
     "ExpertsConfig",
+    "ExplicitNetwork",
     "FilmConfig",
     "FlatParameters",
     "Gaussian",

@@ -27,15 +27,24 @@ class FlatParameters:
         """[P]; its `.grad` is a vector too."""
         self.whole.requires_grad_(any(value.requires_grad for value in named.values()))
         self._sizes = [value.numel() for value in named.values()]
-        for value, part in zip(named.values(), self.whole.detach().split(self._sizes), strict=True):
-            value.data = part.view_as(value)
+        for value, part in zip(named.values(), self.split(self.whole.detach()), strict=True):
+            value.data = part
+
+    def split(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        """The part of a vector like `whole` that belongs to each parameter, in the parameter's shape."""
+        pairs = zip(vector.split(self._sizes), self.named.values(), strict=True)
+        return [part.view(value.shape) for part, value in pairs]
 
     @cached_property
     def _gradient(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """[P], and by parameter name the place [1, ...] of each gradient in it."""
         whole = torch.zeros_like(self.whole, requires_grad=False)
-        pairs = zip(self.named.items(), whole.split(self._sizes), strict=True)
-        return whole, {name: part.view(1, *value.shape) for (name, value), part in pairs}
+        return whole, {name: part[None] for name, part in zip(self.named, self.split(whole), strict=True)}
+
+    @property
+    def gradient(self) -> torch.Tensor:
+        """[P], where `lay`, `take` and `gather` leave the gradient."""
+        return self._gradient[0]
 
     def lay(self, gradients: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]:
         """Puts gradients, one for every parameter in order, into `whole.grad`; returns them by name as
@@ -48,6 +57,14 @@ class FlatParameters:
             torch.cat(parts, out=whole)
         else:
             whole.copy_(torch.cat(parts))
+        return slots
+
+    def take(self, gradient: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """`lay` for a gradient [P] that is one vector already, perhaps `gradient` itself."""
+        whole, slots = self._gradient
+        self.whole.grad = whole
+        if gradient is not whole:
+            whole.copy_(gradient)
         return slots
 
     def gather(self, gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:

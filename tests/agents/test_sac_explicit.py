@@ -1,0 +1,102 @@
+"""SAC's update with every derivative written out, against autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from mtrl.agents.sac import ExplorationConfig, NetworkConfig, SACAgent
+from mtrl.gradients import SurgeryConfig
+from mtrl.nn import PixelEncoderConfig
+from mtrl.spaces import ActionSpec
+from mtrl.tasks import TaskSet
+
+from .sac_made import CONTINUOUS, MIXED, agent_of, fragment_of, task_of, torso
+
+ARMS = TaskSet(
+    [
+        task_of("push", CONTINUOUS, 3),
+        task_of("pull", ActionSpec(continuous=1), 2),
+        task_of("lift", ActionSpec(continuous=3), 4),
+    ]
+)
+"""Tasks of different sizes, so that some action dimensions and state entries are not there."""
+
+
+def scalar(**changes: object) -> NetworkConfig:
+    return NetworkConfig(torso=torso(16, **changes), critic="scalar")
+
+
+def explicit(agent: SACAgent) -> bool:
+    return agent._differentiation.explicit is not None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"network": scalar()},
+        {"network": scalar(depth=3, layer_norm=False), "entropy_in_target": True},
+        {"network": scalar(output="shared", task_input=False), "actor_every": 1},
+        {"exploration": ExplorationConfig(initial_temperature=2.0), "entropy_in_target": True},
+    ],
+)
+@pytest.mark.parametrize("shares", [None, [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
+def test_it_learns_as_by_autograd(settings: Mapping[str, object], shares: list[float] | None) -> None:
+    agents = [agent_of(ARMS, explicit=way, **settings) for way in (True, False)]
+    assert [explicit(agent) for agent in agents] == [True, False]
+    for agent in agents:
+        if shares is not None:
+            agent.set_task_shares(np.array(shares))
+    for _ in range(4):
+        found, expected = (agent.compute_gradients() for agent in agents)
+        assert list(found.sums) == list(expected.sums)
+        torch.testing.assert_close(found.losses, expected.losses, rtol=1e-4, atol=1e-5)
+        for name, gradient in expected.sums.items():
+            close = 1e-4 * float(gradient.norm()) + 1e-7
+            torch.testing.assert_close(found.sums[name], gradient, rtol=1e-3, atol=close, msg=name)
+        told = [agent.apply(sums) for agent, sums in zip(agents, (found, expected), strict=True)]
+        assert told[0].keys() == told[1].keys()
+        for name, value in told[1].items():
+            assert told[0][name] == pytest.approx(value, rel=1e-2, abs=1e-4), name
+
+
+def test_in_half_precision_too() -> None:
+    agents = [agent_of(ARMS, explicit=way, precision="bf16") for way in (True, False)]
+    sums = [agent.compute_gradients().sums for agent in agents]
+    for name, gradient in sums[1].items():
+        torch.testing.assert_close(
+            sums[0][name], gradient, rtol=0.1, atol=0.02 * float(gradient.norm()) + 1e-6
+        )
+
+
+def test_a_batch_of_some_tasks_goes_by_autograd() -> None:
+    agents = [agent_of(ARMS, explicit=way) for way in (True, False)]
+    for agent in agents:
+        # as if the last task had not been seen yet
+        agent._replay = type(agent._replay)(ARMS, agent._config.replay)
+        for k in (0, 1):
+            agent.ingest(fragment_of(ARMS, k, 40))
+        agent.update()
+    ours, theirs = (agent.snapshot().tensors for agent in agents)
+    assert explicit(agents[0]) and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "settings"),
+    [
+        (MIXED, {}),
+        (ARMS, {"gradients": SurgeryConfig(method="pcgrad")}),
+        (ARMS, {"network": scalar(), "value_clip": 5.0}),
+        (ARMS, {"network": NetworkConfig(torso=torso(16, kind="residual"))}),
+        (
+            TaskSet([task_of("see", CONTINUOUS, 2, (3, 36, 36))]),
+            {"network": NetworkConfig(torso=torso(16), pixels=PixelEncoderConfig("drq", features=4))},
+        ),
+    ],
+)
+def test_what_is_not_written_out_goes_by_autograd(tasks: TaskSet, settings: Mapping[str, object]) -> None:
+    assert not explicit(agent_of(tasks, **settings))

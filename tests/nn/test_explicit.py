@@ -1,0 +1,93 @@
+"""The two passes that are written out, against autograd on the same network."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from mtrl.nn import ExplicitNetwork, FlatParameters, TaskEmbeddingConfig, TaskNetwork, TorsoConfig
+
+TASKS, SAMPLES, FEATURES, SIZE = 3, 5, 4, 2
+PLAIN = TorsoConfig(kind="mlp", width=8, depth=2, layer_norm=False, output="task")
+
+
+def network_of(config: TorsoConfig, members: int | None) -> TaskNetwork:
+    torch.manual_seed(0)
+    made = TaskNetwork(config, FEATURES, {"value": SIZE}, TASKS, members=members).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            # biases and outputs begin at or near zero, where half of the formulas would say nothing
+            parameter.normal_()
+    return made
+
+
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize("output", ["task", "shared"])
+@pytest.mark.parametrize("changes", [{}, {"layer_norm": True, "norm_affine": False}, {"depth": 1}])
+@pytest.mark.parametrize("told", [True, False])
+def test_it_is_what_autograd_finds(
+    members: int | None, output: str, changes: dict[str, object], told: bool
+) -> None:
+    config = dataclasses.replace(PLAIN, output=output, task_input=told, **changes)  # type: ignore[arg-type]
+    network = network_of(config, members)
+    assert ExplicitNetwork.serves(network)
+    weights = FlatParameters(network)
+    explicit = ExplicitNetwork(network, weights, weights.gradient)
+    task = torch.arange(TASKS)
+    for samples in (SAMPLES, SAMPLES + 2):
+        features = torch.randn(TASKS, samples, FEATURES, dtype=torch.float64, requires_grad=True)
+        expected = network.read("value", network.torso(features, task), task)
+        explicit.inputs(samples)[..., :FEATURES] = features.detach()
+        found = explicit.forward()
+        torch.testing.assert_close(found if members else found[0], expected.detach())
+        pull = torch.randn_like(expected)
+        by_autograd = torch.autograd.grad(expected, [features, *network.parameters()], pull)
+        outside = explicit.backward(pull.reshape(found.shape), columns=slice(1, 3))
+        assert outside is not None
+        torch.testing.assert_close(outside.sum(0).view(TASKS, samples, 2), by_autograd[0][..., 1:3])
+        assert explicit.backward(pull.reshape(found.shape)) is None
+        slots = weights.take(weights.gradient)
+        for (name, _), gradient in zip(network.named_parameters(), by_autograd[1:], strict=True):
+            torch.testing.assert_close(slots[name][0], gradient, msg=name)
+
+
+def test_inputs_alone_leave_the_weights_gradient_as_it_is() -> None:
+    network = network_of(PLAIN, 2)
+    weights = FlatParameters(network)
+    explicit = ExplicitNetwork(network, weights, weights.gradient)
+    explicit.inputs(SAMPLES)[..., :FEATURES] = 1.0
+    explicit.backward(torch.ones_like(explicit.forward()), columns=slice(0, 1))
+    assert not weights.gradient.any()
+
+
+def test_it_follows_the_weights() -> None:
+    network = network_of(PLAIN, 2)
+    explicit = ExplicitNetwork(network, FlatParameters(network))
+    explicit.inputs(SAMPLES)[..., :FEATURES] = 1.0
+    before = explicit.forward().clone()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2.0)
+    assert not torch.allclose(explicit.forward(), before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "residual"},
+        {"activation": "silu"},
+        {"layer_norm": True, "norm_affine": True},
+        {"embedding": TaskEmbeddingConfig("learned", 4)},
+    ],
+)
+def test_other_networks_are_left_to_autograd(changes: dict[str, object]) -> None:
+    assert not ExplicitNetwork.serves(network_of(dataclasses.replace(PLAIN, **changes), 2))  # type: ignore[arg-type]
+
+
+def test_an_output_of_some_tasks_is_left_to_autograd() -> None:
+    sizes = {"continuous": 2}
+    some = TaskNetwork(PLAIN, FEATURES, sizes, TASKS, served={"continuous": [0, 2]})
+    both = TaskNetwork(PLAIN, FEATURES, sizes | {"discrete": 3}, TASKS)
+    assert not ExplicitNetwork.serves(some) and not ExplicitNetwork.serves(both)
