@@ -58,13 +58,15 @@ EVERYTHING = Study(
     name="sac_everything",
     question=(
         "Does one run learn tasks that act by vectors and tasks that act by index, and is it better than "
-        "random play and, where tasks act by index, than the best constant action?"
+        "random play and, where tasks act by index, than the best constant action? And does it learn more "
+        "with a scalar critic in place of the categorical one?"
     ),
     shared=("agent=sac", "experiment=sac_everything", *_SAC),
-    variants={"base": ()},
+    variants={"base": (), "scalar-critic": ("agent.network.critic=scalar",)},
     seeds=SEEDS,
     methods={
         "sac": ("base", "teacher"),
+        "scalar critic": ("scalar-critic", "teacher"),
         "random": (YARDSTICKS, "random"),
         "constant": (YARDSTICKS, "constant"),
     },
