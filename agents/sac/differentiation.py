@@ -38,7 +38,7 @@ class Differentiation:
         learning, fast, count = self._learning, self._fast, sample.way.count
         if self.explicit is not None and self.explicit.serves(sample):
             plain, made, goal = self.explicit.critic(sample, sample.noise(self._noise), self.shares)
-            sums |= {f"critic.{name}": rows for name, rows in self._parts["critic"].explicit(plain).items()}
+            sums |= {f"critic.{name}": rows for name, rows in plain.items()}
             self.losses = {"critic": made, "value": goal.mean(1)}
             return made, None
         goal = targets(learning, fast.actor, fast.target, sample, sample.noise(self._noise))
@@ -69,7 +69,7 @@ class Differentiation:
         part = self._parts["actor"]
         if self.explicit is not None and self.explicit.serves(sample):
             plain, made, entropy = self.explicit.actor(sample, noise, self.shares)
-            sums |= {f"actor.{name}": rows for name, rows in part.explicit(plain).items()}
+            sums |= {f"actor.{name}": rows for name, rows in plain.items()}
             self._warm(sample, made, entropy, sums)
             return
         assert observed is not None, "the critics saw it by autograd too"

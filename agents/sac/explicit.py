@@ -18,23 +18,26 @@ class ExplicitUpdate:
     time at the sizes of our experiments (docs/decisions/0013).
 
     It serves batches of all tasks, each acting by vectors on a state, where actor and critics are what
-    `ExplicitNetwork` serves and neither is under surgery. Whatever else comes goes by autograd.
+    `ExplicitNetwork` serves, neither is under surgery, no weight is frozen, values are not clipped, and all
+    of it is on the processor. Whatever else comes goes by autograd.
     """
 
     @staticmethod
     def of(learning: Learning, fast: Fast) -> ExplicitUpdate | None:
         """None where the networks or the settings are of another kind."""
-        config = learning.config
-        networks = (fast.actor, fast.critic, fast.target)
+        config, device = learning.config, learning.target_entropy.device
+        if not config.explicit or config.value_clip or device.type != "cpu":
+            return None
+        learned = (fast.actor, fast.critic)
+        if not all(value.requires_grad for network in learned for value in network.parameters()):
+            return None
         fits = all(
             ExplicitNetwork.serves(network.network)
             and network.observer.pixels is None
             and "continuous" in network.network.outputs
-            for network in networks
+            for network in learned
         )
-        if not (fits and config.explicit) or config.value_clip or fast.actor.legal.is_cuda:
-            return None
-        return ExplicitUpdate(learning, fast)
+        return ExplicitUpdate(learning, fast) if fits else None
 
     def __init__(self, learning: Learning, fast: Fast) -> None:
         """For networks that `of` has looked at."""
@@ -89,8 +92,7 @@ class ExplicitUpdate:
         actions. The critics still hold what `critic` has shown them.
         """
         actor, critic, dimensions = self._fast.actor, self._fast.critic, sample.way.dimensions
-        mean, squeezed = self._act(sample.decided["state"][0])
-        log_deviation = torch.add(actor.middle, squeezed, alpha=actor.reach)
+        mean, squeezed, log_deviation = self._act(sample.decided["state"][0])
         jump = log_deviation.exp().mul_(noise)
         drawn = mean + jump
         action = drawn.tanh()
@@ -123,10 +125,9 @@ class ExplicitUpdate:
 
     def _goal(self, sample: Sample, noise: torch.Tensor) -> torch.Tensor:
         """`learning.targets`."""
-        config, actor, dimensions = self._learning.config, self._fast.actor, sample.way.dimensions
+        config, dimensions = self._learning.config, sample.way.dimensions
         state = sample.followed["state"][0]
-        mean, squeezed = self._act(state)
-        log_deviation = torch.add(actor.middle, squeezed, alpha=actor.reach)
+        mean, _, log_deviation = self._act(state)
         bonus = None
         if config.entropy_in_target:
             action, bonus = squashed_gaussian(mean, log_deviation, noise, dimensions)
@@ -138,11 +139,13 @@ class ExplicitUpdate:
             value = soft_value(value, bonus, sample.temperature)
         return bootstrapped(sample.reward, sample.final, value, config.discount)
 
-    def _act(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Means and tanh of what becomes log deviations, [K, B, A] each in float32."""
+    def _act(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Means, tanh of the raw spread, and the log deviations that it stands for: [K, B, A] in float32."""
+        actor = self._fast.actor
         self._actor.inputs(state.shape[1])[..., : self._states] = state
         mean, spread = self._actor.forward()[0].float().chunk(2, -1)
-        return mean, spread.tanh()
+        squeezed = spread.tanh()
+        return mean, squeezed, squeezed * actor.reach + actor.middle
 
     def _show(
         self, network: ExplicitNetwork, sample: Sample, state: torch.Tensor, action: torch.Tensor

@@ -111,11 +111,6 @@ class Part:
             sums |= {f"beside/{key}": gradient[None] for key, gradient in zip(self._used, aside, strict=True)}
         return sums, made.detach()
 
-    def explicit(self, sums: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """In place of `differentiate` where the gradients were found without it; returns them."""
-        self._rows, self._told, self._again = None, {}, None
-        return sums
-
     def gather(self, sums: Mapping[str, torch.Tensor], counts: torch.Tensor, losses: torch.Tensor) -> float:
         """Turns sums, added over ranks, into every parameter's `.grad`: the mean over tasks; returns its
         norm. `counts` and `losses` are [K].

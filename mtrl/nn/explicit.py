@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 
 from .flat import FlatParameters
-from .layers import BatchedLinear, TaskLinear
+from .layers import BatchedLinear, LayerNorm, TaskLinear
 from .task_network import TaskNetwork
 from .torsos import MLPTorso
 
@@ -17,43 +20,32 @@ class ExplicitNetwork:
     """Forward and backward pass of a `TaskNetwork` of kind "mlp" with one output, without autograd.
 
     For small networks on a processor the products are less than half of a step. The rest is autograd's
-    bookkeeping, and memory that is new to the caches at every turn. Here every activation has one place, the
-    gradient of what comes out is turned into that of what goes in where it lies, and weight gradients are
-    written side by side, as an optimiser of `FlatParameters` reads them.
+    bookkeeping, and memory that is new to the caches at every turn. Here all but what LayerNorm gives has one
+    place, and weight gradients are written side by side, as an optimiser of `FlatParameters` reads them.
 
-        network.inputs(K, B)[...] = features        # the last columns hold the task embedding already
+        network.inputs(B)[...] = features           # the last columns hold the task embedding already
         raw = network.forward()                     # [N, K, B, size]
-        network.backward(gradient_of_raw)           # fills `gradient`
+        network.backward(gradient_of_raw)           # fills the gradient; may follow once more
 
-    What `inputs`, `forward` and `backward` return is written over by the next call.
+    `inputs` keep what was written while B stays the same; what `forward` returns is written over by the next.
     """
 
     @staticmethod
     def serves(network: TaskNetwork) -> bool:
         """Whether the network is of the kind that is written out here: ReLU layers, LayerNorm without gain
-        and offset or none, one-hot task embedding or none, one output that is shared or one per task.
+        and offset or none, one-hot task embedding or none, one output of all tasks that is shared or one per
+        task.
         """
         torso = network.torso
         if not isinstance(torso, MLPTorso) or len(network.outputs) != 1:
             return False
-        (output,) = network.outputs.values()
-        stack = torso.stack
+        ((name, output),) = network.outputs.items()
         told = torso.config.embedding.kind == "one_hot" or not torso.config.task_input
-        every = not isinstance(output, TaskLinear) or output.weight.shape[-3] == torso.tasks
-        return (
-            stack.in_place
-            and stack.merges
-            and stack.activated == len(stack.linears)
-            and told
-            and every
-            and isinstance(output, (TaskLinear, BatchedLinear))
-        )
+        alike = torso.stack.in_place and torso.stack.merges
+        return alike and told and network.has_all(name) and isinstance(output, (TaskLinear, BatchedLinear))
 
     def __init__(
-        self,
-        network: TaskNetwork,
-        weights: FlatParameters,
-        gradient: torch.Tensor | None = None,
+        self, network: TaskNetwork, weights: FlatParameters, gradient: torch.Tensor | None = None
     ) -> None:
         """`weights` hold the network's parameters, perhaps among others, and `gradient` [P] is laid out as
         they are; without it there is no `backward`.
@@ -62,10 +54,10 @@ class ExplicitNetwork:
         assert isinstance(torso, MLPTorso) and self.serves(network), "asked before"
         (output,) = network.outputs.values()
         self._members, self._tasks = torso.leading[0], torso.tasks
-        self._normed = torso.stack.normed
-        self._floor = torso.stack.floor
+        self._floor = cast(LayerNorm, torso.stack.norms[0]).floor if torso.stack.normed else None
         self._entry = torso.entry
         self._told = torso.entry - torso.inputs
+        self._returns = gradient is not None
         layers = [*torso.stack.linears, output]
         self._weights = [_flat(layer.weight.detach(), 2) for layer in layers]
         self._turned = [weight.mT for weight in self._weights]
@@ -75,37 +67,46 @@ class ExplicitNetwork:
             places = {id(value): slot for value, slot in slots}
             self._weight_slots = [_flat(places[id(layer.weight)], 2) for layer in layers]
             self._bias_slots = [_flat(places[id(layer.bias)], 1).unsqueeze(1) for layer in layers]
-        self._per_task = isinstance(output, TaskLinear)
+        self._blocks = self._members * (self._tasks if isinstance(output, TaskLinear) else 1)
         self._room: _Room | None = None
 
     def inputs(self, samples: int) -> torch.Tensor:
         """[K, B, entry] for B = `samples` of each of all K tasks in order: what `forward` reads. The columns
         of the one-hot task embedding, if any, are the last and filled in.
         """
-        if self._room is None or self._room.samples != samples:
-            self._room = _Room(self, samples)
+        if self._room is None or self._room.inputs.shape[1] != samples:
+            self._room = _Room(
+                self._weights[0].new_zeros(self._tasks, samples, self._entry),
+                self._members,
+                self._blocks,
+                [weight.shape[-1] for weight in self._weights],
+                self._returns,
+            )
+            if self._told:
+                self._room.inputs[..., -self._told :] = torch.eye(self._tasks)[:, None]
         return self._room.inputs
 
     def forward(self) -> torch.Tensor:
         """[N, K, B, size], what comes out for `inputs`."""
         room = self._present()
         hidden = room.entering
-        room.stages = []
+        stages = []
         for weight, bias, place in zip(self._weights[:-1], self._biases[:-1], room.hidden, strict=True):
             torch.baddbmm(bias, hidden, weight, out=place)
-            if self._normed:
+            if self._floor is None:
+                hidden = mean = inverse = place.relu_()
+            else:
                 width = place.shape[-1]
                 hidden, mean, inverse = torch.native_layer_norm(place, (width,), None, None, self._floor)
-                room.stages.append((hidden.relu_(), mean, inverse))
-            else:
-                hidden = place.relu_()
-                room.stages.append((hidden, hidden, hidden))
+                hidden.relu_()
+            stages.append((hidden, mean, inverse))
+        room.stages = stages if self._returns else []
         torch.baddbmm(self._biases[-1], hidden.view(room.outer), self._weights[-1], out=room.outgoing)
         return room.raw
 
     def backward(self, gradient: torch.Tensor, columns: slice | None = None) -> torch.Tensor | None:
-        """From the gradient [N, K, B, size] of what the latest `forward` gave: fills in `gradient`; or,
-        with `columns`, leaves that alone and returns the gradient [N, K * B, columns] of those inputs.
+        """From the gradient [N, K, B, size] of what the latest `forward` gave: fills in that of the weights;
+        or, with `columns`, leaves that alone and returns the gradient [N, K * B, columns] of those inputs.
         """
         room = self._present()
         last = len(room.hidden)
@@ -119,7 +120,7 @@ class ExplicitNetwork:
         for depth in range(last - 1, -1, -1):
             hidden, mean, inverse = room.stages[depth]
             _mask_back(back, hidden, 0, grad_input=back)
-            if self._normed:
+            if self._floor is not None:
                 place = room.hidden[depth]
                 width = (place.shape[-1],)
                 back = _norm_back(back, place, width, mean, inverse, None, None, [True, False, False])[0]
@@ -137,25 +138,28 @@ class ExplicitNetwork:
 
 
 class _Room:
-    """Places for everything between the inputs and the outputs of B samples."""
+    """Places for everything between the inputs and the outputs of so many samples."""
 
-    def __init__(self, network: ExplicitNetwork, samples: int) -> None:
-        members, tasks, like = network._members, network._tasks, network._weights[0]
-        width, size = network._weights[-1].shape[-2:]
-        self.samples = samples
-        self.inputs = like.new_zeros(tasks, samples, network._entry)
-        if network._told:
-            self.inputs[..., -network._told :] = torch.eye(tasks)[:, None]
-        self.entering = self.inputs.view(1, tasks * samples, -1).expand(members, -1, -1)
-        rows = (members, tasks * samples, width)
-        self.hidden = [like.new_empty(rows) for _ in network._weights[:-1]]
-        self.stages: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        """Of each layer: what it gave, and mean and inverse deviation where there is a LayerNorm."""
-        self.backs = [like.new_empty(rows) for _ in range(2)]
+    def __init__(
+        self, inputs: torch.Tensor, members: int, blocks: int, sizes: Sequence[int], returns: bool
+    ) -> None:
+        """`inputs` [K, B, entry], and the `sizes` of what each layer gives, the last one in `blocks` blocks;
+        `returns` where a backward pass follows.
+        """
+        tasks, samples, _ = inputs.shape
+        *widths, size = sizes
+        rows = (members, tasks * samples, widths[-1])
+        self.inputs = inputs
+        self.entering = inputs.view(1, tasks * samples, -1).expand(members, -1, -1)
+        two = [inputs.new_empty(rows) for _ in range(2)]
+        self.backs = two if returns else []
         """Where the gradients of activations lie in turn."""
-        blocks = members * tasks if network._per_task else members
-        self.outer = (blocks, members * tasks * samples // blocks, width)
-        self.outgoing = like.new_empty(*self.outer[:2], size)
+        # without a way back, a layer's output is done with when the next one's is there
+        self.hidden = [inputs.new_empty(rows) if returns else two[k % 2] for k in range(len(widths))]
+        self.stages: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        """What each layer gave; mean and inverse deviation where there is a LayerNorm, or else the same."""
+        self.outer = (blocks, members * tasks * samples // blocks, widths[-1])
+        self.outgoing = inputs.new_empty(*self.outer[:2], size)
         self.raw = self.outgoing.view(members, tasks, samples, size)
 
 

@@ -51,14 +51,10 @@ class Stack(nn.Module):
         self.in_place = activation == "relu"
         self.linears = nn.ModuleList()
         self.norms = nn.ModuleList()
-        self.floor = 0.0
-        """What LayerNorm adds to the variance."""
         for depth, width in enumerate(widths):
             self.linears.append(BatchedLinear(leading, inputs, width, generator=generator))
             if norm and (activate_last or depth < len(widths) - 1):
-                layer = LayerNorm(leading, width, affine=affine)
-                self.norms.append(layer)
-                self.floor = layer.floor
+                self.norms.append(LayerNorm(leading, width, affine=affine))
             inputs = width
         self.outputs = inputs
         self.normed = len(self.norms) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 
 from mtrl.agents.sac import ExplorationConfig, NetworkConfig, SACAgent
+from mtrl.agents.sac.explicit import ExplicitUpdate
+from mtrl.errors import DivergenceError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import PixelEncoderConfig
 from mtrl.spaces import ActionSpec
@@ -34,6 +37,14 @@ def explicit(agent: SACAgent) -> bool:
     return agent._differentiation.explicit is not None
 
 
+def same_gradients(ours: SACAgent, theirs: SACAgent) -> None:
+    found, expected = (agent.compute_gradients().sums for agent in (ours, theirs))
+    assert list(found) == list(expected)
+    for name, gradient in expected.items():
+        close = 1e-4 * float(gradient.norm()) + 1e-7
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=close, msg=name)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -42,6 +53,8 @@ def explicit(agent: SACAgent) -> bool:
         {"network": scalar(depth=3, layer_norm=False), "entropy_in_target": True},
         {"network": scalar(output="shared", task_input=False), "actor_every": 1},
         {"exploration": ExplorationConfig(initial_temperature=2.0), "entropy_in_target": True},
+        {"network": scalar(kind="multi_head"), "bootstrap_truncated": False},
+        {"network": dataclasses.replace(scalar(), critic_width=24)},
     ],
 )
 @pytest.mark.parametrize("shares", [None, [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
@@ -66,11 +79,35 @@ def test_it_learns_as_by_autograd(settings: Mapping[str, object], shares: list[f
 
 def test_in_half_precision_too() -> None:
     agents = [agent_of(ARMS, explicit=way, precision="bf16") for way in (True, False)]
-    sums = [agent.compute_gradients().sums for agent in agents]
-    for name, gradient in sums[1].items():
-        torch.testing.assert_close(
-            sums[0][name], gradient, rtol=0.1, atol=0.02 * float(gradient.norm()) + 1e-6
-        )
+    same_gradients(*agents)
+
+
+def test_twins_that_agree_share_the_gradient() -> None:
+    agents = [agent_of(ARMS, explicit=way, network=scalar()) for way in (True, False)]
+    for agent in agents:
+        with torch.no_grad():
+            for parameter in agent._critic.parameters():
+                parameter[1] = parameter[0]
+    same_gradients(*agents)
+
+
+@pytest.mark.parametrize("head", ["_actor", "_critic"])
+def test_a_number_that_is_not_finite_is_told_as_by_autograd(head: str) -> None:
+    told = []
+    for way in (True, False):
+        agent = agent_of(ARMS, explicit=way)
+        with torch.no_grad():
+            next(iter(getattr(agent, head).network.outputs.values())).bias.fill_(torch.nan)
+        with pytest.raises(DivergenceError) as caught:
+            agent.update()
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+
+
+def test_a_frozen_weight_is_left_to_autograd() -> None:
+    agent = agent_of(ARMS)
+    agent._critic.network.torso.stack.linears[0].weight.requires_grad_(False)
+    assert ExplicitUpdate.of(agent._learning, agent._fast) is None
 
 
 def test_a_batch_of_some_tasks_goes_by_autograd() -> None:

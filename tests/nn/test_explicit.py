@@ -62,11 +62,15 @@ def test_inputs_alone_leave_the_weights_gradient_as_it_is() -> None:
     assert not weights.gradient.any()
 
 
-def test_it_follows_the_weights() -> None:
-    network = network_of(PLAIN, 2)
-    explicit = ExplicitNetwork(network, FlatParameters(network))
-    explicit.inputs(SAMPLES)[..., :FEATURES] = 1.0
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_network_without_a_way_back_follows_the_weights_too(depth: int) -> None:
+    network = network_of(dataclasses.replace(PLAIN, depth=depth), 2)
+    weights = FlatParameters(network)
+    explicit, whole = ExplicitNetwork(network, weights), ExplicitNetwork(network, weights, weights.gradient)
+    for made in (explicit, whole):
+        made.inputs(SAMPLES)[..., :FEATURES] = 1.0
     before = explicit.forward().clone()
+    assert torch.equal(before, whole.forward())
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(2.0)
@@ -88,6 +92,8 @@ def test_other_networks_are_left_to_autograd(changes: dict[str, object]) -> None
 
 def test_an_output_of_some_tasks_is_left_to_autograd() -> None:
     sizes = {"continuous": 2}
-    some = TaskNetwork(PLAIN, FEATURES, sizes, TASKS, served={"continuous": [0, 2]})
     both = TaskNetwork(PLAIN, FEATURES, sizes | {"discrete": 3}, TASKS)
-    assert not ExplicitNetwork.serves(some) and not ExplicitNetwork.serves(both)
+    assert not ExplicitNetwork.serves(both)
+    for owners in ([0, 2], [2, 0, 1]):
+        some = TaskNetwork(PLAIN, FEATURES, sizes, TASKS, served={"continuous": owners})
+        assert not ExplicitNetwork.serves(some)
