@@ -13,7 +13,7 @@ ratio_rllib_fp32        the same over RLlib's SAC (new API stack, local env runn
                         replay); fewer and shorter windows, since it is slow
 steps_per_second        ours, in the runs against Stable-Baselines3
 updates_per_second_fp32 `agent.update()` of experiment=sac_mixed: five tasks, 64 transitions of each, width
-                        256, categorical critics with LayerNorm; as many threads as there are processors
+                        256, critics with LayerNorm; as many threads as there are processors
 bf16_speedup            the same updates per second in bf16 over those in fp32
 ..._one_thread          both with one thread
 """

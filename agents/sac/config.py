@@ -22,9 +22,9 @@ class NetworkConfig:
     (MTMHSAC: width 400, depth 3, no LayerNorm). Actor and critics have one each."""
     critic_width: int = 0
     """Width of the critics' torsos; 0 takes the torso's own (BRC: 4096)."""
-    critic: str = "categorical"
-    """"categorical": a two-hot distribution over `bins` values in [-value_range, value_range].
-    "scalar": one number, squared error (MTMHSAC)."""
+    critic: str = "scalar"
+    """"scalar": one number, squared error (MTMHSAC). "categorical": a two-hot distribution over `bins` values
+    in [-value_range, value_range] (BRC)."""
     bins: int = 64
     """Values of the categorical critic, at least 2; multiples of 32 are the fastest (BRC: 101)."""
     value_range: float = 10.0
@@ -146,9 +146,9 @@ class SACConfig:
     gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
     """How the gradients of the tasks are combined; "sum" costs nothing."""
     explicit: bool = True
-    """Whether updates with their derivatives written out take the place of autograd where they serve: on the
-    processor, plain perceptrons, batches of all tasks, all of them continuous, gradients simply added up.
-    The same up to rounding, and faster."""
+    """Take derivatives that are written out instead of autograd's where there are such (plain perceptrons on
+    the processor, continuous tasks, no surgery; see `explicit.ExplicitUpdate`): the same up to rounding, and
+    faster."""
     diagnostics_every: int = 1000
     """Updates between looks inside the torsos (dormant units, experts' loads), at least 0; 0 for none."""
     device: str = "cpu"

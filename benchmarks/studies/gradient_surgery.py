@@ -25,6 +25,7 @@ given, and nothing can be compared."""
 _SHARED = (
     "agent=sac",
     "experiment=sac_mixed",
+    "agent.network.critic=categorical",
     "stages=[train,evaluate]",
     "tracking=files",
     "agent.replay_ratio=0.25",

@@ -23,7 +23,7 @@ def torso(width: int, **changes: object) -> TorsoConfig:
 
 
 SMALL = SACConfig(
-    network=NetworkConfig(torso=torso(32), bins=51, value_range=10.0),
+    network=NetworkConfig(torso=torso(32), critic="categorical", bins=51, value_range=10.0),
     normalisation=NormalisationConfig(refresh_at=(20,)),
     replay=ReplayConfig(capacity=2000),
     batch_size=16,

@@ -277,7 +277,7 @@ def test_settings_outside_their_range_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"capacity=8 is below agent.batch_size=64"):
         SACConfig(replay=ReplayConfig(capacity=8))
     with pytest.raises(ConfigError, match="value_clip is for the scalar critic"):
-        SACConfig(value_clip=1.0)
+        SACConfig(value_clip=1.0, network=NetworkConfig(critic="categorical"))
     with pytest.raises(ConfigError, match="fp32"):
         SACConfig(precision="int8")
     with pytest.raises(OutOfRangeError, match="refresh_at"):
@@ -287,7 +287,7 @@ def test_settings_outside_their_range_are_refused() -> None:
 def test_it_learns_to_balance_a_pole() -> None:
     tasks = registry.task_set("gym/CartPole-v1")
     config = SACConfig(
-        network=NetworkConfig(torso=torso(64), bins=51),
+        network=NetworkConfig(torso=torso(64), critic="categorical", bins=51),
         replay=ReplayConfig(capacity=5000),
         discount=0.98,
         learning_rate=2e-3,
