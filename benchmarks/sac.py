@@ -16,6 +16,8 @@ updates_per_second_fp32 `agent.update()` of experiment=sac_mixed: five tasks, 64
                         256, critics with LayerNorm; as many threads as there are processors
 bf16_speedup            the same updates per second in bf16 over those in fp32
 ..._one_thread          both with one thread
+..._published_size      both with networks and batches of the published MTMHSAC (three layers of 400 units, 128
+                        transitions of each task): what bf16 wins grows with the products
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ UPDATES = 60
 """Updates of a window."""
 FRAGMENTS = 60
 """Fragments of random play that the agents learn from."""
+PUBLISHED = ("agent.network.torso.width=400", "agent.network.torso.depth=3", "agent.batch_size=128")
+"""Sizes of MTMHSAC (Meta-World+, McLean et al. 2025)."""
 
 BARS = {"ratio_sb3_fp32": ">= 1.4", "ratio_rllib_fp32": ">= 12", "updates_per_second_fp32": ">= 60"}
 BF16_BARS = {"bf16_speedup": ">= 1.6"}
@@ -108,9 +112,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS, help=f"interleaved runs ({RUNS})")
     parser.add_argument("--only", choices=("sb3", "rllib", "updates"), help="measure one part")
     parser.add_argument("--updates", type=int, metavar="THREADS", help=argparse.SUPPRESS)
+    parser.add_argument("--words", nargs="*", default=[], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.updates:
-        print(json.dumps(updates_here(arguments.updates, arguments.runs)))
+        print(json.dumps(updates_here(arguments.updates, arguments.runs, arguments.words)))
         return
     threads = thread_budget(0, processors())
     figures: dict[str, float] = {}
@@ -123,8 +128,12 @@ def main() -> None:
                 figures["steps_per_second"] = median_of(lambda a: a, raw["mtrl"])
             details[peer] = {"steps_per_second": raw, "facts": facts}
     if arguments.only in (None, "updates"):
-        for suffix, count in (("", threads), ("_one_thread", 1)):
-            rates = updates_apart(count, arguments.runs)
+        for suffix, count, words in (
+            ("", threads, ()),
+            ("_one_thread", 1, ()),
+            ("_published_size", threads, PUBLISHED),
+        ):
+            rates = updates_apart(count, arguments.runs, words)
             figures["updates_per_second_fp32" + suffix] = median_of(lambda a: a, rates["fp32"])
             figures["bf16_speedup" + suffix] = median_of(lambda a, b: b / a, rates["fp32"], rates["bf16"])
             details["updates_per_second" + suffix] = rates
@@ -141,17 +150,17 @@ def against(peer: str, threads: int, runs: int) -> tuple[dict[str, list[float]],
         return found, {r.name: r.facts for r in rivals}
 
 
-def updates_apart(threads: int, runs: int) -> dict[str, list[float]]:
+def updates_apart(threads: int, runs: int, words: Sequence[str]) -> dict[str, list[float]]:
     """`updates_here` in a process that never had another number of threads."""
-    words = [sys.executable, __file__, "--updates", str(threads), "--runs", str(runs)]
+    command = [sys.executable, __file__, "--updates", str(threads), "--runs", str(runs), "--words", *words]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     rates: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return rates
 
 
-def updates_here(threads: int, runs: int) -> dict[str, list[float]]:
-    """Updates per second of experiment=sac_mixed in both precisions, taking turns."""
+def updates_here(threads: int, runs: int, words: Sequence[str]) -> dict[str, list[float]]:
+    """Updates per second of experiment=sac_mixed with `words` in both precisions, taking turns."""
     import torch
 
     from mtrl.launch.compose import agent_of, compose
@@ -159,7 +168,7 @@ def updates_here(threads: int, runs: int) -> dict[str, list[float]]:
     from mtrl.rollout import LocalFragments, PolicySnapshot
 
     torch.set_num_threads(threads)
-    config = compose(["experiment=sac_mixed"], command="train")
+    config = compose(["experiment=sac_mixed", *words], command="train")
     tasks = task_set_of(config)
     _, factory, settings = agent_of(config)
     source = LocalFragments(tasks, config.runtime, config.collection, PolicySnapshot("random"), 1)
