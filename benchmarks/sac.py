@@ -16,8 +16,8 @@ updates_per_second_fp32 `agent.update()` of experiment=sac_mixed: five tasks, 64
                         256, critics with LayerNorm; as many threads as there are processors
 bf16_speedup            the same updates per second in bf16 over those in fp32
 ..._one_thread          both with one thread
-..._published_size      both with networks and batches of the published MTMHSAC (three layers of 400 units, 128
-                        transitions of each task): what bf16 wins grows with the products
+..._published_size      both with networks and batches of the published MTMHSAC (three layers of 400 units,
+                        128 transitions of each task): what bf16 wins grows with the products
 """
 
 from __future__ import annotations
