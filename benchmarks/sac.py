@@ -47,7 +47,7 @@ RLLIB_RUNS = 2
 """Runs against RLlib are this many, or all that were asked for if those are fewer."""
 UPDATES = 60
 """Updates of a window."""
-FRAGMENTS = 60
+FRAGMENTS = 100
 """Fragments of random play that the agents learn from."""
 PUBLISHED = ("agent.network.torso.width=400", "agent.network.torso.depth=3", "agent.batch_size=128")
 """Sizes of MTMHSAC (Meta-World+, McLean et al. 2025)."""
