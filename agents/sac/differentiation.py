@@ -70,7 +70,7 @@ class Differentiation:
         if self.explicit is not None and self.explicit.serves(sample):
             plain, made, entropy = self.explicit.actor(sample, noise, self.shares)
             sums |= {f"actor.{name}": rows for name, rows in plain.items()}
-            self._warm(sample, made, entropy, sums)
+            self._temperature(sample, made, entropy, sums)
             return
         assert observed is not None, "the critics saw it by autograd too"
         # [1] of each row at the weights as they are, as it was when the losses were asked for last
@@ -94,9 +94,9 @@ class Differentiation:
         with self._fast.advising():
             found, made = part.differentiate(losses, loss_of, beside, count)
         sums |= {f"actor.{name}": rows for name, rows in found.items()}
-        self._warm(sample, made, torch.cat(entropies), sums)
+        self._temperature(sample, made, torch.cat(entropies), sums)
 
-    def _warm(
+    def _temperature(
         self, sample: Sample, losses: torch.Tensor, entropy: torch.Tensor, sums: dict[str, torch.Tensor]
     ) -> None:
         """Fills in "temperature.log": d/d(log alpha) of log alpha (H - H_target); see

@@ -97,8 +97,8 @@ class ExplicitUpdate:
         drawn = mean + jump
         action = drawn.tanh()
         log_p = squashed_density(drawn, log_deviation, noise, dimensions)
-        inputs = self._critic.inputs(sample.width)
-        inputs[..., self._states : self._states + action.shape[-1]] = dimensions.masked(action)
+        columns = slice(self._states, self._states + action.shape[-1])
+        self._critic.inputs(sample.width)[..., columns] = dimensions.masked(action)
         raw = self._critic.forward()
         each = critic.values(raw)
         value = each.amin(0)
@@ -110,10 +110,7 @@ class ExplicitUpdate:
         slope = torch.stack([second - 1.0, -second]).mul_(scale[:, None])[..., None]
         if critic.bins > 1:
             slope = raw.float().softmax(-1).mul_(critic.support - each[..., None]).mul_(slope)
-        columns = slice(self._states, self._states + action.shape[-1])
-        found = self._critic.backward(slope.to(raw.dtype), columns)
-        assert found is not None, "columns were asked for"
-        along = found.float().sum(0).view_as(action)
+        along = self._critic.backward_inputs(slope.to(raw.dtype), columns).float().sum(0).view_as(action)
         # d log pi / d drawn is 2 tanh(drawn), and d log pi / d log deviation another -1
         weight = (sample.temperature * scale[:, None])[..., None]
         to_mean = dimensions.masked(along.addcmul(action, 2.0 * weight - action * along))
@@ -141,11 +138,10 @@ class ExplicitUpdate:
 
     def _act(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Means, tanh of the raw spread, and the log deviations that it stands for: [K, B, A] in float32."""
-        actor = self._fast.actor
         self._actor.inputs(state.shape[1])[..., : self._states] = state
         mean, spread = self._actor.forward()[0].float().chunk(2, -1)
         squeezed = spread.tanh()
-        return mean, squeezed, squeezed * actor.reach + actor.middle
+        return mean, squeezed, self._fast.actor.log_deviation(squeezed)
 
     def _show(
         self, network: ExplicitNetwork, sample: Sample, state: torch.Tensor, action: torch.Tensor

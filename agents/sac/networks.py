@@ -180,8 +180,11 @@ class Actor(nn.Module):
         )
         self.register_buffer("legal", torch.from_numpy(layout.legal_mask.copy()), persistent=False)
         low, high = exploration.log_deviation_low, exploration.log_deviation_high
-        self.middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
-        """A log deviation is middle + reach * tanh(raw)."""
+        self._middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
+
+    def log_deviation(self, squeezed: torch.Tensor) -> torch.Tensor:
+        """What tanh of a raw output stands for, between the two bounds; `reach` is its slope."""
+        return squeezed * self.reach + self._middle
 
     def forward(
         self, seen: Seen, way: Routing, width: int
@@ -197,7 +200,7 @@ class Actor(nn.Module):
             rows = picked(hidden, way.continuous, -3)
             raw = self.network.read("continuous", rows, way.continuous_task).float()
             mean, spread = raw.chunk(2, dim=-1)
-            gaussian = (mean, spread.tanh() * self.reach + self.middle)
+            gaussian = (mean, self.log_deviation(spread.tanh()))
         if way.acts_by_index:
             rows = picked(hidden, way.discrete, -3)
             logits = self.network.read("discrete", rows, way.discrete_task).float()

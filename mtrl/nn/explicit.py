@@ -25,7 +25,7 @@ class ExplicitNetwork:
 
         network.inputs(B)[...] = features           # the last columns hold the task embedding already
         raw = network.forward()                     # [N, K, B, size]
-        network.backward(gradient_of_raw)           # fills the gradient; may follow once more
+        network.backward(gradient_of_raw)           # fills in `gradient`
 
     `inputs` keep what was written while B stays the same; what `forward` returns is written over by the next.
     """
@@ -104,14 +104,20 @@ class ExplicitNetwork:
         torch.baddbmm(self._biases[-1], hidden.view(room.outer), self._weights[-1], out=room.outgoing)
         return room.raw
 
-    def backward(self, gradient: torch.Tensor, columns: slice | None = None) -> torch.Tensor | None:
-        """From the gradient [N, K, B, size] of what the latest `forward` gave: fills in that of the weights;
-        or, with `columns`, leaves that alone and returns the gradient [N, K * B, columns] of those inputs.
-        """
+    def backward(self, gradient: torch.Tensor) -> None:
+        """Fills in the weights' gradient, from that [N, K, B, size] of what the latest `forward` gave."""
+        self._back(gradient, weights=True)
+
+    def backward_inputs(self, gradient: torch.Tensor, columns: slice) -> torch.Tensor:
+        """The gradient [N, K * B, columns] of those inputs alone; that of the weights stays as it is."""
+        return torch.bmm(self._back(gradient, weights=False), self._turned[0][..., columns])
+
+    def _back(self, gradient: torch.Tensor, *, weights: bool) -> torch.Tensor:
+        """Down to the gradient [N, K * B, width] of what the first layer's product gave."""
         room = self._present()
         last = len(room.hidden)
         leaving = gradient.reshape(room.outgoing.shape)
-        if columns is None:
+        if weights:
             hidden = room.stages[-1][0].view(room.outer)
             torch.bmm(hidden.mT, leaving, out=self._weight_slots[last])
             torch.sum(leaving, 1, True, out=self._bias_slots[last])
@@ -125,12 +131,12 @@ class ExplicitNetwork:
                 width = (place.shape[-1],)
                 back = _norm_back(back, place, width, mean, inverse, None, None, [True, False, False])[0]
             before = room.stages[depth - 1][0] if depth else room.entering
-            if columns is None:
+            if weights:
                 torch.bmm(before.mT, back, out=self._weight_slots[depth])
                 torch.sum(back, 1, True, out=self._bias_slots[depth])
             if depth:
                 back = torch.bmm(back, self._turned[depth], out=room.backs[depth % 2])
-        return None if columns is None else torch.bmm(back, self._turned[0][..., columns])
+        return back
 
     def _present(self) -> _Room:
         assert self._room is not None, "`inputs` is asked for before the passes"

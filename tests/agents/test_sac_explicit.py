@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from mtrl.gradients import SurgeryConfig
 from mtrl.nn import PixelEncoderConfig
 from mtrl.spaces import ActionSpec
 from mtrl.tasks import TaskSet
+from mtrl.training import TaskGradients
 
 from .sac_made import CONTINUOUS, MIXED, agent_of, fragment_of, task_of, torso
 
@@ -37,12 +38,16 @@ def explicit(agent: SACAgent) -> bool:
     return agent._differentiation.explicit is not None
 
 
-def same_gradients(ours: SACAgent, theirs: SACAgent) -> None:
-    found, expected = (agent.compute_gradients().sums for agent in (ours, theirs))
-    assert list(found) == list(expected)
-    for name, gradient in expected.items():
+def same_gradients(agents: Sequence[SACAgent]) -> list[TaskGradients]:
+    """Those of two agents, compared."""
+    both = [agent.compute_gradients() for agent in agents]
+    found, expected = both
+    assert list(found.sums) == list(expected.sums)
+    torch.testing.assert_close(found.losses, expected.losses, rtol=1e-4, atol=1e-5)
+    for name, gradient in expected.sums.items():
         close = 1e-4 * float(gradient.norm()) + 1e-7
-        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=close, msg=name)
+        torch.testing.assert_close(found.sums[name], gradient, rtol=1e-3, atol=close, msg=name)
+    return both
 
 
 @pytest.mark.parametrize(
@@ -65,13 +70,8 @@ def test_it_learns_as_by_autograd(settings: Mapping[str, object], shares: list[f
         if shares is not None:
             agent.set_task_shares(np.array(shares))
     for _ in range(4):
-        found, expected = (agent.compute_gradients() for agent in agents)
-        assert list(found.sums) == list(expected.sums)
-        torch.testing.assert_close(found.losses, expected.losses, rtol=1e-4, atol=1e-5)
-        for name, gradient in expected.sums.items():
-            close = 1e-4 * float(gradient.norm()) + 1e-7
-            torch.testing.assert_close(found.sums[name], gradient, rtol=1e-3, atol=close, msg=name)
-        told = [agent.apply(sums) for agent, sums in zip(agents, (found, expected), strict=True)]
+        both = same_gradients(agents)
+        told = [agent.apply(gradients) for agent, gradients in zip(agents, both, strict=True)]
         assert told[0].keys() == told[1].keys()
         for name, value in told[1].items():
             assert told[0][name] == pytest.approx(value, rel=1e-2, abs=1e-4), name
@@ -79,7 +79,7 @@ def test_it_learns_as_by_autograd(settings: Mapping[str, object], shares: list[f
 
 def test_in_half_precision_too() -> None:
     agents = [agent_of(ARMS, explicit=way, precision="bf16") for way in (True, False)]
-    same_gradients(*agents)
+    same_gradients(agents)
 
 
 def test_twins_that_agree_share_the_gradient() -> None:
@@ -88,7 +88,7 @@ def test_twins_that_agree_share_the_gradient() -> None:
         with torch.no_grad():
             for parameter in agent._critic.parameters():
                 parameter[1] = parameter[0]
-    same_gradients(*agents)
+    same_gradients(agents)
 
 
 @pytest.mark.parametrize("head", ["_actor", "_critic"])

@@ -44,10 +44,9 @@ def test_it_is_what_autograd_finds(
         torch.testing.assert_close(found if members else found[0], expected.detach())
         pull = torch.randn_like(expected)
         by_autograd = torch.autograd.grad(expected, [features, *network.parameters()], pull)
-        outside = explicit.backward(pull.reshape(found.shape), columns=slice(1, 3))
-        assert outside is not None
+        outside = explicit.backward_inputs(pull.reshape(found.shape), slice(1, 3))
         torch.testing.assert_close(outside.sum(0).view(TASKS, samples, 2), by_autograd[0][..., 1:3])
-        assert explicit.backward(pull.reshape(found.shape)) is None
+        explicit.backward(pull.reshape(found.shape))
         slots = weights.take(weights.gradient)
         for (name, _), gradient in zip(network.named_parameters(), by_autograd[1:], strict=True):
             torch.testing.assert_close(slots[name][0], gradient, msg=name)
@@ -58,7 +57,7 @@ def test_inputs_alone_leave_the_weights_gradient_as_it_is() -> None:
     weights = FlatParameters(network)
     explicit = ExplicitNetwork(network, weights, weights.gradient)
     explicit.inputs(SAMPLES)[..., :FEATURES] = 1.0
-    explicit.backward(torch.ones_like(explicit.forward()), columns=slice(0, 1))
+    explicit.backward_inputs(torch.ones_like(explicit.forward()), slice(0, 1))
     assert not weights.gradient.any()
 
 
