@@ -107,7 +107,9 @@ def squashed_gaussian(
     stays finite for large u (SAC, appendix C, equation 26).
     """
     drawn = torch.addcmul(mean, log_deviation.exp(), noise)
-    return dimensions.masked(drawn.tanh()), squashed_density(drawn, log_deviation, noise, dimensions)
+    # before the tanh: the order in which autograd adds up what `drawn` receives decides the last bit
+    log_probability = squashed_density(drawn, log_deviation, noise, dimensions)
+    return dimensions.masked(drawn.tanh()), log_probability
 
 
 def squashed_density(
