@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge
 
+from .buffers import row_buffer
 from .graph import Site, Use
 from .layouts import TaskLayout
 from .rows import OwnedRows, TaskRows, as_it_is, gramian_of
@@ -28,35 +29,29 @@ class Collector(ABC):
         self.tasks = tasks
         self.names = names
         self.parameters = parameters
-        self.remaining: Counter[int] = Counter()
         self.slow: Collection[int] = ()
         self._pending: dict[tuple[object, int], tuple[Use, torch.Tensor]] = {}
 
     def expect(self, uses: Iterable[Use], slow: Collection[int]) -> None:
         """Announces every use that `visit` will bring; rows of `slow` parameters come by `add_rows`."""
         self.slow = slow
-        self.remaining = Counter(index for use in uses if not self._skipped(use) for index in use.parameters)
 
-    # outside the backward pass, where sites next to the data are shown, a saved weight would begin a graph
-    @torch.no_grad()
     def visit(self, site: Site, layout: TaskLayout, d: torch.Tensor, rule: Rule) -> None:
-        """Rows of all parameters of one site; `d` is the gradient of its output."""
-        d = d.detach()
+        """Rows of all parameters of one site; `d` is the gradient of its output. Autograd is off."""
         for use in site.uses:
-            if self._skipped(use):
+            if self.slow and self._skipped(use):
                 continue
             found = rule.rows(site, use, d, layout)
             if layout.members is not None:
                 found = _among_all(found, layout.members, self.tasks)
-            simple = all(name in (_TURNING, _CASTING) for name in use.path)
             if isinstance(found, Own):
                 if use.reshaped:
                     self.add_owned(use, found)
                     self._done(use)
                     continue
                 found = dense(found, self.tasks)
-            if simple:
-                turned = use.path.count(_TURNING) % 2 == 1
+            turned = _turned(use.path)
+            if turned is not None:
                 index = use.parameters[0]
                 if isinstance(found, Product):
                     self.add_product(index, found.transposed() if turned else found)
@@ -72,9 +67,9 @@ class Collector(ABC):
     def _skipped(self, use: Use) -> bool:
         return any(index in self.slow for index in use.parameters)
 
+    @abstractmethod
     def _done(self, use: Use) -> None:
-        for index in use.parameters:
-            self.remaining[index] -= 1
+        """Hears that a use was visited."""
 
     def _settle(self) -> None:
         """Brings rows of functions of parameters (a slice, a merged LoRA weight) to the parameters."""
@@ -122,9 +117,7 @@ class RowCollector(Collector):
         parameter = self.parameters[index]
         buffer = self._buffers.get(key)
         if buffer is None or buffer.dtype != parameter.dtype or buffer.device != parameter.device:
-            buffer = self._buffers[key] = torch.empty(
-                self.tasks, *parameter.shape, dtype=parameter.dtype, device=parameter.device
-            )
+            buffer = self._buffers[key] = row_buffer((self.tasks, *parameter.shape), parameter)
         return buffer
 
     def add_rows(self, index: int, rows: torch.Tensor) -> None:
@@ -141,16 +134,17 @@ class RowCollector(Collector):
             self.add_rows(index, product.rows())
             return
         beta = 0 if kept is None else 1
-        for n in range(product.left.shape[1]):
-            out = buffer[:, n] if product.batched else buffer
-            torch.baddbmm(
-                out, product.left[:, n].mT, product.right[:, n], beta=beta, alpha=product.scale, out=out
-            )
+        places = [buffer] if product.left.dim() == 3 else buffer.unbind(1)
+        for (turned, right), out in zip(product.pairs(), places, strict=True):
+            torch.baddbmm(out, turned, right, beta=beta, alpha=product.scale, out=out)
         self._rows[index] = buffer
 
     def add_owned(self, use: Use, own: Own) -> None:
         for index in use.parameters:
             self._owned.setdefault(index, []).append((use, own))
+
+    def _done(self, use: Use) -> None:
+        pass
 
     def finish(self) -> TaskRows:
         """All rows, by parameter name."""
@@ -177,26 +171,30 @@ class GramianCollector(Collector):
         self._scratch = int(scratch_mb * 2**20)
         self._total = torch.zeros(tasks, tasks, dtype=torch.float64, device=parameters[0].device)
         self.owned_names: list[str] = []
+        self._remaining: Counter[int] = Counter()
         self._rows: dict[int, torch.Tensor] = {}
         self._owned: dict[int, list[tuple[Use, Own]]] = {}
+
+    def expect(self, uses: Iterable[Use], slow: Collection[int]) -> None:
+        super().expect(uses, slow)
+        self._remaining = Counter(index for use in uses if not self._skipped(use) for index in use.parameters)
 
     def add_rows(self, index: int, rows: torch.Tensor) -> None:
         if index in self._rows:
             self._rows[index] += rows
         else:
-            self._rows[index] = rows.clone() if self.remaining[index] > 1 else rows
+            self._rows[index] = rows.clone() if self._remaining[index] > 1 else rows
 
     def add_product(self, index: int, product: Product) -> None:
-        if self.remaining[index] > 1 or index in self._rows or index in self._owned:
+        if self._remaining[index] > 1 or index in self._rows or index in self._owned:
             self.add_rows(index, product.rows())
             return
         left, right = product.left, product.right
-        per_column = self.tasks * left.shape[3] * left.element_size()
-        width = max(1, min(right.shape[3], self._scratch // max(1, per_column)))
-        for n in range(left.shape[1]):
-            first = left[:, n].mT
-            for begin in range(0, right.shape[3], width):
-                piece = torch.bmm(first, right[:, n, :, begin : begin + width])
+        per_column = self.tasks * left.shape[-1] * left.element_size()
+        width = max(1, min(right.shape[-1], self._scratch // max(1, per_column)))
+        for turned, every in product.pairs():
+            for columns in every.split(width, dim=-1):
+                piece = torch.bmm(turned, columns)
                 self._total += gramian_of([piece], self.tasks) * product.scale**2
 
     def add_owned(self, use: Use, own: Own) -> None:
@@ -204,9 +202,9 @@ class GramianCollector(Collector):
             self._owned.setdefault(index, []).append((use, own))
 
     def _done(self, use: Use) -> None:
-        super()._done(use)
         for index in use.parameters:
-            if self.remaining[index] == 0 and index in self._rows and index not in self._owned:
+            self._remaining[index] -= 1
+            if self._remaining[index] == 0 and index in self._rows and index not in self._owned:
                 self._total += gramian_of([self._rows.pop(index)], self.tasks)
 
     def finish(self) -> torch.Tensor:
@@ -222,6 +220,13 @@ class GramianCollector(Collector):
         if self._rows:
             self._total += gramian_of(list(self._rows.values()), self.tasks)
         return self._total.cpu()
+
+
+@lru_cache(maxsize=256)
+def _turned(path: tuple[str, ...]) -> bool | None:
+    """Whether the operations of a path exchange dimensions; None where they do more than that and casts."""
+    simple = all(name in (_TURNING, _CASTING) for name in path)
+    return path.count(_TURNING) % 2 == 1 if simple else None
 
 
 def _among_all(found: Found | Product, members: tuple[int, ...], tasks: int) -> Found:

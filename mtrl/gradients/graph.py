@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +40,7 @@ MIXING = {
 """Operations that mix the samples of a batch: a task's gradient would depend on other tasks' samples."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Use:
     """One parameter, or a function of parameters alone, that enters an operation on data."""
 
@@ -64,7 +64,7 @@ class Use:
         return shape
 
 
-@dataclass
+@dataclass(slots=True)
 class Site:
     """An operation on data that uses parameters."""
 
@@ -90,7 +90,7 @@ class Site:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Pure:
     """A node that depends on parameters alone."""
 
@@ -119,7 +119,9 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
             reaches[node] = False
             inputs = node.next_functions
             stack.append((node, inputs))
-            stack.extend((child, None) for child, _ in inputs if child is not None and child not in reaches)
+            for child, _ in inputs:
+                if child is not None and child not in reaches:
+                    stack.append((child, None))
             continue
         name = node.name()
         if not inputs:
@@ -127,19 +129,26 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
             if index is not None:
                 pure[node] = _Pure((index,), (), True)
             continue
-        made = _pure(node, name, inputs, pure)
-        if made is not None:
-            pure[node] = made
-            continue
-        uses = [
-            Use(slot, child, output, *_of(pure[child]))
-            for slot, (child, output) in enumerate(inputs)
-            if child in pure
-        ]
-        below = any(reaches[child] for child, _ in inputs if child is not None)
-        if uses or mixes(node, name):
+        enters = below = data = False
+        for child, _ in inputs:
+            if child in pure:
+                enters = True
+            elif child is not None:
+                data = True
+                below = below or reaches[child]
+        if enters and not data:
+            made = _pure(node, name, inputs, pure)
+            if made is not None:
+                pure[node] = made
+                continue
+        if enters or mixes(node, name):
+            uses = [
+                Use(slot, child, output, found.parameters, found.path, found.reshaped)
+                for slot, (child, output) in enumerate(inputs)
+                if (found := pure.get(child)) is not None
+            ]
             sites.append(Site(node, name, uses, terminal=not below))
-        reaches[node] = below or bool(uses)
+        reaches[node] = below or enters
     return sites
 
 
@@ -148,32 +157,29 @@ def mixes(node: Node, name: str) -> bool:
     return name in MIXING and bool(getattr(node, "_saved_training", True))
 
 
-def _of(found: _Pure) -> tuple[tuple[int, ...], tuple[str, ...], bool]:
-    return found.parameters, found.path, found.reshaped
-
-
 def _pure(
-    node: Node, name: str, inputs: tuple[tuple[Node, int], ...], pure: Mapping[Node, _Pure]
+    node: Node, name: str, inputs: Sequence[tuple[Node, int]], pure: Mapping[Node, _Pure]
 ) -> _Pure | None:
-    """The node as a function of parameters, or None where data comes in or may come in."""
+    """The node as a function of parameters, all its inputs being `pure` or without a gradient; None where
+    data may come in.
+    """
     reshaping = name in RESHAPING or (name == "ExpandBackward0" and _same_shape(node, inputs))
     if not reshaping and name not in ARITHMETIC:
         return None
-    found = [pure.get(child) for child, _ in inputs if child is not None]
-    if not found or any(item is None for item in found):
+    given = [item for item in inputs if item[0] is not None]
+    # An input without a gradient may be data. A constant, such as a mask, keeps the shape.
+    unclear = len(given) < len(inputs) and not reshaping
+    if unclear and (len(given) > 1 or not _same_shape(node, given)):
         return None
-    if not reshaping and any(child is None for child, _ in inputs):
-        # The input without a gradient may be data. A constant, such as a mask, keeps the shape.
-        (child, output), *others = [item for item in inputs if item[0] is not None]
-        if others or not _same_shape(node, ((child, output),)):
-            return None
-    known = [item for item in found if item is not None]
-    behind = tuple(sorted({index for item in known for index in item.parameters}))
-    path = (*known[0].path, name) if len(known) == 1 else ("several", name)
-    return _Pure(behind, path, reshaping and all(item.reshaped for item in known))
+    found = [pure[child] for child, _ in given]
+    if len(found) == 1:
+        (only,) = found
+        return _Pure(only.parameters, (*only.path, name), reshaping and only.reshaped)
+    behind = tuple(sorted({index for item in found for index in item.parameters}))
+    return _Pure(behind, ("several", name), reshaping and all(item.reshaped for item in found))
 
 
-def _same_shape(node: Node, inputs: tuple[tuple[Node, int], ...]) -> bool:
+def _same_shape(node: Node, inputs: Sequence[tuple[Node, int]]) -> bool:
     child, output = inputs[0]
     same: bool = node._input_metadata[0].shape == child._input_metadata[output].shape
     return same

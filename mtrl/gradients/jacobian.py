@@ -132,9 +132,10 @@ class TaskJacobian:
         if losses.grad_fn is None:
             raise ConfigError("the losses depend on no parameter; expected a graph that reaches the network")
 
-    def _as_stored(self) -> torch.autocast:
+    def _as_stored(self) -> AbstractContextManager[object]:
         """Products in the precision of what the forward pass stored, also where autocast is on around."""
-        return torch.autocast(self.parameters[0].device.type, enabled=False)
+        device = self.parameters[0].device.type
+        return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
     def _single(self, losses: torch.Tensor) -> TaskRows:
         found = torch.autograd.grad(losses[0], self.parameters, retain_graph=True, allow_unused=True)
@@ -147,22 +148,17 @@ class TaskJacobian:
             raise UnsupportedError("no operation of the losses' graph uses the parameters together with data")
         plan = self._plan(losses, sites)
         self.slow = tuple(self.names[index] for index in sorted(plan.slow))
-        fast = [
-            (site, layout)
-            for site, layout in zip(sites, plan.layouts, strict=True)
-            if layout is not None and any(not plan.slow.intersection(use.parameters) for use in site.uses)
-        ]
-        collector.expect([use for site, _ in fast for use in site.uses], plan.slow)
+        collector.expect([use for number in plan.visited for use in sites[number].uses], plan.slow)
         for index in sorted(plan.slow):
             collector.add_rows(index, self._loop(losses, index))
-        if not fast:
+        if not plan.visited:
             return
-        taken = {id(site): layout for site, layout in fast}
 
         def collect(number: int, gradient: torch.Tensor) -> None:
-            site = sites[number]
-            if id(site) in taken:
-                collector.visit(site, taken[id(site)], gradient, RULES[site.name])
+            layout = plan.visited.get(number)
+            if layout is not None:
+                site = sites[number]
+                collector.visit(site, layout, gradient, RULES[site.name])
 
         # All sites: the backward pass goes only as far as the last of those it is asked for.
         visit(losses, torch.ones_like(losses), sites, collect)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -37,9 +38,13 @@ class TaskLayout:
         return self.split(tensor).flatten(self.dim + 1, self.dim + 2)
 
     def owners(self, device: torch.device) -> torch.Tensor:
-        """[size of the dimension], which task every index along it belongs to."""
-        tasks = torch.arange(self.tasks, device=device)
-        return tasks.repeat_interleave(self.inner).repeat(self.outer)
+        """[size of the dimension], which task every index along it belongs to; not to be written to."""
+        return _owners(self.outer, self.tasks, self.inner, device)
+
+
+@lru_cache(maxsize=256)
+def _owners(outer: int, tasks: int, inner: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(tasks, device=device).repeat_interleave(inner).repeat(outer)
 
 
 def candidates(shape: torch.Size, tasks: int, dims: tuple[int, ...]) -> Iterator[TaskLayout]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,6 +26,8 @@ class Plan:
     """Indices of parameters whose rows come from one backward pass per task."""
     certain: bool
     """Whether every layout was seen at work; a gradient that was zero for all tasks proves nothing."""
+    visited: Mapping[int, TaskLayout]
+    """Number of a site -> its layout, for those that give rows on the way back."""
 
 
 def make_plan(losses: torch.Tensor, sites: Sequence[Site], names: Sequence[str]) -> Plan:
@@ -77,7 +79,12 @@ def make_plan(losses: torch.Tensor, sites: Sequence[Site], names: Sequence[str])
     certain = all_seen and all(
         number in seen for number, layout in enumerate(found_for_all) if layout is not None
     )
-    return Plan(layouts, frozenset(slow), certain)
+    visited = {
+        number: layout
+        for number, (site, layout) in enumerate(zip(sites, layouts, strict=True))
+        if layout is not None and any(not slow.intersection(use.parameters) for use in site.uses)
+    }
+    return Plan(layouts, frozenset(slow), certain, visited)
 
 
 def _of_some(

@@ -8,6 +8,10 @@ from functools import partial
 
 import torch
 
+_PIECE = 2048
+"""Columns multiplied at a time. Few long rows are slow to multiply whole, and their sums in float32 lose two
+digits more."""
+
 
 @dataclass
 class OwnedRows:
@@ -104,6 +108,11 @@ def gramian_of(rows: Sequence[torch.Tensor], tasks: int) -> torch.Tensor:
             flat = item.flatten(1)
             if flat.dtype in (torch.bfloat16, torch.float16):
                 flat = flat.float()
+            pieces = flat.shape[1] // _PIECE
+            if pieces > 1:
+                long = flat[:, : pieces * _PIECE].unflatten(1, (pieces, _PIECE)).transpose(0, 1)
+                total += torch.bmm(long, long.mT).sum(0, dtype=torch.float64)
+                flat = flat[:, pieces * _PIECE :]
             total += flat @ flat.T
     return total
 

@@ -26,32 +26,34 @@ class Own:
 Found = torch.Tensor | Own
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Product:
-    """Rows A^T B per task, not yet multiplied: [K, n, samples, i] and [K, n, samples, o] give [K, n, i,
-    o].
+    """Rows A^T B per task, not yet multiplied: [K, samples, i] and [K, samples, o] give [K, i, o]; or, where
+    n is a dimension of the parameter (an ensemble, experts), [K, n, samples, i] and [K, n, samples, o] give
+    [K, n, i, o].
     """
 
     left: torch.Tensor
     right: torch.Tensor
-    batched: bool
-    """Whether n is a dimension of the parameter (an ensemble, experts) rather than 1."""
     scale: float = 1.0
 
+    def pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """A^T [K, i, samples] and B [K, samples, o] of every n."""
+        if self.left.dim() == 3:
+            return [(self.left.mT, self.right)]
+        return [
+            (left.mT, right) for left, right in zip(self.left.unbind(1), self.right.unbind(1), strict=True)
+        ]
+
     def rows(self) -> torch.Tensor:
-        """[K, i, o], or [K, n, i, o] where batched."""
-        members = self.left.shape[1]
-        if not self.batched:
-            product = torch.bmm(self.left[:, 0].mT, self.right[:, 0])
-        else:
-            product = torch.stack(
-                [torch.bmm(self.left[:, n].mT, self.right[:, n]) for n in range(members)], dim=1
-            )
+        """[K, i, o], or [K, n, i, o]."""
+        found = [torch.bmm(turned, right) for turned, right in self.pairs()]
+        product = found[0] if self.left.dim() == 3 else torch.stack(found, dim=1)
         return product if self.scale == 1.0 else product * self.scale
 
     def transposed(self) -> Product:
         """The same with the parameter's last two dimensions exchanged."""
-        return Product(self.right, self.left, self.batched, self.scale)
+        return Product(self.right, self.left, self.scale)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class Rule:
     dims: Callable[[Site], tuple[int, ...]]
     """Dimensions of D along which tasks may lie; empty where the rule does not serve this use."""
     rows: Callable[[Site, Use, torch.Tensor, TaskLayout], Found | Product]
+
+
+_FACTORS = {
+    "AddmmBackward0": ("_saved_mat1", "_saved_mat2"),
+    "BaddbmmBackward0": ("_saved_batch1", "_saved_batch2"),
+    "MmBackward0": ("_saved_self", "_saved_mat2"),
+    "BmmBackward0": ("_saved_self", "_saved_mat2"),
+}
+"""Where an operation keeps what it multiplied."""
 
 
 def _matmul_dims(site: Site) -> tuple[int, ...]:
@@ -82,14 +93,8 @@ def _matmul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found 
         if use.slot == 0:
             return reduce(d * node._saved_beta if node._saved_beta != 1 else d, layout, use.shape)
         first, scale = 1, float(node._saved_alpha)
-    saved = {
-        "AddmmBackward0": ("mat1", "mat2"),
-        "BaddbmmBackward0": ("batch1", "batch2"),
-        "MmBackward0": ("self", "mat2"),
-        "BmmBackward0": ("self", "mat2"),
-    }[site.name]
     right = use.slot == first + 1
-    x = getattr(node, f"_saved_{saved[0] if right else saved[1]}")
+    x = getattr(node, _FACTORS[site.name][0 if right else 1])
     if not right:
         # Y^T = X^T W^T
         x, d = x.mT, d.mT
@@ -100,16 +105,16 @@ def _matmul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found 
         gradient = torch.bmm(x.mT, d)
         gradient = gradient if scale == 1.0 else gradient * scale
         return Own(gradient if right else gradient.mT, layout.owners(d.device))
-    if batched:
-        product = Product(layout.by_task(x), layout.by_task(d), True, scale)
-    else:
-        product = Product(layout.by_task(x).unsqueeze(1), layout.by_task(d).unsqueeze(1), False, scale)
+    product = Product(layout.by_task(x), layout.by_task(d), scale)
     return product if right else product.transposed()
 
 
 def reduce(d: torch.Tensor, layout: TaskLayout, shape: torch.Size) -> Found:
     """Sums what broadcasting a parameter of `shape` to the shape of `d` had spread, task by task."""
     missing = d.dim() - len(shape)
+    if missing == 1 and len(shape) == 1 and layout.dim == 0 and layout.outer == 1:
+        # the offset of a layer: nothing to work out
+        return d.reshape(layout.tasks, layout.inner, -1).sum(1)
     full = [1] * missing + list(shape)
     if full[layout.dim] != 1:
         spread = [axis for axis in range(d.dim()) if full[axis] == 1 and d.shape[axis] != 1]

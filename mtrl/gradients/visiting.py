@@ -39,9 +39,11 @@ def visit(
             retain_graph=True,
             allow_unused=True,
         )
-        for number, gradient in zip(ends, found, strict=True):
-            if gradient is not None:
-                show(number, gradient)
+        # as within the pass: a saved weight would begin a graph
+        with torch.no_grad():
+            for number, gradient in zip(ends, found, strict=True):
+                if gradient is not None:
+                    show(number, gradient)
     finally:
         for handle in hooks:
             handle.remove()

@@ -57,6 +57,12 @@ def time_major() -> Case:
     return net, lambda: net(steps).square().mean((0, 2, 3))
 
 
+def wide() -> Case:
+    """Rows beyond a huge page, and of more columns than are multiplied at a time."""
+    net = nn.Sequential(nn.Linear(WIDTH, 300), nn.Tanh(), nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 2))
+    return net.double(), lambda: mean(net(INPUTS))
+
+
 class TwinCritic(nn.Module):
     """Two members with a head per task each, as batched products."""
 
@@ -250,6 +256,7 @@ def unknown() -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "mlp": mlp,
+    "wide layers": wide,
     "flattened": flattened,
     "time major": time_major,
     "twin critic": partial(twins, 2),

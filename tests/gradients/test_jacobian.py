@@ -50,6 +50,13 @@ def test_rows_are_exact(name: str) -> None:
     assert jacobian.slow == (("1.weight",) if name == "operation without a rule" else ())
 
 
+def test_inner_products_of_long_rows_keep_the_digits_of_float32() -> None:
+    rows = torch.randn(3, 200_001, generator=torch.Generator().manual_seed(0))
+    found = TaskRows(3, {"weight": rows}).gramian()
+    exact = rows.double() @ rows.double().T
+    assert (found - exact).abs().max() < 1e-7 * exact.diagonal().min()
+
+
 def test_heads_and_task_embeddings_are_owned_and_the_torso_is_shared() -> None:
     net, losses = CASES["picked heads"]()
     rows = TaskJacobian(net).rows(losses())
