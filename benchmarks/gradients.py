@@ -144,7 +144,9 @@ def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
         **ways,
         "surgery": lambda: surgery.step(critic.losses(*batch)),
     }
-    raw = interleave({name: partial(seconds_of, work) for name, work in rivals.items()}, 2 * runs)
+    # steps of a few milliseconds each: a median of ten would tell more of the machine than of the ways
+    repeats = max(2, 4000 // (tasks * samples)) * runs
+    raw = interleave({name: partial(seconds_of, work) for name, work in rivals.items()}, repeats)
     plain_s, chosen_s = raw["plain"], raw[choice.chosen]
     figures = {
         "plain_ratio": median_of(lambda a, b: b / a, plain_s, chosen_s),

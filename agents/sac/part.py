@@ -76,24 +76,27 @@ class Part:
             return {key: new[None] for key, new in zip(self._used, plain, strict=True)}, made.detach()
         self._again = losses
         if surgery.takes_rows():
+            other = None
             whole = True
 
             def together() -> torch.Tensor:
-                nonlocal whole
+                nonlocal other, whole
                 whole = True
-                return losses()
+                made = losses()
+                other = beside()
+                return made
 
             def alone(row: int) -> torch.Tensor:
                 nonlocal whole
                 whole = False
                 return loss_of(row)
 
-            self._rows, made = surgery.measured_rows(together, alone)
-            other = beside()
-            if other is not None and not whole:
+            self._rows, made = surgery.measured_rows(together, alone, lambda: other is not None)
+            if not whole:
                 # what a loop leaves is of its last task, and the graph behind it is gone
-                losses()
-                other = beside()
+                other = None
+                if beside() is not None:
+                    together()
             aside = None if other is None else self._gradients(other)
             sums = {
                 key: values if key in self._rows.shared else _like(values, self._used[key])[None]

@@ -61,19 +61,19 @@ class TaskJacobian:
         self.surveyed = False
         """Whether a call has found out what tasks own."""
 
-    def rows(self, losses: torch.Tensor) -> TaskRows:
+    def rows(self, losses: torch.Tensor, *, retain_graph: bool = False) -> TaskRows:
         """The gradient of every loss; `losses` is [K], each of one task's samples.
 
-        The graph is kept, and goes when the caller lets go of the losses. The rows stand in buffers that the
-        next call overwrites. Raises UnsupportedError where samples of different tasks are mixed by a batch
-        normalisation.
+        The graph is freed on the way unless `retain_graph`, as `torch.autograd.grad` does. The rows stand in
+        buffers that the next call overwrites. Raises UnsupportedError where samples of different tasks are
+        mixed by a batch normalisation.
         """
         self._check(losses)
         if len(losses) == 1:
-            return self._single(losses)
+            return self._single(losses, retain_graph)
         collector = RowCollector(len(losses), self.names, self.parameters, self._buffers)
         with self._as_stored():
-            self._collect(losses, collector)
+            self._collect(losses, collector, retain_graph)
             rows = collector.finish()
         self.owned, self.surveyed = tuple(rows.owned), True
         return rows
@@ -88,7 +88,7 @@ class TaskJacobian:
         self._check(losses)
         collector = GramianCollector(len(losses), self.names, self.parameters, scratch_mb)
         with self._as_stored():
-            self._collect(losses, collector)
+            self._collect(losses, collector, retain_graph=True)
             total = collector.finish()
         self.owned, self.surveyed = tuple(collector.owned_names), True
         return total
@@ -137,12 +137,12 @@ class TaskJacobian:
         device = self.parameters[0].device.type
         return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
-    def _single(self, losses: torch.Tensor) -> TaskRows:
-        found = torch.autograd.grad(losses[0], self.parameters, retain_graph=True, allow_unused=True)
+    def _single(self, losses: torch.Tensor, retain_graph: bool) -> TaskRows:
+        found = torch.autograd.grad(losses[0], self.parameters, retain_graph=retain_graph, allow_unused=True)
         pairs = zip(self.names, found, strict=True)
         return TaskRows(1, {name: row.unsqueeze(0) for name, row in pairs if row is not None})
 
-    def _collect(self, losses: torch.Tensor, collector: Collector) -> None:
+    def _collect(self, losses: torch.Tensor, collector: Collector, retain_graph: bool) -> None:
         sites = find_sites(losses, self._index)
         if not sites:
             raise UnsupportedError("no operation of the losses' graph uses the parameters together with data")
@@ -161,7 +161,7 @@ class TaskJacobian:
                 collector.visit(site, layout, gradient, RULES[site.name])
 
         # All sites: the backward pass goes only as far as the last of those it is asked for.
-        visit(losses, torch.ones_like(losses), sites, collect)
+        visit(losses, torch.ones_like(losses), sites, collect, retain_graph=retain_graph)
 
     def _plan(self, losses: torch.Tensor, sites: Sequence[Site]) -> Plan:
         key = (len(losses), *(site.signature for site in sites))

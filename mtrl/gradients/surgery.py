@@ -170,7 +170,7 @@ class GradientSurgery:
             raise self._too_large("gathering micro-batches")
         self._gathered.add(self.rows(losses), losses)
 
-    def rows(self, losses: torch.Tensor) -> TaskRows:
+    def rows(self, losses: torch.Tensor, *, retain_graph: bool = False) -> TaskRows:
         """The half of `step` before ranks add up: gradients of every task.
 
         Raises UnsupportedError with `perturbation`, which `measured_rows` serves.
@@ -182,13 +182,17 @@ class GradientSurgery:
                 "learner that has the losses of one pass alone, or that gathers micro-batches"
             )
         self._check(losses)
-        return self.jacobian.rows(losses)
+        return self.jacobian.rows(losses, retain_graph=retain_graph)
 
     def measured_rows(
-        self, losses: Callable[[], torch.Tensor], loss_of: Callable[[int], torch.Tensor]
+        self,
+        losses: Callable[[], torch.Tensor],
+        loss_of: Callable[[int], torch.Tensor],
+        retain_graph: Callable[[], bool] = lambda: False,
     ) -> tuple[TaskRows, torch.Tensor]:
         """`rows` and the losses [K] behind them, by the faster of one backward and a loop over tasks; with
-        `perturbation` each task's row a step uphill, the losses where the weights are.
+        `perturbation` each task's row a step uphill, the losses where the weights are. `retain_graph` is
+        asked once `losses` has been.
         """
         if self.config.perturbation > 0:
             return self._uphill_rows(losses(), loss_of)
@@ -212,7 +216,7 @@ class GradientSurgery:
         else:
             made = losses()
             self._check(made)
-            rows = self.jacobian.rows(made)
+            rows = self.jacobian.rows(made, retain_graph=retain_graph())
             self._pattern = self._pattern or rows
         if rows.shared:
             # Reading a number waits for the device, without which nothing was measured.

@@ -15,11 +15,14 @@ def visit(
     cotangent: torch.Tensor,
     sites: Sequence[Site],
     show: Callable[[int, torch.Tensor], None],
+    *,
+    retain_graph: bool = True,
 ) -> None:
     """Calls `show(number of the site, gradient of its output)` for every site that the losses reach.
 
     `cotangent` [K] weighs the losses. Sites on the way are seen by hooks, so that each gradient lives only as
-    long as in a plain backward pass, and no gradient of a parameter is computed. The graph is kept.
+    long as in a plain backward pass, and no gradient of a parameter is computed. Without `retain_graph` what
+    the graph saved goes on the way, but for that of the sites next to the data.
     """
     ends = [number for number, site in enumerate(sites) if site.terminal]
     hooks = []
@@ -36,7 +39,7 @@ def visit(
             losses,
             [GradientEdge(sites[number].node, 0) for number in ends],
             cotangent,
-            retain_graph=True,
+            retain_graph=retain_graph,
             allow_unused=True,
         )
         # as within the pass: a saved weight would begin a graph

@@ -43,10 +43,10 @@ def test_rows_under_bfloat16_are_those_of_autograd(device: str, members: int | N
     with torch.autocast(device, dtype=torch.bfloat16):
         losses = losses_of(net, inputs)
         if inside:
-            rows = jacobian.rows(losses)
+            rows = jacobian.rows(losses, retain_graph=True)
             gramian = rows.gramian()
     if not inside:
-        rows = jacobian.rows(losses)
+        rows = jacobian.rows(losses, retain_graph=True)
         gramian = rows.gramian()
     assert rows.owned and rows.shared and not jacobian.slow
     found = {**rows.shared, **{name: own.dense(TASKS) for name, own in rows.owned.items()}}

@@ -182,7 +182,7 @@ def test_bfloat16_autocast_gives_rows_in_the_parameters_type() -> None:
     net = nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = mean(net(INPUTS.float()).float())
-    rows = TaskJacobian(net).rows(losses)
+    rows = TaskJacobian(net).rows(losses, retain_graph=True)
     plain = torch.autograd.grad(losses.sum(), list(net.parameters()))
     for value, expected in zip(rows.shared.values(), plain, strict=True):
         assert value.dtype == torch.float32
