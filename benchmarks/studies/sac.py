@@ -65,15 +65,15 @@ EVERYTHING = Study(
     name="sac_everything",
     question=(
         "Does one run learn tasks that act by vectors and tasks that act by index, and is it better than "
-        "random play and, where tasks act by index, than the best constant action? And does it learn more "
-        "with a scalar critic in place of the categorical one?"
+        "random play and, where tasks act by index, than the best constant action? Another column has a "
+        "categorical critic in place of the scalar one."
     ),
     shared=("agent=sac", "experiment=sac_everything", *_SAC),
-    variants={"base": (), "scalar-critic": ("agent.network.critic=scalar",)},
+    variants={"scalar-critic": ("agent.network.critic=scalar",), "base": (CATEGORICAL,)},
     seeds=SEEDS,
     methods={
-        "sac": ("base", "teacher"),
-        "scalar critic": ("scalar-critic", "teacher"),
+        "sac": ("scalar-critic", "teacher"),
+        "categorical critic": ("base", "teacher"),
         "random": (YARDSTICKS, "random"),
         "constant": (YARDSTICKS, "constant"),
     },
