@@ -147,8 +147,7 @@ class SACConfig:
     """How the gradients of the tasks are combined; "sum" costs nothing."""
     explicit: bool = True
     """Take derivatives that are written out instead of autograd's where there are such (plain perceptrons on
-    the processor, continuous tasks, no surgery; see `explicit.ExplicitUpdate`): the same up to rounding, and
-    faster."""
+    the processor, states, no surgery; see `explicit.ExplicitUpdate`): the same up to rounding, and faster."""
     diagnostics_every: int = 1000
     """Updates between looks inside the torsos (dormant units, experts' loads), at least 0; 0 for none."""
     device: str = "cpu"

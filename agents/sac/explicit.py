@@ -1,4 +1,4 @@
-"""An update of plain perceptrons on continuous tasks with every derivative written out."""
+"""An update of plain perceptrons with every derivative written out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ from mtrl.nn import ExplicitNetwork
 
 from .fast import Fast
 from .learning import Learning, Sample
-from .losses import bootstrapped, soft_value, squashed, squashed_density, squashed_gaussian, two_hot
+from .losses import (
+    bootstrapped,
+    discrete_soft_value,
+    soft_value,
+    squashed,
+    squashed_density,
+    squashed_gaussian,
+    two_hot,
+)
+from .networks import picked, spread
+
+Raw = Mapping[str, torch.Tensor]
+"""Output -> [N, K of the output, B, size]"""
 
 
 class ExplicitUpdate:
     """`Differentiation` without autograd: the same losses and gradients up to rounding, for less
     time at the sizes of our experiments (docs/decisions/0013).
 
-    It serves batches of all tasks, each acting by vectors on a state, where actor and critics are what
+    It serves batches of all tasks, each of which sees a state, where actor and critics are what
     `ExplicitNetwork` serves, neither is under surgery, no weight is frozen, values are not clipped, and all
     of it is on the processor. Whatever else comes goes by autograd.
     """
@@ -32,10 +44,7 @@ class ExplicitUpdate:
         if not all(value.requires_grad for network in learned for value in network.parameters()):
             return None
         fits = all(
-            ExplicitNetwork.serves(network.network)
-            and network.observer.pixels is None
-            and "continuous" in network.network.outputs
-            for network in learned
+            ExplicitNetwork.serves(network.network) and network.observer.pixels is None for network in learned
         )
         return ExplicitUpdate(learning, fast) if fits else None
 
@@ -53,6 +62,8 @@ class ExplicitUpdate:
         self._target = ExplicitNetwork(fast.target.network, used["target"])
         self._states = fast.actor.observer.size
         self._tasks = fast.actor.observer.mean.shape[0]
+        self._valued: Raw = {}
+        """What the critics give, in the place that their next pass writes over."""
 
     def serves(self, sample: Sample) -> bool:
         """Whether the batch holds all tasks."""
@@ -63,13 +74,109 @@ class ExplicitUpdate:
         self, sample: Sample, noise: torch.Tensor, shares: torch.Tensor | None
     ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor, torch.Tensor]:
         """What `Part.differentiate` gives for the critics: sums by name and losses [K]; and the targets
-        [K, B]. `noise` [K, B, A] draws the following actions, `shares` [K] weigh the losses.
+        [K, B]. `noise` [K_c, B, A] draws the following actions, `shares` [K] weigh the losses.
+        """
+        goal, way, critic = self._goal(sample, noise), sample.way, self._fast.critic
+        self._show(self._critic, sample, sample.decided["state"][0], sample.continuous)
+        raw = self._valued = self._critic.forward()
+        scale = _scale(sample, shares) / 2
+        losses, slopes = {}, {}
+        if way.acts_by_vector:
+            wanted, share = picked(goal, way.continuous, 0), picked(scale, way.continuous, 0)
+            losses["continuous"], slopes["continuous"] = self._regressed(raw["continuous"], wanted, share)
+        if way.acts_by_index:
+            every = self._every(raw)
+            index = sample.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.bins)
+            wanted, share = picked(goal, way.discrete, 0), picked(scale, way.discrete, 0)
+            losses["discrete"], slope = self._regressed(every.gather(3, index).squeeze(3), wanted, share)
+            slopes["discrete"] = torch.zeros_like(every).scatter_(3, index, slope.unsqueeze(3))
+        self._critic.backward(slopes)
+        sums = self._fast.weights["critic"].take(self._gradients["critic"])
+        made = way.merged(losses.get("continuous"), losses.get("discrete"))
+        return sums, made if shares is None else made * shares, goal
+
+    @torch.no_grad()
+    def actor(
+        self, sample: Sample, noise: torch.Tensor, shares: torch.Tensor | None
+    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+        """The same for the actor: sums by name, losses [K], and entropies [K] of -log pi of the drawn
+        actions, or of the discrete policy. The critics still hold what `critic` has shown them.
+        """
+        way, scale = sample.way, _scale(sample, shares)
+        raw = self._act(sample.decided["state"][0])
+        losses, entropies, slopes = {}, {}, {}
+        if way.acts_by_index:
+            # every action was valued already: what critics see of these tasks has no action in it
+            values = self._fast.critic.values(self._every(self._valued)).amin(0)
+            found = self._of_policy(raw["discrete"][0], values, sample, picked(scale, way.discrete, 0))
+            losses["discrete"], entropies["discrete"], slopes["discrete"] = found
+        if way.acts_by_vector:
+            found = self._of_gaussian(raw["continuous"][0], noise, sample, picked(scale, way.continuous, 0))
+            losses["continuous"], entropies["continuous"], slopes["continuous"] = found
+        kind = raw[next(iter(raw))].dtype
+        self._actor.backward({name: slope.to(kind) for name, slope in slopes.items()})
+        sums = self._fast.weights["actor"].take(self._gradients["actor"])
+        made = way.merged(losses.get("continuous"), losses.get("discrete"))
+        entropy = way.merged(entropies.get("continuous"), entropies.get("discrete"))
+        return sums, made if shares is None else made * shares, entropy
+
+    def _of_policy(
+        self, logits: torch.Tensor, values: torch.Tensor, sample: Sample, scale: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Losses [K_d], entropies [K_d] and the gradient [K_d, B, actions] of `logits`, of the same shape as
+        `values`; `scale` [K_d] weighs a sample.
+        """
+        log_policy = self._fast.actor.log_policy(logits, sample.way)
+        temperature = picked(sample.temperature, sample.way.discrete, 0)
+        policy = log_policy.exp()
+        surprise = log_policy.clamp_min(-1e8).neg_()
+        worth = torch.addcmul(values, temperature[..., None], surprise)
+        worth.masked_fill_(log_policy == -torch.inf, 0.0)
+        value = (policy * worth).sum(-1)
+        # d log pi(b) / d logit a = 1 - pi(a) where a is b and -pi(a) elsewhere; the temperature's own share
+        # of it sums to zero
+        slope = (value[..., None] - worth).mul_(policy).mul_(scale[:, None, None])
+        return value.mean(1).neg_(), (policy * surprise).sum(-1).mean(1), slope
+
+    def _of_gaussian(
+        self, raw: torch.Tensor, noise: torch.Tensor, sample: Sample, scale: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same for tasks that act by vectors: losses and entropies [K_c], and the gradient of `raw`
+        [K_c, B, 2 A].
+        """
+        actor, critic, way = self._fast.actor, self._fast.critic, sample.way
+        dimensions, temperature = way.dimensions, picked(sample.temperature, way.continuous, 0)
+        mean, squeezed, log_deviation = self._gaussian(raw)
+        jump = log_deviation.exp().mul_(noise)
+        drawn = mean + jump
+        action = drawn.tanh()
+        log_p = squashed_density(drawn, log_deviation, noise, dimensions)
+        self._show(self._critic, sample, None, dimensions.masked(action))
+        chosen = self._critic.forward()["continuous"]
+        each = critic.values(chosen)
+        losses = soft_value(each.amin(0), log_p, temperature).mean(1).neg_()
+        # the smaller twin has the gradient; equal ones share it
+        second = torch.heaviside(each[0] - each[1], each.new_tensor(0.5))
+        slope = torch.stack([second - 1.0, -second]).mul_(scale[:, None])[..., None]
+        if critic.bins > 1:
+            slope = chosen.float().softmax(-1).mul_(critic.support - each[..., None]).mul_(slope)
+        columns = slice(self._states, self._states + action.shape[-1])
+        pulled = self._critic.backward_inputs({"continuous": slope.to(chosen.dtype)}, columns).float().sum(0)
+        along = picked(pulled.view(way.count, -1, action.shape[-1]), way.continuous, 0)
+        # d log pi / d drawn is 2 tanh(drawn), and d log pi / d log deviation another -1
+        weight = (temperature * scale[:, None])[..., None]
+        to_mean = dimensions.masked(along.addcmul(action, 2.0 * weight - action * along))
+        to_deviation = dimensions.masked(to_mean * jump - weight)
+        to_raw = to_deviation.mul_(1.0 - squeezed.square()).mul_(actor.reach)
+        return losses, log_p.mean(1).neg_(), torch.cat([to_mean, to_raw], -1)
+
+    def _regressed(
+        self, raw: torch.Tensor, goal: torch.Tensor, scale: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses [K_o] of raw values [2, K_o, B, bins] against `goal` [K_o, B], and their gradient, `scale`
+        [K_o] being the weight of one value; see `learning.critic_losses`.
         """
         critic = self._fast.critic
-        goal = self._goal(sample, noise)
-        self._show(self._critic, sample, sample.decided["state"][0], sample.continuous)
-        raw = self._critic.forward()
-        count = 2 * sample.width
         if critic.bins > 1:
             log_p = raw.float().log_softmax(-1)
             wanted = two_hot(goal, critic.support)
@@ -79,73 +186,69 @@ class ExplicitUpdate:
             error = raw[..., 0].float() - goal
             losses = error.square().mean((0, 2)).mul_(0.5)
             slope = error[..., None]
-        slope = slope.mul_(1.0 / count if shares is None else (shares / count)[:, None, None])
-        self._critic.backward(slope.to(raw.dtype))
-        sums = self._fast.weights["critic"].take(self._gradients["critic"])
-        return sums, losses if shares is None else losses * shares, goal
-
-    @torch.no_grad()
-    def actor(
-        self, sample: Sample, noise: torch.Tensor, shares: torch.Tensor | None
-    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """The same for the actor: sums by name, losses [K], and entropies [K] of -log pi of the drawn
-        actions. The critics still hold what `critic` has shown them.
-        """
-        actor, critic, dimensions = self._fast.actor, self._fast.critic, sample.way.dimensions
-        mean, squeezed, log_deviation = self._act(sample.decided["state"][0])
-        jump = log_deviation.exp().mul_(noise)
-        drawn = mean + jump
-        action = drawn.tanh()
-        log_p = squashed_density(drawn, log_deviation, noise, dimensions)
-        columns = slice(self._states, self._states + action.shape[-1])
-        self._critic.inputs(sample.width)[..., columns] = dimensions.masked(action)
-        raw = self._critic.forward()
-        each = critic.values(raw)
-        value = each.amin(0)
-        losses = soft_value(value, log_p, sample.temperature).mean(1).neg_()
-        entropies = log_p.mean(1).neg_()
-        # the smaller twin has the gradient; equal ones share it
-        second = torch.heaviside(each[0] - each[1], each.new_tensor(0.5))
-        scale = torch.full_like(losses, 1.0 / sample.width) if shares is None else shares / sample.width
-        slope = torch.stack([second - 1.0, -second]).mul_(scale[:, None])[..., None]
-        if critic.bins > 1:
-            slope = raw.float().softmax(-1).mul_(critic.support - each[..., None]).mul_(slope)
-        along = self._critic.backward_inputs(slope.to(raw.dtype), columns).float().sum(0).view_as(action)
-        # d log pi / d drawn is 2 tanh(drawn), and d log pi / d log deviation another -1
-        weight = (sample.temperature * scale[:, None])[..., None]
-        to_mean = dimensions.masked(along.addcmul(action, 2.0 * weight - action * along))
-        to_deviation = dimensions.masked(to_mean * jump - weight)
-        to_raw = to_deviation.mul_(1.0 - squeezed.square()).mul_(actor.reach)
-        self._actor.backward(torch.cat([to_mean, to_raw], -1).to(raw.dtype))
-        sums = self._fast.weights["actor"].take(self._gradients["actor"])
-        return sums, losses if shares is None else losses * shares, entropies
+        return losses, slope.mul_(scale[:, None, None]).to(raw.dtype)
 
     def _goal(self, sample: Sample, noise: torch.Tensor) -> torch.Tensor:
         """`learning.targets`."""
-        config, dimensions = self._learning.config, sample.way.dimensions
+        config, way, target = self._learning.config, sample.way, self._fast.target
         state = sample.followed["state"][0]
-        mean, _, log_deviation = self._act(state)
-        bonus = None
-        if config.entropy_in_target:
-            action, bonus = squashed_gaussian(mean, log_deviation, noise, dimensions)
-        else:
-            action = squashed(mean, log_deviation, noise, dimensions)
+        raw = self._act(state)
+        action, bonus, following = None, None, {}
+        if way.acts_by_vector:
+            mean, _, log_deviation = self._gaussian(raw["continuous"][0])
+            if config.entropy_in_target:
+                action, bonus = squashed_gaussian(mean, log_deviation, noise, way.dimensions)
+            else:
+                action = squashed(mean, log_deviation, noise, way.dimensions)
         self._show(self._target, sample, state, action)
-        value = self._fast.target.values(self._target.forward()).amin(0)
-        if bonus is not None:
-            value = soft_value(value, bonus, sample.temperature)
-        return bootstrapped(sample.reward, sample.final, value, config.discount)
+        valued = self._target.forward()
+        if way.acts_by_vector:
+            value = target.values(valued["continuous"]).amin(0)
+            if bonus is not None:
+                value = soft_value(value, bonus, picked(sample.temperature, way.continuous, 0))
+            following["continuous"] = value
+        if way.acts_by_index:
+            log_policy = self._fast.actor.log_policy(raw["discrete"][0], way)
+            temperature = picked(sample.temperature, way.discrete, 0)
+            weight = temperature if config.entropy_in_target else torch.zeros_like(temperature)
+            values = target.values(self._every(valued)).amin(0)
+            following["discrete"] = discrete_soft_value(values, log_policy, weight)
+        merged = way.merged(following.get("continuous"), following.get("discrete"))
+        return bootstrapped(sample.reward, sample.final, merged, config.discount)
 
-    def _act(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Means, tanh of the raw spread, and the log deviations that it stands for: [K, B, A] in float32."""
+    def _act(self, state: torch.Tensor) -> Raw:
+        """What the actor gives for states [K, B, D]."""
         self._actor.inputs(state.shape[1])[..., : self._states] = state
-        mean, spread = self._actor.forward()[0].float().chunk(2, -1)
+        return self._actor.forward()
+
+    def _gaussian(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Means, tanh of the raw spread, and the log deviations it stands for: [K_c, B, A] in float32."""
+        mean, spread = raw.float().chunk(2, -1)
         squeezed = spread.tanh()
         return mean, squeezed, self._fast.actor.log_deviation(squeezed)
 
+    def _every(self, raw: Raw) -> torch.Tensor:
+        """[2, K_d, B, actions, bins]"""
+        critic = self._fast.critic
+        return raw["discrete"].unflatten(-1, (critic.actions, critic.bins))
+
     def _show(
-        self, network: ExplicitNetwork, sample: Sample, state: torch.Tensor, action: torch.Tensor
+        self,
+        network: ExplicitNetwork,
+        sample: Sample,
+        state: torch.Tensor | None,
+        action: torch.Tensor | None,
     ) -> None:
+        """Writes states [K, B, D] and actions [K_c, B, A] where critics read them, unless None."""
         inputs = network.inputs(sample.width)
-        inputs[..., : self._states] = state
-        inputs[..., self._states : self._states + action.shape[-1]] = action
+        if state is not None:
+            inputs[..., : self._states] = state
+        if action is not None:
+            columns = slice(self._states, self._states + action.shape[-1])
+            inputs[..., columns] = spread(action, sample.way.continuous, sample.way.count)
+
+
+def _scale(sample: Sample, shares: torch.Tensor | None) -> torch.Tensor:
+    """[K], what one sample of a task weighs in the sum of losses."""
+    even = sample.reward.new_full((sample.way.count,), 1.0 / sample.width)
+    return even if shares is None else shares * even

@@ -87,7 +87,7 @@ def discrete_soft_value(
     """
     policy = log_policy.exp()
     terms = values - temperature[..., None] * log_policy.clamp_min(-1e8)
-    return (policy * terms).where(policy > 0, 0.0).sum(-1)
+    return (policy * terms).masked_fill(log_policy == -torch.inf, 0.0).sum(-1)
 
 
 def squashed(

@@ -186,6 +186,11 @@ class Actor(nn.Module):
         """What tanh of a raw output stands for, between the two bounds; `reach` is its slope."""
         return squeezed * self.reach + self._middle
 
+    def log_policy(self, logits: torch.Tensor, way: Routing) -> torch.Tensor:
+        """[K_d, B, actions], what raw outputs stand for: -inf for illegal actions; float32."""
+        illegal = ~self.legal[way.discrete_task][:, None]
+        return logits.float().masked_fill(illegal, -torch.inf).log_softmax(-1)
+
     def forward(
         self, seen: Seen, way: Routing, width: int
     ) -> tuple[tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor | None]:
@@ -203,9 +208,7 @@ class Actor(nn.Module):
             gaussian = (mean, self.log_deviation(spread.tanh()))
         if way.acts_by_index:
             rows = picked(hidden, way.discrete, -3)
-            logits = self.network.read("discrete", rows, way.discrete_task).float()
-            illegal = ~self.legal[way.discrete_task][:, None]
-            log_policy = logits.masked_fill(illegal, -torch.inf).log_softmax(-1)
+            log_policy = self.log_policy(self.network.read("discrete", rows, way.discrete_task), way)
         return gaussian, log_policy
 
 

@@ -65,9 +65,9 @@ class TaskNetwork(nn.Module):
             else:
                 self.outputs[name] = BatchedLinear(lead, width, size, bound=bound, generator=generator)
 
-    def has_all(self, name: str) -> bool:
-        """Whether output `name` is for all tasks, in order."""
-        return self._served[name] == list(range(self.torso.tasks))
+    def tasks_of(self, name: str) -> list[int]:
+        """The tasks that output `name` is for, in the order of its layers."""
+        return list(self._served[name])
 
     def read(self, name: str, hidden: torch.Tensor, task_index: torch.Tensor) -> torch.Tensor:
         """Output layer `name` on hidden [K, B, width] (or [N, K, B, width]) -> [..., K, B, size].
