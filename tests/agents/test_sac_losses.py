@@ -87,6 +87,11 @@ def test_illegal_actions_pass_no_gradient_and_no_nan() -> None:
     assert slope[0, 2] == 0
 
 
+def test_a_policy_that_is_not_a_number_has_no_value() -> None:
+    found = discrete_soft_value(torch.ones(1, 2), torch.full((1, 2), torch.nan), torch.tensor([0.1]))
+    assert found.isnan().all()
+
+
 def dimensions(*mask: float) -> ActionDimensions:
     """Of one task."""
     return ActionDimensions.of(torch.tensor([mask], dtype=torch.float32))
