@@ -139,6 +139,18 @@ def test_rows_next_to_the_data_have_no_graph() -> None:
     assert not any(value.requires_grad for value in rows.sums().values())
 
 
+@pytest.mark.parametrize("tasks", [TASKS, 1])
+def test_the_graph_goes_unless_it_is_to_be_kept(tasks: int) -> None:
+    net, losses = mlp()
+    jacobian = TaskJacobian(net)
+    for _ in range(2):
+        made = losses()[:tasks]
+        jacobian.rows(made, retain_graph=True)
+        jacobian.rows(made)
+        with pytest.raises(RuntimeError, match="second time"):
+            torch.autograd.grad(made.sum(), list(net.parameters()))
+
+
 def test_batch_normalisation_is_refused_by_name() -> None:
     net = nn.Sequential(nn.Linear(WIDTH, 6), nn.BatchNorm1d(6), nn.Linear(6, 1)).double()
     with pytest.raises(UnsupportedError, match=r"1\.weight, 1\.bias: batch normalisation mixes the samples"):
