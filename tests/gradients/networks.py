@@ -64,21 +64,25 @@ def wide() -> Case:
 
 
 class Scaled(nn.Module):
-    """Products with factors, a weight turned twice, and an offset of every sample."""
+    """Products with factors, once and twice of one weight, weights turned once and twice, and an offset of
+    every sample.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.offset = parameter(TASKS * SAMPLES, WIDTH)
-        self.weight, self.bias = parameter(WIDTH, 7), parameter(7)
+        self.offset = parameter(TASKS * SAMPLES, 7)
+        self.weight, self.bias = parameter(7, WIDTH), parameter(7)
         self.turned = parameter(7, 6)
         self.members, self.member_bias = parameter(2, 6, 4), parameter(2, 1, 4)
         self.heads, self.head_bias = parameter(TASKS, 4, 2), parameter(TASKS, 1, 2)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        flat = inputs.flatten(0, 1) + self.offset
-        hidden = torch.addmm(self.bias, flat, self.weight, beta=0.5, alpha=2.0).tanh()
+        flat = inputs.flatten(0, 1)
+        hidden = torch.addmm(self.bias, flat, self.weight.t(), beta=0.5, alpha=2.0).tanh() + self.offset
         hidden = (hidden @ self.turned.t().t()).tanh()
-        both = torch.baddbmm(self.member_bias, hidden.expand(2, -1, -1), self.members, beta=3.0, alpha=0.5)
+        wide = hidden.expand(2, -1, -1)
+        both = torch.baddbmm(self.member_bias, wide, self.members, beta=3.0, alpha=0.5)
+        both = both + torch.baddbmm(self.member_bias, wide.square(), self.members, alpha=0.25)
         mixed = both.tanh().sum(0).view(TASKS, SAMPLES, -1)
         return torch.baddbmm(self.head_bias, mixed, self.heads, beta=2.0, alpha=0.25)
 
