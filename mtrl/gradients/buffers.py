@@ -21,7 +21,8 @@ def row_buffer(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
     size = math.prod(shape) * like.element_size()
     if like.device.type != "cpu" or size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(shape, dtype=like.dtype, device=like.device)
-    memory = mmap.mmap(-1, size + HUGE_PAGE)
+    # a mapping is shared unless told otherwise: of small pages, and written to by processes forked from here
+    memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without them; small pages serve too
         memory.madvise(mmap.MADV_HUGEPAGE)
     start = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % HUGE_PAGE

@@ -44,7 +44,9 @@ class TaskLayout:
 
 @lru_cache(maxsize=256)
 def _owners(outer: int, tasks: int, inner: int, device: torch.device) -> torch.Tensor:
-    return torch.arange(tasks, device=device).repeat_interleave(inner).repeat(outer)
+    # kept for whoever asks next, so never a tensor of inference alone
+    with torch.inference_mode(False):
+        return torch.arange(tasks, device=device).repeat_interleave(inner).repeat(outer)
 
 
 def candidates(shape: torch.Size, tasks: int, dims: tuple[int, ...]) -> Iterator[TaskLayout]:

@@ -23,7 +23,7 @@ class OwnedRows:
     gradient: torch.Tensor
     """[n, ...], the gradient of the summed losses, in the form in which the network uses it."""
     owner: torch.Tensor
-    """[n], the task of every row."""
+    """[n], the task of every row; not to be written to."""
     pull: Callable[[torch.Tensor], torch.Tensor]
     """Brings a gradient of that form into the parameter's shape."""
     by_rows: bool = False
@@ -76,7 +76,7 @@ class TaskRows:
         if owned_weights is None:
             owned_weights = torch.ones_like(weights)
         found = {
-            name: (weights.to(rows) @ rows.flatten(1)).view(rows.shape[1:])
+            name: (weights.to(rows) @ rows.reshape(self.tasks, -1)).view(rows.shape[1:])
             for name, rows in self.shared.items()
         }
         return found | {name: rows.weighted(owned_weights) for name, rows in self.owned.items()}
@@ -105,7 +105,7 @@ def gramian_of(rows: Sequence[torch.Tensor], tasks: int) -> torch.Tensor:
     total = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
     with torch.autocast(device.type, enabled=False):
         for item in rows:
-            flat = item.flatten(1)
+            flat = item.reshape(tasks, -1)
             if flat.dtype in (torch.bfloat16, torch.float16):
                 flat = flat.float()
             pieces = flat.shape[1] // _PIECE

@@ -112,13 +112,14 @@ def _matmul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found 
 def reduce(d: torch.Tensor, layout: TaskLayout, shape: torch.Size) -> Found:
     """Sums what broadcasting a parameter of `shape` to the shape of `d` had spread, task by task."""
     missing = d.dim() - len(shape)
-    if missing == 1 and len(shape) == 1 and layout.dim == 0 and layout.outer == 1:
+    if d.dim() == 2 and d.shape[1:] == shape and layout.dim == 0 and layout.outer == 1:
         # the offset of a layer: nothing to work out
         return d.reshape(layout.tasks, layout.inner, -1).sum(1)
     full = [1] * missing + list(shape)
     if full[layout.dim] != 1:
         spread = [axis for axis in range(d.dim()) if full[axis] == 1 and d.shape[axis] != 1]
-        plain = (d.sum(spread, keepdim=True) if spread else d).reshape(shape)
+        # a copy where nothing is summed: several parameters may be offsets of one sum
+        plain = (d.sum(spread, keepdim=True) if spread else d.clone()).reshape(shape)
         owner = layout.owners(d.device)
         axis = layout.dim - missing
         if axis == 0:
@@ -158,6 +159,9 @@ def _expand(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
 
 
 def _layer_norm_dims(site: Site) -> tuple[int, ...]:
+    if any(use.slot == 0 for use in site.uses):
+        # what is normalised is itself a function of parameters
+        return ()
     return tuple(range(len(site.shape) - len(site.node._saved_normalized_shape)))
 
 

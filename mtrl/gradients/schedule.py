@@ -56,7 +56,7 @@ class WeightingSchedule:
         found = torch.zeros(self._tasks, dtype=torch.float64)
         if self._previous:
             pairs = [
-                (values.flatten(1), self._previous[name].to(values).flatten(1))
+                (values.reshape(len(values), -1), self._previous[name].to(values).reshape(len(values), -1))
                 for name, values in rows.shared.items()
             ]
             products = torch.stack([(new * old).sum(1).double() for new, old in pairs]).sum(0).cpu()

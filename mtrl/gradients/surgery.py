@@ -138,7 +138,7 @@ class GradientSurgery:
 
         With `loss_of`, one task's loss from its own samples, the faster of one backward and a loop is taken;
         it must give the same loss however often it is asked. `perturbation` cannot do without it and raises
-        UnsupportedError.
+        UnsupportedError. The losses' graph is freed.
         """
         gathered = self._gathered.count > 0
         if callable(losses) and loss_of is not None and self.takes_rows() and not gathered:
@@ -161,7 +161,8 @@ class GradientSurgery:
         return Combined(gradients, weights, made.detach(), metrics | self._weight_metrics(weights))
 
     def gather(self, losses: torch.Tensor) -> None:
-        """Adds a micro-batch of losses [K], whose task gradients the next `step` averages with its own.
+        """Adds a micro-batch of losses [K], whose task gradients the next `step` averages with its own. The
+        losses' graph is freed.
 
         What is gathered is no part of `state_dict`: save between steps. Raises UnsupportedError where rows
         do not fit into `memory_mb`.
@@ -192,7 +193,7 @@ class GradientSurgery:
     ) -> tuple[TaskRows, torch.Tensor]:
         """`rows` and the losses [K] behind them, by the faster of one backward and a loop over tasks; with
         `perturbation` each task's row a step uphill, the losses where the weights are. `retain_graph` is
-        asked once `losses` has been.
+        asked once `losses` has been, where one backward is taken without `perturbation`.
         """
         if self.config.perturbation > 0:
             return self._uphill_rows(losses(), loss_of)

@@ -18,7 +18,7 @@ Case = tuple[nn.Module, Losses]
 
 
 def random(*shape: int, seed: int = 7) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def parameter(*shape: int, seed: int = 3) -> nn.Parameter:
@@ -283,10 +283,37 @@ def unknown() -> Case:
     return net, lambda: mean(net(INPUTS.flatten(0, 1)))
 
 
+class Broadcast(nn.Module):
+    """Parameters smaller than what they meet, in flat batches, two of them in one sum; one normalised; one of
+    which a use has no rule.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = parameter(WIDTH, 6), parameter(6)
+        self.scale, self.shift, self.number = parameter(1), parameter(1, seed=4), parameter()
+        self.first, self.second = parameter(TASKS, 6), parameter(TASKS, 6, seed=5)
+        self.table, self.norm = parameter(TASKS, 6, seed=6), nn.LayerNorm(6).double()
+        self.token = parameter(1, 6, seed=8)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        flat = F.prelu(torch.addmm(self.bias, inputs.flatten(0, 1), self.weight), self.bias)
+        flat = (flat * self.scale + self.shift) * self.number + torch.sigmoid(self.scale) - self.shift / 2.0
+        found = flat.view(TASKS, SAMPLES, 6).mean(1) + self.first + self.second
+        found = (found * self.norm(self.table)).tanh()
+        return torch.cat([found, self.token.expand(TASKS, -1)], 1)
+
+
+def broadcast() -> Case:
+    net = Broadcast()
+    return net, lambda: mean(net(INPUTS))
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "mlp": mlp,
     "wide layers": wide,
     "factors": scaled,
+    "broadcast": broadcast,
     "flattened": flattened,
     "time major": time_major,
     "twin critic": partial(twins, 2),
