@@ -78,7 +78,7 @@ def test_inner_products_of_long_rows_keep_the_digits_of_float32() -> None:
     rows = torch.randn(3, 200_001, generator=torch.Generator().manual_seed(0))
     found = TaskRows(3, {"weight": rows}).gramian()
     exact = rows.double() @ rows.double().T
-    assert (found - exact).abs().max() < 1e-7 * exact.diagonal().min()
+    assert (found - exact).abs().max() < 2e-8 * exact.diagonal().min()
 
 
 def test_heads_and_task_embeddings_are_owned_and_the_torso_is_shared() -> None:
