@@ -19,7 +19,7 @@ from .losses import (
     squashed_gaussian,
     two_hot,
 )
-from .networks import picked, spread
+from .networks import Routing, picked, spread
 
 Raw = Mapping[str, torch.Tensor]
 """Output -> [N, K of the output, B, size]"""
@@ -62,8 +62,6 @@ class ExplicitUpdate:
         self._target = ExplicitNetwork(fast.target.network, used["target"])
         self._states = fast.actor.observer.size
         self._tasks = fast.actor.observer.mean.shape[0]
-        self._valued: Raw = {}
-        """What the critics give, in the place that their next pass writes over."""
 
     def serves(self, sample: Sample) -> bool:
         """Whether the batch holds all tasks."""
@@ -78,7 +76,7 @@ class ExplicitUpdate:
         """
         goal, way, critic = self._goal(sample, noise), sample.way, self._fast.critic
         self._show(self._critic, sample, sample.decided["state"][0], sample.continuous)
-        raw = self._valued = self._critic.forward()
+        raw = self._critic.forward()
         scale = _scale(sample, shares) / 2
         losses, slopes = {}, {}
         if way.acts_by_vector:
@@ -92,7 +90,7 @@ class ExplicitUpdate:
             slopes["discrete"] = torch.zeros_like(every).scatter_(3, index, slope.unsqueeze(3))
         self._critic.backward(slopes)
         sums = self._fast.weights["critic"].take(self._gradients["critic"])
-        made = way.merged(losses.get("continuous"), losses.get("discrete"))
+        made = _merged(way, losses)
         return sums, made if shares is None else made * shares, goal
 
     @torch.no_grad()
@@ -107,18 +105,16 @@ class ExplicitUpdate:
         losses, entropies, slopes = {}, {}, {}
         if way.acts_by_index:
             # every action was valued already: what critics see of these tasks has no action in it
-            values = self._fast.critic.values(self._every(self._valued)).amin(0)
+            values = self._fast.critic.values(self._every(self._critic.latest)).amin(0)
             found = self._of_policy(raw["discrete"][0], values, sample, picked(scale, way.discrete, 0))
             losses["discrete"], entropies["discrete"], slopes["discrete"] = found
         if way.acts_by_vector:
             found = self._of_gaussian(raw["continuous"][0], noise, sample, picked(scale, way.continuous, 0))
             losses["continuous"], entropies["continuous"], slopes["continuous"] = found
-        kind = raw[next(iter(raw))].dtype
-        self._actor.backward({name: slope.to(kind) for name, slope in slopes.items()})
+        self._actor.backward({name: slope.to(raw[name].dtype) for name, slope in slopes.items()})
         sums = self._fast.weights["actor"].take(self._gradients["actor"])
-        made = way.merged(losses.get("continuous"), losses.get("discrete"))
-        entropy = way.merged(entropies.get("continuous"), entropies.get("discrete"))
-        return sums, made if shares is None else made * shares, entropy
+        made = _merged(way, losses)
+        return sums, made if shares is None else made * shares, _merged(way, entropies)
 
     def _of_policy(
         self, logits: torch.Tensor, values: torch.Tensor, sample: Sample, scale: torch.Tensor
@@ -213,8 +209,7 @@ class ExplicitUpdate:
             weight = temperature if config.entropy_in_target else torch.zeros_like(temperature)
             values = target.values(self._every(valued)).amin(0)
             following["discrete"] = discrete_soft_value(values, log_policy, weight)
-        merged = way.merged(following.get("continuous"), following.get("discrete"))
-        return bootstrapped(sample.reward, sample.final, merged, config.discount)
+        return bootstrapped(sample.reward, sample.final, _merged(way, following), config.discount)
 
     def _act(self, state: torch.Tensor) -> Raw:
         """What the actor gives for states [K, B, D]."""
@@ -246,6 +241,11 @@ class ExplicitUpdate:
         if action is not None:
             columns = slice(self._states, self._states + action.shape[-1])
             inputs[..., columns] = spread(action, sample.way.continuous, sample.way.count)
+
+
+def _merged(way: Routing, found: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """[K, ...] of what was found for the tasks of each output."""
+    return way.merged(found.get("continuous"), found.get("discrete"))
 
 
 def _scale(sample: Sample, shares: torch.Tensor | None) -> torch.Tensor:

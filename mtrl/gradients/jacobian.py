@@ -64,7 +64,7 @@ class TaskJacobian:
     def rows(self, losses: torch.Tensor, *, retain_graph: bool = False) -> TaskRows:
         """The gradient of every loss; `losses` is [K], each of one task's samples.
 
-        The graph is freed on the way unless `retain_graph`, as `torch.autograd.grad` does. The rows stand in
+        The graph goes on the way unless `retain_graph`, as in `torch.autograd.grad`. The rows stand in
         buffers that the next call overwrites. Raises UnsupportedError where samples of different tasks are
         mixed by a batch normalisation.
         """

@@ -20,8 +20,6 @@ from .visiting import visit
 class Plan:
     """What to do at every site of a graph."""
 
-    layouts: tuple[TaskLayout | None, ...]
-    """Per site; None where the parameters of the site take the slow road."""
     slow: frozenset[int]
     """Indices of parameters whose rows come from one backward pass per task."""
     certain: bool
@@ -84,7 +82,7 @@ def make_plan(losses: torch.Tensor, sites: Sequence[Site], names: Sequence[str])
         for number, (site, layout) in enumerate(zip(sites, layouts, strict=True))
         if layout is not None and any(not slow.intersection(use.parameters) for use in site.uses)
     }
-    return Plan(layouts, frozenset(slow), certain, visited)
+    return Plan(frozenset(slow), certain, visited)
 
 
 def _of_some(

@@ -171,8 +171,8 @@ class GradientSurgery:
             raise self._too_large("gathering micro-batches")
         self._gathered.add(self.rows(losses), losses)
 
-    def rows(self, losses: torch.Tensor, *, retain_graph: bool = False) -> TaskRows:
-        """The half of `step` before ranks add up: gradients of every task.
+    def rows(self, losses: torch.Tensor) -> TaskRows:
+        """The half of `step` before ranks add up: gradients of every task. The losses' graph is freed.
 
         Raises UnsupportedError with `perturbation`, which `measured_rows` serves.
         """
@@ -183,7 +183,7 @@ class GradientSurgery:
                 "learner that has the losses of one pass alone, or that gathers micro-batches"
             )
         self._check(losses)
-        return self.jacobian.rows(losses, retain_graph=retain_graph)
+        return self.jacobian.rows(losses)
 
     def measured_rows(
         self,

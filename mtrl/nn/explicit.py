@@ -105,6 +105,11 @@ class ExplicitNetwork:
             torch.baddbmm(head.layer.bias, end.entering, head.layer.weight, out=end.outgoing)
         return room.raw
 
+    @property
+    def latest(self) -> Mapping[str, torch.Tensor]:
+        """What the latest `forward` gave."""
+        return self._present().raw
+
     def backward(self, gradients: Mapping[str, torch.Tensor]) -> None:
         """Fills in the weights' gradient, from those [N, K_o, B, size] of what the latest `forward` gave."""
         assert len(gradients) == len(self._heads), "weights of outputs that are left out would keep theirs"
@@ -183,12 +188,11 @@ class _End:
     def __init__(self, head: _Head, like: torch.Tensor, members: int, samples: int, returns: bool) -> None:
         """`like` [N, K * B, width] is what the last layer gives."""
         self._head, self._members, self._samples = head, members, samples
-        self._some = (members, head.count, samples, like.shape[-1])
+        some = (members, head.count, samples, like.shape[-1])
         blocks = head.layer.weight.shape[0]
         self._outer = (blocks, members * head.count * samples // blocks, like.shape[-1])
-        self._picked = (
-            [like.new_empty(self._some) for _ in range(1 + returns)] if head.rows is not None else []
-        )
+        self._picked = [like.new_empty(some) for _ in range(1 + returns)] if head.rows is not None else []
+        """Features and gradients of the output's tasks, where those are not all."""
         self.entering = like
         """[blocks, samples of a block, width], set by `enter`."""
         self.outgoing = like.new_empty(*self._outer[:2], head.layer.weight.shape[-1])

@@ -43,17 +43,6 @@ def test_the_sum_is_the_plain_gradient_bit_for_bit() -> None:
         assert value.grad is not None and torch.equal(found[name], value.grad)
 
 
-def test_rows_taken_apart_may_keep_the_graph_for_what_stays_outside() -> None:
-    net, losses = critic()
-    surgery = GradientSurgery(net, SurgeryConfig("pcgrad"), TASKS)
-    made = losses()
-    surgery.rows(made, retain_graph=True)
-    torch.autograd.grad(made.sum(), list(net.parameters()), retain_graph=True)
-    surgery.rows(made)
-    with pytest.raises(RuntimeError, match="second time"):
-        torch.autograd.grad(made.sum(), list(net.parameters()))
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_one_task_is_the_plain_gradient_and_says_so(name: str) -> None:
     net = nn.Linear(5, 1).double()
