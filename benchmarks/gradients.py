@@ -231,6 +231,7 @@ def memory(runs: int) -> Part:
     """One step in a process of its own, since a process never forgets its peak; medians of a few processes,
     since the allocator's luck moves the peak of one by a fifth.
     """
+    del runs
     found: dict[str, list[float]] = {"plain": [], "streamed": []}
     for _ in range(PROCESSES):
         for kind, peaks in found.items():

@@ -225,6 +225,34 @@ def test_bfloat16_autocast_gives_rows_in_the_parameters_type() -> None:
         assert torch.allclose(value.sum(0), expected, rtol=0.05, atol=0.02)
 
 
+def test_autocast_around_does_not_round_what_was_stored_in_float32() -> None:
+    net = nn.Sequential(nn.Linear(WIDTH, 32), nn.ReLU(), nn.Linear(32, 1))
+    losses = mean(net(INPUTS.float()))
+    plain = torch.autograd.grad(losses.sum(), list(net.parameters()), retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rows = TaskJacobian(net).rows(losses)
+        gramian = rows.gramian()
+    for value, expected in zip(rows.shared.values(), plain, strict=True):
+        assert torch.allclose(value.sum(0), expected, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(gramian, rows.gramian(), rtol=1e-6)
+
+
+def test_a_network_may_change_its_type_between_two_calls() -> None:
+    net, losses = mlp()
+    jacobian = TaskJacobian(net)
+    exact = {name: row.clone() for name, row in jacobian.rows(losses()).shared.items()}
+    net.float()
+    for name, row in jacobian.rows(mean(net(INPUTS.float()))).shared.items():
+        assert row.dtype == torch.float32
+        assert torch.allclose(row, exact[name].float(), rtol=1e-4, atol=1e-5), name
+
+
+def test_rows_in_half_precision_are_multiplied_in_float32() -> None:
+    rows = torch.randn(3, 5000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = rows.double() @ rows.double().T
+    assert torch.allclose(TaskRows(3, {"weight": rows}).gramian(), exact, rtol=1e-5, atol=1e-3)
+
+
 def test_losses_without_a_graph_or_of_the_wrong_shape_are_refused() -> None:
     net, losses = mlp()
     with pytest.raises(ConfigError, match=r"losses have shape \(\); expected one per task"):
