@@ -9,7 +9,8 @@ Speed: each commit's own stepping.py, sac.py and gradients.py take turns, round 
 minute of the machine hits both alike. Every figure is turned so that higher is better; its ratio AFTER over
 BEFORE is the geometric mean over rounds, with a 95% interval (Student's t of log ratios). Three rounds take
 about an hour on two processors. What is finished is kept beside FILE: a run that was stopped goes on when it
-is started again with the same commits. A figure that only one commit has is named and left out of the mean.
+is started again with the same commits. A figure that only one commit has is named and left out of the mean;
+benchmarks that changed between the commits are named too, since their change counts as speed.
 
 --metrics: short trainings at both commits, side by side; every value of metrics.jsonl that both have must be
 equal bit for bit, otherwise the first that differs is named. Under 6 minutes on two processors.
@@ -81,7 +82,8 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> int:
         print(f"commits: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = f"; {arguments.json}.rounds keeps what is finished" if arguments.json else ""
+        rounds = arguments.json is not None and not arguments.metrics
+        kept = f"; {arguments.json}.rounds keeps what is finished" if rounds else ""
         print(f"\ncommits: interrupted{kept}; run the same command again", file=sys.stderr)
         return 130
 

@@ -39,6 +39,11 @@ def compare_speed(
             raise CommitError(
                 f"{side} has no benchmark {', '.join(lacking)}; leave it out with --only {there}"
             )
+    changed = changed_benchmarks(sides)
+    for name in changed:
+        console.print(
+            f"benchmarks/{name} differs between the commits, and so may its figures", highlight=False
+        )
     kept = Kept(path, [side.commit for side in sides])
     plan = [(number, script) for number in range(1, rounds + 1) for script in scripts]
     waiting = [(number, script) for number, script in plan if kept.find(script, number) is None]
@@ -57,7 +62,7 @@ def compare_speed(
     for key, reason in comparison.left_out.items():
         console.print(f"left out of the mean: {key}, {reason}", highlight=False)
     if path is not None:
-        origin = {side.name: side.commit for side in sides}
+        origin = {**{side.name: side.commit for side in sides}, "changed_benchmarks": changed}
         machine = {"processors": os.cpu_count(), "load_average": round(os.getloadavg()[0], 2)}
         write_json(path, origin | comparison.record() | machine | {"pairs": pairs})
         kept.drop(scripts)
@@ -109,6 +114,13 @@ class Kept:
 
     def _save(self, path: Path) -> None:
         write_json(path, {"commits": self._commits, "pairs": self.pairs})
+
+
+def changed_benchmarks(sides: Sequence[Side]) -> list[str]:
+    """Names of the files in benchmarks/ that both commits have and that differ: what they measure may too."""
+    before, after = ({path.name: path for path in side.tree.glob("benchmarks/*.py")} for side in sides)
+    common = sorted(before.keys() & after.keys())
+    return [name for name in common if before[name].read_bytes() != after[name].read_bytes()]
 
 
 def program_of(script: str) -> str:

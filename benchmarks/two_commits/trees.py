@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 
 STOPPING_SECONDS = 20.0
 """How long an interrupted program may take to end before it is killed."""
+NOT_INSTALLED = "not-installed"
+"""Folder on the path of a side's programs, below its scratch folder."""
 LAST_LINES = 15
 """Lines of a failed program's output that its error shows."""
 
@@ -51,7 +53,7 @@ class Program:
         self._words, self._side = words, side
         self._log = side.scratch / "output.txt"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        paths = {"PYTHONPATH": os.pathsep.join((str(side.tree), str(side.scratch)))}
+        paths = {"PYTHONPATH": os.pathsep.join((str(side.tree), str(side.scratch / NOT_INSTALLED)))}
         with self._log.open("wb") as output:
             # A session of its own: Ctrl-C reaches this process alone, which then stops the whole group.
             self._process = subprocess.Popen(
@@ -128,8 +130,7 @@ def sides_of(root: Path, before: str, after: str, work: Path | None = None) -> I
         )
         try:
             for side in sides:
-                side.scratch.mkdir()
-                hide_installed(side.scratch)
+                hide_installed(side.scratch / NOT_INSTALLED)
                 # without hooks, which may do anything to the user's checkout
                 words = ("-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", "--quiet")
                 _git(root, *words, str(side.tree), side.commit)
@@ -145,7 +146,7 @@ def hide_installed(folder: Path) -> None:
     points are those of another commit: plug-ins are then read from the work tree's own pyproject.toml.
     """
     empty = folder / "mtrl_platform.egg-info"
-    empty.mkdir()
+    empty.mkdir(parents=True)
     (empty / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: mtrl-platform\nVersion: 0\n")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.two_commits.metrics import RUNS, compare_runs, describe, spelled
 from benchmarks.two_commits.ratios import Comparison, Pair, better, ratio_of
-from benchmarks.two_commits.trees import CommitError
+from benchmarks.two_commits.trees import CommitError, hide_installed
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS, RESULTS = ROOT / "benchmarks", ROOT / "docs" / "results"
@@ -71,10 +71,10 @@ class Repository:
     def commit(self, factor: float, more: dict[str, float] | None = None, unknown: str = "") -> str:
         for name in FIGURES:
             stub = STUB.format(place=str(self.place), figures=FIGURES)
-            self._write(f"benchmarks/{name}.py", stub)
-        self._write("mtrl/__init__.py", f"FACTOR, MORE, UNKNOWN = {factor!r}, {more or {}!r}, {unknown!r}\n")
-        self._write("mtrl/launch/__init__.py", "")
-        self._write("mtrl/launch/main.py", TRAINER)
+            self.write(f"benchmarks/{name}.py", stub)
+        self.write("mtrl/__init__.py", f"FACTOR, MORE, UNKNOWN = {factor!r}, {more or {}!r}, {unknown!r}\n")
+        self.write("mtrl/launch/__init__.py", "")
+        self.write("mtrl/launch/main.py", TRAINER)
         git(self.root, "add", ".")
         git(self.root, "commit", "--quiet", "-m", "x")
         return git(self.root, "rev-parse", "HEAD")
@@ -82,7 +82,7 @@ class Repository:
     def started(self) -> list[str]:
         return (self.place / "started").read_text().splitlines()
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -179,7 +179,10 @@ def test_the_mean_is_over_what_both_commits_have_in_every_round() -> None:
 def test_commits_take_turns_in_trees_that_are_removed(
     repository: Repository, main: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, after = repository.commit(1.0), repository.commit(2.0, {"ratio_sb3_fp32": 1.5})
+    repository.write("benchmarks/steppers.py", "STEPS = 1")
+    before = repository.commit(1.0)
+    repository.write("benchmarks/steppers.py", "STEPS = 2")
+    after = repository.commit(2.0, {"ratio_sb3_fp32": 1.5})
     (repository.root / "mtrl" / "__init__.py").write_text("what the user is just writing")
     words = [before[:8], after, "--only", "sac,gradients", "--rounds", "2", "--work", str(tmp_path / "work")]
     more = ["--json", str(tmp_path / "out" / "figures.json")]
@@ -196,11 +199,25 @@ def test_commits_take_turns_in_trees_that_are_removed(
     assert record["mean"]["ratio"] == pytest.approx(2.0)
     assert record["left_out"] == {"sac/ratio_sb3_fp32": "only after has it"}
     assert [pair["round"] for pair in record["pairs"]] == [1, 2]
-    assert "geometric mean" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "steppers.py differs between the commits" in out and "geometric mean" in out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["figures.json"]
     assert list((tmp_path / "work").iterdir()) == []
     assert len(git(repository.root, "worktree", "list").splitlines()) == 1
     assert git(repository.root, "status", "--porcelain") == "M mtrl/__init__.py"
+
+
+def test_plug_ins_are_those_of_the_work_tree(tmp_path: Path) -> None:
+    hide_installed(tmp_path / "hidden")
+    script = "from importlib.metadata import entry_points; print(list(entry_points(group='mtrl.agents')))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "hidden")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_an_interrupted_comparison_goes_on(
