@@ -104,9 +104,10 @@ class Comparison:
 
     def table(self, before: str, after: str) -> Table:
         """The same for a person."""
-        table = Table(title=f"{before} and {after}", title_justify="left", header_style="bold")
-        table.add_column("figure")
-        for heading in ("before", "after", "ratio (higher is better)", f"{CONFIDENCE:.0%} interval"):
+        title = f"{before}, {after}: ratios above 1 are better"
+        table = Table(title=title, title_justify="left", header_style="bold")
+        table.add_column("figure", overflow="fold")
+        for heading in ("before", "after", "ratio", f"{CONFIDENCE:.0%} interval"):
             table.add_column(heading, justify="right")
         for key, figure in self.figures.items():
             table.add_row(key, f"{figure.before:.3g}", f"{figure.after:.3g}", *figure.ratio.words())

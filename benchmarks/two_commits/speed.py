@@ -14,7 +14,7 @@ from rich.console import Console
 from .ratios import Comparison, Pair, better
 from .trees import CommitError, Side, write_json
 
-SCRIPTS = {"stepping": 1.5, "sac": 3.0, "gradients": 4.5}
+SCRIPTS = {"stepping": 1.5, "sac": 3.0, "gradients": 4.0}
 """Benchmark -> minutes that one process of it takes on two processors; only said beforehand."""
 SHORT = ("--runs", "1")
 """Runs within a process: the rounds are the repetitions."""
