@@ -118,6 +118,17 @@ class DivergenceError(MtrlError):
             "lower the learning rate or look for extreme values in the data"
         )
 
+    @staticmethod
+    def on_rank(rank: int, message: str) -> DivergenceError:
+        """What the other ranks raise when one of them raised an error with this message."""
+        error = DivergenceError.__new__(DivergenceError)
+        error.args = (f"rank {rank}: {message}",)
+        return error
+
+
+class RankError(MtrlError):
+    """Another rank of a data-parallel run failed, ended, or did not answer in time."""
+
 
 class UnsupportedError(MtrlError):
     """A combination that is understood and deliberately not offered; the message says why."""
