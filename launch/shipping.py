@@ -16,7 +16,7 @@ from mtrl.deployment.latency_process import latency_apart
 from mtrl.distillation import export_onnx, golden_cases, require_reference_parity, student_from
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
-from mtrl.rollout import EpisodeJob, PolicySnapshot
+from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot
 from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import OffersController
 
@@ -156,7 +156,7 @@ def _visited(session: Session, snapshot: PolicySnapshot) -> list[npt.NDArray[np.
             task_index=k,
             starts=(start,),
             seed=session.config.seed,
-            explore=False,
+            acting=Acting(),
             copies=1,
             record=True,
         )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl import registry
-from mtrl.rollout import Action, PolicySnapshot, PolicyState
+from mtrl.rollout import LOG_PROBABILITY, Acting, Action, Extra, PolicySnapshot, PolicyState
 from mtrl.spaces import Observation
 from mtrl.tasks import TaskSet
 
@@ -18,6 +18,8 @@ WALK = PolicySnapshot("walk", tensors={"step": np.array(0.3)}, version=2)
 
 class WalkingPolicy:
     """Each dimension takes a random step per decision; the log-probability is minus the decision's number."""
+
+    extras: tuple[Extra, ...] = (LOG_PROBABILITY,)
 
     def __init__(self, snapshot: PolicySnapshot, tasks: TaskSet) -> None:
         self.version = snapshot.version
@@ -37,7 +39,7 @@ class WalkingPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         place = np.where(ended[:, None], 0.0, state["place"])
@@ -48,8 +50,8 @@ class WalkingPolicy:
         return Action(
             continuous=np.where(self._layout.continuous_mask[task_index], place, 0.0).astype(np.float32),
             discrete=(np.abs(place[:, 0]) * 100).astype(np.int64) % legal,
-            log_probability=-decisions.astype(np.float32),
             state={"place": place, "decisions": decisions + 1},
+            extras={"log_probability": -decisions.astype(np.float32)},
         )
 
 

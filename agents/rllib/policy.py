@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from mtrl.errors import UnsupportedError
-from mtrl.rollout import Action, PolicySnapshot, PolicyState, SharedSpace
+from mtrl.rollout import LOG_PROBABILITY, Acting, Action, Extra, PolicySnapshot, PolicyState, SharedSpace
 from mtrl.spaces import Observation
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
@@ -26,8 +26,10 @@ class RLlibPolicy:
     Without exploring it takes the most likely index, or the mean, for SAC through the tanh (RLlib's own
     inference forgets the tanh, so that its actions are larger than any it learned from). Exploring draws from
     the distribution with the copies' own generators. An action's log-probability is that of the drawn action
-    before it is clipped; NaN where nothing is drawn.
+    before it is clipped; none where nothing is drawn.
     """
+
+    extras: tuple[Extra, ...] = (LOG_PROBABILITY,)
 
     def __init__(self, config: RLlibConfig, space: SharedSpace, network: ActingNetwork, version: int) -> None:
         """Shares the network's weights."""
@@ -48,27 +50,27 @@ class RLlibPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """Decides for N copies in one forward pass."""
         rows = self._space.observe(observation, task_index)
         assert isinstance(rows, np.ndarray)
         outputs = self._network(torch.from_numpy(rows))
-        log_probability = np.full(len(task_index), np.nan, dtype=np.float32)
+        extras: dict[str, npt.NDArray[Any]] = {}
         chosen: npt.NDArray[Any]
         if self._space.discrete:
-            if explore:
-                chosen, log_probability = self._draw_index(outputs, task_index, generators)
+            if acting.explore:
+                chosen, extras[LOG_PROBABILITY.name] = self._draw_index(outputs, task_index, generators)
             else:
                 chosen = outputs.argmax(dim=1).numpy()
-        elif explore:
-            chosen, log_probability = self._draw_vector(outputs, task_index, generators)
+        elif acting.explore:
+            chosen, extras[LOG_PROBABILITY.name] = self._draw_vector(outputs, task_index, generators)
         else:
             mean = outputs.chunk(2, dim=1)[0]
             chosen = (torch.tanh(mean) if self._squash else mean).numpy()
         continuous, discrete = self._space.decide(chosen, task_index)
-        return Action(continuous, discrete, log_probability, state)
+        return Action(continuous, discrete, state, extras)
 
     def _draw_index(
         self,

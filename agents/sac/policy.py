@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from mtrl.errors import ConfigError
-from mtrl.rollout import Action, PolicySnapshot, PolicyState
+from mtrl.rollout import LOG_PROBABILITY, Acting, Action, Extra, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
@@ -33,6 +33,8 @@ class _Asked:
 class SACPolicy:
     """Draws from the actor when exploring; otherwise its mean, or its most likely index."""
 
+    extras: tuple[Extra, ...] = (LOG_PROBABILITY,)
+
     def __init__(self, actor: Actor, layout: Layout, version: int) -> None:
         """Shares the actor's weights."""
         self.version = version
@@ -51,7 +53,7 @@ class SACPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """Decides for N copies, at once where they belong to one task."""
@@ -69,36 +71,37 @@ class SACPolicy:
                     values = self._actor.observer.standardise(values, picked(way.task, where, 0))
                 seen[bucket] = (values, where)
         gaussian, log_policy = self._actor(seen, way, shape[1])
+        densities = LOG_PROBABILITY.filled(count)
         action = Action(
             continuous=np.zeros((count, layout.continuous_size), dtype=np.float32),
             discrete=np.zeros(count, dtype=np.int64),
-            log_probability=np.full(count, np.nan, dtype=np.float32),
             state=state,
+            extras={LOG_PROBABILITY.name: densities} if acting.explore else {},
         )
         if gaussian is not None:
             copies = slice(None) if together else way.continuous.numpy()
             drawing = [generators[c] for c in np.arange(count)[copies]]
             mean, deviation = gaussian
-            if explore:
+            if acting.explore:
                 noise = np.empty((len(drawing), layout.continuous_size), dtype=np.float32)
                 for row, generator in zip(noise, drawing, strict=True):
                     generator.standard_normal(out=row, dtype=np.float32)
                 chosen, log_probability = squashed_gaussian(
                     mean, deviation, torch.from_numpy(noise).view(mean.shape), way.dimensions
                 )
-                action.log_probability[copies] = log_probability.flatten().numpy()
+                densities[copies] = log_probability.flatten().numpy()
             else:
                 chosen = way.dimensions.masked(mean.tanh())
             action.continuous[copies] = chosen.flatten(0, 1).numpy()
         if log_policy is not None:
             copies = slice(None) if together else way.discrete.numpy()
             rows = log_policy.flatten(0, 1).numpy()
-            if explore:
+            if acting.explore:
                 drawing = [generators[c] for c in np.arange(count)[copies]]
                 index = np.array(
                     [_draw(row, generator) for row, generator in zip(rows, drawing, strict=True)]
                 )
-                action.log_probability[copies] = rows[np.arange(len(rows)), index]
+                densities[copies] = rows[np.arange(len(rows)), index]
             else:
                 index = rows.argmax(axis=1)
             action.discrete[copies] = index

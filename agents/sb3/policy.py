@@ -12,7 +12,16 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 
 from mtrl.errors import IntegrityError, UnsupportedError
-from mtrl.rollout import Action, PolicySnapshot, PolicyState, SharedObservation, SharedSpace
+from mtrl.rollout import (
+    LOG_PROBABILITY,
+    Acting,
+    Action,
+    Extra,
+    PolicySnapshot,
+    PolicyState,
+    SharedObservation,
+    SharedSpace,
+)
 from mtrl.spaces import Observation
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
@@ -27,8 +36,10 @@ class SB3Policy:
     Without exploring it acts exactly as `model.predict(observation, deterministic=True)`. Exploring draws
     from the distribution of SAC and PPO, or takes DQN's random action with probability
     `exploration_final_eps`, all from the copies' own generators. An action's log-probability is that of the
-    drawn action before it is clipped; NaN where nothing is drawn.
+    drawn action before it is clipped; none where nothing is drawn.
     """
+
+    extras: tuple[Extra, ...] = (LOG_PROBABILITY,)
 
     def __init__(self, config: SB3Config, space: SharedSpace, network: BasePolicy, version: int) -> None:
         """Shares the network's weights."""
@@ -49,23 +60,23 @@ class SB3Policy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """Decides for N copies in one forward pass."""
         rows = self._space.observe(observation, task_index)
-        log_probability = np.full(len(task_index), np.nan, dtype=np.float32)
+        extras: dict[str, npt.NDArray[Any]] = {}
         training = self._network.training
         self._network.set_training_mode(False)
-        if not explore:
+        if not acting.explore:
             chosen, _ = self._network.predict(rows, deterministic=True)
         elif self._space.discrete:
-            chosen, log_probability = self._draw_index(rows, task_index, generators)
+            chosen, extras[LOG_PROBABILITY.name] = self._draw_index(rows, task_index, generators)
         else:
-            chosen, log_probability = self._draw_vector(rows, task_index, generators)
+            chosen, extras[LOG_PROBABILITY.name] = self._draw_vector(rows, task_index, generators)
         self._network.set_training_mode(training)
         continuous, discrete = self._space.decide(chosen, task_index)
-        return Action(continuous, discrete, log_probability, state)
+        return Action(continuous, discrete, state, extras)
 
     def _draw_index(
         self,

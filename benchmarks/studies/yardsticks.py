@@ -31,7 +31,7 @@ from mtrl.evaluation import (
 )
 from mtrl.launch.compose import compose
 from mtrl.launch.session import run_name, task_set_of
-from mtrl.rollout import Action, LocalRollouts, PolicySnapshot, PolicyState, RuntimeConfig
+from mtrl.rollout import Acting, Action, Extra, LocalRollouts, PolicySnapshot, PolicyState, RuntimeConfig
 from mtrl.spaces import Observation
 from mtrl.tasks import TaskSet
 
@@ -40,6 +40,7 @@ class ConstantPolicy:
     """One action for each task, whatever is seen."""
 
     version = 0
+    extras: tuple[Extra, ...] = ()
 
     def __init__(self, snapshot: PolicySnapshot, tasks: TaskSet) -> None:
         """`snapshot.config` holds "actions": task name -> index; every task acts by index."""
@@ -57,13 +58,13 @@ class ConstantPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """The same again."""
         count = len(task_index)
         nothing = np.zeros((count, self._width), dtype=np.float32)
-        return Action(nothing, self._actions[task_index], np.zeros(count, dtype=np.float32), state)
+        return Action(nothing, self._actions[task_index], state)
 
 
 def judge(tasks: TaskSet, settings: EvaluationConfig, place: Path) -> dict[str, float]:

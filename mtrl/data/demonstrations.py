@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from mtrl.errors import ConfigError, OutOfRangeError
-from mtrl.rollout import EpisodeJob, Episodes, JobResult, NoiseConfig, PolicySnapshot, Rollouts
+from mtrl.rollout import Acting, EpisodeJob, Episodes, JobResult, NoiseConfig, PolicySnapshot, Rollouts
 from mtrl.tasks import Split, TaskSet, start_id
 
 from .trajectories import Trajectories
@@ -130,7 +130,7 @@ def _next_jobs(
                         for i in range(config.job_episodes)
                     ),
                     seed=seed,
-                    explore=True,
+                    acting=Acting(explore=True),
                     copies=config.copies,
                     record=True,
                     success_tail=config.success_tail,

@@ -179,7 +179,7 @@ class Replay:
                 place = np.argwhere(~finite)[0].tolist()
                 raise DivergenceError(
                     f"task {self._tasks[fragment.task_index].name}",
-                    fragment.policy_version,
+                    fragment.policy_version.number,
                     f"{name} holds {values[tuple(place)]} at {place} of the fragment of episodes "
                     f"{sorted(set(fragment.episode_id.ravel().tolist()))[:4]}",
                 )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mtrl.errors import IntegrityError, SpaceError
-from mtrl.rollout import Policy
+from mtrl.rollout import Acting, Policy
 from mtrl.spaces import Layout
 
 from .graph import chunk_graph
@@ -90,7 +90,7 @@ def require_policy_parity(policy: Policy, cases: Cases, layout: Layout, toleranc
         task,
         policy.initial_state(len(task)),
         np.ones(len(task), dtype=np.bool_),
-        explore=False,
+        acting=Acting(),
         generators=[np.random.default_rng(0) for _ in task],
     )
     difference = np.abs(action.continuous - np.asarray(cases["chunk"], dtype=np.float32)[:, 0])

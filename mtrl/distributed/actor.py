@@ -15,7 +15,7 @@ import ray
 
 from mtrl import registry
 from mtrl.errors import EnvironmentFault, MtrlError
-from mtrl.rollout import EpisodeJob, Fragment, JobResult, LaneAssignment, RolloutWorker
+from mtrl.rollout import Acting, EpisodeJob, Fragment, JobResult, LaneAssignment, RolloutWorker
 from mtrl.tasks import TaskSet, set_native_threads
 
 from .weights import WeightReader, WeightsLost
@@ -111,7 +111,7 @@ class RolloutActor:
         self,
         share: LaneAssignment,
         steps: int,
-        explore: bool,
+        acting: Acting,
         opening_seed: int | None,
         stagger: bool,
         store: ActorHandle,
@@ -127,7 +127,7 @@ class RolloutActor:
             if opening_seed is not None:
                 self._worker.open([share], snapshot, opening_seed, stagger)
                 self._open.add(share)
-            return self._worker.collect(share, steps, snapshot, explore) if share in self._open else None
+            return self._worker.collect(share, steps, snapshot, acting) if share in self._open else None
 
         reply = _reply(work)
         if reply.fault is not None:

@@ -161,7 +161,7 @@ class RayFragments:
         self._in_flight += self._bytes[lane]
         settings, store = self._collection, self._weights.store
         self._crew.submit(
-            place, lane, "collect", share, settings.steps, settings.explore, opening, settings.stagger, store
+            place, lane, "collect", share, settings.steps, settings.acting, opening, settings.stagger, store
         )
 
     def _handle(self, event: Event) -> Fragment | None:

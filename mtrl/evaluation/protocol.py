@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from mtrl.errors import ConfigError, OutOfRangeError
-from mtrl.rollout import EpisodeJob, JobResult, PolicySnapshot, Rollouts
+from mtrl.rollout import Acting, EpisodeJob, JobResult, PolicySnapshot, Rollouts
 from mtrl.tasks import Split, TaskSet, start_id
 
 from .provenance import Provenance
@@ -28,6 +28,8 @@ class EvaluationConfig:
     can change rounding."""
     confidence: float = 0.95
     """Level of the intervals, in (0, 1)."""
+    plan: bool = True
+    """Whether a policy that can plan does so; otherwise it acts by its prior."""
     random: bool = False
     """Whether a run judges random play too, on the same starts: what its policies are to be better than."""
 
@@ -58,7 +60,7 @@ def evaluation_jobs(
             task_index=k,
             starts=starts,
             seed=config.seed,
-            explore=False,
+            acting=Acting(plan=config.plan),
             copies=config.copies,
             record=k in record,
         )

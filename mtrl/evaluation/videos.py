@@ -18,7 +18,16 @@ import numpy.typing as npt
 
 from mtrl import registry
 from mtrl.errors import OutOfRangeError, UnsupportedError
-from mtrl.rollout import EpisodeJob, Policy, PolicySnapshot, PythonLane, policy_from, run_job, schedule_of
+from mtrl.rollout import (
+    Acting,
+    EpisodeJob,
+    Policy,
+    PolicySnapshot,
+    PythonLane,
+    policy_from,
+    run_job,
+    schedule_of,
+)
 from mtrl.tasks import Environment, Split, Task, TaskSet, start_id
 
 from .protocol import EvaluationConfig
@@ -96,7 +105,7 @@ class Recorder:
             task_index=k,
             starts=tuple(start_id(split, index - row + copy) for copy in range(self._copies)),
             seed=self.protocol.seed,
-            explore=False,
+            acting=Acting(plan=self.protocol.plan),
             copies=self._copies,
         )
         environments = list(self._take(k))

@@ -18,12 +18,23 @@ from .collection import (
 )
 from .episodes import EpisodeGroup, Episodes, EpisodeSummary
 from .experts import require_experts
-from .fragment import Fragment, FragmentRecorder
+from .fragment import Fragment, fragment_of
 from .job import EpisodeJob, JobResult, run_job, schedule_of
 from .lane import FinalObservation, Lane
-from .policy import Action, Policy, PolicySnapshot, PolicyState, generator_for
+from .policy import (
+    LOG_PROBABILITY,
+    Acting,
+    Action,
+    Extra,
+    Policy,
+    PolicySnapshot,
+    PolicyState,
+    Version,
+    generator_for,
+)
 from .python_lane import PythonLane
 from .rebuild import policy_from
+from .recorder import StepRecorder
 from .runtime import FaultHandler, FaultWords, LocalRollouts, Rollouts, RuntimeConfig
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
 from .turns import Turns
@@ -37,6 +48,8 @@ if TYPE_CHECKING:
     from .shared_space import SharedEnvironment, SharedObservation, SharedSpace
 
 __all__ = [
+    "LOG_PROBABILITY",
+    "Acting",
     "Action",
     "ChunkPolicy",
     "CollectionConfig",
@@ -46,11 +59,11 @@ __all__ = [
     "Episodes",
     "Execution",
     "ExpertPolicy",
+    "Extra",
     "FaultHandler",
     "FaultWords",
     "FinalObservation",
     "Fragment",
-    "FragmentRecorder",
     "Fragments",
     "GymnasiumView",
     "InProcessFragments",
@@ -76,14 +89,17 @@ __all__ = [
     "SharedFragments",
     "SharedObservation",
     "SharedSpace",
+    "StepRecorder",
     "Turns",
     "VectorLane",
+    "Version",
     "WorkerFragments",
     "WorkerRollouts",
     "backends_of",
     "balance",
     "completed",
     "fragment_bytes",
+    "fragment_of",
     "generator_for",
     "policy_from",
     "require_backends",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.spaces import Observation
 
-from .policy import Action, PolicyState
+from .policy import Acting, Action, Extra, PolicyState
 
 Planner = Callable[
     [npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]], npt.NDArray[np.float32]
@@ -40,6 +40,8 @@ class ChunkPolicy:
 
     State per copy: the last h states, the queue, its read position, and the episode's noise.
     """
+
+    extras: tuple[Extra, ...] = ()
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class ChunkPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """Plans for the copies whose queue ran out, pops one action for everyone."""
@@ -100,6 +102,5 @@ class ChunkPolicy:
         return Action(
             continuous=continuous,
             discrete=np.zeros(len(now), dtype=np.int64),
-            log_probability=np.full(len(now), np.nan, dtype=np.float32),
             state={"history": history, "queue": queue, "position": position + 1, "noise": noise},
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from mtrl.tasks import TaskSet
 
 from .backends import require_backends
 from .fragment import Fragment
-from .policy import Policy, PolicySnapshot
+from .policy import Acting, Extra, Policy, PolicySnapshot
 from .runtime import FaultHandler, FaultLog, RuntimeConfig
 from .turns import Turns
 from .worker import LaneAssignment, RolloutWorker
@@ -33,6 +33,8 @@ class CollectionConfig:
     """Decisions of each copy per fragment, at least 1; 0.2 to 2 seconds of stepping is a good size."""
     explore: bool = True
     """Training noise on."""
+    plan: bool = True
+    """Whether a policy that can plan does so; otherwise it acts by its prior."""
     stagger: bool = True
     """Cut the first episode of every copy short, each elsewhere, so that copies that begin together do
     not reset together ever after; a Meta-World reset takes as long as 35 steps."""
@@ -45,6 +47,11 @@ class CollectionConfig:
                 raise OutOfRangeError(f"collection.{name}", getattr(self, name), "at least 1")
         if self.queue_megabytes <= 0:
             raise OutOfRangeError("collection.queue_megabytes", self.queue_megabytes, "above 0")
+
+    @property
+    def acting(self) -> Acting:
+        """How policies decide while they collect."""
+        return Acting(self.explore, self.plan)
 
 
 class Fragments(Protocol):
@@ -97,15 +104,19 @@ class InProcessFragments(Fragments, Protocol):
         """
 
 
-def fragment_bytes(tasks: TaskSet, share: LaneAssignment, steps: int) -> int:
-    """Size of the arrays of one fragment of a lane, but for its few final observations."""
+def fragment_bytes(tasks: TaskSet, share: LaneAssignment, steps: int, extras: Sequence[Extra] = ()) -> int:
+    """Size of the arrays of one fragment of a lane, but for its few final observations; `extras` are those
+    of the policy that acts.
+    """
     layout = tasks.layout
     observation = sum(
         int(np.prod(layout.bucket_shape(b))) * layout.bucket_dtype(b).itemsize
         for b in tasks[share.task_index].observation.buckets
     )
-    scalars = 4 * layout.continuous_size + 8 + 4 + 4 + 3 + 8 + 8
-    return share.copies * ((steps + 1) * observation + steps * scalars)
+    extra = sum(int(np.prod(extra.shape)) * np.dtype(extra.dtype).itemsize for extra in extras)
+    # discrete index, reward, three flags; start and episode
+    decision = 4 * layout.continuous_size + 8 + 4 + 3 + extra
+    return share.copies * ((steps + 1) * (observation + 16) + steps * decision)
 
 
 class LaneBooks:
@@ -166,6 +177,7 @@ class LaneBooks:
     def delivered(self, share: LaneAssignment, fragment: Fragment) -> Fragment:
         """Books a fragment; episode ids go on where the lane's former openings stopped."""
         self._faults[share] = 0
+        fragment.epoch = self._openings[share] - 1
         fragment.episode_id += self._base[share] * share.total_copies
         self._rounds[share] = int(fragment.episode_id.max()) // share.total_copies + 1
         return fragment
@@ -260,7 +272,7 @@ class LocalFragments:
                     self._worker.open([share], self._acting, seed, self._collection.stagger)
                     self._open.add(share)
                 settings = self._collection
-                fragment = self._worker.collect(share, settings.steps, self._acting, settings.explore)
+                fragment = self._worker.collect(share, settings.steps, self._acting, settings.acting)
                 return self._books.delivered(share, fragment)
             except EnvironmentFault as fault:
                 self._open.discard(share)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.errors import ConfigError
 from mtrl.spaces import Observation
+
+from .policy import Version
+
+if TYPE_CHECKING:
+    from .job import JobResult
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Episodes:
     """
 
     task_index: int
-    policy_version: int
+    policy_version: Version
     summaries: tuple[EpisodeSummary, ...]
     offsets: npt.NDArray[np.int64]
     """[E + 1], offsets[0] = 0."""
@@ -51,8 +58,6 @@ class Episodes:
     """Bucket -> [sum(T_e + 1), ...]; state has the task's own length."""
     continuous: npt.NDArray[np.float32]
     """[sum T_e, A_task], executed actions in [-1, 1]."""
-    label: npt.NDArray[np.float32]
-    """[sum T_e, A_task], the clean action; equal to `continuous` when nothing was perturbed."""
     discrete: npt.NDArray[np.int64]
     """[sum T_e]"""
     reward: npt.NDArray[np.float32]
@@ -63,8 +68,8 @@ class Episodes:
     """[sum T_e]"""
     success: npt.NDArray[np.bool_]
     """[sum T_e]"""
-    log_probability: npt.NDArray[np.float32]
-    """[sum T_e]"""
+    extras: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Name -> [sum T_e, *shape], what the policy declared."""
 
     def __len__(self) -> int:
         return len(self.summaries)
@@ -73,6 +78,15 @@ class Episodes:
     def start_id(self) -> npt.NDArray[np.int64]:
         """[E]"""
         return np.array([summary.start for summary in self.summaries], dtype=np.int64)
+
+    @property
+    def label(self) -> npt.NDArray[np.float32]:
+        """[sum T_e, A_task], the clean action where the policy records one as "label" [A_max], having
+        perturbed what it executed on purpose (DART); `continuous` otherwise.
+        """
+        if "label" not in self.extras:
+            return self.continuous
+        return np.ascontiguousarray(self.extras["label"][:, : self.continuous.shape[1]])
 
     def select(self, keep: Sequence[int]) -> Episodes:
         """The listed episodes, in the listed order."""
@@ -90,6 +104,7 @@ class Episodes:
             summaries=tuple(self.summaries[e] for e in keep),
             offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
             observations={bucket: values[rows] for bucket, values in self.observations.items()},
+            extras={name: values[steps] for name, values in self.extras.items()},
             **{name: getattr(self, name)[steps] for name in STEP_FIELDS},
         )
 
@@ -108,21 +123,20 @@ class Episodes:
                 bucket: np.concatenate([part.observations[bucket] for part in parts])
                 for bucket in first.observations
             },
+            extras={name: np.concatenate([part.extras[name] for part in parts]) for name in first.extras},
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in STEP_FIELDS},
         )
 
 
 STEP_FIELDS = (
     "continuous",
-    "label",
     "discrete",
     "reward",
     "terminated",
     "truncated",
     "success",
-    "log_probability",
 )
-"""The per-step arrays of `Episodes`."""
+"""The per-step arrays that all `Episodes` have."""
 
 
 @dataclass
@@ -143,6 +157,11 @@ class EpisodeGroup(Episodes):
         return np.array([summary.episode_return for summary in self.summaries])
 
     @staticmethod
-    def of(episodes: Episodes) -> EpisodeGroup:
-        """The same episodes as a group; raises ValueError when they do not share a start."""
-        return EpisodeGroup(**episodes.__dict__)
+    def of(result: JobResult) -> EpisodeGroup:
+        """The episodes of a job as a group.
+
+        Raises ConfigError for a job that did not record, ValueError when they do not share a start.
+        """
+        if result.episodes is None:
+            raise ConfigError("a group is made of recorded episodes; set record=True in its EpisodeJob")
+        return EpisodeGroup(**result.episodes.__dict__)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.spaces import Observation
 
-from .lane import Lane
-from .policy import Action
+from .policy import Version
+from .recorder import StepRecorder
+
+STEP_ARRAYS = (
+    "continuous",
+    "discrete",
+    "reward",
+    "terminated",
+    "truncated",
+    "success",
+    "start_id",
+    "episode_id",
+)
+"""The arrays of `Fragment` that every lane fills alike."""
 
 
 @dataclass
@@ -27,7 +40,8 @@ class Fragment:
     """
 
     task_index: int
-    policy_version: int
+    policy_version: Version
+    """Weights that were in use when the fragment began."""
     observations: Observation
     """Bucket -> [T + 1, N, ...]; the buckets that the task fills."""
     continuous: npt.NDArray[np.float32]
@@ -42,16 +56,22 @@ class Fragment:
     """[T, N]"""
     success: npt.NDArray[np.bool_]
     """[T, N]"""
-    log_probability: npt.NDArray[np.float32]
-    """[T, N]"""
     start_id: npt.NDArray[np.int64]
-    """[T, N], start of the episode that decision t belongs to."""
+    """[T + 1, N], start of the episode that observation t belongs to."""
     episode_id: npt.NDArray[np.int64]
-    """[T, N]"""
+    """[T + 1, N], episode that observation t belongs to; unique per task in a run."""
     final_index: npt.NDArray[np.int64]
     """[F, 2], (t, copy) of each episode end, in order."""
     final_observations: Observation
     """Bucket -> [F, ...], the true last observations."""
+    extras: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Name -> [T, N, *shape], what the policy declared."""
+    first_copy: int = 0
+    """Index of the lane's first copy among all copies of the task."""
+    first_step: int = 0
+    """Decisions of each copy since the lane was opened, before this fragment."""
+    epoch: int = 0
+    """Times that the lane was reopened or moved: fragments of one lane follow on each other within one."""
 
     @property
     def steps(self) -> int:
@@ -71,67 +91,26 @@ class Fragment:
         return successors
 
 
-class FragmentRecorder:
-    """Fills the arrays of one fragment while a lane is stepped."""
-
-    def __init__(self, lane: Lane, steps: int, version: int) -> None:
-        """`steps` is T."""
-        count = lane.copies
-        self._lane, self._steps, self._t = lane, steps, 0
-        self._finals: list[tuple[int, int]] = []
-        self._rows = {b: lane.observation[b] for b in lane.task.observation.buckets}
-        self._final_rows: dict[str, list[npt.NDArray[np.generic]]] = {b: [] for b in self._rows}
-        self.fragment = Fragment(
-            task_index=lane.task_index,
-            policy_version=version,
-            observations={
-                b: np.zeros((steps + 1, *rows.shape), dtype=rows.dtype) for b, rows in self._rows.items()
-            },
-            continuous=np.zeros((steps, count, 0), dtype=np.float32),
-            discrete=np.zeros((steps, count), dtype=np.int64),
-            reward=np.zeros((steps, count), dtype=np.float32),
-            terminated=np.zeros((steps, count), dtype=bool),
-            truncated=np.zeros((steps, count), dtype=bool),
-            success=np.zeros((steps, count), dtype=bool),
-            log_probability=np.zeros((steps, count), dtype=np.float32),
-            start_id=np.zeros((steps, count), dtype=np.int64),
-            episode_id=np.zeros((steps, count), dtype=np.int64),
-            final_index=np.zeros((0, 2), dtype=np.int64),
-            final_observations={},
-        )
-
-    def before_step(self, action: Action) -> None:
-        """Stores the observation that was acted on, the action, and whose episode it is."""
-        fragment, lane, t = self.fragment, self._lane, self._t
-        if t == 0:
-            fragment.continuous = np.zeros(
-                (self._steps, lane.copies, action.continuous.shape[1]), dtype=np.float32
-            )
-        for bucket, rows in self._rows.items():
-            fragment.observations[bucket][t] = rows
-        fragment.continuous[t], fragment.discrete[t] = action.continuous, action.discrete
-        fragment.log_probability[t] = action.log_probability
-        fragment.start_id[t], fragment.episode_id[t] = lane.start_id, lane.episode_id
-
-    def after_step(self) -> None:
-        """Stores what the step returned; call `finish` after T of these."""
-        fragment, lane, t = self.fragment, self._lane, self._t
-        fragment.reward[t], fragment.success[t] = lane.reward, lane.success
-        fragment.terminated[t], fragment.truncated[t] = lane.terminated, lane.truncated
-        for final in lane.finals:
-            self._finals.append((t, final.copy))
-            for bucket, kept in self._final_rows.items():
-                kept.append(final.observation[bucket])
-        self._t += 1
-
-    def finish(self) -> Fragment:
-        """The complete fragment."""
-        fragment = self.fragment
-        assert self._t == self._steps, "a fragment holds exactly T steps"
-        fragment.final_index = np.array(self._finals, dtype=np.int64).reshape(-1, 2)
-        for bucket, rows in self._rows.items():
-            fragment.observations[bucket][self._steps] = rows
-            kept = self._final_rows[bucket]
-            shape = (len(kept), *rows.shape[1:])
-            fragment.final_observations[bucket] = np.array(kept, dtype=rows.dtype).reshape(shape)
-        return fragment
+def fragment_of(
+    recorder: StepRecorder, version: Version, first_copy: int = 0, first_step: int = 0
+) -> Fragment:
+    """The fragment that a recorder of exactly T steps holds, taking over its arrays."""
+    arrays, lane = recorder.complete(), recorder.lane
+    finals: Observation = {}
+    for bucket in lane.task.observation.buckets:
+        rows = arrays[f"observations.{bucket}"]
+        kept = [final.observation[bucket] for _, final in recorder.finals]
+        finals[bucket] = np.array(kept, dtype=rows.dtype).reshape(len(kept), *rows.shape[2:])
+    index = [(t, final.copy) for t, final in recorder.finals]
+    recorded: dict[str, Any] = {name: arrays[name] for name in STEP_ARRAYS}
+    return Fragment(
+        task_index=lane.task_index,
+        policy_version=version,
+        observations={bucket: arrays[f"observations.{bucket}"] for bucket in finals},
+        final_index=np.array(index, dtype=np.int64).reshape(-1, 2),
+        final_observations=finals,
+        extras={extra.name: arrays[f"extras.{extra.name}"] for extra in recorder.extras},
+        first_copy=first_copy,
+        first_step=first_step,
+        **recorded,
+    )

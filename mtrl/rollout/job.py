@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.spaces import Observation
 from mtrl.tasks import FixedStarts
 
 from .episodes import STEP_FIELDS, Episodes, EpisodeSummary
 from .lane import Lane
-from .policy import Policy, generator_for
+from .policy import Acting, Policy, Version, generator_for
+from .recorder import StepRecorder
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ class EpisodeJob:
     task_index: int
     starts: tuple[int, ...]
     seed: int
-    explore: bool
-    """Training noise on (experts: injected noise)."""
+    acting: Acting
     copies: int
     """Environments stepped side by side; part of the job, because batch size can change rounding."""
     record: bool = False
@@ -63,17 +64,6 @@ class JobResult:
     """Present when the job asked to record."""
 
 
-class _Track:
-    """Books of the episode that one copy is playing."""
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        self.rewards: list[float] = []
-        self.successes: list[bool] = []
-        self.rows: dict[str, list[npt.NDArray[np.generic]]] = {}
-        self.steps: dict[str, list[object]] = {name: [] for name in STEP_FIELDS}
-
-
 def starts_of_copies(job: EpisodeJob) -> list[list[int]]:
     """Positions in `job.starts` that each copy plays, in order: copy c takes c, c + copies, ..."""
     copies = min(job.copies, len(job.starts))
@@ -91,11 +81,13 @@ def run_job(
     policy: Policy,
     native_state: int | None,
     on_decision: Callable[[int], None] | None = None,
+    incarnation: int = 0,
 ) -> JobResult:
     """Plays every episode of the job on a lane built with `schedule_of(job)`.
 
     `native_state` is the task's own state length, to which recorded states are cut. `on_decision`
-    receives the number of decisions made by each lane step.
+    receives the number of decisions made by each lane step. `incarnation` of the policy's learner, as of
+    `Version`.
     """
     queues = starts_of_copies(job)
     repeats = job.repeats or (0,) * len(job.starts)
@@ -106,111 +98,113 @@ def run_job(
 
     lane.begin()
     begun = [1] * len(queues)
-    tracks = [_Track(queue[0]) for queue in queues]
-    generators = [fresh_generator(track.position) for track in tracks]
+    places = [_Place(queue[0], 0) for queue in queues]
+    generators = [fresh_generator(place.position) for place in places]
+    recorder = StepRecorder(lane, policy.extras, outcomes_only=not job.record)
     task_index = np.full(lane.copies, job.task_index, dtype=np.int64)
     state = policy.initial_state(lane.copies)
     ended = np.ones(lane.copies, dtype=bool)
-    finished: dict[int, tuple[EpisodeSummary, _Track]] = {}
-    while lane.active.any():
-        active = [int(copy) for copy in np.flatnonzero(lane.active)]
+    finished: dict[int, _Finished] = {}
+    while (active := np.flatnonzero(lane.active)).size:
         action = policy.act(
-            lane.observation, task_index, state, ended, explore=job.explore, generators=generators
+            lane.observation, task_index, state, ended, acting=job.acting, generators=generators
         )
         state = action.state
-        if job.record:
-            for copy in active:
-                _record_before(tracks[copy], lane, copy)
+        recorder.before_step(action, active if len(active) < lane.copies else None)
         lane.step(action.continuous, action.discrete)
-        finals = {final.copy: final.observation for final in lane.finals}
+        recorder.after_step()
         ended[:] = False
-        for copy in active:
-            track = tracks[copy]
-            track.rewards.append(float(lane.reward[copy]))
-            track.successes.append(bool(lane.success[copy]))
-            if job.record:
-                label = action.continuous if action.label is None else action.label
-                values = (
-                    action.continuous[copy].copy(),
-                    label[copy].copy(),
-                    action.discrete[copy],
-                    lane.reward[copy],
-                    lane.terminated[copy],
-                    lane.truncated[copy],
-                    lane.success[copy],
-                    action.log_probability[copy],
-                )
-                for name, value in zip(STEP_FIELDS, values, strict=True):
-                    track.steps[name].append(value)
-            if copy in finals:
-                if job.record:
-                    for bucket, row in finals[copy].items():
-                        track.rows.setdefault(bucket, []).append(row)
-                summary = _summary(job, track, repeats, bool(lane.terminated[copy]))
-                finished[track.position] = (summary, track)
-                ended[copy] = True
-                if lane.active[copy]:
-                    tracks[copy] = _Track(queues[copy][begun[copy]])
-                    begun[copy] += 1
-                    generators[copy] = fresh_generator(tracks[copy].position)
+        for final in lane.finals:
+            copy, place = final.copy, places[final.copy]
+            summary = _summary(job, place, repeats, recorder, copy)
+            finished[place.position] = _Finished(summary, copy, place.first, final.observation)
+            ended[copy] = True
+            if lane.active[copy]:
+                places[copy] = _Place(queues[copy][begun[copy]], recorder.decisions)
+                begun[copy] += 1
+                generators[copy] = fresh_generator(places[copy].position)
         if on_decision is not None:
             on_decision(len(active))
     ordered = [finished[position] for position in range(len(job.starts))]
-    episodes = _flatten(job, lane, policy.version, ordered, native_state) if job.record else None
-    return JobResult(job, tuple(summary for summary, _ in ordered), episodes)
+    version = Version(incarnation, policy.version)
+    episodes = _episodes(job, recorder, version, ordered, native_state) if job.record else None
+    return JobResult(job, tuple(done.summary for done in ordered), episodes)
 
 
-def _record_before(track: _Track, lane: Lane, copy: int) -> None:
-    for bucket, rows in lane.observation.items():
-        if bucket in lane.task.observation.buckets:
-            track.rows.setdefault(bucket, []).append(rows[copy].copy())
+@dataclass(frozen=True)
+class _Place:
+    """Where one copy is: which of the job's starts it plays, and the recorder's decision that began it."""
+
+    position: int
+    first: int
 
 
-def _summary(job: EpisodeJob, track: _Track, repeats: tuple[int, ...], terminated: bool) -> EpisodeSummary:
-    first = track.successes.index(True) + 1 if True in track.successes else None
+@dataclass(frozen=True)
+class _Finished:
+    summary: EpisodeSummary
+    copy: int
+    first: int
+    last_seen: Observation
+
+
+def _summary(
+    job: EpisodeJob, place: _Place, repeats: tuple[int, ...], recorder: StepRecorder, copy: int
+) -> EpisodeSummary:
+    rewards = recorder.column("reward", copy, place.first)
+    successes = recorder.column("success", copy, place.first)
+    first = int(successes.argmax()) + 1 if successes.any() else None
+    terminated = bool(recorder.lane.terminated[copy])
     return EpisodeSummary(
         task_index=job.task_index,
-        start=job.starts[track.position],
-        repeat=repeats[track.position],
-        episode_return=float(np.sum(track.rewards, dtype=np.float64)),
-        length=len(track.rewards),
+        start=job.starts[place.position],
+        repeat=repeats[place.position],
+        episode_return=float(rewards.astype(np.float64).sum()),
+        length=len(rewards),
         success_any=first is not None,
-        success_end=track.successes[-1],
+        success_end=bool(successes[-1]),
         first_success=first,
         terminated=terminated,
         truncated=not terminated,
     )
 
 
-def _flatten(
+def _episodes(
     job: EpisodeJob,
-    lane: Lane,
-    version: int,
-    ordered: list[tuple[EpisodeSummary, _Track]],
+    recorder: StepRecorder,
+    version: Version,
+    ordered: list[_Finished],
     native_state: int | None,
 ) -> Episodes:
-    lengths = [summary.length for summary, _ in ordered]
-    width = lane.task.action.continuous
-    kinds = {"discrete": np.int64, "terminated": np.bool_, "truncated": np.bool_, "success": np.bool_}
-    steps: dict[str, npt.NDArray[Any]] = {
-        name: np.array(
-            [value for _, track in ordered for value in track.steps[name]], dtype=kinds.get(name, np.float32)
-        )
-        for name in STEP_FIELDS
-    }
-    for name in ("continuous", "label"):
-        steps[name] = np.ascontiguousarray(steps[name][:, :width])
-    observations = {
-        bucket: np.stack([row for _, track in ordered for row in track.rows[bucket]])
-        for bucket in lane.task.observation.buckets
-    }
-    if native_state is not None:
-        observations["state"] = np.ascontiguousarray(observations["state"][:, :native_state])
+    """Cuts the finished episodes out of what was recorded, in the task's own sizes."""
+    lane = recorder.lane
+    lengths = np.array([done.summary.length for done in ordered])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+    def cut(name: str, width: int | None = None, last: str | None = None) -> npt.NDArray[Any]:
+        """One array of all episodes [sum T_e, ...]; each with its last observation of the bucket `last`."""
+        more = 0 if last is None else 1
+        like = recorder.like(name) if width is None else recorder.like(name)[..., :width]
+        flat = np.empty((int(offsets[-1]) + more * len(ordered), *like.shape[2:]), dtype=like.dtype)
+        for e, done in enumerate(ordered):
+            begin, end = int(offsets[e]) + more * e, int(offsets[e + 1]) + more * e
+            recorder.copy_episode(name, done.copy, done.first, flat[begin:end])
+            if last is not None:
+                flat[end] = done.last_seen[last][..., :width] if width is not None else done.last_seen[last]
+        recorder.release(name)
+        return flat
+
     return Episodes(
         task_index=job.task_index,
         policy_version=version,
-        summaries=tuple(summary for summary, _ in ordered),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        observations=observations,
-        **steps,
+        summaries=tuple(done.summary for done in ordered),
+        offsets=offsets,
+        observations={
+            bucket: cut(f"observations.{bucket}", native_state if bucket == "state" else None, bucket)
+            for bucket in lane.task.observation.buckets
+        },
+        extras={extra.name: cut(f"extras.{extra.name}") for extra in recorder.extras},
+        **{
+            name: cut(name, lane.task.action.continuous if name == "continuous" else None)
+            for name in STEP_FIELDS
+        },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,52 @@ PolicyState = dict[str, npt.NDArray[Any]]
 queues, plan warm starts, correlated noise, key-value caches. Empty for a memoryless policy."""
 
 
+class Version(NamedTuple):
+    """Which weights acted; a later publication compares greater.
+
+    A learner restored from a checkpoint counts its publications from an earlier number on, so each
+    session has an incarnation of its own.
+    """
+
+    incarnation: int = 0
+    """Sessions of the learner before this one."""
+    number: int = 0
+    """`Policy.version`."""
+
+
+@dataclass(frozen=True)
+class Acting:
+    """How a policy decides."""
+
+    explore: bool = False
+    """Training noise on (experts: injected noise)."""
+    plan: bool = True
+    """Whether a policy that can plan does so; otherwise it acts by its prior."""
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A named array that a policy records with every decision, such as its log-probability."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    """Of one decision's value."""
+    dtype: str = "float32"
+    replayed: bool = False
+    """Whether replay stores and samples it."""
+
+    def filled(self, *leading: int) -> npt.NDArray[Any]:
+        """A new array [*leading, *shape] of what stands where nothing is recorded: NaN, or 0 where the type
+        has none.
+        """
+        kind = np.dtype(self.dtype)
+        return np.full((*leading, *self.shape), np.nan if kind.kind == "f" else 0, dtype=kind)
+
+
+LOG_PROBABILITY = Extra("log_probability")
+"""Log density of the drawn action under the policy that drew it, before the action is clipped."""
+
+
 @dataclass
 class Action:
     """The decision for N copies."""
@@ -24,12 +70,11 @@ class Action:
     """Shape [N, A_max] in [-1, 1]; zero where masked."""
     discrete: npt.NDArray[np.int64]
     """Shape [N]; an index, 0 for continuous tasks."""
-    log_probability: npt.NDArray[np.float32]
-    """Shape [N]; log density of the executed action under this policy, NaN where it has none."""
     state: PolicyState
     """To be handed to the next call."""
-    label: npt.NDArray[np.float32] | None = None
-    """Shape [N, A_max]; the clean action, when what is executed was perturbed on purpose (DART)."""
+    extras: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Name -> [N, *shape], of those that the policy declares. One that is left out is recorded as
+    `Extra.filled` says."""
 
 
 class Policy(Protocol):
@@ -42,6 +87,8 @@ class Policy(Protocol):
 
     version: int
     """Counts publications of new weights; recorded with every fragment."""
+    extras: tuple[Extra, ...]
+    """What is recorded with every decision beside observation, action and outcome."""
 
     def initial_state(self, count: int) -> PolicyState:
         """State of `count` copies at the beginning of an episode."""
@@ -53,14 +100,14 @@ class Policy(Protocol):
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """Decides for N copies.
 
         `observation`: bucket -> [N, ...]. `task_index` [N]. `ended` [N]: True where the observation
-        is the first of a new episode, so that the row of `state` must be forgotten. `explore`:
-        training noise on. `generators`: one per copy.
+        is the first of a new episode, so that the row of `state` must be forgotten. `generators`: one
+        per copy.
         """
 
 
@@ -76,15 +123,18 @@ class PolicySnapshot:
     """Named weights, the snapshot's own: it is sent and compared later, so nobody may write to them again. A
     learner that goes on training in place gives copies."""
     version: int = 0
+    incarnation: int = 0
+    """Of the learner, as of `Version`."""
 
     def same_as(self, other: PolicySnapshot) -> bool:
-        """Whether both describe one policy: equal kind, settings, version and every weight.
+        """Whether both describe one policy: equal kind, settings, version, incarnation and every weight.
 
         The version alone does not tell: two runs, or a teacher and its student, may share it.
         """
         if self is other:
             return True
-        if (self.kind, self.version, self.config) != (other.kind, other.version, other.config):
+        mine = (self.kind, self.version, self.incarnation, self.config)
+        if mine != (other.kind, other.version, other.incarnation, other.config):
             return False
         return self.tensors.keys() == other.tensors.keys() and all(
             np.array_equal(values, other.tensors[name]) for name, values in self.tensors.items()

@@ -12,7 +12,7 @@ from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.spaces import Observation
 from mtrl.tasks import Expert, Suite, TaskSet
 
-from .policy import Action, PolicyState
+from .policy import LOG_PROBABILITY, Acting, Action, Extra, PolicyState
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class ExpertPolicy:
     ) -> None:
         """`suites` maps suite names to suites; `act` raises UnsupportedError for a task without expert."""
         self.version = version
+        self.extras: tuple[Extra, ...] = (Extra("label", (tasks.layout.continuous_size,)),)
         self._tasks, self._suites, self._noise = tasks, suites, noise
         self._experts: dict[tuple[int, int], Expert] = {}
 
@@ -59,10 +60,10 @@ class ExpertPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
-        """The expert's action as label; executed with the episode's noise when `explore`."""
+        """The expert's action as label; executed with the episode's noise when exploring."""
         count, layout = len(task_index), self._tasks.layout
         label = np.zeros((count, layout.continuous_size), dtype=np.float32)
         executed = np.zeros_like(label)
@@ -73,7 +74,7 @@ class ExpertPolicy:
             expert = self._expert(k, copy)
             if ended[copy]:
                 expert.reset(generator)
-                deviation[copy] = self._draw_deviation(generator) if explore else 0.0
+                deviation[copy] = self._draw_deviation(generator) if acting.explore else 0.0
             native = {bucket: observation[bucket][copy] for bucket in spec.buckets}
             if spec.state is not None:
                 native["state"] = native["state"][: spec.state]
@@ -84,9 +85,8 @@ class ExpertPolicy:
         return Action(
             continuous=executed,
             discrete=np.zeros(count, dtype=np.int64),
-            log_probability=np.full(count, np.nan, dtype=np.float32),
             state={"deviation": deviation},
-            label=label,
+            extras={"label": label},
         )
 
     def _expert(self, k: int, copy: int) -> Expert:
@@ -108,6 +108,7 @@ class RandomPolicy:
     def __init__(self, tasks: TaskSet, version: int = 0) -> None:
         """Plays every task of the set."""
         self.version = version
+        self.extras: tuple[Extra, ...] = (LOG_PROBABILITY,)
         self._layout = tasks.layout
 
     def initial_state(self, count: int) -> PolicyState:
@@ -121,7 +122,7 @@ class RandomPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """Draws from each copy's generator."""
@@ -137,4 +138,4 @@ class RandomPolicy:
             else:
                 continuous[copy, : spec.continuous] = generators[copy].uniform(-1, 1, spec.continuous)
                 log_probability[copy] = -spec.continuous * np.log(2.0)
-        return Action(continuous, discrete, log_probability, state)
+        return Action(continuous, discrete, state, {"log_probability": log_probability})

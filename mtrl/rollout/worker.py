@@ -14,12 +14,13 @@ from mtrl.errors import ConfigError, EnvironmentFault, MtrlError, UnsupportedErr
 from mtrl.tasks import Environment, Suite, Task, TaskSet, TrainingStarts
 
 from .backends import vector_environment
-from .fragment import Fragment, FragmentRecorder
+from .fragment import Fragment, fragment_of
 from .job import EpisodeJob, JobResult, run_job, schedule_of
 from .lane import Lane
-from .policy import Policy, PolicySnapshot, generator_for
+from .policy import Acting, Policy, PolicySnapshot, Version, generator_for
 from .python_lane import PythonLane, close_all
 from .rebuild import policy_from
+from .recorder import StepRecorder
 from .vector_lane import VectorLane
 
 MEASURED_STEPS = 30
@@ -45,6 +46,7 @@ class _OpenLane:
         lane.begin()
         self.state = policy.initial_state(lane.copies)
         self.ended = np.ones(lane.copies, dtype=bool)
+        self.decisions = 0
         self.generators = [
             generator_for(seed, lane.task.name, first_copy + copy) for copy in range(lane.copies)
         ]
@@ -88,7 +90,7 @@ class RolloutWorker:
                 schedule,
                 success_tail=job.success_tail,
             )
-            return run_job(job, lane, policy, task.observation.state)
+            return run_job(job, lane, policy, task.observation.state, incarnation=snapshot.incarnation)
         except EnvironmentFault:
             self.drop(job.task_index)
             raise
@@ -96,7 +98,7 @@ class RolloutWorker:
     def open(
         self,
         assignments: Sequence[LaneAssignment],
-        acting: PolicySnapshot | Policy,
+        policy: PolicySnapshot | Policy,
         seed: int,
         stagger: bool = False,
     ) -> None:
@@ -104,7 +106,7 @@ class RolloutWorker:
 
         `stagger` cuts first episodes short, each elsewhere, so that later resets do not coincide.
         """
-        policy = self._policy(acting, "policy")
+        policy = self._policy(policy, "policy")
         for share in assignments:
             self._shut(share.task_index, share.first_copy)
             lane = self._lane(share, seed, stagger)
@@ -126,7 +128,7 @@ class RolloutWorker:
         policy = self._policy(PolicySnapshot("random"), "measure")
         lane = self._lane(share, 0, False)
         index = np.full(1, task_index, dtype=np.int64)
-        generators = [generator_for(0, task.name, 0)]
+        generators, acting = [generator_for(0, task.name, 0)], Acting(explore=True)
         try:
             lane.begin()
             began = time.perf_counter()
@@ -136,7 +138,7 @@ class RolloutWorker:
             spent: list[float] = []
             for _ in range(MEASURED_STEPS):
                 action = policy.act(
-                    lane.observation, index, {}, lane.terminated, explore=True, generators=generators
+                    lane.observation, index, {}, lane.terminated, acting=acting, generators=generators
                 )
                 began = time.perf_counter()
                 lane.step(action.continuous, action.discrete)
@@ -147,24 +149,33 @@ class RolloutWorker:
         return float(np.median(spent)) + reset / task.horizon_decisions
 
     def collect(
-        self, share: LaneAssignment, steps: int, acting: PolicySnapshot | Policy, explore: bool
+        self,
+        share: LaneAssignment,
+        steps: int,
+        policy: PolicySnapshot | Policy,
+        acting: Acting,
+        incarnation: int = 0,
     ) -> Fragment:
         """`steps` decisions of an open lane as one fragment; the episodes go on in the next one.
 
+        A snapshot says the incarnation of its learner itself; `incarnation` is that of a policy in use.
         Raises EnvironmentFault when an environment fails; the lane is closed then.
         """
-        policy = self._policy(acting, "policy")
+        if isinstance(policy, PolicySnapshot):
+            incarnation = policy.incarnation
+        policy = self._policy(policy, "policy")
         held = self._held(share)
         lane = held.lane
         task_index = np.full(lane.copies, share.task_index, dtype=np.int64)
-        recorder = FragmentRecorder(lane, steps, policy.version)
+        recorder = StepRecorder(lane, policy.extras, steps=steps)
+        version = Version(incarnation, policy.version)
         for _ in range(steps):
             action = policy.act(
                 lane.observation,
                 task_index,
                 held.state,
                 held.ended,
-                explore=explore,
+                acting=acting,
                 generators=held.generators,
             )
             held.state = action.state
@@ -176,7 +187,8 @@ class RolloutWorker:
                 raise
             recorder.after_step()
             held.ended = lane.terminated | lane.truncated
-        return recorder.finish()
+        first_step, held.decisions = held.decisions, held.decisions + steps
+        return fragment_of(recorder, version, share.first_copy, first_step)
 
     def lanes_state(self) -> list[dict[str, object]]:
         """Everything needed to rebuild the open lanes exactly."""
@@ -187,6 +199,7 @@ class RolloutWorker:
                 "lane": held.lane.state_dict(),
                 "policy_state": {name: rows.copy() for name, rows in held.state.items()},
                 "ended": held.ended.copy(),
+                "decisions": held.decisions,
                 "generators": [generator.bit_generator.state for generator in held.generators],
             }
             for key, held in sorted(self._lanes.items())
@@ -205,6 +218,8 @@ class RolloutWorker:
             held.lane.load_state_dict(lane_state)
             held.state = {name: rows.copy() for name, rows in policy_state.items()}
             held.ended = ended.copy()
+            # lanes saved by earlier versions were not counted
+            held.decisions = int(entry.get("decisions", 0))  # type: ignore[call-overload]
             for generator, state in zip(held.generators, generators, strict=True):
                 generator.bit_generator.state = state
 
@@ -262,13 +277,12 @@ class RolloutWorker:
         if held is not None:
             held.lane.close()
 
-    def _policy(self, acting: PolicySnapshot | Policy, label: str) -> Policy:
+    def _policy(self, snapshot: PolicySnapshot | Policy, label: str) -> Policy:
         """A policy as it is, or the one that a snapshot describes, rebuilt when it differs from the last of
         `label`.
         """
-        if not isinstance(acting, PolicySnapshot):
-            return acting
-        snapshot = acting
+        if not isinstance(snapshot, PolicySnapshot):
+            return snapshot
         known = self._policies.get(label)
         if known is None or not known[0].same_as(snapshot):
             known = (snapshot, policy_from(snapshot, self.tasks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from mtrl.errors import EnvironmentFault, ResourceError
 from mtrl.tasks import TaskSet
@@ -148,7 +149,7 @@ class WorkerFragments:
             "order": "collect",
             "share": describe_share(share),
             "steps": settings.steps,
-            "explore": settings.explore,
+            "acting": asdict(settings.acting),
             "stagger": settings.stagger,
             "seed": None,
         }

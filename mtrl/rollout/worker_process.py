@@ -18,7 +18,7 @@ from mtrl.errors import ConfigError, MtrlError
 from mtrl.tasks import set_native_threads
 
 from .frames import pack_frame, read_frame, write_frame
-from .policy import PolicySnapshot
+from .policy import Acting, PolicySnapshot
 from .worker import LaneAssignment, RolloutWorker
 from .worker_wire import (
     Arrays,
@@ -93,7 +93,8 @@ class WorkerServer:
             self.worker.open([share], self._snapshot, header["seed"], header["stagger"])
             self._open.add(share)
         try:
-            fragment = self.worker.collect(share, header["steps"], self._snapshot, header["explore"])
+            acting = Acting(**header["acting"])
+            fragment = self.worker.collect(share, header["steps"], self._snapshot, acting)
         except MtrlError:
             self._open.discard(share)
             raise

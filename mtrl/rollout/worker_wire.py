@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from mtrl import errors, registry
@@ -14,18 +13,16 @@ from mtrl.errors import ConfigError, EnvironmentFault, MtrlError
 from mtrl.tasks import Task, TaskSet
 
 from .episodes import STEP_FIELDS, Episodes, EpisodeSummary
-from .fragment import Fragment
+from .fragment import STEP_ARRAYS, Fragment
 from .job import EpisodeJob, JobResult
-from .policy import PolicySnapshot
+from .policy import Acting, PolicySnapshot, Version
 from .worker import LaneAssignment
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_PLAIN = [
-    field.name
-    for field in dataclasses.fields(Fragment)
-    if field.name not in ("task_index", "policy_version", "observations", "final_observations")
-]
+_PLACE = ("task_index", "first_copy", "first_step", "epoch")
+_ARRAYS = (*STEP_ARRAYS, "final_index")
+_GROUPS = ("observations", "final_observations", "extras")
 
 
 def describe_tasks(tasks: TaskSet) -> list[dict[str, Any]]:
@@ -59,13 +56,18 @@ def rebuild_tasks(described: list[dict[str, Any]]) -> TaskSet:
 
 def describe_policy(snapshot: PolicySnapshot) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[Any]]]:
     """Header and arrays of a snapshot."""
-    header = {"kind": snapshot.kind, "config": dict(snapshot.config), "version": snapshot.version}
+    header = {
+        "kind": snapshot.kind,
+        "config": dict(snapshot.config),
+        "version": snapshot.version,
+        "incarnation": snapshot.incarnation,
+    }
     return header, snapshot.tensors
 
 
 def rebuild_policy(header: Mapping[str, Any], arrays: Arrays) -> PolicySnapshot:
     """The inverse of `describe_policy`."""
-    return PolicySnapshot(header["kind"], header["config"], arrays, header["version"])
+    return PolicySnapshot(header["kind"], header["config"], arrays, header["version"], header["incarnation"])
 
 
 def describe_share(share: LaneAssignment) -> list[int]:
@@ -80,27 +82,19 @@ def rebuild_share(numbers: list[int]) -> LaneAssignment:
 
 def describe_fragment(fragment: Fragment) -> tuple[dict[str, Any], Arrays]:
     """Header and arrays of a fragment."""
-    arrays: Arrays = {name: getattr(fragment, name) for name in _PLAIN}
-    for bucket, rows in fragment.observations.items():
-        arrays[f"observations.{bucket}"] = rows
-        arrays[f"final_observations.{bucket}"] = fragment.final_observations[bucket]
-    return {"task_index": fragment.task_index, "policy_version": fragment.policy_version}, arrays
+    arrays: Arrays = {name: getattr(fragment, name) for name in _ARRAYS}
+    for group in _GROUPS:
+        arrays |= _ungrouped(group, getattr(fragment, group))
+    place = {name: getattr(fragment, name) for name in _PLACE}
+    return {**place, "policy_version": list(fragment.policy_version)}, arrays
 
 
 def rebuild_fragment(header: Mapping[str, Any], arrays: Arrays) -> Fragment:
     """The inverse of `describe_fragment`."""
-
-    def bucketed(group: str) -> dict[str, npt.NDArray[np.generic]]:
-        prefix = f"{group}."
-        return {name[len(prefix) :]: rows for name, rows in arrays.items() if name.startswith(prefix)}
-
-    return Fragment(
-        task_index=header["task_index"],
-        policy_version=header["policy_version"],
-        observations=bucketed("observations"),
-        final_observations=bucketed("final_observations"),
-        **{name: arrays[name] for name in _PLAIN},
-    )
+    parts: dict[str, Any] = {name: header[name] for name in _PLACE}
+    parts |= {name: arrays[name] for name in _ARRAYS}
+    parts |= {group: _grouped(group, arrays) for group in _GROUPS}
+    return Fragment(policy_version=Version(*header["policy_version"]), **parts)
 
 
 def describe_job(job: EpisodeJob) -> dict[str, Any]:
@@ -111,7 +105,7 @@ def describe_job(job: EpisodeJob) -> dict[str, Any]:
 def rebuild_job(described: Mapping[str, Any]) -> EpisodeJob:
     """The inverse of `describe_job`."""
     lists = {name: tuple(described[name]) for name in ("starts", "repeats")}
-    return EpisodeJob(**{**described, **lists})
+    return EpisodeJob(**{**described, **lists, "acting": Acting(**described["acting"])})
 
 
 def describe_result(result: JobResult) -> tuple[dict[str, Any], Arrays]:
@@ -121,8 +115,8 @@ def describe_result(result: JobResult) -> tuple[dict[str, Any], Arrays]:
     if episodes is None:
         return {"summaries": summaries, "policy_version": None}, {}
     arrays: Arrays = {name: getattr(episodes, name) for name in ("offsets", *STEP_FIELDS)}
-    arrays |= {f"observations.{bucket}": rows for bucket, rows in episodes.observations.items()}
-    return {"summaries": summaries, "policy_version": episodes.policy_version}, arrays
+    arrays |= _ungrouped("observations", episodes.observations) | _ungrouped("extras", episodes.extras)
+    return {"summaries": summaries, "policy_version": list(episodes.policy_version)}, arrays
 
 
 def rebuild_result(job: EpisodeJob, header: Mapping[str, Any], arrays: Arrays) -> JobResult:
@@ -130,15 +124,24 @@ def rebuild_result(job: EpisodeJob, header: Mapping[str, Any], arrays: Arrays) -
     summaries = tuple(EpisodeSummary(**summary) for summary in header["summaries"])
     if header["policy_version"] is None:
         return JobResult(job, summaries, None)
-    prefix = "observations."
     episodes = Episodes(
         task_index=job.task_index,
-        policy_version=header["policy_version"],
+        policy_version=Version(*header["policy_version"]),
         summaries=summaries,
-        observations={name[len(prefix) :]: rows for name, rows in arrays.items() if name.startswith(prefix)},
+        observations=_grouped("observations", arrays),
+        extras=_grouped("extras", arrays),
         **{name: arrays[name] for name in ("offsets", *STEP_FIELDS)},
     )
     return JobResult(job, summaries, episodes)
+
+
+def _ungrouped(group: str, named: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    return {f"{group}.{name}": rows for name, rows in named.items()}
+
+
+def _grouped(group: str, arrays: Arrays) -> Arrays:
+    prefix = f"{group}."
+    return {name[len(prefix) :]: rows for name, rows in arrays.items() if name.startswith(prefix)}
 
 
 def describe_error(error: MtrlError, trace: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class EpisodeBooks:
         k = fragment.task_index
         ended = fragment.terminated | fragment.truncated
         for copy in range(fragment.reward.shape[1]):
-            ids = fragment.episode_id[:, copy]
+            ids = fragment.episode_id[:-1, copy]
             cuts = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
             for begin, end in itertools.pairwise(cuts):
                 episode = int(ids[begin])

@@ -10,7 +10,7 @@ import numpy as np
 from mtrl.agents.sac import NetworkConfig, NormalisationConfig, SACAgent, SACConfig
 from mtrl.data import ReplayConfig
 from mtrl.nn import TaskEmbeddingConfig, TorsoConfig
-from mtrl.rollout import Fragment
+from mtrl.rollout import Fragment, Version
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Task, TaskSet
 
@@ -92,7 +92,7 @@ def fragment_of(
     values = generator.normal(size=steps) if reward is None else np.array(reward)
     return Fragment(
         task_index=k,
-        policy_version=0,
+        policy_version=Version(),
         observations=observations,
         continuous=continuous,
         discrete=generator.integers(0, max(1, action.discrete), size=(steps, 1)),
@@ -100,9 +100,8 @@ def fragment_of(
         terminated=ended["terminated"],
         truncated=ended["truncated"],
         success=np.zeros((steps, 1), bool),
-        log_probability=np.zeros((steps, 1), np.float32),
-        start_id=np.zeros((steps, 1), np.int64),
-        episode_id=np.searchsorted(places, np.arange(steps))[:, None],
+        start_id=np.zeros((steps + 1, 1), np.int64),
+        episode_id=np.searchsorted(places, np.arange(steps + 1))[:, None],
         final_index=np.array([(t, 0) for t in places], np.int64).reshape(-1, 2),
         final_observations=finals,
     )

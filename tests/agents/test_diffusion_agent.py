@@ -15,7 +15,7 @@ from mtrl.agents.diffusion.losses import denoising_loss, regression_loss
 from mtrl.errors import ConfigError, OutOfRangeError, UnsupportedError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import ChunkNetwork, ChunkShape
-from mtrl.rollout import Execution, generator_for
+from mtrl.rollout import Acting, Execution, generator_for
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Task, TaskSet
 from mtrl.training import load_state, save_state
@@ -116,7 +116,7 @@ def test_a_snapshot_acts_like_the_agent() -> None:
             np.array([0, 1]),
             policy.initial_state(2),
             np.array([True, True]),
-            explore=False,
+            acting=Acting(),
             generators=generators,
         )
         actions.append(action.continuous)
@@ -147,7 +147,7 @@ def test_diffusion_keeps_both_modes_where_cloning_averages_them() -> None:
             np.zeros(count, dtype=np.int64),
             policy.initial_state(count),
             np.ones(count, dtype=bool),
-            explore=False,
+            acting=Acting(),
             generators=[generator_for(0, "made/choice", key) for key in range(count)],
         )
         chosen[objective] = action.continuous[:, 0]

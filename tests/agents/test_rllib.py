@@ -21,7 +21,7 @@ from mtrl.agents.rllib.algorithms import CONFIGS, module_of, quiet, settings_of
 from mtrl.agents.rllib.baseline import RLlibBaseline
 from mtrl.agents.rllib.environment import TurnEnvironment, Turns
 from mtrl.errors import ConfigError, IntegrityError, OutOfRangeError, UnknownNameError, UnsupportedError
-from mtrl.rollout import PolicySnapshot, SharedSpace, policy_from
+from mtrl.rollout import Acting, PolicySnapshot, SharedSpace, policy_from
 from mtrl.spaces import Observation
 from mtrl.structured import build, plain
 from mtrl.tasks import TaskSet
@@ -48,7 +48,7 @@ def act(policy: RLlibPolicy, tasks: TaskSet, explore: bool) -> Any:
     seen, task_index = observations(tasks)
     generators = [np.random.default_rng([0, copy]) for copy in range(len(task_index))]
     ended = np.ones(len(task_index), dtype=bool)
-    return policy.act(seen, task_index, {}, ended, explore=explore, generators=generators)
+    return policy.act(seen, task_index, {}, ended, acting=Acting(explore), generators=generators)
 
 
 Case = tuple[RLlibConfig, TaskSet, PolicySnapshot, Any]
@@ -108,12 +108,14 @@ def test_exploring_draws_from_rllibs_distribution(case: Case) -> None:
         shares = torch.softmax(theirs.logits, dim=1).numpy()
         for row, (k, index) in enumerate(zip(task_index, action.discrete, strict=True)):
             own = shares[row, index :: tasks[k].action.discrete].sum()
-            assert np.exp(action.log_probability[row]) == pytest.approx(own, rel=1e-4)
+            assert np.exp(action.extras["log_probability"][row]) == pytest.approx(own, rel=1e-4)
     else:
         inside = (np.abs(action.continuous) < 0.99).all(axis=1)
         expected = theirs.logp(torch.from_numpy(action.continuous)).numpy()
         assert tasks.layout.continuous_mask.all() and inside.any()
-        np.testing.assert_allclose(action.log_probability[inside], expected[inside], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            action.extras["log_probability"][inside], expected[inside], rtol=1e-3, atol=1e-3
+        )
     again = act(AGENT.policy(snapshot, tasks), tasks, explore=True)
     assert (again.continuous == action.continuous).all() and (again.discrete == action.discrete).all()
 

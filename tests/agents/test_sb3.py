@@ -23,7 +23,7 @@ from mtrl.errors import (
     UnknownNameError,
     UnsupportedError,
 )
-from mtrl.rollout import EpisodeSummary, SharedSpace, policy_from
+from mtrl.rollout import Acting, EpisodeSummary, SharedSpace, policy_from
 from mtrl.spaces import Observation
 from mtrl.tasks import TaskSet
 from mtrl.training import BaselineWatch, load_state, save_state
@@ -85,7 +85,7 @@ def act(policy: Any, tasks: TaskSet, explore: bool, seed: int = 0) -> Any:
     seen, task_index = observations(tasks)
     generators = [np.random.default_rng([seed, copy]) for copy in range(len(task_index))]
     ended = np.ones(len(task_index), dtype=bool)
-    return policy.act(seen, task_index, {}, ended, explore=explore, generators=generators)
+    return policy.act(seen, task_index, {}, ended, acting=Acting(explore), generators=generators)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1][0].partition('/')[0]}")
@@ -105,7 +105,7 @@ def test_acting_is_the_librarys_prediction_bit_for_bit(case: tuple[SB3Baseline, 
         assert (action.discrete == chosen % counts).all()
     else:
         assert (action.continuous == np.where(tasks.layout.continuous_mask[task_index], chosen, 0)).all()
-    assert np.isnan(action.log_probability).all()
+    assert not action.extras
 
 
 def test_a_snapshot_comes_back_from_disk_as_the_same_policy(
@@ -130,7 +130,7 @@ def test_exploring_draws_from_the_given_generators_alone(case: tuple[SB3Baseline
     torch.manual_seed(99)
     second, other = act(policy, tasks, explore=True), act(policy, tasks, explore=True, seed=5)
     assert (first.continuous == second.continuous).all() and (first.discrete == second.discrete).all()
-    assert np.isfinite(first.log_probability).all()
+    assert np.isfinite(first.extras["log_probability"]).all()
     if not SharedSpace(tasks).discrete:
         assert (first.continuous != other.continuous).any()
 

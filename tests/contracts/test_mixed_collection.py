@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtrl import registry
-from mtrl.rollout import Fragment, LaneAssignment, RolloutWorker
+from mtrl.rollout import Acting, Fragment, LaneAssignment, RolloutWorker
 from mtrl.tasks import Split, TaskSet, split_of
 
 from ..walk import WALK
@@ -46,9 +46,9 @@ def gathered(collected: dict[int, Collected], worker: RolloutWorker, lane: LaneA
     """What the lane, opened with seed 5, collected."""
     if lane.task_index not in collected:
         worker.open([lane], WALK, seed=5)
-        first = worker.collect(lane, STEPS, WALK, explore=True)
+        first = worker.collect(lane, STEPS, WALK, acting=Acting(explore=True))
         between = [entry for entry in worker.lanes_state() if entry["task_index"] == lane.task_index]
-        second = worker.collect(lane, STEPS, WALK, explore=True)
+        second = worker.collect(lane, STEPS, WALK, acting=Acting(explore=True))
         collected[lane.task_index] = Collected((first, second), between)
     return collected[lane.task_index]
 
@@ -63,7 +63,11 @@ def test_fragments_are_time_major_and_padded(
     mixed: TaskSet, fragments: tuple[Fragment, Fragment], task_index: int
 ) -> None:
     fragment, task, layout = fragments[0], mixed[task_index], mixed.layout
-    assert (fragment.task_index, fragment.policy_version, fragment.steps) == (task_index, 2, STEPS * COPIES)
+    assert (fragment.task_index, fragment.policy_version.number, fragment.steps) == (
+        task_index,
+        2,
+        STEPS * COPIES,
+    )
     assert tuple(fragment.observations) == task.observation.buckets
     for bucket, rows in fragment.observations.items():
         assert rows.shape == (STEPS + 1, COPIES, *layout.bucket_shape(bucket))
@@ -75,7 +79,7 @@ def test_fragments_are_time_major_and_padded(
         assert not fragment.final_observations["state"][..., outside].any()
     assert fragment.continuous.shape == (STEPS, COPIES, 4)
     assert not fragment.continuous[..., ~layout.continuous_mask[task_index]].any()
-    assert fragment.discrete.shape == fragment.log_probability.shape == (STEPS, COPIES)
+    assert fragment.discrete.shape == fragment.extras["log_probability"].shape == (STEPS, COPIES)
     assert layout.discrete_tasks[task_index] == fragment.discrete.any()
     assert fragment.discrete.max() < max(task.action.discrete, 1)
 
@@ -154,9 +158,9 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
     elsewhere, copy = RolloutWorker(mixed), 1
     share = LaneAssignment(task_index, 1, copy, COPIES)
     elsewhere.open([share], WALK, seed=5)
-    alone = elsewhere.collect(share, STEPS, WALK, explore=True)
+    alone = elsewhere.collect(share, STEPS, WALK, acting=Acting(explore=True))
     elsewhere.close()
-    for name in ("continuous", "discrete", "reward", "start_id", "episode_id", "log_probability"):
+    for name in ("continuous", "discrete", "reward", "start_id", "episode_id"):
         np.testing.assert_array_equal(
             getattr(alone, name)[:, 0], getattr(fragments[0], name)[:, copy], err_msg=name
         )
@@ -165,7 +169,7 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
 
 
 def test_a_policy_s_state_lasts_for_one_episode(fragments: tuple[Fragment, Fragment]) -> None:
-    decisions = -np.concatenate([fragment.log_probability for fragment in fragments])
+    decisions = -np.concatenate([fragment.extras["log_probability"] for fragment in fragments])
     expected = np.arange(2 * STEPS) % HORIZON
     np.testing.assert_array_equal(decisions, np.stack([expected] * COPIES, axis=1))
 
@@ -175,4 +179,4 @@ def test_an_interrupted_lane_goes_on(
 ) -> None:
     """Rebuilt from starts, actions and the policy's state, the lane repeats what it did next."""
     worker.load_lanes_state(gathered.between)
-    assert_equal(worker.collect(lane, STEPS, WALK, explore=True), gathered.fragments[1])
+    assert_equal(worker.collect(lane, STEPS, WALK, acting=Acting(explore=True)), gathered.fragments[1])

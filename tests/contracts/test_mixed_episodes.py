@@ -8,7 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from mtrl import registry
-from mtrl.rollout import EpisodeGroup, EpisodeJob, Episodes, LaneAssignment, PolicySnapshot, RolloutWorker
+from mtrl.rollout import (
+    Acting,
+    EpisodeGroup,
+    EpisodeJob,
+    Episodes,
+    JobResult,
+    LaneAssignment,
+    PolicySnapshot,
+    RolloutWorker,
+)
 from mtrl.tasks import Split, TaskSet, start_id
 
 from ..walk import WALK
@@ -17,18 +26,23 @@ from .conftest import COPIES, HORIZON
 TEST_STARTS = tuple(start_id(Split.TEST, index) for index in range(3))
 
 
-def play(worker: RolloutWorker, task_index: int, starts: Sequence[int], **settings: object) -> Episodes:
-    """Recorded episodes of the wandering policy."""
+def result_of(worker: RolloutWorker, task_index: int, starts: Sequence[int], **settings: object) -> JobResult:
+    """A recorded job of the wandering policy."""
     job = EpisodeJob(
         task_index,
         tuple(starts),
         seed=3,
-        explore=True,
+        acting=Acting(explore=True),
         copies=COPIES,
         record=True,
         **settings,  # type: ignore[arg-type]
     )
-    episodes = worker.run(job, WALK).episodes
+    return worker.run(job, WALK)
+
+
+def play(worker: RolloutWorker, task_index: int, starts: Sequence[int], **settings: object) -> Episodes:
+    """Its episodes."""
+    episodes = result_of(worker, task_index, starts, **settings).episodes
     assert episodes is not None
     return episodes
 
@@ -73,7 +87,7 @@ def test_episodes_have_the_task_s_own_sizes(worker: RolloutWorker, mixed: TaskSe
 
 def test_a_group_is_several_episodes_of_one_start(worker: RolloutWorker, task_index: int) -> None:
     start = start_id(Split.TRAIN, 4)
-    group = EpisodeGroup.of(play(worker, task_index, [start] * 3, repeats=(0, 1, 2)))
+    group = EpisodeGroup.of(result_of(worker, task_index, [start] * 3, repeats=(0, 1, 2)))
     assert len(group) == len(group.returns) == 3
     for rows in group.observations.values():
         first = rows[first_rows(group)]
@@ -86,7 +100,7 @@ def test_success_ends_training_episodes_and_no_job() -> None:
     reach = replace(registry.task("metaworld/reach-v3"), horizon_decisions=80, end_on_success=True)
     worker, expert = RolloutWorker(TaskSet([reach])), PolicySnapshot("expert")
     try:
-        job = EpisodeJob(0, TEST_STARTS[:1], seed=0, explore=False, copies=1)
+        job = EpisodeJob(0, TEST_STARTS[:1], seed=0, acting=Acting(), copies=1)
         (summary,) = worker.run(job, expert).summaries
         assert summary.success_any
         assert (summary.length, summary.truncated, summary.terminated) == (80, True, False)
@@ -95,7 +109,7 @@ def test_success_ends_training_episodes_and_no_job() -> None:
         assert short.truncated
         share = LaneAssignment(0, 1, 0, 1)
         worker.open([share], expert, seed=0)
-        fragment = worker.collect(share, 80, expert, explore=False)
+        fragment = worker.collect(share, 80, expert, acting=Acting())
         assert fragment.success.any()
         np.testing.assert_array_equal(fragment.terminated, fragment.success)
     finally:

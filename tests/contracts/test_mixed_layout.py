@@ -7,7 +7,7 @@ import pytest
 
 from mtrl import registry
 from mtrl.errors import SpaceError
-from mtrl.rollout import RandomPolicy, generator_for
+from mtrl.rollout import Acting, RandomPolicy, generator_for
 from mtrl.tasks import TaskSet
 
 from .conftest import NAMES
@@ -49,7 +49,12 @@ def test_one_call_acts_on_copies_of_different_tasks(mixed: TaskSet) -> None:
     rows = np.array([2, 0, 1, 0])
     generators = [generator_for(0, mixed[k].name, copy) for copy, k in enumerate(rows)]
     action = RandomPolicy(mixed).act(
-        mixed.layout.zeros(4), rows, {}, np.ones(4, dtype=bool), explore=True, generators=generators
+        mixed.layout.zeros(4),
+        rows,
+        {},
+        np.ones(4, dtype=bool),
+        acting=Acting(explore=True),
+        generators=generators,
     )
     np.testing.assert_array_equal(action.continuous != 0, mixed.layout.continuous_mask[rows])
     assert 0 <= action.discrete[0] < 18

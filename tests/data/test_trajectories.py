@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from mtrl.data import Trajectories
 from mtrl.errors import SpaceError
-from mtrl.rollout import Episodes, EpisodeSummary
+from mtrl.rollout import Episodes, EpisodeSummary, Version
 
 from .made import BOTH, PIXELS, STATE, assert_equal, trajectories_of
 
@@ -78,22 +78,21 @@ def test_from_episodes_keeps_labels_apart_from_actions() -> None:
     )
     episodes = Episodes(
         task_index=0,
-        policy_version=0,
+        policy_version=Version(),
         summaries=summaries,
         offsets=data.offsets,
         observations=dict(data.observations),
         continuous=data.actions,
-        label=data.labels,
         discrete=np.full(5, 4),
         reward=data.rewards,
         terminated=data.terminated,
         truncated=data.truncated,
         success=data.success,
-        log_probability=np.zeros(5, dtype=np.float32),
+        extras={"label": np.pad(data.labels, ((0, 0), (0, 2)))},
     )
     assert_equal(Trajectories.from_episodes(episodes), data)
     nothing = np.zeros((5, 0), dtype=np.float32)
-    discrete = Trajectories.from_episodes(dataclasses.replace(episodes, continuous=nothing, label=nothing))
+    discrete = Trajectories.from_episodes(dataclasses.replace(episodes, continuous=nothing))
     assert discrete.is_discrete
     assert discrete.actions.tolist() == discrete.labels.tolist() == [4] * 5
 

@@ -9,7 +9,7 @@ import pytest
 
 from mtrl.deployment import ArtefactPolicy
 from mtrl.deployment.controller import ChunkController
-from mtrl.rollout import generator_for
+from mtrl.rollout import Acting, generator_for
 from mtrl.rollout.chunk_policy import ChunkPolicy, Execution
 
 from .bench_suite import SUITE
@@ -45,7 +45,7 @@ def test_it_equals_the_evaluated_policy_tick_by_tick(tmp_path: Path, noise: str)
             np.zeros(1, dtype=np.int64),
             state,
             np.array([tick == 0]),
-            explore=False,
+            acting=Acting(),
             generators=[generator],
         )
         state = action.state

@@ -11,7 +11,7 @@ from mtrl.agents.diffusion import AGENT, DiffusionConfig, DiffusionTeacher
 from mtrl.distillation import DistillationConfig, SameNoiseDistiller, student_from, student_policy
 from mtrl.errors import ConfigError
 from mtrl.nn import ChunkShape
-from mtrl.rollout import Execution, generator_for
+from mtrl.rollout import Acting, Execution, generator_for
 from mtrl.training import load_state, save_state
 
 from ..agents.demonstrations import choice_data, choice_tasks
@@ -102,7 +102,7 @@ def test_the_policy_of_a_snapshot_executes_the_student(teacher: DiffusionTeacher
         np.array([0]),
         policy.initial_state(1),
         np.array([True]),
-        explore=False,
+        acting=Acting(),
         generators=[generator_for(7, "made/choice", 0)],
     )
     z = generator_for(7, "made/choice", 0).standard_normal(teacher.noise_size, dtype=np.float32)

@@ -11,7 +11,7 @@ import pytest
 from mtrl import registry
 from mtrl.distributed import cluster
 from mtrl.errors import EnvironmentFault
-from mtrl.rollout import EpisodeJob, PolicySnapshot, RuntimeConfig
+from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import Split, start_id
 
 EXPERT = PolicySnapshot(kind="expert")
@@ -70,7 +70,7 @@ def jobs_for(task_index: int, count: int, episodes: int = 2) -> list[EpisodeJob]
             task_index=task_index,
             starts=tuple(start_id(Split.TRAIN, n * episodes + e) for e in range(episodes)),
             seed=3,
-            explore=True,
+            acting=Acting(explore=True),
             copies=2,
             record=True,
         )

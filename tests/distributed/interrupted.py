@@ -5,11 +5,11 @@ import contextlib
 from mtrl import registry
 from mtrl.distributed import rollouts_for
 from mtrl.distributed.rollouts import RayRollouts
-from mtrl.rollout import EpisodeJob, PolicySnapshot, RuntimeConfig
+from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, RuntimeConfig
 
 
 def main() -> None:
-    jobs = [EpisodeJob(0, (3 * n,), seed=1, explore=True, copies=1) for n in range(10_000)]
+    jobs = [EpisodeJob(0, (3 * n,), seed=1, acting=Acting(explore=True), copies=1) for n in range(10_000)]
     rollouts = rollouts_for(registry.task_set("trial/slow"), RuntimeConfig(kind="ray", actors=1))
     assert isinstance(rollouts, RayRollouts)
     with contextlib.closing(rollouts):

@@ -15,6 +15,7 @@ from mtrl.distributed import fragments_for
 from mtrl.distributed.fragments import RayFragments
 from mtrl.errors import OutOfRangeError
 from mtrl.rollout import (
+    LOG_PROBABILITY,
     CollectionConfig,
     Fragment,
     LaneAssignment,
@@ -62,7 +63,7 @@ def test_local_fragments_take_turns_go_on_and_repeat_exactly(trial_folder: Path)
             ours[earlier].observations["state"][-1], ours[later].observations["state"][0]
         )
     first.publish(dataclasses.replace(RANDOM, version=2))
-    assert next(first.stream()).policy_version == 2
+    assert next(first.stream()).policy_version == (0, 2)
     first.close()
     second.close()
 
@@ -98,9 +99,11 @@ def test_size_of_a_fragment_is_what_its_arrays_hold(trial_folder: Path) -> None:
     fragment = next(source.stream())
     source.close()
     arrays = [*fragment.observations.values(), fragment.continuous, fragment.discrete, fragment.reward]
-    arrays += [fragment.terminated, fragment.truncated, fragment.success, fragment.log_probability]
+    arrays += [fragment.terminated, fragment.truncated, fragment.success, fragment.extras["log_probability"]]
     arrays += [fragment.start_id, fragment.episode_id]
-    assert fragment_bytes(tasks, LaneAssignment(0, 2, 0, 2), 5) == sum(array.nbytes for array in arrays)
+    assert fragment_bytes(tasks, LaneAssignment(0, 2, 0, 2), 5, (LOG_PROBABILITY,)) == sum(
+        array.nbytes for array in arrays
+    )
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -136,7 +139,7 @@ class TestRay:
         for fragments in by_task(later).values():
             versions = [f.policy_version for f in fragments]
             assert versions == sorted(versions), "an actor never goes back to older weights"
-        assert sum(f.policy_version == 1 for f in later) <= 2 * RAY.actors
+        assert sum(f.policy_version == (0, 1) for f in later) <= 2 * RAY.actors
         assert all(cost > 0 for cost in costs)
 
     def test_a_killed_actor_gets_its_lanes_back(self, marks: Path) -> None:

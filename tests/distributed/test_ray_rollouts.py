@@ -113,7 +113,7 @@ def test_ray_and_local_give_equal_episodes_on_a_mixed_set(shared: RayRollouts) -
 def test_the_loss_of_the_weight_store_is_made_good(shared: RayRollouts) -> None:
     ray.kill(shared._weights.store)
     results = list(shared.run(jobs_for(WALK, 3), dataclasses.replace(EXPERT, version=5)))
-    assert [result.episodes.policy_version for result in results if result.episodes] == [5, 5, 5]
+    assert [result.episodes.policy_version.number for result in results if result.episodes] == [5, 5, 5]
 
 
 def test_results_are_the_callers_to_write(shared: RayRollouts) -> None:

@@ -89,9 +89,9 @@ def test_a_published_policy_is_used_by_what_is_asked_for_later(trial_folder: Pat
         source.publish(dataclasses.replace(RANDOM, version=2))
         source.publish(dataclasses.replace(RANDOM, version=3))
         after = [next(stream) for _ in range(6)]
-    assert [f.policy_version for f in before] == [1, 1]
+    assert [f.policy_version.number for f in before] == [1, 1]
     # one fragment of each lane was under way; of two policies in a row only the newer one travels
-    assert [f.policy_version for f in after] == [1, 1, 3, 3, 3, 3]
+    assert [f.policy_version.number for f in after] == [1, 1, 3, 3, 3, 3]
 
 
 def test_lanes_are_dealt_by_what_a_decision_costs(trial_folder: Path) -> None:
@@ -229,10 +229,10 @@ def test_a_process_that_cannot_start_is_no_fault_of_its_first_job(
 
 PARENT = """
 from mtrl import registry
-from mtrl.rollout import EpisodeJob, PolicySnapshot, RuntimeConfig, WorkerRollouts
+from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, RuntimeConfig, WorkerRollouts
 
 rollouts = WorkerRollouts(registry.task_set(["trial/slow"]), RuntimeConfig(workers=1))
-jobs = [EpisodeJob(0, (0,) * episodes, 0, True, 1) for episodes in (1, 600)]
+jobs = [EpisodeJob(0, (0,) * episodes, 0, Acting(explore=True), 1) for episodes in (1, 600)]
 for result in rollouts.run(jobs, PolicySnapshot("expert")):
     print(*rollouts.pids, flush=True)
 """
@@ -315,7 +315,7 @@ def test_episodes_are_those_of_the_local_runtime(trial_folder: Path) -> None:
             np.testing.assert_array_equal(getattr(ours.episodes, name), getattr(theirs.episodes, name))
         for bucket, rows in theirs.episodes.observations.items():
             np.testing.assert_array_equal(ours.episodes.observations[bucket], rows)
-    assert [result.episodes.policy_version for result in again if result.episodes] == [4, 4]
+    assert [result.episodes.policy_version.number for result in again if result.episodes] == [4, 4]
 
 
 def test_jobs_outlive_the_processes_that_play_them(marks: Path) -> None:

@@ -5,12 +5,13 @@ from ray.cluster_utils import Cluster
 from mtrl import registry
 from mtrl.distributed import rollouts_for
 from mtrl.distributed.rollouts import RayRollouts
-from mtrl.rollout import EpisodeJob, JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
+from mtrl.rollout import Acting, EpisodeJob, JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
 
 
 def jobs(count: int) -> list[EpisodeJob]:
     return [
-        EpisodeJob(0, (6 * n, 6 * n + 3), seed=1, explore=True, copies=2, record=True) for n in range(count)
+        EpisodeJob(0, (6 * n, 6 * n + 3), seed=1, acting=Acting(explore=True), copies=2, record=True)
+        for n in range(count)
     ]
 
 

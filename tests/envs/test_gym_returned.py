@@ -12,7 +12,7 @@ import pytest
 from mtrl import registry
 from mtrl.envs.gym import SUITE, add_environment
 from mtrl.errors import TRACEBACK, EnvironmentFault
-from mtrl.rollout import EpisodeJob, LocalRollouts, PolicySnapshot, RuntimeConfig
+from mtrl.rollout import Acting, EpisodeJob, LocalRollouts, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import TaskSet
 
 from .gym_environments import Counter
@@ -142,7 +142,7 @@ def test_numbers_and_flags_may_be_those_of_numpy(place: int, value: object) -> N
 def test_an_environment_that_exits_loses_its_task_and_not_the_run() -> None:
     tasks = TaskSet([added(LATE, leave), registry.task("point/obstacle")])
     rollouts = LocalRollouts(tasks, RuntimeConfig(attempts=2))
-    jobs = [EpisodeJob(k, (2,), seed=0, explore=False, copies=1) for k in range(2)]
+    jobs = [EpisodeJob(k, (2,), seed=0, acting=Acting(), copies=1) for k in range(2)]
     results = list(rollouts.run(jobs, PolicySnapshot("random")))
     rollouts.close()
     assert [result.job.task_index for result in results] == [1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtrl.rollout import Action, Fragment, FragmentRecorder, PythonLane
+from mtrl.rollout import LOG_PROBABILITY, Action, Fragment, PythonLane, StepRecorder, Version, fragment_of
 from mtrl.tasks import FixedStarts, TaskSet, TrainingStarts
 
 from ..synthetic import CounterSuite, counter_task
@@ -13,18 +13,18 @@ from .helpers import lane_of
 
 def record(lane: PythonLane, steps: int, width: int = 4) -> Fragment:
     """Action t is 0.1 * (t + 1) everywhere; its log-probability is -t."""
-    recorder = FragmentRecorder(lane, steps, version=7)
+    recorder = StepRecorder(lane, (LOG_PROBABILITY,), steps=steps)
     for t in range(steps):
         action = Action(
             continuous=np.full((lane.copies, width), 0.1 * (t + 1), dtype=np.float32),
             discrete=np.full(lane.copies, t, dtype=np.int64),
-            log_probability=np.full(lane.copies, -t, dtype=np.float32),
             state={},
+            extras={"log_probability": np.full(lane.copies, -t, dtype=np.float32)},
         )
         recorder.before_step(action)
         lane.step(action.continuous, action.discrete)
         recorder.after_step()
-    return recorder.finish()
+    return fragment_of(recorder, Version(2, 7))
 
 
 def test_a_fragment_by_hand() -> None:
@@ -39,14 +39,14 @@ def test_a_fragment_by_hand() -> None:
     np.testing.assert_array_equal(fragment.truncated, [[0, 0], [1, 1], [0, 0]])
     np.testing.assert_array_equal(fragment.success, [[1, 1], [0, 0], [1, 1]])
     assert not fragment.terminated.any()
-    np.testing.assert_array_equal(fragment.start_id, [[0, 3], [0, 3], [6, 9]])
-    np.testing.assert_array_equal(fragment.episode_id, [[0, 1], [0, 1], [2, 3]])
-    np.testing.assert_array_equal(fragment.log_probability, [[0, 0], [-1, -1], [-2, -2]])
+    np.testing.assert_array_equal(fragment.start_id, [[0, 3], [0, 3], [6, 9], [6, 9]])
+    np.testing.assert_array_equal(fragment.episode_id, [[0, 1], [0, 1], [2, 3], [2, 3]])
+    np.testing.assert_array_equal(fragment.extras["log_probability"], [[0, 0], [-1, -1], [-2, -2]])
     np.testing.assert_array_equal(fragment.discrete, [[0, 0], [1, 1], [2, 2]])
     np.testing.assert_allclose(fragment.continuous[:, 0, 0], [0.1, 0.2, 0.3], rtol=1e-6)
     np.testing.assert_array_equal(fragment.final_index, [[1, 0], [1, 1]])
     np.testing.assert_allclose(fragment.final_observations["state"], [[2, 0, 0.6, 0, 0], [2, 3, 0.6, 0, 0]])
-    assert (fragment.task_index, fragment.policy_version, fragment.steps) == (0, 7, 6)
+    assert (fragment.task_index, fragment.policy_version, fragment.steps) == (0, (2, 7), 6)
 
 
 def test_successors_are_true_also_where_an_episode_ended() -> None:

@@ -10,12 +10,16 @@ import pytest
 
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.rollout import (
+    LOG_PROBABILITY,
+    Acting,
     Action,
     EpisodeGroup,
     EpisodeJob,
     Episodes,
+    Extra,
     JobResult,
     PolicyState,
+    Version,
     run_job,
     schedule_of,
 )
@@ -29,6 +33,7 @@ class Recorder:
     """Plays a random number from each copy's generator and counts its decisions in the state."""
 
     version = 3
+    extras = (LOG_PROBABILITY, Extra("label", (4,)))
 
     def __init__(self) -> None:
         self.ended: list[list[bool]] = []
@@ -44,19 +49,20 @@ class Recorder:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         count = np.where(ended, 0, state["count"])
         self.ended.append(ended.tolist())
         self.counts.append(count.tolist())
         draws = np.array([generator.uniform(-0.5, 0.5) for generator in generators], dtype=np.float32)
+        played = np.repeat(draws[:, None], 4, axis=1)
+        label = np.zeros((len(draws), 4), dtype=np.float32) if acting.explore else played
         return Action(
-            continuous=np.repeat(draws[:, None], 4, axis=1),
+            continuous=played,
             discrete=np.zeros(len(draws), dtype=np.int64),
-            log_probability=draws * 2,
             state={"count": count + 1},
-            label=np.zeros((len(draws), 4), dtype=np.float32) if explore else None,
+            extras={"log_probability": draws * 2, "label": label},
         )
 
 
@@ -67,7 +73,7 @@ def play(job: EpisodeJob, policy: Recorder | None = None, **options: int) -> Job
 
 
 def job_of(starts: Sequence[int], **settings: object) -> EpisodeJob:
-    defaults = {"task_index": 0, "seed": 1, "explore": False, "copies": 2, "record": True}
+    defaults = {"task_index": 0, "seed": 1, "acting": Acting(), "copies": 2, "record": True}
     return EpisodeJob(starts=tuple(starts), **{**defaults, **settings})  # type: ignore[arg-type]
 
 
@@ -119,8 +125,8 @@ def test_recorded_episodes_have_the_task_s_own_sizes() -> None:
     np.testing.assert_array_equal(episodes.reward, [1, 2, 3] * 5)
     np.testing.assert_array_equal(episodes.truncated, [False, False, True] * 5)
     np.testing.assert_array_equal(episodes.label, episodes.continuous)
-    np.testing.assert_allclose(episodes.log_probability, 2 * episodes.continuous[:, 0])
-    assert episodes.policy_version == 3
+    np.testing.assert_allclose(episodes.extras["log_probability"], 2 * episodes.continuous[:, 0])
+    assert episodes.policy_version == Version(0, 3)
     types = {
         name: getattr(episodes, name).dtype for name in ("continuous", "discrete", "terminated", "reward")
     }
@@ -128,7 +134,7 @@ def test_recorded_episodes_have_the_task_s_own_sizes() -> None:
 
 
 def test_clean_labels_stand_beside_perturbed_actions() -> None:
-    episodes = play(job_of([2], explore=True)).episodes
+    episodes = play(job_of([2], acting=Acting(explore=True))).episodes
     assert episodes is not None
     assert not episodes.label.any()
     assert episodes.continuous.any()
@@ -226,15 +232,13 @@ def test_joining_ragged_episodes() -> None:
 
 
 def test_a_group_is_one_start() -> None:
-    episodes = play(job_of([2, 2, 2], repeats=(0, 1, 2)), terminate_at=3).episodes
-    assert episodes is not None
-    group = EpisodeGroup.of(episodes)
+    result = play(job_of([2, 2, 2], repeats=(0, 1, 2)), terminate_at=3)
+    group = EpisodeGroup.of(result)
     assert len(group) == 3
     assert group.returns.tolist() == [6.0, 6.0, 6.0]
     np.testing.assert_array_equal(
         group.observations["state"][group.offsets[:-1] + np.arange(3)], [[0, 2, 0]] * 3
     )
-    mixed = play(job_of([2, 5])).episodes
-    assert mixed is not None
+    mixed = play(job_of([2, 5]))
     with pytest.raises(ValueError, match=r"one start; got \[2, 5\]"):
         EpisodeGroup.of(mixed)

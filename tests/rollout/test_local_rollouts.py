@@ -8,7 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from mtrl.errors import TRACEBACK, ConfigError, EnvironmentFault, OutOfRangeError
-from mtrl.rollout import EpisodeJob, FaultWords, JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
+from mtrl.rollout import (
+    Acting,
+    EpisodeJob,
+    FaultWords,
+    JobResult,
+    LocalRollouts,
+    PolicySnapshot,
+    RuntimeConfig,
+)
 from mtrl.tasks import Option, TaskSet
 
 from ..synthetic import CounterSuite, counter_suite, counter_task
@@ -29,7 +37,7 @@ def tasks_of(**options: Option) -> TaskSet:
 
 
 def jobs_of(*rows: tuple[int, int]) -> list[EpisodeJob]:
-    return [EpisodeJob(k, (start,), seed=0, explore=False, copies=1) for k, start in rows]
+    return [EpisodeJob(k, (start,), seed=0, acting=Acting(), copies=1) for k, start in rows]
 
 
 def outline(results: Iterator[JobResult]) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ import pytest
 from mtrl import registry
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.rollout import (
+    Acting,
     Action,
     ExpertPolicy,
     NoiseConfig,
@@ -45,7 +46,7 @@ def act(policy: Policy, tasks: TaskSet, rows: list[int], keys: list[int], explor
         np.array(rows),
         policy.initial_state(len(rows)),
         np.ones(len(rows), dtype=bool),
-        explore=explore,
+        acting=Acting(explore),
         generators=[generator_for(1, tasks[k].name, key) for k, key in zip(rows, keys, strict=True)],
     )
 
@@ -78,7 +79,9 @@ def test_random_play_is_uniform_over_what_each_task_allows(tasks: TaskSet) -> No
     assert action.discrete.max() == 2
     assert not action.discrete[0::3].any()
     # densities 1/2 per dimension, probabilities 1/3
-    np.testing.assert_allclose(action.log_probability[:3], np.log([1 / 4, 1 / 16, 1 / 3]), rtol=1e-6)
+    np.testing.assert_allclose(
+        action.extras["log_probability"][:3], np.log([1 / 4, 1 / 16, 1 / 3]), rtol=1e-6
+    )
 
 
 def test_a_decision_does_not_depend_on_the_copies_beside_it(tasks: TaskSet, suite: CounterSuite) -> None:
@@ -97,35 +100,33 @@ def test_an_expert_s_label_stays_clean(tasks: TaskSet, suite: CounterSuite) -> N
     policy = ExpertPolicy(tasks, {"counter": suite}, NoiseConfig(fraction=1.0, low=0.3, high=0.3))
     rows = [0] * 300
     action = act(policy, tasks, rows, list(range(300)))
-    assert action.label is not None
-    assert np.unique(action.label[:, :2]).tolist() == [-0.25, 0.25]
-    assert not action.label[:, 2:].any()
+    assert np.unique(action.extras["label"][:, :2]).tolist() == [-0.25, 0.25]
+    assert not action.extras["label"][:, 2:].any()
     assert not action.continuous[:, 2:].any(), "no noise where the task has no action"
-    noise = action.continuous[:, :2] - action.label[:, :2]
+    noise = action.continuous[:, :2] - action.extras["label"][:, :2]
     np.testing.assert_allclose(noise.std(), 0.3, rtol=0.1)
     assert np.abs(action.continuous).max() <= 1
-    assert np.isnan(action.log_probability).all()
+    assert set(action.extras) == {extra.name for extra in policy.extras} == {"label"}
 
 
 def test_noise_is_drawn_once_per_episode_and_only_to_explore(tasks: TaskSet, suite: CounterSuite) -> None:
     policy = ExpertPolicy(tasks, {"counter": suite}, NoiseConfig(fraction=0.5, low=0.1, high=0.5))
     rows, keys = [0] * 200, list(range(200))
     quiet = act(policy, tasks, rows, keys, explore=False)
-    np.testing.assert_array_equal(quiet.continuous, quiet.label)
+    np.testing.assert_array_equal(quiet.continuous, quiet.extras["label"])
     first = act(policy, tasks, rows, keys)
     deviation = first.state["deviation"]
     perturbed = deviation > 0
     assert 70 < perturbed.sum() < 130
     assert deviation[perturbed].min() >= 0.1
     assert deviation.max() <= 0.5
-    assert first.label is not None
-    np.testing.assert_array_equal((first.continuous != first.label).any(axis=1), perturbed)
+    np.testing.assert_array_equal((first.continuous != first.extras["label"]).any(axis=1), perturbed)
     later = policy.act(
         tasks.layout.zeros(200),
         np.array(rows),
         first.state,
         np.zeros(200, dtype=bool),
-        explore=True,
+        acting=Acting(explore=True),
         generators=[np.random.default_rng(key) for key in keys],
     )
     np.testing.assert_array_equal(later.state["deviation"], deviation)
@@ -205,6 +206,7 @@ def test_snapshots_are_compared_whole() -> None:
     for change in (
         {"kind": "other"},
         {"version": 2},
+        {"incarnation": 1},
         {"config": {"sizes": {"width": 9}}},
         {"tensors": {"weight": np.array([1.0, 1.0, 2.0])}},
         {"tensors": {"weight": np.ones(4)}},

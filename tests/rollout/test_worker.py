@@ -10,6 +10,7 @@ import pytest
 from mtrl import registry
 from mtrl.errors import ConfigError, EnvironmentFault, UnsupportedError
 from mtrl.rollout import (
+    Acting,
     EpisodeJob,
     Fragment,
     LaneAssignment,
@@ -30,7 +31,6 @@ STEP_ARRAYS = (
     "terminated",
     "truncated",
     "success",
-    "log_probability",
     "start_id",
     "episode_id",
 )
@@ -49,7 +49,7 @@ def worker_of(**options: Option) -> RolloutWorker:
 
 
 def job_of(task_index: int = 0, starts: Sequence[int] = (2, 5, 8), **settings: object) -> EpisodeJob:
-    defaults = {"seed": 1, "explore": False, "copies": 2, "record": True}
+    defaults = {"seed": 1, "acting": Acting(), "copies": 2, "record": True}
     return EpisodeJob(task_index, tuple(starts), **{**defaults, **settings})  # type: ignore[arg-type]
 
 
@@ -116,7 +116,8 @@ def test_a_job_never_ends_on_success(suite: CounterSuite) -> None:
     share = LaneAssignment(0, 1, 0, 1)
     worker.open([share], RANDOM, seed=0)
     np.testing.assert_array_equal(
-        worker.collect(share, 4, RANDOM, explore=True).terminated[:, 0], [False, True, False, True]
+        worker.collect(share, 4, RANDOM, acting=Acting(explore=True)).terminated[:, 0],
+        [False, True, False, True],
     )
 
 
@@ -127,7 +128,7 @@ def test_a_suite_without_starts_serves_continuous_training_only(suite: CounterSu
         worker.run(job_of(), RANDOM)
     share = LaneAssignment(0, 2, 0, 2)
     worker.open([share], RANDOM, seed=0)
-    assert worker.collect(share, 2, RANDOM, explore=True).steps == 4
+    assert worker.collect(share, 2, RANDOM, acting=Acting(explore=True)).steps == 4
     with pytest.raises(UnsupportedError, match="cannot resume"):
         worker.lanes_state()
 
@@ -174,7 +175,7 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
     whole = worker_of(terminate_at=3)
     one_lane = [LaneAssignment(task_index, 4, 0, 4)]
     whole.open(one_lane, RANDOM, seed=9)
-    alone = [whole.collect(one_lane[0], 7, RANDOM, explore=True) for _ in range(2)]
+    alone = [whole.collect(one_lane[0], 7, RANDOM, acting=Acting(explore=True)) for _ in range(2)]
 
     lanes, first = [], 0
     for copies in shares:
@@ -185,7 +186,8 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
         worker.open([lane], RANDOM, seed=9)
     for round_number in range(2):
         parts = [
-            worker.collect(lane, 7, RANDOM, explore=True) for worker, lane in zip(workers, lanes, strict=True)
+            worker.collect(lane, 7, RANDOM, acting=Acting(explore=True))
+            for worker, lane in zip(workers, lanes, strict=True)
         ]
         for name in STEP_ARRAYS:
             np.testing.assert_array_equal(
@@ -200,9 +202,9 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
 def test_fragments_say_which_policy_made_them(suite: CounterSuite) -> None:
     worker, share = worker_of(), LaneAssignment(0, 1, 0, 1)
     worker.open([share], RANDOM, seed=0)
-    assert worker.collect(share, 2, RANDOM, explore=True).policy_version == 5
-    newer = PolicySnapshot("random", version=6)
-    assert worker.collect(share, 2, newer, explore=True).policy_version == 6
+    assert worker.collect(share, 2, RANDOM, acting=Acting(explore=True)).policy_version == (0, 5)
+    newer = PolicySnapshot("random", version=6, incarnation=3)
+    assert worker.collect(share, 2, newer, acting=Acting(explore=True)).policy_version == (3, 6)
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 6, 12])
@@ -213,12 +215,12 @@ def test_open_lanes_resume_where_they_were(suite: CounterSuite, interrupted_afte
     with walking_policy():
         worker.open(shares, WALK, seed=3)
         for share in shares:
-            worker.collect(share, interrupted_after, WALK, explore=True)
+            worker.collect(share, interrupted_after, WALK, acting=Acting(explore=True))
         saved = worker.lanes_state()
-        expected = [worker.collect(share, 9, WALK, explore=True) for share in shares]
+        expected = [worker.collect(share, 9, WALK, acting=Acting(explore=True)) for share in shares]
         resumed.open(shares, WALK, seed=3)
         resumed.load_lanes_state(saved)
-        found = [resumed.collect(share, 9, WALK, explore=True) for share in shares]
+        found = [resumed.collect(share, 9, WALK, acting=Acting(explore=True)) for share in shares]
     for fragment, same in zip(found, expected, strict=True):
         for name in (*STEP_ARRAYS, "final_index"):
             np.testing.assert_array_equal(getattr(fragment, name), getattr(same, name), err_msg=name)
@@ -252,13 +254,13 @@ def test_a_fault_closes_its_lane_and_no_other(suite: CounterSuite) -> None:
     worker.open(shares, RANDOM, seed=0)
     suite.failures = 1
     with pytest.raises(EnvironmentFault):
-        worker.collect(shares[0], 5, RANDOM, explore=True)
+        worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True))
     assert [environment.closed for environment in suite.built] == [True, True, False]
     with pytest.raises(ConfigError, match=r"no lane is open.*open it first"):
-        worker.collect(shares[0], 5, RANDOM, explore=True)
-    assert worker.collect(shares[1], 5, RANDOM, explore=True).steps == 5
+        worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True))
+    assert worker.collect(shares[1], 5, RANDOM, acting=Acting(explore=True)).steps == 5
     worker.open(shares[:1], RANDOM, seed=1)
-    assert worker.collect(shares[0], 5, RANDOM, explore=True).steps == 10
+    assert worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True)).steps == 10
     worker.close()
     assert all(environment.closed for environment in suite.built)
 

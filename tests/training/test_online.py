@@ -22,6 +22,7 @@ from mtrl.rollout import (
     PolicySnapshot,
     ResumableFragments,
     RuntimeConfig,
+    Version,
 )
 from mtrl.tasks import Score, TaskSet
 from mtrl.training import (
@@ -184,7 +185,7 @@ def fragment_of(reward: list[float], ids: list[int], ends: list[int], success: l
 
     return Fragment(
         task_index=0,
-        policy_version=0,
+        policy_version=Version(),
         observations={"state": np.zeros((steps + 1, 1, 1), np.float32)},
         continuous=np.zeros((steps, 1, 1), np.float32),
         discrete=np.zeros((steps, 1), np.int64),
@@ -192,9 +193,8 @@ def fragment_of(reward: list[float], ids: list[int], ends: list[int], success: l
         terminated=flags([]),
         truncated=flags(ends),
         success=flags(success),
-        log_probability=np.zeros((steps, 1), np.float32),
-        start_id=np.zeros((steps, 1), np.int64),
-        episode_id=np.array(ids)[:, None],
+        start_id=np.zeros((steps + 1, 1), np.int64),
+        episode_id=np.array([*ids, ids[-1] + (steps - 1 in ends)])[:, None],
         final_index=np.array([(t, 0) for t in ends], np.int64).reshape(-1, 2),
         final_observations={"state": np.zeros((len(ends), 1), np.float32)},
     )

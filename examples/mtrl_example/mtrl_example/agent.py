@@ -13,7 +13,7 @@ import torch
 from mtrl.data import Trajectories
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.nn import require_continuous_states
-from mtrl.rollout import Action, PolicySnapshot, PolicyState
+from mtrl.rollout import Acting, Action, Extra, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import TaskSet
 from mtrl.training import DataNeeds, Metric, Metrics, TaskGradients
@@ -47,6 +47,8 @@ METRICS: Metrics = {
 class LinearPolicy:
     """a = clip(W_k s + b_k) for task k; remembers nothing."""
 
+    extras: tuple[Extra, ...] = ()
+
     def __init__(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], version: int) -> None:
         """`weight` [K, A_max, D_max], `bias` [K, A_max]; rows and columns that a task lacks are zero."""
         self.version = version
@@ -63,7 +65,7 @@ class LinearPolicy:
         state: PolicyState,
         ended: npt.NDArray[np.bool_],
         *,
-        explore: bool,
+        acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
         """The same action whether it explores or not."""
@@ -72,7 +74,6 @@ class LinearPolicy:
         return Action(
             continuous=np.clip(raw + self._bias[task_index], -1.0, 1.0).astype(np.float32),
             discrete=np.zeros(len(task_index), dtype=np.int64),
-            log_probability=np.full(len(task_index), np.nan, dtype=np.float32),
             state=state,
         )
 
