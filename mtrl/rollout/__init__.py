@@ -16,9 +16,10 @@ from .collection import (
     SharedFragments,
     fragment_bytes,
 )
-from .episodes import EpisodeGroup, Episodes, EpisodeSummary
+from .episodes import Episodes, EpisodeSummary
 from .experts import require_experts
 from .fragment import Fragment, fragment_of
+from .group import EpisodeGroup, GroupRequest
 from .job import EpisodeJob, JobResult, run_job, schedule_of
 from .lane import FinalObservation, Lane
 from .policy import (
@@ -65,6 +66,7 @@ __all__ = [
     "FinalObservation",
     "Fragment",
     "Fragments",
+    "GroupRequest",
     "GymnasiumView",
     "InProcessFragments",
     "JobBoard",

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError
 from mtrl.spaces import Observation
 
 from .policy import Version
-
-if TYPE_CHECKING:
-    from .job import JobResult
 
 
 @dataclass(frozen=True)
@@ -137,31 +133,3 @@ STEP_FIELDS = (
     "success",
 )
 """The per-step arrays that all `Episodes` have."""
-
-
-@dataclass
-class EpisodeGroup(Episodes):
-    """G whole episodes of one (task, start): the unit of group-relative advantages.
-
-    A group is made by one worker and never split, so that the advantage is computed without a join.
-    """
-
-    def __post_init__(self) -> None:
-        starts = {summary.start for summary in self.summaries}
-        if len(starts) != 1:
-            raise ValueError(f"a group has one start; got {sorted(starts)}")
-
-    @property
-    def returns(self) -> npt.NDArray[np.float64]:
-        """[G], undiscounted."""
-        return np.array([summary.episode_return for summary in self.summaries])
-
-    @staticmethod
-    def of(result: JobResult) -> EpisodeGroup:
-        """The episodes of a job as a group.
-
-        Raises ConfigError for a job that did not record, ValueError when they do not share a start.
-        """
-        if result.episodes is None:
-            raise ConfigError("a group is made of recorded episodes; set record=True in its EpisodeJob")
-        return EpisodeGroup(**result.episodes.__dict__)

@@ -41,6 +41,10 @@ class EpisodeJob:
     repeats: tuple[int, ...] = ()
     """One number per start that tells episodes of equal start apart; empty means all 0."""
 
+    native: bool = False
+    """Let the vector backend that `RuntimeConfig.backends` names play it, where it honours starts. For
+    training alone: evaluation runs on the official environments."""
+
     def __post_init__(self) -> None:
         if not self.starts:
             raise ConfigError("a job needs at least one start")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mtrl.errors import MtrlError
 from mtrl.spaces import Layout
-from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task
+from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task, VectorEnvironment
 
 from .books import LaneBase
 
@@ -152,7 +152,7 @@ class PythonLane(LaneBase):
             raise self._not_finite(copy, when, broken)
 
 
-def close_all(task: Task, environments: Sequence[Environment]) -> None:
+def close_all(task: Task, environments: Sequence[Environment | VectorEnvironment]) -> None:
     """Closes what can be closed: what failed before may fail here too, and must not keep the rest open."""
     for environment in environments:
         try:

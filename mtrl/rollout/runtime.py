@@ -28,9 +28,9 @@ class RuntimeConfig:
     workers: int = 0
     """Processes that step the environments when kind is "local"; 0 steps them in this one."""
     backends: Mapping[str, str] = field(default_factory=dict)
-    """Suite name -> vector backend that steps its tasks in continuous collection, such as
-    {atari: native, metaworld: envpool}; "python", the official environment, where a suite is not named.
-    Whole episodes, evaluation among them, always run on the official environment."""
+    """Suite name -> vector backend that steps its tasks in training, such as {atari: native, metaworld:
+    envpool}; "python", the official environment, where a suite is not named. It serves continuous collection
+    and, where it honours starts, groups. Evaluation and demonstrations run on the official environment."""
     attempts: int = 3
     """Times a job is tried before its task is quarantined, at least 1."""
     job_timeout_seconds: float = 600.0
@@ -118,7 +118,7 @@ class LocalRollouts:
     def __init__(self, tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler | None = None) -> None:
         """`on_fault` is told of every environment fault; `FaultLog` unless given."""
         self.quarantined: dict[int, str] = {}
-        self._worker = RolloutWorker(tasks)
+        self._worker = RolloutWorker(tasks, config.backends)
         self._attempts = config.attempts
         self._on_fault = on_fault or FaultLog()
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import MtrlError, UnsupportedError
-from mtrl.spaces import Layout
+from mtrl.errors import MtrlError
+from mtrl.spaces import Layout, Observation
 from mtrl.tasks import StartSchedule, Task, VectorEnvironment
 
 from .books import LaneBase
@@ -17,7 +17,8 @@ from .books import LaneBase
 class VectorLane(LaneBase):
     """M copies behind a `VectorEnvironment`; see `Lane` for the attributes.
 
-    Serves continuous collection: every copy always has a next start.
+    The backend steps all copies together. One whose schedule ran out is stepped on, unseen and uncounted,
+    for as long as others play.
     """
 
     def __init__(
@@ -40,20 +41,33 @@ class VectorLane(LaneBase):
         self._limits = np.zeros(copies, dtype=np.int64)
         self._first_success = np.full(copies, -1, dtype=np.int64)
         self._ended = np.zeros(copies, dtype=bool)
+        self._over = np.zeros(copies, dtype=bool)
+        self._idle = np.zeros(0, dtype=np.int64)
 
     def begin(self) -> None:
         """Resets every copy to the next start of the schedule; called once, before the first step."""
         self.active[:] = True
+        self._idle = np.zeros(0, dtype=np.int64)
         self._episodes = [0] * self.copies
         self._next_episodes(np.arange(self.copies))
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
-        """Steps every copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
+        """Steps every active copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
         self.finals = []
         self._accept(continuous, discrete, self._decisions)
         actions = self._given if self._width else discrete
         for copy in range(self.copies):
-            self._history.append(copy, actions[copy])
+            if self.active[copy]:
+                self._history.append(copy, actions[copy])
+        shown: Observation = {}
+        if self._idle.size:
+            actions = actions.copy()
+            actions[self._idle] = 0
+            shown = {bucket: rows[self._idle].copy() for bucket, rows in self._native.items()}
+            over = self._idle[self._over[self._idle]]
+            if over.size:
+                # the backend does not step what has terminated
+                self._reset(over, self.start_id[over])
         self._advance(actions)
         if self.task.end_on_success:
             self.terminated |= self.success
@@ -63,6 +77,8 @@ class VectorLane(LaneBase):
             tail = (self._first_success >= 0) & (self._decisions - self._first_success >= self.success_tail)
             self.truncated |= tail
         self.truncated &= ~self.terminated
+        if self._idle.size:
+            self._hide_idle(shown)
         self._require_finite(self._decisions)
         np.logical_or(self.terminated, self.truncated, out=self._ended)
         if self._ended.any():
@@ -78,6 +94,7 @@ class VectorLane(LaneBase):
         together. Otherwise as `PythonLane.load_state_dict`.
         """
         starts, actions = self._load_books(state)
+        self._idle = np.flatnonzero(~self.active)
         lengths = np.array([len(taken) for taken in actions if isinstance(taken, np.ndarray)], dtype=np.int64)
         longest = int(lengths.max())
         self._open_episodes(np.arange(self.copies), starts)
@@ -116,26 +133,41 @@ class VectorLane(LaneBase):
             raise
         except Exception as error:
             raise self._fault(f"a step of {self.copies} copies on backend {self.backend}", error) from error
-        self._decisions += 1
+        self._decisions += self.active
+        np.copyto(self._over, self.terminated)
 
     def _mark_success(self) -> None:
         first = self.success & (self._first_success < 0)
         self._first_success[first] = self._decisions[first]
 
     def _next_episodes(self, copies: npt.NDArray[np.int64]) -> None:
-        starts = np.zeros(len(copies), dtype=np.int64)
-        for place, copy in enumerate(copies):
-            start = self.schedule.next_start(int(copy))
+        begun: list[tuple[int, int]] = []
+        for copy in copies.tolist():
+            start = self.schedule.next_start(copy)
             if start is None:
-                raise UnsupportedError(
-                    f"a lane on backend {self.backend!r} collects without end, and its schedule ran out of "
-                    "starts. Play whole episodes on the python backend"
-                )
-            starts[place] = start
+                self.active[copy] = False
+                continue
+            begun.append((copy, start))
             self._episodes[copy] += 1
-        self._open_episodes(copies, starts)
+        if len(begun) < len(copies):
+            self._idle = np.flatnonzero(~self.active)
+        if begun:
+            self._open_episodes(*np.array(begun, dtype=np.int64).T)
 
     def _open_episodes(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> None:
+        self._reset(copies, starts)
+        for copy, start in zip(copies.tolist(), starts.tolist(), strict=True):
+            self._number_episode(copy, start)
+            self._limits[copy] = self._limit(copy)
+        self._decisions[copies] = 0
+        self._over[copies] = False
+        self._first_success[copies] = -1
+        states = self._native.get("state")
+        if states is not None and not np.isfinite(states[copies]).all():
+            worst = int(copies[~np.isfinite(states[copies]).all(axis=1)][0])
+            raise self._not_finite(worst, "reset", ["state"])
+
+    def _reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> None:
         try:
             self._environment.reset(copies, starts, self._native)
         except MtrlError:
@@ -143,12 +175,11 @@ class VectorLane(LaneBase):
         except Exception as error:
             when = f"reset of copies {copies.tolist()} on backend {self.backend}"
             raise self._fault(when, error) from error
-        for copy, start in zip(copies.tolist(), starts.tolist(), strict=True):
-            self._number_episode(copy, start)
-            self._limits[copy] = self._limit(copy)
-        self._decisions[copies] = 0
-        self._first_success[copies] = -1
-        states = self._native.get("state")
-        if states is not None and not np.isfinite(states[copies]).all():
-            worst = int(copies[~np.isfinite(states[copies]).all(axis=1)][0])
-            raise self._not_finite(worst, "reset", ["state"])
+
+    def _hide_idle(self, shown: Observation) -> None:
+        """Idle copies go on showing their last observation and pay nothing."""
+        for bucket, rows in shown.items():
+            self._native[bucket][self._idle] = rows
+        self.reward[self._idle] = 0.0
+        for flags in (self.terminated, self.truncated, self.success):
+            flags[self._idle] = False

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mtrl import registry
-from mtrl.errors import ConfigError, EnvironmentFault, MtrlError, UnsupportedError
-from mtrl.tasks import Environment, Suite, Task, TaskSet, TrainingStarts
+from mtrl.errors import ConfigError, EnvironmentFault, UnsupportedError
+from mtrl.tasks import FixedStarts, Task, TaskSet, TrainingStarts
 
 from .backends import vector_environment
+from .environments import EnvironmentPool, build_all
 from .fragment import Fragment, fragment_of
 from .job import EpisodeJob, JobResult, run_job, schedule_of
 from .lane import Lane
 from .policy import Acting, Policy, PolicySnapshot, Version, generator_for
-from .python_lane import PythonLane, close_all
+from .python_lane import PythonLane
 from .rebuild import policy_from
 from .recorder import StepRecorder
 from .vector_lane import VectorLane
@@ -63,7 +63,7 @@ class RolloutWorker:
         """Builds nothing yet; `backends` as `RuntimeConfig.backends`."""
         self.tasks = tasks
         self._backends = dict(backends or {})
-        self._environments: dict[int, list[Environment]] = {}
+        self._environments = EnvironmentPool(tasks, self._backends)
         self._policies: dict[str, tuple[PolicySnapshot, Policy]] = {}
         self._lanes: dict[tuple[int, int], _OpenLane] = {}
 
@@ -82,14 +82,7 @@ class RolloutWorker:
         policy = self._policy(snapshot, label)
         schedule = schedule_of(job)
         try:
-            lane = PythonLane(
-                task,
-                job.task_index,
-                self.tasks.layout,
-                self._take(job.task_index, len(schedule.queues)),
-                schedule,
-                success_tail=job.success_tail,
-            )
+            lane = self._job_lane(job, task, schedule)
             return run_job(job, lane, policy, task.observation.state, incarnation=snapshot.incarnation)
         except EnvironmentFault:
             self.drop(job.task_index)
@@ -249,7 +242,7 @@ class RolloutWorker:
             task,
             share.task_index,
             self.tasks.layout,
-            _build_all(suite, task, share.copies),
+            build_all(suite, task, share.copies),
             schedule,
             supports_starts=suite.supports_starts,
             **place,
@@ -257,12 +250,11 @@ class RolloutWorker:
 
     def drop(self, task_index: int) -> None:
         """Closes and forgets the environments of one task."""
-        close_all(self.tasks[task_index], self._environments.pop(task_index, []))
+        self._environments.drop(task_index)
 
     def close(self) -> None:
         """Frees every simulator."""
-        for task_index in list(self._environments):
-            self.drop(task_index)
+        self._environments.close()
         for key in list(self._lanes):
             self._shut(*key)
 
@@ -289,32 +281,23 @@ class RolloutWorker:
             self._policies[label] = known
         return known[1]
 
-    def _take(self, task_index: int, count: int) -> list[Environment]:
-        pool = self._environments.setdefault(task_index, [])
-        task = self.tasks[task_index]
-        suite = registry.suite(task.suite)
-        while len(pool) < count:
-            pool.append(_build(suite, task))
-        return pool[:count]
-
-
-def _build_all(suite: Suite, task: Task, copies: int) -> list[Environment]:
-    """`copies` environments, or none at all."""
-    built: list[Environment] = []
-    try:
-        while len(built) < copies:
-            built.append(_build(suite, task))
-    except BaseException:
-        close_all(task, built)
-        raise
-    return built
-
-
-def _build(suite: Suite, task: Task) -> Environment:
-    try:
-        return suite.environment(task)
-    except MtrlError:
-        raise
-    except Exception as error:
-        detail = "".join(traceback.format_exception(error))
-        raise EnvironmentFault(task.name, "construction", detail) from error
+    def _job_lane(self, job: EpisodeJob, task: Task, schedule: FixedStarts) -> Lane:
+        """A lane that plays a job, on a vector backend if the job allows one that honours starts."""
+        count, layout = len(schedule.queues), self.tasks.layout
+        found = self._environments.take_vector(job.task_index, count) if job.native else None
+        if found is None:
+            environments = self._environments.take(job.task_index, count)
+            return PythonLane(
+                task, job.task_index, layout, environments, schedule, success_tail=job.success_tail
+            )
+        backend, vectors = found
+        return VectorLane(
+            task,
+            job.task_index,
+            layout,
+            vectors,
+            count,
+            schedule,
+            backend,
+            success_tail=job.success_tail,
+        )

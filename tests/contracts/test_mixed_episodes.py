@@ -13,7 +13,7 @@ from mtrl.rollout import (
     EpisodeGroup,
     EpisodeJob,
     Episodes,
-    JobResult,
+    GroupRequest,
     LaneAssignment,
     PolicySnapshot,
     RolloutWorker,
@@ -26,8 +26,8 @@ from .conftest import COPIES, HORIZON
 TEST_STARTS = tuple(start_id(Split.TEST, index) for index in range(3))
 
 
-def result_of(worker: RolloutWorker, task_index: int, starts: Sequence[int], **settings: object) -> JobResult:
-    """A recorded job of the wandering policy."""
+def play(worker: RolloutWorker, task_index: int, starts: Sequence[int], **settings: object) -> Episodes:
+    """Recorded episodes of the wandering policy."""
     job = EpisodeJob(
         task_index,
         tuple(starts),
@@ -37,12 +37,7 @@ def result_of(worker: RolloutWorker, task_index: int, starts: Sequence[int], **s
         record=True,
         **settings,  # type: ignore[arg-type]
     )
-    return worker.run(job, WALK)
-
-
-def play(worker: RolloutWorker, task_index: int, starts: Sequence[int], **settings: object) -> Episodes:
-    """Its episodes."""
-    episodes = result_of(worker, task_index, starts, **settings).episodes
+    episodes = worker.run(job, WALK).episodes
     assert episodes is not None
     return episodes
 
@@ -86,14 +81,16 @@ def test_episodes_have_the_task_s_own_sizes(worker: RolloutWorker, mixed: TaskSe
 
 
 def test_a_group_is_several_episodes_of_one_start(worker: RolloutWorker, task_index: int) -> None:
-    start = start_id(Split.TRAIN, 4)
-    group = EpisodeGroup.of(result_of(worker, task_index, [start] * 3, repeats=(0, 1, 2)))
+    request = GroupRequest(task_index, start_id(Split.TRAIN, 4), 3, Acting(explore=True), seed=3)
+    group = EpisodeGroup.of(worker.run(request.job(), WALK))
     assert len(group) == len(group.returns) == 3
     for rows in group.observations.values():
         first = rows[first_rows(group)]
         np.testing.assert_array_equal(first, first[[0, 0, 0]])
     played = group.continuous if group.continuous.shape[1] else group.discrete
     assert (played[:HORIZON] != played[HORIZON : 2 * HORIZON]).any(), "repeats act differently"
+    # the walking policy records minus the decision's number
+    np.testing.assert_array_equal(-group.extras["log_probability"], np.tile(np.arange(HORIZON), 3))
 
 
 def test_success_ends_training_episodes_and_no_job() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from mtrl.envs.atari import SUITE, native
 from mtrl.envs.atari.chance import ConsoleStart
 from mtrl.envs.atari.stack import PictureStack
 from mtrl.errors import SpaceError, UnsupportedError
-from mtrl.tasks import Option, Task, VectorEnvironment, VectorSuite
+from mtrl.rollout import Acting, EpisodeGroup, GroupRequest, PolicySnapshot, RolloutWorker
+from mtrl.rollout.episodes import STEP_FIELDS
+from mtrl.tasks import Option, Task, TaskSet, VectorEnvironment, VectorSuite
 
 from .playing import buffers, first_observation, play
 
@@ -267,3 +269,28 @@ def test_pictures_are_written_into_a_part_of_a_larger_buffer() -> None:
         python.reset(start, out)
         python.step(0, out)
         np.testing.assert_array_equal(wide[copy, 1:3], out["pixels"])
+
+
+def test_a_group_is_what_the_python_backend_plays() -> None:
+    """Episodes of unequal length; the copy that loses its balls first waits for the others."""
+    task = replace(game("Breakout", action_set="minimal"), horizon_decisions=260)
+    request = GroupRequest(0, 6, 3, Acting(explore=True), seed=2)
+    found = []
+    for backends in ({}, {"atari": "native"}):
+        worker = RolloutWorker(TaskSet([task]), backends)
+        found.append(EpisodeGroup.of(worker.run(request.job(), PolicySnapshot("random"))))
+        worker.close()
+    python, native = found
+    assert python.terminated.any() and len(set(np.diff(python.offsets).tolist())) > 1
+    assert native.summaries == python.summaries
+    for name in STEP_FIELDS:
+        np.testing.assert_array_equal(getattr(native, name), getattr(python, name), err_msg=name)
+    # the interface takes no picture of the frame in which a game ends
+    last = python.offsets[1:] + np.arange(len(python))
+    ended = last[[summary.terminated for summary in python.summaries]]
+    same = np.ones(len(python.observations["pixels"]), dtype=bool)
+    same[ended] = False
+    np.testing.assert_array_equal(native.observations["pixels"][same], python.observations["pixels"][same])
+    np.testing.assert_array_equal(
+        native.observations["pixels"][ended, :-1], python.observations["pixels"][ended, :-1]
+    )

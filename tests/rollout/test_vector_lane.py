@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,12 +10,16 @@ import numpy.typing as npt
 import pytest
 
 from mtrl import registry
-from mtrl.errors import EnvironmentFault, SpaceError, UnknownNameError, UnsupportedError
+from mtrl.errors import EnvironmentFault, OutOfRangeError, SpaceError, UnknownNameError, UnsupportedError
 from mtrl.rollout import (
+    Acting,
     CollectionConfig,
+    EpisodeGroup,
+    GroupRequest,
     LocalFragments,
     PolicySnapshot,
     PythonLane,
+    RolloutWorker,
     RuntimeConfig,
     VectorLane,
     backends_of,
@@ -159,12 +164,39 @@ def test_a_backend_without_starts_promises_no_resumption() -> None:
     assert environment.closed
 
 
-def test_a_schedule_that_ends_is_refused() -> None:
-    task = counter_task(horizon=1)
-    lane = VectorLane(task, 0, LAYOUT, VectorCounter(task, 1), 1, FixedStarts([[2]]), "native")
+@pytest.mark.parametrize("options", [{}, {"terminate_at": 3}, {"success_at": 2}])
+@pytest.mark.parametrize("settings", [{}, {"success_tail": 1}])
+def test_copies_without_a_start_rest_while_others_play(
+    options: dict[str, int], settings: dict[str, object]
+) -> None:
+    task = counter_task(horizon=5, **options)  # type: ignore[arg-type]
+    queues = [[2], [5, 8, 11], [14, 17]]
+    vectors = VectorCounter(task, COPIES)
+    ours = VectorLane(task, 0, LAYOUT, vectors, COPIES, FixedStarts(queues), "native", **settings)
+    environments = [CounterSuite().environment(task) for _ in range(COPIES)]
+    theirs = PythonLane(task, 0, LAYOUT, environments, FixedStarts(queues), **settings)
+    ours.begin()
+    theirs.begin()
+    for seed in range(20):
+        if not theirs.active.any():
+            break
+        expected = play(theirs, np.random.default_rng(seed), 1)
+        assert play(ours, np.random.default_rng(seed), 1) == expected
+    assert not theirs.active.any()
+    assert not ours.active.any()
+
+
+def test_an_idle_copy_may_be_given_anything() -> None:
+    task = counter_task(horizon=2)
+    lane = VectorLane(task, 0, LAYOUT, VectorCounter(task, 2), 2, FixedStarts([[2], [5, 8]]), "native")
     lane.begin()
-    with pytest.raises(UnsupportedError, match="ran out of starts"):
-        lane.step(np.zeros((1, 4), dtype=np.float32), np.zeros(1, dtype=np.int64))
+    values = np.zeros((2, 4), dtype=np.float32)
+    for _ in range(4):
+        lane.step(values, np.zeros(2, dtype=np.int64))
+        if not lane.active[0]:
+            values[0] = np.nan
+    assert np.isfinite(lane.observation["state"]).all()
+    assert not lane.active.any()
 
 
 @pytest.mark.parametrize("field", ["state", "reward"])
@@ -263,3 +295,69 @@ def test_an_environment_may_have_a_clock_of_its_own() -> None:
             ended.append(t)
         assert not lane.terminated[0]
     assert ended == [3, 6]
+
+
+class Counted(SecondSuite):
+    """Counts what it builds."""
+
+    vectors_built = 0
+    honours_starts = True
+
+    def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> VectorCounter:
+        self.vectors_built += 1
+        return VectorCounter(task, copies, self.honours_starts)
+
+
+class Startless(Counted):
+    """Its backend draws initial states of its own."""
+
+    honours_starts = False
+
+
+def group_of(size: int = 3) -> GroupRequest:
+    return GroupRequest(0, 6, size, Acting(explore=True), seed=4)
+
+
+@pytest.mark.parametrize("suite", [Counted(), Startless()], ids=["starts", "no starts"])
+def test_groups_are_played_alike_on_the_vector_backend(suite: Counted) -> None:
+    registry.register("suite", "counter", suite)
+    try:
+        tasks = TaskSet([counter_task(horizon=6, success_at=4)])
+        results, built = [], []
+        for backends in ({}, {"counter": "native"}):
+            suite.built.clear()
+            worker = RolloutWorker(tasks, backends)
+            request = dataclasses.replace(group_of(), success_tail=1)
+            results += [EpisodeGroup.of(worker.run(request.job(), PolicySnapshot("random"))) for _ in "ab"]
+            assert worker.run(dataclasses.replace(request.job(), native=False), PolicySnapshot("random"))
+            built.append(len(suite.built))
+            worker.close()
+        for group in results[1:]:
+            assert group.summaries == results[0].summaries
+            np.testing.assert_array_equal(group.observations["state"], results[0].observations["state"])
+            np.testing.assert_array_equal(group.continuous, results[0].continuous)
+        # python environments serve the job that is not native, and all of them where starts are not honoured
+        assert built == [3, 3]
+        assert suite.vectors_built == 1, "kept for the second group, or not asked again"
+    finally:
+        registry.unregister("suite", "counter")
+
+
+def test_a_backend_that_faults_is_built_anew() -> None:
+    suite = Counted()
+    registry.register("suite", "counter", suite)
+    try:
+        worker = RolloutWorker(TaskSet([counter_task(fail_at=2)]), {"counter": "native"})
+        for _ in range(2):
+            with pytest.raises(EnvironmentFault, match="a step of 3 copies on backend native"):
+                worker.run(group_of().job(), PolicySnapshot("random"))
+        assert suite.vectors_built == 2
+    finally:
+        registry.unregister("suite", "counter")
+
+
+def test_a_group_of_one_has_nothing_to_compare() -> None:
+    with pytest.raises(OutOfRangeError, match=r"group.size=1"):
+        group_of(size=1)
+    job = dataclasses.replace(group_of(size=5), copies=2).job()
+    assert (job.copies, job.starts, job.repeats, job.record) == (2, (6,) * 5, (0, 1, 2, 3, 4), True)
