@@ -5,6 +5,7 @@ from .chunks import ChunkDataset
 from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
 from .replay import Replay, ReplayConfig, replay_bytes
+from .storage import MappedStorage, MemoryStorage, ReplayStorage
 from .trajectories import Trajectories, Windows
 
 __all__ = [
@@ -13,8 +14,11 @@ __all__ = [
     "ChunkDataset",
     "Collected",
     "DemonstrationConfig",
+    "MappedStorage",
+    "MemoryStorage",
     "Replay",
     "ReplayConfig",
+    "ReplayStorage",
     "Trajectories",
     "Windows",
     "collect_demonstrations",

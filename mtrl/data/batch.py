@@ -22,29 +22,35 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Batch:
-    """K tasks times at most B samples. Encoders run per bucket, then one torso over all tasks.
+    """K tasks times at most B samples, or B sequences of at most T steps. Encoders run per bucket, then one
+    torso over all tasks.
 
     Tasks may have unequal shares: a sample of weight 0 is padding. The loss of task k is
-    sum_b(weight[k, b] * loss[k, b]) / sum_b(weight[k, b]). Exact per-task gradients come from this
-    order: nothing mixes samples of different tasks before the torso.
+    sum_b(weight[k, b] * loss[k, b]) / sum_b(weight[k, b]), over the steps of sequences too. Exact per-task
+    gradients come from this order: nothing mixes samples of different tasks before the torso.
     """
 
     task_index: torch.Tensor
     """[K], stable task indices; need not be all tasks of the set."""
     weight: torch.Tensor
-    """[K, B], at least 0."""
+    """[K, B], or [K, T, B] for sequences; at least 0."""
     buckets: Mapping[str, Bucket]
     fields: Mapping[str, torch.Tensor]
-    """Name -> [K, B, ...]: actions, rewards, masks and whatever else the loss needs."""
+    """Name -> [K, B, ...], or [K, T, B, ...] for sequences: actions, rewards, masks and whatever else the
+    loss needs."""
 
     def __post_init__(self) -> None:
-        count, width = self.weight.shape
+        shape = tuple(self.weight.shape)
+        if len(shape) not in (2, 3):
+            raise SpaceError(f"weight has shape {shape}; expected (K, B), or (K, T, B) for sequences")
+        count = shape[0]
         if self.task_index.shape != (count,):
             raise SpaceError(f"task_index has shape {tuple(self.task_index.shape)}; expected ({count},)")
         for name, values in self.fields.items():
-            if tuple(values.shape[:2]) != (count, width):
+            if tuple(values.shape[: len(shape)]) != shape:
+                expected = ", ".join(map(str, shape))
                 raise SpaceError(
-                    f"field {name!r} has shape {tuple(values.shape)}; expected ({count}, {width}, ...)"
+                    f"field {name!r} has shape {tuple(values.shape)}; expected ({expected}, ...)"
                 )
         for name, bucket in self.buckets.items():
             if len(bucket.rows) != len(bucket.values):
@@ -57,11 +63,11 @@ class Batch:
         return self.task_index[self.buckets[name].rows]
 
     def bucket_weight(self, name: str) -> torch.Tensor:
-        """[K_b, B], the weights that go with the bucket's rows."""
+        """[K_b, B] or [K_b, T, B], the weights that go with the bucket's rows."""
         return self.weight[self.buckets[name].rows]
 
     def task_losses(self, losses: torch.Tensor) -> torch.Tensor:
-        """Weighted mean loss per task, [K]; 0 for a task without weight. `losses` is [K, B]."""
+        """Weighted mean loss per task, [K]; 0 for a task without weight. `losses` is shaped as `weight`."""
         # Padding may hold anything, and 0 * NaN is NaN.
-        total = (self.weight * losses.where(self.weight > 0, 0.0)).sum(dim=1)
-        return total / self.weight.sum(dim=1).clamp_min(torch.finfo(losses.dtype).tiny)
+        total = (self.weight * losses.where(self.weight > 0, 0.0)).flatten(1).sum(dim=1)
+        return total / self.weight.flatten(1).sum(dim=1).clamp_min(torch.finfo(losses.dtype).tiny)

@@ -11,13 +11,17 @@ import numpy.typing as npt
 import torch
 
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
-from mtrl.rollout import Fragment
+from mtrl.rollout import Extra, Fragment
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
 from .replay_ring import ReplayRing, ring_bytes
+from .storage import ReplayStorage
 from .trajectories import Trajectories
+
+FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated")
+"""What every batch of a replay holds beside observations and extras."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,28 @@ class Replay:
     depends on the contents and the generator alone, so that a restored replay samples the same.
     """
 
-    def __init__(self, tasks: TaskSet, config: ReplayConfig) -> None:
-        """Allocates one ring per task; the operating system hands out the memory as it fills."""
+    def __init__(
+        self,
+        tasks: TaskSet,
+        config: ReplayConfig,
+        extras: Sequence[Extra] = (),
+        storage: ReplayStorage | None = None,
+    ) -> None:
+        """One ring per task, in memory unless `storage` keeps the arrays elsewhere.
+
+        `extras` of the policy that collects: those that are `replayed` are stored, and fields of every batch.
+        Raises ConfigError for one that is called as another field is.
+        """
         self._tasks, self._layout, self._config = tasks, tasks.layout, config
-        self._rings = [ReplayRing(self._layout, k, config.capacity) for k in range(len(tasks))]
+        self._extras = tuple(extra for extra in extras if extra.replayed)
+        taken = sorted({extra.name for extra in self._extras} & set(FIELDS))
+        if taken:
+            raise ConfigError(
+                f"a replayed extra is a field of the batch; choose another name than {taken[0]!r}"
+            )
+        self._rings = [
+            ReplayRing(self._layout, k, config.capacity, self._extras, storage) for k in range(len(tasks))
+        ]
         self._demonstrations: dict[int, ReplayRing] = {}
         self._asked: _Asked | None = None
 
@@ -93,7 +115,7 @@ class Replay:
     def add_demonstrations(self, demonstrations: Mapping[int, Trajectories]) -> None:
         """Keeps demonstrations apart, so that none is ever overwritten; replaces earlier ones."""
         for k, found in demonstrations.items():
-            ring = ReplayRing(self._layout, k, found.step_count + found.episode_count)
+            ring = ReplayRing(self._layout, k, found.step_count + found.episode_count, self._extras)
             ring.add_trajectories(found)
             self._demonstrations[k] = ring
 
@@ -103,47 +125,85 @@ class Replay:
         """`batch_size` transitions of each task, drawn uniformly with replacement.
 
         Buckets are [K_b, 2, B, ...]: what a decision saw and its true successor. Fields: `continuous`
-        [K, B, A_max], `discrete` [K, B], `reward` [K, B], `terminated` and `truncated` [K, B] bool. Rows
-        are the tasks in ascending order, all by default. Raises ConfigError for a task that has fewer
-        transitions than its share of the batch.
+        [K, B, A_max], `discrete` [K, B], `reward` [K, B], `terminated` and `truncated` [K, B] bool, and the
+        extras [K, B, *shape]. Rows are the tasks in ascending order, all by default. Raises ConfigError for
+        a task that has fewer transitions than its share of the batch.
         """
+        batch = self.sample_sequences(batch_size, 1, generator, tasks)
+        fields = {name: values.squeeze(1) for name, values in batch.fields.items()}
+        return Batch(batch.task_index, batch.weight.squeeze(1), batch.buckets, fields)
+
+    def sample_sequences(
+        self,
+        batch_size: int,
+        length: int,
+        generator: np.random.Generator,
+        tasks: Sequence[int] | None = None,
+    ) -> Batch:
+        """`batch_size` sequences of at most T = `length` decisions of each task.
+
+        The first decision is drawn uniformly with replacement over all that are stored, so that short
+        episodes and last steps come as often as others; the rest follow it within the episode. Buckets are
+        [K_b, T + 1, B, ...], the true successor of the last decision included. Fields as of `sample`, but
+        [K, T, B, ...]; weight [K, T, B] is 0 past the end of the episode or of what is stored, where
+        observations and fields are zero and extras are filled. Raises as `sample` does.
+        """
+        if length < 1:
+            raise OutOfRangeError("length", length, "at least 1 decision")
         rows = tuple(range(len(self._rings))) if tasks is None else tuple(sorted(set(tasks)))
-        layout, count = self._layout, batch_size
+        layout, shape = self._layout, (len(rows), length, batch_size)
         if self._asked is None or self._asked.rows != rows:
             self._asked = _Asked.of(layout, rows)
         asked = self._asked
         seen = {
-            b: np.zeros((len(where), 2, count, *layout.bucket_shape(b)), dtype=layout.bucket_dtype(b))
+            b: np.zeros(
+                (len(where), length + 1, batch_size, *layout.bucket_shape(b)), dtype=layout.bucket_dtype(b)
+            )
             for b, where in asked.places.items()
         }
-        continuous = np.zeros((len(rows), count, layout.continuous_size), dtype=np.float32)
-        discrete = np.zeros((len(rows), count), dtype=np.int64)
-        reward = np.zeros((len(rows), count), dtype=np.float32)
-        terminated = np.zeros((len(rows), count), dtype=bool)
-        truncated = np.zeros((len(rows), count), dtype=bool)
+        continuous = np.zeros((*shape, layout.continuous_size), dtype=np.float32)
+        discrete = np.zeros(shape, dtype=np.int64)
+        reward = np.zeros(shape, dtype=np.float32)
+        terminated, truncated = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        extras = {extra.name: extra.filled(*shape) for extra in self._extras}
+        weight = np.ones(shape, dtype=np.float32)
         for i, k in enumerate(rows):
-            for ring, part in self._shares(k, count):
-                chosen = ring.draw(part.stop - part.start, generator)
+            for ring, part in self._shares(k, batch_size):
+                chosen = ring.follow(ring.draw(part.stop - part.start, generator), length)
                 for bucket, arrays in seen.items():
                     place = asked.places[bucket].get(i)
                     if place is not None:
-                        ring.observe(bucket, chosen, arrays[place][:, part])
-                ring.act(chosen, continuous[i, part], discrete[i, part])
-                reward[i, part] = ring.reward[chosen]
-                terminated[i, part] = ring.terminated[chosen]
-                truncated[i, part] = ring.truncated[chosen]
-        fields = {
+                        ring.observe(bucket, chosen.seen, arrays[place][:, part])
+                places = chosen.places
+                ring.act(places, continuous[i, :, part], discrete[i, :, part])
+                reward[i, :, part] = ring.reward[places]
+                terminated[i, :, part] = ring.terminated[places]
+                truncated[i, :, part] = ring.truncated[places]
+                for name, values in extras.items():
+                    values[i, :, part] = ring.extras[name][places]
+                if chosen.real is not None:
+                    weight[i, :, part] = chosen.real
+        fields: dict[str, npt.NDArray[Any]] = {
             "continuous": continuous,
             "discrete": discrete,
             "reward": reward,
             "terminated": terminated,
             "truncated": truncated,
         }
+        padding = weight == 0.0
+        if padding.any():
+            for name in FIELDS:
+                fields[name][padding] = 0
+            for extra in self._extras:
+                extras[extra.name][padding] = extra.filled()
+            for bucket, where in asked.places.items():
+                # the observation after a real decision is real
+                seen[bucket][:, 1:][padding[list(where)]] = 0
         return Batch(
             task_index=asked.task_index,
-            weight=torch.ones(len(rows), count),
+            weight=torch.from_numpy(weight),
             buckets={b: Bucket(torch.from_numpy(values), asked.filled[b]) for b, values in seen.items()},
-            fields={name: torch.from_numpy(values) for name, values in fields.items()},
+            fields={name: torch.from_numpy(values) for name, values in (fields | extras).items()},
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -185,6 +245,7 @@ class Replay:
                 )
 
 
-def replay_bytes(tasks: TaskSet, config: ReplayConfig) -> int:
+def replay_bytes(tasks: TaskSet, config: ReplayConfig, extras: Sequence[Extra] = ()) -> int:
     """Memory of a full replay, demonstrations not counted."""
-    return sum(ring_bytes(tasks.layout, k, config.capacity) for k in range(len(tasks)))
+    kept = [extra for extra in extras if extra.replayed]
+    return sum(ring_bytes(tasks.layout, k, config.capacity, kept) for k in range(len(tasks)))

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError
-from mtrl.rollout import Fragment
+from mtrl.rollout import Extra, Fragment
 from mtrl.spaces import Layout, Observation
 
+from .storage import MemoryStorage, ReplayStorage
 from .trajectories import Trajectories
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """B runs of at most T decisions that follow on each other within an episode."""
+
+    places: Places
+    """[T, B], of the decisions."""
+    seen: Places
+    """[T + 1, B], of the observations: what each decision saw, and the true successor of the last one."""
+    real: npt.NDArray[np.bool_] | None
+    """[T, B], False past the end of an episode or of what is stored; None where every decision is real."""
 
 
 class ReplayRing:
@@ -21,35 +37,56 @@ class ReplayRing:
     A row holds an observation and, where a decision was made on it, the action, what came of it, and the
     row of the true successor. Rows are numbered as they are written, and a successor has a higher number
     than its predecessor: when the ring overwrites a row, every transition into it is gone already. The
-    last row of a fragment waits for its decision, which the next fragment of that copy brings; the two
-    are joined by content, so that lanes may be dealt, lost and reopened as they please.
+    last row of a fragment waits for its decision, which the next fragment of that copy brings: the one
+    of the same epoch that begins with the step at which this one stopped.
     """
 
-    def __init__(self, layout: Layout, task_index: int, capacity: int) -> None:
-        """`capacity` counts observations."""
+    def __init__(
+        self,
+        layout: Layout,
+        task_index: int,
+        capacity: int,
+        extras: Sequence[Extra] = (),
+        storage: ReplayStorage | None = None,
+    ) -> None:
+        """`capacity` counts observations; `extras` are stored beside the actions. A storage that was filled
+        before is taken over as it is, but that no fragment goes on where the last ones stopped.
+        """
         self._layout, self._task_index, self._capacity = layout, task_index, capacity
+        self._extras = tuple(extras)
         spec, action = layout.observations[task_index], layout.actions[task_index]
+        storage = storage or MemoryStorage()
+
+        def rows(name: str, dtype: npt.DTypeLike, *shape: int, count: int = capacity) -> npt.NDArray[Any]:
+            return storage.allocate(f"{task_index}.{name}", (count, *shape), dtype)
+
         self._observations: Observation = {}
         if spec.state is not None:
-            self._observations["state"] = np.zeros((capacity, spec.state), dtype=np.float32)
+            self._observations["state"] = rows("observations.state", np.float32, spec.state)
         if spec.pixels is not None:
-            self._observations["pixels"] = np.zeros((capacity, *spec.pixels), dtype=np.uint8)
+            self._observations["pixels"] = rows("observations.pixels", np.uint8, *spec.pixels)
         self._width = action.continuous
-        self.continuous = np.zeros((capacity, self._width), dtype=np.float32)
-        self.discrete = np.zeros(capacity if action.is_discrete else 0, dtype=np.int32)
-        self.reward = np.zeros(capacity, dtype=np.float32)
-        self.terminated = np.zeros(capacity, dtype=bool)
-        self.truncated = np.zeros(capacity, dtype=bool)
-        self._successor = np.zeros(capacity, dtype=np.int64)
-        self._begins = np.zeros(capacity, dtype=bool)
-        self._written = 0
-        self._waiting: dict[bytes, list[int]] = {}
-        self._candidates: npt.NDArray[np.int64] | None = None
+        self.continuous = rows("continuous", np.float32, self._width)
+        self.discrete = rows("discrete", np.int32, count=capacity if action.is_discrete else 0)
+        self.reward = rows("reward", np.float32)
+        self.terminated, self.truncated = rows("terminated", np.bool_), rows("truncated", np.bool_)
+        self.extras = {e.name: rows(f"extras.{e.name}", e.dtype, *e.shape) for e in self._extras}
+        self._successor = rows("successor", np.int64)
+        self._begins = rows("begins", np.bool_)
+        self._counter = rows("written", np.int64, count=1)
+        self._waiting: dict[int, tuple[int, int, int]] = {}
+        """Copy -> epoch, step and row number of its latest observation."""
+        self._candidates: Places | None = None
 
     @property
     def size(self) -> int:
         """Transitions that can be drawn."""
         return len(self._drawable())
+
+    @property
+    def written(self) -> int:
+        """Observations written so far, those that were overwritten since included."""
+        return int(self._counter[0])
 
     def add(self, fragment: Fragment) -> None:
         """Takes in every copy of a fragment; raises ConfigError when one copy alone exceeds the ring."""
@@ -58,7 +95,8 @@ class ReplayRing:
         steps, copies = fragment.reward.shape
         for copy in range(copies):
             ends = np.flatnonzero(fragment.final_index[:, 1] == copy)
-            first = self._joined(self._key(rows, copy), steps + len(ends))
+            place = fragment.first_copy + copy
+            first = self._joined(place, fragment, steps + len(ends))
             skipped = int(first is not None)
             block = {b: np.concatenate([rows[b][skipped:, copy], finals[b][ends]]) for b in rows}
             begin = self._append(block)
@@ -74,69 +112,96 @@ class ReplayRing:
                 fragment.reward[:, copy],
                 fragment.terminated[:, copy],
                 fragment.truncated[:, copy],
+                {name: values[:, copy] for name, values in fragment.extras.items()},
             )
-            self._waiting.setdefault(self._key(rows, copy, -1), []).append(int(numbers[-1]))
+            self._waiting[place] = (fragment.epoch, fragment.first_step + steps, int(numbers[-1]))
 
     def add_trajectories(self, data: Trajectories) -> None:
         """Takes in whole episodes, which the ring must have room for."""
         begin = self._append({b: data.observations[b] for b in self._observations})
         episode = np.repeat(np.arange(data.episode_count), data.lengths)
         numbers = begin + np.arange(data.step_count) + episode
-        self._decide(numbers, numbers + 1, data.actions, data.rewards, data.terminated, data.truncated)
+        self._decide(numbers, numbers + 1, data.actions, data.rewards, data.terminated, data.truncated, {})
 
-    def draw(self, count: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    def draw(self, count: int, generator: np.random.Generator) -> Places:
         """[count], places of transitions, uniform with replacement."""
         candidates = self._drawable()
         return candidates[generator.integers(0, len(candidates), size=count)]
 
-    def observe(self, bucket: str, places: npt.NDArray[np.int64], out: npt.NDArray[np.generic]) -> None:
-        """Writes what the decisions at `places` [B] saw and their successors to `out` [2, B, ...], padded."""
+    def follow(self, first: Places, steps: int) -> Sequences:
+        """At most `steps` decisions from each of the places `first` [B] on, until the episode ends."""
+        if steps == 1:
+            return Sequences(first[None], np.stack([first, self._successor[first]]), None)
+        places = np.empty((steps, len(first)), dtype=np.int64)
+        seen = np.empty((steps + 1, len(first)), dtype=np.int64)
+        real = np.ones((steps, len(first)), dtype=bool)
+        places[0] = seen[0] = first
+        for t in range(steps):
+            if t:
+                # the last observation of an episode, and of a lane, begins no decision
+                real[t] = real[t - 1] & self._begins[seen[t]]
+                places[t] = seen[t]
+            seen[t + 1] = self._successor[places[t]]
+        return Sequences(places, seen, None if real.all() else real)
+
+    def observe(self, bucket: str, places: Places, out: npt.NDArray[np.generic]) -> None:
+        """Writes the observations at `places` [T, B] to `out` [T, B, ...], padded."""
         rows = self._observations[bucket]
         if bucket == "state":
             out = out[..., : rows.shape[1]]
-        out[0] = rows[places]
-        out[1] = rows[self._successor[places]]
+        for t, row in enumerate(places):
+            out[t] = rows[row]
 
     def act(
-        self,
-        places: npt.NDArray[np.int64],
-        continuous: npt.NDArray[np.float32],
-        discrete: npt.NDArray[np.int64],
+        self, places: Places, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]
     ) -> None:
-        """Writes the actions of `places` [B] to `continuous` [B, A_max] and `discrete` [B]."""
+        """Writes the actions of `places` [...] to `continuous` [..., A_max] and `discrete` [...]."""
         if self._width:
-            continuous[:, : self._width] = self.continuous[places]
+            continuous[..., : self._width] = self.continuous[places]
         else:
-            discrete[:] = self.discrete[places]
+            discrete[...] = self.discrete[places]
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows in use and how far they were written."""
-        used = min(self._written, self._capacity)
+        """The rows in use, how far they were written, and where each copy goes on."""
+        used = min(self.written, self._capacity)
+        links = [(copy, *link) for copy, link in sorted(self._waiting.items())]
         return {
-            "written": self._written,
-            "waiting": [number for numbers in self._waiting.values() for number in numbers],
+            "written": self.written,
+            "links": np.array(links, dtype=np.int64).reshape(-1, 4),
             "arrays": {name: rows[:used].copy() for name, rows in self._arrays().items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; raises ConfigError for a ring of another capacity."""
-        used = len(state["arrays"]["reward"])
+        """Restores `state_dict`; raises ConfigError for a ring of another capacity or other extras, and for
+        one that was saved before links were.
+        """
+        if "links" not in state:
+            raise ConfigError(
+                "this replay was saved by an earlier version of mtrl, which did not keep what a lane's next "
+                "fragment goes on from. Resume the run with the version that saved it, or train it anew"
+            )
+        used, arrays = len(state["arrays"]["reward"]), self._arrays()
         if used > self._capacity or (used < self._capacity and used < state["written"]):
             raise ConfigError(
                 f"the saved replay is a ring of {used} observations, this one of {self._capacity}; "
                 "resume with the same agent.replay.capacity"
             )
-        for name, rows in self._arrays().items():
+        if arrays.keys() != state["arrays"].keys():
+            differing = sorted(arrays.keys() ^ state["arrays"].keys())
+            raise ConfigError(
+                f"the saved replay and this one differ in {', '.join(differing)}; resume with the agent's "
+                "settings of then"
+            )
+        for name, rows in arrays.items():
             rows[:used] = state["arrays"][name]
-        self._written = int(state["written"])
-        self._waiting, self._candidates = {}, None
-        for number in state["waiting"]:
-            slot = {b: rows[number % self._capacity][None, None] for b, rows in self._observations.items()}
-            self._waiting.setdefault(self._key(slot, 0), []).append(int(number))
+        self._counter[0] = state["written"]
+        self._candidates = None
+        self._waiting = {int(copy): (int(e), int(s), int(n)) for copy, e, s, n in state["links"]}
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {
             **{f"observations.{bucket}": rows for bucket, rows in self._observations.items()},
+            **{f"extras.{name}": rows for name, rows in self.extras.items()},
             "continuous": self.continuous,
             **({"discrete": self.discrete} if not self._width else {}),
             "reward": self.reward,
@@ -149,21 +214,11 @@ class ReplayRing:
     def _native(self, bucket: str, padded: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         return self._layout.native_state(self._task_index, padded) if bucket == "state" else padded
 
-    def _key(self, rows: Observation, copy: int, t: int = 0) -> bytes:
-        return b"".join(rows[bucket][t, copy].tobytes() for bucket in sorted(rows))
-
-    def _joined(self, key: bytes, fresh: int) -> int | None:
-        """The number of the row that waits with this content and survives `fresh` more rows."""
-        oldest = self._written + fresh - self._capacity
-        alive = {k: [n for n in numbers if n >= oldest] for k, numbers in self._waiting.items()}
-        self._waiting = {k: numbers for k, numbers in alive.items() if numbers}
-        numbers = self._waiting.get(key)
-        if not numbers:
-            return None
-        number = numbers.pop(0)
-        if not numbers:
-            del self._waiting[key]
-        return number
+    def _joined(self, copy: int, fragment: Fragment, fresh: int) -> int | None:
+        """The number of the row from which the fragment goes on, if it survives `fresh` more rows."""
+        epoch, step, number = self._waiting.get(copy, (-1, -1, -1))
+        follows = (epoch, step) == (fragment.epoch, fragment.first_step)
+        return number if follows and number >= self.written + fresh - self._capacity else None
 
     def _append(self, rows: Mapping[str, npt.NDArray[np.generic]]) -> int:
         """Writes observations over the oldest rows; returns the number of the first."""
@@ -173,23 +228,25 @@ class ReplayRing:
                 f"{count} observations do not fit into a replay of {self._capacity}; "
                 "raise agent.replay.capacity or lower collection.steps"
             )
-        begin = self._written
+        begin = self.written
         slots = (begin + np.arange(count)) % self._capacity
+        # before the rows change: a process that is killed between must not leave a torn transition in a file
+        self._begins[slots] = False
         for bucket, values in rows.items():
             self._observations[bucket][slots] = values
-        self._begins[slots] = False
-        self._written += count
+        self._counter[0] += count
         self._candidates = None
         return begin
 
     def _decide(
         self,
-        numbers: npt.NDArray[np.int64],
-        following: npt.NDArray[np.int64],
+        numbers: Places,
+        following: Places,
         actions: npt.NDArray[Any],
         reward: npt.NDArray[np.float32],
         terminated: npt.NDArray[np.bool_],
         truncated: npt.NDArray[np.bool_],
+        extras: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         """Books decisions [T] made on rows `numbers`, whose successors are the rows `following`."""
         slots = numbers % self._capacity
@@ -198,20 +255,23 @@ class ReplayRing:
         else:
             self.discrete[slots] = actions
         self.reward[slots], self.terminated[slots], self.truncated[slots] = reward, terminated, truncated
+        for extra in self._extras:
+            self.extras[extra.name][slots] = extras.get(extra.name, extra.filled())
         self._successor[slots] = following % self._capacity
         self._begins[slots] = True
         self._candidates = None
 
-    def _drawable(self) -> npt.NDArray[np.int64]:
+    def _drawable(self) -> Places:
         if self._candidates is None:
             self._candidates = np.flatnonzero(self._begins)
         return self._candidates
 
 
-def ring_bytes(layout: Layout, task_index: int, capacity: int) -> int:
+def ring_bytes(layout: Layout, task_index: int, capacity: int, extras: Sequence[Extra] = ()) -> int:
     """Memory of a full ring."""
     spec, action = layout.observations[task_index], layout.actions[task_index]
     observation = 4 * (spec.state or 0) + (int(np.prod(spec.pixels)) if spec.pixels else 0)
+    extra = sum(extra.filled().nbytes for extra in extras)
     # reward, three flags, successor, and the list of what can be drawn
-    row = observation + 4 * (action.continuous or 1) + 4 + 3 + 8 + 8
+    row = observation + 4 * (action.continuous or 1) + 4 + 3 + 8 + 8 + extra
     return capacity * row

@@ -68,3 +68,21 @@ def test_buckets_know_their_tasks_and_weights() -> None:
 def test_parts_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         Batch(**{**vars(batch()), **change})  # type: ignore[arg-type]
+
+
+def test_sequences_weigh_every_step() -> None:
+    weight = torch.tensor([[[1.0, 1.0], [1.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]]])
+    sequences = Batch(
+        task_index=torch.tensor([0, 1]),
+        weight=weight,
+        buckets={"state": Bucket(values=torch.zeros(2, 3, 2, 5), rows=torch.tensor([0, 1]))},
+        fields={"reward": torch.zeros(2, 2, 2)},
+    )
+    losses = torch.tensor([[[1.0, 2.0], [6.0, NAN]], [[5.0, NAN], [NAN, NAN]]])
+    # by hand: (1 + 2 + 6) / 3, and 2 * 5 / 2
+    torch.testing.assert_close(sequences.task_losses(losses), torch.tensor([3.0, 5.0]))
+    assert sequences.bucket_weight("state").shape == (2, 2, 2)
+    with pytest.raises(SpaceError, match=r"field 'reward' has shape \(2, 2, 3\); expected \(2, 2, 2, ...\)"):
+        Batch(**{**vars(sequences), "fields": {"reward": torch.zeros(2, 2, 3)}})
+    with pytest.raises(SpaceError, match=r"weight has shape \(2,\)"):
+        Batch(**{**vars(sequences), "weight": torch.ones(2)})

@@ -2,63 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-
 import numpy as np
 import pytest
 
-from mtrl.data import Batch, Replay, ReplayConfig, Trajectories, replay_bytes
+from mtrl.data import Replay, ReplayConfig, Trajectories, replay_bytes
 from mtrl.data.replay_ring import ReplayRing
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
-from mtrl.rollout import CollectionConfig, Fragment, LocalFragments, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import TaskSet
 
-from ..synthetic import counter_suite, counter_task
-
-
-@pytest.fixture
-def tasks() -> Iterator[TaskSet]:
-    """Two continuous tasks that count, one of them terminating, and a discrete one of frames."""
-    with counter_suite():
-        yield TaskSet(
-            [
-                counter_task("counter/short", horizon=5),
-                counter_task("counter/long", horizon=9, terminate_at=3),
-                counter_task("counter/frames", horizon=4),
-            ]
-        )
-
-
-def fragments_of(tasks: TaskSet, count: int, copies: int = 2, steps: int = 4) -> list[Fragment]:
-    settings = CollectionConfig(copies=copies, steps=steps, stagger=False)
-    source = LocalFragments(tasks, RuntimeConfig(), settings, PolicySnapshot("random"), seed=1)
-    found = list(islice(source.stream(), count))
-    source.close()
-    return found
-
-
-def filled(tasks: TaskSet, count: int = 12, capacity: int = 1000) -> Replay:
-    replay = Replay(tasks, ReplayConfig(capacity=capacity))
-    for fragment in fragments_of(tasks, count):
-        replay.add(fragment)
-    return replay
-
-
-def require_true_transitions(batch: Batch) -> None:
-    """The counter's state is (t, start, sum of actions): every transition can be checked by itself."""
-    seen, following = batch.buckets["state"].values[:2, 0], batch.buckets["state"].values[:2, 1]
-    np.testing.assert_array_equal(following[..., 0], seen[..., 0] + 1)
-    np.testing.assert_array_equal(following[..., 1], seen[..., 1])
-    added = batch.fields["continuous"][:2].sum(-1)
-    np.testing.assert_allclose(following[..., 2], seen[..., 2] + added, atol=1e-5)
-    np.testing.assert_array_equal(batch.fields["reward"][:2], following[..., 0])
-    np.testing.assert_array_equal(batch.fields["truncated"][0], following[0, :, 0] == 5)
-    np.testing.assert_array_equal(batch.fields["terminated"][1], following[1, :, 0] == 3)
-    assert not batch.fields["terminated"][0].any()
-    assert not batch.fields["truncated"][1].any()
-    frames = batch.buckets["pixels"].values[0]
-    np.testing.assert_array_equal(frames[1, :, 0, 0, 0], frames[0, :, 0, 0, 0] + 1)
+from .lived import filled, fragments_of, require_true_transitions
 
 
 def test_a_batch_is_task_major_with_true_successors(tasks: TaskSet) -> None:
@@ -87,7 +39,7 @@ def test_an_observation_is_stored_once(tasks: TaskSet) -> None:
     for fragment in fragments_of(tasks, 12)[::3]:
         ring.add(fragment)
     # each copy made 16 decisions: 17 observations, and the true last ones of 3 episodes
-    assert ring.state_dict()["written"] == 2 * (17 + 3)
+    assert ring.written == 2 * (17 + 3)
 
 
 @pytest.mark.parametrize("capacity", [11, 16, 23, 40])
@@ -148,6 +100,14 @@ def test_another_capacity_cannot_take_over_a_saved_replay(tasks: TaskSet) -> Non
         Replay(tasks, ReplayConfig(capacity=20)).load_state_dict(state)
     with pytest.raises(ConfigError, match=r"agent.replay.capacity"):
         Replay(tasks, ReplayConfig(capacity=50)).load_state_dict(state)
+
+
+def test_a_replay_of_an_earlier_version_is_refused(tasks: TaskSet) -> None:
+    state = filled(tasks).state_dict()
+    for ring in state["rings"]:
+        ring["waiting"] = [link[3] for link in ring.pop("links").tolist()]
+    with pytest.raises(ConfigError, match=r"saved by an earlier version of mtrl.*train it anew"):
+        Replay(tasks, ReplayConfig(capacity=1000)).load_state_dict(state)
 
 
 def test_half_of_a_batch_comes_from_demonstrations(tasks: TaskSet) -> None:

@@ -42,9 +42,14 @@ def source_of(seed: int = 4, stagger: bool = True, **options: int) -> LocalFragm
     )
 
 
+def place_of(fragment: Fragment) -> tuple[int, int, int]:
+    return fragment.first_copy, fragment.epoch, fragment.first_step
+
+
 def require_equal(mine: list[Fragment], theirs: list[Fragment]) -> None:
     assert [f.task_index for f in mine] == [f.task_index for f in theirs]
     for first, second in zip(mine, theirs, strict=True):
+        assert place_of(first) == place_of(second)
         for name in ARRAYS:
             np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
         for bucket, rows in first.observations.items():
@@ -70,7 +75,8 @@ def test_reopened_lanes_and_quarantine_survive(suite: CounterSuite) -> None:
     stream = original.stream()
     next(stream)
     suite.failures = 1
-    list(islice(stream, 3))
+    # task 1 faults and is opened again at once
+    assert [place_of(fragment) for fragment in islice(stream, 3)] == [(0, 1, 0), (0, 0, 4), (0, 1, 4)]
     restored = source_of(stagger=False)
     restored.load_state_dict(original.state_dict())
     require_equal(list(islice(original.stream(), 6)), list(islice(restored.stream(), 6)))

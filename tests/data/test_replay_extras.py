@@ -1,0 +1,80 @@
+"""Replayed extras, and replays in files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl.data import MappedStorage, Replay, ReplayConfig
+from mtrl.errors import ConfigError
+from mtrl.rollout import Extra, Fragment
+from mtrl.tasks import TaskSet
+
+from .lived import fragments_of, require_true_transitions
+
+VALUE = Extra("value", (2,), replayed=True)
+CHOICE = Extra("choice", dtype="int64", replayed=True)
+
+
+def with_extras(fragment: Fragment) -> Fragment:
+    """Values (10 * reward, -reward) and no choice."""
+    value = np.stack([10 * fragment.reward, -fragment.reward], axis=-1)
+    return dataclasses.replace(fragment, extras={"value": value, "unknown": fragment.reward})
+
+
+def test_replayed_extras_come_with_their_transition(tasks: TaskSet) -> None:
+    extras = (VALUE, CHOICE, Extra("log_probability"))
+    replay = Replay(tasks, ReplayConfig(capacity=1000), extras)
+    for fragment in fragments_of(tasks, 9):
+        replay.add(with_extras(fragment))
+    batch = replay.sample(20, np.random.default_rng(0))
+    assert set(batch.fields) == {
+        "continuous",
+        "discrete",
+        "reward",
+        "terminated",
+        "truncated",
+        "value",
+        "choice",
+    }
+    np.testing.assert_array_equal(batch.fields["value"][..., 0], 10 * batch.fields["reward"])
+    assert not batch.fields["choice"].any()
+    for fragment in fragments_of(tasks, 3):
+        replay.add(fragment)
+    drawn = replay.sample(30, np.random.default_rng(0)).fields["value"]
+    assert drawn.isnan().any() and not drawn.isnan().all(), "what lacks an extra is filled"
+    restored = Replay(tasks, ReplayConfig(capacity=1000), extras)
+    restored.load_state_dict(replay.state_dict())
+    again = restored.sample(30, np.random.default_rng(0)).fields["value"]
+    np.testing.assert_array_equal(again, drawn)
+    with pytest.raises(ConfigError, match=r"differ in extras.choice, extras.value"):
+        Replay(tasks, ReplayConfig(capacity=1000)).load_state_dict(replay.state_dict())
+    with pytest.raises(ConfigError, match="another name than 'reward'"):
+        Replay(tasks, ReplayConfig(), (Extra("reward", replayed=True),))
+
+
+@pytest.mark.parametrize("capacity", [23, 1000])
+def test_a_mapped_replay_is_reopened_with_what_it_held(tasks: TaskSet, capacity: int, tmp_path: Path) -> None:
+    config = ReplayConfig(capacity=capacity)
+    memory = Replay(tasks, config)
+    mapped = Replay(tasks, config, storage=MappedStorage(tmp_path))
+    fragments = fragments_of(tasks, 40)
+    for fragment in fragments[:30]:
+        memory.add(fragment)
+        mapped.add(fragment)
+    reopened = Replay(tasks, config, storage=MappedStorage(tmp_path))
+    np.testing.assert_array_equal(reopened.sizes, memory.sizes)
+    for replay in (mapped, reopened):
+        ours, theirs = (r.sample(9, np.random.default_rng(3)) for r in (replay, memory))
+        for name in ours.fields:
+            np.testing.assert_array_equal(ours.fields[name], theirs.fields[name])
+        for name in ours.buckets:
+            np.testing.assert_array_equal(ours.buckets[name].values, theirs.buckets[name].values)
+    for fragment in fragments[30:]:
+        reopened.add(fragment)
+    require_true_transitions(reopened.sample(int(reopened.sizes.min()), np.random.default_rng(0)))
+    with pytest.raises(ConfigError, match="another folder"):
+        Replay(tasks, ReplayConfig(capacity=capacity + 1), storage=MappedStorage(tmp_path))

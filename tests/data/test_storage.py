@@ -1,0 +1,37 @@
+"""Where a replay's arrays live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl.data import MappedStorage, MemoryStorage
+from mtrl.errors import ConfigError
+
+
+def test_a_file_is_found_as_it_was_left(tmp_path: Path) -> None:
+    first = MappedStorage(tmp_path / "replay").allocate("0.reward", (4, 2), np.float32)
+    assert not first.any()
+    first[1] = 3.0
+    del first
+    again = MappedStorage(tmp_path / "replay").allocate("0.reward", (4, 2), np.float32)
+    np.testing.assert_array_equal(again, [[0, 0], [3, 3], [0, 0], [0, 0]])
+    again[2] = 1.0
+    assert sorted(path.name for path in (tmp_path / "replay").iterdir()) == ["0.reward.npy"]
+
+
+def test_another_array_of_the_name_is_refused(tmp_path: Path) -> None:
+    storage = MappedStorage(tmp_path)
+    storage.allocate("0.reward", (4,), np.float32)
+    with pytest.raises(ConfigError, match=r"holds float32 \[4\]; expected float32 \[8\].*another folder"):
+        storage.allocate("0.reward", (8,), np.float32)
+    with pytest.raises(ConfigError, match=r"holds float32 \[4\]; expected int64 \[4\]"):
+        storage.allocate("0.reward", (4,), np.int64)
+
+
+def test_nothing_needs_no_file(tmp_path: Path) -> None:
+    for storage in (MappedStorage(tmp_path), MemoryStorage()):
+        assert storage.allocate("0.discrete", (0,), np.int32).shape == (0,)
+    assert not list(tmp_path.iterdir())
