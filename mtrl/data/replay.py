@@ -166,7 +166,7 @@ class Replay:
         reward = np.zeros(shape, dtype=np.float32)
         terminated, truncated = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
         extras = {extra.name: extra.filled(*shape) for extra in self._extras}
-        weight = np.ones(shape, dtype=np.float32)
+        weight, padded = np.ones(shape, dtype=np.float32), False
         for i, k in enumerate(rows):
             for ring, part in self._shares(k, batch_size):
                 chosen = ring.follow(ring.draw(part.stop - part.start, generator), length)
@@ -176,13 +176,13 @@ class Replay:
                         ring.observe(bucket, chosen.seen, arrays[place][:, part])
                 places = chosen.places
                 ring.act(places, continuous[i, :, part], discrete[i, :, part])
-                reward[i, :, part] = ring.reward[places]
-                terminated[i, :, part] = ring.terminated[places]
-                truncated[i, :, part] = ring.truncated[places]
+                reward[i, :, part] = ring.reward.take(places)
+                terminated[i, :, part] = ring.terminated.take(places)
+                truncated[i, :, part] = ring.truncated.take(places)
                 for name, values in extras.items():
-                    values[i, :, part] = ring.extras[name][places]
+                    values[i, :, part] = ring.extras[name].take(places, axis=0)
                 if chosen.real is not None:
-                    weight[i, :, part] = chosen.real
+                    weight[i, :, part], padded = chosen.real, True
         fields: dict[str, npt.NDArray[Any]] = {
             "continuous": continuous,
             "discrete": discrete,
@@ -190,8 +190,8 @@ class Replay:
             "terminated": terminated,
             "truncated": truncated,
         }
-        padding = weight == 0.0
-        if padding.any():
+        if padded:
+            padding = weight == 0.0
             for name in FIELDS:
                 fields[name][padding] = 0
             for extra in self._extras:

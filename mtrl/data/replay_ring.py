@@ -126,12 +126,12 @@ class ReplayRing:
     def draw(self, count: int, generator: np.random.Generator) -> Places:
         """[count], places of transitions, uniform with replacement."""
         candidates = self._drawable()
-        return candidates[generator.integers(0, len(candidates), size=count)]
+        return candidates.take(generator.integers(0, len(candidates), size=count))
 
     def follow(self, first: Places, steps: int) -> Sequences:
         """At most `steps` decisions from each of the places `first` [B] on, until the episode ends."""
         if steps == 1:
-            return Sequences(first[None], np.stack([first, self._successor[first]]), None)
+            return Sequences(first[None], np.array((first, self._successor.take(first))), None)
         places = np.empty((steps, len(first)), dtype=np.int64)
         seen = np.empty((steps + 1, len(first)), dtype=np.int64)
         real = np.ones((steps, len(first)), dtype=bool)
@@ -150,16 +150,16 @@ class ReplayRing:
         if bucket == "state":
             out = out[..., : rows.shape[1]]
         for t, row in enumerate(places):
-            out[t] = rows[row]
+            out[t] = rows.take(row, axis=0)
 
     def act(
         self, places: Places, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]
     ) -> None:
         """Writes the actions of `places` [...] to `continuous` [..., A_max] and `discrete` [...]."""
         if self._width:
-            continuous[..., : self._width] = self.continuous[places]
+            continuous[..., : self._width] = self.continuous.take(places, axis=0)
         else:
-            discrete[...] = self.discrete[places]
+            discrete[...] = self.discrete.take(places)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows in use, how far they were written, and where each copy goes on."""

@@ -46,11 +46,12 @@ class MappedStorage:
             # a file without content cannot be mapped
             return np.zeros(shape, dtype=dtype)
         if not path.exists():
-            return np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+            made = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+            return np.asarray(made)
         found = np.lib.format.open_memmap(path, mode="r+")
         if found.shape != shape or found.dtype != np.dtype(dtype):
             raise ConfigError(
                 f"{path} holds {found.dtype} {list(found.shape)}; expected {np.dtype(dtype)} {list(shape)}. "
                 "Reopen it with the same tasks, agent.replay.capacity and extras, or choose another folder"
             )
-        return found
+        return np.asarray(found)
