@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ BLOCK_BYTES = 16 * 2**20
 """A block grows no larger, unless a single decision is."""
 
 Rows = npt.NDArray[Any]
-Slots = slice | npt.NDArray[np.int64]
+Pairs = Sequence[tuple[Rows, Rows]]
+"""What is written to [T, N, ...], and from where [N, ...]."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,10 @@ class StepRecorder:
             self._seen |= {"start_id": lane.start_id, "episode_id": lane.episode_id}
             self._outcome |= {"terminated": lane.terminated, "truncated": lane.truncated}
         self._blocks: list[_Block] = []
-        self._end = 0
-        self._row = 0
-        self._slots: Slots = slice(None)
-        self._before: list[tuple[Rows, Rows]] = []
-        self._after: list[tuple[Rows, Rows]] = []
+        self._first, self._end = 0, 0
+        self._copies: npt.NDArray[np.int64] | None = None
+        self._before: Pairs = ()
+        self._after: Pairs = ()
 
     def before_step(self, action: Action, copies: npt.NDArray[np.int64] | None = None) -> None:
         """Stores what was seen, the action and its extras, and whose episode it is.
@@ -76,39 +76,46 @@ class StepRecorder:
         """
         if self.decisions == self._end:
             self._allocate(action.continuous.shape[1])
-        self._row = row = self.decisions - self._blocks[-1].first
-        self._slots = slots = slice(None) if copies is None else copies
+        self._copies = copies
         if self._outcomes_only:
             return
-        for target, source in self._before:
-            target[row, slots] = source[slots]
-        arrays = self._blocks[-1].arrays
-        arrays["continuous"][row, slots] = action.continuous[slots]
-        arrays["discrete"][row, slots] = action.discrete[slots]
-        given = 0
-        for extra in self.extras:
-            values = action.extras.get(extra.name)
-            if values is not None:
-                target = arrays[f"extras.{extra.name}"]
-                if values.shape != target.shape[1:]:
-                    raise SpaceError(
-                        f"the policy's extra {extra.name!r} is declared as {target.shape[1:]} for "
-                        f"{self.lane.copies} copies; got {values.shape}"
-                    )
-                target[row, slots] = values[slots]
-                given += 1
-        if given < len(action.extras):
-            unknown = sorted(set(action.extras) - {extra.name for extra in self.extras})
-            raise SpaceError(f"the policy gives extras that it does not declare in `extras`: {unknown}")
+        row = self.decisions - self._first
+        self._store(row, self._before)
+        self._store(row, ((self._continuous, action.continuous), (self._discrete, action.discrete)))
+        if action.extras:
+            self._store(row, self._given(action.extras))
 
     def after_step(self) -> None:
         """Stores what the lane's step came to."""
-        row, slots = self._row, self._slots
-        for target, source in self._after:
-            target[row, slots] = source[slots]
-        if not self._outcomes_only:
+        self._store(self.decisions - self._first, self._after)
+        if self.lane.finals and not self._outcomes_only:
             self.finals.extend((self.decisions, final) for final in self.lane.finals)
         self.decisions += 1
+
+    def _store(self, row: int, pairs: Pairs) -> None:
+        copies = self._copies
+        if copies is None:
+            for target, source in pairs:
+                target[row] = source
+        else:
+            for target, source in pairs:
+                target[row, copies] = source[copies]
+
+    def _given(self, extras: Mapping[str, Rows]) -> Pairs:
+        pairs = []
+        for name, values in extras.items():
+            target = self._declared.get(name)
+            if target is None:
+                raise SpaceError(
+                    f"the policy gives the extra {name!r}, which it does not declare in `extras`"
+                )
+            if values.shape != target.shape[1:]:
+                raise SpaceError(
+                    f"the policy's extra {name!r} is declared as {target.shape[1:]} for "
+                    f"{self.lane.copies} copies; got {values.shape}"
+                )
+            pairs.append((target, values))
+        return pairs
 
     def complete(self) -> dict[str, Rows]:
         """The arrays of exactly `steps` decisions, those of what was seen with one row more."""
@@ -160,9 +167,12 @@ class StepRecorder:
         if not self._outcomes_only:
             arrays |= {f"extras.{extra.name}": extra.filled(steps, copies) for extra in self.extras}
         self._blocks.append(_Block(self._end, steps, arrays))
-        self._end += steps
+        self._first, self._end = self._end, self._end + steps
         self._before = [(arrays[name], source) for name, source in self._seen.items()]
         self._after = [(arrays[name], source) for name, source in self._outcome.items()]
+        if not self._outcomes_only:
+            self._continuous, self._discrete = arrays["continuous"], arrays["discrete"]
+            self._declared = {extra.name: arrays[f"extras.{extra.name}"] for extra in self.extras}
 
     def _kinds(self, actions: int) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Name -> shape and type of one copy's row."""
