@@ -44,7 +44,7 @@ from steppers import (
 
 from mtrl import registry
 from mtrl.distributed import fragments_for
-from mtrl.rollout import CollectionConfig, Fragment, PolicySnapshot, RuntimeConfig, WorkerFragments
+from mtrl.rollout import CollectionConfig, Fragment, PolicySnapshot, PoolFragments, RuntimeConfig
 
 COPIES, WORKERS = 16, 2
 METAWORLD, CARTPOLE = "metaworld/reach-v3", "gym/CartPole-v1"
@@ -169,7 +169,7 @@ class WorkerStepper:
             PolicySnapshot("random"),
             seed=0,
         )
-        assert isinstance(self._source, WorkerFragments)
+        assert isinstance(self._source, PoolFragments)
         self._lanes = sum(len(lanes) for lanes in self._source.lanes)
         self._stream: Iterator[Fragment] = self._source.stream()
         self._round_steps = len(names) * copies * steps

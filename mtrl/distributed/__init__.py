@@ -6,24 +6,29 @@ configuration, and only `runtime.kind=ray` loads it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mtrl.rollout import (
+    Backend,
     CollectionConfig,
+    Delivery,
     FaultHandler,
     Fragments,
     LaneAssignment,
     LocalFragments,
     LocalRollouts,
     PolicySnapshot,
+    PoolFragments,
+    PoolRollouts,
+    Processes,
     Rollouts,
     RuntimeConfig,
-    WorkerFragments,
-    WorkerRollouts,
 )
 from mtrl.tasks import TaskSet
 
+from . import resources
 from .resources import ResourcePlan, preflight, preflight_lanes, processors, thread_budget
 
 __all__ = [
@@ -36,20 +41,22 @@ __all__ = [
     "thread_budget",
 ]
 
+Plan = Callable[..., ResourcePlan]
+
 
 def rollouts_for(tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler | None = None) -> Rollouts:
-    """Whole episodes in this process, in worker processes, or on Ray; all give equal results.
+    """Whole episodes in this process, or by a pool of worker processes or Ray actors; all give equal results.
 
     Raises ResourceError before any work when the machine or cluster is too small.
     """
     if config.kind == "local" and not config.workers:
         return LocalRollouts(tasks, config, on_fault)
-    if config.kind == "local":
-        preflight(tasks, replace(config, actors=config.workers, address=""))
-        return WorkerRollouts(tasks, config, on_fault)
-    from .rollouts import RayRollouts
+    backend, plan = _started(tasks, config, preflight)
 
-    return RayRollouts(tasks, config, on_fault)
+    def cache_plan(copies: int, torch: bool) -> float:
+        return plan(copies=copies, torch=torch).cache_megabytes
+
+    return PoolRollouts(tasks, backend, config, on_fault, cache_plan=cache_plan)
 
 
 def fragments_for(
@@ -60,18 +67,46 @@ def fragments_for(
     seed: int,
     on_fault: FaultHandler | None = None,
     step_seconds: Sequence[float] | None = None,
+    *,
+    delivery: Delivery | None = None,
 ) -> Fragments:
-    """Continuous collection in this process, in worker processes, or on Ray.
+    """Continuous collection in this process, or by a pool of worker processes or Ray actors.
 
     `step_seconds` [K], a decision's cost per copy, balances the lanes; measured where it is not given.
+    `delivery` is in rounds on worker processes and by arrival on Ray unless given.
     """
     if config.kind == "local" and not config.workers:
         return LocalFragments(tasks, config, collection, snapshot, seed, on_fault)
-    if config.kind == "local":
-        shares = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
-        torch = snapshot.kind not in ("expert", "random")
-        preflight_lanes(tasks, replace(config, actors=config.workers, address=""), shares, torch=torch)
-        return WorkerFragments(tasks, config, collection, snapshot, seed, on_fault, step_seconds)
-    from .fragments import RayFragments
+    lanes = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
+    torch = snapshot.kind not in ("expert", "random")
+    backend, _ = _started(tasks, config, partial(preflight_lanes, shares=lanes, torch=torch))
+    delivery = delivery or ("rounds" if config.kind == "local" else "arrival")
+    return PoolFragments(
+        tasks, backend, config, collection, snapshot, seed, on_fault, step_seconds, delivery=delivery
+    )
 
-    return RayFragments(tasks, config, collection, snapshot, seed, on_fault, step_seconds)
+
+def _started(tasks: TaskSet, config: RuntimeConfig, check: Plan) -> tuple[Backend, Plan]:
+    """A back end whose workers are starting, once `check` has found processors and memory for them; and
+    `check` as of then, out of the memory that was free before they started.
+    """
+    backend: Backend
+    if config.kind == "local":
+        config = replace(config, actors=config.workers, address="")
+        plan = partial(check, tasks, config, available_megabytes=resources.memory_megabytes())
+        backend = Processes(tasks, config)
+    else:
+        if not config.address:
+            preflight(tasks, config)
+        from .ray_actors import RayActors
+
+        backend = RayActors(tasks, config)
+        has = backend.capacity
+        free = resources.memory_megabytes() if has.megabytes is None else has.megabytes
+        plan = partial(check, tasks, config, processor_count=has.processors, available_megabytes=free)
+    try:
+        backend.start(plan().actors)
+    except BaseException:
+        backend.close()
+        raise
+    return backend, plan

@@ -1,29 +1,24 @@
-"""The rollout actor: one `RolloutWorker` in a process of its own."""
+"""The rollout actor: one `CallExecutor` in a process of its own."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import ray
 
-from mtrl import registry
 from mtrl.errors import EnvironmentFault, MtrlError
-from mtrl.rollout import Acting, EpisodeJob, Fragment, JobResult, LaneAssignment, RolloutWorker
+from mtrl.rollout import Call, CallExecutor, CallValue, Collect, PolicySnapshot
 from mtrl.tasks import TaskSet, set_native_threads
 
-from .weights import WeightReader, WeightsLost
+from .weights import Publication, WeightReader
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,102 +55,49 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Reply(Generic[T]):
+class Reply:
     """What a call came to; an environment's fault must not look like the death of its actor."""
 
-    value: T | None = None
+    value: CallValue = None
     fault: EnvironmentFault | None = None
     mistake: Mistake | None = None
-    weights_lost: bool = False
-    seconds: float = 0.0
-    """Time the call took inside the actor."""
+
+    @property
+    def error(self) -> MtrlError | None:
+        """What the call raised."""
+        return self.fault if self.mistake is None else self.mistake.error()
 
 
 class RolloutActor:
-    """Plays jobs and collects fragments. A bug of ours raises; everything expected is a `Reply`."""
+    """Carries out calls. A bug of ours raises; everything expected is a `Reply`."""
 
     def __init__(self, tasks: TaskSet, backends: Mapping[str, str]) -> None:
         """Builds nothing yet."""
         # the other processors belong to the other actors
         set_native_threads(1)
-        self._tasks = tasks
-        self._worker = RolloutWorker(tasks, backends)
+        self._executor = CallExecutor(tasks, backends)
         self._weights = WeightReader()
-        self._held: OrderedDict[int, float] = OrderedDict()
-        self._open: set[LaneAssignment] = set()
 
     def facts(self) -> ActorFacts:
         """Answers as soon as the actor is up."""
         modules = frozenset(name for name in sys.modules if "." not in name)
         return ActorFacts(os.getpid(), ray.get_runtime_context().get_node_id(), modules)
 
-    def play(
-        self, job: EpisodeJob, cache_megabytes: float, publication: int, store: ActorHandle
-    ) -> Reply[JobResult]:
-        """Runs a job with exactly the newest weights, which are the job's.
+    def perform(self, call: Call, publication: Publication, store: ActorHandle) -> Reply:
+        """Carries out a call with the policy of its submission, or with the newest where it says so."""
 
-        `cache_megabytes` bounds the environments kept for later jobs; this job's may exceed it.
-        """
+        def policy() -> PolicySnapshot:
+            newest = isinstance(call, Collect) and call.newest
+            return self._weights.newest(store) if newest else self._weights.exactly()
 
-        def work() -> JobResult:
-            self._make_room(job, cache_megabytes)
-            return self._worker.run(job, self._weights.at_least(publication, store))
-
-        return _reply(work)
-
-    def measure(self, task_index: int) -> Reply[float]:
-        """Seconds of one decision of one copy of a task."""
-        return _reply(lambda: self._worker.measure(task_index))
-
-    def collect(
-        self,
-        share: LaneAssignment,
-        steps: int,
-        acting: Acting,
-        opening_seed: int | None,
-        stagger: bool,
-        store: ActorHandle,
-    ) -> Reply[Fragment]:
-        """A fragment of a lane, with weights as new as the store has them.
-
-        `opening_seed` opens the lane first. Without it a lane that has failed since gives nothing: the
-        call was on its way when the fault happened.
-        """
-
-        def work() -> Fragment | None:
-            snapshot = self._weights.newest(store)
-            if opening_seed is not None:
-                self._worker.open([share], snapshot, opening_seed, stagger)
-                self._open.add(share)
-            return self._worker.collect(share, steps, snapshot, acting) if share in self._open else None
-
-        reply = _reply(work)
-        if reply.fault is not None:
-            self._open.discard(share)
-        return reply
-
-    def _make_room(self, job: EpisodeJob, cache_megabytes: float) -> None:
-        """Frees environments of the tasks not played for longest, until the job's fit."""
-        needed = registry.task_megabytes(self._tasks[job.task_index]) * min(job.copies, len(job.starts))
-        self._held[job.task_index] = max(needed, self._held.get(job.task_index, 0.0))
-        self._held.move_to_end(job.task_index)
-        while len(self._held) > 1 and sum(self._held.values()) > cache_megabytes:
-            oldest, _ = self._held.popitem(last=False)
-            self._worker.drop(oldest)
-
-
-def _reply(work: Callable[[], T | None]) -> Reply[T]:
-    _one_thread()
-    began = time.monotonic()
-    try:
-        value = work()
-    except EnvironmentFault as fault:
-        return Reply(fault=fault)
-    except MtrlError as error:
-        return Reply(mistake=Mistake.of(error))
-    except WeightsLost:
-        return Reply(weights_lost=True)
-    return Reply(value=value, seconds=time.monotonic() - began)
+        _one_thread()
+        self._weights.receive(publication)
+        try:
+            return Reply(self._executor.perform(call, policy))
+        except EnvironmentFault as fault:
+            return Reply(fault=fault)
+        except MtrlError as error:
+            return Reply(mistake=Mistake.of(error))
 
 
 def _one_thread() -> None:

@@ -71,19 +71,10 @@ def preflight(
     `available_megabytes` default to this machine's; of a cluster that is not joined yet, what
     `config.actors` asks for is taken to be there. `torch` says whether the policy loads it.
     """
-    count, actors = _actors(config, processor_count)
     sizes = [registry.task_megabytes(task) * copies for task in tasks]
-    return _checked(
-        ResourcePlan(
-            actors=actors,
-            processors=count,
-            actor_megabytes=actors * (ACTOR_MEGABYTES + TORCH_MEGABYTES * torch),
-            environment_megabytes=actors * sum(sizes),
-            least_megabytes=actors * max(sizes),
-            available_megabytes=_memory(config, processor_count, available_megabytes),
-        ),
-        config,
-    )
+    count, actors = _actors(config, processor_count)
+    available = _memory(config, processor_count, available_megabytes)
+    return _checked(config, count, actors, actors * sum(sizes), actors * max(sizes), available, torch)
 
 
 def preflight_lanes(
@@ -96,19 +87,10 @@ def preflight_lanes(
     torch: bool = False,
 ) -> ResourcePlan:
     """The plan for continuous collection, where each lane is open on one actor all the time."""
-    count, actors = _actors(config, processor_count)
     total = sum(registry.task_megabytes(tasks[share.task_index]) * share.copies for share in shares)
-    return _checked(
-        ResourcePlan(
-            actors=actors,
-            processors=count,
-            actor_megabytes=actors * (ACTOR_MEGABYTES + TORCH_MEGABYTES * torch),
-            environment_megabytes=total,
-            least_megabytes=total,
-            available_megabytes=_memory(config, processor_count, available_megabytes),
-        ),
-        config,
-    )
+    count, actors = _actors(config, processor_count)
+    available = _memory(config, processor_count, available_megabytes)
+    return _checked(config, count, actors, total, total, available, torch)
 
 
 def thread_budget(actors: int, cores: int | None = None) -> int:
@@ -170,7 +152,17 @@ def _words_for(config: RuntimeConfig) -> tuple[str, str, str]:
     return "runtime.actors", "actor", "one per processor"
 
 
-def _checked(plan: ResourcePlan, config: RuntimeConfig) -> ResourcePlan:
+def _checked(
+    config: RuntimeConfig,
+    count: int,
+    actors: int,
+    environments: float,
+    least: float,
+    available: float,
+    torch: bool,
+) -> ResourcePlan:
+    own = actors * (ACTOR_MEGABYTES + TORCH_MEGABYTES * torch)
+    plan = ResourcePlan(actors, count, own, environments, least, available)
     needed = plan.actor_megabytes + plan.least_megabytes
     if needed > plan.available_megabytes:
         setting, host, _ = _words_for(config)

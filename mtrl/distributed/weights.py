@@ -14,28 +14,25 @@ if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
-KEPT = 2
-"""Publications kept: the newest, and the one that an actor may be fetching right now."""
-
-
-class WeightsLost(Exception):
-    """The weight store does not answer; the driver starts another one."""
+Publication = tuple[int, "list[ObjectRef]"]
+"""Number of a publication and its snapshot in the object store; a list of one, so that Ray passes it
+unopened."""
 
 
 class WeightStore:
-    """The actor that holds references to the last publications; the arrays lie in the object store."""
+    """The actor that holds the last publications; the arrays lie in the object store."""
 
     def __init__(self) -> None:
         """Empty."""
         self._references: dict[int, list[ObjectRef]] = {}
 
-    def publish(self, publication: int, reference: list[ObjectRef]) -> None:
-        """Keeps a publication; `reference` is a list of one, so that Ray passes it unopened."""
+    def publish(self, publication: int, reference: list[ObjectRef], keep: int) -> None:
+        """Keeps a publication, and of the older ones so many that they are `keep` together."""
         self._references[publication] = reference
-        for old in sorted(self._references)[:-KEPT]:
+        for old in sorted(self._references)[:-keep]:
             del self._references[old]
 
-    def pull_if_newer(self, publication: int) -> tuple[int, list[ObjectRef]] | None:
+    def pull_if_newer(self, publication: int) -> Publication | None:
         """The newest publication if it is newer than the caller's, else None."""
         newest = max(self._references, default=publication)
         return (newest, self._references[newest]) if newest > publication else None
@@ -50,30 +47,24 @@ class WeightPublisher:
 
     def __init__(self) -> None:
         """Starts the store on the driver's node, where it lives as long as the driver."""
-        self.publication = 0
-        self._references: dict[int, list[ObjectRef]] = {}
+        self.newest: Publication = (0, [])
+        """Goes to an actor with the first call after it, which does not depend on the store then."""
         self._snapshot: PolicySnapshot | None = None
         self.store: ActorHandle = self._start()
 
-    def publish(self, snapshot: PolicySnapshot) -> int:
-        """Number of the publication; the same object published twice in a row keeps its number."""
-        if snapshot is not self._snapshot:
-            self.publication += 1
-            self._snapshot = snapshot
-            self._references[self.publication] = [ray.put(snapshot)]
-            for old in sorted(self._references)[:-KEPT]:
-                del self._references[old]
-            try:
-                ray.get(self.store.publish.remote(self.publication, self._references[self.publication]))
-            except RayActorError:
-                self.restart()
-        return self.publication
-
-    def restart(self) -> None:
-        """Replaces a dead store by one that holds the newest publication."""
-        self.close()
-        self.store = self._start()
-        ray.get(self.store.publish.remote(self.publication, self._references[self.publication]))
+    def publish(self, snapshot: PolicySnapshot, keep: int) -> None:
+        """Returns once the store has it; one equal to the last is not published again."""
+        if self._snapshot is not None and self._snapshot.same_as(snapshot):
+            return
+        self._snapshot = snapshot
+        self.newest = (self.newest[0] + 1, [ray.put(snapshot)])
+        try:
+            ray.get(self.store.publish.remote(*self.newest, keep))
+        except RayActorError:
+            # replaced by one that holds the newest publication
+            self.close()
+            self.store = self._start()
+            ray.get(self.store.publish.remote(*self.newest, keep))
 
     def close(self) -> None:
         """Ends the store."""
@@ -86,33 +77,37 @@ class WeightPublisher:
 
 
 class WeightReader:
-    """The actor's side: keeps the snapshot it pulled last."""
+    """The actor's side: keeps the snapshot it used last."""
 
     def __init__(self) -> None:
-        """Nothing pulled yet."""
-        self.publication = 0
+        """Nothing received yet."""
+        self._received: Publication = (0, [])
+        self._number = 0
         self._snapshot: PolicySnapshot | None = None
 
-    def at_least(self, publication: int, store: ActorHandle) -> PolicySnapshot:
-        """A snapshot of that publication or a newer one; asks the store only when behind."""
-        if self.publication < publication:
-            self.newest(store)
-        if self._snapshot is None or self.publication < publication:
-            raise WeightsLost(f"publication {publication} was asked for, the newest is {self.publication}")
-        return self._snapshot
+    def receive(self, publication: Publication) -> None:
+        """Keeps the publication of the calls from now on; without a reference it is that of the last call."""
+        if publication[1]:
+            self._received = publication
+
+    def exactly(self) -> PolicySnapshot:
+        """The snapshot of the publication received last."""
+        return self._fetched(self._received)
 
     def newest(self, store: ActorHandle) -> PolicySnapshot:
-        """The newest snapshot, or the last one pulled when the store does not answer."""
-        pulled: tuple[int, list[ObjectRef]] | None = None
+        """The newest snapshot that the store has; where it does not answer, the newest that is known here."""
+        known = max(self._number, self._received[0])
         try:
-            pulled = ray.get(cast("Any", store).pull_if_newer.remote(self.publication))
-        except RayActorError as error:
-            if self._snapshot is None:
-                raise WeightsLost(str(error)) from error
-        if pulled is not None:
-            newest, (reference,) = pulled
-            fresh: PolicySnapshot = ray.get(reference)
-            self.publication, self._snapshot = newest, fresh
-        if self._snapshot is None:
-            raise WeightsLost("nothing is published yet")
+            pulled: Publication | None = ray.get(cast("Any", store).pull_if_newer.remote(known))
+        except RayActorError:
+            pulled = None
+        if pulled is None and self._snapshot is not None and self._number == known:
+            return self._snapshot
+        return self._fetched(pulled or self._received)
+
+    def _fetched(self, publication: Publication) -> PolicySnapshot:
+        number, (reference,) = publication
+        if self._snapshot is None or self._number != number:
+            self._snapshot = cast(PolicySnapshot, ray.get(reference))
+            self._number = number
         return self._snapshot

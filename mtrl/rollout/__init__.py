@@ -3,14 +3,13 @@
 from typing import TYPE_CHECKING
 
 from .backends import backends_of, require_backends
-from .balance import balance, completed
-from .board import JobBoard
+from .balance import balance
+from .calls import Call, CallExecutor, CallValue, Collect
 from .chunk_policy import ChunkPolicy, Execution, Planner
 from .collection import (
     CollectionConfig,
     Fragments,
     InProcessFragments,
-    LaneBooks,
     LocalFragments,
     ResumableFragments,
     SharedFragments,
@@ -33,35 +32,46 @@ from .policy import (
     Version,
     generator_for,
 )
+from .pool_fragments import Delivery, PoolFragments
+from .pool_rollouts import PoolRollouts, RolloutSession
+from .processes import Processes
 from .python_lane import PythonLane
 from .rebuild import policy_from
 from .recorder import StepRecorder
-from .runtime import FaultHandler, FaultWords, LocalRollouts, Rollouts, RuntimeConfig
+from .round_robin import RoundRobin
+from .runtime import FaultHandler, FaultLog, FaultWords, LocalRollouts, Rollouts, RuntimeConfig
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
-from .turns import Turns
+from .slots import KEPT, Backend, Event, Lost
 from .vector_lane import VectorLane
 from .worker import LaneAssignment, RolloutWorker
-from .worker_fragments import WorkerFragments
-from .worker_rollouts import WorkerRollouts
 
 if TYPE_CHECKING:
     from .gymnasium_view import GymnasiumView
     from .shared_space import SharedEnvironment, SharedObservation, SharedSpace
 
 __all__ = [
+    "KEPT",
     "LOG_PROBABILITY",
     "Acting",
     "Action",
+    "Backend",
+    "Call",
+    "CallExecutor",
+    "CallValue",
     "ChunkPolicy",
+    "Collect",
     "CollectionConfig",
+    "Delivery",
     "EpisodeGroup",
     "EpisodeJob",
     "EpisodeSummary",
     "Episodes",
+    "Event",
     "Execution",
     "ExpertPolicy",
     "Extra",
     "FaultHandler",
+    "FaultLog",
     "FaultWords",
     "FinalObservation",
     "Fragment",
@@ -69,37 +79,37 @@ __all__ = [
     "GroupRequest",
     "GymnasiumView",
     "InProcessFragments",
-    "JobBoard",
     "JobResult",
     "Lane",
     "LaneAssignment",
-    "LaneBooks",
     "LocalFragments",
     "LocalRollouts",
+    "Lost",
     "NoiseConfig",
     "Planner",
     "Policy",
     "PolicySnapshot",
     "PolicyState",
+    "PoolFragments",
+    "PoolRollouts",
+    "Processes",
     "PythonLane",
     "RandomPolicy",
     "ResumableFragments",
+    "RolloutSession",
     "RolloutWorker",
     "Rollouts",
+    "RoundRobin",
     "RuntimeConfig",
     "SharedEnvironment",
     "SharedFragments",
     "SharedObservation",
     "SharedSpace",
     "StepRecorder",
-    "Turns",
     "VectorLane",
     "Version",
-    "WorkerFragments",
-    "WorkerRollouts",
     "backends_of",
     "balance",
-    "completed",
     "fragment_bytes",
     "fragment_of",
     "generator_for",

@@ -1,4 +1,4 @@
-"""Which actor hosts which lanes in continuous collection."""
+"""Which worker hosts which lanes in continuous collection, by what a decision of each task costs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ from itertools import pairwise
 from math import ceil
 from statistics import median
 
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, EnvironmentFault
 
+from .calls import Measure
+from .slots import Backend, Finished, call_all
 from .worker import LaneAssignment
 
 UNKNOWN_SECONDS = 1e-3
 """Taken for every task when none could be measured."""
 
 
+def measure(backend: Backend, count: int) -> list[float]:
+    """Seconds of one decision of one copy of each of `count` tasks, [K], measured by the workers that will
+    pay for it. A task that fails, or whose worker dies, is taken for a usual one.
+    """
+    costs: dict[int, float] = {}
+    for k, outcome in enumerate(call_all(backend, [(None, Measure(k)) for k in range(count)])):
+        if isinstance(outcome, Finished) and isinstance(outcome.value, float):
+            costs[k] = outcome.value
+        elif isinstance(outcome, Finished) and not isinstance(outcome.error, EnvironmentFault):
+            assert outcome.error is not None, "a measurement gives a number or an error"
+            raise outcome.error
+    return completed(costs, count)
+
+
 def completed(measured: Mapping[int, float], count: int) -> list[float]:
     """Costs of `count` tasks [K]; one that could not be measured gets the median of the others.
 
-    Its lane will meet the same fault, and there it is booked.
+    Its lane will meet the same fault, and there it is counted.
     """
     usual = median(measured.values()) if measured else UNKNOWN_SECONDS
     return [measured.get(k, usual) for k in range(count)]

@@ -54,11 +54,16 @@ class ChunkPolicy:
         noise_size: int,
         execution: Execution,
         version: int = 0,
+        teacher: object | None = None,
     ) -> None:
-        """Sizes are h, D_max, H, A_max and Z."""
+        """Sizes are h, D_max, H, A_max and Z; `teacher` is the planner as a
+        `mtrl.distillation.ChunkTeacher`, where it can be distilled.
+        """
         if execution.steps > chunk:
             raise OutOfRangeError("execution.steps", execution.steps, f"1 to the chunk's length {chunk}")
         self.version = version
+        self.teacher = teacher
+        """What can be distilled, or None."""
         self._planner, self._execution = planner, execution
         self._history, self._state_size = history, state_size
         self._chunk, self._actions, self._noise_size = chunk, actions, noise_size

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import EnvironmentFault, OutOfRangeError
+from mtrl.errors import EnvironmentFault, OutOfRangeError, UnsupportedError
 from mtrl.tasks import TaskSet
 
 from .backends import require_backends
 from .fragment import Fragment
-from .policy import Acting, Extra, Policy, PolicySnapshot
-from .runtime import FaultHandler, FaultLog, RuntimeConfig
-from .turns import Turns
+from .lane_supervisor import LaneSupervisor
+from .policy import Acting, Extra, Policy, PolicySnapshot, Version
+from .round_robin import RoundRobin
+from .runtime import FaultHandler, RuntimeConfig
 from .worker import LaneAssignment, RolloutWorker
-
-REOPENED_SEED = 1_000_003
-"""Added to the seed each time a lane is opened again, so that it does not repeat its first episodes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class CollectionConfig:
     """Cut the first episode of every copy short, each elsewhere, so that copies that begin together do
     not reset together ever after; a Meta-World reset takes as long as 35 steps."""
     queue_megabytes: float = 256.0
-    """Fragments that may wait for the learner on Ray, in MB, above 0; beyond that actors pause."""
+    """Fragments under way or waiting for the learner where they come by arrival, as on Ray, in MB, above 0;
+    beyond that workers pause."""
 
     def __post_init__(self) -> None:
         for name in ("copies", "steps"):
@@ -60,7 +59,7 @@ class Fragments(Protocol):
     quarantined: dict[int, str]
     """Task index -> the fault that took the task out, in one line."""
 
-    def publish(self, snapshot: PolicySnapshot) -> None:
+    def publish(self, snapshot: PolicySnapshot) -> Version:
         """New weights; fragments begun from now on use them, and say so in `policy_version`."""
 
     def stream(self) -> Iterator[Fragment]:
@@ -83,7 +82,10 @@ class ResumableFragments(Fragments, Protocol):
         """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict` of a source of the same tasks and settings; called before `stream`."""
+        """Restores `state_dict` of a source of the same tasks and settings; called before `stream`.
+
+        Raises UnsupportedError for the state of another kind of source: lanes start with new episodes then.
+        """
 
 
 @runtime_checkable
@@ -98,9 +100,10 @@ class SharedFragments(Fragments, Protocol):
 class InProcessFragments(Fragments, Protocol):
     """A source in the learner's own process, to which a policy need not travel."""
 
-    def use(self, policy: Policy) -> None:
+    def use(self, policy: Policy, incarnation: int = 0) -> None:
         """`publish`, without the copy: `policy` acts from the next fragment on. It may share the weights
-        that are learned, which must not change while a fragment is being collected.
+        that are learned, which must not change while a fragment is being collected. `incarnation` is that
+        of the learner.
         """
 
 
@@ -119,83 +122,6 @@ def fragment_bytes(tasks: TaskSet, share: LaneAssignment, steps: int, extras: Se
     return share.copies * ((steps + 1) * (observation + 16) + steps * decision)
 
 
-class LaneBooks:
-    """Faults and openings of lanes; the local and the Ray runtime treat them alike.
-
-    A lane that faults begins afresh. A task is quarantined after `attempts` faults of one of its lanes
-    with no fragment between them.
-    """
-
-    def __init__(self, seed: int, attempts: int, on_fault: FaultHandler | None) -> None:
-        """Nothing opened yet."""
-        self.quarantined: dict[int, str] = {}
-        self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or FaultLog()
-        self._openings: dict[LaneAssignment, int] = {}
-        self._rounds: dict[LaneAssignment, int] = {}
-        self._base: dict[LaneAssignment, int] = {}
-        self._faults: dict[LaneAssignment, int] = {}
-
-    def opening_seed(self, share: LaneAssignment) -> int:
-        """Seed of the next opening of the lane; the first is the run's own."""
-        opened = self._openings.get(share, 0)
-        self._openings[share] = opened + 1
-        self._base[share] = self._rounds.get(share, 0)
-        return self._seed + REOPENED_SEED * opened
-
-    def reopening_seed(self, share: LaneAssignment) -> int:
-        """Seed with which the lane was opened last."""
-        return self._seed + REOPENED_SEED * (self._openings.get(share, 1) - 1)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Openings, delivered rounds and faults of every lane, and the quarantine."""
-        lanes = sorted(self._openings, key=lambda share: (share.task_index, share.first_copy))
-        return {
-            "seed": self._seed,
-            "quarantined": dict(self.quarantined),
-            "lanes": [
-                {
-                    "share": asdict(share),
-                    "openings": self._openings[share],
-                    "rounds": self._rounds.get(share, 0),
-                    "base": self._base.get(share, 0),
-                    "faults": self._faults.get(share, 0),
-                }
-                for share in lanes
-            ],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; `quarantined` stays the same object, which others hold."""
-        self._seed = int(state["seed"])
-        self.quarantined.clear()
-        self.quarantined.update(state["quarantined"])
-        for entry in state["lanes"]:
-            share = LaneAssignment(**entry["share"])
-            self._openings[share], self._rounds[share] = entry["openings"], entry["rounds"]
-            self._base[share], self._faults[share] = entry["base"], entry["faults"]
-
-    def delivered(self, share: LaneAssignment, fragment: Fragment) -> Fragment:
-        """Books a fragment; episode ids go on where the lane's former openings stopped."""
-        self._faults[share] = 0
-        fragment.epoch = self._openings[share] - 1
-        fragment.episode_id += self._base[share] * share.total_copies
-        self._rounds[share] = int(fragment.episode_id.max()) // share.total_copies + 1
-        return fragment
-
-    def failed(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
-        """Books a fault, quarantines when it is one too many, and tells the handler."""
-        self._faults[share] = self._faults.get(share, 0) + 1
-        if self._faults[share] >= self._attempts:
-            self.quarantine(share, fault)
-        else:
-            self._on_fault(fault, False)
-
-    def quarantine(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
-        """Takes the lane's task out for good and tells the handler."""
-        self.quarantined[share.task_index] = fault.summary
-        self._on_fault(fault, True)
-
-
 class LocalFragments:
     """Continuous collection in this process: lanes in task order, round after round, until shares are set.
     Deterministic.
@@ -210,24 +136,26 @@ class LocalFragments:
         seed: int,
         on_fault: FaultHandler | None = None,
     ) -> None:
-        """Opens no lane before the first fragment of it is wanted."""
+        """Opens no lane before its first fragment is asked for."""
         self._collection = collection
         self._acting: Policy | PolicySnapshot = snapshot
+        self._incarnation = 0
         require_backends(tasks, config.backends)
         self._worker = RolloutWorker(tasks, config.backends)
-        self._books = LaneBooks(seed, config.attempts, on_fault)
-        self.quarantined = self._books.quarantined
+        self._supervisor = LaneSupervisor(seed, config.attempts, on_fault)
+        self.quarantined = self._supervisor.quarantined
         self._shares = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
         self._open: set[LaneAssignment] = set()
-        self._turns = Turns(len(tasks))
+        self._turns = RoundRobin(len(tasks))
 
-    def publish(self, snapshot: PolicySnapshot) -> None:
+    def publish(self, snapshot: PolicySnapshot) -> Version:
         """New weights, used from the next fragment on."""
         self._acting = snapshot
+        return Version(snapshot.incarnation, snapshot.version)
 
-    def use(self, policy: Policy) -> None:
+    def use(self, policy: Policy, incarnation: int = 0) -> None:
         """As of InProcessFragments."""
-        self._acting = policy
+        self._acting, self._incarnation = policy, incarnation
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
         """As of SharedFragments."""
@@ -248,18 +176,20 @@ class LocalFragments:
         """Start and actions so far of every open lane, its random streams, and whose turn it is."""
         return {
             **self._turns.state_dict(),
-            "books": self._books.state_dict(),
+            "books": self._supervisor.state_dict(),
             "open": [share.task_index for share in self._shares if share in self._open],
             "lanes": self._worker.lanes_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Rebuilds the lanes by their starts and actions; `publish` or `use` says what acts then."""
+        if "books" not in state:
+            raise UnsupportedError("lanes of worker processes or actors cannot be rebuilt in this process")
         self._turns.load_state_dict(state)
-        self._books.load_state_dict(state["books"])
+        self._supervisor.load_state_dict(state["books"])
         self._open = {self._shares[k] for k in state["open"]}
         for share in sorted(self._open, key=lambda share: share.task_index):
-            seed = self._books.reopening_seed(share)
+            seed = self._supervisor.reopening_seed(share)
             self._worker.open([share], self._acting, seed, self._collection.stagger)
         self._worker.load_lanes_state(state["lanes"])
 
@@ -268,13 +198,13 @@ class LocalFragments:
         while share.task_index not in self.quarantined:
             try:
                 if share not in self._open:
-                    seed = self._books.opening_seed(share)
+                    seed = self._supervisor.opening_seed(share)
                     self._worker.open([share], self._acting, seed, self._collection.stagger)
                     self._open.add(share)
-                settings = self._collection
-                fragment = self._worker.collect(share, settings.steps, self._acting, settings.acting)
-                return self._books.delivered(share, fragment)
+                steps, acting = self._collection.steps, self._collection.acting
+                fragment = self._worker.collect(share, steps, self._acting, acting, self._incarnation)
+                return self._supervisor.delivered(share, fragment)
             except EnvironmentFault as fault:
                 self._open.discard(share)
-                self._books.failed(share, fault)
+                self._supervisor.failed(share, fault)
         return None

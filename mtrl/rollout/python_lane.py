@@ -14,7 +14,7 @@ from mtrl.errors import MtrlError
 from mtrl.spaces import Layout
 from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task, VectorEnvironment
 
-from .books import LaneBase
+from .lane_base import LaneBase
 
 _logger = logging.getLogger(__name__)
 
@@ -81,10 +81,10 @@ class PythonLane(LaneBase):
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Resets every copy to its start and repeats its actions.
 
-        Observations and books are then those of the saved lane; `reward`, `finals` and the flags of
+        Observations and statistics are then those of the saved lane; `reward`, `finals` and the flags of
         its last step are not part of the state and read as before a first step.
         """
-        starts, actions = self._load_books(state)
+        starts, actions = self._load_statistics(state)
         for copy in range(self.copies):
             if starts[copy] < 0:
                 continue

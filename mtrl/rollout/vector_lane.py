@@ -11,7 +11,7 @@ from mtrl.errors import MtrlError
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import StartSchedule, Task, VectorEnvironment
 
-from .books import LaneBase
+from .lane_base import LaneBase
 
 
 class VectorLane(LaneBase):
@@ -93,7 +93,7 @@ class VectorLane(LaneBase):
         Copies with fewer decisions wait and are reset when their turn comes, so that all of them arrive
         together. Otherwise as `PythonLane.load_state_dict`.
         """
-        starts, actions = self._load_books(state)
+        starts, actions = self._load_statistics(state)
         self._idle = np.flatnonzero(~self.active)
         lengths = np.array([len(taken) for taken in actions if isinstance(taken, np.ndarray)], dtype=np.int64)
         longest = int(lengths.max())

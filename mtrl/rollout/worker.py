@@ -50,6 +50,17 @@ class _OpenLane:
         self.generators = [
             generator_for(seed, lane.task.name, first_copy + copy) for copy in range(lane.copies)
         ]
+        self._policy = policy
+
+    def follow(self, policy: Policy) -> None:
+        """Another policy acts from now on. New weights go on with the state; a policy that keeps other state,
+        as after random play, begins with its own, as at the start of an episode.
+        """
+        if policy is self._policy:
+            return
+        self._policy, fresh = policy, policy.initial_state(self.lane.copies)
+        if {k: v.shape for k, v in fresh.items()} != {k: v.shape for k, v in self.state.items()}:
+            self.state, self.ended = fresh, np.ones(self.lane.copies, dtype=bool)
 
 
 class RolloutWorker:
@@ -158,6 +169,7 @@ class RolloutWorker:
             incarnation = policy.incarnation
         policy = self._policy(policy, "policy")
         held = self._held(share)
+        held.follow(policy)
         lane = held.lane
         task_index = np.full(lane.copies, share.task_index, dtype=np.int64)
         recorder = StepRecorder(lane, policy.extras, steps=steps)

@@ -16,42 +16,28 @@ from typing import Any, BinaryIO, cast
 import numpy.typing as npt
 
 from mtrl.errors import IntegrityError
-from mtrl.tasks import TaskSet
 
 from .frames import pack_frame, read_frame, write_frame
-from .policy import PolicySnapshot
-from .worker_wire import Arrays, describe_policy, describe_tasks
+from .worker_wire import Arrays
 
 _GRACE_SECONDS = 2.0
 
-
+Sender = tuple[int, int]
+"""Slot and epoch of a worker."""
 Answer = tuple[dict[str, Any], Arrays]
-Inbox = queue.Queue[tuple["WorkerLink", Answer | None]]
-"""Answers with the link they came over; None says that the process is gone."""
-
-
-class WorkerGone(Exception):
-    """The process ended, or did not answer in time."""
-
-
-def late(seconds: float) -> str:
-    """What is said of a process that took too long."""
-    return f"no answer within {seconds:g} s (runtime.job_timeout_seconds)"
+Inbox = queue.SimpleQueue[tuple[Sender, Answer | None]]
+"""Answers with who gave them; None says that the process is gone."""
 
 
 class WorkerLink:
-    """A process that answers orders in their order.
+    """A process that answers orders in their order, all but "policy", which has no answer.
 
-    One thread hands orders out, so that nobody waits for a process that is busy stepping, and one takes
-    answers in, so that the process never waits for us.
+    One thread writes orders, so that nobody waits for a process that is busy stepping, and one reads
+    answers, so that the process never waits for us.
     """
 
-    def __init__(self, tasks: TaskSet, backends: Mapping[str, str], inbox: Inbox | None = None) -> None:
-        """Starts the process and tells it the tasks, without waiting for an answer to that.
-
-        Answers go to `inbox` where one is given, which several links may share.
-        """
-        first = {"order": "tasks", "tasks": describe_tasks(tasks), "backends": dict(backends)}
+    def __init__(self, inbox: Inbox, sender: Sender) -> None:
+        """Starts the process; its answers go to `inbox`, which several links share, under `sender`."""
         ours, theirs = socket.socketpair()
         with theirs:
             # A session of its own: Ctrl-C in a terminal reaches the parent alone, which ends its workers.
@@ -64,7 +50,7 @@ class WorkerLink:
             )
         self._socket = ours
         self._stream = cast(BinaryIO, ours.makefile("rwb"))
-        self._inbox: Inbox = queue.Queue() if inbox is None else inbox
+        self._inbox, self._sender = inbox, sender
         self._orders: queue.SimpleQueue[list[bytes | memoryview] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=body, daemon=True, name=f"mtrl-worker-{self._process.pid}")
@@ -72,7 +58,6 @@ class WorkerLink:
         ]
         for thread in self._threads:
             thread.start()
-        self.order(first)
 
     @property
     def pid(self) -> int:
@@ -84,40 +69,27 @@ class WorkerLink:
         """Whether the process is gone."""
         return self._process.poll() is not None
 
-    def order(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
-        """Sends an order, at once; that nobody is there to take it shows when its answer is wanted.
+    def send(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
+        """Sends an order, at once; that nobody is there to take it shows in the inbox.
 
         Arrays must not change until the order has been taken. Raises TypeError for what cannot travel.
         """
-        # packed here and not in the thread, where nobody would hear of a mistake
+        # packed here and not in the thread, where nobody would see a mistake
         self._orders.put(pack_frame(header, arrays or {}))
 
-    def publish(self, snapshot: PolicySnapshot) -> None:
-        """The policy of every order after this one."""
-        header, arrays = describe_policy(snapshot)
-        self.order({"order": "policy", **header}, arrays)
-
-    def answer(self, timeout_seconds: float) -> Answer:
-        """The answer to the oldest order; raises WorkerGone when the process ended or takes too long."""
-        try:
-            _, found = self._inbox.get(timeout=timeout_seconds)
-        except queue.Empty:
-            raise WorkerGone(late(timeout_seconds)) from None
-        if found is None:
-            raise WorkerGone(self.ending())
-        return found
-
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Lets the process end, and waits for nothing; `close` is still to be called."""
         # the reader sees the end of the stream, and so does the process, unless it was gone already
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """Ends the process; returns when it has. May be called twice."""
-        self.hang_up()
+    def close(self, *, at_once: bool = False) -> None:
+        """Ends the process, which may free its simulators unless `at_once`; returns when it has ended. May be
+        called twice.
+        """
+        self.disconnect()
         try:
-            self._process.wait(_GRACE_SECONDS)
+            self._process.wait(0.0 if at_once else _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -129,20 +101,6 @@ class WorkerLink:
             self._stream.close()
         self._socket.close()
 
-    def _read(self) -> None:
-        try:
-            while True:
-                self._inbox.put((self, read_frame(self._stream)))
-        except (EOFError, OSError, ValueError, IntegrityError):
-            self._inbox.put((self, None))
-
-    def _write(self) -> None:
-        while (order := self._orders.get()) is not None:
-            try:
-                write_frame(self._stream, order)
-            except (OSError, ValueError):
-                return  # the reader notices the same, and says it to whoever waits
-
     def ending(self) -> str:
         """How the process ended, in words."""
         try:
@@ -152,6 +110,20 @@ class WorkerLink:
         if status < 0:
             return f"its worker process was ended by signal {-status}"
         return f"its worker process ended with status {status}; its messages are on standard error"
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._inbox.put((self._sender, read_frame(self._stream)))
+        except (EOFError, OSError, ValueError, IntegrityError):
+            self._inbox.put((self._sender, None))
+
+    def _write(self) -> None:
+        while (order := self._orders.get()) is not None:
+            try:
+                write_frame(self._stream, order)
+            except (OSError, ValueError):
+                return  # the reader notices the same
 
 
 def _environment() -> dict[str, str]:

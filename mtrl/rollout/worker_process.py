@@ -1,4 +1,4 @@
-"""A worker process: `python -m mtrl.rollout.worker_process FD`, a `RolloutWorker` behind a socket."""
+"""A worker process: `python -m mtrl.rollout.worker_process FD`, a `CallExecutor` behind a socket."""
 
 from __future__ import annotations
 
@@ -11,26 +11,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
-from mtrl.errors import ConfigError, MtrlError
+from mtrl.errors import MtrlError
 from mtrl.tasks import set_native_threads
 
+from .calls import CallExecutor
 from .frames import pack_frame, read_frame, write_frame
-from .policy import Acting, PolicySnapshot
-from .worker import LaneAssignment, RolloutWorker
-from .worker_wire import (
-    Arrays,
-    describe_bug,
-    describe_error,
-    describe_fragment,
-    describe_result,
-    rebuild_job,
-    rebuild_policy,
-    rebuild_share,
-    rebuild_tasks,
-)
+from .policy import PolicySnapshot
+from .worker_wire import Arrays, describe, describe_bug, describe_error, rebuild, rebuild_tasks
 
 GRACE_SECONDS = 1.0
 """Time to free the simulators once the other side is gone."""
@@ -40,74 +29,43 @@ Reply = tuple[dict[str, Any], Arrays]
 
 
 class WorkerServer:
-    """Answers orders one after another; every order but `policy` is answered by exactly one frame."""
+    """Carries out orders one after another; every order but "policy" is answered by exactly one frame."""
 
     def __init__(self) -> None:
         """Knows no task yet."""
-        self._worker: RolloutWorker | None = None
+        self._executor: CallExecutor | None = None
         self._snapshot: PolicySnapshot | None = None
-        self._open: set[LaneAssignment] = set()
-        self._orders: dict[str, Callable[[dict[str, Any]], Reply]] = {
-            "tasks": self._tasks,
-            "measure": self._measure,
-            "collect": self._collect,
-            "play": self._play,
-        }
 
     def answer(self, header: dict[str, Any], arrays: Arrays) -> Reply | None:
         """Carries out one order; errors come back as replies."""
         if header["order"] == "policy":
-            self._snapshot = rebuild_policy(header, arrays)
+            self._snapshot = rebuild(header["policy"], arrays)
             return None
         try:
-            return self._orders[header["order"]](header)
+            if header["order"] == "tasks":
+                self._executor = CallExecutor(rebuild_tasks(header["tasks"]), header["backends"])
+                return {"reply": "ready"}, {}
+            assert self._executor is not None, "the tasks come before the first call"
+            value = self._executor.perform(rebuild(header["call"], arrays), self._policy)
+            plain, found = describe(value)
+            return {"reply": "value", "value": plain}, found
         except MtrlError as error:
-            return {**describe_error(error, traceback.format_exc()), "order": header["order"]}, {}
-        except Exception:  # noqa: BLE001 - handed over whole, to be raised by the caller
+            return describe_error(error, traceback.format_exc()), {}
+        except Exception:  # noqa: BLE001 - sent whole, to be raised by the caller
             # a process that ended of it would be taken for the environment's fault
-            return {**describe_bug(traceback.format_exc()), "order": header["order"]}, {}
+            return describe_bug(traceback.format_exc()), {}
 
     def close(self) -> None:
         """Frees the simulators."""
-        if self._worker is not None:
-            self._worker.close()
+        if self._executor is not None:
+            self._executor.close()
 
-    @property
-    def worker(self) -> RolloutWorker:
-        """The worker; raises ConfigError before the tasks are known."""
-        if self._worker is None:
-            raise ConfigError("the worker process was given an order before its tasks")
-        return self._worker
-
-    def _tasks(self, header: dict[str, Any]) -> Reply:
-        self._worker = RolloutWorker(rebuild_tasks(header["tasks"]), header["backends"])
-        return {"reply": "ready"}, {}
-
-    def _measure(self, header: dict[str, Any]) -> Reply:
-        return {"reply": "cost", "seconds": self.worker.measure(header["task_index"])}, {}
-
-    def _collect(self, header: dict[str, Any]) -> Reply:
-        share = rebuild_share(header["share"])
-        assert self._snapshot is not None, "a policy comes before the first collect"
-        if share not in self._open:
-            self.worker.open([share], self._snapshot, header["seed"], header["stagger"])
-            self._open.add(share)
-        try:
-            acting = Acting(**header["acting"])
-            fragment = self.worker.collect(share, header["steps"], self._snapshot, acting)
-        except MtrlError:
-            self._open.discard(share)
-            raise
-        found, arrays = describe_fragment(fragment)
-        return {"reply": "fragment", **found}, arrays
-
-    def _play(self, header: dict[str, Any]) -> Reply:
-        assert self._snapshot is not None, "a policy comes before the first job"
-        result, arrays = describe_result(self.worker.run(rebuild_job(header["job"]), self._snapshot))
-        return {"reply": "result", **result}, arrays
+    def _policy(self) -> PolicySnapshot:
+        assert self._snapshot is not None, "a policy comes before the first call that acts"
+        return self._snapshot
 
 
-def _take_in(stream: BinaryIO, orders: queue.SimpleQueue[Order | None]) -> None:
+def _receive(stream: BinaryIO, orders: queue.SimpleQueue[Order | None]) -> None:
     """Hands orders on; ends the process when nobody is left to give any, whatever it is busy with."""
     with contextlib.suppress(EOFError, OSError):
         try:
@@ -134,7 +92,7 @@ def main(descriptor: int) -> None:
     ):
         stream = cast(BinaryIO, file)
         orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        threading.Thread(target=_take_in, args=(stream, orders), daemon=True).start()
+        threading.Thread(target=_receive, args=(stream, orders), daemon=True).start()
         try:
             while (order := orders.get()) is not None:
                 reply = server.answer(*order)

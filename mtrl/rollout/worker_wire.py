@@ -1,4 +1,9 @@
-"""What parent and worker process say to each other, and how tasks, policies, fragments and results look."""
+"""What parent and worker process send each other: tasks, calls, policies, results and errors.
+
+Values travel as JSON and raw arrays, without code. In the JSON a list is an array and plain values are
+themselves; all else is an object with one telling key: {"array": name}, {"tuple": [...]}, {"dict": {...}}, or
+the name of a class below with its fields.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +11,71 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from mtrl import errors, registry
 from mtrl.errors import ConfigError, EnvironmentFault, MtrlError
 from mtrl.tasks import Task, TaskSet
 
-from .episodes import STEP_FIELDS, Episodes, EpisodeSummary
-from .fragment import STEP_ARRAYS, Fragment
+from .calls import Collect, LanesState, Measure, Play, RestoreLane
+from .episodes import Episodes, EpisodeSummary
+from .fragment import Fragment
 from .job import EpisodeJob, JobResult
 from .policy import Acting, PolicySnapshot, Version
 from .worker import LaneAssignment
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_PLACE = ("task_index", "first_copy", "first_step", "epoch")
-_ARRAYS = (*STEP_ARRAYS, "final_index")
-_GROUPS = ("observations", "final_observations", "extras")
+_CLASSES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        Acting, Collect, EpisodeJob, EpisodeSummary, Episodes, Fragment, JobResult, LaneAssignment,
+        LanesState, Measure, Play, PolicySnapshot, RestoreLane, Version,
+    )
+}  # fmt: skip
+
+
+def describe(value: object) -> tuple[Any, Arrays]:
+    """JSON and arrays of a value, which are not copied; raises TypeError for a class that does not travel."""
+    arrays: Arrays = {}
+
+    def plain(node: object) -> object:
+        if isinstance(node, np.ndarray):
+            arrays[name := f"{len(arrays)}"] = node
+            return {"array": name}
+        if isinstance(node, Mapping):
+            return {"dict": {key: plain(item) for key, item in node.items()}}
+        if type(node) is tuple:
+            return {"tuple": [plain(item) for item in node]}
+        if isinstance(node, list):
+            return [plain(item) for item in node]
+        if isinstance(node, Version) or dataclasses.is_dataclass(node):
+            kind = type(node).__name__
+            if kind not in _CLASSES:
+                raise TypeError(f"a message to another process holds {', '.join(_CLASSES)}; got {kind}")
+            names = (
+                Version._fields if isinstance(node, Version) else [f.name for f in dataclasses.fields(node)]
+            )
+            return {kind: {name: plain(getattr(node, name)) for name in names}}
+        return node
+
+    return plain(value), arrays
+
+
+def rebuild(tree: Any, arrays: Arrays) -> Any:  # noqa: ANN401 - whatever was described
+    """The inverse of `describe`."""
+    if isinstance(tree, list):
+        return [rebuild(item, arrays) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    ((kind, content),) = tree.items()
+    if kind == "array":
+        return arrays[content]
+    if kind == "tuple":
+        return tuple(rebuild(item, arrays) for item in content)
+    fields = {key: rebuild(item, arrays) for key, item in content.items()}
+    return fields if kind == "dict" else _CLASSES[kind](**fields)
 
 
 def describe_tasks(tasks: TaskSet) -> list[dict[str, Any]]:
@@ -52,96 +105,6 @@ def rebuild_tasks(described: list[dict[str, Any]]) -> TaskSet:
             )
         found.append(task)
     return TaskSet(found)
-
-
-def describe_policy(snapshot: PolicySnapshot) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[Any]]]:
-    """Header and arrays of a snapshot."""
-    header = {
-        "kind": snapshot.kind,
-        "config": dict(snapshot.config),
-        "version": snapshot.version,
-        "incarnation": snapshot.incarnation,
-    }
-    return header, snapshot.tensors
-
-
-def rebuild_policy(header: Mapping[str, Any], arrays: Arrays) -> PolicySnapshot:
-    """The inverse of `describe_policy`."""
-    return PolicySnapshot(header["kind"], header["config"], arrays, header["version"], header["incarnation"])
-
-
-def describe_share(share: LaneAssignment) -> list[int]:
-    """A lane as a list of numbers."""
-    return list(dataclasses.astuple(share))
-
-
-def rebuild_share(numbers: list[int]) -> LaneAssignment:
-    """The inverse of `describe_share`."""
-    return LaneAssignment(*numbers)
-
-
-def describe_fragment(fragment: Fragment) -> tuple[dict[str, Any], Arrays]:
-    """Header and arrays of a fragment."""
-    arrays: Arrays = {name: getattr(fragment, name) for name in _ARRAYS}
-    for group in _GROUPS:
-        arrays |= _ungrouped(group, getattr(fragment, group))
-    place = {name: getattr(fragment, name) for name in _PLACE}
-    return {**place, "policy_version": list(fragment.policy_version)}, arrays
-
-
-def rebuild_fragment(header: Mapping[str, Any], arrays: Arrays) -> Fragment:
-    """The inverse of `describe_fragment`."""
-    parts: dict[str, Any] = {name: header[name] for name in _PLACE}
-    parts |= {name: arrays[name] for name in _ARRAYS}
-    parts |= {group: _grouped(group, arrays) for group in _GROUPS}
-    return Fragment(policy_version=Version(*header["policy_version"]), **parts)
-
-
-def describe_job(job: EpisodeJob) -> dict[str, Any]:
-    """A job as plain values."""
-    return dataclasses.asdict(job)
-
-
-def rebuild_job(described: Mapping[str, Any]) -> EpisodeJob:
-    """The inverse of `describe_job`."""
-    lists = {name: tuple(described[name]) for name in ("starts", "repeats")}
-    return EpisodeJob(**{**described, **lists, "acting": Acting(**described["acting"])})
-
-
-def describe_result(result: JobResult) -> tuple[dict[str, Any], Arrays]:
-    """Header and arrays of a result; the job itself stays with who gave it."""
-    summaries = [dataclasses.asdict(summary) for summary in result.summaries]
-    episodes = result.episodes
-    if episodes is None:
-        return {"summaries": summaries, "policy_version": None}, {}
-    arrays: Arrays = {name: getattr(episodes, name) for name in ("offsets", *STEP_FIELDS)}
-    arrays |= _ungrouped("observations", episodes.observations) | _ungrouped("extras", episodes.extras)
-    return {"summaries": summaries, "policy_version": list(episodes.policy_version)}, arrays
-
-
-def rebuild_result(job: EpisodeJob, header: Mapping[str, Any], arrays: Arrays) -> JobResult:
-    """The inverse of `describe_result`."""
-    summaries = tuple(EpisodeSummary(**summary) for summary in header["summaries"])
-    if header["policy_version"] is None:
-        return JobResult(job, summaries, None)
-    episodes = Episodes(
-        task_index=job.task_index,
-        policy_version=Version(*header["policy_version"]),
-        summaries=summaries,
-        observations=_grouped("observations", arrays),
-        extras=_grouped("extras", arrays),
-        **{name: arrays[name] for name in ("offsets", *STEP_FIELDS)},
-    )
-    return JobResult(job, summaries, episodes)
-
-
-def _ungrouped(group: str, named: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    return {f"{group}.{name}": rows for name, rows in named.items()}
-
-
-def _grouped(group: str, arrays: Arrays) -> Arrays:
-    prefix = f"{group}."
-    return {name[len(prefix) :]: rows for name, rows in arrays.items() if name.startswith(prefix)}
 
 
 def describe_error(error: MtrlError, trace: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,9 +209,11 @@ def _state_of(source: Fragments) -> dict[str, Any] | None:
 
 def _resume(source: Fragments, state: Mapping[str, Any] | None, books: EpisodeBooks) -> None:
     if state is not None and isinstance(source, ResumableFragments):
-        source.load_state_dict(state)
-    else:
-        books.forget_open()
+        # UnsupportedError: the run goes on in another runtime, whose lanes start with new episodes
+        with contextlib.suppress(UnsupportedError):
+            source.load_state_dict(state)
+            return
+    books.forget_open()
 
 
 class _Means:

@@ -12,7 +12,8 @@ import pytest
 
 from mtrl import registry
 from mtrl.distributed import fragments_for
-from mtrl.distributed.fragments import RayFragments
+from mtrl.distributed.actor import ActorFacts
+from mtrl.distributed.ray_actors import RayActors
 from mtrl.errors import OutOfRangeError
 from mtrl.rollout import (
     LOG_PROBABILITY,
@@ -21,6 +22,7 @@ from mtrl.rollout import (
     LaneAssignment,
     LocalFragments,
     PolicySnapshot,
+    PoolFragments,
     RuntimeConfig,
     fragment_bytes,
 )
@@ -34,6 +36,22 @@ RANDOM = PolicySnapshot(kind="random", version=1)
 
 def local(tasks: list[str], faults: Faults | None = None) -> LocalFragments:
     return LocalFragments(registry.task_set(tasks), RuntimeConfig(), COLLECTION, RANDOM, 7, faults)
+
+
+def ray_fragments(
+    tasks: list[str],
+    collection: CollectionConfig = COLLECTION,
+    faults: Faults | None = None,
+    step_seconds: list[float] | None = None,
+) -> PoolFragments:
+    source = fragments_for(registry.task_set(tasks), RAY, collection, RANDOM, 7, faults, step_seconds)
+    assert isinstance(source, PoolFragments)
+    return source
+
+
+def facts(source: PoolFragments) -> list[ActorFacts]:
+    assert isinstance(source.backend, RayActors)
+    return source.backend.facts()
 
 
 def by_task(fragments: list[Fragment]) -> dict[int, list[Fragment]]:
@@ -118,8 +136,7 @@ class TestRay:
     def test_each_lane_gives_the_fragments_of_the_local_runtime(self) -> None:
         tasks = ["trial/walk", "trial/reach"]
         # equal costs, so that each task is one lane as it is here
-        source = fragments_for(registry.task_set(tasks), RAY, COLLECTION, RANDOM, 7, step_seconds=[1.0, 1.0])
-        assert isinstance(source, RayFragments)
+        source = ray_fragments(tasks, step_seconds=[1.0, 1.0])
         try:
             stream, ours, later = source.stream(), list[Fragment](), list[Fragment]()
             while len(by_task(ours)) < 2 or len(ours) < 8:
@@ -143,8 +160,7 @@ class TestRay:
         assert all(cost > 0 for cost in costs)
 
     def test_a_killed_actor_gets_its_lanes_back(self, marks: Path) -> None:
-        tasks = registry.task_set(["trial/walk", "trial/reach"])
-        source = RayFragments(tasks, RAY, COLLECTION, RANDOM, 7)
+        source = ray_fragments(["trial/walk", "trial/reach"])
         ends: list[tuple[int, int]] = []
         try:
             stream = source.stream()
@@ -153,8 +169,8 @@ class TestRay:
                 rows = fragment.final_index
                 ends += [(fragment.task_index, int(i)) for i in fragment.episode_id[rows[:, 0], rows[:, 1]]]
                 if count == 10:
-                    os.kill(source.facts()[0].pid, signal.SIGKILL)
-                if source.replaced and len(source.facts()) == 2:
+                    os.kill(facts(source)[0].pid, signal.SIGKILL)
+                if source.replaced and len(facts(source)) == 2:
                     after.add(fragment.task_index)
                 if after == {0, 1}:
                     break
@@ -169,7 +185,7 @@ class TestRay:
         tasks = registry.task_set(["trial/raises", "trial/walk", "trial/reach"])
         size = fragment_bytes(tasks, LaneAssignment(1, 2, 0, 2), 5)
         tight = dataclasses.replace(COLLECTION, queue_megabytes=2.5 * size / 2**20)
-        source = RayFragments(tasks, RAY, tight, RANDOM, 7, faults)
+        source = ray_fragments([task.name for task in tasks], tight, faults)
         try:
             stream = source.stream()
             seen: set[int] = set()

@@ -13,9 +13,10 @@ import ray
 from ray.exceptions import RayTaskError
 
 from mtrl import registry
-from mtrl.distributed.rollouts import RayRollouts
+from mtrl.distributed import rollouts_for
+from mtrl.distributed.ray_actors import RayActors
 from mtrl.errors import ResourceError, UnsupportedError
-from mtrl.rollout import EpisodeJob, JobResult, LocalRollouts, RuntimeConfig
+from mtrl.rollout import EpisodeJob, JobResult, LocalRollouts, PoolRollouts, RuntimeConfig
 from mtrl.tasks import TaskSet
 
 from .conftest import EXPERT, Faults, jobs_for
@@ -43,30 +44,41 @@ def task_set(names: list[str]) -> TaskSet:
     return registry.task_set(names, {"metaworld": {"horizon": 30}})
 
 
+def ray_rollouts(tasks: TaskSet, config: RuntimeConfig, faults: Faults | None = None) -> PoolRollouts:
+    rollouts = rollouts_for(tasks, config, faults)
+    assert isinstance(rollouts, PoolRollouts)
+    return rollouts
+
+
+def actors(rollouts: PoolRollouts) -> RayActors:
+    assert isinstance(rollouts.backend, RayActors)
+    return rollouts.backend
+
+
 @pytest.fixture(scope="module")
-def crew(ray_cluster: None) -> Iterator[tuple[RayRollouts, Faults]]:
+def pool(ray_cluster: None) -> Iterator[tuple[PoolRollouts, Faults]]:
     faults = Faults()
-    rollouts = RayRollouts(task_set(NAMES), RAY, faults)
+    rollouts = ray_rollouts(task_set(NAMES), RAY, faults)
     yield rollouts, faults
     rollouts.close()
 
 
 @pytest.fixture
-def shared(crew: tuple[RayRollouts, Faults]) -> RayRollouts:
+def shared(pool: tuple[PoolRollouts, Faults]) -> PoolRollouts:
     """Rollouts for every task of NAMES, without a memory of earlier tests."""
-    rollouts, faults = crew
+    rollouts, faults = pool
     faults.seen.clear()
     rollouts.quarantined.clear()
     return rollouts
 
 
 @pytest.fixture
-def faults(crew: tuple[RayRollouts, Faults], shared: RayRollouts) -> Faults:
+def faults(pool: tuple[PoolRollouts, Faults], shared: PoolRollouts) -> Faults:
     """What the shared rollouts have reported in this test."""
-    return crew[1]
+    return pool[1]
 
 
-def run(rollouts: LocalRollouts | RayRollouts, jobs: list[EpisodeJob]) -> list[JobResult]:
+def run(rollouts: LocalRollouts | PoolRollouts, jobs: list[EpisodeJob]) -> list[JobResult]:
     try:
         return list(rollouts.run(jobs, EXPERT))
     finally:
@@ -93,7 +105,7 @@ def local(tasks: list[str], jobs: list[EpisodeJob], faults: Faults | None = None
     return run(LocalRollouts(task_set(tasks), RuntimeConfig(), faults), jobs)
 
 
-def test_ray_and_local_give_equal_episodes_on_a_mixed_set(shared: RayRollouts) -> None:
+def test_ray_and_local_give_equal_episodes_on_a_mixed_set(shared: PoolRollouts) -> None:
     jobs = [*jobs_for(WALK, 3), *jobs_for(METAWORLD, 2), *jobs_for(REACH, 3, episodes=5)]
     finished: list[JobResult] = []
     there = list(shared.run(jobs, EXPERT, on_result=finished.append))
@@ -105,18 +117,18 @@ def test_ray_and_local_give_equal_episodes_on_a_mixed_set(shared: RayRollouts) -
     assert first is not None
     assert noisier is not None
     assert not np.array_equal(first.continuous, noisier.continuous), "new weights are pulled"
-    loaded = [facts.modules for facts in shared.facts()]
+    loaded = [facts.modules for facts in actors(shared).facts()]
     assert len(loaded) == 2
     assert all("torch" not in modules for modules in loaded)
 
 
-def test_the_loss_of_the_weight_store_is_made_good(shared: RayRollouts) -> None:
-    ray.kill(shared._weights.store)
+def test_the_loss_of_the_weight_store_is_made_good(shared: PoolRollouts) -> None:
+    ray.kill(actors(shared).weights.store)
     results = list(shared.run(jobs_for(WALK, 3), dataclasses.replace(EXPERT, version=5)))
     assert [result.episodes.policy_version.number for result in results if result.episodes] == [5, 5, 5]
 
 
-def test_results_are_the_callers_to_write(shared: RayRollouts) -> None:
+def test_results_are_the_callers_to_write(shared: PoolRollouts) -> None:
     (result,) = shared.run(jobs_for(WALK, 1), EXPERT)
     assert result.episodes is not None
     result.episodes.observations["state"][:] = 0.0
@@ -124,7 +136,7 @@ def test_results_are_the_callers_to_write(shared: RayRollouts) -> None:
 
 
 def test_a_killed_actor_is_replaced_and_nothing_changes(
-    shared: RayRollouts, faults: Faults, capfd: pytest.CaptureFixture[str]
+    shared: PoolRollouts, faults: Faults, capfd: pytest.CaptureFixture[str]
 ) -> None:
     jobs = [*jobs_for(SLOW, 8), *jobs_for(WALK, 4)]
     results: list[JobResult] = []
@@ -132,7 +144,7 @@ def test_a_killed_actor_is_replaced_and_nothing_changes(
     for result in shared.run(jobs, EXPERT):
         results.append(result)
         if len(results) == 2:
-            os.kill(min(facts.pid for facts in shared.facts()), signal.SIGKILL)
+            os.kill(min(facts.pid for facts in actors(shared).facts()), signal.SIGKILL)
     assert shared.replaced == replaced + 1
     assert shared.quarantined == {}
     assert faults.seen == []
@@ -140,7 +152,7 @@ def test_a_killed_actor_is_replaced_and_nothing_changes(
     assert capfd.readouterr().out == ""
 
 
-def test_a_fault_shows_its_traceback_and_takes_out_one_task(shared: RayRollouts, faults: Faults) -> None:
+def test_a_fault_shows_its_traceback_and_takes_out_one_task(shared: PoolRollouts, faults: Faults) -> None:
     jobs = [*jobs_for(WALK, 2), *jobs_for(RAISES, 3), *jobs_for(REACH, 2)]
     replaced = shared.replaced
     results = list(shared.run(jobs, EXPERT))
@@ -157,7 +169,7 @@ def test_a_fault_shows_its_traceback_and_takes_out_one_task(shared: RayRollouts,
     assert first_job == [False, False, True]
 
 
-def test_a_fault_that_passes_costs_only_a_retry(marks: Path, shared: RayRollouts, faults: Faults) -> None:
+def test_a_fault_that_passes_costs_only_a_retry(marks: Path, shared: PoolRollouts, faults: Faults) -> None:
     jobs = jobs_for(RAISES_ONCE, 3)
     results = list(shared.run(jobs, EXPERT))
     assert [quarantined for _, quarantined in faults.seen] == [False]
@@ -166,20 +178,20 @@ def test_a_fault_that_passes_costs_only_a_retry(marks: Path, shared: RayRollouts
 
 
 def test_a_hung_job_loses_its_actor_and_is_repeated(
-    marks: Path, shared: RayRollouts, monkeypatch: pytest.MonkeyPatch
+    marks: Path, shared: PoolRollouts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While these hold the other two processors, nobody else gets actors, and is told so."""
     faults = Faults()
     jobs = [*jobs_for(0, 2), *jobs_for(1, 3)]
     tasks = ["trial/hangs-once", "trial/walk"]
-    rollouts = RayRollouts(task_set(tasks), dataclasses.replace(RAY, job_timeout_seconds=1.5), faults)
+    rollouts = ray_rollouts(task_set(tasks), dataclasses.replace(RAY, job_timeout_seconds=1.5), faults)
     try:
         results = list(rollouts.run(jobs, EXPERT))
         assert rollouts.replaced == 1
         monkeypatch.setattr("mtrl.distributed.cluster.FREE_PROCESSORS_SECONDS", 0.5)
         list(shared.run(jobs_for(WALK, 2), EXPERT))
         with pytest.raises(ResourceError, match="2 free processors; 0 of the cluster's 4 are free"):
-            RayRollouts(task_set(tasks), RAY)
+            ray_rollouts(task_set(tasks), RAY)
     finally:
         rollouts.close()
     assert [quarantined for _, quarantined in faults.seen] == [False]
@@ -187,7 +199,9 @@ def test_a_hung_job_loses_its_actor_and_is_repeated(
     assert_equal(results, local(tasks, jobs))
 
 
-def test_a_task_whose_simulator_kills_its_process_is_quarantined(shared: RayRollouts, faults: Faults) -> None:
+def test_a_task_whose_simulator_kills_its_process_is_quarantined(
+    shared: PoolRollouts, faults: Faults
+) -> None:
     replaced = shared.replaced
     results = list(shared.run([*jobs_for(CRASHES, 1), *jobs_for(WALK, 3)], EXPERT))
     assert [result.job.task_index for result in results] == [WALK] * 3
@@ -196,21 +210,21 @@ def test_a_task_whose_simulator_kills_its_process_is_quarantined(shared: RayRoll
     assert [quarantined for _, quarantined in faults.seen] == [True]
 
 
-def test_our_own_errors_reach_the_caller_as_themselves(shared: RayRollouts) -> None:
+def test_our_own_errors_reach_the_caller_as_themselves(shared: PoolRollouts) -> None:
     with pytest.raises(UnsupportedError) as caught:
         list(shared.run(jobs_for(REFUSES, 2), EXPERT))
     assert str(caught.value) == "this combination is not offered"
     assert "trial_suite.py" in "".join(caught.value.__notes__)
 
 
-def test_a_bug_shows_where_it_is_and_the_rollouts_stay_usable(shared: RayRollouts) -> None:
+def test_a_bug_shows_where_it_is_and_the_rollouts_stay_usable(shared: PoolRollouts) -> None:
     with pytest.raises(RayTaskError, match=r"trial_suite\.py") as caught:
         list(shared.run(jobs_for(BUG, 2), EXPERT))
     assert isinstance(caught.value, IndexError)
     assert len(list(shared.run(jobs_for(WALK, 3), EXPERT))) == 3
 
 
-def test_at_most_two_jobs_per_actor_are_under_way(marks: Path, shared: RayRollouts) -> None:
+def test_at_most_two_jobs_per_actor_are_under_way(marks: Path, shared: PoolRollouts) -> None:
     one = [dataclasses.replace(job, copies=1, starts=job.starts[:1]) for job in jobs_for(WALK, 40)]
     finished: list[JobResult] = []
     results = shared.run(one, EXPERT, on_result=finished.append)
@@ -222,7 +236,7 @@ def test_at_most_two_jobs_per_actor_are_under_way(marks: Path, shared: RayRollou
     assert len(list(results)) == 35
 
 
-def test_leaving_early_stops_the_work_and_the_next_run_is_whole(shared: RayRollouts) -> None:
+def test_leaving_early_stops_the_work_and_the_next_run_is_whole(shared: PoolRollouts) -> None:
     jobs = jobs_for(SLOW, 6)
     for _ in shared.run(jobs, EXPERT):
         break
@@ -232,18 +246,17 @@ def test_leaving_early_stops_the_work_and_the_next_run_is_whole(shared: RayRollo
 def test_little_memory_keeps_few_simulators(marks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two actors x two tasks x two copies of 1 MB do not fit into 320 + 5 MB; one task each does."""
     monkeypatch.setattr("mtrl.distributed.resources.memory_megabytes", lambda: 325.0)
-    monkeypatch.setattr("mtrl.distributed.rollouts.memory_megabytes", lambda: 325.0)
     tasks = ["trial/walk", "trial/reach", "trial/slow"]
     jobs = [*jobs_for(0, 3), *jobs_for(1, 3), *jobs_for(2, 3)]
-    results = run(RayRollouts(task_set(tasks), RAY), jobs)
+    results = run(ray_rollouts(task_set(tasks), RAY), jobs)
     closed = (marks / "closed").read_text().splitlines()
     assert closed
     assert_equal(results, local(tasks, jobs))
     monkeypatch.setattr("mtrl.distributed.resources.memory_megabytes", lambda: 321.0)
     with pytest.raises(ResourceError, match="actors need at least 322 MB"):
-        RayRollouts(task_set(tasks), RAY)
+        ray_rollouts(task_set(tasks), RAY)
 
 
 def test_more_actors_than_processors_is_said_at_once() -> None:
     with pytest.raises(ResourceError, match=r"runtime\.actors=4000"):
-        RayRollouts(task_set(["trial/walk"]), RuntimeConfig(kind="ray", actors=4000))
+        ray_rollouts(task_set(["trial/walk"]), RuntimeConfig(kind="ray", actors=4000))

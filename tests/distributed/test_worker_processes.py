@@ -26,12 +26,15 @@ from mtrl.rollout import (
     LocalFragments,
     LocalRollouts,
     PolicySnapshot,
+    PoolFragments,
+    PoolRollouts,
+    Processes,
     RuntimeConfig,
-    WorkerFragments,
-    WorkerRollouts,
-    worker_fragments,
+    processes,
 )
+from mtrl.rollout.calls import Play
 from mtrl.rollout.frames import pack_frame, read_frame, write_frame
+from mtrl.rollout.slots import Event, Ready
 from mtrl.rollout.worker_link import WorkerLink
 from mtrl.tasks import TaskSet
 
@@ -51,16 +54,21 @@ def workers(
     config: RuntimeConfig = TWO,
     collection: CollectionConfig = COLLECTION,
     costs: list[float] | None = None,
-) -> Iterator[WorkerFragments]:
+) -> Iterator[PoolFragments]:
     """Equal costs unless given, so that with two tasks each is one lane in a process of its own."""
     source = fragments_for(
         registry.task_set(tasks), config, collection, RANDOM, 7, faults, costs or [1.0] * len(tasks)
     )
-    assert isinstance(source, WorkerFragments)
+    assert isinstance(source, PoolFragments)
     try:
         yield source
     finally:
         source.close()
+
+
+def pids(pool: PoolFragments | PoolRollouts) -> tuple[int, ...]:
+    assert isinstance(pool.backend, Processes)
+    return pool.backend.pids
 
 
 def local(tasks: list[str], count: int) -> list[Fragment]:
@@ -75,7 +83,7 @@ def test_fragments_are_those_of_the_local_runtime_in_its_order(trial_folder: Pat
     tasks = ["trial/walk", "trial/reach"]
     with workers(tasks) as source:
         assert [len(lanes) for lanes in source.lanes] == [1, 1]
-        assert len({*source.pids, os.getpid()}) == 3
+        assert len({*pids(source), os.getpid()}) == 3
         ours = list(islice(source.stream(), 4))
         ours += islice(source.stream(), 4)  # left, and called again
     for a, b in zip(ours, local(tasks, 8), strict=True):
@@ -97,7 +105,7 @@ def test_a_published_policy_is_used_by_what_is_asked_for_later(trial_folder: Pat
 def test_lanes_are_dealt_by_what_a_decision_costs(trial_folder: Path) -> None:
     tasks = ["trial/slow", "trial/walk", "trial/reach"]
     source = fragments_for(registry.task_set(tasks), TWO, COLLECTION, RANDOM, 7)
-    assert isinstance(source, WorkerFragments)
+    assert isinstance(source, PoolFragments)
     source.close()
     slow, walk, reach = source.step_seconds
     assert slow > 0.009 > 3 * max(walk, reach), "a step of the slow task sleeps for 10 ms"
@@ -132,11 +140,11 @@ def test_a_process_that_is_killed_is_replaced(marks: Path) -> None:
     with workers(["trial/walk", "trial/reach"], faults) as source:
         stream = source.stream()
         before = [next(stream) for _ in range(4)]
-        victim = source.pids[0]
+        victim = pids(source)[0]
         os.kill(victim, signal.SIGKILL)
         after = [next(stream) for _ in range(8)]
         assert source.replaced == 1
-        assert victim not in source.pids
+        assert victim not in pids(source)
     assert [quarantined for _, quarantined in faults.seen] == [False]
     assert "signal 9" in faults.seen[0][0].detail
     assert [f.task_index for f in before + after] == [0, 1] * 6
@@ -190,7 +198,7 @@ def test_what_cannot_travel_is_said_at_once(trial_folder: Path) -> None:
 def test_a_task_that_cannot_be_measured_is_taken_for_a_usual_one(marks: Path) -> None:
     tasks = registry.task_set(["trial/slow", "trial/crashes", "trial/raises", "trial/walk"])
     source = fragments_for(tasks, TWO, COLLECTION, RANDOM, 7)
-    assert isinstance(source, WorkerFragments)
+    assert isinstance(source, PoolFragments)
     source.close()
     slow, crashing, raising, walking = source.step_seconds
     assert slow > 0.009 > walking
@@ -208,7 +216,7 @@ def test_a_constructor_that_fails_leaves_no_process(
             super().__init__(*arguments)  # type: ignore[arg-type]
             links.append(self)
 
-    monkeypatch.setattr(worker_fragments, "WorkerLink", Kept)
+    monkeypatch.setattr(processes, "WorkerLink", Kept)
     with pytest.raises(ConfigError, match="one positive cost per task"):
         fragments_for(registry.task_set(["trial/walk"]), TWO, COLLECTION, RANDOM, 7, None, [1.0, 1.0])
     assert len(links) == 2
@@ -229,12 +237,13 @@ def test_a_process_that_cannot_start_is_no_fault_of_its_first_job(
 
 PARENT = """
 from mtrl import registry
-from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, RuntimeConfig, WorkerRollouts
+from mtrl.distributed import rollouts_for
+from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, RuntimeConfig
 
-rollouts = WorkerRollouts(registry.task_set(["trial/slow"]), RuntimeConfig(workers=1))
+rollouts = rollouts_for(registry.task_set(["trial/slow"]), RuntimeConfig(workers=1))
 jobs = [EpisodeJob(0, (0,) * episodes, 0, Acting(explore=True), 1) for episodes in (1, 600)]
 for result in rollouts.run(jobs, PolicySnapshot("expert")):
-    print(*rollouts.pids, flush=True)
+    print(*rollouts.backend.pids, flush=True)
 """
 """A run whose second job lasts a minute."""
 
@@ -277,8 +286,8 @@ def test_a_run_that_is_left_early_ends_without_a_word(
 def test_no_process_is_left_behind(trial_folder: Path) -> None:
     with workers(["trial/walk"]) as source:
         next(source.stream())
-        pids = source.pids
-    for pid in pids:
+        left = pids(source)
+    for pid in left:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
@@ -286,9 +295,9 @@ def test_no_process_is_left_behind(trial_folder: Path) -> None:
 @contextmanager
 def players(
     tasks: list[str], faults: Faults | None = None, config: RuntimeConfig = TWO
-) -> Iterator[WorkerRollouts]:
+) -> Iterator[PoolRollouts]:
     rollouts = rollouts_for(registry.task_set(tasks), config, faults)
-    assert isinstance(rollouts, WorkerRollouts)
+    assert isinstance(rollouts, PoolRollouts)
     try:
         yield rollouts
     finally:
@@ -324,7 +333,7 @@ def test_jobs_outlive_the_processes_that_play_them(marks: Path) -> None:
     with players(["trial/slow"], faults) as rollouts:
         stream = rollouts.run(jobs, EXPERT)
         first = next(stream)
-        os.kill(rollouts.pids[0], signal.SIGKILL)
+        os.kill(pids(rollouts)[0], signal.SIGKILL)
         rest = list(stream)
         assert rollouts.replaced == 1
         left = list(islice(rollouts.run(jobs, EXPERT), 1))  # left early: the busy ones are replaced
@@ -347,13 +356,28 @@ def test_a_process_that_dies_between_two_runs_is_replaced(trial_folder: Path) ->
     faults = Faults()
     with players(["trial/walk"], faults, RuntimeConfig(workers=1)) as rollouts:
         first = list(rollouts.run(jobs_for(0, 1), EXPERT))
-        os.kill(rollouts.pids[0], signal.SIGKILL)
+        os.kill(pids(rollouts)[0], signal.SIGKILL)
         # not by its state: its first thread may have ended before the others
-        until(lambda: rollouts._places[0].link.has_ended)
+        until(lambda: rollouts.backend._links[0].has_ended)
         again = list(rollouts.run(jobs_for(0, 1), EXPERT))
         assert rollouts.replaced == 1
     assert faults.seen == [], "no job of the second run is to blame"
     assert [result.summaries for result in again] == [result.summaries for result in first]
+
+
+def test_an_answer_of_a_process_that_was_replaced_is_dropped(trial_folder: Path) -> None:
+    with players(["trial/slow"]) as rollouts:
+        backend = rollouts.backend
+        assert isinstance(backend, Processes)
+        until(lambda: bool(backend.wait(0.1)) or all(slot.up for slot in backend.slots))
+        backend.publish(EXPERT)
+        (slot,) = backend.idle(1)[:1]
+        backend.submit(slot, 7, Play(jobs_for(0, 1)[0]))
+        assert backend.replace(slot, "the test wants it") == 1
+        backend._inbox.put(((slot, 0), ({"reply": "value", "value": 1.0}, {})))
+        events: list[Event] = []
+        until(lambda: bool(events.extend(e for e in backend.wait(0.1) if e.slot == slot) or events))
+    assert events == [Ready(slot, 1)]
 
 
 def test_a_mistake_of_the_caller_is_raised_as_itself(trial_folder: Path) -> None:
@@ -364,7 +388,7 @@ def test_a_mistake_of_the_caller_is_raised_as_itself(trial_folder: Path) -> None
 def test_a_suite_registered_by_hand_is_not_known_to_other_processes() -> None:
     registry.register("suite", "counter", CounterSuite())
     try:
-        source = WorkerRollouts(TaskSet([counter_task()]), TWO)
+        source = rollouts_for(TaskSet([counter_task()]), TWO)
         with pytest.raises(UnknownNameError, match="unknown suite 'counter'"):
             list(source.run(jobs_for(0, 1), EXPERT))
         source.close()

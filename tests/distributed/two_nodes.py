@@ -4,8 +4,16 @@ from ray.cluster_utils import Cluster
 
 from mtrl import registry
 from mtrl.distributed import rollouts_for
-from mtrl.distributed.rollouts import RayRollouts
-from mtrl.rollout import Acting, EpisodeJob, JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
+from mtrl.distributed.ray_actors import RayActors
+from mtrl.rollout import (
+    Acting,
+    EpisodeJob,
+    JobResult,
+    LocalRollouts,
+    PolicySnapshot,
+    PoolRollouts,
+    RuntimeConfig,
+)
 
 
 def jobs(count: int) -> list[EpisodeJob]:
@@ -26,9 +34,10 @@ def main() -> None:
     cluster.wait_for_nodes()
     tasks, expert = registry.task_set("trial/slow"), PolicySnapshot("expert")
     rollouts = rollouts_for(tasks, RuntimeConfig(kind="ray", actors=2, address=cluster.address))
-    assert isinstance(rollouts, RayRollouts)
+    assert isinstance(rollouts, PoolRollouts)
+    assert isinstance(rollouts.backend, RayActors)
     assert len(list(rollouts.run(jobs(8), expert))) == 8
-    print("nodes", len({facts.node for facts in rollouts.facts()}))
+    print("nodes", len({facts.node for facts in rollouts.backend.facts()}))
     results: list[JobResult] = []
     for result in rollouts.run(jobs(16), expert):
         results.append(result)

@@ -175,6 +175,8 @@ def test_an_agent_rebuilds_its_own_policy(tasks: TaskSet) -> None:
         def build(self, *parts: object) -> None:
             """Not asked for here."""
 
+        needs = extras = build
+
         def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
             if "layers" in snapshot.config:
                 raise UnknownNameError("key", "network.layers", ["network.depth"])

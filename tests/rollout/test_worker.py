@@ -141,6 +141,8 @@ class Counted:
     def build(self, *parts: object) -> None:
         """Not asked for here."""
 
+    needs = extras = build
+
     def __init__(self) -> None:
         self.built = 0
 

@@ -22,7 +22,7 @@ GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 class LaneBase:
-    """Buffers and books of a lane; see `Lane` for the attributes. A backend adds the stepping."""
+    """Buffers and statistics of a lane; see `Lane` for the attributes. A backend adds the stepping."""
 
     backend = ""
 
@@ -171,7 +171,7 @@ class LaneBase:
         self.finals.append(FinalObservation(copy, last))
 
     def _number_episode(self, copy: int, start: int) -> None:
-        """Books the beginning of the copy's latest episode."""
+        """Records the beginning of the copy's latest episode."""
         self.start_id[copy] = start
         self.episode_id[copy] = (self._episodes[copy] - 1) * self._total_copies + self._first_copy + copy
         self._history.clear(copy)
@@ -190,7 +190,7 @@ class LaneBase:
             "actions": [self._history.of(copy) for copy in range(self.copies)],
         }
 
-    def _load_books(self, state: dict[str, object]) -> tuple[npt.NDArray[np.int64], list[object]]:
+    def _load_statistics(self, state: dict[str, object]) -> tuple[npt.NDArray[np.int64], list[object]]:
         """Restores all but the simulators; returns the starts [M] and the actions of each copy."""
         starts, actions = state["starts"], state["actions"]
         episodes, active, schedule = state["episodes"], state["active"], state["schedule"]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError
 
 
-class Turns:
-    """Hands out turns among K, one after another or in proportion to shares. Deterministic.
+class RoundRobin:
+    """Turns among K, one after another or in proportion to shares. Deterministic.
 
     With shares every one saves up its share each turn, the richest one has the turn and pays 1 for it
     (smooth weighted round robin): after n turns, one with share p has had n p turns, give or take
@@ -41,10 +41,10 @@ class Turns:
                 self._next = (self._next + 1) % len(left)
             turn, self._next = self._next, (self._next + 1) % len(left)
             return turn
-        wanted = np.where(left, self._shares, 0.0)
-        if wanted.sum() <= 0:
-            wanted = left.astype(np.float64)
-        self._credit = np.where(left, self._credit + wanted / wanted.sum(), 0.0)
+        shares = np.where(left, self._shares, 0.0)
+        if shares.sum() <= 0:
+            shares = left.astype(np.float64)
+        self._credit = np.where(left, self._credit + shares / shares.sum(), 0.0)
         # rounded, so that equals that differ by the last digit of a sum have the turn in order
         turn = int(np.where(left, np.round(self._credit, 9), -np.inf).argmax())
         self._credit[turn] -= 1.0

@@ -7,28 +7,17 @@ copied once, and the caller may also write to them, as with the local runtime.
 
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from mtrl.rollout import Episodes, Fragment, JobResult
-
-D = TypeVar("D", Episodes, Fragment)
+T = TypeVar("T")
 
 
-def owned_result(result: JobResult) -> JobResult:
-    """The same result with arrays of its own."""
-    return result if result.episodes is None else replace(result, episodes=owned(result.episodes))
-
-
-def owned(data: D) -> D:
-    """The same episodes or fragment with arrays of its own."""
-    again = copy(data)
-    for field in fields(again):
-        setattr(again, field.name, _copied(getattr(again, field.name)))
-    return again
+def copy_arrays(value: T) -> T:
+    """The same value with arrays of its own, wherever dataclasses, dicts and lists hold them."""
+    return _copied(value)  # type: ignore[return-value]
 
 
 def _copied(value: object) -> object:
@@ -36,4 +25,8 @@ def _copied(value: object) -> object:
         return value.copy()
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _copied(getattr(value, f.name)) for f in fields(value)})
     return value

@@ -1,0 +1,168 @@
+"""Ray actors as slots, on any node of the cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict, deque
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, cast
+
+import ray
+from ray.exceptions import (
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    WorkerCrashedError,
+)
+
+from mtrl.rollout import KEPT, Backend, Call, Event, Lost, PolicySnapshot, RuntimeConfig, Version
+from mtrl.tasks import TaskSet
+
+from .actor import ActorFacts, Reply, RolloutActor
+from .cluster import actor_environment, await_processors, connect, disconnect
+from .copy_arrays import copy_arrays
+from .weights import WeightPublisher
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
+START_ATTEMPTS = 3
+"""Times an actor may die before it is up; then its slot stays empty."""
+
+LOSSES = (RayActorError, ObjectLostError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
+"""What a lost process or node looks like, whichever part of Ray notices first."""
+START_FAILURES = (*LOSSES, RuntimeEnvSetupError, ActorUnschedulableError)
+
+logger = logging.getLogger(__name__)
+
+
+class RayActors(Backend):
+    """`mtrl.rollout.Backend` on Ray actors.
+
+    A hang is its call's fault; a death is no one's, for a node may go. Weights travel once per
+    publication, never with a call.
+    """
+
+    replacement_seconds = 15.0
+
+    def __init__(self, tasks: TaskSet, config: RuntimeConfig) -> None:
+        """Joins or starts Ray. Raises ConfigError when no cluster answers at `config.address`."""
+        super().__init__(config.job_timeout_seconds)
+        self._closing = ExitStack()
+        self.capacity = connect(config)
+        """What the cluster has."""
+        self._closing.callback(disconnect)
+        self._tasks, self._backends = tasks, dict(config.backends)
+        self._actors: dict[int, ActorHandle] = {}
+        self._starting: dict[int, ObjectRef] = {}
+        """Unanswered first calls; no work is given before they are answered."""
+        self._results: defaultdict[int, deque[ObjectRef]] = defaultdict(deque)
+        self._sent: dict[int, int] = {}
+        """Publication that each actor has been given."""
+        self._failures: dict[int, int] = {}
+        self._facts: dict[int, ActorFacts] = {}
+
+    def start(self, slots: int) -> None:
+        """As of Backend; raises ResourceError when other work holds the processors."""
+        await_processors(slots)
+        self.weights = WeightPublisher()
+        self._closing.callback(self.weights.close)
+        self._shared_tasks = ray.put(self._tasks)
+        self._actor = ray.remote(RolloutActor).options(
+            num_cpus=1,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+            runtime_env=actor_environment(),
+        )
+        for slot in range(slots):
+            self._closing.callback(self._stop, slot)
+        super().start(slots)
+
+    def facts(self) -> list[ActorFacts]:
+        """Process, node and loaded modules of every actor that is up."""
+        return [facts for _, facts in sorted(self._facts.items())]
+
+    def publish(self, policy: PolicySnapshot, keep: int = KEPT) -> Version:
+        """As of Backend: the weight store has it."""
+        self.weights.publish(policy, keep)
+        return Version(policy.incarnation, policy.version)
+
+    def close(self) -> None:
+        """Ends actors and weight store, and a private cluster with them. May be called twice."""
+        self._rest()
+        self._closing.close()
+
+    def _start_worker(self, slot: int) -> None:
+        actor = cast("ActorHandle", self._actor.remote(self._shared_tasks, self._backends))
+        self._actors[slot], self._starting[slot] = actor, actor.facts.remote()
+
+    def _stop(self, slot: int) -> None:
+        if slot in self._actors:
+            ray.kill(self._actors.pop(slot))
+        self._starting.pop(slot, None)
+        self._facts.pop(slot, None)
+        self._sent.pop(slot, None)
+        self._results[slot] = deque()
+
+    def _send(self, slot: int, call: Call) -> None:
+        perform = cast("Any", self._actors[slot]).perform
+        number, reference = self.weights.newest
+        known = self._sent.get(slot) == number
+        self._sent[slot] = number
+        publication = number, [] if known else reference
+        self._results[slot].append(perform.remote(call, publication, self.weights.store))
+
+    def _receive(self, seconds: float) -> list[Event]:
+        watched: dict[ObjectRef, int] = {reference: slot for slot, reference in self._starting.items()}
+        watched |= {results[0]: slot for slot, results in self._results.items() if results}
+        if not watched and not any(slot.up for slot in self.slots):
+            self._nobody()
+        if not watched:
+            time.sleep(seconds)
+            return []
+        done: list[ObjectRef]
+        done, others = ray.wait(list(watched), num_returns=1, timeout=seconds)
+        if done and others:
+            done += ray.wait(others, num_returns=len(others), timeout=0)[0]
+        return [event for reference in done if (event := self._settle(watched[reference], reference))]
+
+    def _settle(self, slot: int, reference: ObjectRef) -> Event | None:
+        if self._starting.get(slot) == reference:
+            return self._settle_start(slot, reference)
+        try:
+            reply: Reply = ray.get(reference)
+        except RayTaskError as bug:
+            # the traceback counts, even when its cause looks like a lost actor
+            self._results[slot].popleft()
+            return self._finished(slot, None, bug)
+        except LOSSES as error:
+            return self._lose(slot, f"its process is gone ({type(error).__name__})", blamed=False)
+        self._results[slot].popleft()
+        return self._finished(slot, copy_arrays(reply.value), reply.error)
+
+    def _settle_start(self, slot: int, reference: ObjectRef) -> Event | None:
+        try:
+            facts: ActorFacts = ray.get(reference)
+        except RayTaskError:
+            raise
+        except START_FAILURES as error:
+            self._last_failure = str(error)
+            self._failures[slot] = self._failures.get(slot, 0) + 1
+            self._stop(slot)
+            if self._failures[slot] < START_ATTEMPTS:
+                self._start_worker(slot)
+            return None
+        del self._starting[slot]
+        self._facts[slot], self._failures[slot] = facts, 0
+        return self._started(slot)
+
+    def _lose(self, slot: int, reason: str, *, blamed: bool) -> Lost:
+        logger.warning("rollout actor %d is replaced: %s", slot, reason)
+        return super()._lose(slot, reason, blamed=blamed)

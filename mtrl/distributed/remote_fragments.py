@@ -1,0 +1,167 @@
+"""Continuous collection that an actor owns, for learners in other processes of the cluster.
+
+The server supervises the rollout actors and outlives the learner: one that is restarted goes on with the same
+`RemoteFragments` and has lost at most the fragment that was on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mtrl.errors import EnvironmentFault, MtrlError
+from mtrl.rollout import (
+    CollectionConfig,
+    Delivery,
+    FaultHandler,
+    FaultLog,
+    Fragment,
+    PolicySnapshot,
+    PoolFragments,
+    RuntimeConfig,
+    Version,
+)
+from mtrl.tasks import TaskSet
+
+from . import fragments_for
+from .actor import Mistake
+from .cluster import actor_environment
+from .copy_arrays import copy_arrays
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call to the server came to."""
+
+    value: object
+    mistake: Mistake | None
+    quarantined: dict[int, str]
+    faults: list[tuple[EnvironmentFault, bool]]
+    """Those since the last answer."""
+
+
+class FragmentServer:
+    """The actor: a `PoolFragments`, asked by name. It collects while somebody waits for a fragment, and its
+    workers run ahead as far as the delivery lets them.
+    """
+
+    def __init__(self) -> None:
+        """Owns nothing yet."""
+        self._source: PoolFragments | None = None
+        self._faults: list[tuple[EnvironmentFault, bool]] = []
+
+    def ask(self, method: str, *arguments: object) -> Answer:
+        """Calls a method of the source, or of this class; errors of ours come back as data."""
+        value, mistake = None, None
+        try:
+            target = self if method in ("open", "take") else self._source
+            value = getattr(target, method)(*arguments)
+        except MtrlError as error:
+            mistake = Mistake.of(error)
+        faults, self._faults = self._faults, []
+        return Answer(value, mistake, dict(self._source.quarantined) if self._source else {}, faults)
+
+    def open(
+        self,
+        tasks: TaskSet,
+        config: RuntimeConfig,
+        collection: CollectionConfig,
+        snapshot: PolicySnapshot,
+        seed: int,
+        step_seconds: Sequence[float] | None,
+        delivery: Delivery,
+    ) -> None:
+        """Starts the rollout actors."""
+
+        def keep(fault: EnvironmentFault, last: bool) -> None:
+            self._faults.append((fault, last))
+
+        source = fragments_for(
+            tasks, config, collection, snapshot, seed, keep, step_seconds, delivery=delivery
+        )
+        assert isinstance(source, PoolFragments), "a server is for runtime.kind=ray"
+        self._source = source
+
+    def take(self) -> Fragment | None:
+        """The next fragment; None when every task is in quarantine."""
+        assert self._source is not None, "the source is opened first"
+        return next(self._source.stream(), None)
+
+
+class RemoteFragments:
+    """`Fragments` of a server elsewhere; may be sent to any process of the cluster, one of which consumes."""
+
+    def __init__(self, server: ActorHandle) -> None:
+        """`server` is a FragmentServer."""
+        self._server = cast("Any", server)
+        self.quarantined: dict[int, str] = {}
+        self.on_fault: FaultHandler = FaultLog()
+
+    @staticmethod
+    def start(
+        tasks: TaskSet,
+        config: RuntimeConfig,
+        collection: CollectionConfig,
+        snapshot: PolicySnapshot,
+        seed: int,
+        step_seconds: Sequence[float] | None = None,
+        *,
+        delivery: Delivery = "arrival",
+    ) -> RemoteFragments:
+        """Starts a server on this node, which lives until `end` and no longer than this process. Joins Ray
+        before: `connect`. Arguments and errors as of `fragments_for`.
+        """
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(FragmentServer).options(
+            num_cpus=0, scheduling_strategy=here, runtime_env=actor_environment()
+        )
+        remote = RemoteFragments(cast("ActorHandle", actor.remote()))
+        remote._ask("open", tasks, config, collection, snapshot, seed, step_seconds, delivery)
+        return remote
+
+    def publish(self, snapshot: PolicySnapshot) -> Version:
+        """As of Fragments; the weight store has it when this returns."""
+        return cast(Version, self._ask("publish", snapshot))
+
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
+        """As of SharedFragments."""
+        self._ask("set_shares", shares)
+
+    def stream(self) -> Iterator[Fragment]:
+        """As of Fragments."""
+        while (fragment := cast("Fragment | None", self._ask("take"))) is not None:
+            yield fragment
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of ResumableFragments."""
+        return cast("dict[str, Any]", self._ask("state_dict"))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As of ResumableFragments."""
+        self._ask("load_state_dict", state)
+
+    def close(self) -> None:
+        """Leaves the workers to the next consumer; `end` ends them."""
+
+    def end(self) -> None:
+        """Ends server and workers; called where `start` was."""
+        self._ask("close")
+        ray.kill(self._server)
+
+    def _ask(self, method: str, *arguments: object) -> object:
+        answer: Answer = ray.get(self._server.ask.remote(method, *arguments))
+        self.quarantined.update(answer.quarantined)
+        for fault, last in answer.faults:
+            self.on_fault(fault, last)
+        if answer.mistake is not None:
+            raise answer.mistake.error()
+        return copy_arrays(answer.value)

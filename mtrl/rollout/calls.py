@@ -1,0 +1,113 @@
+"""What a worker is asked to do, and the doing of it: the same in a worker process and in a Ray actor."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mtrl import registry
+from mtrl.errors import EnvironmentFault
+from mtrl.tasks import TaskSet
+
+from .fragment import Fragment
+from .job import EpisodeJob, JobResult
+from .policy import Acting, PolicySnapshot
+from .worker import LaneAssignment, RolloutWorker
+
+
+@dataclass(frozen=True)
+class Play:
+    """Run a job; gives a JobResult."""
+
+    job: EpisodeJob
+    cache_megabytes: float = math.inf
+    """Environments that are kept for later jobs; this job's may exceed it."""
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Collect a fragment of a lane; gives it, or None where the lane is not open any more."""
+
+    share: LaneAssignment
+    steps: int
+    acting: Acting
+    stagger: bool
+    opening_seed: int | None
+    """Opens the lane first, with this seed; None goes on with the open one."""
+    newest: bool = False
+    """Take the newest policy when the call begins, where the back end can, and not that of its submission."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure a task; gives the seconds of one decision of one copy."""
+
+    task_index: int
+
+
+@dataclass(frozen=True)
+class LanesState:
+    """Give the state of every open lane, as `RolloutWorker.lanes_state`."""
+
+
+@dataclass(frozen=True, eq=False)
+class RestoreLane:
+    """Open a lane and bring it where its state was taken; gives None."""
+
+    share: LaneAssignment
+    opening_seed: int
+    stagger: bool
+    state: Mapping[str, object]
+
+
+Call = Play | Collect | Measure | LanesState | RestoreLane
+CallValue = JobResult | Fragment | float | list[dict[str, object]] | None
+
+
+class CallExecutor:
+    """A worker that carries out calls, one after another."""
+
+    def __init__(self, tasks: TaskSet, backends: Mapping[str, str]) -> None:
+        """Builds nothing yet."""
+        self._tasks = tasks
+        self._worker = RolloutWorker(tasks, backends)
+        self._held: OrderedDict[int, float] = OrderedDict()
+        self._open: set[LaneAssignment] = set()
+
+    def perform(self, call: Call, policy: Callable[[], PolicySnapshot]) -> CallValue:
+        """What the call gives; raises EnvironmentFault when an environment fails."""
+        if isinstance(call, Play):
+            self._make_room(call.job, call.cache_megabytes)
+            return self._worker.run(call.job, policy())
+        if isinstance(call, Measure):
+            return self._worker.measure(call.task_index)
+        if isinstance(call, LanesState):
+            return self._worker.lanes_state()
+        share = call.share
+        try:
+            if call.opening_seed is not None:
+                self._worker.open([share], policy(), call.opening_seed, call.stagger)
+                self._open.add(share)
+            if isinstance(call, RestoreLane):
+                self._worker.load_lanes_state([dict(call.state)])
+            elif share in self._open:
+                return self._worker.collect(share, call.steps, policy(), call.acting)
+        except EnvironmentFault:
+            self._open.discard(share)
+            raise
+        return None
+
+    def close(self) -> None:
+        """Frees the simulators."""
+        self._worker.close()
+
+    def _make_room(self, job: EpisodeJob, cache_megabytes: float) -> None:
+        """Frees environments of the tasks not played for longest, until the job's fit."""
+        needed = registry.task_megabytes(self._tasks[job.task_index]) * min(job.copies, len(job.starts))
+        self._held[job.task_index] = max(needed, self._held.get(job.task_index, 0.0))
+        self._held.move_to_end(job.task_index)
+        while len(self._held) > 1 and sum(self._held.values()) > cache_megabytes:
+            oldest, _ = self._held.popitem(last=False)
+            self._worker.drop(oldest)

@@ -1,0 +1,313 @@
+"""Continuous collection on a pool of workers."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import EnvironmentFault, UnsupportedError
+from mtrl.tasks import TaskSet
+
+from .backends import require_backends
+from .balance import measure
+from .calls import Collect, LanesState, RestoreLane
+from .collection import CollectionConfig, fragment_bytes
+from .fragment import Fragment
+from .lane_deal import LaneDeal
+from .lane_supervisor import LaneSupervisor
+from .policy import PolicySnapshot, Version
+from .runtime import FaultHandler, RuntimeConfig
+from .slots import IN_FLIGHT, START_SECONDS, Backend, Finished, Lost, call_all
+from .worker import LaneAssignment
+from .worker_wire import describe, rebuild
+
+Delivery = Literal["rounds", "arrival"]
+
+
+@dataclass(eq=False)
+class _Request:
+    """A fragment that was asked for."""
+
+    lane: int
+    ticket: int | None = None
+    """Of the call under way; None while it is still, or again, to be submitted."""
+    opening: int = 0
+    """Openings of the lane when it was submitted."""
+    fragment: Fragment | None = None
+
+
+class PoolFragments:
+    """`Fragments` from any back end, each of whose workers hosts lanes dealt by their measured cost.
+
+    A worker that dies or hangs is replaced and its lanes are opened again; an environment that fails costs
+    its own lane only. Two ways of delivery:
+
+    - "rounds": fragments come in the order in which they were asked for: lane after lane, or by shares,
+      whichever worker is faster. As many as there are lanes are under way while the learner works, so a
+      fragment's policy is at most one round old. With the same deal of lanes, equal seeds give equal
+      fragments, and a run that is interrupted and resumed gives those of one that was not.
+    - "arrival": fragments come as they are finished; workers run ahead by at most two each, and pause
+      beyond `queue_megabytes`.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet,
+        backend: Backend,
+        config: RuntimeConfig,
+        collection: CollectionConfig,
+        snapshot: PolicySnapshot,
+        seed: int,
+        on_fault: FaultHandler | None = None,
+        step_seconds: Sequence[float] | None = None,
+        *,
+        delivery: Delivery = "rounds",
+    ) -> None:
+        """Takes over a back end that was started, which it closes when it raises; measures a decision of each
+        task unless `step_seconds` [K] says it.
+        """
+        self.backend, self.delivery = backend, delivery
+        self._tasks, self._collection = tasks, collection
+        self._supervisor = LaneSupervisor(seed, config.attempts, on_fault)
+        self.quarantined = self._supervisor.quarantined
+        try:
+            require_backends(tasks, config.backends)
+            self.publish(snapshot)
+            if step_seconds is None and len(backend.slots) > 1 and len(tasks) > 1:
+                step_seconds = measure(backend, len(tasks))
+            self.step_seconds = list(step_seconds or [1.0] * len(tasks))
+            """[K], cost of one decision of one copy, by which lanes are dealt."""
+            self._deal = LaneDeal([collection.copies] * len(tasks), len(backend.slots), self.step_seconds)
+        except BaseException:
+            backend.close()
+            raise
+        self._begun = False
+        self._tickets = count()
+        self._open: set[int] = set()
+        self._requests: deque[_Request] = deque()
+        """By rounds in the order of delivery."""
+        self._calls: dict[int, _Request] = {}
+
+    @property
+    def replaced(self) -> int:
+        """Workers that died or hung and were replaced so far."""
+        return self.backend.replaced
+
+    @property
+    def lanes(self) -> tuple[tuple[LaneAssignment, ...], ...]:
+        """The lanes of each slot."""
+        deal = self._deal
+        return tuple(
+            tuple(deal.lanes[lane] for lane in deal.of(slot)) for slot in range(len(self.backend.slots))
+        )
+
+    def publish(self, snapshot: PolicySnapshot) -> Version:
+        """New weights, used by every fragment that is asked for from now on; by arrival on Ray also by one
+        that was asked for and has not begun.
+        """
+        return self.backend.publish(snapshot)
+
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
+        """As of SharedFragments. Set before the first fragment they also move lanes between workers."""
+        self._deal.set_shares(shares, move=not self._begun)
+
+    def stream(self) -> Iterator[Fragment]:
+        """Fragments; may be left and called again, and goes on where it was. What is under way is finished
+        meanwhile.
+        """
+        self._begun = True
+        while len(self.quarantined) < len(self._tasks):
+            ready = self._next_ready()
+            if ready is None:
+                self._advance()
+                continue
+            assert ready.fragment is not None, "what is ready has its fragment"
+            self._requests.remove(ready)
+            if self.delivery == "rounds":
+                self._ask_in_rounds()
+            yield ready.fragment
+
+    def close(self) -> None:
+        """Ends the workers. May be called twice."""
+        self.backend.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The deal of lanes and their states, whose turn it is, and the fragments that are not yet delivered;
+        waits for those that are under way.
+
+        Raises UnsupportedError where fragments come by arrival or a task's backend cannot honour starts.
+        """
+        if self.delivery != "rounds":
+            raise UnsupportedError("fragments that come by arrival cannot be continued exactly")
+        while self._calls or any(request.fragment is None for request in self._requests):
+            self._advance()
+        found: dict[tuple[object, object], dict[str, object]] = {}
+        hosts = sorted({self._deal.home[lane] for lane in self._open})
+        for outcome in call_all(self.backend, [(slot, LanesState()) for slot in hosts]):
+            if isinstance(outcome, Finished) and outcome.error is not None:
+                raise outcome.error
+            if isinstance(outcome, Finished) and isinstance(outcome.value, list):
+                found |= {(state["task_index"], state["first_copy"]): state for state in outcome.value}
+        lanes = {lane: found.get((s.task_index, s.first_copy)) for lane, s in enumerate(self._deal.lanes)}
+        # those of a worker that was lost meanwhile are not open any more
+        self._open &= {lane for lane, state in lanes.items() if state is not None}
+        return {
+            "deal": self._deal.state_dict(),
+            "supervisor": self._supervisor.state_dict(),
+            "lanes": [{"lane": lane, "state": lanes[lane]} for lane in sorted(self._open)],
+            "ready": [_described(request) for request in self._requests],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Rebuilds the lanes in the workers; of these there may be another number than there was."""
+        copies = np.zeros(len(self._tasks), dtype=np.int64)
+        for saved in state.get("deal", {"lanes": ()})["lanes"]:
+            copies[saved["task_index"]] += saved["copies"]
+        if (copies != self._collection.copies).any():
+            raise UnsupportedError(
+                f"the saved lanes hold {copies.tolist()} copies of the tasks in workers; expected "
+                f"{self._collection.copies} of each"
+            )
+        self._begun = True
+        self._deal.load_state_dict(state["deal"])
+        self._supervisor.load_state_dict(state["supervisor"])
+        self._requests = deque(_rebuilt(entry) for entry in state["ready"])
+        lanes = [entry["lane"] for entry in state["lanes"]]
+        calls = []
+        for entry in state["lanes"]:
+            share, home = self._deal.lanes[entry["lane"]], self._deal.home[entry["lane"]]
+            seed = self._supervisor.reopening_seed(share)
+            calls.append((home, RestoreLane(share, seed, self._collection.stagger, entry["state"])))
+        for lane, outcome in zip(lanes, call_all(self.backend, calls), strict=True):
+            error = outcome.error if isinstance(outcome, Finished) else self._fault(lane, outcome.reason)
+            if error is None:
+                self._open.add(lane)
+            elif not isinstance(error, EnvironmentFault):
+                raise error
+            elif self._deal.lanes[lane].task_index not in self.quarantined:
+                self._supervisor.failed(self._deal.lanes[lane], error)
+
+    def _advance(self) -> None:
+        """Submits what is due and takes in what has happened."""
+        self._reassign_lanes()
+        if self.delivery == "rounds":
+            self._ask_in_rounds()
+        else:
+            self._ask_by_arrival()
+        for event in self.backend.wait(1.0):
+            if isinstance(event, Finished):
+                self._finished(event, self._calls.pop(event.ticket))
+            elif isinstance(event, Lost):
+                self._lost(event)
+
+    def _ask_in_rounds(self) -> None:
+        """As many requests as there are lanes left, those submitted whose slots are up."""
+        out = self._deal.of_tasks(self.quarantined)
+        while len(self._requests) < len(self._deal) - len(out):
+            self._requests.append(_Request(self._deal.take(out)))
+        for request in self._requests:
+            home = self._deal.home[request.lane]
+            if request.ticket is None and request.fragment is None and self.backend.slots[home].up:
+                self._submit(request)
+
+    def _ask_by_arrival(self) -> None:
+        """Gives every slot its next lanes, as far as the queue's bytes allow; one fragment always."""
+        out, limit = self._deal.of_tasks(self.quarantined), self._collection.queue_megabytes * 2**20
+        for depth in range(1, IN_FLIGHT + 1):
+            for slot in self.backend.idle(depth):
+                lane = self._deal.next_of(slot, out, self._up())
+                if lane is None:
+                    continue
+                size = sum(map(self._bytes, [lane, *(request.lane for request in self._requests)]))
+                if self._requests and size > limit:
+                    self._deal.put_back(lane)
+                    return
+                self._requests.append(_Request(lane))
+                self._submit(self._requests[-1])
+
+    def _submit(self, request: _Request) -> None:
+        share, settings = self._deal.lanes[request.lane], self._collection
+        opening = None if request.lane in self._open else self._supervisor.opening_seed(share)
+        self._open.add(request.lane)
+        request.ticket, request.opening = next(self._tickets), self._supervisor.openings(share)
+        self._calls[request.ticket] = request
+        newest = self.delivery == "arrival"
+        call = Collect(share, settings.steps, settings.acting, settings.stagger, opening, newest)
+        self.backend.submit(self._deal.home[request.lane], request.ticket, call)
+
+    def _next_ready(self) -> _Request | None:
+        """The request to be delivered next; None as long as its fragment is under way."""
+        if self.delivery == "rounds":
+            return next((r for r in list(self._requests)[:1] if r.fragment is not None), None)
+        return next((request for request in self._requests if request.fragment is not None), None)
+
+    def _finished(self, event: Finished, request: _Request) -> None:
+        share, request.ticket = self._deal.lanes[request.lane], None
+        if isinstance(event.value, Fragment) and share.task_index not in self.quarantined:
+            request.fragment = self._supervisor.delivered(share, event.value)
+            return
+        # without an error the lane had failed already, and may have been opened again since
+        if request.opening == self._supervisor.openings(share):
+            self._open.discard(request.lane)
+        if event.error is not None and share.task_index not in self.quarantined:
+            if not isinstance(event.error, EnvironmentFault):
+                raise event.error
+            self._supervisor.failed(share, event.error)
+        self._forget()
+
+    def _lost(self, event: Lost) -> None:
+        """The lanes of the slot are closed; the one that was stepped may be blamed."""
+        self._open -= set(self._deal.of(event.slot))
+        for ticket in event.waiting:
+            self._calls.pop(ticket).ticket = None
+        if event.running is not None:
+            request = self._calls.pop(event.running)
+            request.ticket, share = None, self._deal.lanes[request.lane]
+            if share.task_index not in self.quarantined:
+                self._supervisor.lost(share, self._fault(request.lane, event.reason), event.blamed)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forgets requests of quarantined tasks; by arrival also those that came to nothing."""
+        out, arrival = self._deal.of_tasks(self.quarantined), self.delivery == "arrival"
+        self._requests = deque(
+            request
+            for request in self._requests
+            if request.lane not in out
+            and not (arrival and request.ticket is None and request.fragment is None)
+        )
+
+    def _reassign_lanes(self) -> None:
+        """Moves the lanes of a slot whose worker finds no room to those that are up."""
+        now, up = time.monotonic(), self._up()
+        for index, slot in enumerate(self.backend.slots):
+            patience = self.backend.replacement_seconds if slot.epoch else START_SECONDS
+            if not slot.up and now - slot.clock > patience and up and self._deal.of(index):
+                self._deal.reassign(index, up)
+
+    def _up(self) -> list[int]:
+        return [index for index, slot in enumerate(self.backend.slots) if slot.up]
+
+    def _bytes(self, lane: int) -> int:
+        return fragment_bytes(self._tasks, self._deal.lanes[lane], self._collection.steps)
+
+    def _fault(self, lane: int, reason: str) -> EnvironmentFault:
+        share = self._deal.lanes[lane]
+        return EnvironmentFault(self._tasks[share.task_index].name, f"a fragment of {share}", reason)
+
+
+def _described(request: _Request) -> dict[str, Any]:
+    assert request.fragment is not None, "state_dict waits for every fragment"
+    plain, arrays = describe(request.fragment)
+    return {"lane": request.lane, "fragment": plain, "arrays": arrays}
+
+
+def _rebuilt(entry: Mapping[str, Any]) -> _Request:
+    return _Request(entry["lane"], fragment=rebuild(entry["fragment"], entry["arrays"]))

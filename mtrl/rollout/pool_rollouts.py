@@ -1,0 +1,212 @@
+"""Whole episodes on a pool of workers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+from mtrl.errors import EnvironmentFault
+from mtrl.tasks import TaskSet
+
+from .calls import Play
+from .job import EpisodeJob, JobResult
+from .job_queue import JobQueue
+from .policy import PolicySnapshot, Version
+from .runtime import FaultHandler, FaultLog, RuntimeConfig
+from .slots import DEATHS, IN_FLIGHT, Backend, Finished, Lost
+
+CachePlan = Callable[[int, bool], float]
+"""(copies side by side in the largest job, whether the policy loads torch) -> MB of environments that a
+worker may keep; raises ResourceError when memory does not suffice."""
+ResultHandler = Callable[[JobResult], None]
+
+
+class PoolRollouts:
+    """`Rollouts` on any back end; results equal those of `LocalRollouts`.
+
+    Jobs are pure functions of job and policy, so the loss of a worker only repeats them.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet,
+        backend: Backend,
+        config: RuntimeConfig,
+        on_fault: FaultHandler | None = None,
+        *,
+        cache_plan: CachePlan = lambda copies, torch: float("inf"),
+    ) -> None:
+        """Takes over a back end that was started. A job's `config.attempts` faults quarantine its task."""
+        self.quarantined: dict[int, str] = {}
+        self.backend, self.tasks = backend, tasks
+        self.attempts, self.cache_plan = config.attempts, cache_plan
+        self.on_fault = on_fault or FaultLog()
+        self.hosted: list[set[int]] = [set() for _ in backend.slots]
+        """Tasks whose simulators each worker holds."""
+        self._session: RolloutSession | None = None
+
+    @property
+    def replaced(self) -> int:
+        """Workers that died or hung and were replaced so far."""
+        return self.backend.replaced
+
+    def run(
+        self,
+        jobs: Sequence[EpisodeJob],
+        snapshot: PolicySnapshot,
+        *,
+        on_result: ResultHandler | None = None,
+    ) -> Iterator[JobResult]:
+        """Yields results in job order; see `Rollouts.run`. One run, or session, at a time.
+
+        Leaving the iterator early, an error, or Ctrl-C ends the workers that are still busy; the next run
+        finds fresh ones. Errors of ours in a worker are raised here as themselves.
+        """
+        if jobs:
+            with self.open(snapshot, on_result) as session:
+                session.extend(jobs)
+                yield from session.results_in_order()
+
+    def open(self, snapshot: PolicySnapshot, on_result: ResultHandler | None = None) -> RolloutSession:
+        """A session, in which jobs are submitted at any time and results taken as they arrive."""
+        assert self._session is None or self._session.closed, "close the other run or session first"
+        self._session = RolloutSession(self, snapshot, on_result)
+        return self._session
+
+    def close(self) -> None:
+        """Ends the workers. May be called twice."""
+        self.backend.close()
+
+
+class RolloutSession:
+    """Jobs under way; a context manager, which on leaving ends the workers that are still busy."""
+
+    def __init__(self, pool: PoolRollouts, snapshot: PolicySnapshot, on_result: ResultHandler | None) -> None:
+        """Publishes the policy; `on_result` is called as soon as a job finishes."""
+        self.closed = False
+        self._pool, self._backend, self._on_result = pool, pool.backend, on_result
+        self._queue = JobQueue(pool.quarantined)
+        self._copies, self._cache_megabytes = 0, 0.0
+        self._torch = snapshot.kind not in ("expert", "random")
+        self._arrived: deque[JobResult] = deque()
+        # no job of this session is to blame for what happened before
+        for event in self._backend.wait(0.0):
+            if isinstance(event, Lost):
+                self._pool.hosted[event.slot].clear()
+        self.version = self._backend.publish(snapshot)
+        """Of the policy with which jobs begin now."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, job: EpisodeJob) -> None:
+        """Adds a job; a worker that is free begins it at once, with the newest policy. Jobs of quarantined
+        tasks are left out. Raises ResourceError when the job does not fit into memory.
+        """
+        self.extend([job])
+        self._advance(0.0)
+
+    def take(self) -> JobResult | None:
+        """The next result by arrival, waited for; None when no job is left. `policy_version` of recorded
+        episodes says which policy played them.
+        """
+        while True:
+            self._arrived.extend(self._queue.finished(in_order=False))
+            if self._arrived:
+                return self._arrived.popleft()
+            if not self._queue.jobs:
+                return None
+            self._advance(1.0)
+
+    def republish(self, snapshot: PolicySnapshot) -> Version:
+        """The policy of every job that no worker has been given yet."""
+        self.version = self._backend.publish(snapshot)
+        return self.version
+
+    def extend(self, jobs: Sequence[EpisodeJob]) -> None:
+        """Adds jobs, which begin when results are waited for."""
+        copies = max((min(job.copies, len(job.starts)) for job in jobs), default=0)
+        if copies > self._copies:
+            self._copies, self._cache_megabytes = copies, self._pool.cache_plan(copies, self._torch)
+        self._queue.extend(jobs)
+
+    def results_in_order(self) -> Iterator[JobResult]:
+        """The results of all jobs, in the order of submission."""
+        while self._queue.jobs:
+            self._advance(1.0)
+            yield from self._queue.finished(in_order=True)
+
+    def close(self) -> None:
+        """Ends the workers that are still busy."""
+        self.closed = True
+        for index, slot in enumerate(self._backend.slots):
+            if slot.calls:
+                self._backend.replace(index, "the run was left")
+                self._pool.hosted[index].clear()
+
+    def _advance(self, seconds: float) -> None:
+        self._assign()
+        for event in self._backend.wait(seconds):
+            if isinstance(event, Finished):
+                self._finished(event)
+            elif isinstance(event, Lost):
+                self._lost(event)
+        if seconds == 0.0:
+            self._assign()
+
+    def _assign(self) -> None:
+        """One job for everyone before anyone gets a second; near the end nobody does."""
+        hosted = self._pool.hosted
+        for depth in range(1, IN_FLIGHT + 1):
+            if depth > 1 and len(self._queue.waiting) <= len(hosted):
+                return
+            for slot in self._backend.idle(depth):
+                elsewhere = {k for other, held in enumerate(hosted) if other != slot for k in held}
+                position = self._queue.choose(hosted[slot], elsewhere, len(hosted))
+                if position is None:
+                    return
+                job = self._queue.jobs[position]
+                hosted[slot].add(job.task_index)
+                self._backend.submit(slot, position, Play(job, self._cache_megabytes))
+
+    def _finished(self, event: Finished) -> None:
+        position = event.ticket
+        if position not in self._queue.jobs:
+            return  # dropped meanwhile
+        if isinstance(event.error, EnvironmentFault):
+            self._failed(position, event.error, blamed=True)
+        elif event.error is not None:
+            raise event.error
+        else:
+            assert isinstance(event.value, JobResult), "a job gives a result"
+            self._queue.finish(position, event.value)
+            if self._on_result is not None:
+                self._on_result(event.value)
+
+    def _lost(self, event: Lost) -> None:
+        """The job that was played may be blamed, those behind it are submitted again."""
+        self._pool.hosted[event.slot].clear()
+        for position in event.waiting:
+            self._queue.put_back(position)
+        if event.running is not None and event.running in self._queue.jobs:
+            job = self._queue.jobs[event.running]
+            name = self._pool.tasks[job.task_index].name
+            fault = EnvironmentFault(name, f"episodes from starts {list(job.starts)}", event.reason)
+            self._failed(event.running, fault, event.blamed)
+
+    def _failed(self, position: int, fault: EnvironmentFault, blamed: bool) -> None:
+        queue = self._queue
+        counts, allowed = (queue.faults, self._pool.attempts) if blamed else (queue.deaths, DEATHS)
+        counts[position] = counts.get(position, 0) + 1
+        last = counts[position] >= allowed
+        if last:
+            self._pool.quarantined[queue.jobs[position].task_index] = fault.summary
+            queue.drop_from(position)
+        else:
+            queue.put_back(position)
+        if last or blamed:
+            self._pool.on_fault(fault, last)

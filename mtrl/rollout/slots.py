@@ -1,0 +1,232 @@
+"""Slots: a fixed number of workers that are watched, timed and replaced.
+
+A worker carries out its calls in the order given, so only the first call of each can be blamed for a death
+or a hang, and only its clock runs.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mtrl.errors import ResourceError
+
+from .calls import Call, CallValue
+from .policy import PolicySnapshot, Version
+
+IN_FLIGHT = 2
+"""Calls per slot: one that runs, and one that waits so that the worker never does."""
+KEPT = 2
+"""Publications kept: the newest, and the one that a worker may be fetching right now."""
+START_SECONDS = 180.0
+"""Longest time that a worker takes to start, loading its packages."""
+DEATHS = 3
+"""Workers that may die over one call, where a death proves nothing, before the call's task is suspected: a
+simulator that crashes its process would otherwise be tried for ever."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A call came back."""
+
+    slot: int
+    epoch: int
+    ticket: int
+    value: CallValue = None
+    error: Exception | None = None
+    """Raised by the call, in place of a value."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker died or hung and is being replaced; its calls are the caller's again."""
+
+    slot: int
+    epoch: int
+    """Of the replacement."""
+    running: int | None
+    """Ticket of the call that ran."""
+    waiting: tuple[int, ...]
+    """Tickets of the calls behind it."""
+    blamed: bool
+    """Whether the running call is surely to blame; a node may go for reasons of its own."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker came up, for the first time or as a replacement."""
+
+    slot: int
+    epoch: int
+
+
+Event = Finished | Lost | Ready
+
+
+@dataclass
+class Slot:
+    """One place for a worker, whichever process fills it at the moment."""
+
+    epoch: int = 0
+    """Workers before this one; what an older one answers is dropped."""
+    up: bool = False
+    """Whether the worker has started; only then it takes calls."""
+    calls: deque[tuple[int, Call]] = field(default_factory=deque)
+    """Tickets and calls under way, in order."""
+    clock: float = 0.0
+    """When the first call, or the start, began, by time.monotonic."""
+
+
+class Backend(ABC):
+    """What hosts the workers of a pool, processes or Ray actors; it knows no task and no job.
+
+    This class watches the slots; a back end adds the workers and how they are reached.
+    """
+
+    replacement_seconds = START_SECONDS
+    """How long lanes wait for the replacement of a lost worker before others take them over."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        """A call that takes longer counts as hung."""
+        self.replaced = 0
+        """Workers that died or hung so far."""
+        self.slots: list[Slot] = []
+        """To be read."""
+        self._timeout = timeout_seconds
+        self._last_up = 0.0
+        self._last_failure = "none came up"
+
+    def start(self, slots: int) -> None:
+        """Starts that many workers and returns at once; `wait` says when each is up."""
+        self.slots = [Slot() for _ in range(slots)]
+        for slot in range(slots):
+            self._begin(slot)
+
+    def replace(self, slot: int, why: str) -> int:
+        """Ends the worker, whatever it does, and starts another; its calls are forgotten. The new epoch."""
+        held = self.slots[slot]
+        self._stop(slot)
+        held.calls.clear()
+        held.up = False
+        held.epoch += 1
+        self._last_failure = why
+        self._begin(slot)
+        return held.epoch
+
+    def idle(self, in_flight: int) -> list[int]:
+        """Slots that are up and have fewer than `in_flight` calls, the least busy first."""
+        free = [i for i, slot in enumerate(self.slots) if slot.up and len(slot.calls) < in_flight]
+        return sorted(free, key=lambda i: len(self.slots[i].calls))
+
+    def submit(self, slot: int, ticket: int, call: Call) -> None:
+        """Gives a call to a slot that is up; `ticket` comes back with the outcome."""
+        held = self.slots[slot]
+        assert held.up, "a slot that is not up takes no calls"
+        if not held.calls:
+            held.clock = time.monotonic()
+        held.calls.append((ticket, call))
+        self._send(slot, call)
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Blocks until something happened, at most `seconds`; raises ResourceError where no worker starts."""
+        deadline = time.monotonic() + seconds
+        while True:
+            events = self._receive(self._patience(deadline))
+            # what has arrived is taken first, so that no call is late whose answer waited for us
+            events += self._overdue()
+            now = time.monotonic()
+            if any(slot.up for slot in self.slots):
+                self._last_up = now
+            elif not events and now - self._last_up > START_SECONDS:
+                self._nobody()
+            if events or now >= deadline:
+                return events
+
+    @abstractmethod
+    def publish(self, policy: PolicySnapshot, keep: int = KEPT) -> Version:
+        """The policy of every call submitted from now on. Returns once it is safe from the loss of a worker;
+        the last `keep` stay available to workers that are behind.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends every worker. May be called twice."""
+
+    @abstractmethod
+    def _start_worker(self, slot: int) -> None:
+        """Starts a worker without waiting for it."""
+
+    @abstractmethod
+    def _stop(self, slot: int) -> None:
+        """Ends the slot's worker at once."""
+
+    @abstractmethod
+    def _send(self, slot: int, call: Call) -> None:
+        """Hands a call to the worker."""
+
+    @abstractmethod
+    def _receive(self, seconds: float) -> list[Event]:
+        """Everything that has happened; waits for a first thing at most `seconds`."""
+
+    def _rest(self) -> None:
+        """Nothing is under way any more, and nothing is to be replaced."""
+        for slot in self.slots:
+            slot.calls.clear()
+            slot.up = False
+
+    def _begin(self, slot: int) -> None:
+        self.slots[slot].clock = self._last_up = time.monotonic()
+        self._start_worker(slot)
+
+    def _started(self, slot: int) -> Ready:
+        self.slots[slot].up = True
+        return Ready(slot, self.slots[slot].epoch)
+
+    def _finished(self, slot: int, value: CallValue, error: Exception | None = None) -> Finished:
+        held = self.slots[slot]
+        ticket, _ = held.calls.popleft()
+        held.clock = time.monotonic()
+        return Finished(slot, held.epoch, ticket, value, error)
+
+    def _lose(self, slot: int, reason: str, *, blamed: bool) -> Lost:
+        self.replaced += 1
+        tickets = [ticket for ticket, _ in self.slots[slot].calls]
+        epoch = self.replace(slot, reason)
+        return Lost(slot, epoch, tickets[0] if tickets else None, tuple(tickets[1:]), blamed, reason)
+
+    def _overdue(self) -> list[Event]:
+        now = time.monotonic()
+        late = [i for i, slot in enumerate(self.slots) if slot.calls and now - slot.clock > self._timeout]
+        reason = f"no answer within {self._timeout:g} s (runtime.job_timeout_seconds)"
+        return [self._lose(slot, reason, blamed=True) for slot in late]
+
+    def _patience(self, deadline: float) -> float:
+        """Seconds until the next deadline, at most one, so that Ctrl-C is answered."""
+        now = time.monotonic()
+        left = [slot.clock + self._timeout - now for slot in self.slots if slot.calls]
+        return max(0.0, min([1.0, deadline - now, *(max(0.01, seconds) for seconds in left)]))
+
+    def _nobody(self) -> None:
+        raise ResourceError(f"no worker could be started; the last one said:\n{self._last_failure}")
+
+
+def call_all(backend: Backend, calls: Sequence[tuple[int | None, Call]]) -> list[Finished | Lost]:
+    """The outcome of every call, in their order; None as a slot takes any. Nothing else may be under way."""
+    waiting = list(range(len(calls)))
+    found: dict[int, Finished | Lost] = {}
+    while len(found) < len(calls):
+        for slot in backend.idle(1):
+            ticket = next((t for t in waiting if calls[t][0] in (None, slot)), None)
+            if ticket is not None:
+                waiting.remove(ticket)
+                backend.submit(slot, ticket, calls[ticket][1])
+        for event in backend.wait(1.0):
+            if isinstance(event, Finished):
+                found[event.ticket] = event
+            elif isinstance(event, Lost) and event.running is not None:
+                found[event.running] = event
+    return [found[ticket] for ticket in range(len(calls))]
