@@ -165,9 +165,11 @@ def updates_here(threads: int, runs: int, words: Sequence[str]) -> dict[str, lis
 
     from mtrl.launch.compose import agent_of, compose
     from mtrl.launch.session import task_set_of
+    from mtrl.reducer import Alone
     from mtrl.rollout import LocalFragments, PolicySnapshot
 
     torch.set_num_threads(threads)
+    alone = Alone()
     config = compose(["experiment=sac_mixed", *words], command="train")
     tasks = task_set_of(config)
     _, factory, settings = agent_of(config)
@@ -176,16 +178,15 @@ def updates_here(threads: int, runs: int, words: Sequence[str]) -> dict[str, lis
     source.close()
 
     def rival(precision: str) -> Callable[[], float]:
-        agent = factory.build(
-            dataclasses.replace(settings, precision=precision), tasks.layout, tasks, config.seed
-        )
+        agent = factory.build(dataclasses.replace(settings, precision=precision), tasks, config.seed)
         for fragment in fragments:
             agent.ingest(fragment)
+        agent.due(sum(fragment.steps for fragment in fragments), alone)
 
         def window() -> float:
             began = time.perf_counter()
             for _ in range(UPDATES):
-                agent.update()
+                agent.update(alone)
             return UPDATES / (time.perf_counter() - began)
 
         return window

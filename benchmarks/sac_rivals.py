@@ -24,7 +24,16 @@ import torch
 from mtrl.launch.compose import agent_of, compose
 from mtrl.launch.session import task_set_of
 from mtrl.rollout import CollectionConfig, GymnasiumView, LocalFragments
-from mtrl.training import Checkpoints, JsonlTracker, OnlineConfig, Trackers, train_online
+from mtrl.training import (
+    Checkpoints,
+    Clock,
+    JsonlTracker,
+    OnlineConfig,
+    RunRecorder,
+    StreamSource,
+    Trackers,
+    learn,
+)
 
 TASK = "metaworld/reach-v3"
 BATCH, WIDTH, CAPACITY, DISCOUNT, RATE = 256, 256, 100_000, 0.99, 3e-4
@@ -103,7 +112,7 @@ def train_mtrl(requests: TextIO, answers: TextIO) -> None:
     config = compose(OURS, command="train")
     tasks = task_set_of(config)
     _, factory, settings = agent_of(config)
-    agent = factory.build(settings, tasks.layout, tasks, 1)
+    agent = factory.build(settings, tasks, 1)
     collection = CollectionConfig(copies=1, steps=TOGETHER)
 
     def facts() -> dict[str, int]:
@@ -112,16 +121,23 @@ def train_mtrl(requests: TextIO, answers: TextIO) -> None:
 
     windows = Windows(requests, answers, facts)
     with tempfile.TemporaryDirectory() as place:
-        train_online(
-            agent,
+        clock = Clock.of_steps(
+            OnlineConfig(steps=ENDLESS, warmup=WARMUP, log_every=5000, checkpoint_every=ENDLESS)
+        )
+        source = StreamSource(
             lambda snapshot, steps: LocalFragments(tasks, config.runtime, collection, snapshot, 1),
-            OnlineConfig(steps=ENDLESS, warmup=WARMUP, log_every=5000, checkpoint_every=ENDLESS),
+            tasks.names,
+            WARMUP,
+        )
+        recorder = RunRecorder(
+            clock,
             Trackers([JsonlTracker(Path(place))]),
             Checkpoints(Path(place)),
             tasks.names,
             stop=lambda: windows.over,
-            on_fragment=lambda step, _: windows.reached(step),
+            on_progress=lambda run, _: windows.reached(run.steps),
         )
+        learn(agent, source, recorder)
 
 
 def train_sb3(requests: TextIO, answers: TextIO) -> None:

@@ -17,7 +17,7 @@ from mtrl.training import Interruptible, require_disk
 
 from .compose import compose
 from .config import Config
-from .learn import STOPPING, collect_into
+from .demonstrations import STOPPING, collect_into
 from .printing import say
 from .requirements import DEMONSTRATION_BYTES
 from .session import Interrupted, say_how_to_resume, task_set_of

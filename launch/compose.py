@@ -47,7 +47,7 @@ OPEN_KEYS = ("tasks.options", "runtime.backends")
 """Keys of mappings, whose own keys are names of suites."""
 
 CHANGEABLE = {
-    "distill": ("data", "distillation", "runtime", "seed", "tracking", "training"),
+    "distill": ("data", "distillation", "runtime", "seed", "teacher", "tracking", "training"),
     "evaluate": ("evaluation", "runtime"),
     "export": ("seed",),
 }

@@ -61,6 +61,14 @@ class Config:
     """Folder that holds runs."""
     data: str = ""
     """Folder of collected demonstrations to train on; empty collects them into the run."""
+    init_from: str = ""
+    """A run, LABEL@RUN or artefact whose policy the agent begins from, where it can; empty for none."""
+    reference: str = ""
+    """The same for a policy that the agent stays close to."""
+    teacher: str = ""
+    """The same for the policy that is distilled; empty takes the run's own."""
+    student: str = ""
+    """The same for a frozen student that the agent learns to steer."""
     seed: int = 1
     """Seed of the run, at least 0."""
     stages: tuple[str, ...] = ("collect", "train", "evaluate")

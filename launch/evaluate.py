@@ -153,9 +153,10 @@ def _judge(
 ) -> int:
     """`written` receives each result file as soon as it is there."""
     protocol = session.config.evaluation
+    prior = "" if protocol.plan else "-prior"
     files = {
         label: place
-        / f"{label}-{snapshot.version}-{protocol.split}{protocol.episodes}-seed{protocol.seed}.json"
+        / f"{label}-{snapshot.version}-{protocol.split}{protocol.episodes}-seed{protocol.seed}{prior}.json"
         for label, snapshot, _ in chosen
     }
     known = {} if overwrite or not films.count else _judged_before(session, chosen, files)

@@ -4,149 +4,62 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from mtrl.data import (
-    Collected,
-    DemonstrationConfig,
-    Trajectories,
-    collect_demonstrations,
-    dataset_id_of,
-    read_dataset,
-    write_dataset,
-)
-from mtrl.distillation import SameNoiseDistiller
-from mtrl.errors import ConfigError, UnsupportedError
-from mtrl.evaluation import Provenance
-from mtrl.rollout import LocalRollouts, Rollouts, require_experts
-from mtrl.tasks import Task, TaskSet
+from mtrl import registry
+from mtrl.distillation import STUDENT
+from mtrl.distributed import fragments_for
+from mtrl.errors import UnsupportedError
+from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
+from mtrl.rollout import Fragments, Policy, PolicySnapshot
+from mtrl.tasks import sampler_for
 from mtrl.training import (
     SAVING,
+    Agent,
     AgentFactory,
-    BaselineFactory,
+    Baseline,
     Checkpoints,
-    Learner,
+    Clock,
+    DatasetSource,
+    DatasetThen,
+    External,
+    FollowsBudget,
+    GroupSource,
+    Needs,
+    OffersTwin,
+    RunRecorder,
+    Source,
+    StreamSource,
     Trackers,
     TrainingConfig,
+    learn,
     progress,
-    train,
+    run_baseline,
 )
 
-from .baselines import learn_baseline
-from .ceiling import Ceiling
 from .compose import agent_of
-from .config import Config
-from .needs import needs_demonstrations
-from .online import learn_online
+from .demonstrations import demonstrations_of
+from .parents import parents_of
 from .printing import say
 from .session import Interrupted, Session, load_policy
+from .time_budget import TimeBudget
 from .tracking import trackers_of
 
-DEMONSTRATIONS = "demonstrations"
+RESUMED_SEED = 7_000_003
+"""Added to the seed of lanes that a resumed run opens anew, so that they do not repeat their episodes."""
 
-STOPPING = "stopping after the episodes that are being played; tasks that are finished are kept"
-"""What Ctrl-C is answered while demonstrations are collected."""
-
-
-def demonstrations_of(session: Session) -> dict[int, Trajectories]:
-    """Task index -> demonstrations: from `data`, from the run, or collected now."""
-    root = demonstrations_root(session.config, session.run.path)
-    if require_demonstrable(session.config, session.tasks, session.run.path):
-        with session.interrupt.promising(STOPPING):
-            collect_into(
-                root,
-                session.tasks,
-                session.rollouts,
-                session.config.demonstrations,
-                session.config.seed,
-                stop=lambda: session.interrupt.requested,
-            )
-    return {k: read_dataset(root, dataset_id_of(task), task) for k, task in enumerate(session.tasks)}
-
-
-def demonstrations_root(config: Config, run: Path) -> Path:
-    """Where the demonstrations of a run are, or will be."""
-    return Path(config.data) if config.data else run / DEMONSTRATIONS
-
-
-def require_demonstrable(config: Config, tasks: TaskSet, run: Path) -> list[str]:
-    """Names of the tasks whose demonstrations have yet to be collected; the others are there.
-
-    Raises ConfigError when `data` lacks some, UnsupportedError when no expert can provide them.
-    """
-    root = demonstrations_root(config, run)
-    missing = [task for task in tasks if not (root / dataset_id_of(task)).exists()]
-    names = [task.name for task in missing]
-    lacking = f"data={root} has no demonstrations of {', '.join(names)}"
-    try:
-        require_experts(missing)
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{lacking}, and {error}" if config.data else str(error)) from error
-    if config.data and missing:
-        command = shlex.join(["mtrl", "collect", f"tasks=[{','.join(names)}]", "--out", str(root)])
-        raise ConfigError(f"{lacking}; collect them with: {command}")
-    return names
-
-
-def collect_into(
-    root: Path,
-    tasks: TaskSet,
-    rollouts: Rollouts,
-    config: DemonstrationConfig,
-    seed: int,
-    *,
-    stop: Callable[[], bool],
-    replace: bool = False,
-) -> dict[str, tuple[int, int]]:
-    """Collects and writes what is missing under `root`; returns task -> (attempts, successes).
-
-    With `replace` every task is collected anew; an older dataset stays until its successor is written.
-    Raises Interrupted when `stop` said so: the tasks that were finished are written then.
-    """
-    wanted = [k for k, task in enumerate(tasks) if replace or not (root / dataset_id_of(task)).exists()]
-    # In one process task after task, so that an interrupted collection has lost one task, not all.
-    groups = [[k] for k in wanted] if isinstance(rollouts, LocalRollouts) else [wanted]
-    outcome: dict[str, tuple[int, int]] = {}
-    shown = dict.fromkeys(wanted, 0)
-    with progress("collect demonstrations", len(wanted) * config.episodes) as bar:
-
-        def advance(k: int, kept: int) -> None:
-            bar.advance(kept - shown[k], task=tasks[k].name)
-            shown[k] = kept
-
-        for group in groups:
-            collected = collect_demonstrations(rollouts, tasks, config, seed, advance, only=group, stop=stop)
-            for k, found in collected.items():
-                _keep(root, tasks[k], found, config, seed, replace)
-                outcome[tasks[k].name] = (found.attempts, found.successes)
-            if stop():
-                break
-    if len(outcome) < len(wanted):
-        raise Interrupted(f"collecting stopped with {len(outcome)} of {len(wanted)} tasks finished")
-    return outcome
-
-
-def _keep(
-    root: Path, task: Task, found: Collected, config: DemonstrationConfig, seed: int, replace: bool
-) -> None:
-    """Writes one task's demonstrations together with how they came to be."""
-    provenance = Provenance.collect()
-    record: dict[str, Any] = {
-        "settings": dataclasses.asdict(config),
-        "seed": seed,
-        "attempts": found.attempts,
-        "successes": found.successes,
-        "commit": provenance.commit,
-        "packages": dict(provenance.packages),
-    }
-    write_dataset(root, dataset_id_of(task), task, found.trajectories, record, overwrite=replace)
+LIBRARY_SAVING = "stopping after this step or round of updates and saving a checkpoint"
+"""What Ctrl-C is answered while a library's own loop trains."""
 
 
 def collect_stage(session: Session) -> None:
     """Collects what the run has not got yet and says what there is; nothing for an agent that needs none."""
-    if not needs_demonstrations(session.config, session.tasks):
+    _, factory, settings = agent_of(session.config)
+    needs = factory.needs(settings, session.tasks)
+    distils = "distill" in session.config.stages
+    if not distils and needs.offline is None:
         return
     data = demonstrations_of(session)
     episodes = sum(part.episode_count for part in data.values())
@@ -161,122 +74,157 @@ def collect_stage(session: Session) -> None:
 def train_stage(session: Session) -> None:
     """Trains the configured agent, on demonstrations or while it collects; its policy is the teacher."""
     _, factory, settings = agent_of(session.config)
-    budget = session.config.training.updates
-    if getattr(settings, "decay_updates", None) == 0:
-        settings = dataclasses.replace(settings, decay_updates=budget)
-    _train_agent(session, "teacher", factory, settings, session.config.training, session.run.path)
+    _train(session, "teacher", factory, settings, session.config.training, session.run.path)
 
 
 def clone_stage(session: Session) -> None:
-    """Trains the cloned twin: the same agent with `objective=regression`."""
+    """Trains the behaviour-cloned twin of the configured agent."""
     name, factory, settings = agent_of(session.config)
-    if not hasattr(settings, "objective"):
+    if not isinstance(factory, OffersTwin):
         raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
-    budget = session.config.cloning.updates
-    twin = dataclasses.replace(settings, objective="regression", decay_updates=budget)
-    training = dataclasses.replace(session.config.training, updates=budget)
-    _train_agent(session, "bc", factory, twin, training, session.run.path / "bc")
+    training = dataclasses.replace(session.config.training, updates=session.config.cloning.updates)
+    _train(session, "bc", factory, factory.twin(settings), training, session.run.path / "bc")
 
 
 def distill_stage(session: Session, *, again: bool = False) -> None:
     """Teaches the one-forward student; one that is there stays, unless `again`, until the new one is done."""
+    settings = session.config.distillation
+    training = dataclasses.replace(session.config.training, updates=settings.updates)
     place = session.run.path / "student"
-    if _present(session, "student") and not again and not Ceiling(session, place).raised:
-        return
-    snapshot, _ = load_policy(session.policy_place("teacher"))
-    _, factory, _ = agent_of(session.config)
-    if not hasattr(factory, "teacher"):
-        raise UnsupportedError(f"agent {snapshot.kind!r} does not offer its policy as a chunk teacher")
-    teacher = factory.teacher(snapshot, session.tasks)
-    session.set_threads()
-    distiller = SameNoiseDistiller(
-        session.config.distillation, teacher, session.tasks, demonstrations_of(session), session.config.seed
-    )
-    budget = dataclasses.replace(session.config.training, updates=session.config.distillation.updates)
-    finished = _learn(session, "student", distiller, budget, place)
-    session.save_policy("student", distiller.snapshot())
-    if finished:
-        Ceiling(session, place).forget()
+    parents = parents_of(session.config, session.tasks, ("teacher",), session.run.path)
+    if "teacher" not in parents:
+        snapshot, _ = load_policy(session.policy_place("teacher"))
+        parents["teacher"] = registry.load("agent", snapshot.kind).policy(snapshot, session.tasks)
+    _train(session, "student", STUDENT, settings, training, place, parents=parents, again=again)
 
 
-def _train_agent(
+def _train(
     session: Session,
     label: str,
     factory: AgentFactory,
-    settings: object,
+    settings: Any,  # noqa: ANN401 - the factory's own dataclass
     training: TrainingConfig,
     place: Path,
+    *,
+    parents: Mapping[str, Policy] | None = None,
+    again: bool = False,
 ) -> None:
-    present = _present(session, label)
-    if present and not Ceiling(session, place).raised:
+    """Trains and keeps one policy of the run; one that is finished stays, unless `again`."""
+    budget = TimeBudget(session, place)
+    present = session.policy_place(label).exists()
+    if present and not again and not budget.raised:
         return
     if present and label == "teacher":
         _say_what_stays(session)
     session.set_threads()
-    if isinstance(factory, BaselineFactory):
-        baseline = factory.baseline(settings, session.tasks.layout, session.tasks, session.config.seed)
-        finished = learn_baseline(session, label, baseline, place)
-        session.save_policy(label, baseline.snapshot())
-    else:
-        agent = factory.build(settings, session.tasks.layout, session.tasks, session.config.seed)
-        if agent.needs.kind == "fragments":
-            finished = learn_online(session, label, agent, place)
-        else:
-            agent.ingest(demonstrations_of(session))
-            finished = _learn(session, label, agent, training, place)
-        session.save_policy(label, agent.snapshot())
-    if finished:
-        # after the policy is kept, or a killed process would leave an older one for the finished one
-        Ceiling(session, place).forget()
-
-
-def _learn(session: Session, label: str, learner: Learner, training: TrainingConfig, place: Path) -> bool:
-    """Runs the loop with trackers, checkpoints and a bar; False when the ceiling on minutes ended it. Raises
-    Interrupted when it was stopped.
-    """
+    if isinstance(factory, FollowsBudget):
+        settings = factory.with_budget(settings, training.updates)
+    needs = factory.needs(settings, session.tasks)
+    if parents is None:
+        parents = parents_of(session.config, session.tasks, needs.parents, session.run.path)
+    learner = factory.build(settings, session.tasks, session.config.seed, parents=parents)
     place.mkdir(parents=True, exist_ok=True)
-    tracker, ceiling = Trackers(trackers_of(session, label, place, learner)), Ceiling(session, place)
-    training = dataclasses.replace(training, minutes=ceiling.left)
+    collection = session.config.collection
+    tracker = Trackers(trackers_of(session, label, place, learner))
+    clock, external = clock_of(session, needs, training), isinstance(needs, External)
     try:
         with (
-            session.interrupt.promising(SAVING),
-            progress(f"train {label}", training.updates) as bar,
-            ceiling.measured(),
+            session.interrupt.promising(LIBRARY_SAVING if external else SAVING),
+            progress(f"train {label}", clock.budget) as bar,
+            budget.measured(),
         ):
 
-            def advance(step: int, metrics: Mapping[str, float]) -> None:
+            def show(run: RunRecorder, metrics: Mapping[str, float]) -> None:
                 shown = {"loss": metrics["loss"]} if "loss" in metrics else {}
-                bar.advance(step - bar.done, **shown)
+                bar.advance(run.steps - bar.done, **shown, **run.statistics.recent(tuple(session.tasks)))
 
-            finished = train(
-                learner,
-                training,
+            run = RunRecorder(
+                clock,
                 tracker,
                 Checkpoints(place),
+                session.tasks.names,
+                skip_episodes_below=collection.copies if needs.stream and collection.stagger else 0,
+                sampler=sampler_for(session.config.sampling, tuple(session.tasks)),
+                minutes=budget.left,
                 stop=lambda: session.interrupt.requested,
-                on_update=advance,
+                evaluate=lambda step, snapshot: _evaluate(session, label, snapshot),
+                on_progress=show,
             )
+            if external:
+                finished = run_baseline(cast(Baseline, learner), run)
+            else:
+                finished = learn(cast(Agent, learner), source_of(session, needs, clock), run)
     finally:
         tracker.close()
-    reached = f"{learner.updates} of {training.updates} updates"
+    updates = None if external else cast(Agent, learner).updates
+    _say_how_it_ended(session, label, run, updates, budget, finished)
+    session.save_policy(label, learner.snapshot("evaluate"))
+    if finished:
+        # after the policy is kept, or a killed process would leave an older one for the finished one
+        budget.forget()
+
+
+def clock_of(session: Session, needs: Needs, training: TrainingConfig) -> Clock:
+    """In environment steps for whoever collects, otherwise in updates."""
+    if not needs.counts_steps:
+        return Clock.of_updates(training)
+    clock = Clock.of_steps(session.config.online, needs.stream.warmup if needs.stream else 0)
+    return clock if needs.stream else dataclasses.replace(clock, warmup=0)
+
+
+def source_of(session: Session, needs: Needs, clock: Clock) -> Source:
+    """What the agent is fed from: demonstrations, continuous collection, groups, or demonstrations first."""
+    config, tasks = session.config, session.tasks
+
+    def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
+        seed = config.seed + (RESUMED_SEED if steps else 0)
+        return fragments_for(tasks, config.runtime, config.collection, snapshot, seed, session.show_fault)
+
+    offline = DatasetSource(lambda: demonstrations_of(session)) if needs.offline is not None else None
+    online: Source | None = None
+    if needs.stream:
+        online = StreamSource(open_fragments, tasks.names, clock.warmup)
+    elif needs.online is not None:
+        online = GroupSource(lambda: session.rollouts)
+    if offline is None or online is None:
+        found = offline or online
+        assert found is not None, "an agent needs demonstrations, an online source, or both"
+        return found
+    return DatasetThen(offline, online)
+
+
+def _evaluate(session: Session, label: str, snapshot: PolicySnapshot) -> EvaluationResult:
+    """Every task on the configured starts, without exploration."""
+    reference = PolicyReference(label=label, kind=label, identity="", version=snapshot.version)
+    protocol, origin = session.config.evaluation, Provenance.collect()
+    return evaluate(session.rollouts, session.tasks, snapshot, protocol, reference, origin)
+
+
+def _say_how_it_ended(
+    session: Session, label: str, run: RunRecorder, updates: int | None, budget: TimeBudget, finished: bool
+) -> None:
+    """Raises Interrupted after Ctrl-C; `updates` of an agent, None of a baseline."""
+    counted = f", {updates:,} updates" if run.clock.unit == "steps" and updates is not None else ""
+    reached = f"{run.steps:,} of {run.clock.budget:,} {run.clock.unit}"
     if not finished and session.interrupt.requested:
         raise Interrupted(f"{label} stopped after {reached}")
     if not finished:
-        ceiling.reached(session, f"{label}, {reached}")
+        budget.reached(session, f"{label}, {reached}{counted}")
     else:
-        say(session.console, f"{label}: {training.updates} updates")
-    return finished
+        say(session.console, f"{label}: {run.steps:,} {run.clock.unit}{counted}")
+    if updates == 0:
+        session.console.print(
+            f"[yellow]{label} learned nothing: no task came to a batch of transitions after "
+            f"online.warmup={session.config.online.warmup}; raise steps, or lower agent.batch_size or "
+            "online.warmup[/yellow]",
+            highlight=False,
+        )
 
 
 def _say_what_stays(session: Session) -> None:
-    """Names what was made of a teacher that is now trained further, and how to make it anew."""
-    student, run = _present(session, "student"), str(session.run.path)
+    """Names what was made of a teacher that is now trained further, and how to make it again."""
+    student, run = session.policy_place("student").exists(), str(session.run.path)
     if student or session.run.artefact.exists():
         what = "its student and what was exported of it stay" if student else "what was exported of it stays"
         command = shlex.join(["mtrl", "distill" if student else "export", run, "--overwrite"])
         say(session.console, f"the teacher is trained further; {what} as before. Afterwards: {command}")
-
-
-def _present(session: Session, label: str) -> bool:
-    """Whether an earlier session of this run already finished the policy."""
-    return session.policy_place(label).exists()

@@ -7,16 +7,13 @@ from pathlib import Path
 from mtrl import registry
 from mtrl.distillation import DISTILLATION_METRICS
 from mtrl.training import (
-    BASELINE_TIMINGS,
     EPISODE_METRICS,
-    LOOP_TIMINGS,
-    ONLINE_METRICS,
-    ONLINE_TIMINGS,
+    EVALUATION_METRICS,
+    RUN_METRICS,
+    RUN_TIMINGS,
     AgentFactory,
     metrics_table,
 )
-
-from .online import EVALUATION_METRICS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 
@@ -40,13 +37,9 @@ def page() -> str:
         factory: AgentFactory = registry.load("agent", name)
         parts.append(f"## Agent `{name}`: metrics.jsonl\n\n{metrics_table(factory.metrics)}")
     parts.append(f"## Distillation: student/metrics.jsonl\n\n{metrics_table(DISTILLATION_METRICS)}")
-    parts.append(f"## Training loop: timing.jsonl\n\n{metrics_table(LOOP_TIMINGS)}")
-    online = {**EPISODE_METRICS, **ONLINE_METRICS, **EVALUATION_METRICS}
-    parts.append(f"## Online loop: metrics.jsonl\n\n{metrics_table(online)}")
-    parts.append(f"## Online loop: timing.jsonl\n\n{metrics_table(ONLINE_TIMINGS)}")
-    baselines = {**EPISODE_METRICS, **EVALUATION_METRICS}
-    parts.append(f"## Baselines: metrics.jsonl, beside the library's own\n\n{metrics_table(baselines)}")
-    parts.append(f"## Baselines: timing.jsonl\n\n{metrics_table(BASELINE_TIMINGS)}")
+    collected = {**EPISODE_METRICS, **RUN_METRICS, **EVALUATION_METRICS}
+    parts.append(f"## Whoever collects while learning: metrics.jsonl\n\n{metrics_table(collected)}")
+    parts.append(f"## Every run: timing.jsonl\n\n{metrics_table(RUN_TIMINGS)}")
     return "\n".join(parts)
 
 

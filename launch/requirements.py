@@ -8,17 +8,18 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl import registry
-from mtrl.data import ReplayConfig, replay_bytes
 from mtrl.diagnostics.machine import look_at
-from mtrl.distillation import require_same_chunks
+from mtrl.distillation import require_same_chunks, teacher_of
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.gradients import SurgeryConfig
-from mtrl.training import Agent, Baseline, BaselineFactory, require_disk
+from mtrl.rollout import PolicySnapshot
+from mtrl.tasks import TaskSet
+from mtrl.training import KeepsReplay, Needs, OffersTwin, require_disk
 
 from .compose import agent_of
 from .config import Config
-from .learn import require_demonstrable
-from .needs import needs_of, require_samplable
+from .demonstrations import require_demonstrable
+from .parents import parents_of, require_parents
 from .printing import say
 from .session import run_name, task_set_of
 from .shipping import require_exportable
@@ -42,12 +43,16 @@ def require_resources(config: Config) -> None:
     Memory is checked when the rollout workers start, which know what one environment holds.
     """
     tasks = task_set_of(config)
-    disk = _learner_bytes(config) + 50 * MEGABYTE
-    needs = needs_of(config, tasks)
-    require_samplable(config, needs)
-    if needs.kind == "fragments" and "train" in config.stages:
+    name, factory, settings = agent_of(config)
+    needs = factory.needs(settings, tasks)
+    _require_samplable(config, needs)
+    learns = any(stage in config.stages for stage in ("train", "clone"))
+    taken = needs.parents if learns else ()
+    require_parents(config, name, (*taken, *(("teacher",) if "distill" in config.stages else ())))
+    disk = _learner_bytes(config, tasks) + 50 * MEGABYTE
+    if needs.stream and "train" in config.stages:
         _require_updates(config)
-    demonstrated = needs.kind == "dataset" or needs.demonstrations
+    demonstrated = "distill" in config.stages or needs.offline is not None
     if not config.data and demonstrated:
         disk += DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks)
     place = Path(config.output) / run_name(config)
@@ -57,18 +62,18 @@ def require_resources(config: Config) -> None:
     require_disk(place, disk)
     if "train" not in config.stages:
         steps = "no training"
-    elif needs.kind in ("fragments", "baseline"):
+    elif needs.counts_steps:
         steps = f"{config.online.steps:,} environment steps"
     else:
         steps = f"{config.training.updates:,} updates"
-    replay = _replay_bytes(config) or _baseline_replay_bytes(config)
+    replay = factory.replay_bytes(settings, tasks) if isinstance(factory, KeepsReplay) else 0
     memory = f", a replay of up to {replay / MEGABYTE:,.0f} MB in memory" if replay else ""
     say(
         Console(file=sys.stderr),
         f"{place}: {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}, {steps}{memory}, "
         f"about {disk / MEGABYTE:.0f} MB of disk",
     )
-    surgery = getattr(agent_of(config)[2], "gradients", None)
+    surgery = getattr(settings, "gradients", None)
     if isinstance(surgery, SurgeryConfig) and not surgery.plain and len(tasks) == 1:
         say(
             Console(file=sys.stderr),
@@ -96,10 +101,20 @@ def require_writable(folder: Path) -> None:
         )
 
 
-def _learner_bytes(config: Config) -> int:
-    """Disk of checkpoints: weights, average and two optimiser moments of every learner.
+def _require_samplable(config: Config, needs: Needs) -> None:
+    """Raises UnsupportedError when tasks are to have unequal shares of what nobody collects here."""
+    if needs.stream is None and not config.sampling.is_uniform:
+        raise UnsupportedError(
+            f"sampling.kind={config.sampling.kind} is for agents that collect while they learn; "
+            f"agent {config.agent['name']!r} does not. Use sampling.kind=uniform with "
+            "sampling.solved_share=1, or agent=sac"
+        )
 
-    Builds the agent once, so that a setting it refuses is refused before anything is collected.
+
+def _learner_bytes(config: Config, tasks: TaskSet) -> int:
+    """Disk of checkpoints: weights, average and two optimiser moments of every learner, and the replay.
+
+    Builds the learners once, so that a setting they refuse is refused before anything is collected.
     """
     name, factory, settings = agent_of(config)
     if "deploy" in config.stages:
@@ -107,38 +122,22 @@ def _learner_bytes(config: Config) -> int:
     learners = [stage for stage in ("train", "clone", "distill") if stage in config.stages]
     if not learners:
         return 0
-    tasks = task_set_of(config)
-    agent: Agent | Baseline
-    if isinstance(factory, BaselineFactory):
-        agent = factory.baseline(settings, tasks.layout, tasks, config.seed)
-    else:
-        agent = factory.build(settings, tasks.layout, tasks, config.seed)
-        if agent.needs.kind not in ("dataset", "fragments"):
-            raise UnsupportedError(
-                f"agent {name!r} learns from {agent.needs.kind}; "
-                "this command trains agents that learn from a dataset or from fragments"
-            )
-    if "clone" in config.stages and not hasattr(settings, "objective"):
+    if "clone" in config.stages and not isinstance(factory, OffersTwin):
         raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
-    if "distill" in config.stages and not hasattr(factory, "teacher"):
-        raise UnsupportedError(
-            f"agent {name!r} does not offer its policy as a chunk teacher; leave the stage 'distill' out"
-        )
-    snapshot = agent.snapshot()
-    if "distill" in config.stages and hasattr(factory, "teacher"):
-        require_same_chunks(config.distillation, factory.teacher(snapshot, tasks))
+    needs = factory.needs(settings, tasks)
+    parents = parents_of(config, tasks, needs.parents)
+    learner = factory.build(settings, tasks, config.seed, parents=parents)
+    snapshot = learner.snapshot("export")
+    if "distill" in config.stages:
+        _require_distillable(config, tasks, snapshot)
     weights = sum(tensor.nbytes for tensor in snapshot.tensors.values())
-    replay = _replay_bytes(config) if "train" in config.stages else 0
+    keeps = isinstance(factory, KeepsReplay) and factory.saves_replay(settings) and "train" in config.stages
+    replay = factory.replay_bytes(settings, tasks) if isinstance(factory, KeepsReplay) and keeps else 0
     return KEPT_CHECKPOINTS * (4 * weights * len(learners) + replay)
 
 
-def _baseline_replay_bytes(config: Config) -> int:
-    """Memory of a baseline's full replay, which checkpoints leave out; 0 for those that do not tell."""
-    _, factory, settings = agent_of(config)
-    return factory.replay_bytes(settings, task_set_of(config)) if hasattr(factory, "replay_bytes") else 0
-
-
-def _replay_bytes(config: Config) -> int:
-    """Size of the agent's full replay, 0 for an agent without one: for learners with a ReplayConfig."""
-    replay = getattr(agent_of(config)[2], "replay", None)
-    return replay_bytes(task_set_of(config), replay) if isinstance(replay, ReplayConfig) else 0
+def _require_distillable(config: Config, tasks: TaskSet, snapshot: PolicySnapshot) -> None:
+    """Raises what the distiller raises for a teacher that it cannot learn from."""
+    parents = parents_of(config, tasks, ("teacher",))
+    teacher = parents.get("teacher") or registry.load("agent", snapshot.kind).policy(snapshot, tasks)
+    require_same_chunks(config.distillation, teacher_of(teacher))

@@ -34,7 +34,7 @@ from mtrl.tasks import Option, Task, TaskSet
 if TYPE_CHECKING:
     from mtrl.data import Trajectories
     from mtrl.rollout import GymnasiumView
-    from mtrl.training import Agent, OnlineAgent
+    from mtrl.training import Agent, Clock, Source
 
 __all__ = ["Results", "demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
 
@@ -175,7 +175,7 @@ def train(
     setting that the agent does not have, ConfigError for one of the wrong type, for data or a budget that
     the agent cannot use, and for a library's own loop (sb3, rllib).
     """
-    from mtrl.training import BaselineFactory
+    from mtrl.training import Clock, DatasetSource, External, OnlineConfig, TrainingConfig
 
     if not isinstance(agent, str):
         raise ConfigError(f"an agent is given by its name, such as 'diffusion'; got {type(agent).__name__}")
@@ -194,66 +194,67 @@ def train(
             _require_whole(name, value)
     tasks, factory = make_tasks(tasks), registry.load("agent", agent)
     config = _settings(factory.config_class, settings, "agent")
-    if isinstance(factory, BaselineFactory):
+    needs = factory.needs(config, tasks)
+    if isinstance(needs, External):
         raise ConfigError(
             f"agent {agent!r} is a library's own loop; train it with `mtrl train agent={agent}`, and play "
             "what it learned with `evaluate`"
         )
-    learner: Agent = factory.build(config, tasks.layout, tasks, seed)
-    if learner.needs.kind == "dataset":
+    if needs.online is None:
         if data is None or updates is None or steps is not None:
             raise ConfigError(
                 f"agent {agent!r} learns from demonstrations: give it data, as `demonstrate` returns, and "
                 "updates instead of steps"
             )
-        learner.ingest(data)
-        for _ in range(updates):
-            learner.update()
-        return learner
-    if learner.needs.kind != "fragments":
-        raise ConfigError(
-            f"agent {agent!r} learns from {learner.needs.kind}; train it with `mtrl train agent={agent}`"
-        )
+        learner = factory.build(config, tasks, seed)
+        if updates:
+            clock = Clock.of_updates(TrainingConfig(updates=updates, log_every=updates))
+            _learn(learner, DatasetSource(lambda: data), clock, tasks)
+        return cast("Agent", learner)
+    if needs.stream is None:
+        raise ConfigError(f"agent {agent!r} requests groups; train it with `mtrl train agent={agent}`")
     if not steps or updates is not None:
         raise ConfigError(f"agent {agent!r} learns from its own play: give it steps instead of updates")
-    if (data is not None) != learner.needs.demonstrations:
+    if (data is not None) != (needs.offline is not None):
         raise ConfigError(
             f"agent {agent!r} takes demonstrations as data exactly where its settings mix them in "
             "(sac: replay={'demonstrations': 0.5})"
         )
-    if data is not None:
-        learner.ingest(data)
-    return _play(cast("OnlineAgent", learner), tasks, steps, random_steps, seed)
+    learner = factory.build(config, tasks, seed)
+    clock = Clock.of_steps(OnlineConfig(steps=steps, warmup=random_steps, log_every=steps))
+    _learn(learner, _play(tasks, data, random_steps, seed), clock, tasks)
+    if not learner.updates:
+        raise ConfigError(
+            f"the agent learned nothing in {steps} steps: no task came to a batch of transitions, or those "
+            f"after random_steps={random_steps} are too few for an update at its replay ratio; raise steps"
+        )
+    return cast("Agent", learner)
 
 
-def _play(learner: OnlineAgent, tasks: TaskSet, steps: int, random_steps: int, seed: int) -> Agent:
+def _play(tasks: TaskSet, data: Mapping[int, Trajectories] | None, warmup: int, seed: int) -> Source:
+    """Continuous collection in this process, after the demonstrations where there are some."""
     from mtrl.rollout import CollectionConfig, LocalFragments
-    from mtrl.training import EpisodeBooks, OnlineConfig, Trackers, progress, train_online
+    from mtrl.training import DatasetSource, DatasetThen, StreamSource
 
     collection = CollectionConfig(copies=1, steps=PLAYED_TOGETHER, stagger=False)
-    with progress("train", steps) as bar:
+    stream = StreamSource(
+        lambda snapshot, _: LocalFragments(tasks, RuntimeConfig(), collection, snapshot, seed),
+        tasks.names,
+        warmup,
+    )
+    return stream if data is None else DatasetThen(DatasetSource(lambda: data), stream)
 
-        def advance(step: int, books: EpisodeBooks) -> None:
-            bar.advance(step - bar.done, updates=learner.updates, **books.recent(tuple(tasks)))
 
-        train_online(
-            learner,
-            lambda snapshot, _: LocalFragments(tasks, RuntimeConfig(), collection, snapshot, seed),
-            OnlineConfig(steps=steps, warmup=random_steps, log_every=steps),
-            Trackers([]),
-            None,
-            tasks.names,
-            on_fragment=advance,
-        )
-    if not learner.updates:
-        reason = (
-            f"those after random_steps={random_steps} are too few for an update at its replay ratio of "
-            f"{learner.needs.replay_ratio:g}"
-            if learner.ready
-            else "no task came to a batch of transitions"
-        )
-        raise ConfigError(f"the agent learned nothing in {steps} steps: {reason}; raise steps")
-    return learner
+def _learn(learner: Agent, source: Source, clock: Clock, tasks: TaskSet) -> None:
+    """The loop of `mtrl train`, of which nothing is kept."""
+    from mtrl.training import RunRecorder, Trackers, learn, progress
+
+    with progress("train", clock.budget) as bar:
+
+        def show(run: RunRecorder, metrics: Mapping[str, float]) -> None:
+            bar.advance(run.steps - bar.done, updates=learner.updates, **run.statistics.recent(tuple(tasks)))
+
+        learn(learner, source, RunRecorder(clock, Trackers([]), None, tasks.names, on_progress=show))
 
 
 def _settings(kind: type[Config], values: Mapping[str, Any], place: str) -> Config:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
@@ -55,6 +58,11 @@ class Reducer(Protocol):
     def broadcast(self, value: Json) -> Json:
         """Rank 0's value; that of others is ignored."""
 
+    def meet(self) -> None:
+        """Waits until every rank is here, however long one evaluates, saves or collects. The other calls
+        give up on a rank that keeps them waiting; this one only on a rank that has ended.
+        """
+
 
 class Alone:
     """One process: everything is what it was, without a copy."""
@@ -78,6 +86,9 @@ class Alone:
         """The value itself."""
         return value
 
+    def meet(self) -> None:
+        """Nobody to wait for."""
+
 
 ALONE = Alone()
 """The reducer of a run in one process."""
@@ -99,6 +110,10 @@ class Gloo:
         self.timeout = timeout
         self._device = torch.device(device)
         self._group = dist.new_group(backend=backend, timeout=timedelta(seconds=timeout))
+        self._store = self._group.get_group_store()
+        self._meetings = 0
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True, name="mtrl-rank").start()
 
     def sums(self, make: Callable[[], Sums], like: Like) -> Sums:
         """One flat buffer per kind of number (half precision is added in float32); the first holds a flag
@@ -125,7 +140,7 @@ class Gloo:
                 for name in names
             ]
             whole = torch.cat((flag if number == 0 else []) + parts)
-            self._run(lambda whole=whole: dist.all_reduce(whole, group=self._group))
+            self._run(partial(dist.all_reduce, whole, group=self._group))
             pieces = list(whole.split([len(part) for part in (flag if number == 0 else []) + parts]))
             if number == 0:
                 failed = bool(pieces.pop(0).item() != 0)
@@ -169,9 +184,51 @@ class Gloo:
         self._run(lambda: dist.broadcast(sent, group_src=0, group=self._group))
         return json.loads(bytes(sent.tolist()))
 
+    def meet(self) -> None:
+        """Counts the ranks that have arrived in the store, and watches that the others are alive."""
+        self._meetings += 1
+        place = f"met/{self._meetings}"
+        try:
+            self._await(place, self.size)
+            # the store lives on rank 0, which leaves when all others know that everyone was here
+            if self.rank:
+                self._store.add(f"{place}/known", 1)
+            else:
+                self._await(f"{place}/known", self.size - 1, arrive=0)
+        except RuntimeError as error:
+            raise RankError(
+                "rank 0 ended. Its own output says why; start the run again with --resume auto"
+            ) from error
+
+    def _await(self, place: str, count: int, arrive: int = 1) -> None:
+        """Waits until a number in the store has reached `count`; raises RankError for a rank that is gone."""
+        now, pause = time.monotonic(), 0.0005
+        seen = {rank: (-1, now) for rank in range(self.size) if rank != self.rank}
+        while self._store.add(place, arrive) < count:
+            arrive, now = 0, time.monotonic()
+            for rank in seen:
+                beats = self._store.add(f"alive/{rank}", 0)
+                seen[rank] = (beats, now) if beats != seen[rank][0] else seen[rank]
+            silent = [rank for rank, (_, since) in seen.items() if now - since > self.timeout]
+            if silent:
+                raise RankError(
+                    f"rank {silent[0]} has shown no sign of life for {self.timeout:g} s. Its own output "
+                    "says why; start the run again with --resume auto"
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+
     def close(self) -> None:
         """Leaves the group; no rank need wait for another."""
+        self._closed.set()
         dist.destroy_process_group()
+
+    def _beat(self) -> None:
+        """Shows the others that this process is alive, whatever it is busy with."""
+        with contextlib.suppress(RuntimeError):
+            while not self._closed.is_set():
+                self._store.add(f"alive/{self.rank}", 1)
+                self._closed.wait(self.timeout / 10)
 
     def _raise_failure(self, own: Exception | None) -> None:
         """Tells all ranks what went wrong where, as JSON, and raises on each."""
@@ -213,7 +270,7 @@ class Gloo:
         if self.size == 2:
             return others
         try:
-            store = self._group.get_group_store()
+            store = self._store
             store.set(f"lost/{self.rank}", b"1")
             deadline = time.monotonic() + _SURVIVORS
             while time.monotonic() < deadline and len(others) > 1:
@@ -242,8 +299,8 @@ def open_gloo(
         return ALONE
     limit = timedelta(seconds=timeout)
     try:
-        store = dist.TCPStore(address, port, size, rank == 0, limit)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+        where = f"tcp://{address}:{port}"
+        dist.init_process_group(backend, init_method=where, rank=rank, world_size=size, timeout=limit)
         return Gloo(timeout=timeout, backend=backend, device=device)
     except RuntimeError as error:
         (reason, *_) = str(error).splitlines() or [""]

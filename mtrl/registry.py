@@ -31,7 +31,10 @@ ATTRIBUTES = {
     "robot": ("name", "module", "config"),
 }
 """What a plug-in of a kind has to have, beside its methods."""
-METHODS = {"suite": ("names", "sets", "task", "environment", "expert"), "agent": ("build", "policy")}
+METHODS = {
+    "suite": ("names", "sets", "task", "environment", "expert"),
+    "agent": ("needs", "extras", "build", "policy"),
+}
 """What a plug-in of a kind has to answer."""
 CONTRACTS = {
     "suite": "mtrl.tasks.Suite",
@@ -81,8 +84,8 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401 - the kind decides the ty
     """Imports and returns one plug-in; raises UnknownNameError with the nearest names.
 
     A suite is a `mtrl.tasks.Suite`, a task set a `mtrl.tasks.NamedSet`, an agent a
-    `mtrl.training.AgentFactory` or `BaselineFactory`, a policy a function from (PolicySnapshot, TaskSet) to
-    a Policy, a robot whatever `mtrl.deployment` expects.
+    `mtrl.training.AgentFactory`, a policy a function from (PolicySnapshot, TaskSet) to a Policy, a robot
+    whatever `mtrl.deployment` expects.
     """
     if name in _registered[kind]:
         return _registered[kind][name]
@@ -207,9 +210,6 @@ def _require_contract(kind: str, name: str, item: object) -> None:
         )
     missing = [key for key in ATTRIBUTES[kind] if not hasattr(item, key)]
     methods = METHODS.get(kind, ())
-    if kind == "agent" and callable(getattr(item, "baseline", None)):
-        # a library with a loop of its own is not built as an agent: mtrl.training.BaselineFactory
-        methods = ("baseline", "policy")
     missing += [f"{key}()" for key in methods if not callable(getattr(item, key, None))]
     if missing:
         raise ConfigError(

@@ -50,7 +50,7 @@ def test_only_known_kinds_are_registered() -> None:
             "agent",
             "mine",
             CounterSuite(),
-            r"AgentFactory.* lacks config_class, metrics, build\(\), policy\(\)$",
+            r"AgentFactory.* lacks config_class, metrics, needs\(\), extras\(\), build\(\), policy\(\)$",
         ),
         ("robot", "mine", object(), "mtrl.deployment.Robot; got object, which lacks name, module, config$"),
         ("task_set", "mine", ("a/b",), "task set 'mine' is a mtrl.tasks.NamedSet of task names; got tuple"),

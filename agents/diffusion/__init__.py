@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from mtrl.rollout import ChunkPolicy, PolicySnapshot
+import dataclasses
+from collections.abc import Mapping
+
+from mtrl.errors import ConfigError
+from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
+from mtrl.training import Needs, Offline
 
-from .agent import METRICS, DiffusionAgent
+from .agent import DiffusionAgent
 from .config import DiffusionConfig, NoiseLevels
+from .metrics import METRICS
 from .policy import build_policy, network_from
 from .teacher import DiffusionTeacher
 
@@ -19,19 +25,47 @@ class DiffusionFactory:
     config_class = DiffusionConfig
     metrics = METRICS
 
-    def build(self, config: DiffusionConfig, layout: Layout, tasks: TaskSet, seed: int) -> DiffusionAgent:
-        """A fresh agent."""
-        return DiffusionAgent(config, layout, tasks, seed)
+    def needs(self, config: DiffusionConfig, tasks: TaskSet) -> Needs:
+        """Demonstrations alone; a policy to begin as, if named."""
+        return Needs(offline=Offline(), parents=("init_from",))
+
+    def extras(self, config: DiffusionConfig, layout: Layout) -> tuple[Extra, ...]:
+        """Nothing is recorded beside actions."""
+        return ()
+
+    def build(
+        self,
+        config: DiffusionConfig,
+        tasks: TaskSet,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        parents: Mapping[str, Policy] | None = None,
+    ) -> DiffusionAgent:
+        """A new agent, which begins with the weights of the parent "init_from"."""
+        parent = (parents or {}).get("init_from")
+        teacher = parent.teacher if isinstance(parent, ChunkPolicy) else None
+        if parent is not None and not isinstance(teacher, DiffusionTeacher):
+            raise ConfigError(
+                f"init_from is a policy of the diffusion agent; got a {type(parent).__name__} of another. "
+                "Name a run of agent=diffusion"
+            )
+        network = teacher.network if isinstance(teacher, DiffusionTeacher) else None
+        return DiffusionAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=network)
+
+    def twin(self, config: DiffusionConfig) -> DiffusionConfig:
+        """Behaviour cloning with the same network; its schedule is left to the run's budget."""
+        return dataclasses.replace(config, objective="regression", decay_updates=0)
+
+    def with_budget(self, config: DiffusionConfig, updates: int) -> DiffusionConfig:
+        """The cosine decay ends with the run."""
+        return config if config.decay_updates else dataclasses.replace(config, decay_updates=updates)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
         """The policy of a snapshot."""
         config, network = network_from(snapshot, tasks)
         return build_policy(config, network, snapshot.version)
-
-    def teacher(self, snapshot: PolicySnapshot, tasks: TaskSet) -> DiffusionTeacher:
-        """The snapshot as a teacher to be distilled."""
-        config, network = network_from(snapshot, tasks)
-        return DiffusionTeacher(config, network)
 
 
 AGENT = DiffusionFactory()

@@ -4,81 +4,67 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrl.data import Batch, Bucket, ChunkDataset, Trajectories
+from mtrl.data import Batch, Bucket, RankDataset, Trajectories
 from mtrl.errors import ConfigError, DivergenceError
-from mtrl.gradients import METRICS as SURGERY_METRICS
-from mtrl.gradients import GradientSurgery
+from mtrl.gradients import GradientSurgery, require_finite
 from mtrl.nn import ChunkNetwork, require_continuous_states, update_average
-from mtrl.rollout import ChunkPolicy, PolicySnapshot
-from mtrl.spaces import Layout
+from mtrl.reducer import Reducer
+from mtrl.rollout import ChunkPolicy, EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSet
-from mtrl.training import DataNeeds, Metric, Metrics, TaskGradients
+from mtrl.training import Datasets, State, Use
 
 from .config import DiffusionConfig
 from .losses import denoising_loss, draw_sigma, regression_loss
 from .policy import build_policy
 
-METRICS: Metrics = {
-    "loss": Metric(
-        "mean over tasks of sum(weight x sample loss) / sum(weight). Diffusion: sample loss is "
-        "|F(c_in x, c_noise) - (clean - c_skip x) / c_out|^2 averaged over real chunk entries (Karras "
-        "eq. 8); regression: |predicted - demonstrated|^2 averaged alike",
-        "1",
-        "mtrl.agents.diffusion.agent:DiffusionAgent.apply",
-    ),
-    "gradient_norm": Metric(
-        "Euclidean norm of the gradient of loss over all weights, before clipping to gradient_clip",
-        "1",
-        "mtrl.agents.diffusion.agent:DiffusionAgent.apply",
-    ),
-    "learning_rate": Metric(
-        "learning_rate (n + 1) / warmup during warm-up, then "
-        "learning_rate / 2 (1 + cos(pi (n - warmup) / (decay_updates - warmup))) at update n",
-        "1",
-        "mtrl.agents.diffusion.agent:DiffusionAgent._learning_rate",
-    ),
-    **{
-        f"gradients/{name}": Metric(
-            f"{meaning}; where agent.gradients asks for more than the plain sum",
-            "1",
-            "mtrl.gradients.surgery:GradientSurgery.step",
-        )
-        for name, meaning in SURGERY_METRICS.items()
-    },
-}
-"""What `DiffusionAgent.update` returns."""
+if TYPE_CHECKING:
+    from mtrl.evaluation import EvaluationResult
 
 
 class DiffusionAgent:
     """EDM denoising of action chunks with a learned task embedding, or cloning by squared error.
 
-    Acts with the exponential moving average of its weights. Gradients keep one row for all tasks: their
-    sum, or what `gradients` makes of them, each rank weighing the tasks by its own batch. Source of the
-    method: Karras et al. 2022 (EDM), Chi et al. 2023 (diffusion policy: action chunks, receding horizon).
+    Acts with the exponential moving average of its weights. Source of the method: Karras et al. 2022 (EDM),
+    Chi et al. 2023 (diffusion policy: action chunks, receding horizon).
     """
 
-    def __init__(self, config: DiffusionConfig, layout: Layout, tasks: TaskSet, seed: int) -> None:
-        """Raises UnsupportedError for tasks with pixels or discrete actions."""
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        tasks: TaskSet,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        parent: ChunkNetwork | None = None,
+    ) -> None:
+        """Begins with the weights of `parent` and its standardisation of states, which then stays. Raises
+        UnsupportedError for tasks with pixels or discrete actions.
+        """
         require_continuous_states(tasks, "the diffusion agent")
-        if config.batch_size < layout.task_count:
+        layout = tasks.layout
+        if config.batch_size < layout.task_count * ranks or config.batch_size % ranks:
+            whole = "" if ranks == 1 else f" on each of {ranks} ranks, and a multiple of their number"
             raise ConfigError(
-                f"agent.batch_size={config.batch_size} is below the number of tasks, {layout.task_count}; "
-                "give every task at least one sample"
+                f"agent.batch_size={config.batch_size} is below the number of tasks, {layout.task_count}, or "
+                f"ranks cannot share it; give every task at least one sample{whole}"
             )
-        self.needs = DataNeeds(kind="dataset")
         self.updates = 0
-        self._config, self._layout = config, layout
+        self._config, self._layout, self._ranks = config, layout, ranks
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._network = ChunkNetwork(config.network, layout)
+        self._keeps_moments = parent is not None
+        if parent is not None:
+            _begin_as(self._network, parent)
         self._average = copy.deepcopy(self._network).requires_grad_(False).eval()
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(),
@@ -89,56 +75,46 @@ class DiffusionAgent:
         self._surgery: GradientSurgery | None = None
         if not config.gradients.plain:
             self._surgery = GradientSurgery(self._network, config.gradients, layout.task_count, seed)
-        self._told: dict[str, float] = {}
-        self._again: Callable[[], torch.Tensor] | None = None
-        self._draws = np.random.default_rng([seed, 1])
-        self._noise = torch.Generator().manual_seed(seed + 1)
-        self._dataset: ChunkDataset | None = None
+        self._draws = np.random.default_rng([seed, 1, rank] if rank else [seed, 1])
+        self._noise = torch.Generator().manual_seed(seed + 1 + 1_000_003 * rank)
+        shape = config.network
+        self._data = RankDataset(layout, shape.history, shape.chunk, ranks, "the diffusion agent")
+        self._batch: tuple[Batch, torch.Tensor, torch.Tensor] | None = None
 
     def policy(self) -> ChunkPolicy:
         """Acts with the averaged weights."""
         return build_policy(self._config, self._average, self.updates)
 
-    def snapshot(self) -> PolicySnapshot:
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The averaged weights as named arrays."""
         tensors = {name: value.detach().numpy().copy() for name, value in self._average.state_dict().items()}
         return PolicySnapshot("diffusion", asdict(self._config), tensors, self.updates)
 
-    def ingest(self, data: object) -> None:
-        """Takes demonstrations, a mapping from task index to `Trajectories`; imitates successful episodes."""
-        if not isinstance(data, Mapping) or not all(isinstance(v, Trajectories) for v in data.values()):
-            raise ConfigError("the diffusion agent learns from a mapping of task index to Trajectories")
-        kept = {k: _successful(part) for k, part in data.items()}
-        self._dataset = ChunkDataset(
-            self._layout, kept, self._config.network.history, self._config.network.chunk
-        )
-        for network in (self._network, self._average):
-            network.set_moments(self._dataset.moments)
+    def ingest(self, data: Fragment | EpisodeGroup | Datasets) -> None:
+        """Takes demonstrations; imitates successful episodes."""
+        if not isinstance(data, Datasets):
+            raise ConfigError("the diffusion agent learns from demonstrations (Datasets)")
+        self._data.ingest({k: _successful(part) for k, part in data.trajectories.items()})
 
-    def compute_gradients(self) -> TaskGradients:
-        """One row: the gradient of the sum over tasks of each task's mean loss."""
-        if self._dataset is None:
-            raise ConfigError("the diffusion agent has no demonstrations yet; call ingest first")
-        batch = self._dataset.sample(self._config.batch_size, self._draws)
-        sigma, noise = self._levels(batch)
-        if self._surgery is not None:
-            return self._combined(self._surgery, batch, sigma, noise)
-        losses = batch.task_losses(self._sample_losses(batch, sigma, noise))
-        self._network.zero_grad(set_to_none=True)
-        losses.sum().backward()
-        sums = {
-            name: parameter.grad[None]
-            for name, parameter in self._network.named_parameters()
-            if parameter.grad is not None
-        }
-        return TaskGradients(sums, torch.tensor([float(len(losses))]), losses.detach())
+    def due(self, steps: int, reducer: Reducer) -> int:
+        """All updates that were granted, once the demonstrations are there."""
+        if not self._data.ready and self._data.agree(reducer) and not self._keeps_moments:
+            for network in (self._network, self._average):
+                network.set_moments(self._data.moments)
+        return max(0, steps - self.updates) if self._data.ready else 0
 
-    def apply(self, gradients: TaskGradients) -> Mapping[str, float]:
-        """Clipped AdamW step and the weights' moving average."""
+    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
+        """Nothing follows from it."""
+
+    def update(self, reducer: Reducer) -> Mapping[str, float]:
+        """One batch, a clipped AdamW step, and the weights' moving average."""
+        self._data.require_ready()
+        reducer.sums(self._draw, {})
+        gradients, losses, told = self._gradients(reducer)
         for name, parameter in self._network.named_parameters():
-            parameter.grad = gradients.sums[name][0] / gradients.counts[0]
+            parameter.grad = gradients[name] / float(self._layout.task_count)
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._config.gradient_clip)
-        loss = float(gradients.losses.mean())
+        loss = float(losses.mean())
         if not math.isfinite(loss) or not torch.isfinite(norm):
             raise DivergenceError(
                 "the diffusion agent", self.updates + 1, f"loss {loss}, gradient norm {float(norm)}"
@@ -151,65 +127,91 @@ class DiffusionAgent:
         # A short memory at first, so that the average does not start from the initial weights.
         decay = min(self._config.average_decay, (1 + self.updates) / (10 + self.updates))
         update_average(self._average, self._network, decay)
-        if self._surgery is not None and self._again is not None:
+        if self._surgery is not None and self._surgery.wants_losses_after:
             with torch.no_grad():
-                self._surgery.after_step(self._again())
-        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate, **self._told}
+                self._surgery.after_step(self._losses, reducer=reducer, portion=self._data.portion)
+        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate, **told}
 
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Cosines between the tasks' gradients since the last call, as of the one part, "network"."""
         found = None if self._surgery is None else self._surgery.take_cosines()
         return {} if found is None else {"network": found}
 
-    def update(self) -> Mapping[str, float]:
-        """One batch, one step."""
-        return self.apply(self.compute_gradients())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, average, optimiser and random states; the demonstrations are stored beside the run."""
+    def shared_state(self) -> State:
+        """Weights, average, optimiser and surgery."""
         return {
             "network": dict(self._network.state_dict()),
             "average": dict(self._average.state_dict()),
             "optimizer": self._optimizer.state_dict(),
             "updates": self.updates,
-            "draws": self._draws.bit_generator.state,
-            "noise": self._noise.get_state(),
             "surgery": None if self._surgery is None else self._surgery.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`."""
-        self._network.load_state_dict(state["network"])
-        self._average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.updates = state["updates"]
-        self._draws.bit_generator.state = state["draws"]
-        self._noise.set_state(state["noise"])
-        if self._surgery is not None and state["surgery"] is not None:
-            self._surgery.load_state_dict(state["surgery"])
+    def local_state(self) -> State:
+        """Random states; the demonstrations are stored beside the run."""
+        return {"draws": self._draws.bit_generator.state, "noise": self._noise.get_state()}
 
-    def _combined(
-        self, surgery: GradientSurgery, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor
-    ) -> TaskGradients:
-        """One row by the configured method, on the scale of the sum of task losses."""
+    def restore(self, shared: State, local: State | None) -> None:
+        """Restores both."""
+        self._network.load_state_dict(shared["network"])
+        self._average.load_state_dict(shared["average"])
+        self._optimizer.load_state_dict(shared["optimizer"])
+        self.updates = shared["updates"]
+        if self._surgery is not None and shared["surgery"] is not None:
+            self._surgery.load_state_dict(shared["surgery"])
+        if local is not None:
+            self._draws.bit_generator.state = local["draws"]
+            self._noise.set_state(local["noise"])
 
-        def losses() -> torch.Tensor:
-            return batch.task_losses(self._sample_losses(batch, sigma, noise))
+    def _draw(self) -> Mapping[str, torch.Tensor]:
+        """Makes the batch of this update; returns nothing that is summed."""
+        batch = self._data.sample(self._config.batch_size // self._ranks, self._draws)
+        self._batch = (batch, *self._levels(batch))
+        return {}
 
-        def loss_of(row: int) -> torch.Tensor:
-            alone = _only(batch, row)
-            return alone.task_losses(self._sample_losses(alone, sigma[row : row + 1], noise[row : row + 1]))[
-                0
-            ]
+    def _losses(self) -> torch.Tensor:
+        """[K], of this rank's samples."""
+        assert self._batch is not None, "it was drawn"
+        batch, sigma, noise = self._batch
+        return batch.task_losses(self._sample_losses(batch, sigma, noise))
 
-        # Otherwise one joint backward: the faster of two ways would become part of the numbers.
-        uphill = surgery.config.perturbation > 0
-        combined = surgery.step(losses, loss_of) if uphill else surgery.step(losses())
-        self._told = {f"gradients/{name}": value for name, value in combined.metrics.items()}
-        self._again = losses if surgery.weighting.wants_losses_after else None
-        sums = {name: gradient[None] for name, gradient in combined.gradients.items()}
-        counts = torch.tensor([float(surgery.tasks)])
-        return TaskGradients(sums, counts, combined.losses)
+    def _loss_of(self, row: int) -> torch.Tensor:
+        assert self._batch is not None, "it was drawn"
+        batch, sigma, noise = self._batch
+        alone = _only(batch, row)
+        return alone.task_losses(self._sample_losses(alone, sigma[row : row + 1], noise[row : row + 1]))[0]
+
+    def _gradients(
+        self, reducer: Reducer
+    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor, dict[str, float]]:
+        """Parameter name -> gradient of the sum of the tasks' losses, or what the configured method makes of
+        them; the losses [K]; and what surgery tells. Of all ranks' samples.
+        """
+        portion, surgery = self._data.portion, self._surgery
+        if surgery is not None:
+            # Otherwise one joint backward: the faster of two ways would become part of the numbers.
+            loss_of = self._loss_of if surgery.config.perturbation > 0 else None
+            combined = surgery.step(self._losses, loss_of, reducer=reducer, portion=portion)
+            told = {f"gradients/{name}": value for name, value in combined.metrics.items()}
+            return combined.gradients, combined.losses, told
+        named = dict(self._network.named_parameters())
+
+        def make() -> dict[str, torch.Tensor]:
+            losses = self._losses()
+            counted = losses
+            if portion is not None:
+                require_finite(losses, "the diffusion agent", self.updates + 1)
+                counted = losses * portion.to(losses)
+            self._network.zero_grad(set_to_none=True)
+            counted.sum().backward()
+            found = {name: value.grad for name, value in named.items() if value.grad is not None}
+            return found | {"/losses": counted.detach()}
+
+        like: dict[str, tuple[Sequence[int], torch.dtype]]
+        like = {name: (value.shape, value.dtype) for name, value in named.items()}
+        like["/losses"] = ((self._layout.task_count,), self._network.mean.dtype)
+        found = dict(reducer.sums(make, like))
+        return found, found.pop("/losses"), {}
 
     def _levels(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Noise levels [K, B] and noise [K, B, H, A] of one update; regression draws neither."""
@@ -267,3 +269,16 @@ def _successful(data: Trajectories) -> Trajectories:
     """The episodes in which the success signal was ever on; failures are for learners that use rewards."""
     counts = np.add.reduceat(data.success.astype(np.int64), data.offsets[:-1])
     return data if counts.all() else data.select(np.flatnonzero(counts))
+
+
+def _begin_as(network: ChunkNetwork, parent: ChunkNetwork) -> None:
+    """Takes over weights and standardisation."""
+    theirs, ours = parent.state_dict(), network.state_dict()
+    for name, value in ours.items():
+        other = tuple(theirs[name].shape) if name in theirs else "absent"
+        if other != tuple(value.shape):
+            raise ConfigError(
+                f"init_from: the parent's network differs: {name} is {other} there; expected "
+                f"{tuple(value.shape)}. Give both the same agent.network and tasks"
+            )
+    network.load_state_dict({name: theirs[name] for name in ours})

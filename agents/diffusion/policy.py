@@ -17,6 +17,7 @@ from .config import DiffusionConfig, NoiseLevels
 from .denoiser import Denoiser
 from .losses import regress
 from .sampler import sample
+from .teacher import DiffusionTeacher
 
 
 def config_from(settings: Mapping[str, Any]) -> DiffusionConfig:
@@ -67,4 +68,5 @@ def build_policy(config: DiffusionConfig, network: ChunkNetwork, version: int) -
         noise_size=0 if config.objective == "regression" else network.noise_size,
         execution=config.execution,
         version=version,
+        teacher=DiffusionTeacher(config, network),
     )

@@ -16,10 +16,9 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from mtrl.distributed import cluster
 from mtrl.errors import DivergenceError, MtrlError, ResourceError
 from mtrl.rollout import PolicySnapshot, RuntimeConfig, SharedSpace
-from mtrl.spaces import Layout
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
-from mtrl.training import BaselineWatch
+from mtrl.training import BaselineRun, Use
 
 from .algorithms import algorithm_of, fresh_weights, settings_of, space_of
 from .config import RLlibConfig
@@ -37,11 +36,10 @@ class RLlibBaseline:
     nothing of RLlib is alive; what the learner knows is kept here as tensors.
     """
 
-    def __init__(self, config: RLlibConfig, layout: Layout, tasks: TaskSet, seed: int) -> None:
+    def __init__(self, config: RLlibConfig, tasks: TaskSet, seed: int) -> None:
         """Raises UnsupportedError for tasks that RLlib's networks cannot serve, ConfigError for arguments
         that the library refuses.
         """
-        assert layout is tasks.layout or layout.task_count == len(tasks)
         self._config, self._tasks, self._seed = config, tasks, seed
         self._space = space_of(SharedSpace(tasks))
         settings = settings_of(config, self._space, seed, [0] * len(tasks))
@@ -59,23 +57,23 @@ class RLlibBaseline:
         """Environment steps taken so far, all tasks together."""
         return self._steps
 
-    def run(self, watch: BaselineWatch) -> bool:
+    def run(self, run: BaselineRun) -> bool:
         """Trains until the budget is spent; False when stopped before.
 
         The budget is exceeded by less than one iteration: for SAC a step of all environments, for PPO and
         APPO a batch, and what runners have sent meanwhile. Raises EnvironmentFault for a broken environment,
         DivergenceError for a loss that is not finite, ResourceError when Ray has too few processors.
         """
-        if self._steps >= watch.budget:
+        if self._steps >= run.budget:
             return True
         with self._at_work() as algorithm:
-            return self._iterate(algorithm, watch)
+            return self._iterate(algorithm, run)
 
     def policy(self) -> RLlibPolicy:
         """Acts with the current weights, which are copied."""
         return policy_from(self.snapshot(), self._tasks)
 
-    def snapshot(self) -> PolicySnapshot:
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The acting weights as named arrays."""
         weights = self._current()["weights"]
         with torch.random.fork_rng(devices=[]):
@@ -83,7 +81,7 @@ class RLlibBaseline:
         network.load_weights({name: weights[name].numpy() for name in network.named_weights()})
         return snapshot_of(network, plain(self._config), self._iterations)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Weights, optimisers, adapted coefficients and counts; the replay is not kept."""
         return {
             **copy.deepcopy(dict(self._current())),
@@ -92,8 +90,8 @@ class RLlibBaseline:
             "finished": list(self._finished),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; goes on with episodes that were not played before."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restores `state`; goes on with episodes that were not played before."""
         self._state = copy.deepcopy({key: state[key] for key in ("weights", "optimizers", "coefficients")})
         self._steps, self._iterations = int(state["steps"]), int(state["iterations"])
         self._finished = [int(count) for count in state["finished"]]
@@ -140,7 +138,7 @@ class RLlibBaseline:
         finally:
             cluster.disconnect()
 
-    def _iterate(self, algorithm: Algorithm, watch: BaselineWatch) -> bool:
+    def _iterate(self, algorithm: Algorithm, run: BaselineRun) -> bool:
         before, figures = self._steps, _Figures(self._config.algorithm)
         earlier = self._steps
         while True:
@@ -149,16 +147,16 @@ class RLlibBaseline:
             self._steps = earlier + int(results["env_runners"]["num_env_steps_sampled_lifetime"])
             for summary in summaries_of(results):
                 self._finished[summary.task_index] += 1
-                watch.add(summary)
+                run.add(summary)
             figures.add(results, self._iterations)
-            spent = self._steps >= watch.budget
-            if spent or self._steps // watch.log_every > before // watch.log_every:
-                watch.log(self._steps, figures.take())
+            spent = self._steps >= run.budget
+            if spent or self._steps // run.log_every > before // run.log_every:
+                run.log(self._steps, figures.take())
             before = self._steps
-            watch.advance(self._steps)
+            run.advance(self._steps)
             if spent:
                 return True
-            if watch.stop():
+            if run.stop():
                 return False
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +14,24 @@ import torch
 
 from mtrl.data import Replay
 from mtrl.errors import ConfigError, DivergenceError
-from mtrl.rollout import Fragment, PolicySnapshot
-from mtrl.spaces import Layout, RunningMoments
+from mtrl.reducer import Reducer
+from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSet
-from mtrl.training import DataNeeds, TaskGradients
+from mtrl.training import Datasets, State, Use
 
 from .config import SACConfig
 from .differentiation import Differentiation, look_inside
+from .experience import Experience, UpdateSchedule, padded
 from .fast import Fast
 from .learning import Learning, Sample, sample_of
-from .networks import Actor, Routing, TwinCritic, moved
-from .part import Part
+from .networks import Actor, Routing, TwinCritic, begin_as, moved
+from .part import Part, Ranks, not_finite
 from .policy import SACPolicy
 from .precision import device_of, uses_bf16
 from .reward_scale import RewardScale
+
+if TYPE_CHECKING:
+    from mtrl.evaluation import EvaluationResult
 
 
 class SACAgent:
@@ -37,23 +41,37 @@ class SACAgent:
     and temperatures on the critics as they were before it, then the targets' moving average.
     """
 
-    def __init__(self, config: SACConfig, layout: Layout, tasks: TaskSet, seed: int) -> None:
-        """Raises ConfigError when the settings do not fit each other, ResourceError for a device that is
-        not there.
+    def __init__(
+        self,
+        config: SACConfig,
+        tasks: TaskSet,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        parent: SACPolicy | None = None,
+    ) -> None:
+        """Begins with the actor and the observation statistics of `parent`, which then stay as they are.
+        Raises ConfigError when the settings do not fit each other or the parent, ResourceError for a device
+        that is not there.
         """
-        self.needs = DataNeeds(
-            kind="fragments",
-            replay_ratio=config.replay_ratio,
-            demonstrations=config.replay.demonstrations > 0,
-        )
+        if config.batch_size % ranks:
+            raise ConfigError(
+                f"agent.batch_size={config.batch_size} is what all ranks take together; expected a multiple "
+                f"of their number, {ranks}"
+            )
         self.updates = 0
+        layout = tasks.layout
         self._config, self._layout, self._tasks = config, layout, tasks
+        self._ranks, self._seed = ranks, seed
         self._device = device_of(config.device)
         clip = config.normalisation.clip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._actor = Actor(layout, config.network, config.exploration, clip).to(self._device)
             self._critic = TwinCritic(layout, config.network, clip).to(self._device)
+        if parent is not None:
+            begin_as(parent.actor, self._actor, self._critic)
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
         self._bf16 = uses_bf16(config.precision, self._device)
         # what the losses pass through: the networks themselves, or copies in bf16 that follow them
@@ -69,25 +87,21 @@ class SACAgent:
             "actor": Part("actor", self._fast, config, len(tasks), seed, temperatures),
         }
         self._replay = Replay(tasks, config.replay)
-        self._moments = RunningMoments(len(tasks), layout.state_size)
-        self._steps = np.zeros(len(tasks), dtype=np.int64)
+        self._experience = Experience(
+            layout, config.normalisation, config.batch_size // ranks, frozen=parent is not None
+        )
+        self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(len(tasks), config.discount, config.network.value_range)
         self._way: Routing | None = None
         self._routed_for: torch.Tensor | None = None
         self._live: SACPolicy | None = None
-        self._draws = np.random.default_rng([seed, 1])
-        self._noise = torch.Generator(self._device).manual_seed(seed + 1)
+        self._draws = np.random.default_rng([seed, 1, rank] if rank else [seed, 1])
+        self._noise = torch.Generator(self._device).manual_seed(seed + 1 + 1_000_003 * rank)
         learning = Learning.of(config, layout, self._device)
         self._differentiation = Differentiation(learning, self._fast, self._parts, self._noise)
         self._learning = learning
         self._sample: Sample | None = None
-        self._seen_in_batch: dict[str, float] = {}
-        self._broken = ""
-
-    @property
-    def ready(self) -> bool:
-        """Whether some task has a batch of transitions; tasks join the updates as they have one."""
-        return bool(self._replay.sizes.max() >= self._config.batch_size)
+        self._log_temperature_gradient: torch.Tensor | None = None
 
     def policy(self) -> SACPolicy:
         """Acts with the current weights; on the processor it is one object that learns on."""
@@ -98,25 +112,44 @@ class SACAgent:
         self._live.version = self.updates
         return self._live
 
-    def snapshot(self) -> PolicySnapshot:
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The actor and its statistics as named arrays."""
         state = self._actor.state_dict().items()
         tensors = {name: value.detach().cpu().numpy().copy() for name, value in state}
         return PolicySnapshot("sac", asdict(self._config), tensors, self.updates)
 
-    def ingest(self, data: object) -> None:
-        """Takes a Fragment, or demonstrations as a mapping from task index to `Trajectories`.
+    def ingest(self, data: Fragment | EpisodeGroup | Datasets) -> None:
+        """Takes a Fragment, or demonstrations.
 
-        Raises DivergenceError for a number that is not finite.
+        Raises DivergenceError for a number that is not finite; of several ranks `due` does so, on all.
         """
-        if isinstance(data, Mapping):
-            self._replay.add_demonstrations(data)
+        if isinstance(data, Datasets):
+            self._replay.add_demonstrations(data.trajectories)
             return
         if not isinstance(data, Fragment):
-            raise ConfigError("the SAC agent learns from fragments, and from a mapping to Trajectories")
-        self._replay.add(data)
+            raise ConfigError("the SAC agent learns from fragments, and from demonstrations (Datasets)")
+        try:
+            self._replay.add(data)
+        except DivergenceError as error:
+            if self._ranks == 1:
+                raise
+            self._experience.fail(error)
+            return
         self._reward_scale.add(data)
-        self._observe(data)
+        self._experience.add(data)
+
+    def due(self, steps: int, reducer: Reducer) -> int:
+        """Updates at the replay ratio since some task had a batch of transitions; tasks join the updates as
+        they have one.
+        """
+        fresh = self._experience.agree(self._replay.sizes, self._reward_scale, reducer)
+        for k, moments in fresh:
+            for network in (self._actor, self._critic, self._target):
+                network.observer.set_moments(k, moments)
+        return self._schedule.due(steps, self.updates, bool(self._experience.usable))
+
+    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
+        """Nothing follows from it."""
 
     def set_task_shares(self, shares: npt.NDArray[np.float64]) -> None:
         """[K], sums to 1: the losses of task k count K shares[k] times."""
@@ -128,98 +161,56 @@ class SACAgent:
         found = {name: part.cosines() for name, part in self._parts.items()}
         return {name: cosines for name, cosines in found.items() if cosines is not None}
 
-    def compute_gradients(self) -> TaskGradients:
-        """Gradients of one batch: one row for all tasks, the gradient of the sum of their mean losses; or,
-        where surgery asks for it, one row per task.
+    def update(self, reducer: Reducer) -> Mapping[str, float]:
+        """Clipped Adam steps on one batch, and the targets' moving average.
 
-        Names are "critic.NAME", and in every `actor_every`-th update "actor.NAME" and "temperature.log".
-        Raises ConfigError while no task has a batch of transitions, DivergenceError for a number that is
-        not finite (unless `on_non_finite` says that `apply` leaves the update out).
+        Raises ConfigError while no task has a batch of transitions. Raises DivergenceError for a loss or
+        gradient that is not finite, or leaves the update out, as `on_non_finite` says; no weight is changed
+        then.
         """
-        found = self._gradients()
-        # what `update` reads in place may be held, sent and added up by others
-        found.sums = {name: rows.clone() for name, rows in found.sums.items()}
-        return found
-
-    def _gradients(self) -> TaskGradients:
-        """`compute_gradients` in buffers that `apply` and the next call write over."""
         config = self._config
-        usable = np.flatnonzero(self._replay.sizes >= config.batch_size)
-        chosen = usable.tolist() if len(usable) else None
-        batch = self._replay.sample(config.batch_size, self._draws, chosen)
-        scale = torch.from_numpy(self._reward_scale.scale) if config.normalisation.returns else None
-        sample = self._sample = sample_of(
-            self._learning,
-            batch,
-            self._routed(batch.task_index),
-            self._critic.observer,
-            None if scale is None else scale.to(self._device),
-            self._log_temperature.detach().exp(),
-            torch.bfloat16 if self._bf16 else torch.float32,
-        )
-        self._fast.follow()
-        sums: dict[str, torch.Tensor] = {}
-        acting = self.updates % config.actor_every == 0
-        self._broken, self._differentiation.losses = "", {}
+        ranks = self._agreed_ranks(reducer)
+        parts, norms, broken = [self._parts["critic"]], dict[str, float](), ""
+        if self.updates % config.actor_every == 0:
+            parts.append(self._parts["actor"])
         try:
-            losses, observed = self._differentiation.critic(sample, sums)
-            if acting:
-                self._differentiation.actor(sample, observed, sums)
+            self._differentiate(ranks)
+            norms = {part.name: part.gather() for part in parts}
         except DivergenceError as error:
-            self._broken = str(error)
-            losses = torch.full((len(batch.task_index),), torch.nan)
-        self._read_losses(batch.task_index)
-        counts = torch.ones(len(batch.task_index), device=self._device)
-        return TaskGradients(sums, counts, losses.detach())
-
-    def apply(self, gradients: TaskGradients) -> Mapping[str, float]:
-        """Clipped Adam steps and the targets' moving average.
-
-        Raises DivergenceError for a loss or gradient that is not finite, or leaves the update out, as
-        `on_non_finite` says; no weight is changed then.
-        """
-        config = self._config
-        norms: dict[str, float] = {}
-        broken = self._broken
-        told: dict[str, float] = {}
-        parts = [part for name, part in self._parts.items() if _has(gradients.sums, name)]
-        if not broken:
-            try:
-                for part in parts:
-                    prefix = len(part.name) + 1
-                    own = {k[prefix:]: v for k, v in gradients.sums.items() if k.startswith(part.name + ".")}
-                    norms[part.name] = part.gather(
-                        own, gradients.counts, self._differentiation.losses[part.name]
-                    )
-            except DivergenceError as error:
-                broken = str(error)
-        broken = broken or self._not_finite(gradients, norms)
+            broken = str(error)
+        losses = self._differentiation.named_losses(ranks.tasks)
+        broken = broken or not_finite(losses, norms, parts)
         self.updates += 1
         if broken:
             if config.on_non_finite == "stop":
                 raise DivergenceError("the SAC agent", self.updates, broken)
             return {"skipped_updates": 1.0}
-        if "temperature.log" in gradients.sums:
-            self._log_temperature.grad = gradients.sums["temperature.log"][0]
+        self._log_temperature.grad = self._log_temperature_gradient
+        told: dict[str, float] = {}
         for part in parts:
             told |= part.step()
         if any(part.asks_again for part in parts):
             self._fast.follow()
             for part in parts:
-                part.look_back()
-        self._fast.update_balance()
+                if part.asks_again:
+                    part.look_back(ranks)
+        self._fast.update_balance(reducer)
         floor = config.exploration.temperature_floor
-        if floor > 0 and "temperature.log" in gradients.sums:
+        if floor > 0 and len(parts) > 1:
             with torch.no_grad():
                 self._log_temperature.clamp_(min=math.log(floor))
-        self._reset_runaways(parts)
+        assert self._sample is not None, "it was drawn"
+        networks: dict[str, Actor | TwinCritic] = {"critic": self._critic, "actor": self._actor}
+        torsos = {part.name: networks[part.name].network.torso for part in parts}
+        seed = [self._seed, self.updates]
+        self._differentiation.reset_runaways(torsos, self._sample.way, reducer, seed)
         self._fast.average(config.target_rate)
         temperatures = self._log_temperature.detach().exp().tolist()
         inside: dict[str, float] = {}
-        if config.diagnostics_every and self.updates % config.diagnostics_every == 0 and self._sample:
-            inside = look_inside(self._fast, self._sample)
+        if config.diagnostics_every and self.updates % config.diagnostics_every == 0:
+            inside = look_inside(self._fast, self._sample, reducer)
         return {
-            **self._seen_in_batch,
+            **losses,
             **told,
             **{f"{name}_gradient_norm": norm for name, norm in norms.items()},
             **{f"temperature/{self._tasks[k].name}": value for k, value in enumerate(temperatures)},
@@ -227,108 +218,96 @@ class SACAgent:
             "skipped_updates": 0.0,
         }
 
-    def update(self) -> Mapping[str, float]:
-        """One batch, one step."""
-        return self.apply(self._gradients())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, optimisers, statistics, random states, and the replay unless settings leave it out."""
+    def shared_state(self) -> State:
+        """Weights, optimisers, surgery, temperatures, statistics."""
+        shares = self._differentiation.shares
         return {
             "actor": dict(self._actor.state_dict()),
             "critic": dict(self._critic.state_dict()),
             "target": dict(self._target.state_dict()),
             "log_temperature": self._log_temperature.detach().clone(),
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
-            "shares": None if self._differentiation.shares is None else self._differentiation.shares.clone(),
+            "shares": None if shares is None else shares.clone(),
             "updates": self.updates,
+            "schedule": self._schedule.state_dict(),
+            "experience": self._experience.shared_state(),
+            "largest_returns": self._reward_scale.largest.copy(),
+        }
+
+    def local_state(self) -> State:
+        """Random states, returns under way, and the replay unless settings leave it out."""
+        return {
             "replay": self._replay.state_dict() if self._config.replay.save else None,
-            "moments": self._moments.state_dict(),
-            "steps": self._steps.copy(),
+            "experience": self._experience.local_state(),
             "reward_scale": self._reward_scale.state_dict(),
             "draws": self._draws.bit_generator.state,
             "noise": self._noise.get_state(),
             "device": self._device.type,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`. On a device of another kind the noise begins anew: generators differ."""
-        self._actor.load_state_dict(state["actor"])
-        self._critic.load_state_dict(state["critic"])
-        self._target.load_state_dict(state["target"])
+    def restore(self, shared: State, local: State | None) -> None:
+        """Restores both. Without `local` the replay fills anew; on a device of another kind the noise begins
+        anew, since generators differ.
+        """
+        self._actor.load_state_dict(shared["actor"])
+        self._critic.load_state_dict(shared["critic"])
+        self._target.load_state_dict(shared["target"])
         with torch.no_grad():
-            self._log_temperature.copy_(state["log_temperature"])
+            self._log_temperature.copy_(shared["log_temperature"])
         # the optimisers would go on in the tensors of the state itself
         for name, part in self._parts.items():
-            part.load_state_dict(copy.deepcopy(state["parts"][name]))
-        shares = state["shares"]
+            part.load_state_dict(copy.deepcopy(shared["parts"][name]))
+        shares = shared["shares"]
         self._differentiation.shares = None if shares is None else shares.clone().to(self._device)
-        self.updates = state["updates"]
-        if state["replay"] is not None:
-            self._replay.load_state_dict(state["replay"])
-        self._moments.load_state_dict(state["moments"])
-        self._steps[:] = state["steps"]
-        self._reward_scale.load_state_dict(state["reward_scale"])
-        self._draws.bit_generator.state = state["draws"]
-        if state["device"] == self._device.type:
-            self._noise.set_state(state["noise"])
+        self.updates = shared["updates"]
+        self._schedule.load_state_dict(shared["schedule"])
+        self._experience.restore(shared["experience"], None if local is None else local["experience"])
+        if local is not None:
+            if local["replay"] is not None:
+                self._replay.load_state_dict(local["replay"])
+            self._reward_scale.load_state_dict(local["reward_scale"])
+            self._draws.bit_generator.state = local["draws"]
+            if local["device"] == self._device.type:
+                self._noise.set_state(local["noise"])
+        self._reward_scale.largest[:] = shared["largest_returns"]
+
+    def _agreed_ranks(self, reducer: Reducer) -> Ranks:
+        usable, portion = self._experience.usable, self._experience.portion
+        self._experience.require_usable(self._replay.sizes)
+        names = [self._tasks[k].name for k in usable]
+        return Ranks(reducer, None if portion is None else portion.to(self._device), self.updates, names)
+
+    def _differentiate(self, ranks: Ranks) -> None:
+        """Leaves the gradients of one batch, summed over tasks, with the parts; changes no weight."""
+        self._differentiation.losses, self._log_temperature_gradient = {}, None
+        ranks.reducer.sums(self._draw, {})
+        assert self._sample is not None, "it was drawn"
+        observed = self._differentiation.critic(self._sample, ranks)
+        if self.updates % self._config.actor_every == 0:
+            self._log_temperature_gradient = self._differentiation.actor(self._sample, observed, ranks)
+
+    def _draw(self) -> Mapping[str, torch.Tensor]:
+        """Makes the sample of this update; returns nothing that is summed."""
+        config, experience = self._config, self._experience
+        width = config.batch_size // self._ranks
+        batch = self._replay.sample(width, self._draws, experience.own)
+        if len(experience.own) < len(experience.usable):
+            batch = padded(batch, experience.usable, width, self._layout)
+        scale = torch.from_numpy(self._reward_scale.scale) if config.normalisation.returns else None
+        self._sample = sample_of(
+            self._learning,
+            batch,
+            self._routed(batch.task_index),
+            self._critic.observer,
+            None if scale is None else scale.to(self._device),
+            self._log_temperature.detach().exp(),
+            torch.bfloat16 if self._bf16 else self._log_temperature.dtype,
+        )
+        self._fast.follow()
+        return {}
 
     def _routed(self, task: torch.Tensor) -> Routing:
         """The routing of a batch, kept while batches hold the same tasks."""
         if self._way is None or self._routed_for is not task:
             self._way, self._routed_for = moved(self._actor.route(task), self._device), task
         return self._way
-
-    def _reset_runaways(self, parts: Sequence[Part]) -> None:
-        """Gives tasks whose loss exploded another mixture, where the torso has such (PaCo)."""
-        if self._config.network.torso.kind != "paco" or self._sample is None:
-            return
-        torsos = {"critic": self._critic.network.torso, "actor": self._actor.network.torso}
-        for part in parts:
-            torsos[part.name].reset_tasks(
-                self._differentiation.losses[part.name], self._sample.way.task, self._noise
-            )
-
-    def _read_losses(self, task: torch.Tensor) -> None:
-        """Numbers for the metrics, brought from the device at once."""
-        named = {"critic": "critic_loss", "actor": "actor_loss"}
-        found = self._differentiation.losses
-        names = [self._tasks[k].name for k in task.tolist()]
-        values = torch.stack([value.float() for value in found.values()]).tolist() if found else []
-        self._seen_in_batch = {
-            f"{named.get(kind, kind)}/{name}": value
-            for kind, row in zip(found, values, strict=True)
-            for name, value in zip(names, row, strict=True)
-        }
-
-    def _observe(self, fragment: Fragment) -> None:
-        """Counts steps, and takes observation statistics anew where their time has come."""
-        k, settings = fragment.task_index, self._config.normalisation
-        before = int(self._steps[k])
-        self._steps[k] = after = before + fragment.steps
-        if not settings.observations or "state" not in fragment.observations:
-            return
-        if not settings.refresh_at or before >= settings.refresh_at[-1]:
-            return
-        self._moments.update(k, fragment.observations["state"][:-1].astype(np.float64))
-        if any(before < at <= after for at in settings.refresh_at):
-            fresh = self._moments.freeze(self._layout.state_mask)
-            for network in (self._actor, self._critic, self._target):
-                network.observer.set_moments(k, fresh)
-
-    def _not_finite(self, gradients: TaskGradients, norms: Mapping[str, float]) -> str:
-        """Which task's losses, or which gradients, hold a number that is not finite; empty for none."""
-        losses = [
-            f"{name} is {value}" for name, value in self._seen_in_batch.items() if not math.isfinite(value)
-        ]
-        steep = [
-            f"the gradient norm of {part} is {norm}"
-            for part, norm in norms.items()
-            if not math.isfinite(norm)
-        ]
-        if steep:
-            steep += [name for name, rows in gradients.sums.items() if not torch.isfinite(rows).all()][:3]
-        return ", ".join(losses + steep)
-
-
-def _has(sums: Mapping[str, torch.Tensor], part: str) -> bool:
-    return any(name.startswith(part + ".") for name in sums)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
-from mtrl.nn import torso_diagnostics
+from mtrl.nn import Torso, torso_diagnostics
+from mtrl.reducer import Reducer, Sums
 
 from .explicit import ExplicitUpdate
 from .fast import Fast
 from .learning import Learning, Sample, actor_losses, critic_losses, only, targets
-from .networks import picked, spread
-from .part import Part
+from .networks import Routing, picked, spread
+from .part import Part, Ranks
 
 
 class Differentiation:
@@ -29,52 +31,73 @@ class Differentiation:
         self.shares: torch.Tensor | None = None
         """[T], what the loss of each task is multiplied by; None for 1 each."""
         self.losses: dict[str, torch.Tensor] = {}
-        """"critic", "value", "actor", "entropy" -> [K] of the latest batch, without gradient."""
+        """"critic", "value", "actor", "entropy" -> [K] of the latest batch of all ranks, without gradient."""
 
-    def critic(
-        self, sample: Sample, sums: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Fills in "critic.NAME"; returns the losses [K], and what the critics saw if `actor` is to know."""
-        learning, fast, count = self._learning, self._fast, sample.way.count
+    def critic(self, sample: Sample, ranks: Ranks) -> torch.Tensor | None:
+        """Leaves the critics' gradient with their part; returns what they saw if `actor` is to know."""
+        learning, fast, part = self._learning, self._fast, self._parts["critic"]
+        goals: list[torch.Tensor] = []
         if self.explicit is not None and self.explicit.serves(sample):
-            plain, made, goal = self.explicit.critic(sample, sample.noise(self._noise), self.shares)
-            sums |= {f"critic.{name}": rows for name, rows in plain.items()}
-            self.losses = {"critic": made, "value": goal.mean(1)}
-            return made, None
-        goal = targets(learning, fast.actor, fast.target, sample, sample.noise(self._noise))
+            explicit = self.explicit
+
+            def make() -> Sums:
+                shares = self._shares(ranks)
+                _, made, goal = explicit.critic(sample, sample.noise(self._noise), shares)
+                ranks.require_finite(made, part.name)
+                value = ranks.counted(goal.mean(1))
+                return {"gradient": fast.weights["critic"].gradient, "losses": made, "value": value}
+
+            found = part.plain(make, ("value",), ranks)
+            self.losses = {"critic": found["losses"], "value": found["value"]}
+            return None
         seen: list[torch.Tensor] = []
 
+        def goal_of() -> torch.Tensor:
+            if not goals:
+                noise = sample.noise(self._noise)
+                goals.append(targets(learning, fast.actor, fast.target, sample, noise))
+            return goals[0]
+
         def losses() -> torch.Tensor:
-            found, observed = critic_losses(learning, fast.critic, sample, goal)
+            found, observed = critic_losses(learning, fast.critic, sample, goal_of())
             seen[:] = [observed]
             return self._counted(found, sample.way.task)
 
         def loss_of(row: int) -> torch.Tensor:
             alone = only(sample, row)
-            found, _ = critic_losses(learning, fast.critic, alone, goal[row : row + 1])
+            found, _ = critic_losses(learning, fast.critic, alone, goal_of()[row : row + 1])
             return self._counted(found, alone.way.task)[0]
 
-        beside = fast.critic.network.torso.balance_loss
-        found, made = self._parts["critic"].differentiate(losses, loss_of, beside, count)
-        sums |= {f"critic.{name}": rows for name, rows in found.items()}
-        self.losses = {"critic": made, "value": goal.mean(1)}
-        if not seen:
-            with torch.no_grad():
-                seen.append(fast.critic.observer(sample.decided, count, sample.width))
-        return made, seen[0]
+        def facts() -> Sums:
+            if not seen:
+                with torch.no_grad():
+                    seen.append(fast.critic.observer(sample.decided, sample.way.count, sample.width))
+            return {"value": goal_of().mean(1)}
 
-    def actor(self, sample: Sample, observed: torch.Tensor | None, sums: dict[str, torch.Tensor]) -> None:
-        """Fills in "actor.NAME" and "temperature.log"; `observed` is what `critic` returned for the batch."""
-        way, noise, count = sample.way, sample.noise(self._noise), sample.way.count
-        part = self._parts["actor"]
+        beside = fast.critic.network.torso.balance_loss
+        found = part.differentiate(losses, loss_of, beside, facts, ("value",), ranks)
+        self.losses = {"critic": found["losses"], "value": found["value"]}
+        return seen[0]
+
+    def actor(self, sample: Sample, observed: torch.Tensor | None, ranks: Ranks) -> torch.Tensor:
+        """Leaves the actor's gradient with its part; returns that of the log temperatures [T]. `observed` is
+        what `critic` returned for the batch.
+        """
+        way, part = sample.way, self._parts["actor"]
         if self.explicit is not None and self.explicit.serves(sample):
-            plain, made, entropy = self.explicit.actor(sample, noise, self.shares)
-            sums |= {f"actor.{name}": rows for name, rows in plain.items()}
-            self._temperature(sample, made, entropy, sums)
-            return
+            explicit = self.explicit
+
+            def make() -> Sums:
+                _, made, entropy = explicit.actor(sample, sample.noise(self._noise), self._shares(ranks))
+                ranks.require_finite(made, part.name)
+                gradient = self._fast.weights["actor"].gradient
+                return {"gradient": gradient, "losses": made, "entropy": ranks.counted(entropy)}
+
+            return self._temperature(sample, part.plain(make, ("entropy",), ranks))
         assert observed is not None, "the critics saw it by autograd too"
+        noise = sample.noise(self._noise)
         # [1] of each row at the weights as they are, as it was when the losses were asked for last
-        entropies = [torch.empty(0)] * count
+        entropies = [torch.empty(0)] * way.count
         actor, critic = self._fast.actor, self._fast.critic
 
         def losses() -> torch.Tensor:
@@ -90,22 +113,26 @@ class Differentiation:
                 entropies[row] = its
             return self._counted(found, alone.way.task)[0]
 
+        def facts() -> Sums:
+            return {"entropy": torch.cat(entropies)}
+
         beside = actor.network.torso.balance_loss
         with self._fast.advising():
-            found, made = part.differentiate(losses, loss_of, beside, count)
-        sums |= {f"actor.{name}": rows for name, rows in found.items()}
-        self._temperature(sample, made, torch.cat(entropies), sums)
+            found = part.differentiate(losses, loss_of, beside, facts, ("entropy",), ranks)
+        return self._temperature(sample, found)
 
-    def _temperature(
-        self, sample: Sample, losses: torch.Tensor, entropy: torch.Tensor, sums: dict[str, torch.Tensor]
-    ) -> None:
-        """Fills in "temperature.log": d/d(log alpha) of log alpha (H - H_target); see
-        `losses.temperature_loss`.
-        """
+    def _temperature(self, sample: Sample, found: Sums) -> torch.Tensor:
+        """[T], d/d(log alpha) of log alpha (H - H_target); see `losses.temperature_loss`."""
         target, task = self._learning.target_entropy, sample.way.task
-        slope = entropy - picked(target, task, 0)
-        sums["temperature.log"] = spread(slope, task, target.shape[0])[None]
-        self.losses |= {"actor": losses, "entropy": entropy}
+        slope = found["entropy"] - picked(target, task, 0)
+        self.losses |= {"actor": found["losses"], "entropy": found["entropy"]}
+        return spread(slope, task, target.shape[0])
+
+    def _shares(self, ranks: Ranks) -> torch.Tensor | None:
+        """[T], what the losses of a batch of all tasks are multiplied by."""
+        if ranks.portion is None:
+            return self.shares
+        return ranks.portion if self.shares is None else self.shares * ranks.portion
 
     def _counted(self, losses: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Losses of the tasks `task`, weighted by what they count. Those of tasks that ran away (PaCo) keep
@@ -117,10 +144,38 @@ class Differentiation:
             return counted
         return counted.where(~torso.runaway(counted), counted.detach())
 
+    def reset_runaways(
+        self, torsos: Mapping[str, Torso], way: Routing, reducer: Reducer, seed: Sequence[int]
+    ) -> None:
+        """Gives tasks whose loss exploded another mixture, where the torsos, by part, have such (PaCo). Ranks
+        draw it alike, from `seed`.
+        """
+        if self._learning.config.network.torso.kind != "paco":
+            return
+        draws = self._noise
+        if reducer.size > 1:
+            number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+            draws = torch.Generator(way.task.device).manual_seed(number)
+        for name, torso in torsos.items():
+            torso.reset_tasks(self.losses[name], way.task, draws)
+
+    def named_losses(self, tasks: Sequence[str]) -> dict[str, float]:
+        """Numbers for the metrics, brought from the device at once; `tasks` are those of the batch."""
+        named = {"critic": "critic_loss", "actor": "actor_loss"}
+        found = self.losses
+        values = torch.stack([value.float() for value in found.values()]).tolist() if found else []
+        return {
+            f"{named.get(kind, kind)}/{name}": value
+            for kind, row in zip(found, values, strict=True)
+            for name, value in zip(tasks, row, strict=True)
+        }
+
 
 @torch.no_grad()
-def look_inside(fast: Fast, sample: Sample) -> dict[str, float]:
-    """What the torsos look like inside for one batch: "torso/critic/dormant_units" and others."""
+def look_inside(fast: Fast, sample: Sample, reducer: Reducer) -> dict[str, float]:
+    """What the torsos look like inside for one batch: "torso/critic/dormant_units" and others; of several
+    ranks the mean over their batches.
+    """
     task, width = sample.way.task, sample.width
     seen = fast.critic.observer(sample.decided, len(task), width)
     acted = sample.continuous if sample.way.acts_by_vector else None
@@ -128,8 +183,11 @@ def look_inside(fast: Fast, sample: Sample) -> dict[str, float]:
         "actor": (fast.actor.network, fast.actor.observer(sample.decided, len(task), width)),
         "critic": (fast.critic.network, fast.critic.inputs(seen, sample.way, acted)),
     }
-    return {
+    found = {
         f"torso/{part}/{name}": value
         for part, (network, features) in inside.items()
         for name, value in torso_diagnostics(network.torso, features, task).items()
     }
+    values = torch.tensor(list(found.values()), dtype=torch.float64)
+    whole = reducer.sums(lambda: {"values": values}, {"values": (values.shape, values.dtype)})["values"]
+    return dict(zip(found, (whole / reducer.size).tolist(), strict=True))

@@ -18,6 +18,7 @@ from .losses import (
     squashed_density,
     squashed_gaussian,
     two_hot,
+    wide,
 )
 from .networks import Routing, picked, spread
 
@@ -155,9 +156,9 @@ class ExplicitUpdate:
         second = torch.heaviside(each[0] - each[1], each.new_tensor(0.5))
         slope = torch.stack([second - 1.0, -second]).mul_(scale[:, None])[..., None]
         if critic.bins > 1:
-            slope = chosen.float().softmax(-1).mul_(critic.support - each[..., None]).mul_(slope)
+            slope = wide(chosen).softmax(-1).mul_(critic.support - each[..., None]).mul_(slope)
         columns = slice(self._states, self._states + action.shape[-1])
-        pulled = self._critic.backward_inputs({"continuous": slope.to(chosen.dtype)}, columns).float().sum(0)
+        pulled = wide(self._critic.backward_inputs({"continuous": slope.to(chosen.dtype)}, columns)).sum(0)
         along = picked(pulled.view(way.count, -1, action.shape[-1]), way.continuous, 0)
         # d log pi / d drawn is 2 tanh(drawn), and d log pi / d log deviation another -1
         weight = (temperature * scale[:, None])[..., None]
@@ -174,12 +175,12 @@ class ExplicitUpdate:
         """
         critic = self._fast.critic
         if critic.bins > 1:
-            log_p = raw.float().log_softmax(-1)
+            log_p = wide(raw).log_softmax(-1)
             wanted = two_hot(goal, critic.support)
             losses = (wanted * log_p).sum(-1).mean((0, 2)).neg_()
             slope = log_p.exp_().sub_(wanted)
         else:
-            error = raw[..., 0].float() - goal
+            error = wide(raw[..., 0]) - goal
             losses = error.square().mean((0, 2)).mul_(0.5)
             slope = error[..., None]
         return losses, slope.mul_(scale[:, None, None]).to(raw.dtype)
@@ -218,7 +219,7 @@ class ExplicitUpdate:
 
     def _gaussian(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Means, tanh of the raw spread, and the log deviations it stands for: [K_c, B, A] in float32."""
-        mean, spread = raw.float().chunk(2, -1)
+        mean, spread = wide(raw).chunk(2, -1)
         squeezed = spread.tanh()
         return mean, squeezed, self._fast.actor.log_deviation(squeezed)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from mtrl.nn import FlatParameters
 from mtrl.nn.torsos import Router as ExpertRouter
+from mtrl.reducer import Reducer
 
 from .networks import Actor, TwinCritic
 
@@ -69,10 +70,24 @@ class Fast:
         finally:
             self.critic.train()
 
-    def update_balance(self) -> None:
-        """Moves the experts' selection biases, which live in the networks that were used, once per update."""
-        for network in (self.actor, self.critic):
-            network.network.torso.update_balance()
+    def update_balance(self, reducer: Reducer) -> None:
+        """Moves the experts' selection biases, which live in the networks that were used, once per update and
+        by the loads of all ranks.
+        """
+        torsos = [network.network.torso for network in (self.actor, self.critic)]
+        if reducer.size > 1:
+            modules = [module for torso in torsos for module in torso.modules()]
+            loads = {
+                str(number): module.pending
+                for number, module in enumerate(modules)
+                if isinstance(module, ExpertRouter) and module.balanced
+            }
+            if loads:
+                like = {name: (load.shape, load.dtype) for name, load in loads.items()}
+                for name, load in reducer.sums(lambda: loads, like).items():
+                    loads[name].copy_(load)
+        for torso in torsos:
+            torso.update_balance()
 
 
 def _copy(network: Network) -> Network:

@@ -54,12 +54,12 @@ def two_hot(values: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
 
 def expected_value(logits: torch.Tensor, support: torch.Tensor) -> torch.Tensor:
     """[..., bins] -> [...], the mean of the categorical distribution."""
-    return logits.float().softmax(-1) @ support
+    return wide(logits).softmax(-1) @ support
 
 
 def categorical_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Cross entropy of the prediction [..., bins] against a distribution such as `two_hot`; gives [...]."""
-    return -(target * logits.float().log_softmax(-1)).sum(-1)
+    return -(target * wide(logits).log_softmax(-1)).sum(-1)
 
 
 def scalar_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -131,3 +131,8 @@ def temperature_loss(
     alpha where the entropy is below its target (SAC, equation 18, in the form in log alpha).
     """
     return log_temperature * (entropy - target_entropy)
+
+
+def wide(values: torch.Tensor) -> torch.Tensor:
+    """At least float32, in which losses are computed."""
+    return values if values.dtype == torch.float64 else values.float()

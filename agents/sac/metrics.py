@@ -5,8 +5,7 @@ from __future__ import annotations
 from mtrl.gradients import METRICS as SURGERY
 from mtrl.training import Metric, Metrics
 
-_COMPUTE = "mtrl.agents.sac.agent:SACAgent.compute_gradients"
-_APPLY = "mtrl.agents.sac.agent:SACAgent.apply"
+_UPDATE = "mtrl.agents.sac.agent:SACAgent.update"
 
 INSIDE = {
     "dormant_units": ("share of dormant units, mean over layers", "1"),
@@ -24,22 +23,22 @@ METRICS: Metrics = {
         "mean over batch and twins of the cross entropy against the two-hot target, or of half the squared "
         "error of a scalar critic",
         "1",
-        _COMPUTE,
+        _UPDATE,
     ),
     "value/{task}": Metric(
         "mean target r + gamma (1 - terminated) min_i Q_i(s', a'), rewards divided by the task's scale",
         "scaled reward",
-        _COMPUTE,
+        _UPDATE,
     ),
     "actor_loss/{task}": Metric(
-        "mean of alpha log pi(a|s) - min_i Q_i(s, a), every actor_every-th update", "scaled reward", _COMPUTE
+        "mean of alpha log pi(a|s) - min_i Q_i(s, a), every actor_every-th update", "scaled reward", _UPDATE
     ),
     "entropy/{task}": Metric(
-        "mean of -log pi(a|s) for a drawn action, or the entropy of the discrete policy", "nats", _COMPUTE
+        "mean of -log pi(a|s) for a drawn action, or the entropy of the discrete policy", "nats", _UPDATE
     ),
-    "temperature/{task}": Metric("alpha, at least temperature_floor", "1", _APPLY),
-    "critic_gradient_norm": Metric("Euclidean norm of the critics' gradient before clipping", "1", _APPLY),
-    "actor_gradient_norm": Metric("Euclidean norm of the actor's gradient before clipping", "1", _APPLY),
+    "temperature/{task}": Metric("alpha, at least temperature_floor", "1", _UPDATE),
+    "critic_gradient_norm": Metric("Euclidean norm of the critics' gradient before clipping", "1", _UPDATE),
+    "actor_gradient_norm": Metric("Euclidean norm of the actor's gradient before clipping", "1", _UPDATE),
     **{
         f"gradients/{part}/{name}": Metric(formula, "1", "mtrl.gradients.surgery:GradientSurgery.combine")
         for part in ("critic", "actor")
@@ -50,5 +49,5 @@ METRICS: Metrics = {
         for part in ("critic", "actor")
         for name, (formula, unit) in INSIDE.items()
     },
-    "skipped_updates": Metric("share of updates left out because a number was not finite", "1", _APPLY),
+    "skipped_updates": Metric("share of updates left out because a number was not finite", "1", _UPDATE),
 }

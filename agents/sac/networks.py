@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from mtrl.errors import ConfigError
 from mtrl.nn import PixelEncoder, TaskNetwork
 from mtrl.spaces import Layout, Moments
 
 from .config import ExplorationConfig, NetworkConfig
-from .losses import ActionDimensions, expected_value
+from .losses import ActionDimensions, expected_value, wide
 
 Seen = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 """Bucket -> ([K_b, B, ...], rows [K_b] of the batch)."""
@@ -189,7 +190,7 @@ class Actor(nn.Module):
     def log_policy(self, logits: torch.Tensor, way: Routing) -> torch.Tensor:
         """[K_d, B, actions], what raw outputs stand for: -inf for illegal actions; float32."""
         illegal = ~self.legal[way.discrete_task][:, None]
-        return logits.float().masked_fill(illegal, -torch.inf).log_softmax(-1)
+        return wide(logits).masked_fill(illegal, -torch.inf).log_softmax(-1)
 
     def forward(
         self, seen: Seen, way: Routing, width: int
@@ -203,7 +204,7 @@ class Actor(nn.Module):
         gaussian, log_policy = None, None
         if way.acts_by_vector:
             rows = picked(hidden, way.continuous, -3)
-            raw = self.network.read("continuous", rows, way.continuous_task).float()
+            raw = wide(self.network.read("continuous", rows, way.continuous_task))
             mean, spread = raw.chunk(2, dim=-1)
             gaussian = (mean, self.log_deviation(spread.tanh()))
         if way.acts_by_index:
@@ -274,4 +275,21 @@ class TwinCritic(nn.Module):
 
     def values(self, raw: torch.Tensor) -> torch.Tensor:
         """[..., bins] -> [...], what the raw outputs are worth."""
-        return raw[..., 0].float() if self.bins == 1 else expected_value(raw, self.support)
+        return wide(raw[..., 0]) if self.bins == 1 else expected_value(raw, self.support)
+
+
+def begin_as(parent: Actor, actor: Actor, critic: TwinCritic) -> None:
+    """Takes over an actor, and its observation statistics for critics too; raises ConfigError that names the
+    difference of another network.
+    """
+    theirs, ours = parent.state_dict(), actor.state_dict()
+    for name in [*ours, *theirs]:
+        sizes = [str(tuple(state[name].shape)) if name in state else "absent" for state in (ours, theirs)]
+        if sizes[0] != sizes[1]:
+            raise ConfigError(
+                f"init_from: the parent's network differs: {name} is {sizes[1]} there; expected {sizes[0]}. "
+                "Give both the same agent.network and tasks"
+            )
+    actor.load_state_dict(theirs)
+    critic.observer.mean.copy_(parent.observer.mean)
+    critic.observer.scale.copy_(parent.observer.scale)

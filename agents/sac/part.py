@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrl.gradients import GradientSurgery, SurgeryConfig, TaskRows
+from mtrl.gradients import GradientSurgery, SurgeryConfig, require_finite
+from mtrl.reducer import Like, Reducer, Sums
 
 from .adam import VectorAdam
 from .config import SACConfig
 from .fast import Fast
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """Who else has samples of this update's tasks."""
+
+    reducer: Reducer
+    portion: torch.Tensor | None
+    """[K], the share of each task's samples that is this rank's; None alone."""
+    update: int
+    """Number of the update."""
+    tasks: Sequence[str]
+    """Names of the K tasks."""
+
+    def counted(self, values: torch.Tensor) -> torch.Tensor:
+        """[K] as this rank's part of a mean over all ranks' samples."""
+        return values if self.portion is None else values * self.portion.to(values)
+
+    def require_finite(self, losses: torch.Tensor, name: str) -> None:
+        """Of several ranks, names the one whose losses [K] are not finite: sums no longer tell."""
+        if self.reducer.size > 1:
+            require_finite(losses, f"the {name}'s loss", self.update, self.tasks)
+
+
 class Part:
     """The critics, or the actor: named parameters under Adam, differentiated by task losses [K].
 
-    Without surgery a step costs one plain backward pass of the summed losses. With it, `differentiate`
-    leaves one row per task where the weighting asks for rows, so that data-parallel ranks may add them,
-    and `gather` combines; otherwise it leaves the weighted gradient itself.
+    Without surgery a step costs one plain backward pass of the summed losses, and one sum over ranks.
     """
 
     def __init__(
@@ -45,7 +67,9 @@ class Part:
             signed = "the actor's loss" if name == "actor" else ""
             self.surgery = GradientSurgery(self._used, settings, tasks, seed, signed=signed)
         self.tasks = tasks
-        self._rows: TaskRows | None = None
+        torso = config.network.torso
+        self._balanced = torso.kind == "experts" and torso.experts.switch > 0
+        self._share = 1.0
         self._told: dict[str, float] = {}
         self._again: Callable[[], torch.Tensor] | None = None
 
@@ -54,75 +78,124 @@ class Part:
         losses: Callable[[], torch.Tensor],
         loss_of: Callable[[int], torch.Tensor],
         beside: Callable[[], torch.Tensor | None],
-        count: int,
-    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
-        """Parameter name -> [1 or K, ...], sums over tasks, which `gather` and the next call write over;
-        and the losses [K], without gradient.
+        facts: Callable[[], Mapping[str, torch.Tensor]],
+        names: Sequence[str],
+        ranks: Ranks,
+    ) -> Sums:
+        """Leaves the gradient of all ranks' samples for `gather`; returns "losses" and the `facts` of them,
+        each [K] without gradient.
 
-        `losses()` gives all `count` losses, `loss_of(row)` that of one row of the batch, and `beside()`,
-        asked after the former, a loss that belongs to no task and stays outside surgery (names that begin
-        with "beside/"). Surgery waits until the batch holds all tasks. Raises DivergenceError where surgery
-        meets a number that is not finite.
+        `losses()` gives all losses, `loss_of(row)` that of one row of the batch, and `beside()`, asked after
+        the former, a loss that belongs to no task, stays outside surgery and is averaged over ranks.
+        `facts()`, asked after `losses` or every `loss_of`, gives [K] for each of `names`. Surgery waits until
+        the batch holds all tasks. Raises DivergenceError, on all ranks, where surgery meets a number that is
+        not finite on any.
         """
-        self._rows, self._told, self._again = None, {}, None
-        surgery = self.surgery
-        if surgery is None or count < self.tasks:
+        count, size = len(ranks.tasks), ranks.reducer.size
+        if self.surgery is not None and count == self.tasks:
+            return self._operated(self.surgery, losses, loss_of, beside, facts, names, ranks)
+
+        def make() -> Sums:
             made = losses()
             other = beside()
-            total = made.sum() if other is None else made.sum() + count * other
-            plain = self._gradients(total)
-            if surgery is None:
-                return self._weights.lay(plain), made.detach()
-            return {key: new[None] for key, new in zip(self._used, plain, strict=True)}, made.detach()
-        self._again = losses
-        if surgery.takes_rows():
-            other = None
+            total = ranks.counted(made).sum()
+            total = total if other is None else total + count * (other / size if size > 1 else other)
+            self._weights.lay(self._gradients(total))
+            told = {name: ranks.counted(values) for name, values in facts().items()}
+            ranks.require_finite(made, self.name)
+            return {"gradient": self._weights.gradient, "losses": ranks.counted(made.detach()), **told}
+
+        found = self.plain(make, names, ranks)
+        if self.surgery is not None:
+            named = dict(zip(self._used, self._weights.split(self._weights.gradient), strict=True))
+            for key, gradient in self.surgery.masked(named).items():
+                named[key].copy_(gradient)
+        return found
+
+    def plain(self, make: Callable[[], Sums], names: Sequence[str], ranks: Ranks) -> Sums:
+        """Adds up over ranks what `make` gives: "gradient" [P], of the summed losses, and this rank's parts
+        of "losses" and `names`, [K] each.
+        """
+        self._told, self._again, count = {}, None, len(ranks.tasks)
+        whole = self._weights.whole
+        like: Like = {
+            "gradient": (whole.shape, whole.dtype),
+            **dict.fromkeys(("losses", *names), ((count,), whole.dtype)),
+        }
+        found = ranks.reducer.sums(make, like)
+        self._weights.take(found["gradient"])
+        self._share = 1.0 / count
+        return found
+
+    def _operated(
+        self,
+        surgery: GradientSurgery,
+        losses: Callable[[], torch.Tensor],
+        loss_of: Callable[[int], torch.Tensor],
+        beside: Callable[[], torch.Tensor | None],
+        facts: Callable[[], Mapping[str, torch.Tensor]],
+        names: Sequence[str],
+        ranks: Ranks,
+    ) -> Sums:
+        """`differentiate` by surgery."""
+        count, size = self.tasks, ranks.reducer.size
+        self._share = 1.0 / count
+        other: torch.Tensor | None = None
+        whole = True
+
+        def together() -> torch.Tensor:
+            nonlocal other, whole
             whole = True
+            made = losses()
+            other = beside()
+            return made
 
-            def together() -> torch.Tensor:
-                nonlocal other, whole
-                whole = True
-                made = losses()
-                other = beside()
-                return made
+        def alone(row: int) -> torch.Tensor:
+            nonlocal whole
+            whole = False
+            return loss_of(row)
 
-            def alone(row: int) -> torch.Tensor:
-                nonlocal whole
-                whole = False
-                return loss_of(row)
+        combined = surgery.step(
+            together, alone, reducer=ranks.reducer, portion=ranks.portion,
+            retain_graph=lambda: other is not None,
+        )  # fmt: skip
+        self._told, self._again = combined.metrics, losses
 
-            self._rows, made = surgery.measured_rows(together, alone, lambda: other is not None)
+        def aside() -> Sums:
+            nonlocal other
+            told = {name: ranks.counted(values) for name, values in facts().items()}
             if not whole:
                 # what a loop leaves is of its last task, and the graph behind it is gone
                 other = None
                 if beside() is not None:
                     together()
-            aside = None if other is None else self._gradients(other)
-            sums = {
-                key: values if key in self._rows.shared else _like(values, self._used[key])[None]
-                for key, values in self._rows.sums().items()
-            }
-        else:
-            made = losses()
-            other = beside()
-            # before the pass of the losses, which frees the graph that both share
-            aside = None if other is None else self._gradients(other, keep_graph=True)
-            combined = surgery.step(made)
-            self._told = combined.metrics
-            sums = {key: gradient[None] for key, gradient in combined.gradients.items()}
-        if aside is not None:
-            sums |= {f"beside/{key}": gradient[None] for key, gradient in zip(self._used, aside, strict=True)}
-        return sums, made.detach()
+            if other is None:
+                return told
+            made = self._gradients(other if size == 1 else other / size)
+            return told | {f"beside/{key}": value for key, value in zip(self._used, made, strict=True)}
 
-    def gather(self, sums: Mapping[str, torch.Tensor], counts: torch.Tensor, losses: torch.Tensor) -> float:
-        """Turns sums, added over ranks, into every parameter's `.grad`: the mean over tasks; returns its
-        norm. `counts` and `losses` are [K].
+        apart = self._used if self._balanced else {}
+        like: Like = {
+            **dict.fromkeys(names, ((count,), self._weights.whole.dtype)),
+            **{f"beside/{key}": (value.shape, value.dtype) for key, value in apart.items()},
+        }
+        found = dict(ranks.reducer.sums(aside, like))
+        gradients = dict(combined.gradients)
+        for key, parameter in self._used.items():
+            if f"beside/{key}" in found:
+                # so that the share leaves it whole
+                extra = found.pop(f"beside/{key}") / self._share
+                gradients[key] = gradients.get(key, torch.zeros_like(parameter)) + extra
+            elif key not in gradients:
+                gradients[key] = torch.zeros_like(parameter)
+        self._weights.gather(surgery.masked(gradients))
+        return {"losses": combined.losses, **found}
+
+    def gather(self) -> float:
+        """Turns the gradient of the summed losses into the clipped one of their mean over tasks; returns its
+        norm before.
         """
-        if self.surgery is not None:
-            gradients, share = self._combined(self.surgery, sums, counts, losses)
-        else:
-            gradients, share = {key: sums[key] for key in self._used}, 1.0 / sum(counts.tolist())
-        whole = self._weights.gather(gradients)
+        whole, share = self._weights.gradient, self._share
         norm = float(torch.linalg.vector_norm(whole)) * share
         clipped = self._clip and norm > self._clip
         shrink = share * (self._clip / (norm + 1e-6) if clipped else 1.0)
@@ -130,35 +203,10 @@ class Part:
             whole.mul_(shrink)
         return norm
 
-    def _combined(
-        self,
-        surgery: GradientSurgery,
-        sums: Mapping[str, torch.Tensor],
-        counts: torch.Tensor,
-        losses: torch.Tensor,
-    ) -> tuple[dict[str, torch.Tensor], float]:
-        """Gradients by name, combined where that waited for the ranks, and what makes them a mean."""
-        if self._rows is not None:
-            rows = self._rows
-            for key in rows.shared:
-                rows.shared[key] = sums[key]
-            for key, own in rows.owned.items():
-                own.gradient = sums[key][0].view_as(own.gradient)
-            rows.divide(counts)
-            combined = surgery.combine(rows, losses / counts)
-            self._told = combined.metrics
-            gradients, share = dict(combined.gradients), 1.0 / len(counts)
-        else:
-            gradients = {key: sums[key][0] for key in self._used}
-            share = 1.0 / sum(counts.tolist())
-        for key, parameter in self._used.items():
-            if f"beside/{key}" in sums:
-                # the mean over ranks, and so that the division below leaves it whole
-                other = sums[f"beside/{key}"][0] / (share * float(counts.max()))
-                gradients[key] = gradients.get(key, torch.zeros_like(parameter)) + other
-            elif key not in gradients:
-                gradients[key] = torch.zeros_like(parameter)
-        return surgery.masked(gradients), share
+    def not_finite(self) -> list[str]:
+        """Names of parameters whose gradient holds a number that is not finite."""
+        pairs = zip(self._used, self._weights.split(self._weights.gradient), strict=True)
+        return [f"{self.name}.{key}" for key, gradient in pairs if not torch.isfinite(gradient).all()]
 
     def step(self) -> dict[str, float]:
         """The optimiser's step on what `gather` left; returns what surgery has to tell."""
@@ -175,11 +223,11 @@ class Part:
         """Whether surgery wants the losses of the same batch under the new weights."""
         return self._again is not None and self.surgery is not None and self.surgery.wants_losses_after
 
-    def look_back(self) -> None:
+    def look_back(self, ranks: Ranks) -> None:
         """Tells surgery those losses; `used` must have followed the step."""
         if self.surgery is not None and self._again is not None:
             with torch.no_grad():
-                self.surgery.after_step(self._again())
+                self.surgery.after_step(self._again, reducer=ranks.reducer, portion=ranks.portion)
 
     def cosines(self) -> npt.NDArray[np.float64] | None:
         """[K, K], mean cosines between task gradients since the last call; None when none was measured."""
@@ -198,14 +246,17 @@ class Part:
         if self.surgery is not None and state["surgery"] is not None:
             self.surgery.load_state_dict(state["surgery"])
 
-    def _gradients(self, loss: torch.Tensor, *, keep_graph: bool = False) -> list[torch.Tensor]:
+    def _gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
         """The gradient of a number, for every parameter in order."""
         used = list(self._used.values())
-        found = torch.autograd.grad(loss, used, allow_unused=True, retain_graph=keep_graph)
+        found = torch.autograd.grad(loss, used, allow_unused=True)
         pairs = zip(used, found, strict=True)
         return [torch.zeros_like(old) if new is None else new for old, new in pairs]
 
 
-def _like(gradient: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """In the parameter's shape, where the network uses it in another."""
-    return gradient.view_as(parameter) if gradient.numel() == parameter.numel() else gradient
+def not_finite(losses: Mapping[str, float], norms: Mapping[str, float], parts: Sequence[Part]) -> str:
+    """Which task's losses, or which gradients, hold a number that is not finite; empty for none."""
+    found = [f"{name} is {value}" for name, value in losses.items() if not np.isfinite(value)]
+    steep = [part for part in parts if not np.isfinite(norms.get(part.name, 0.0))]
+    found += [f"the gradient norm of {part.name} is {norms[part.name]}" for part in steep]
+    return ", ".join(found + [name for part in steep for name in part.not_finite()][:3])

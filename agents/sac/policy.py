@@ -38,6 +38,8 @@ class SACPolicy:
     def __init__(self, actor: Actor, layout: Layout, version: int) -> None:
         """Shares the actor's weights."""
         self.version = version
+        self.actor = actor
+        """What decides."""
         self._actor, self._layout = actor, layout
         self._asked: dict[bytes, _Asked] = {}
 

@@ -14,10 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.errors import ConfigError
 from mtrl.rollout import PolicySnapshot, SharedEnvironment, SharedSpace
-from mtrl.spaces import Layout
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
-from mtrl.training import BaselineWatch
+from mtrl.training import BaselineRun, Use
 
 from .algorithms import model_of, space_of
 from .config import SB3Config
@@ -31,11 +30,10 @@ class SB3Baseline:
     Seeding is the library's: it sets the global generators of Python, NumPy and torch.
     """
 
-    def __init__(self, config: SB3Config, layout: Layout, tasks: TaskSet, seed: int) -> None:
+    def __init__(self, config: SB3Config, tasks: TaskSet, seed: int) -> None:
         """Raises UnsupportedError for tasks that the library or the algorithm cannot serve, ConfigError for
         arguments that the library refuses.
         """
-        assert layout is tasks.layout or layout.task_count == len(tasks)
         self._config, self._seed = config, seed
         self._space = space_of(config, SharedSpace(tasks))
         self._environments = [
@@ -60,44 +58,44 @@ class SB3Baseline:
         """Environment steps taken so far, all tasks together."""
         return int(self._model.num_timesteps)
 
-    def run(self, watch: BaselineWatch) -> bool:
+    def run(self, run: BaselineRun) -> bool:
         """Trains until the budget is spent; False when stopped before.
 
         The budget is exceeded by less than one step of all environments. Raises ConfigError for a budget
         that is too small for one rollout of PPO, DivergenceError for a loss that is not finite.
         """
-        if self.steps >= watch.budget:
+        if self.steps >= run.budget:
             return True
         if self._config.algorithm == "ppo":
-            self._require_a_rollout(watch.budget)
+            self._require_a_rollout(run.budget)
         # a run begins with episodes of its own, and a resumed one draws anew
         self._model._last_obs = None
         set_random_seed(self._seed + self.steps)
         self._model.action_space.seed(self._seed + self.steps)
-        watching = Watching(watch, self._figures)
+        watching = Watching(run, self._figures)
         try:
             with warnings.catch_warnings():
                 # PPO is asked for on a GPU where there is one, which the library thinks unwise
                 warnings.filterwarnings("ignore", "You are trying to run PPO on the GPU")
                 self._model.learn(
-                    watch.budget - self.steps, watching, log_interval=None, reset_num_timesteps=False
+                    run.budget - self.steps, watching, log_interval=None, reset_num_timesteps=False
                 )
         finally:
             self._model.env.close()
-        finished = self.steps >= watch.budget
+        finished = self.steps >= run.budget
         if finished:
-            watch.log(self.steps, self._figures.take())
+            run.log(self.steps, self._figures.take())
         return finished
 
     def policy(self) -> SB3Policy:
         """Acts with the current weights."""
         return SB3Policy(self._config, self._space, self._model.policy, self._version)
 
-    def snapshot(self) -> PolicySnapshot:
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The acting weights as named arrays."""
         return snapshot_of(self._config, self._model.policy, self._version, plain(self._config))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Weights, optimisers and counts; the replay is not kept."""
         model = self._model
         temperature = getattr(model, "log_ent_coef", None)
@@ -110,8 +108,8 @@ class SB3Baseline:
             "episodes": [environment.begun for environment in self._environments],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; goes on with episodes that were not played before."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restores `state`; goes on with episodes that were not played before."""
         model = self._model
         # the optimisers would go on in the tensors of the state itself
         model.set_parameters(copy.deepcopy(state["parameters"]), exact_match=True, device=model.device)

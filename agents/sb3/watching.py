@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from mtrl.errors import DivergenceError
-from mtrl.training import BaselineWatch
+from mtrl.training import BaselineRun
 
 from .metrics import METRICS
 
@@ -58,12 +58,12 @@ class Figures(Logger):
 
 
 class Watching(BaseCallback):
-    """Reports every step of the library's loop to a `BaselineWatch`."""
+    """Reports every step of the library's loop to a `BaselineRun`."""
 
-    def __init__(self, watch: BaselineWatch, figures: Figures) -> None:
+    def __init__(self, run: BaselineRun, figures: Figures) -> None:
         """Ends the loop with the budget's last step, in the middle of a rollout if need be."""
         super().__init__()
-        self._watch, self._figures = watch, figures
+        self._run, self._figures = run, figures
         self._before = 0
 
     def _on_training_start(self) -> None:
@@ -71,12 +71,12 @@ class Watching(BaseCallback):
 
     def _on_step(self) -> bool:
         """Called after each step of all environments; False ends the loop."""
-        watch, step = self._watch, self.num_timesteps
+        run, step = self._run, self.num_timesteps
         for info in self.locals["infos"]:
             if "summary" in info:
-                watch.add(info["summary"])
-        if step // watch.log_every > self._before // watch.log_every and step < watch.budget:
-            watch.log(step, self._figures.take())
+                run.add(info["summary"])
+        if step // run.log_every > self._before // run.log_every and step < run.budget:
+            run.log(step, self._figures.take())
         self._before = step
-        watch.advance(step)
-        return step < watch.budget and not watch.stop()
+        run.advance(step)
+        return step < run.budget and not run.stop()

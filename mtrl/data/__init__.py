@@ -4,6 +4,7 @@ from .batch import Batch, Bucket
 from .chunks import ChunkDataset
 from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
+from .rank_dataset import RankDataset
 from .replay import Replay, ReplayConfig, replay_bytes
 from .storage import MappedStorage, MemoryStorage, ReplayStorage
 from .trajectories import Trajectories, Windows
@@ -16,6 +17,7 @@ __all__ = [
     "DemonstrationConfig",
     "MappedStorage",
     "MemoryStorage",
+    "RankDataset",
     "Replay",
     "ReplayConfig",
     "ReplayStorage",

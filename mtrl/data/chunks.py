@@ -22,17 +22,34 @@ class ChunkDataset:
     start) and the H clean actions from it on, with a mask of those inside the episode.
     """
 
-    def __init__(self, layout: Layout, data: Mapping[int, Trajectories], history: int, chunk: int) -> None:
-        """`data` maps task indices to demonstrations; every task of the layout needs some."""
+    def __init__(
+        self,
+        layout: Layout,
+        data: Mapping[int, Trajectories],
+        history: int,
+        chunk: int,
+        *,
+        partial: bool = False,
+    ) -> None:
+        """`data` maps task indices to demonstrations. Every task of the layout needs some, or with `partial`
+        any task: samples of the others are padding of weight 0.
+        """
         missing = [k for k in range(layout.task_count) if k not in data or not len(data[k].labels)]
-        if missing:
+        if missing and not (partial and len(missing) < layout.task_count):
             raise ConfigError(f"no demonstrations for the tasks with index {missing}; collect them first")
         self._layout, self._history, self._chunk = layout, history, chunk
-        self.moments = self._standardisation(data)
+        self.present = np.array([k not in missing for k in range(layout.task_count)])
+        """[K], the tasks that have demonstrations."""
+        self.statistics = self._observed({k: part for k, part in data.items() if k not in missing})
+        """Of the states of all demonstrations."""
         states, rows, labels, starts, real = [], [], [], [], []
         row_base = label_base = 0
         self._first, self._count = [], []
         for k in range(layout.task_count):
+            if not self.present[k]:
+                self._first.append(0)
+                self._count.append(1)
+                continue
             task_data = data[k]
             padded = np.zeros((len(task_data.observations["state"]), layout.state_size), dtype=np.float32)
             padded[:, : task_data.observations["state"].shape[1]] = task_data.observations["state"]
@@ -68,18 +85,25 @@ class ChunkDataset:
         """The batch of decisions `picked` [K, B]; row k holds decisions of task k."""
         index = torch.as_tensor(picked)
         tasks = torch.arange(len(picked))
+        weight = torch.ones(index.shape)
+        weight[torch.from_numpy(~self.present)] = 0.0
         return Batch(
             task_index=tasks,
-            weight=torch.ones(index.shape),
+            weight=weight,
             buckets={"state": Bucket(self._states[self._rows[index]], tasks)},
             fields={"chunk": self._labels[self._windows[index]], "real": self._real[index]},
         )
 
-    def _standardisation(self, data: Mapping[int, Trajectories]) -> Moments:
+    @property
+    def moments(self) -> Moments:
+        """The statistics for use."""
+        return self.statistics.freeze(self._layout.state_mask)
+
+    def _observed(self, data: Mapping[int, Trajectories]) -> RunningMoments:
         moments = RunningMoments(self._layout.task_count, self._layout.state_size)
         for k, task_data in data.items():
             native = task_data.observations["state"]
             padded = np.zeros((len(native), self._layout.state_size))
             padded[:, : native.shape[1]] = native
             moments.update(k, padded)
-        return moments.freeze(self._layout.state_mask)
+        return moments

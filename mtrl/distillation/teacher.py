@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -25,6 +25,7 @@ class FirstStep:
     """Constant noise level that the network is told."""
 
 
+@runtime_checkable
 class ChunkTeacher(Protocol):
     """A deterministic map (state history, task, z) -> chunk, however many forward passes it takes."""
 

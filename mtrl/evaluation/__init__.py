@@ -28,7 +28,7 @@ from .provenance import Provenance
 from .realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
 from .records import Json, read_json, write_record
 from .report import learning_table, write_report
-from .result_file import read_result, write_result
+from .result_file import read_result, result_from_record, result_record, write_result
 from .results import (
     EpisodeResult,
     EvaluationResult,
@@ -102,6 +102,8 @@ __all__ = [
     "read_latency",
     "read_result",
     "require_comparable",
+    "result_from_record",
+    "result_record",
     "results_table",
     "run_group",
     "score_table",

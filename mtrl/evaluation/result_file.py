@@ -51,6 +51,11 @@ def read_result(path: Path) -> EvaluationResult:
     return result
 
 
+def result_from_record(record: Json) -> EvaluationResult:
+    """The inverse of `result_record`; raises IntegrityError naming a field that does not fit."""
+    return _read(Record(Path("evaluation"), "", record))
+
+
 def _same(came: Json, expected: Json) -> bool:
     """Whether two JSON values agree, numbers up to rounding, which another scipy may do otherwise."""
     if isinstance(came, dict) and isinstance(expected, dict):

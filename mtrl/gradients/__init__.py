@@ -1,11 +1,13 @@
 """Per-task gradients in one backward pass, and what to do where tasks disagree."""
 
 from .choice import MeasuredChoice
+from .combined import METRICS, Combined
 from .config import PARTS, SurgeryConfig
+from .finite import require_finite
 from .jacobian import TaskJacobian
 from .rows import OwnedRows, TaskRows, cosines
 from .sparse import SparseUpdate
-from .surgery import METRICS, Combined, GradientSurgery
+from .surgery import GradientSurgery
 from .weightings import METHODS, Evidence, Weighting, make_weighting
 
 __all__ = [
@@ -24,4 +26,5 @@ __all__ = [
     "Weighting",
     "cosines",
     "make_weighting",
+    "require_finite",
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge
 
+from .blocks import RankBlocks
 from .buffers import row_buffer
 from .graph import Site, Use
 from .layouts import TaskLayout
@@ -165,9 +166,16 @@ class GramianCollector(Collector):
     """Keeps only G = J J^T; rows live until the last use of their parameter was visited."""
 
     def __init__(
-        self, tasks: int, names: Sequence[str], parameters: Sequence[nn.Parameter], scratch_mb: float
+        self,
+        tasks: int,
+        names: Sequence[str],
+        parameters: Sequence[nn.Parameter],
+        scratch_mb: float,
+        blocks: RankBlocks | None = None,
     ) -> None:
+        """`blocks` takes the rows where they are added over ranks first."""
         super().__init__(tasks, names, parameters)
+        self._blocks = blocks
         self._scratch = int(scratch_mb * 2**20)
         self._total = torch.zeros(tasks, tasks, dtype=torch.float64, device=parameters[0].device)
         self.owned_names: list[str] = []
@@ -194,8 +202,7 @@ class GramianCollector(Collector):
         width = max(1, min(right.shape[-1], self._scratch // max(1, per_column)))
         for turned, every in product.pairs():
             for columns in every.split(width, dim=-1):
-                piece = torch.bmm(turned, columns)
-                self._total += gramian_of([piece], self.tasks) * product.scale**2
+                self._add(index, torch.bmm(turned, columns), product.scale)
 
     def add_owned(self, use: Use, own: Own) -> None:
         for index in use.parameters:
@@ -205,7 +212,13 @@ class GramianCollector(Collector):
         for index in use.parameters:
             self._remaining[index] -= 1
             if self._remaining[index] == 0 and index in self._rows and index not in self._owned:
-                self._total += gramian_of([self._rows.pop(index)], self.tasks)
+                self._add(index, self._rows.pop(index))
+
+    def _add(self, index: int, rows: torch.Tensor, scale: float = 1.0) -> None:
+        if self._blocks is None:
+            self._total += gramian_of([rows], self.tasks) * scale**2
+        else:
+            self._blocks.add(self.names[index], rows if scale == 1.0 else rows * scale)
 
     def finish(self) -> torch.Tensor:
         """[K, K] float64 on the processor."""
@@ -217,6 +230,10 @@ class GramianCollector(Collector):
                     self.add_rows(index, _to_parameter(use, own, self.parameters[index]).dense(self.tasks))
             else:
                 self.owned_names.append(self.names[index])
+        if self._blocks is not None:
+            for index, rows in self._rows.items():
+                self._add(index, rows)
+            return self._blocks.finish()
         if self._rows:
             self._total += gramian_of(list(self._rows.values()), self.tasks)
         return self._total.cpu()

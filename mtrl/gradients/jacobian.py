@@ -10,6 +10,7 @@ from torch import nn
 
 from mtrl.errors import ConfigError, UnsupportedError
 
+from .blocks import RankBlocks
 from .collecting import Collector, GramianCollector, RowCollector
 from .graph import Site, find_sites
 from .planning import Plan, make_plan
@@ -78,15 +79,17 @@ class TaskJacobian:
         self.owned, self.surveyed = tuple(rows.owned), True
         return rows
 
-    def gramian(self, losses: torch.Tensor, scratch_mb: float = 16.0) -> torch.Tensor:
+    def gramian(
+        self, losses: torch.Tensor, scratch_mb: float = 16.0, blocks: RankBlocks | None = None
+    ) -> torch.Tensor:
         """[K, K] float64 inner products of the shared rows, none of which is kept.
 
         The graph is kept, so that `(weights @ losses).backward()` can follow with a second pass: for
         networks whose K x P rows do not fit. `scratch_mb` bounds the piece of rows held at a time (a weight
-        that is used several times needs all its rows at once).
+        that is used several times needs all its rows at once). `blocks` adds them over ranks.
         """
         self._check(losses)
-        collector = GramianCollector(len(losses), self.names, self.parameters, scratch_mb)
+        collector = GramianCollector(len(losses), self.names, self.parameters, scratch_mb, blocks)
         with self._as_stored():
             self._collect(losses, collector, retain_graph=True)
             total = collector.finish()

@@ -52,8 +52,7 @@ class OwnedRows:
 class TaskRows:
     """The Jacobian of K losses with respect to named parameters.
 
-    Additive: `sums` of two ranks that went the same way may be added before the rows are used. The tensors
-    are buffers that the next call for rows overwrites.
+    The tensors are buffers that the next call for rows overwrites.
     """
 
     tasks: int
@@ -82,19 +81,8 @@ class TaskRows:
         return found | {name: rows.weighted(owned_weights) for name, rows in self.owned.items()}
 
     def sums(self) -> dict[str, torch.Tensor]:
-        """Every tensor that adds up over ranks, by parameter name."""
+        """Every tensor that adds up over batches, by parameter name."""
         return {**self.shared, **{name: rows.gradient for name, rows in self.owned.items()}}
-
-    def divide(self, counts: torch.Tensor) -> None:
-        """Turns gradients of summed losses into those of mean losses, in place; `counts` is [K].
-
-        The row of a task without samples becomes 0.
-        """
-        scale = torch.where(counts > 0, 1.0 / counts.clamp_min(torch.finfo(counts.dtype).tiny), 0.0)
-        for rows in self.shared.values():
-            rows.mul_(scale.to(rows).view(-1, *[1] * (rows.dim() - 1)))
-        for own in self.owned.values():
-            own.gradient.mul_(scale.to(own.gradient)[own.owner].view(-1, *[1] * (own.gradient.dim() - 1)))
 
 
 def gramian_of(rows: Sequence[torch.Tensor], tasks: int) -> torch.Tensor:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,56 +11,34 @@ import torch
 from torch import nn
 
 from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
+from mtrl.reducer import ALONE, Reducer
 
-from .choice import MeasuredChoice
+from .blocks import RankBlocks
+from .combined import Combined
 from .config import SurgeryConfig
 from .conflict import ConflictRecord
-from .gathering import GatheredRows
+from .finite import require_finite
 from .jacobian import TaskJacobian
+from .ranks import even, reduced_losses
 from .rows import TaskRows
 from .schedule import WeightingSchedule
 from .sparse import SparseUpdate
-from .uphill import Uphill, moved
+from .step_rows import Losses, StepRows
+from .weighted import WeightedPass
 from .weightings import make_weighting
 
-
-@dataclass(frozen=True)
-class Combined:
-    """One step's update."""
-
-    gradients: dict[str, torch.Tensor]
-    """Parameter name -> gradient. Hand it to the optimiser, or add what stays outside first."""
-    weights: torch.Tensor
-    """[K] float64."""
-    losses: torch.Tensor
-    """[K], of which these are the gradients; without a graph."""
-    metrics: dict[str, float]
-    """See METRICS."""
-
-
 _HALF = (torch.bfloat16, torch.float16)
-
-METRICS = {
-    "cosine_mean": "mean cosine between the gradients of two tasks",
-    "cosine_min": "smallest cosine between the gradients of two tasks",
-    "conflict_share": "share of task pairs whose gradients point against each other, 0 to 1",
-    "weight_min": "smallest weight of a task",
-    "weight_max": "largest weight of a task",
-    "deficient": "1 where the Gramian lacked full rank and the solution was regularised",
-}
-"""Name -> meaning; the first three only at steps that solve for weights."""
+BLOCK_MB = 16.0
+"""Rows that ranks add up at a time where the Gramian is streamed."""
 
 
 class GradientSurgery:
     """Turns the losses of K tasks into one gradient by a weighting of their gradients.
 
-        surgery = GradientSurgery(critic, SurgeryConfig(method="pcgrad"), tasks=10)
-        combined = surgery.step(batch.task_losses(errors))
-        surgery.assign(combined.gradients)
-        optimiser.step()
-
-    Data-parallel ranks take the two halves apart: `rows` (of summed losses), all tensors of `TaskRows.sums`
-    added over ranks, `TaskRows.divide` by the added counts, then `combine`.
+    surgery = GradientSurgery(critic, SurgeryConfig(method="pcgrad"), tasks=10)
+    combined = surgery.step(batch.task_losses(errors))
+    surgery.assign(combined.gradients)
+    optimiser.step()
     """
 
     def __init__(
@@ -99,9 +75,8 @@ class GradientSurgery:
                 f"gradient method {config.method!r} with trained_share={config.trained_share:g} and "
                 f"perturbation={config.perturbation:g}"
             )
-        self.choice = MeasuredChoice(
-            ("backward", "loop"), chosen="" if config.way == "measure" else config.way
-        )
+        self._rows = StepRows(self.jacobian, config, tasks, self._check)
+        self.choice = self._rows.choice
         self.note = (
             f"one task: gradient method {config.method!r} has nothing to weigh; the plain gradient is taken"
             if tasks == 1 and config.method != "sum"
@@ -110,8 +85,7 @@ class GradientSurgery:
         """What a user should know about this combination, or nothing."""
         self._schedule = WeightingSchedule(self.weighting, tasks, config.every, config.smoothing)
         self._conflict = ConflictRecord(tasks)
-        self._gathered = GatheredRows()
-        self._pattern: TaskRows | None = None
+        self._pass = WeightedPass(self.jacobian, weigh_owned=config.weigh_owned)
 
     @property
     def updates(self) -> int:
@@ -131,34 +105,49 @@ class GradientSurgery:
 
     def step(
         self,
-        losses: torch.Tensor | Callable[[], torch.Tensor],
+        losses: Losses,
         loss_of: Callable[[int], torch.Tensor] | None = None,
+        *,
+        reducer: Reducer = ALONE,
+        portion: torch.Tensor | None = None,
+        retain_graph: Callable[[], bool] = lambda: False,
     ) -> Combined:
         """Losses [K], or a function that makes them, to one gradient.
 
         With `loss_of`, one task's loss from its own samples, the faster of one backward and a loop is taken;
         it must give the same loss however often it is asked. `perturbation` cannot do without it and raises
-        UnsupportedError. The losses' graph is freed.
+        UnsupportedError. The losses' graph is freed unless `retain_graph`, which is asked once `losses` has
+        been and where one backward is taken.
+
+        Of several ranks each brings the losses of its own samples, and `portion` [K] says what share of each
+        task's samples those are (1 / size by default). Losses and rows are added up before they are weighed;
+        an error of one rank is raised on all.
         """
-        gathered = self._gathered.count > 0
-        if callable(losses) and loss_of is not None and self.takes_rows() and not gathered:
-            return self.combine(*self.measured_rows(losses, loss_of))
-        made = losses() if callable(losses) else losses
-        if gathered:
-            rows = self.rows(made)
-            return self.combine(rows, self._gathered.average(rows, made))
-        if self.takes_rows():
-            return self.combine(self.rows(made), made)
-        self._check(made)
-        values = made.detach().double().cpu().numpy()
+        share = even(reducer, self.tasks, self.jacobian.parameters[0]) if portion is None else portion
+        if self.takes_rows() or self._rows.gathered.count > 0:
+            rows, values = self._rows.reduced(losses, loss_of, reducer, share, retain_graph)
+            return self.combine(rows, values)
+        local: list[torch.Tensor] = []
+
+        def made() -> torch.Tensor:
+            local.append(losses() if callable(losses) else losses)
+            self._check(local[0])
+            return local[0]
+
+        if reducer.size == 1:
+            values = made().detach()
+        else:
+            values = reduced_losses(made, self.tasks, reducer, share)
         metrics: dict[str, float] = {}
         gramian = None
         if self.tasks > 1 and self.weighting.needs_gramian and self._schedule.due:
-            gramian = self.jacobian.gramian(made)
+            gramian = self._streamed_gramian(local[0], reducer, share)
             metrics = self._observe(gramian)
-        weights = self._schedule.weights(values, gramian)
-        gradients = self._weighted_pass(made, weights)
-        return Combined(gradients, weights, made.detach(), metrics | self._weight_metrics(weights))
+        weights = self._schedule.weights(values.double().cpu().numpy(), gramian)
+        gradients = self._pass.gradients(
+            local[0], weights, reducer=reducer, portion=share, retain_graph=retain_graph()
+        )
+        return Combined(self.masked(gradients), weights, values, metrics | self._weight_metrics(weights))
 
     def gather(self, losses: torch.Tensor) -> None:
         """Adds a micro-batch of losses [K], whose task gradients the next `step` averages with its own. The
@@ -169,64 +158,30 @@ class GradientSurgery:
         """
         if self.streamed:
             raise self._too_large("gathering micro-batches")
-        self._gathered.add(self.rows(losses), losses)
+        self._rows.gathered.add(self.rows(losses), losses)
 
     def rows(self, losses: torch.Tensor) -> TaskRows:
-        """The half of `step` before ranks add up: gradients of every task. The losses' graph is freed.
+        """Gradients of every task, of one process alone. The losses' graph is freed.
 
-        Raises UnsupportedError with `perturbation`, which `measured_rows` serves.
+        Raises UnsupportedError with `perturbation`, which needs `loss_of`.
         """
-        if self.config.perturbation > 0:
-            raise UnsupportedError(
-                f"perturbation={self.config.perturbation:g} takes the gradient of every task at weights of "
-                "its own, so it needs that task's loss anew, as loss_of(task); set perturbation=0 for a "
-                "learner that has the losses of one pass alone, or that gathers micro-batches"
-            )
-        self._check(losses)
-        return self.jacobian.rows(losses)
+        return self._rows.rows(losses)
 
-    def measured_rows(
-        self,
-        losses: Callable[[], torch.Tensor],
-        loss_of: Callable[[int], torch.Tensor],
-        retain_graph: Callable[[], bool] = lambda: False,
-    ) -> tuple[TaskRows, torch.Tensor]:
-        """`rows` and the losses [K] behind them, by the faster of one backward and a loop over tasks; with
-        `perturbation` each task's row a step uphill, the losses where the weights are. `retain_graph` is
-        asked once `losses` has been, where one backward is taken without `perturbation`.
-        """
-        if self.config.perturbation > 0:
-            return self._uphill_rows(losses(), loss_of)
-        way = self.choice.next()
-        pattern = self._pattern
-        if way == "loop" and pattern is None:
-            # one backward finds out what tasks own, which the loop has to know
-            pattern = self._pattern = self.jacobian.rows(losses())
-        began = time.perf_counter()
-        if way == "loop" and pattern is not None:
-            values: list[torch.Tensor] = []
-
-            def kept(task: int) -> torch.Tensor:
-                loss = loss_of(task)
-                values.append(loss.detach())
-                return loss
-
-            rows = self.jacobian.loop(kept, pattern)
-            made = torch.stack(values)
-            self._check(made)
-        else:
-            made = losses()
-            self._check(made)
-            rows = self.jacobian.rows(made, retain_graph=retain_graph())
-            self._pattern = self._pattern or rows
-        if rows.shared:
-            # Reading a number waits for the device, without which nothing was measured.
-            next(iter(rows.shared.values())).view(-1)[0].item()
-        self.choice.record(way, time.perf_counter() - began)
-        return rows, made
+    def _streamed_gramian(
+        self, losses: torch.Tensor, reducer: Reducer, portion: torch.Tensor
+    ) -> torch.Tensor:
+        if reducer.size == 1:
+            return self.jacobian.gramian(losses)
+        memory = self.config.memory_mb
+        blocks = RankBlocks(reducer, portion, self.jacobian.parameters[0], BLOCK_MB, memory)
+        try:
+            return self.jacobian.gramian(losses, min(BLOCK_MB, memory), blocks)
+        except Exception as error:
+            blocks.fail(error)
+            raise
 
     def combine(self, rows: TaskRows, losses: torch.Tensor) -> Combined:
-        """The half of `step` after ranks have added up; `losses` [K] are mean losses."""
+        """The half of `step` that follows the rows; `losses` [K] are mean losses."""
         if self._sparse is not None:
             self._sparse.mask_rows(rows)
         gramian = rows.gramian()
@@ -241,11 +196,25 @@ class GradientSurgery:
         metrics |= self._weight_metrics(weights)
         return Combined(self.masked(gradients), weights, losses.detach(), metrics)
 
-    def after_step(self, losses: torch.Tensor) -> None:
+    def after_step(
+        self,
+        losses: Losses,
+        *,
+        reducer: Reducer = ALONE,
+        portion: torch.Tensor | None = None,
+    ) -> None:
         """Losses [K] of the same batch after the update, where `wants_losses_after`. Passed over elsewhere,
         and where a loss is not finite, which the next step meets again.
         """
-        self._schedule.after_step(losses)
+
+        def made() -> torch.Tensor:
+            return losses() if callable(losses) else losses
+
+        if reducer.size == 1:
+            self._schedule.after_step(made())
+        else:
+            share = even(reducer, self.tasks, self.jacobian.parameters[0]) if portion is None else portion
+            self._schedule.after_step(reduced_losses(made, self.tasks, reducer, share))
 
     @property
     def wants_losses_after(self) -> bool:
@@ -275,15 +244,6 @@ class GradientSurgery:
         self.choice.load_state_dict(state["choice"])
         self._conflict.load_state_dict(state["conflict"])
 
-    def _uphill_rows(
-        self, losses: torch.Tensor, loss_of: Callable[[int], torch.Tensor]
-    ) -> tuple[TaskRows, torch.Tensor]:
-        self._check(losses)
-        rows = self.jacobian.rows(losses)
-        named = dict(zip(self.jacobian.names, self.jacobian.parameters, strict=True))
-        uphill = Uphill(rows, self.config.perturbation, self.config.perturbation_local)
-        return self.jacobian.loop(loss_of, rows, lambda task: moved(named, uphill.step(task))), losses
-
     def _too_large(self, what: str) -> UnsupportedError:
         return UnsupportedError(
             f"{what} needs all rows, {self._rows_mb():.0f} MB for {self.tasks} tasks; "
@@ -306,12 +266,8 @@ class GradientSurgery:
             raise ConfigError(
                 f"losses have shape {tuple(losses.shape)}; expected ({self.tasks},), one per task"
             )
+        require_finite(losses, "a task loss", self.updates)
         values = losses.detach()
-        if not bool(torch.isfinite(values).all()):
-            bad = [
-                f"task {k}: {values[k].item()}" for k in range(self.tasks) if not torch.isfinite(values[k])
-            ]
-            raise DivergenceError("a task loss", self.updates, ", ".join(bad))
         if self.weighting.needs_positive_losses and bool((values < 0).any()):
             task = int(values.argmin())
             raise UnsupportedError(
@@ -327,31 +283,6 @@ class GradientSurgery:
                 "a task gradient", self.updates, ", ".join(bad) or "inner products of gradients"
             )
         return self._conflict.add(gramian)
-
-    def _weighted_pass(self, losses: torch.Tensor, weights: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One plain backward pass of the weighted losses, and a shallow one of what tasks own."""
-        names, parameters = self.jacobian.names, self.jacobian.parameters
-        scale = weights.to(losses)
-        plain = bool((scale == 1).all())
-        apart = set() if self.config.weigh_owned or plain else self._owned(losses)
-        groups = [(scale, [n for n in range(len(names)) if names[n] not in apart])]
-        if apart:
-            groups.append((torch.ones_like(scale), [n for n in range(len(names)) if names[n] in apart]))
-        gradients: dict[str, torch.Tensor] = {}
-        for number, (factor, chosen) in enumerate(groups):
-            found = torch.autograd.grad(
-                losses, [parameters[n] for n in chosen], factor,
-                retain_graph=number + 1 < len(groups), allow_unused=True,
-            )  # fmt: skip
-            gradients |= {
-                names[n]: gradient for n, gradient in zip(chosen, found, strict=True) if gradient is not None
-            }
-        return self.masked(gradients)
-
-    def _owned(self, losses: torch.Tensor) -> set[str]:
-        if not self.jacobian.surveyed:
-            self.jacobian.survey(losses)
-        return set(self.jacobian.owned)
 
     def _weight_metrics(self, weights: torch.Tensor) -> dict[str, float]:
         return {

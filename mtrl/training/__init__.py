@@ -1,77 +1,106 @@
 """The agent contract, the loop, and what a run keeps: checkpoints, metrics, progress."""
 
 from .agent import (
+    PARENTS,
     Agent,
     AgentFactory,
     Baseline,
-    BaselineFactory,
-    BaselineWatch,
-    DataNeeds,
+    BaselineRun,
+    Datasets,
+    External,
+    FollowsBudget,
+    Groups,
+    KeepsReplay,
+    LivePolicy,
     MeasuresConflict,
+    Needs,
     OffersController,
-    OnlineAgent,
+    OffersTwin,
+    Offline,
+    RequestsGroups,
+    State,
+    Stream,
     TakesShares,
-    TaskGradients,
+    Use,
+    require_one_rank,
 )
-from .baseline_loop import BASELINE_TIMINGS, train_baseline
+from .baseline import run_baseline
 from .checkpoint import Checkpoints
 from .codec import load_state, save_state
+from .config import Clock, OnlineConfig, TrainingConfig
 from .cosines import CosineTracker
-from .episode_books import EPISODE_METRICS, EpisodeBooks
+from .episode_statistics import EPISODE_METRICS, EpisodeStatistics
 from .interrupt import SAVING, Interruptible
 from .jsonl import JsonlTracker, read_jsonl
-from .loop import LOOP_TIMINGS, Learner, TrainingConfig, train
+from .loop import learn
 from .metrics import Metric, Metrics, metrics_table, undocumented
-from .online import ONLINE_METRICS, ONLINE_TIMINGS, OnlineConfig, train_online
 from .progress import Progress, progress
 from .run_directory import RunDirectory, require_disk
+from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
+from .run_recorder import RunRecorder
+from .sources import DatasetSource, DatasetThen, GroupSource, Source, StreamSource
 from .tensorboard import TensorBoardTracker
 from .trackers import Tracker, Trackers
 from .weights_and_biases import WandbConfig, WandbTracker
 
 __all__ = [
-    "BASELINE_TIMINGS",
     "EPISODE_METRICS",
-    "LOOP_TIMINGS",
-    "ONLINE_METRICS",
-    "ONLINE_TIMINGS",
+    "EVALUATION_METRICS",
+    "PARENTS",
+    "RUN_METRICS",
+    "RUN_TIMINGS",
     "SAVING",
     "Agent",
     "AgentFactory",
     "Baseline",
-    "BaselineFactory",
-    "BaselineWatch",
+    "BaselineRun",
     "Checkpoints",
+    "Clock",
     "CosineTracker",
-    "DataNeeds",
-    "EpisodeBooks",
+    "DatasetSource",
+    "DatasetThen",
+    "Datasets",
+    "EpisodeStatistics",
+    "External",
+    "FollowsBudget",
+    "GroupSource",
+    "Groups",
     "Interruptible",
     "JsonlTracker",
-    "Learner",
+    "KeepsReplay",
+    "LivePolicy",
     "MeasuresConflict",
     "Metric",
     "Metrics",
+    "Needs",
     "OffersController",
-    "OnlineAgent",
+    "OffersTwin",
+    "Offline",
     "OnlineConfig",
     "Progress",
+    "RequestsGroups",
     "RunDirectory",
+    "RunRecorder",
+    "Source",
+    "State",
+    "Stream",
+    "StreamSource",
     "TakesShares",
-    "TaskGradients",
     "TensorBoardTracker",
     "Tracker",
     "Trackers",
     "TrainingConfig",
+    "Use",
     "WandbConfig",
     "WandbTracker",
+    "learn",
     "load_state",
     "metrics_table",
     "progress",
     "read_jsonl",
     "require_disk",
+    "require_one_rank",
+    "run_baseline",
     "save_state",
-    "train",
-    "train_baseline",
-    "train_online",
     "undocumented",
 ]

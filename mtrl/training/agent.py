@@ -1,96 +1,160 @@
-"""What learns: the agent contract, the data an agent declares, and gradients as per-task sums."""
+"""The agent contract: what an agent says before it is built, and how it learns, in one process or in many."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrl.rollout import EpisodeSummary, Policy, PolicySnapshot
+from mtrl.errors import UnsupportedError
+from mtrl.reducer import Reducer
+from mtrl.rollout import EpisodeGroup, EpisodeSummary, Extra, Fragment, GroupRequest, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 
 from .metrics import Metrics
 
+if TYPE_CHECKING:
+    from mtrl.data import Trajectories
+    from mtrl.evaluation import EvaluationResult
+
+Use = Literal["collect", "evaluate", "export"]
+"""What a snapshot is for: collection may explore or plan with more than is evaluated or exported."""
+
+State = Mapping[str, Any]
+"""Nested mappings and lists of tensors, arrays and JSON values; see `mtrl.training.codec`."""
+
+PARENTS = ("init_from", "reference", "teacher", "student")
+"""Policies that a run may start from, by the configuration's keys."""
+
 
 @dataclass(frozen=True)
-class DataNeeds:
-    """What an agent learns from, so that the loop can feed it."""
+class Datasets:
+    """Demonstrations by task: what `ingest` takes before anything else where `Needs.offline` is set."""
 
-    kind: str
-    """"fragments" (continuous collection), "groups" (episode groups), "dataset" (demonstrations) or
-    "baseline" (nothing of ours: a `Baseline` collects in its own loop)."""
+    trajectories: Mapping[int, Trajectories]
+    """Task index -> demonstrations; of several ranks each holds its share of the episodes."""
+
+
+@dataclass(frozen=True)
+class Offline:
+    """Demonstrations are ingested before anything else."""
+
+    rewards: bool = False
+    """Whether rewards are used, so that they must be those of the task."""
+    failures: bool = False
+    """Whether episodes without success are used too."""
+    updates: int = 0
+    """Updates on demonstrations alone before the first step online; the budget itself where nothing is
+    online."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Fragments of continuous collection."""
+
     on_policy: bool = False
     """Whether data of an older policy version must be thrown away."""
-    replay_ratio: float = 0.0
-    """Updates per environment step, held by the loop in both directions; 0 for on-policy and dataset."""
-    demonstrations: bool = False
-    """Whether demonstrations are ingested too, before the first fragment."""
+    warmup: int = 0
+    """Environment steps of random play, all tasks and ranks together, before the agent's own policy acts; the
+    run adds its setting `online.warmup`."""
+    sequence: int = 0
+    """Consecutive steps that a sample holds, 0 for single transitions."""
 
 
-@dataclass
-class TaskGradients:
-    """Gradients as sums and counts per task, so that data-parallel ranks can add them before use.
+@dataclass(frozen=True)
+class Groups:
+    """Groups of whole episodes from one start, requested each round by `RequestsGroups`."""
 
-    The gradient of task k's mean loss is `sums[name][k] / counts[k]`. An agent whose tasks are
-    combined linearly needs no separate rows and keeps one row for all (K = 1), at the price of a
-    plain backward pass.
-    """
+    size: int
+    """Episodes of a group, at least 2."""
+    success_tail: int | None = None
+    """Decisions played after the first success; None plays to the end."""
 
-    sums: dict[str, torch.Tensor]
-    """Parameter name -> [K, *parameter shape], or [1, ...] when already combined."""
-    counts: torch.Tensor
-    """[K], the summed weights behind each row."""
-    losses: torch.Tensor
-    """[K], summed losses; NaN for tasks without data."""
+
+@dataclass(frozen=True)
+class Needs:
+    """What an agent learns from: demonstrations x an online source. Both may be there, one must be."""
+
+    offline: Offline | None = None
+    online: Stream | Groups | None = None
+    """None for an agent that learns from demonstrations alone."""
+    parents: tuple[str, ...] = ()
+    """Keys of `PARENTS` that the agent takes; the configuration may name these and no others."""
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream, where that is what it needs online."""
+        return self.online if isinstance(self.online, Stream) else None
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether budgets are environment steps; updates where nothing is collected while learning."""
+        return self.online is not None
+
+
+@dataclass(frozen=True)
+class External(Needs):
+    """Nothing of ours: a library with a loop of its own collects and learns; see `Baseline`."""
+
+    @property
+    def counts_steps(self) -> bool:
+        """The library collects."""
+        return True
+
+
+def require_one_rank(name: str, ranks: int) -> None:
+    """Raises UnsupportedError for a learner that cannot be one of several ranks."""
+    if ranks > 1:
+        raise UnsupportedError(
+            f"agent {name!r} keeps a loop of its own and learns as one rank; {ranks} were asked for"
+        )
 
 
 class Agent(Protocol):
     """Learns one policy for all tasks of a set.
 
-    Constructed as `Agent(config, layout, tasks, seed)`. The same agent runs in-process, on Ray and
-    data-parallel: a rank calls `compute_gradients`, sums travel, every rank calls `apply`.
+    The same agent runs in this process and data-parallel. `due` and `update` are called on every rank in the
+    same order, and everything on which ranks must agree goes through the reducer; `ingest` never does.
     """
 
-    needs: DataNeeds
     updates: int
-    """Updates applied so far."""
+    """Updates so far, equal on all ranks."""
 
-    def policy(self) -> Policy:
-        """The current policy, for use in this process."""
+    def ingest(self, data: Fragment | EpisodeGroup | Datasets) -> None:
+        """Takes what this rank collected; never collective."""
 
-    def snapshot(self) -> PolicySnapshot:
-        """The current policy as data, for workers elsewhere."""
+    def due(self, steps: int, reducer: Reducer) -> int:
+        """Updates that `steps` have earned and that are not done yet; collective.
 
-    def ingest(self, data: object) -> None:
-        """Takes a Fragment, an EpisodeGroup or a dataset, as `needs.kind` says."""
+        `steps` are environment steps of all ranks together, or updates granted where nothing is online. 0
+        before there is enough to learn from.
+        """
 
-    def compute_gradients(self) -> TaskGradients:
-        """Gradients of one batch; changes no weight."""
+    def update(self, reducer: Reducer) -> Mapping[str, float]:
+        """One update on the data of all ranks; returns metrics, equal on all ranks.
 
-    def apply(self, gradients: TaskGradients) -> Mapping[str, float]:
-        """One optimiser step; returns metrics."""
+        Raises DivergenceError on every rank for a number that is not finite on any.
+        """
 
-    def update(self) -> Mapping[str, float]:
-        """`apply(compute_gradients())`; returns metrics."""
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
+        """The current policy as data."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on, random states included."""
+    def on_evaluation(self, step: int, result: EvaluationResult) -> None:
+        """Takes the outcome of an evaluation while learning; most agents ignore it."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; the run then goes on as if never interrupted."""
+    def shared_state(self) -> State:
+        """What all ranks hold alike: weights, optimisers, surgery, shared draws; saved once."""
 
+    def local_state(self) -> State:
+        """What is this rank's own: replay, own draws; saved per rank."""
 
-class OnlineAgent(Agent, Protocol):
-    """An agent that learns from fragments while they are collected."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether enough was ingested for an update."""
+    def restore(self, shared: State, local: State | None) -> None:
+        """Restores both; `local` is None where the number of ranks has changed."""
 
 
 class AgentFactory(Protocol):
@@ -105,26 +169,99 @@ class AgentFactory(Protocol):
 
     @property
     def metrics(self) -> Metrics:
-        """Every name that `update` returns, with its meaning."""
+        """Every name that `update` returns, or a baseline logs, with its meaning."""
 
-    def build(self, config: Any, layout: Layout, tasks: TaskSet, seed: int) -> Agent:  # noqa: ANN401
-        """A new agent; `config` is an instance of `config_class`."""
+    def needs(self, config: Any, tasks: TaskSet) -> Needs:  # noqa: ANN401 - its own dataclass
+        """What the agent will learn from; builds no network and no simulator."""
+
+    def extras(self, config: Any, layout: Layout) -> tuple[Extra, ...]:  # noqa: ANN401
+        """What its policies record beside every action; see `Extra`."""
+
+    def build(
+        self,
+        config: Any,  # noqa: ANN401
+        tasks: TaskSet,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        parents: Mapping[str, Policy] | None = None,
+    ) -> Agent | Baseline:
+        """A new agent, or a Baseline where needs are External; `config` is an instance of `config_class`.
+
+        Weights are equal on all ranks; draws of data and noise differ. `parents` holds the policies that the
+        configuration names. Raises UnsupportedError for tasks that it cannot serve, ConfigError for settings
+        that do not fit each other.
+        """
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
         """Rebuilds a policy from data."""
 
 
-@runtime_checkable
-class OffersController(Protocol):
-    """A factory, of an agent or a baseline, whose policies are one forward pass already, so that they can be
-    exported without a student.
+class BaselineRun(Protocol):
+    """What a baseline's own loop reports to, and asks."""
+
+    @property
+    def budget(self) -> int:
+        """Environment steps in all, all tasks together."""
+
+    @property
+    def log_every(self) -> int:
+        """Environment steps between two calls of `log`."""
+
+    def add(self, summary: EpisodeSummary) -> None:
+        """Takes every finished episode; `SharedEnvironment` puts them into `info`."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes environment steps so far, and metrics named in the factory's `metrics`."""
+
+    def advance(self, step: int) -> None:
+        """Takes environment steps so far, for progress, checkpoints and evaluations: called often, where
+        `state` and `snapshot` may be asked, so never in the middle of an update.
+        """
+
+    def stop(self) -> bool:
+        """Asked at least every second; once true, the baseline's `run` returns soon."""
+
+
+class Baseline(Protocol):
+    """A learner that owns its loop (Stable-Baselines3, RLlib).
+
+    It shares tasks, starts, evaluation, tracking, distillation and export; it stores tensors and JSON, and
+    promises no bit-equal resume. Building one starts no simulator and no worker: `run` does.
     """
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> torch.nn.Module:
-        """The deterministic policy: state [N, D_max] float32, neither normalised nor clipped, padded with
-        zeros, and task [N] int64 -> action [N, A_max] float32 in [-1, 1]. It computes what `policy` does
-        without exploration, with operations that the ONNX exporter knows, none of which mixes rows.
-        """
+    @property
+    def steps(self) -> int:
+        """Environment steps taken so far."""
+
+    def run(self, run: BaselineRun) -> bool:
+        """Trains until `run.budget` steps are taken; False when stopped before."""
+
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
+        """The current policy as data."""
+
+    def state(self) -> State:
+        """Weights, optimisers and counts; experience is not kept."""
+
+    def restore(self, state: State) -> None:
+        """Restores `state`; the run goes on with fresh experience."""
+
+
+@runtime_checkable
+class LivePolicy(Protocol):
+    """An agent whose policy can act in its own process with the weights that learn, without a copy."""
+
+    def policy(self) -> Policy:
+        """The current policy."""
+
+
+@runtime_checkable
+class RequestsGroups(Protocol):
+    """An agent that says which groups it wants next."""
+
+    def request(self, reducer: Reducer) -> Sequence[GroupRequest]:
+        """A whole round for all ranks together, equal on each; empty when the round is full. Collective."""
 
 
 @runtime_checkable
@@ -145,69 +282,39 @@ class TakesShares(Protocol):
         """[K], sums to 1: how much each task counts in the updates from now on."""
 
 
-@dataclass(frozen=True)
-class BaselineWatch:
-    """What a baseline's own loop reports to, and asks."""
+@runtime_checkable
+class OffersController(Protocol):
+    """A factory whose policies are one forward pass already, so that they are exported without a student."""
 
-    budget: int
-    """Environment steps in all, all tasks together."""
-    log_every: int
-    """Environment steps between two calls of `log`."""
-    log: Callable[[int, Mapping[str, float]], None]
-    """(environment steps so far, metrics named in the factory's `metrics`)."""
-    add: Callable[[EpisodeSummary], None]
-    """Takes every finished episode, for the episode books; `SharedEnvironment` hands them out in `info`."""
-    advance: Callable[[int], None]
-    """(environment steps so far), for the progress bar, checkpoints and evaluations: called often, where
-    `state_dict` and `snapshot` may be asked, so never in the middle of an update."""
-    stop: Callable[[], bool]
-    """Asked at least every second; once true, `run` returns soon."""
-
-
-class Baseline(Protocol):
-    """A learner that owns its loop (Stable-Baselines3, RLlib).
-
-    It shares tasks, starts, evaluation, tracking, distillation and export; it stores tensors and
-    JSON, and promises no bit-equal resume. Constructing one starts no simulator and no worker: `run`
-    does, so that a command can ask for `snapshot` to learn its size before anything begins.
-    """
-
-    @property
-    def steps(self) -> int:
-        """Environment steps taken so far."""
-
-    def run(self, watch: BaselineWatch) -> bool:
-        """Trains until `watch.budget` steps are taken; False when stopped before."""
-
-    def policy(self) -> Policy:
-        """The current policy, for use in this process."""
-
-    def snapshot(self) -> PolicySnapshot:
-        """The current policy as data."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Weights, optimisers and counts; experience is not kept."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; the run goes on with fresh experience."""
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> torch.nn.Module:
+        """The deterministic policy: state [N, D_max] float32, neither normalised nor clipped, padded with
+        zeros, and task [N] int64 -> action [N, A_max] float32 in [-1, 1]. It computes what `policy` does
+        without exploration, with operations that the ONNX exporter knows, none of which mixes rows.
+        """
 
 
 @runtime_checkable
-class BaselineFactory(Protocol):
-    """What an entry point in the group `mtrl.agents` names for a baseline."""
+class OffersTwin(Protocol):
+    """A factory whose agent can be trained by plain regression too, for comparison."""
 
-    name: str
+    def twin(self, config: Any) -> Any:  # noqa: ANN401 - its own dataclass
+        """The settings of the behaviour-cloned twin of the same size."""
 
-    @property
-    def config_class(self) -> type:
-        """As of AgentFactory."""
 
-    @property
-    def metrics(self) -> Metrics:
-        """Every name that is logged, with its meaning."""
+@runtime_checkable
+class FollowsBudget(Protocol):
+    """A factory whose schedules end with the run."""
 
-    def baseline(self, config: Any, layout: Layout, tasks: TaskSet, seed: int) -> Baseline:  # noqa: ANN401
-        """A new learner; raises UnsupportedError for spaces that the library cannot serve."""
+    def with_budget(self, config: Any, updates: int) -> Any:  # noqa: ANN401
+        """The settings with every schedule that is left to the run's budget of updates filled in."""
 
-    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
-        """Rebuilds a policy from data."""
+
+@runtime_checkable
+class KeepsReplay(Protocol):
+    """A factory whose learner holds experience in memory."""
+
+    def replay_bytes(self, config: Any, tasks: TaskSet) -> int:  # noqa: ANN401
+        """Memory of the full replay; 0 where the settings keep none."""
+
+    def saves_replay(self, config: Any) -> bool:  # noqa: ANN401
+        """Whether checkpoints hold it."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.rollout import Fragments, SharedFragments
 from mtrl.tasks import TaskSampler
 
-from .agent import OnlineAgent, TakesShares
+from .agent import TakesShares
 from .metrics import Metric, Metrics
+from .sources import TakesCollectionShares
 
 SHARE_METRICS: Metrics = {
     "share/{task}": Metric(
@@ -27,25 +27,19 @@ SHARE_METRICS: Metrics = {
 
 
 class TaskShares:
-    """A sampler at work in the online loop; without one it does nothing."""
+    """A sampler at work in the training loop; without one it does nothing."""
 
-    def __init__(self, sampler: TaskSampler | None, agent: OnlineAgent, names: Sequence[str]) -> None:
+    def __init__(self, sampler: TaskSampler | None, names: Sequence[str]) -> None:
         """`names` of the tasks by index."""
-        self._sampler, self._agent, self._names = sampler, agent, tuple(names)
-        self._source: Fragments | None = None
-        self._told: npt.NDArray[np.float64] | None = None
+        self._sampler, self._names = sampler, tuple(names)
+        self._source: object = None
+        self._agent: object = None
+        self._current: npt.NDArray[np.float64] | None = None
 
-    def attach(self, source: Fragments) -> None:
-        """Tells the source and the agent, now and after every `spread`. One that cannot follow is warned
-        about once.
-        """
-        self._source = source
-        if self._sampler is None:
-            return
-        config = self._sampler.config
-        if config.collection and not isinstance(source, SharedFragments):
-            _warn("the runtime steps every task alike (runtime=local without workers can do otherwise)")
-        if config.updates and not isinstance(self._agent, TakesShares):
+    def attach(self, source: object, agent: object) -> None:
+        """Hands the shares to both, now and after every `spread`; warns of one that cannot follow."""
+        self._source, self._agent = source, agent
+        if self._sampler is not None and self._sampler.config.updates and not isinstance(agent, TakesShares):
             _warn("the agent counts every task alike")
         self.spread()
 
@@ -59,11 +53,13 @@ class TaskShares:
         if self._sampler is None:
             return
         shares, config = self._sampler.shares, self._sampler.config
-        if self._told is not None and np.array_equal(shares, self._told):
+        if self._current is not None and np.array_equal(shares, self._current):
             return
-        self._told = shares
-        if config.collection and isinstance(self._source, SharedFragments):
-            self._source.set_shares(shares)
+        first, self._current = self._current is None, shares
+        if config.collection:
+            taken = isinstance(self._source, TakesCollectionShares) and self._source.set_shares(shares)
+            if first and not taken:
+                _warn("what is collected takes every task alike")
         if config.updates and isinstance(self._agent, TakesShares):
             self._agent.set_task_shares(shares)
 

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from mtrl.agents.sac import NetworkConfig, NormalisationConfig, SACAgent, SACConfig
 from mtrl.data import ReplayConfig
 from mtrl.nn import TaskEmbeddingConfig, TorsoConfig
+from mtrl.reducer import ALONE, Reducer
 from mtrl.rollout import Fragment, Version
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Task, TaskSet
@@ -108,7 +110,35 @@ def fragment_of(
 
 
 def agent_of(tasks: TaskSet = MIXED, config: SACConfig = SMALL, seed: int = 1, **changes: object) -> SACAgent:
-    agent = SACAgent(dataclasses.replace(config, **changes), tasks.layout, tasks, seed)  # type: ignore[arg-type]
+    agent = SACAgent(dataclasses.replace(config, **changes), tasks, seed)  # type: ignore[arg-type]
     for k in range(len(tasks)):
         agent.ingest(fragment_of(tasks, k, 40, ends={9: "truncated", 19: "terminated"}, seed=k))
     return agent
+
+
+def update(agent: SACAgent, reducer: Reducer = ALONE) -> Mapping[str, float]:
+    """One update on what was ingested so far."""
+    agent.due(0, reducer)
+    return agent.update(reducer)
+
+
+def sums_of(agent: SACAgent, reducer: Reducer = ALONE) -> dict[str, torch.Tensor]:
+    """The gradients of the next update, of losses summed over tasks: "critic.NAME", where it is the actor's
+    turn "actor.NAME", and "temperature.log".
+    """
+    agent.due(0, reducer)
+    agent._differentiate(agent._agreed_ranks(reducer))
+    acting = agent.updates % agent._config.actor_every == 0
+    found = {}
+    for name in ("critic", "actor") if acting else ("critic",):
+        weights = agent._parts[name]._weights
+        pairs = zip(weights.named, weights.split(weights.gradient), strict=True)
+        found |= {f"{name}.{key}": gradient.clone() for key, gradient in pairs}
+    if agent._log_temperature_gradient is not None:
+        found["temperature.log"] = agent._log_temperature_gradient
+    return found
+
+
+def resume(agent: SACAgent, original: SACAgent) -> None:
+    """Goes on where `original` is."""
+    agent.restore(original.shared_state(), original.local_state())

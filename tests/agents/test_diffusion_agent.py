@@ -1,6 +1,5 @@
 """The diffusion agent: its losses by hand, determinism, resuming, refusing, and what it learns."""
 
-import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,23 @@ from mtrl.agents.diffusion.losses import denoising_loss, regression_loss
 from mtrl.errors import ConfigError, OutOfRangeError, UnsupportedError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import ChunkNetwork, ChunkShape
-from mtrl.rollout import Acting, Execution, generator_for
+from mtrl.reducer import ALONE
+from mtrl.rollout import Acting, Execution, RandomPolicy, generator_for
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Task, TaskSet
-from mtrl.training import load_state, save_state
+from mtrl.training import (
+    Agent,
+    AgentFactory,
+    Datasets,
+    FollowsBudget,
+    LivePolicy,
+    MeasuresConflict,
+    Needs,
+    OffersTwin,
+    Offline,
+    load_state,
+    save_state,
+)
 
 from .demonstrations import choice_data, choice_tasks
 
@@ -34,9 +46,17 @@ SMALL = DiffusionConfig(
 def agent(config: DiffusionConfig = SMALL, seed: int = 0) -> DiffusionAgent:
     """An agent that holds the demonstrations."""
     tasks = choice_tasks()
-    made = AGENT.build(config, tasks.layout, tasks, seed)
-    made.ingest(choice_data())
+    made = AGENT.build(config, tasks, seed)
+    made.ingest(Datasets(choice_data()))
+    assert made.due(10, ALONE) == 10
     return made
+
+
+def resume(place: Path, stopped: DiffusionAgent, resumed: DiffusionAgent) -> None:
+    """Goes on from files."""
+    save_state(place / "shared", stopped.shared_state())
+    save_state(place / "local", stopped.local_state())
+    resumed.restore(load_state(place / "shared"), load_state(place / "local"))
 
 
 def test_denoising_loss_by_hand() -> None:
@@ -68,43 +88,26 @@ def test_steps_past_the_end_do_not_count() -> None:
 
 def test_equal_seeds_give_equal_runs_and_other_seeds_do_not() -> None:
     first, second, third = agent(), agent(), agent(seed=1)
-    losses = [[made.update()["loss"] for _ in range(5)] for made in (first, second, third)]
+    losses = [[made.update(ALONE)["loss"] for _ in range(5)] for made in (first, second, third)]
     assert losses[0] == losses[1] != losses[2]
 
 
 def test_a_resumed_agent_goes_on_exactly(tmp_path: Path) -> None:
     uninterrupted, stopped = agent(), agent()
     for _ in range(3):
-        uninterrupted.update(), stopped.update()
-    save_state(tmp_path / "state", stopped.state_dict())
+        uninterrupted.update(ALONE), stopped.update(ALONE)
     resumed = agent(seed=5)
-    resumed.load_state_dict(load_state(tmp_path / "state"))
+    resume(tmp_path, stopped, resumed)
     for _ in range(3):
-        assert uninterrupted.update() == resumed.update()
+        assert uninterrupted.update(ALONE) == resumed.update(ALONE)
     for name, value in uninterrupted.snapshot().tensors.items():
         np.testing.assert_array_equal(value, resumed.snapshot().tensors[name])
-
-
-def test_gradients_are_separate_from_their_use() -> None:
-    made = agent()
-    before = copy.deepcopy(made.state_dict()["network"])
-    gradients = made.compute_gradients()
-    for name, value in made.state_dict()["network"].items():
-        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    # Two ranks with the same gradients sum them and their counts; the step must be that of one rank.
-    alone, doubled = copy.deepcopy(made), copy.deepcopy(made)
-    alone.apply(copy.deepcopy(gradients))
-    gradients.sums = {name: 2 * rows for name, rows in gradients.sums.items()}
-    gradients.counts = 2 * gradients.counts
-    doubled.apply(gradients)
-    for name, value in alone.snapshot().tensors.items():
-        np.testing.assert_allclose(value, doubled.snapshot().tensors[name], rtol=1e-5, atol=1e-7)
 
 
 def test_a_snapshot_acts_like_the_agent() -> None:
     made = agent()
     for _ in range(3):
-        made.update()
+        made.update(ALONE)
     tasks = choice_tasks()
     rebuilt = AGENT.policy(made.snapshot(), tasks)
     observation = {"state": np.array([[0.1, 0.2, 0.0], [0.3, -0.2, 0.4]], dtype=np.float32)}
@@ -137,7 +140,7 @@ def test_diffusion_keeps_both_modes_where_cloning_averages_them() -> None:
         )
         made = agent(config)
         for _ in range(500):
-            made.update()
+            made.update(ALONE)
         policy = made.policy()
         count = 200
         states = np.zeros((count, 3), dtype=np.float32)
@@ -183,17 +186,17 @@ def test_tasks_that_no_head_serves_are_refused_by_name() -> None:
     )
     tasks = TaskSet([discrete])
     with pytest.raises(UnsupportedError, match="made/buttons is discrete"):
-        AGENT.build(SMALL, tasks.layout, tasks, 0)
+        AGENT.build(SMALL, tasks, 0)
 
 
 def test_missing_demonstrations_and_too_small_batches_are_refused() -> None:
     tasks = choice_tasks()
     with pytest.raises(ConfigError, match="no demonstrations yet"):
-        AGENT.build(SMALL, tasks.layout, tasks, 0).update()
+        AGENT.build(SMALL, tasks, 0).update(ALONE)
     with pytest.raises(ConfigError, match=r"index \[1\]"):
-        AGENT.build(SMALL, tasks.layout, tasks, 0).ingest({0: choice_data()[0]})
+        AGENT.build(SMALL, tasks, 0).ingest(Datasets({0: choice_data()[0]}))
     with pytest.raises(ConfigError, match="below the number of tasks"):
-        AGENT.build(DiffusionConfig(batch_size=1), tasks.layout, tasks, 0)
+        AGENT.build(DiffusionConfig(batch_size=1), tasks, 0)
 
 
 @pytest.mark.parametrize(
@@ -206,14 +209,13 @@ def test_surgery_updates_tell_cosines_and_resume_exactly(tmp_path: Path, gradien
     uninterrupted, stopped = agent(config), agent(config)
     plain = agent()
     for _ in range(3):
-        uninterrupted.update(), stopped.update(), plain.update()
-    save_state(tmp_path / "state", stopped.state_dict())
+        uninterrupted.update(ALONE), stopped.update(ALONE), plain.update(ALONE)
     resumed = agent(config, seed=5)
-    resumed.load_state_dict(load_state(tmp_path / "state"))
+    resume(tmp_path, stopped, resumed)
     for _ in range(3):
-        told = uninterrupted.update()
-        assert told == resumed.update()
-        plain.update()
+        told = uninterrupted.update(ALONE)
+        assert told == resumed.update(ALONE)
+        plain.update(ALONE)
     assert set(told) <= set(AGENT.metrics) and "gradients/weight_min" in told
     found, expected = resumed.snapshot().tensors, uninterrupted.snapshot().tensors
     for name, value in expected.items():
@@ -230,7 +232,48 @@ def test_surgery_updates_tell_cosines_and_resume_exactly(tmp_path: Path, gradien
 def test_combined_gradients_are_on_the_scale_of_the_plain_one() -> None:
     plain = agent()
     summed = agent(dataclasses.replace(SMALL, gradients=SurgeryConfig("sum", {"mean": True})))
-    expected, found = plain.compute_gradients(), summed.compute_gradients()
-    torch.testing.assert_close(found.losses, expected.losses)
-    for name, value in expected.sums.items():
-        torch.testing.assert_close(found.sums[name] * len(choice_tasks()), value)
+    for made in (plain, summed):
+        made._draw()
+    (expected, losses, _), (found, others, _) = (made._gradients(ALONE) for made in (plain, summed))
+    torch.testing.assert_close(others, losses)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name] * len(choice_tasks()), value)
+
+
+def test_it_is_what_the_contract_says() -> None:
+    factory: AgentFactory = AGENT
+    made: Agent = agent()
+    assert AGENT.needs(SMALL, choice_tasks()) == Needs(offline=Offline(), parents=("init_from",))
+    assert isinstance(factory, OffersTwin) and isinstance(factory, FollowsBudget)
+    assert isinstance(made, LivePolicy) and isinstance(made, MeasuresConflict)
+    twin = AGENT.twin(SMALL)
+    assert twin.objective == "regression" and AGENT.with_budget(twin, 70).decay_updates == 70
+    assert AGENT.with_budget(SMALL, 70) is SMALL, "a schedule of its own stays"
+
+
+def test_updates_are_due_once_demonstrations_are_there() -> None:
+    made = AGENT.build(SMALL, choice_tasks(), 0)
+    assert made.due(5, ALONE) == 0
+    made.ingest(Datasets(choice_data()))
+    assert made.due(5, ALONE) == 5
+    made.update(ALONE)
+    assert made.due(5, ALONE) == 4
+
+
+def test_it_begins_as_its_parent_and_sees_alike() -> None:
+    parent = agent()
+    for _ in range(3):
+        parent.update(ALONE)
+    policy = AGENT.policy(parent.snapshot(), choice_tasks())
+    made = AGENT.build(SMALL, choice_tasks(), 4, parents={"init_from": policy})
+    data = choice_data()
+    data[0].observations["state"] += 1.0
+    made.ingest(Datasets(data))
+    made.due(1, ALONE)
+    for name, value in parent.snapshot().tensors.items():
+        np.testing.assert_array_equal(made.snapshot().tensors[name], value, err_msg=name)
+    wider = dataclasses.replace(SMALL, network=ChunkShape(width=48, blocks=1, chunk=2, embedding=4))
+    with pytest.raises(ConfigError, match=r"init_from: the parent's network differs: .*; expected \(48"):
+        AGENT.build(wider, choice_tasks(), 0, parents={"init_from": policy})
+    with pytest.raises(ConfigError, match="got a RandomPolicy"):
+        AGENT.build(SMALL, choice_tasks(), 0, parents={"init_from": RandomPolicy(choice_tasks())})

@@ -63,10 +63,10 @@ def case(request: pytest.FixtureRequest) -> Case:
     algorithm, names = request.param
     tasks = registry.task_set(names)
     config = config_of(algorithm)
-    baseline = AGENT.baseline(config, tasks.layout, tasks, 1)
-    state = baseline.state_dict()
+    baseline = AGENT.build(config, tasks, 1)
+    state = baseline.state()
     state["weights"] = {name: 2.5 * value for name, value in state["weights"].items()}
-    baseline.load_state_dict(state)
+    baseline.restore(state)
     with quiet():
         module = module_of(settings_of(config, SharedSpace(tasks), 1, [0] * len(tasks)), inference_only=True)
     module.load_state_dict({name: state["weights"][name] for name in module.state_dict()})
@@ -168,12 +168,12 @@ def test_a_policy_needs_no_ray() -> None:
 def test_a_new_learner_depends_on_the_seed_alone() -> None:
     tasks = registry.task_set(CONTINUOUS)
     torch.manual_seed(3)
-    first = AGENT.baseline(config_of("sac"), tasks.layout, tasks, 1).snapshot()
+    first = AGENT.build(config_of("sac"), tasks, 1).snapshot()
     before = torch.random.get_rng_state()
-    second = AGENT.baseline(config_of("sac"), tasks.layout, tasks, 1)
+    second = AGENT.build(config_of("sac"), tasks, 1)
     assert first.same_as(second.snapshot()) and second.steps == 0
     assert (torch.random.get_rng_state() == before).all()
-    assert not first.same_as(AGENT.baseline(config_of("sac"), tasks.layout, tasks, 2).snapshot())
+    assert not first.same_as(AGENT.build(config_of("sac"), tasks, 2).snapshot())
 
 
 @pytest.mark.parametrize(
@@ -262,14 +262,14 @@ REFUSED: list[tuple[Mapping[str, Any], type[Exception], str]] = [
 def test_wrong_settings_are_refused(settings: Mapping[str, Any], error: type[Exception], words: str) -> None:
     tasks = registry.task_set(["gym/CartPole-v1"])
     with pytest.raises(error, match=words):
-        RLlibBaseline(build(RLlibConfig, settings, "agent"), tasks.layout, tasks, 1)
+        RLlibBaseline(build(RLlibConfig, settings, "agent"), tasks, 1)
 
 
 def test_tasks_that_rllib_cannot_serve_are_refused() -> None:
     with counter_suite():
         frames = registry.task_set(["counter/frames"])
         with pytest.raises(UnsupportedError, match="counter/frames shows pixels"):
-            AGENT.baseline(config_of("ppo"), frames.layout, frames, 1)
+            AGENT.build(config_of("ppo"), frames, 1)
         mixed = registry.task_set(["counter/frames", "counter/short"])
         with pytest.raises(UnsupportedError, match="one action space"):
-            AGENT.baseline(config_of("ppo"), mixed.layout, mixed, 1)
+            AGENT.build(config_of("ppo"), mixed, 1)

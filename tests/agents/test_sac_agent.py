@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 
 import numpy as np
@@ -25,14 +25,28 @@ from mtrl.agents.sac.networks import Routing, moved
 from mtrl.agents.sac.reward_scale import RewardScale
 from mtrl.data import ReplayConfig
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, ResourceError
-from mtrl.gradients import SurgeryConfig
+from mtrl.gradients import Combined, GradientSurgery, SurgeryConfig, TaskRows
 from mtrl.nn import ExpertsConfig, PaCoConfig, PixelEncoderConfig
+from mtrl.reducer import ALONE, Alone, Like, Sums
 from mtrl.rollout import Acting, CollectionConfig, LocalFragments, PolicySnapshot, RuntimeConfig
 from mtrl.spaces import ActionSpec
 from mtrl.tasks import TaskSet
 from mtrl.training import undocumented
 
-from .sac_made import CONTINUOUS, DISCRETE, LEARNED_TASKS, MIXED, SMALL, agent_of, fragment_of, task_of, torso
+from .sac_made import (
+    CONTINUOUS,
+    DISCRETE,
+    LEARNED_TASKS,
+    MIXED,
+    SMALL,
+    agent_of,
+    fragment_of,
+    resume,
+    sums_of,
+    task_of,
+    torso,
+    update,
+)
 
 
 @pytest.mark.parametrize("action", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
@@ -50,12 +64,12 @@ def test_one_state_is_worth_what_theory_says(action: ActionSpec, critic: str, en
         learning_rate=2e-2,
         batch_size=16,
     )
-    agent = SACAgent(config, tasks.layout, tasks, 1)
+    agent = SACAgent(config, tasks, 1)
     agent.ingest(
         fragment_of(tasks, 0, 40, reward=[1.0] * 40, ends=dict.fromkeys(range(40), end), constant=True)
     )
     for _ in range(400):
-        metrics = agent.update()
+        metrics = update(agent)
     assert metrics["value/made/still"] == pytest.approx(value, rel=0.03)
 
 
@@ -65,45 +79,45 @@ def test_the_time_limit_can_be_taken_for_an_end() -> None:
         dataclasses.replace(
             SMALL, bootstrap_truncated=False, normalisation=NormalisationConfig(returns=False)
         ),
-        tasks.layout,
         tasks,
         1,
     )
     agent.ingest(fragment_of(tasks, 0, 40, reward=[2.0] * 40, ends=dict.fromkeys(range(40), "truncated")))
     for _ in range(20):
-        metrics = agent.update()
+        metrics = update(agent)
     assert metrics["value/made/still"] == 2.0
 
 
 def test_equal_seeds_give_equal_agents() -> None:
     agents = [agent_of(seed=5) for _ in range(2)]
     for _ in range(4):
-        first, second = (agent.update() for agent in agents)
+        first, second = (update(agent) for agent in agents)
         assert first == second
     assert agents[0].snapshot().same_as(agents[1].snapshot())
 
 
 def test_a_loaded_agent_goes_on_as_the_original() -> None:
-    original, loaded = agent_of(seed=5), SACAgent(SMALL, MIXED.layout, MIXED, 99)
+    original, loaded = agent_of(seed=5), SACAgent(SMALL, MIXED, 99)
     for _ in range(3):
-        original.update()
-    loaded.load_state_dict(original.state_dict())
+        update(original)
+    resume(loaded, original)
     for agent in (original, loaded):
         agent.ingest(fragment_of(MIXED, 1, 30, seed=9))
     for _ in range(4):
-        assert original.update() == loaded.update()
+        assert update(original) == update(loaded)
     assert original.snapshot().same_as(loaded.snapshot())
 
 
 def test_computing_gradients_changes_no_weight() -> None:
     agent = agent_of()
+    agent.due(0, ALONE)
     before = agent.snapshot()
-    gradients = agent.compute_gradients()
+    sums = sums_of(agent)
     assert agent.snapshot().same_as(before)
-    assert gradients.counts.tolist() == [1.0, 1.0, 1.0]
-    assert gradients.losses.shape == (3,)
-    assert all(rows.shape[0] == 1 for rows in gradients.sums.values())
-    agent.apply(gradients)
+    assert agent._differentiation.losses["critic"].shape == (3,)
+    for name, value in agent._critic.named_parameters():
+        assert not value.numel() or sums[f"critic.{name}"].shape == value.shape
+    update(agent)
     assert not agent.snapshot().same_as(before)
 
 
@@ -112,30 +126,29 @@ def test_the_actor_waits_for_its_turn() -> None:
     moved = []
     for _ in range(6):
         before = agent.snapshot()
-        agent.update()
+        update(agent)
         after = agent.snapshot()
         moved.append(any(not np.array_equal(before.tensors[n], after.tensors[n]) for n in before.tensors))
     assert moved == [True, False, False, True, False, False]
 
 
 def test_a_task_without_a_batch_joins_later() -> None:
-    agent = SACAgent(SMALL, MIXED.layout, MIXED, 1)
-    assert not agent.ready
+    agent = SACAgent(SMALL, MIXED, 1)
+    assert agent.due(1000, ALONE) == 0
     with pytest.raises(ConfigError, match="holds 0 transitions"):
-        agent.update()
+        update(agent)
     agent.ingest(fragment_of(MIXED, 1, 40))
-    assert agent.ready
-    assert "critic_loss/made/jump" in agent.update()
+    assert "critic_loss/made/jump" in update(agent)
     agent.ingest(fragment_of(MIXED, 2, 40))
-    assert {"critic_loss/made/jump", "critic_loss/made/pull"} <= set(agent.update())
+    assert {"critic_loss/made/jump", "critic_loss/made/pull"} <= set(update(agent))
 
 
 def test_whole_numbers_are_as_good_as_fractions() -> None:
     tasks, found = TaskSet([MIXED[2]]), []
     for target in (-1, -1.0):
         agent = agent_of(tasks, exploration=ExplorationConfig(target_entropy=target))
-        agent.update()
-        found.append(agent.state_dict()["actor"])
+        update(agent)
+        found.append(agent.shared_state()["actor"])
     assert same(*found)
 
 
@@ -144,7 +157,7 @@ def test_temperatures_keep_their_floor() -> None:
     explore = ExplorationConfig(temperature_floor=0.05, temperature_rate=0.5, target_entropy=-50.0)
     agent = agent_of(exploration=explore)
     for _ in range(10):
-        metrics = agent.update()
+        metrics = update(agent)
     assert metrics["temperature/made/push"] == pytest.approx(0.05)
 
 
@@ -159,7 +172,7 @@ def test_temperatures_keep_their_floor() -> None:
 def test_variants_train_to_finite_numbers(settings: Mapping[str, object]) -> None:
     agent = agent_of(**settings)
     for _ in range(3):
-        metrics = agent.update()
+        metrics = update(agent)
     assert all(np.isfinite(value) for value in metrics.values())
 
 
@@ -167,7 +180,7 @@ def test_pixels_train_beside_states() -> None:
     tasks = TaskSet([task_of("arm", CONTINUOUS), task_of("game", DISCRETE, 0, (3, 16, 16))])
     agent = agent_of(tasks, network=NetworkConfig(torso=torso(16), pixels=PixelEncoderConfig("drq", 8)))
     before = agent.snapshot()
-    metrics = agent.update()
+    metrics = update(agent)
     assert all(np.isfinite(value) for value in metrics.values())
     after = agent.snapshot()
     assert not np.array_equal(
@@ -184,7 +197,7 @@ def test_a_copy_acts_alike_alone_and_among_other_tasks(
     monkeypatch.setattr("mtrl.agents.sac.policy.REMEMBERED", 2)
     agent = agent_of()
     for _ in range(5):
-        agent.update()
+        update(agent)
     policy = AGENT.policy(agent.snapshot(), MIXED)
     generator = np.random.default_rng(0)
     task = np.array([1, 0, 2, 1])
@@ -226,50 +239,68 @@ def test_rewards_are_scaled_by_the_largest_discounted_return() -> None:
 
 def test_old_rewards_follow_the_scale() -> None:
     tasks = TaskSet([task_of("still", CONTINUOUS)])
-    agent = SACAgent(SMALL, tasks.layout, tasks, 1)
+    agent = SACAgent(SMALL, tasks, 1)
     terminated = dict.fromkeys(range(40), "terminated")
     agent.ingest(fragment_of(tasks, 0, 40, reward=[5.0] * 40, ends=terminated))
-    assert agent.update()["value/made/still"] == pytest.approx(10.0)
+    assert update(agent)["value/made/still"] == pytest.approx(10.0)
     # one larger reward among forty small ones: what was worth 10 is worth 5 from now on
     agent.ingest(fragment_of(tasks, 0, 1, reward=[10.0], ends={0: "terminated"}, seed=3))
-    assert agent.update()["value/made/still"] == pytest.approx(5.0, abs=1.6)
+    assert update(agent)["value/made/still"] == pytest.approx(5.0, abs=1.6)
 
 
 def test_observations_are_standardised_from_their_step_on_and_then_frozen() -> None:
-    agent = SACAgent(SMALL, MIXED.layout, MIXED, 1)
+    agent = SACAgent(SMALL, MIXED, 1)
     first = fragment_of(MIXED, 0, 19)
     agent.ingest(first)
+    agent.due(19, ALONE)
     assert not agent.snapshot().tensors["observer.mean"].any()
     second = fragment_of(MIXED, 0, 5, seed=1)
     agent.ingest(second)
+    agent.due(24, ALONE)
     seen = np.concatenate([f.observations["state"][:-1, 0] for f in (first, second)])
     mean = agent.snapshot().tensors["observer.mean"]
     np.testing.assert_allclose(mean[0], seen.mean(axis=0), atol=1e-6)
     assert not mean[1:].any(), "other tasks have not come so far"
     agent.ingest(fragment_of(MIXED, 0, 30, seed=2))
+    agent.due(54, ALONE)
     np.testing.assert_array_equal(agent.snapshot().tensors["observer.mean"], mean)
+
+
+class Spoiling(Alone):
+    """Puts a number into the gradient of one parameter, once."""
+
+    def __init__(self, agent: SACAgent, part: str, name: str, value: float) -> None:
+        self._weights, self._name, self._value = agent._parts[part]._weights, name, value
+        self._fact = {"critic": "value", "actor": "entropy"}[part]
+
+    def sums(self, make: Callable[[], Sums], like: Like) -> Sums:
+        found = make()
+        if self._fact in like:
+            parts = self._weights.split(found["gradient"])
+            dict(zip(self._weights.named, parts, strict=True))[self._name].view(-1)[0] = self._value
+        return found
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_changes_no_weight() -> None:
     agent = agent_of()
-    gradients = agent.compute_gradients()
+    agent.due(0, ALONE)
     before = agent.snapshot()
-    gradients.sums["critic.network.torso.stack.linears.0.weight"][0, 0, 0, 0] = torch.nan
+    spoiling = Spoiling(agent, "critic", "network.torso.stack.linears.0.weight", np.nan)
     with pytest.raises(
         DivergenceError, match=r"gradient norm of critic is nan.*critic.network.torso.stack.linears.0.weight"
     ):
-        agent.apply(gradients)
+        agent.update(spoiling)
     assert agent.snapshot().same_as(dataclasses.replace(before, version=agent.updates))
 
 
 def test_an_update_that_is_not_finite_may_be_left_out() -> None:
     agent = agent_of(on_non_finite="skip")
-    gradients = agent.compute_gradients()
+    agent.due(0, ALONE)
     before = agent.snapshot()
-    gradients.sums["actor.network.outputs.continuous.bias"][:] = torch.inf
-    assert agent.apply(gradients) == {"skipped_updates": 1.0}
+    spoiling = Spoiling(agent, "actor", "network.outputs.continuous.bias", np.inf)
+    assert agent.update(spoiling) == {"skipped_updates": 1.0}
     assert agent.snapshot().same_as(dataclasses.replace(before, version=1))
-    assert agent.update()["skipped_updates"] == 0.0
+    assert update(agent)["skipped_updates"] == 0.0
 
 
 def test_settings_outside_their_range_are_refused() -> None:
@@ -294,7 +325,7 @@ def test_it_learns_to_balance_a_pole() -> None:
         learning_rate=2e-3,
         normalisation=NormalisationConfig(refresh_at=(300,)),
     )
-    agent = SACAgent(config, tasks.layout, tasks, 1)
+    agent = SACAgent(config, tasks, 1)
     settings = CollectionConfig(copies=4, steps=10, stagger=False)
     source = LocalFragments(tasks, RuntimeConfig(), settings, PolicySnapshot("random"), 1)
     lengths: list[int] = []
@@ -302,7 +333,7 @@ def test_it_learns_to_balance_a_pole() -> None:
         agent.ingest(fragment)
         if number >= 8:
             for _ in range(12):
-                agent.update()
+                update(agent)
             source.publish(agent.snapshot())
         lengths.append(int(fragment.terminated.sum()))
     source.close()
@@ -319,64 +350,46 @@ def test_surgery_on_one_task_changes_no_bit() -> None:
         for method in ("sum", "pcgrad")
     )
     for _ in range(4):
-        plain.update()
-        cut.update()
+        update(plain)
+        update(cut)
     for name, expected in plain.snapshot().tensors.items():
         np.testing.assert_array_equal(cut.snapshot().tensors[name], expected, err_msg=name)
 
 
 @pytest.mark.parametrize("way", ["backward", "loop"])
-def test_rows_of_tasks_add_up_to_the_plain_gradient(way: str) -> None:
+def test_rows_of_tasks_add_up_to_the_plain_gradient(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = SurgeryConfig(method="pcgrad", part="both", way=way)
     plain, cut = agent_of(), agent_of(gradients=config)
-    sums, rows = plain.compute_gradients().sums, cut.compute_gradients().sums
-    assert set(sums) == set(rows)
-    for name, expected in sums.items():
-        assert rows[name].shape[0] in (1, 3)
-        found = rows[name].sum(0, keepdim=True)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6, msg=name)
-    shared = [name for name in rows if "torso" in name]
-    assert shared and all(rows[name].shape[0] == 3 for name in shared)
+    combine, kept = GradientSurgery.combine, []
 
+    def watched(surgery: GradientSurgery, rows: TaskRows, losses: torch.Tensor) -> Combined:
+        dense = {name: own.dense(3) for name, own in rows.owned.items()}
+        kept.append({name: value.clone() for name, value in (rows.shared | dense).items()})
+        assert any("torso" in name for name in rows.shared)
+        return combine(surgery, rows, losses)
 
-def test_two_ranks_with_the_same_batch_step_like_one() -> None:
-    config = SurgeryConfig(method="pcgrad", part="both", way="backward")
-    one, two = agent_of(gradients=config, seed=5), agent_of(gradients=config, seed=5)
-    one.update()
-    gradients = two.compute_gradients()
-    for rows in gradients.sums.values():
-        rows *= 2.0
-    two.apply(dataclasses.replace(gradients, counts=gradients.counts * 2, losses=gradients.losses * 2))
-    for name, expected in one.snapshot().tensors.items():
-        np.testing.assert_allclose(two.snapshot().tensors[name], expected, atol=1e-6, err_msg=name)
+    monkeypatch.setattr(GradientSurgery, "combine", watched)
+    sums = sums_of(plain)
+    assert set(sums) == set(sums_of(cut))
+    for part, rows in zip(("critic", "actor"), kept, strict=True):
+        for name, found in rows.items():
+            assert found.shape[0] == 3
+            expected = sums[f"{part}.{name}"]
+            torch.testing.assert_close(found.sum(0), expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_temperatures_follow_the_entropy_at_the_weights_as_they_are() -> None:
     uphill = SurgeryConfig(method="sum", part="both", perturbation=0.5)
-    plain, moved = agent_of().compute_gradients().sums, agent_of(gradients=uphill).compute_gradients().sums
+    plain, moved = sums_of(agent_of()), sums_of(agent_of(gradients=uphill))
     torch.testing.assert_close(moved["temperature.log"], plain["temperature.log"])
     name = next(name for name in plain if name.startswith("actor."))
-    assert not torch.allclose(moved[name].sum(0), plain[name].sum(0), rtol=1e-3)
-
-
-@pytest.mark.parametrize("method", ["sum", "pcgrad"])
-def test_gradients_that_are_held_stay_as_they_were(method: str) -> None:
-    config = SurgeryConfig(method=method, part="both", way="backward")
-    agent, other = agent_of(gradients=config, seed=5), agent_of(gradients=config, seed=5)
-    first, same = agent.compute_gradients(), other.compute_gradients()
-    agent.compute_gradients()
-    for name, rows in first.sums.items():
-        assert torch.equal(rows, same.sums[name]), name
-    agent.apply(first)
-    other.apply(same)
-    for name, expected in other.snapshot().tensors.items():
-        np.testing.assert_array_equal(agent.snapshot().tensors[name], expected, err_msg=name)
+    assert not torch.allclose(moved[name], plain[name], rtol=1e-3)
 
 
 def test_cosines_are_told_once_and_named_by_part() -> None:
     agent = agent_of(gradients=SurgeryConfig(method="cagrad", part="both"))
     for _ in range(3):
-        metrics = agent.update()
+        metrics = update(agent)
     assert -1 <= metrics["gradients/critic/cosine_min"] <= 1
     cosines = agent.task_cosines()
     assert set(cosines) == {"critic", "actor"}
@@ -387,21 +400,20 @@ def test_cosines_are_told_once_and_named_by_part() -> None:
 def test_a_share_of_zero_silences_a_task() -> None:
     agent = agent_of()
     agent.set_task_shares(np.array([0.5, 0.5, 0.0]))
-    gradients = agent.compute_gradients()
-    heads = gradients.sums["critic.network.outputs.continuous.weight"][0]
+    heads = sums_of(agent)["critic.network.outputs.continuous.weight"]
     assert heads[:, 0].abs().sum() > 0 and not heads[:, 1].any(), "heads of push, and of pull"
 
 
 def test_surgery_saved_and_loaded_goes_on_alike() -> None:
     config = dataclasses.replace(SMALL, gradients=SurgeryConfig(method="famo", every=2))
-    original, loaded = agent_of(config=config, seed=5), SACAgent(config, MIXED.layout, MIXED, 99)
+    original, loaded = agent_of(config=config, seed=5), SACAgent(config, MIXED, 99)
     for _ in range(3):
-        original.update()
-    loaded.load_state_dict(original.state_dict())
+        update(original)
+    resume(loaded, original)
     for agent in (original, loaded):
         agent.ingest(fragment_of(MIXED, 1, 30, seed=9))
     for _ in range(4):
-        assert original.update() == loaded.update()
+        assert update(original) == update(loaded)
 
 
 def same(first: object, second: object) -> bool:
@@ -422,14 +434,14 @@ def routed(**changes: object) -> NetworkConfig:
 @pytest.mark.parametrize("way", ["backward", "loop"])
 def test_loads_of_experts_go_on_alike_under_surgery(way: str) -> None:
     config = dataclasses.replace(SMALL, network=routed(), gradients=SurgeryConfig("pcgrad", way=way))
-    original, loaded = agent_of(config=config), SACAgent(config, MIXED.layout, MIXED, 1)
+    original, loaded = agent_of(config=config), SACAgent(config, MIXED, 1)
     for _ in range(2):
-        original.update()
-    loaded.load_state_dict(original.state_dict())
+        update(original)
+    resume(loaded, original)
     for agent in (original, loaded):
-        agent.update()
+        update(agent)
     for part in ("actor", "critic", "target", "parts"):
-        assert same(original.state_dict()[part], loaded.state_dict()[part]), part
+        assert same(original.shared_state()[part], loaded.shared_state()[part]), part
 
 
 @pytest.mark.parametrize("settings", [
@@ -439,66 +451,58 @@ def test_loads_of_experts_go_on_alike_under_surgery(way: str) -> None:
     SurgeryConfig("pcgrad", memory_mb=1e-6),
     SurgeryConfig("famo"),
 ])  # fmt: skip
-def test_a_balance_loss_counts_beside_any_surgery_and_once_over_ranks(settings: SurgeryConfig) -> None:
-    plain, once, twice = (
-        agent_of(network=routed(switch=50.0), gradients=how) for how in (SurgeryConfig(), settings, settings)
-    )
+def test_a_balance_loss_counts_beside_any_surgery(settings: SurgeryConfig) -> None:
+    plain, cut = (agent_of(network=routed(switch=50.0), gradients=how) for how in (SurgeryConfig(), settings))
+    unbalanced = agent_of(network=routed(), gradients=settings)
     routers = [name for name, _ in plain._critic.named_parameters() if "router" in name]
-    expected = plain.compute_gradients()
-    for ranks, agent in enumerate((once, twice), 1):
-        gradients = agent.compute_gradients()
-        for name in routers:
-            # of the sum over three tasks the balance loss is a part three times, and by far the largest
-            found = gradients.sums[f"critic.beside/{name}"]
-            torch.testing.assert_close(3 * found, expected.sums[f"critic.{name}"], rtol=0.02, atol=0.02)
-        for rows in gradients.sums.values():
-            rows *= float(ranks)
-        agent.apply(dataclasses.replace(gradients, counts=gradients.counts * ranks))
-    for name, value in once.snapshot().tensors.items():
-        np.testing.assert_allclose(twice.snapshot().tensors[name], value, atol=1e-6, err_msg=name)
+    expected, found, without = (sums_of(agent) for agent in (plain, cut, unbalanced))
+    for name in (f"critic.{router}" for router in routers):
+        # of the sum over three tasks the balance loss is a part three times, and by far the largest
+        beside = found[name] - without[name]
+        torch.testing.assert_close(beside, expected[name], rtol=0.02, atol=0.02)
 
 
 def test_a_surgery_that_meets_no_number_while_tasks_join_is_left_out() -> None:
     config = dataclasses.replace(SMALL, on_non_finite="skip", gradients=SurgeryConfig("pcgrad"))
-    agent = SACAgent(config, MIXED.layout, MIXED, 1)
+    agent = SACAgent(config, MIXED, 1)
     agent.ingest(fragment_of(MIXED, 0, 40))
-    agent.update()
+    update(agent)
     for k in (1, 2):
         agent.ingest(fragment_of(MIXED, k, 40))
     bias = agent._critic.network.outputs["discrete"].bias
     with torch.no_grad():
         bias[0, 0, 0] = torch.nan
-    assert agent.update() == {"skipped_updates": 1.0}
+    assert update(agent) == {"skipped_updates": 1.0}
     with torch.no_grad():
         bias[0, 0, 0] = 0.0
-    assert agent.update()["skipped_updates"] == 0.0
+    assert update(agent)["skipped_updates"] == 0.0
 
 
 def test_what_is_not_trained_stays_while_tasks_join_too() -> None:
     config = dataclasses.replace(SMALL, gradients=SurgeryConfig("pcgrad", trained_share=0.3))
-    agent = SACAgent(config, MIXED.layout, MIXED, 1)
+    agent = SACAgent(config, MIXED, 1)
     weight = agent._critic.network.torso.stack.linears[0].weight
     before = weight.detach().clone()
     agent.ingest(fragment_of(MIXED, 0, 40))
-    agent.update()
+    update(agent)
     agent.ingest(fragment_of(MIXED, 1, 40))
     agent.ingest(fragment_of(MIXED, 2, 40))
-    agent.update()
+    update(agent)
     assert 0.1 < float((weight != before).double().mean()) < 0.4
 
 
 def test_one_task_alone_has_no_logits_to_move() -> None:
     tasks = TaskSet([task_of("still", CONTINUOUS)])
-    assert agent_of(tasks, gradients=SurgeryConfig("famo")).update()["skipped_updates"] == 0.0
+    assert update(agent_of(tasks, gradients=SurgeryConfig("famo")))["skipped_updates"] == 0.0
 
 
 def test_a_task_that_ran_away_has_no_part_in_the_update() -> None:
     mixture = torso(12, kind="paco", paco=PaCoConfig(sets=3, extreme_loss=1e-6))
     agent = agent_of(network=NetworkConfig(torso=mixture, bins=11), actor_every=2)
     agent.updates = 1
-    gradients = agent.compute_gradients()
-    assert bool((gradients.losses > 1e-6).all())
-    assert not any(rows.any() for rows in gradients.sums.values())
+    sums = sums_of(agent)
+    assert bool((agent._differentiation.losses["critic"] > 1e-6).all())
+    assert not any(gradient.any() for gradient in sums.values())
 
 
 @pytest.mark.parametrize("settings", [SurgeryConfig(), SurgeryConfig("pcgrad", part="both", way="backward")])
@@ -506,7 +510,7 @@ def test_tasks_that_all_see_pixels_learn(settings: SurgeryConfig) -> None:
     tasks = TaskSet([task_of("arm", CONTINUOUS, 3, (3, 16, 16)), task_of("game", DISCRETE, 0, (3, 16, 16))])
     network = NetworkConfig(torso=torso(8), bins=11, pixels=PixelEncoderConfig("drq", 4))
     agent = agent_of(tasks, network=network, gradients=settings, batch_size=4)
-    assert agent.update()["skipped_updates"] == 0.0
+    assert update(agent)["skipped_updates"] == 0.0
 
 
 def test_losses_are_computed_where_the_networks_are() -> None:
@@ -515,7 +519,7 @@ def test_losses_are_computed_where_the_networks_are() -> None:
         agent_of(network=NetworkConfig(torso=torso(8, output="shared"), bins=11)),
         torch.device("meta"),
     )
-    agent.compute_gradients()
+    sums_of(agent)
     held = agent._sample
     assert held is not None
 
@@ -551,7 +555,7 @@ def test_every_torso_learns_under_surgery_and_acts_from_its_snapshot(kind: str, 
         diagnostics_every=2,
     )
     for _ in range(2):
-        metrics = agent.update()
+        metrics = update(agent)
     assert all(np.isfinite(value) for value in metrics.values())
     assert not undocumented(metrics, METRICS)
     assert 0 <= metrics.get("torso/critic/dormant_units", 0.0) <= 1
@@ -565,13 +569,13 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 def test_an_agent_of_any_device_goes_on_elsewhere(device: str) -> None:
     agent = agent_of(device=device, precision="bf16", gradients=SurgeryConfig(method="pcgrad"))
     for _ in range(3):
-        metrics = agent.update()
+        metrics = update(agent)
     assert all(np.isfinite(value) for value in metrics.values())
     loaded = agent_of(seed=2, gradients=SurgeryConfig(method="pcgrad"))
-    loaded.load_state_dict(agent.state_dict())
+    resume(loaded, agent)
     for name, expected in agent.snapshot().tensors.items():
         np.testing.assert_array_equal(loaded.snapshot().tensors[name], expected)
-    loaded.update()
+    update(loaded)
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:

@@ -26,7 +26,7 @@ from mtrl.errors import (
 from mtrl.rollout import Acting, EpisodeSummary, SharedSpace, policy_from
 from mtrl.spaces import Observation
 from mtrl.tasks import TaskSet
-from mtrl.training import BaselineWatch, load_state, save_state
+from mtrl.training import load_state, save_state
 
 from ..synthetic import counter_suite, counter_task
 
@@ -48,29 +48,33 @@ CASES = [("sac", CONTINUOUS), ("ppo", CONTINUOUS), ("ppo", DISCRETE), ("dqn", DI
 
 
 class Log:
-    """A watch that keeps what it is told, and stops at a step."""
+    """A run that keeps what is reported to it, and stops at a step."""
+
+    log_every = 20
 
     def __init__(self, budget: int, stop_at: int = 10**9) -> None:
+        self.budget, self.stop_at = budget, stop_at
         self.logged: list[tuple[int, Mapping[str, float]]] = []
         self.episodes: list[EpisodeSummary] = []
         self.step = 0
-        self.watch = BaselineWatch(
-            budget=budget,
-            log_every=20,
-            log=lambda step, metrics: self.logged.append((step, metrics)),
-            add=self.episodes.append,
-            advance=self._advance,
-            stop=lambda: self.step >= stop_at,
-        )
 
-    def _advance(self, step: int) -> None:
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.logged.append((step, metrics))
+
+    def add(self, summary: EpisodeSummary) -> None:
+        self.episodes.append(summary)
+
+    def advance(self, step: int) -> None:
         self.step = step
+
+    def stop(self) -> bool:
+        return self.step >= self.stop_at
 
 
 def trained(algorithm: str, names: list[str], budget: int = 60) -> tuple[SB3Baseline, TaskSet, Log]:
     tasks = registry.task_set(names)
-    baseline, log = AGENT.baseline(SMALL[algorithm], tasks.layout, tasks, 1), Log(budget)
-    assert baseline.run(log.watch)
+    baseline, log = AGENT.build(SMALL[algorithm], tasks, 1), Log(budget)
+    assert baseline.run(log)
     return baseline, tasks, log
 
 
@@ -141,7 +145,7 @@ def test_the_budget_is_kept_and_the_run_is_told(case: tuple[SB3Baseline, TaskSet
     assert [step for step, _ in log.logged] == [20, 40, 60]
     assert {"train/learning_rate", "train/n_updates"} <= set(log.logged[-1][1])
     assert {summary.task_index for summary in log.episodes} <= set(range(len(tasks)))
-    assert baseline.run(log.watch), "a spent budget is not exceeded"
+    assert baseline.run(log), "a spent budget is not exceeded"
     assert baseline.steps == 60
 
 
@@ -149,22 +153,22 @@ def test_the_budget_is_kept_and_the_run_is_told(case: tuple[SB3Baseline, TaskSet
 def test_a_run_goes_on_from_its_state(algorithm: str, names: list[str], tmp_path: Path) -> None:
     tasks = registry.task_set(names)
     config = SMALL[algorithm]
-    first = AGENT.baseline(config, tasks.layout, tasks, 1)
+    first = AGENT.build(config, tasks, 1)
     stopping = Log(80, stop_at=40)
-    assert not first.run(stopping.watch)
+    assert not first.run(stopping)
     assert first.steps == 40
-    save_state(tmp_path / "state", first.state_dict())
-    second = AGENT.baseline(config, tasks.layout, tasks, 1)
-    second.load_state_dict(load_state(tmp_path / "state"))
+    save_state(tmp_path / "state", first.state())
+    second = AGENT.build(config, tasks, 1)
+    second.restore(load_state(tmp_path / "state"))
     assert second.snapshot().same_as(first.snapshot())
-    moments = second.state_dict()["parameters"]
-    for name, part in first.state_dict()["parameters"].items():
+    moments = second.state()["parameters"]
+    for name, part in first.state()["parameters"].items():
         if "optimizer" in name:
             for index, entry in part["state"].items():
                 assert torch.equal(entry["exp_avg"], moments[name]["state"][index]["exp_avg"])
-    assert second.state_dict()["episodes"] == first.state_dict()["episodes"]
+    assert second.state()["episodes"] == first.state()["episodes"]
     log = Log(80)
-    assert second.run(log.watch)
+    assert second.run(log)
     assert second.steps == 80 and log.logged[0][0] == 60
     assert not second.snapshot().same_as(first.snapshot())
 
@@ -182,7 +186,7 @@ def test_a_controller_computes_what_the_policy_does(algorithm: str) -> None:
 
 def test_a_controller_of_discrete_tasks_is_refused() -> None:
     tasks = registry.task_set(DISCRETE)
-    snapshot = AGENT.baseline(SMALL["ppo"], tasks.layout, tasks, 1).snapshot()
+    snapshot = AGENT.build(SMALL["ppo"], tasks, 1).snapshot()
     with pytest.raises(UnsupportedError, match=r"gym/CartPole-v1 acts by index"):
         AGENT.controller(snapshot, tasks)
 
@@ -204,19 +208,19 @@ def test_what_cannot_work_is_refused_before_anything_runs(
 ) -> None:
     tasks = registry.task_set(names)
     with pytest.raises(error, match=words):
-        AGENT.baseline(config, tasks.layout, tasks, 1)
+        AGENT.build(config, tasks, 1)
 
 
 def test_a_budget_below_one_rollout_is_refused() -> None:
     tasks = registry.task_set(DISCRETE)
-    baseline = AGENT.baseline(SB3Config(), tasks.layout, tasks, 1)
+    baseline = AGENT.build(SB3Config(), tasks, 1)
     with pytest.raises(ConfigError, match=r"4,096 steps, and the budget is 4,000.*at most 2000"):
-        baseline.run(Log(4000).watch)
+        baseline.run(Log(4000))
 
 
 def test_weights_of_other_tasks_are_refused() -> None:
     tasks = registry.task_set(DISCRETE)
-    snapshot = AGENT.baseline(SMALL["ppo"], tasks.layout, tasks, 1).snapshot()
+    snapshot = AGENT.build(SMALL["ppo"], tasks, 1).snapshot()
     with pytest.raises(IntegrityError, match="trained on"):
         AGENT.policy(snapshot, registry.task_set(DISCRETE[:1]))
 
@@ -224,7 +228,7 @@ def test_weights_of_other_tasks_are_refused() -> None:
 def test_settings_reach_the_library() -> None:
     tasks = registry.task_set(DISCRETE)
     config = SB3Config(net_arch=(7,), settings={"clip_range_vf": 0.3}, copies=2)
-    model = AGENT.baseline(config, tasks.layout, tasks, 1).model
+    model = AGENT.build(config, tasks, 1).model
     assert model.clip_range_vf(1.0) == 0.3
     assert model.policy.mlp_extractor.policy_net[0].out_features == 7
     assert model.n_envs == 4
@@ -252,8 +256,8 @@ def counters() -> Iterator[TaskSet]:
 
 
 def test_truncation_bootstraps_and_episodes_are_told(counters: TaskSet) -> None:
-    baseline, log = AGENT.baseline(SMALL["sac"], counters.layout, counters, 1), Log(9)
-    assert baseline.run(log.watch)
+    baseline, log = AGENT.build(SMALL["sac"], counters, 1), Log(9)
+    assert baseline.run(log)
     # rewards 1 and 2, then the clock; the replay knows that no problem ended
     assert [(e.episode_return, e.length, e.truncated) for e in log.episodes] == [(3.0, 2, True)] * 4
     buffer = baseline.model.replay_buffer
@@ -263,18 +267,18 @@ def test_truncation_bootstraps_and_episodes_are_told(counters: TaskSet) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(counters: TaskSet) -> None:
-    baseline = AGENT.baseline(SMALL["sac"], counters.layout, counters, 1)
-    assert baseline.run(Log(12).watch)
+    baseline = AGENT.build(SMALL["sac"], counters, 1)
+    assert baseline.run(Log(12))
     with torch.no_grad():
         next(baseline.model.critic.parameters()).fill_(float("nan"))
     with pytest.raises(DivergenceError, match="SAC of Stable-Baselines3"):
-        baseline.run(Log(20).watch)
+        baseline.run(Log(20))
 
 
 @pytest.mark.slow
 def test_ppo_learns_cartpole() -> None:
     torch.set_num_threads(1)
     tasks = registry.task_set("gym/CartPole-v1")
-    baseline, log = AGENT.baseline(SB3Config(), tasks.layout, tasks, 1), Log(20_000)
-    assert baseline.run(log.watch)
+    baseline, log = AGENT.build(SB3Config(), tasks, 1), Log(20_000)
+    assert baseline.run(log)
     assert np.mean([summary.episode_return for summary in log.episodes[-10:]]) > 150

@@ -14,8 +14,14 @@ import pytest
 from mtrl import registry
 from mtrl.agents.sb3.watching import Watching
 from mtrl.launch.main import main
-from mtrl.launch.online import EVALUATION_METRICS
-from mtrl.training import BASELINE_TIMINGS, EPISODE_METRICS, Checkpoints, read_jsonl, undocumented
+from mtrl.training import (
+    EPISODE_METRICS,
+    EVALUATION_METRICS,
+    RUN_TIMINGS,
+    Checkpoints,
+    read_jsonl,
+    undocumented,
+)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -70,7 +76,7 @@ def test_records_come_at_their_steps_under_documented_names(finished: Path) -> N
     declared = {**registry.load("agent", "sb3").metrics, **EPISODE_METRICS, **EVALUATION_METRICS}
     assert undocumented({name for row in rows for name in row}, declared) == []
     timings = {name for row in read_jsonl(finished / "timing.jsonl") for name in row}
-    assert undocumented(timings, BASELINE_TIMINGS) == []
+    assert undocumented(timings, RUN_TIMINGS) == []
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,19 @@ import pytest
 import torch
 
 from mtrl.agents.diffusion import AGENT, DiffusionConfig, DiffusionTeacher
-from mtrl.distillation import DistillationConfig, SameNoiseDistiller, student_from, student_policy
-from mtrl.errors import ConfigError
+from mtrl.agents.diffusion.policy import build_policy
+from mtrl.distillation import (
+    STUDENT,
+    DistillationConfig,
+    SameNoiseDistiller,
+    student_from,
+    student_policy,
+)
+from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.nn import ChunkShape
-from mtrl.rollout import Acting, Execution, generator_for
-from mtrl.training import load_state, save_state
+from mtrl.reducer import ALONE
+from mtrl.rollout import Acting, Execution, RandomPolicy, generator_for
+from mtrl.training import Agent, AgentFactory, Datasets, Needs, Offline, load_state, save_state
 
 from ..agents.demonstrations import choice_data, choice_tasks
 
@@ -27,11 +35,14 @@ def teacher() -> DiffusionTeacher:
     config = DiffusionConfig(
         network=SHAPE, execution=Execution(steps=1), batch_size=128, warmup=20, decay_updates=500
     )
-    agent = AGENT.build(config, tasks.layout, tasks, 0)
-    agent.ingest(choice_data())
+    agent = AGENT.build(config, tasks, 0)
+    agent.ingest(Datasets(choice_data()))
+    agent.due(500, ALONE)
     for _ in range(500):
-        agent.update()
-    return AGENT.teacher(agent.snapshot(), tasks)
+        agent.update(ALONE)
+    teacher = AGENT.policy(agent.snapshot(), tasks).teacher
+    assert isinstance(teacher, DiffusionTeacher)
+    return teacher
 
 
 def distiller(teacher: DiffusionTeacher, **changes: Any) -> SameNoiseDistiller:
@@ -41,7 +52,10 @@ def distiller(teacher: DiffusionTeacher, **changes: Any) -> SameNoiseDistiller:
         "updates": 600,
         "batch_size": 128,
     } | changes
-    return SameNoiseDistiller(DistillationConfig(**settings), teacher, choice_tasks(), choice_data(), 0)
+    made = SameNoiseDistiller(DistillationConfig(**settings), teacher, choice_tasks(), 0)
+    made.ingest(Datasets(choice_data()))
+    assert made.due(600, ALONE) == 600
+    return made
 
 
 def inputs(teacher: DiffusionTeacher, count: int = 300) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -70,7 +84,7 @@ def test_the_student_learns_the_teachers_map_and_keeps_its_modes(teacher: Diffus
     target = teacher.chunk(states, task, z)
     before = (made.student(states, task, z) - target)[..., 0].abs().mean().item()
     for _ in range(600):
-        made.update()
+        made.update(ALONE)
     with torch.no_grad():
         chunk = made.student(states, task, z)
     after = (chunk - target)[..., 0].abs().mean().item()
@@ -85,11 +99,12 @@ def test_the_student_learns_the_teachers_map_and_keeps_its_modes(teacher: Diffus
 def test_a_resumed_distillation_goes_on_exactly(teacher: DiffusionTeacher, tmp_path: Path) -> None:
     uninterrupted, stopped = distiller(teacher), distiller(teacher)
     for _ in range(6):
-        uninterrupted.update(), stopped.update()
-    save_state(tmp_path / "state", stopped.state_dict())
+        uninterrupted.update(ALONE), stopped.update(ALONE)
+    save_state(tmp_path / "shared", stopped.shared_state())
+    save_state(tmp_path / "local", stopped.local_state())
     resumed = distiller(teacher)
-    resumed.load_state_dict(load_state(tmp_path / "state"))
-    assert [uninterrupted.update() for _ in range(6)] == [resumed.update() for _ in range(6)]
+    resumed.restore(load_state(tmp_path / "shared"), load_state(tmp_path / "local"))
+    assert [uninterrupted.update(ALONE) for _ in range(6)] == [resumed.update(ALONE) for _ in range(6)]
 
 
 def test_the_policy_of_a_snapshot_executes_the_student(teacher: DiffusionTeacher) -> None:
@@ -114,3 +129,23 @@ def test_the_policy_of_a_snapshot_executes_the_student(teacher: DiffusionTeacher
 def test_a_student_that_cannot_match_is_refused(teacher: DiffusionTeacher) -> None:
     with pytest.raises(ConfigError, match=r"distillation.network.chunk=4, the teacher's is 2"):
         distiller(teacher, network=ChunkShape(width=64, blocks=2, chunk=4, embedding=4))
+
+
+def test_the_factory_takes_any_policy_that_offers_chunks(teacher: DiffusionTeacher) -> None:
+    tasks, config = choice_tasks(), DistillationConfig(network=SHAPE, execution=Execution(steps=1))
+    factory: AgentFactory = STUDENT
+    assert STUDENT.needs(config, tasks) == Needs(offline=Offline(), parents=("teacher",))
+    policy = build_policy(teacher._config, teacher.network, 0)
+    made: Agent = factory.build(config, tasks, 0, parents={"teacher": policy})
+    assert made.due(3, ALONE) == 0
+    made.ingest(Datasets(choice_data()))
+    assert made.due(3, ALONE) == 3
+    assert set(made.update(ALONE)) == set(STUDENT.metrics)
+    with pytest.raises(UnsupportedError, match="a RandomPolicy is no chunk teacher"):
+        factory.build(config, tasks, 0, parents={"teacher": RandomPolicy(tasks)})
+    with pytest.raises(UnsupportedError, match="a ChunkPolicy is no chunk teacher"):
+        factory.build(config, tasks, 0, parents={"teacher": factory.policy(made.snapshot(), tasks)})
+    with pytest.raises(ConfigError, match="needs a teacher"):
+        factory.build(config, tasks, 0)
+    with pytest.raises(ConfigError, match=r"distillation.batch_size=256 .* a multiple of their number, 3"):
+        factory.build(config, tasks, 0, ranks=3, parents={"teacher": policy})

@@ -17,7 +17,7 @@ from mtrl.agents.rllib import AGENT, APPOArguments, PPOArguments, RLlibConfig, S
 from mtrl.agents.rllib.baseline import RLlibBaseline
 from mtrl.errors import EnvironmentFault, ResourceError
 from mtrl.rollout import EpisodeSummary
-from mtrl.training import BaselineWatch, load_state, save_state, undocumented
+from mtrl.training import load_state, save_state, undocumented
 
 from ..synthetic import counter_suite
 
@@ -48,25 +48,30 @@ TASKS = {
 
 
 class Log:
-    """A watch that keeps what it is told, and stops at a step."""
+    """A run that keeps what is reported to it, and stops at a step."""
 
     def __init__(self, budget: int, stop_at: int = 10**9) -> None:
+        self.budget, self.log_every, self.stop_at = budget, budget // 2, stop_at
         self.logged: list[tuple[int, Mapping[str, float]]] = []
         self.episodes: list[EpisodeSummary] = []
         self.steps: list[int] = []
-        self.watch = BaselineWatch(
-            budget=budget,
-            log_every=budget // 2,
-            log=lambda step, metrics: self.logged.append((step, metrics)),
-            add=self.episodes.append,
-            advance=self.steps.append,
-            stop=lambda: self.steps[-1] >= stop_at,
-        )
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.logged.append((step, metrics))
+
+    def add(self, summary: EpisodeSummary) -> None:
+        self.episodes.append(summary)
+
+    def advance(self, step: int) -> None:
+        self.steps.append(step)
+
+    def stop(self) -> bool:
+        return self.steps[-1] >= self.stop_at
 
 
 def learner(algorithm: str) -> RLlibBaseline:
     tasks = registry.task_set(TASKS[algorithm])
-    return AGENT.baseline(SMALL[algorithm], tasks.layout, tasks, 1)
+    return AGENT.build(SMALL[algorithm], tasks, 1)
 
 
 def flat(state: Any, place: str = "") -> dict[str, Any]:
@@ -95,11 +100,11 @@ def test_a_run_learns_reports_stops_and_goes_on(algorithm: str, tmp_path: Path) 
     new = baseline.snapshot()
     if algorithm == "ppo":
         log = Log(budget, stop_at=1)
-        assert not baseline.run(log.watch), "stopped after the first iteration"
+        assert not baseline.run(log), "stopped after the first iteration"
         assert 0 < baseline.steps < budget and log.steps == [baseline.steps]
 
     log = Log(budget)
-    assert baseline.run(log.watch)
+    assert baseline.run(log)
     assert budget <= baseline.steps == log.steps[-1] == log.logged[-1][0]
     learned = {name for _, metrics in log.logged for name in metrics}
     assert learned and not undocumented(learned, AGENT.metrics)
@@ -111,13 +116,13 @@ def test_a_run_learns_reports_stops_and_goes_on(algorithm: str, tmp_path: Path) 
         assert log.episodes and all(episode.length > 0 and episode.start % 3 == 0 for episode in log.episodes)
     assert ray.is_initialized(), "the cluster was there before, and stays"
 
-    save_state(tmp_path / "state", baseline.state_dict())
+    save_state(tmp_path / "state", baseline.state())
     again = learner(algorithm)
-    again.load_state_dict(load_state(tmp_path / "state"))
-    assert_equal_states(again.state_dict(), baseline.state_dict())
+    again.restore(load_state(tmp_path / "state"))
+    assert_equal_states(again.state(), baseline.state())
     assert again.steps == baseline.steps and again.snapshot().same_as(snapshot)
     with again._at_work():
-        assert_equal_states(again.state_dict(), baseline.state_dict())
+        assert_equal_states(again.state(), baseline.state())
 
 
 @pytest.mark.slow
@@ -126,8 +131,8 @@ def test_runners_in_processes_of_their_own_send_their_episodes() -> None:
     # two rounds: what takes time is the way to the other process and back
     rounds = PPOArguments(train_batch_size_per_learner=500, minibatch_size=250, num_epochs=1)
     config = replace(SMALL["ppo"], ppo=rounds, env_runners=1, copies=2)
-    baseline, log = AGENT.baseline(config, tasks.layout, tasks, 1), Log(1000)
-    assert baseline.run(log.watch)
+    baseline, log = AGENT.build(config, tasks, 1), Log(1000)
+    assert baseline.run(log)
     starts = [(episode.task_index, episode.start) for episode in log.episodes]
     assert len(set(starts)) == len(starts) > 1
     played = [sum(e.length for e in log.episodes if e.task_index == k) for k in range(2)]
@@ -137,17 +142,17 @@ def test_runners_in_processes_of_their_own_send_their_episodes() -> None:
 def test_a_broken_environment_ends_the_run_with_its_own_words() -> None:
     with counter_suite():
         tasks = registry.task_set(["counter/short"], {"counter": {"fail_at": 2}})
-        baseline = AGENT.baseline(SMALL["ppo"], tasks.layout, tasks, 1)
+        baseline = AGENT.build(SMALL["ppo"], tasks, 1)
         with pytest.raises(EnvironmentFault, match=r"(?s)counter/short.*the arm fell off"):
-            baseline.run(Log(100).watch)
+            baseline.run(Log(100))
         assert baseline.steps == 0 and baseline.snapshot().version == 0
 
 
 def test_more_processes_than_processors_are_refused_at_once() -> None:
     tasks = registry.task_set(["gym/CartPole-v1"])
-    baseline = AGENT.baseline(RLlibConfig(env_runners=50), tasks.layout, tasks, 1)
+    baseline = AGENT.build(RLlibConfig(env_runners=50), tasks, 1)
     with pytest.raises(ResourceError, match=r"agent.env_runners=50"):
-        baseline.run(Log(100).watch)
+        baseline.run(Log(100))
 
 
 @pytest.mark.slow
@@ -156,7 +161,7 @@ def test_ppo_learns_to_balance_a_pole(runners: int) -> None:
     tasks = registry.task_set(["gym/CartPole-v1"])
     settings = PPOArguments(lr=1e-3, train_batch_size_per_learner=1000, num_epochs=10, vf_clip_param=1e4)
     config = RLlibConfig(fcnet_hiddens=(64, 64), env_runners=runners, ppo=settings)
-    baseline, log = AGENT.baseline(config, tasks.layout, tasks, 1), Log(20_000)
-    assert baseline.run(log.watch)
+    baseline, log = AGENT.build(config, tasks, 1), Log(20_000)
+    assert baseline.run(log)
     lengths = [episode.length for episode in log.episodes]
     assert np.mean(lengths[-20:]) > 3 * np.mean(lengths[:20])

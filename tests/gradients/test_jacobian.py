@@ -12,7 +12,7 @@ from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.gradients import TaskJacobian, TaskRows
 from mtrl.gradients.buffers import HUGE_PAGE, row_buffer
 
-from .networks import CASES, INPUTS, SAMPLES, TASKS, WIDTH, Losses, mean, mlp, twins
+from .networks import CASES, INPUTS, TASKS, WIDTH, Losses, mean, mlp, twins
 
 EXACT = 1e-10
 SLOW = {"operation without a rule": ("1.weight",), "broadcast": ("bias", "table", "norm.weight", "norm.bias")}
@@ -96,30 +96,6 @@ def test_combination_weighs_shared_rows_and_leaves_owned_ones() -> None:
     for name, value in expected.items():
         scale = torch.ones(3, dtype=torch.float64) if "head" in name else weights
         assert torch.allclose(found[name], torch.tensordot(scale, value, 1), atol=EXACT), name
-
-
-def test_sums_of_ranks_divided_by_counts_are_means_over_all_samples() -> None:
-    net, _ = twins(2)
-    targets = [INPUTS[..., 0], INPUTS[..., 1] - 1.0]
-
-    def errors(rank: int) -> torch.Tensor:
-        return (net(INPUTS + rank).view(2, TASKS, SAMPLES, 3) - targets[rank][None, ..., None]).square()
-
-    whole = TaskJacobian(net).rows(torch.cat([errors(0), errors(1)], 2).mean((0, 2, 3)))
-    first = TaskJacobian(net).rows(errors(0).sum((0, 2, 3)))
-    second = TaskJacobian(net).rows(errors(1).sum((0, 2, 3)))
-    for name, value in second.sums().items():
-        first.sums()[name].add_(value)
-    first.divide(torch.full((TASKS,), 2.0 * 2 * SAMPLES * 3))
-    for name, value in dense(whole).items():
-        assert torch.allclose(dense(first)[name], value, atol=EXACT), name
-
-
-def test_a_task_without_samples_has_a_row_of_zeros() -> None:
-    net, losses = mlp()
-    rows = TaskJacobian(net).rows(losses())
-    rows.divide(torch.tensor([2.0, 0.0, 1.0]))
-    assert all(bool((value[1] == 0).all()) for value in rows.shared.values())
 
 
 @pytest.mark.parametrize("name", ["mlp", "twin critic", "picked heads", "twin calls", "merged lora"])

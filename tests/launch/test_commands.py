@@ -18,7 +18,7 @@ import pytest
 from mtrl import registry
 from mtrl.data import DemonstrationConfig, dataset_id_of, read_dataset
 from mtrl.integrity import verify_manifest
-from mtrl.launch.learn import collect_into
+from mtrl.launch.demonstrations import collect_into
 from mtrl.launch.main import COMMANDS, main
 from mtrl.launch.session import Interrupted, resume_command
 from mtrl.rollout import LocalRollouts, RuntimeConfig
@@ -131,7 +131,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(finished: Path, tmp_path: 
     # Slow enough to be caught in the middle, whatever the machine.
     slow = (
         "import sys, time, mtrl.agents.diffusion.agent as agent; update = agent.DiffusionAgent.update\n"
-        "def slowly(self): time.sleep(0.05); return update(self)\n"
+        "def slowly(self, reducer): time.sleep(0.05); return update(self, reducer)\n"
         "agent.DiffusionAgent.update = slowly\n"
         "from mtrl.launch.main import main; sys.argv = ['mtrl', *sys.argv[1:]]; sys.exit(main())"
     )

@@ -53,8 +53,9 @@ def test_an_agent_of_a_plug_in_needs_no_file_of_ours() -> None:
         rank: int = 4
 
     plugged = types.SimpleNamespace(
-        name="plugged", config_class=Settings, metrics=(), build=lambda *_: None, policy=lambda *_: None
-    )
+        name="plugged", config_class=Settings, metrics=(),
+        **dict.fromkeys(("needs", "extras", "build", "policy"), lambda *_: None),
+    )  # fmt: skip
     registry.register("agent", "plugged", plugged)
     try:
         config = compose(["agent=plugged", "agent.rank=7"])
@@ -180,8 +181,9 @@ def test_gradients_are_refused_where_the_agent_has_none_and_where_they_are_wrong
         rank: int = 4
 
     plugged = types.SimpleNamespace(
-        name="plugged", config_class=Settings, metrics=(), build=lambda *_: None, policy=lambda *_: None
-    )
+        name="plugged", config_class=Settings, metrics=(),
+        **dict.fromkeys(("needs", "extras", "build", "policy"), lambda *_: None),
+    )  # fmt: skip
     registry.register("agent", "plugged", plugged)
     try:
         with pytest.raises(

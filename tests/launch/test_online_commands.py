@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from mtrl.agents.sac import SACAgent
 from mtrl.errors import DivergenceError
 from mtrl.launch.main import main
+from mtrl.rollout import Fragment
 from mtrl.training import Checkpoints, read_jsonl
 from mtrl.training.progress import Progress
 
@@ -96,8 +98,14 @@ def test_a_run_that_reaches_its_ceiling_is_judged_and_can_be_trained_further(
     # minutes are those of all sessions together
     assert json.loads((run / "training_time.json").read_text())["seconds"] > 6e-5
     (run / "artefact").mkdir()
+    ordinary = SACAgent.ingest
+
+    def interrupted(self: SACAgent, data: Fragment) -> None:
+        signal.raise_signal(signal.SIGINT)
+        ordinary(self, data)
+
     with monkeypatch.context() as patched:
-        patched.setattr("mtrl.training.online._due", lambda *_: signal.raise_signal(signal.SIGINT) or 0)
+        patched.setattr(SACAgent, "ingest", interrupted)
         assert train(tmp_path, "short", "training.minutes=60", "--resume", "auto") == 130
     assert Checkpoints(run).steps()[-1] == 40
     said = capsys.readouterr().out

@@ -23,6 +23,7 @@ import mtrl
 from mtrl import registry
 from mtrl.launch.compose import compose
 from mtrl.launch.main import main
+from mtrl.reducer import ALONE
 from mtrl.structured import plain
 from mtrl.training import undocumented
 
@@ -34,7 +35,7 @@ with contextlib.redirect_stderr(io.StringIO()) as said:
 answers["said"] = said.getvalue()
 tasks = mtrl.make_tasks("example/slide")
 agent = mtrl.train("example", tasks, mtrl.demonstrate(tasks, episodes=2), updates=1)
-answers["undocumented"] = undocumented(agent.update(), registry.load("agent", "example").metrics)
+answers["undocumented"] = undocumented(agent.update(ALONE), registry.load("agent", "example").metrics)
 print(json.dumps(answers))
 """
 
@@ -121,6 +122,56 @@ def test_our_agent_learns_its_task_and_its_robot_flies_the_artefact(site: Path, 
     assert "example/slide: success" in printed
     report = json.loads((tmp_path / "flights" / "deployments" / "example-slide.json").read_text())
     assert (report["task"], report["success"], report["robot"]["name"]) == ("example/slide", True, "example")
+
+
+def success(run: Path) -> float:
+    """Share of successful episodes in the run's evaluation."""
+    (result,) = (run / "evaluations").glob("teacher-*.json")
+    episodes = json.loads(result.read_text())["episodes"]
+    return sum(episode["success_any"] for episode in episodes) / len(episodes)
+
+
+JUDGED = ["evaluation.episodes=40", "evaluation.copies=10"]
+
+
+def test_groups_improve_a_weak_clone_wherever_they_are_played(site: Path, tmp_path: Path) -> None:
+    """A second consumer of the contracts: requested groups, a parent, recorded extras."""
+    better = ["train", "agent=example-reinforce", *SMALL, *JUDGED, "init_from=runs/weak", "steps=40000",
+              "online.log_every=10000"]  # fmt: skip
+    mtrl(
+        site,
+        tmp_path,
+        ["train", "agent=example", *SMALL, *JUDGED, "training.updates=3", "name=weak"],
+        [*better, "name=here"],
+        [*better, "name=workers", "stages=[train]", "steps=20000", "runtime.workers=2"],
+    )
+    runs = tmp_path / "runs"
+    assert success(runs / "weak") < 0.6
+    assert success(runs / "here") > 0.9
+    assert json.loads((runs / "here" / "parents.json").read_text())["init_from"]
+    # the first two records are those of equal steps
+    logged = [(runs / name / "metrics.jsonl").read_text().splitlines()[:2] for name in ("here", "workers")]
+    assert logged[0] == logged[1]
+
+
+def test_a_sequence_model_acts_by_planning_and_resumes_exactly(site: Path, tmp_path: Path) -> None:
+    """A third: two optimisers, replayed sequences and extras, planning, a policy with state."""
+    words = ["train", "agent=example-planner", *SMALL, *JUDGED, "steps=3500", "online.warmup=500",
+             "online.log_every=500", "online.checkpoint_every=1000"]  # fmt: skip
+    mtrl(
+        site,
+        tmp_path,
+        [*words, "name=whole"],
+        ["evaluate", "runs/whole", "evaluation.plan=false", "--out", "prior"],
+        [*words, "name=parts", "stages=[train]", "training.minutes=0.02"],
+        [*words, "name=parts", "stages=[train]", "training.minutes=60", "--resume", "auto"],
+    )
+    (prior,) = (tmp_path / "prior").glob("*.json")
+    episodes = json.loads(prior.read_text())["episodes"]
+    unplanned = sum(episode["success_any"] for episode in episodes) / len(episodes)
+    assert success(tmp_path / "runs" / "whole") > unplanned
+    logged = [(tmp_path / "runs" / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
+    assert logged[0] == logged[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,26 @@
-"""The loop: budget, logging, checkpoints, and going on as if never stopped."""
+"""The loop of agents that learn from demonstrations: budget, logging, checkpoints, and exact resuming."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mtrl.errors import OutOfRangeError
-from mtrl.training import Checkpoints, JsonlTracker, TrainingConfig, read_jsonl, train
+from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.reducer import Reducer
+from mtrl.rollout import PolicySnapshot
+from mtrl.training import (
+    Checkpoints,
+    Clock,
+    Datasets,
+    DatasetSource,
+    JsonlTracker,
+    RunRecorder,
+    State,
+    TrainingConfig,
+    Use,
+    learn,
+    read_jsonl,
+)
 
 
 class Counter:
@@ -15,23 +28,44 @@ class Counter:
 
     def __init__(self) -> None:
         self.updates = 0
+        self.fed = 0
 
-    def update(self) -> Mapping[str, float]:
+    def ingest(self, data: object) -> None:
+        assert isinstance(data, Datasets)
+        self.fed += 1
+
+    def due(self, steps: int, reducer: Reducer) -> int:
+        return steps - self.updates if self.fed else 0
+
+    def update(self, reducer: Reducer) -> Mapping[str, float]:
         self.updates += 1
         return {"loss": float(self.updates)}
 
-    def state_dict(self) -> dict[str, Any]:
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
+        return PolicySnapshot("random", version=self.updates)
+
+    def on_evaluation(self, step: int, result: object) -> None:
+        raise AssertionError("nothing is evaluated")
+
+    def shared_state(self) -> State:
         return {"updates": self.updates}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.updates = state["updates"]
+    def local_state(self) -> State:
+        return {}
+
+    def restore(self, shared: State, local: State | None) -> None:
+        self.updates = shared["updates"]
 
 
 def go(place: Path, *, stop_at: int | None = None, minutes: float = 0.0) -> tuple[bool, int]:
     learner, tracker = Counter(), JsonlTracker(place)
-    config = TrainingConfig(updates=10, log_every=4, checkpoint_every=3, minutes=minutes)
-    finished = train(learner, config, tracker, Checkpoints(place), stop=lambda: learner.updates == stop_at)
+    clock = Clock.of_updates(TrainingConfig(updates=10, log_every=4, checkpoint_every=3))
+    run = RunRecorder(
+        clock, tracker, Checkpoints(place), [], minutes=minutes, stop=lambda: learner.updates == stop_at
+    )
+    finished = learn(learner, DatasetSource(dict), run)
     tracker.close()
+    assert learner.fed <= 1, "demonstrations are handed over once"
     return finished, learner.updates
 
 
@@ -79,3 +113,9 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 def test_ranges_are_said(key: str) -> None:
     with pytest.raises(OutOfRangeError, match=f"training.{key}=-1"):
         TrainingConfig(**{key: -1})
+
+
+def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    Checkpoints(tmp_path).save(3, {"learner": {"updates": 3}, "tracker": {}, "window": {}})
+    with pytest.raises(ConfigError, match=r"checkpoint has format 1.*0\.1\.0 before December 2026"):
+        go(tmp_path)

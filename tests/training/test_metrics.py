@@ -4,44 +4,47 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from functools import reduce
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from mtrl import registry
 from mtrl.data import DemonstrationConfig, Trajectories, collect_demonstrations
-from mtrl.distillation import DISTILLATION_METRICS, DistillationConfig, SameNoiseDistiller
+from mtrl.distillation import DISTILLATION_METRICS, STUDENT
 from mtrl.errors import ConfigError
 from mtrl.launch.metrics_page import PAGE, own_agents, page
-from mtrl.launch.online import EVALUATION_METRICS
 from mtrl.nn import ChunkShape
 from mtrl.rollout import (
     CollectionConfig,
-    Fragment,
     LocalFragments,
     LocalRollouts,
+    Policy,
     PolicySnapshot,
     RuntimeConfig,
 )
 from mtrl.tasks import TaskSet
 from mtrl.training import (
-    BASELINE_TIMINGS,
     EPISODE_METRICS,
-    LOOP_TIMINGS,
-    ONLINE_METRICS,
-    ONLINE_TIMINGS,
+    EVALUATION_METRICS,
+    RUN_METRICS,
+    RUN_TIMINGS,
     Agent,
-    BaselineFactory,
+    AgentFactory,
     Checkpoints,
+    Clock,
+    DatasetSource,
+    External,
     JsonlTracker,
-    Learner,
     Metric,
     Metrics,
+    RunRecorder,
+    Source,
+    Stream,
+    StreamSource,
     TrainingConfig,
+    learn,
     metrics_table,
     read_jsonl,
-    train,
     undocumented,
 )
 
@@ -66,69 +69,72 @@ def demonstrations(tasks: TaskSet) -> Demonstrations:
 
 def is_baseline(name: str) -> bool:
     """Whether the agent owns its loop; its own tests look at what it logs."""
-    return isinstance(registry.load("agent", name), BaselineFactory)
+    factory: AgentFactory = registry.load("agent", name)
+    return isinstance(factory.needs(factory.config_class(), registry.task_set("point/obstacle")), External)
 
 
-def logged_by(learner: Learner, place: Path) -> tuple[set[str], set[str]]:
+def logged_by(
+    factory: AgentFactory,
+    tasks: TaskSet,
+    demonstrations: Demonstrations,
+    place: Path,
+    parents: Mapping[str, Policy] | None = None,
+    **changes: object,
+) -> tuple[set[str], set[str], Agent]:
     """The names in metrics.jsonl and in timing.jsonl after a few updates of the loop."""
-    assert train(learner, FEW, JsonlTracker(place), Checkpoints(place))
-    metrics, timings = (read_jsonl(place / file) for file in ("metrics.jsonl", "timing.jsonl"))
-    return {name for row in metrics for name in row}, {name for row in timings for name in row}
-
-
-def agent_of(name: str, tasks: TaskSet, demonstrations: Demonstrations, **changes: object) -> Agent:
-    factory = registry.load("agent", name)
-    config = factory.config_class()
+    config = dataclasses.replace(factory.config_class(), **changes)
     if isinstance(getattr(config, "network", None), ChunkShape):
-        changes["network"] = SMALL
-    agent: Agent = factory.build(dataclasses.replace(config, **changes), tasks.layout, tasks, 1)
-    feed = {"dataset": [demonstrations], "fragments": fragments_of(tasks)}
-    assert agent.needs.kind in feed, f"this test does not know how to feed {agent.needs.kind}"
-    for data in feed[agent.needs.kind]:
-        agent.ingest(data)
-    return agent
+        config = dataclasses.replace(config, network=SMALL)
+    needs = factory.needs(config, tasks)
+    assert not isinstance(needs, External)
+    agent: Agent = factory.build(config, tasks, 1, parents=parents)  # type: ignore[assignment]
+    source: Source = DatasetSource(lambda: demonstrations)
+    clock = Clock.of_updates(FEW)
+    if isinstance(needs.online, Stream):
+        clock = Clock("steps", budget=120, log_every=50, checkpoint_every=120)
+        source = StreamSource(lambda snapshot, _: fragments_of(tasks, snapshot), tasks.names)
+    assert learn(agent, source, RunRecorder(clock, JsonlTracker(place), Checkpoints(place), tasks.names))
+    metrics, timings = (read_jsonl(place / file) for file in ("metrics.jsonl", "timing.jsonl"))
+    return {name for row in metrics for name in row}, {name for row in timings for name in row}, agent
 
 
-def fragments_of(tasks: TaskSet) -> list[Fragment]:
-    """Random play of every task."""
-    settings = CollectionConfig(copies=1, steps=80)
-    source = LocalFragments(tasks, RuntimeConfig(), settings, PolicySnapshot("random"), seed=1)
-    found = list(islice(source.stream(), len(tasks)))
-    source.close()
-    return found
+def fragments_of(tasks: TaskSet, snapshot: PolicySnapshot) -> LocalFragments:
+    return LocalFragments(tasks, RuntimeConfig(), CollectionConfig(copies=1, steps=40), snapshot, seed=1)
 
 
 @pytest.mark.parametrize("name", [name for name in own_agents() if not is_baseline(name)])
 def test_every_metric_of_an_agent_is_documented(
     name: str, tasks: TaskSet, demonstrations: Demonstrations, tmp_path: Path
 ) -> None:
-    metrics, timings = logged_by(agent_of(name, tasks, demonstrations), tmp_path)
-    declared = registry.load("agent", name).metrics
+    factory: AgentFactory = registry.load("agent", name)
+    metrics, timings, _ = logged_by(factory, tasks, demonstrations, tmp_path)
+    declared = {**factory.metrics, **EPISODE_METRICS, **RUN_METRICS}
     assert undocumented(metrics, declared) == []
-    assert undocumented(timings, LOOP_TIMINGS) == []
-    for pattern in declared:
-        covered = [name for name in metrics if not undocumented([name], {pattern: declared[pattern]})]
+    assert undocumented(timings, RUN_TIMINGS) == []
+    for pattern in factory.metrics:
+        covered = [name for name in metrics if not undocumented([name], {pattern: factory.metrics[pattern]})]
         assert covered, f"the declared metric {pattern} is never logged"
 
 
 def test_every_metric_of_the_cloned_twin_is_documented(
     tasks: TaskSet, demonstrations: Demonstrations, tmp_path: Path
 ) -> None:
-    twin = agent_of("diffusion", tasks, demonstrations, objective="regression")
-    metrics, _ = logged_by(twin, tmp_path)
-    assert undocumented(metrics, registry.load("agent", "diffusion").metrics) == []
+    factory = registry.load("agent", "diffusion")
+    metrics, _, _ = logged_by(factory, tasks, demonstrations, tmp_path, objective="regression")
+    assert undocumented(metrics, factory.metrics) == []
 
 
 def test_every_metric_of_distillation_is_documented(
     tasks: TaskSet, demonstrations: Demonstrations, tmp_path: Path
 ) -> None:
-    agent = agent_of("diffusion", tasks, demonstrations)
-    teacher = registry.load("agent", "diffusion").teacher(agent.snapshot(), tasks)
-    config = DistillationConfig(network=SMALL, batch_size=16)
-    distiller = SameNoiseDistiller(config, teacher, tasks, demonstrations, seed=1)
-    metrics, timings = logged_by(distiller, tmp_path)
+    factory = registry.load("agent", "diffusion")
+    _, _, agent = logged_by(factory, tasks, demonstrations, tmp_path / "teacher")
+    parents = {"teacher": factory.policy(agent.snapshot(), tasks)}
+    metrics, timings, _ = logged_by(
+        STUDENT, tasks, demonstrations, tmp_path / "student", parents, batch_size=16
+    )
     assert undocumented(metrics, DISTILLATION_METRICS) == []
-    assert undocumented(timings, LOOP_TIMINGS) == []
+    assert undocumented(timings, RUN_TIMINGS) == []
     assert set(DISTILLATION_METRICS) <= metrics
 
 
@@ -138,8 +144,7 @@ def test_the_page_is_what_the_code_declares() -> None:
 
 def declarations() -> list[Metric]:
     groups: list[Metrics] = [registry.load("agent", name).metrics for name in own_agents()]
-    groups += [DISTILLATION_METRICS, LOOP_TIMINGS, ONLINE_TIMINGS, BASELINE_TIMINGS]
-    groups += [EPISODE_METRICS, ONLINE_METRICS, EVALUATION_METRICS]
+    groups += [DISTILLATION_METRICS, RUN_TIMINGS, EPISODE_METRICS, RUN_METRICS, EVALUATION_METRICS]
     return [metric for group in groups for metric in group.values()]
 
 

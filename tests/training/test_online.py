@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtrl import registry
-from mtrl.agents.sac import NetworkConfig, SACAgent, SACConfig
+from mtrl.agents.sac import AGENT, NetworkConfig, SACAgent, SACConfig
 from mtrl.data import ReplayConfig
 from mtrl.errors import OutOfRangeError, ResourceError
 from mtrl.nn import TorsoConfig
@@ -27,14 +27,17 @@ from mtrl.rollout import (
 from mtrl.tasks import Score, TaskSet
 from mtrl.training import (
     EPISODE_METRICS,
-    ONLINE_METRICS,
-    ONLINE_TIMINGS,
+    RUN_METRICS,
+    RUN_TIMINGS,
     Checkpoints,
-    EpisodeBooks,
+    Clock,
+    EpisodeStatistics,
     JsonlTracker,
     OnlineConfig,
+    RunRecorder,
+    StreamSource,
+    learn,
     read_jsonl,
-    train_online,
     undocumented,
 )
 
@@ -65,23 +68,21 @@ def run(
     source: type[LocalFragments] = LocalFragments,
 ) -> tuple[bool, SACAgent]:
     """A run that is stopped after so many fragments."""
-    agent = SACAgent(settings, tasks.layout, tasks, 3)
+    agent = AGENT.build(settings, tasks, 3)
     taken = iter(range(10**9))
 
     def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
         return source(tasks, RuntimeConfig(), COLLECTION, snapshot, 3)
 
-    tracker = JsonlTracker(place)
-    finished = train_online(
-        agent,
-        open_fragments,
-        config,
-        tracker,
+    recorder = RunRecorder(
+        Clock.of_steps(config),
+        JsonlTracker(place),
         Checkpoints(place),
         tasks.names,
         skip_episodes_below=COLLECTION.copies,
         stop=lambda: next(taken) + 1 >= stop_after,
     )
+    finished = learn(agent, StreamSource(open_fragments, tasks.names, config.warmup), recorder)
     return finished, agent
 
 
@@ -158,8 +159,8 @@ def test_every_logged_name_is_documented(tasks: TaskSet, tmp_path: Path) -> None
         for file in ("metrics.jsonl", "timing.jsonl")
     )
     declared = registry.load("agent", "sac").metrics
-    assert undocumented(metrics, declared, EPISODE_METRICS, ONLINE_METRICS) == []
-    assert undocumented(timings, ONLINE_TIMINGS) == []
+    assert undocumented(metrics, declared, EPISODE_METRICS, RUN_METRICS) == []
+    assert undocumented(timings, RUN_TIMINGS) == []
     assert {"return/gym/CartPole-v1", "updates", "temperature/point/obstacle"} <= metrics
 
 
@@ -200,36 +201,39 @@ def fragment_of(reward: list[float], ids: list[int], ends: list[int], success: l
     )
 
 
+def added(statistics: EpisodeStatistics, fragment: Fragment) -> EpisodeStatistics:
+    statistics.add(fragment)
+    statistics.merge()
+    return statistics
+
+
 def test_episodes_are_summed_across_fragments() -> None:
-    books = EpisodeBooks(["task"], skip_below=1)
     # episode 0 was cut short on purpose: 1 + 2; episode 1 is 3 + 4 + 5 with success in its middle
-    books.add(fragment_of([1, 2, 3], [0, 0, 1], ends=[1]))
-    assert books.metrics() == {}
-    saved = books.state_dict()
-    books.add(fragment_of([4, 5, 6], [1, 1, 2], ends=[1], success=[0]))
+    statistics = added(EpisodeStatistics(["task"], skip_below=1), fragment_of([1, 2, 3], [0, 0, 1], ends=[1]))
+    assert statistics.metrics() == {}
+    saved = statistics.state_dict()
+    added(statistics, fragment_of([4, 5, 6], [1, 1, 2], ends=[1], success=[0]))
     expected = {"return/task": 12.0, "success/task": 1.0, "length/task": 3.0}
-    assert books.metrics() == expected
-    restored = EpisodeBooks(["task"], skip_below=1)
+    assert statistics.metrics() == expected
+    restored = EpisodeStatistics(["task"], skip_below=1)
     restored.load_state_dict(saved)
-    restored.add(fragment_of([4, 5, 6], [1, 1, 2], ends=[1], success=[0]))
+    added(restored, fragment_of([4, 5, 6], [1, 1, 2], ends=[1], success=[0]))
     assert restored.metrics() == expected
-    restored.add(fragment_of([7], [2], ends=[0]))
+    added(restored, fragment_of([7], [2], ends=[0]))
     assert restored.metrics() == {"return/task": 13.0, "success/task": 0.0, "length/task": 2.0}
 
 
-def test_the_latest_episodes_in_a_word() -> None:
+def test_the_latest_episodes_as_text() -> None:
     won, earned = (
         dataclasses.replace(counter_task(), score=Score(kind, 0.0, 10.0)) for kind in ("success", "return")
     )
     first = fragment_of([1, 2, 3], [0, 0, 1], ends=[1, 2], success=[0])
     for task, words in ((won, {"success": "50%"}), (earned, {"return": "3"})):
-        books = EpisodeBooks(["task"])
-        assert books.recent([task]) == {}
-        books.add(first)
-        assert books.recent([task]) == words
-    books = EpisodeBooks(["earned", "won"])
-    books.add(first)
+        statistics = EpisodeStatistics(["task"])
+        assert statistics.recent([task]) == {}
+        assert added(statistics, first).recent([task]) == words
+    statistics = added(EpisodeStatistics(["earned", "won"]), first)
     # of a task without episodes nothing is known
-    assert books.recent([earned, won]) == {"score": "30%"}
-    books.add(dataclasses.replace(fragment_of([9], [0], ends=[0], success=[0]), task_index=1))
-    assert books.recent([earned, won]) == {"score": "65%"}
+    assert statistics.recent([earned, won]) == {"score": "30%"}
+    added(statistics, dataclasses.replace(fragment_of([9], [0], ends=[0], success=[0]), task_index=1))
+    assert statistics.recent([earned, won]) == {"score": "65%"}

@@ -27,14 +27,17 @@ from mtrl.rollout import (
 from mtrl.tasks import SamplingConfig, TaskSampler, TaskSet
 from mtrl.training import (
     Checkpoints,
+    Clock,
     CosineTracker,
-    EpisodeBooks,
+    EpisodeStatistics,
     JsonlTracker,
     OnlineConfig,
+    RunRecorder,
+    StreamSource,
     TakesShares,
     Trackers,
+    learn,
     read_jsonl,
-    train_online,
 )
 
 SMALL = SACConfig(
@@ -85,8 +88,8 @@ class Travelling:
 class Watched(SACAgent):
     """Keeps what it was told, and pretends to measure cosines."""
 
-    def __init__(self, *given: object) -> None:
-        super().__init__(*given)  # type: ignore[arg-type]
+    def __init__(self, config: SACConfig, tasks: TaskSet, seed: int) -> None:
+        super().__init__(config, tasks, seed)
         self.told: list[list[float]] = []
 
     def set_task_shares(self, shares: np.ndarray) -> None:
@@ -110,17 +113,15 @@ def run(
     config: OnlineConfig = ONLINE,
 ) -> tuple[Watched, Counting]:
     """A run, stopped after so many fragments."""
-    agent, taken = Watched(SMALL, tasks.layout, tasks, 3), iter(range(10**9))
+    agent, taken = Watched(SMALL, tasks, 3), iter(range(10**9))
     source: list[Counting] = []
 
     def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
         source.append(Counting(tasks, RuntimeConfig(), COLLECTION, snapshot, 3))
         return Travelling(source[0]) if travelling else source[0]
 
-    train_online(
-        agent,
-        open_fragments,
-        config,
+    recorder = RunRecorder(
+        Clock.of_steps(config),
         Trackers([JsonlTracker(place), CosineTracker(place, agent, tasks.names)]),
         Checkpoints(place),
         tasks.names,
@@ -128,6 +129,7 @@ def run(
         sampler=None if sampling is None else TaskSampler(sampling, tuple(tasks)),
         stop=lambda: next(taken) + 1 >= stop_after,
     )
+    learn(agent, StreamSource(open_fragments, tasks.names, config.warmup), recorder)
     return agent, source[0]
 
 
@@ -219,11 +221,14 @@ def test_no_file_of_cosines_is_made_before_one_was_measured(tasks: TaskSet, tmp_
     assert not (tmp_path / "cosines.jsonl").exists()
 
 
-def test_the_books_tell_of_every_episode_but_those_cut_short() -> None:
+def test_every_episode_is_reported_but_those_cut_short() -> None:
     from .test_online import fragment_of
 
-    told: list[tuple[int, float, bool]] = []
-    books = EpisodeBooks(["task"], skip_below=1, on_episode=lambda *episode: told.append(episode))
-    books.add(fragment_of([1, 2, 3], [0, 0, 1], ends=[1]))
-    books.add(fragment_of([4, 5, 6], [1, 2, 2], ends=[0, 2], success=[0]))
-    assert told == [(0, 7.0, True), (0, 11.0, False)]
+    reported: list[tuple[int, float, bool]] = []
+    statistics = EpisodeStatistics(
+        ["task"], skip_below=1, on_episode=lambda *episode: reported.append(episode)
+    )
+    statistics.add(fragment_of([1, 2, 3], [0, 0, 1], ends=[1]))
+    statistics.add(fragment_of([4, 5, 6], [1, 2, 2], ends=[0, 2], success=[0]))
+    statistics.merge()
+    assert reported == [(0, 7.0, True), (0, 11.0, False)]

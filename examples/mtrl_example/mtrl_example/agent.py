@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrl.data import Trajectories
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import OutOfRangeError
 from mtrl.nn import require_continuous_states
-from mtrl.rollout import Acting, Action, Extra, PolicySnapshot, PolicyState
+from mtrl.reducer import Reducer
+from mtrl.rollout import Acting, Action, Extra, Policy, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import TaskSet
-from mtrl.training import DataNeeds, Metric, Metrics, TaskGradients
+from mtrl.training import Datasets, Metric, Metrics, Needs, Offline, State, Use
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,12 @@ METRICS: Metrics = {
 class LinearPolicy:
     """a = clip(W_k s + b_k) for task k; remembers nothing."""
 
-    extras: tuple[Extra, ...] = ()
+    extras = ()
 
     def __init__(self, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], version: int) -> None:
         """`weight` [K, A_max, D_max], `bias` [K, A_max]; rows and columns that a task lacks are zero."""
         self.version = version
-        self._weight, self._bias = weight, bias
+        self.weight, self.bias = weight, bias
 
     def initial_state(self, count: int) -> PolicyState:
         """No state."""
@@ -70,9 +69,9 @@ class LinearPolicy:
     ) -> Action:
         """The same action whether it explores or not."""
         states = np.asarray(observation["state"], dtype=np.float32)
-        raw = (self._weight[task_index] @ states[:, :, None])[:, :, 0]
+        raw = (self.weight[task_index] @ states[:, :, None])[:, :, 0]
         return Action(
-            continuous=np.clip(raw + self._bias[task_index], -1.0, 1.0).astype(np.float32),
+            continuous=np.clip(raw + self.bias[task_index], -1.0, 1.0).astype(np.float32),
             discrete=np.zeros(len(task_index), dtype=np.int64),
             state=state,
         )
@@ -81,24 +80,20 @@ class LinearPolicy:
 class LinearAgent:
     """Learns W_k and b_k from demonstrations."""
 
-    def __init__(self, config: LinearConfig, layout: Layout, tasks: TaskSet, seed: int) -> None:
+    def __init__(self, config: LinearConfig, tasks: TaskSet, seed: int, rank: int) -> None:
         """Raises UnsupportedError for tasks with pixels or discrete actions."""
         require_continuous_states(tasks, "the linear agent")
-        self.needs = DataNeeds(kind="dataset")
+        layout = tasks.layout
         self.updates = 0
         self._config, self._layout = config, layout
         shape = (layout.task_count, layout.continuous_size, layout.state_size)
         self._weight = torch.zeros(shape, requires_grad=True)
         self._bias = torch.zeros(shape[:2], requires_grad=True)
         self._optimizer = torch.optim.Adam([self._weight, self._bias], lr=config.learning_rate)
-        self._draws = np.random.default_rng(seed)
+        self._draws = np.random.default_rng([seed, rank])
         self._data: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def policy(self) -> LinearPolicy:
-        """The present map."""
-        return policy_of(self.snapshot())
-
-    def snapshot(self) -> PolicySnapshot:
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The present map as data."""
         tensors = {
             "weight": self._weight.detach().numpy().copy(),
@@ -106,63 +101,72 @@ class LinearAgent:
         }
         return PolicySnapshot("example", asdict(self._config), tensors, self.updates)
 
-    def ingest(self, data: object) -> None:
-        """Takes demonstrations: task index -> Trajectories."""
-        if not isinstance(data, Mapping) or not all(isinstance(part, Trajectories) for part in data.values()):
-            raise ConfigError("the linear agent learns from a mapping of task index to Trajectories")
+    def ingest(self, data: Datasets) -> None:
+        """Takes this rank's share of the demonstrations."""
         for k in range(self._layout.task_count):
-            states = np.zeros((data[k].step_count, self._layout.state_size), dtype=np.float32)
-            native = data[k].observations["state"]
+            part = data.trajectories[k]
+            states = np.zeros((part.step_count, self._layout.state_size), dtype=np.float32)
+            native = part.observations["state"]
             # The observation after an episode's last decision has no action.
-            seen = np.delete(np.arange(len(native)), data[k].offsets[1:] + np.arange(data[k].episode_count))
+            seen = np.delete(np.arange(len(native)), part.offsets[1:] + np.arange(part.episode_count))
             states[:, : native.shape[1]] = native[seen]
-            labels = self._layout.pad_continuous(data[k].labels)
+            labels = self._layout.pad_continuous(part.labels)
             self._data.append((torch.as_tensor(states), torch.as_tensor(labels)))
 
-    def compute_gradients(self) -> TaskGradients:
-        """One row: the gradient of the sum of the tasks' losses."""
-        losses = []
-        for k, (states, labels) in enumerate(self._data):
-            rows = torch.as_tensor(self._draws.integers(len(states), size=self._config.batch_size))
-            error = states[rows] @ self._weight[k].T + self._bias[k] - labels[rows]
-            losses.append((error**2).mean())
-        total = torch.stack(losses)
-        self._optimizer.zero_grad()
-        total.sum().backward()
-        assert self._weight.grad is not None and self._bias.grad is not None
-        sums = {"weight": self._weight.grad[None], "bias": self._bias.grad[None]}
-        return TaskGradients(sums, torch.tensor([float(len(losses))]), total.detach())
+    def due(self, steps: int, reducer: Reducer) -> int:
+        """Every update that was granted, once the demonstrations are there."""
+        return max(0, steps - self.updates) if self._data else 0
 
-    def apply(self, gradients: TaskGradients) -> Mapping[str, float]:
-        """One step of Adam."""
-        self._weight.grad = gradients.sums["weight"][0] / gradients.counts[0]
-        self._bias.grad = gradients.sums["bias"][0] / gradients.counts[0]
+    def update(self, reducer: Reducer) -> Mapping[str, float]:
+        """One step of Adam on the mean loss of all ranks."""
+        like = {
+            "weight": (self._weight.shape, torch.float32),
+            "bias": (self._bias.shape, torch.float32),
+            "loss": ((), torch.float32),
+        }
+        sums = reducer.sums(self._gradients, like)
+        share = 1.0 / (len(self._data) * reducer.size)
+        self._weight.grad, self._bias.grad = sums["weight"] * share, sums["bias"] * share
         self._optimizer.step()
         self.updates += 1
-        return {"loss": float(gradients.losses.mean())}
+        return {"loss": float(sums["loss"]) * share}
 
-    def update(self) -> Mapping[str, float]:
-        """One batch, one step."""
-        return self.apply(self.compute_gradients())
+    def on_evaluation(self, step: int, result: object) -> None:
+        """Learns nothing from evaluations."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on."""
+    def shared_state(self) -> State:
+        """Weights and optimiser: equal on all ranks, saved once."""
         return {
             "weight": self._weight.detach(),
             "bias": self._bias.detach(),
             "optimizer": self._optimizer.state_dict(),
             "updates": self.updates,
-            "draws": self._draws.bit_generator.state,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`."""
+    def local_state(self) -> State:
+        """The draws of this rank; the demonstrations are stored beside the run."""
+        return {"draws": self._draws.bit_generator.state}
+
+    def restore(self, shared: State, local: State | None) -> None:
+        """Restores both; with another number of ranks the draws begin anew."""
         with torch.no_grad():
-            self._weight.copy_(state["weight"])
-            self._bias.copy_(state["bias"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.updates = state["updates"]
-        self._draws.bit_generator.state = state["draws"]
+            self._weight.copy_(shared["weight"])
+            self._bias.copy_(shared["bias"])
+        self._optimizer.load_state_dict(shared["optimizer"])
+        self.updates = shared["updates"]
+        if local is not None:
+            self._draws.bit_generator.state = local["draws"]
+
+    def _gradients(self) -> dict[str, torch.Tensor]:
+        """Of the sum of the tasks' losses on a batch of this rank."""
+        losses = []
+        for k, (states, labels) in enumerate(self._data):
+            rows = torch.as_tensor(self._draws.integers(len(states), size=self._config.batch_size))
+            error = states[rows] @ self._weight[k].T + self._bias[k] - labels[rows]
+            losses.append((error**2).mean())
+        total = torch.stack(losses).sum()
+        weight, bias = torch.autograd.grad(total, [self._weight, self._bias])
+        return {"weight": weight, "bias": bias, "loss": total.detach()}
 
 
 def policy_of(snapshot: PolicySnapshot) -> LinearPolicy:
@@ -178,9 +182,26 @@ class LinearFactory:
     config_class = LinearConfig
     metrics = METRICS
 
-    def build(self, config: LinearConfig, layout: Layout, tasks: TaskSet, seed: int) -> LinearAgent:
+    def needs(self, config: LinearConfig, tasks: TaskSet) -> Needs:
+        """Demonstrations, and nothing online."""
+        return Needs(offline=Offline())
+
+    def extras(self, config: LinearConfig, layout: Layout) -> tuple[Extra, ...]:
+        """Nothing beside the action."""
+        return ()
+
+    def build(
+        self,
+        config: LinearConfig,
+        tasks: TaskSet,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        parents: Mapping[str, Policy] | None = None,
+    ) -> LinearAgent:
         """A fresh agent."""
-        return LinearAgent(config, layout, tasks, seed)
+        return LinearAgent(config, tasks, seed, rank)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> LinearPolicy:
         """The policy of a snapshot."""

@@ -1,4 +1,4 @@
-"""The ceiling on minutes: how much of it is left, and whether a finished policy may be trained further."""
+"""The minutes that training may take: how many are left, and whether a finished policy may train further."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AT_ONCE = 1e-9
 """Minutes that are over with the first update or fragment."""
 
 
-class Ceiling:
+class TimeBudget:
     """`training.minutes` for one policy of a run, over all its sessions."""
 
     def __init__(self, session: Session, place: Path) -> None:

@@ -1,0 +1,205 @@
+"""What ranks tell each other of their experience before they update on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtrl.data import Batch, Bucket
+from mtrl.errors import ConfigError, MtrlError
+from mtrl.reducer import Reducer
+from mtrl.rollout import Fragment
+from mtrl.spaces import Layout, Moments, RunningMoments
+
+from .config import NormalisationConfig
+from .reward_scale import RewardScale
+
+Row = npt.NDArray[np.float64]
+
+
+class Experience:
+    """Steps, observation statistics and usable tasks of all ranks together.
+
+    Every fragment leaves a row (task, steps, count, mean, squares), and each rank a row (-1, failed, sizes,
+    largest returns); `agree` gathers all rows and goes through them in one order, so that every rank draws
+    the same conclusions.
+    """
+
+    def __init__(self, layout: Layout, settings: NormalisationConfig, batch: int, *, frozen: bool) -> None:
+        """`batch` is a rank's samples of a task; `frozen` leaves observation statistics as they are."""
+        count = layout.task_count
+        self.steps = np.zeros(count, dtype=np.int64)
+        """[K], environment steps of each task."""
+        self.usable: list[int] = []
+        """Tasks of which some rank has a batch."""
+        self.own: list[int] = []
+        """Those of which this rank has one."""
+        self.portion: torch.Tensor | None = None
+        """[K of usable], the share of each task's samples that is this rank's; None alone."""
+        self._layout, self._batch = layout, batch
+        self._refresh = settings.refresh_at if settings.observations and not frozen else ()
+        self._moments = RunningMoments(count, layout.state_size)
+        self._rows: list[Row] = []
+        self._failure: MtrlError | None = None
+
+    def add(self, fragment: Fragment) -> None:
+        """Takes note of a fragment until ranks agree."""
+        k, size = fragment.task_index, self._layout.state_size
+        row = np.zeros(3 + 2 * size)
+        row[:2] = k, fragment.steps
+        # nothing is known yet of other ranks' steps: at worst a row is made that nobody needs
+        if self._refresh and "state" in fragment.observations and self.steps[k] < self._refresh[-1]:
+            seen = RunningMoments(1, size)
+            seen.update(0, fragment.observations["state"][:-1].astype(np.float64))
+            row[2], row[3 : 3 + size], row[3 + size :] = seen.count[0], seen.mean[0], seen.squares[0]
+        self._rows.append(row)
+
+    def fail(self, error: MtrlError) -> None:
+        """Keeps an error until all ranks can raise it."""
+        self._failure = error
+
+    def agree(
+        self, sizes: npt.NDArray[np.int64], scale: RewardScale, reducer: Reducer
+    ) -> Sequence[tuple[int, Moments]]:
+        """Takes over what all ranks have seen; `sizes` [K] are this rank's transitions, and `scale` ends up
+        with the largest returns of all. Returns tasks with the statistics that are theirs from now on.
+        Raises the error that a rank failed with.
+        """
+        count, size = self._layout.task_count, self._layout.state_size
+        width = max(3 + 2 * size, 2 + 2 * count)
+        told = np.zeros((len(self._rows) + 1, width))
+        told[0, :2] = -1.0, self._failure is not None
+        told[0, 2 : 2 + count], told[0, 2 + count : 2 + 2 * count] = sizes, scale.largest
+        for place, row in enumerate(self._rows, 1):
+            told[place, : len(row)] = row
+        self._rows = []
+        rows = reducer.gather(torch.from_numpy(told)).numpy()
+        ranks = rows[rows[:, 0] < 0]
+        if ranks[:, 1].any():
+            reducer.sums(self._raise, {})
+        scale.largest[:] = ranks[:, 2 + count : 2 + 2 * count].max(axis=0)
+        has = ranks[:, 2 : 2 + count] >= self._batch
+        self.usable = np.flatnonzero(has.any(axis=0)).tolist()
+        self.own = np.flatnonzero(has[reducer.rank]).tolist()
+        if reducer.size > 1:
+            here = has[:, self.usable]
+            self.portion = torch.from_numpy(here[reducer.rank] / here.sum(axis=0)).float()
+        return [found for row in rows[rows[:, 0] >= 0] if (found := self._observe(row)) is not None]
+
+    def require_usable(self, sizes: npt.NDArray[np.int64]) -> None:
+        """Raises ConfigError where no task was usable when ranks agreed."""
+        if not self.usable:
+            raise ConfigError(
+                f"the replay of each task holds {sizes.max()} transitions at most; expected at least "
+                f"{self._batch} when `due` was asked, its share of a batch. Collect more before the first "
+                "update (online.warmup), or lower agent.batch_size"
+            )
+
+    def _raise(self) -> Mapping[str, torch.Tensor]:
+        if self._failure is not None:
+            raise self._failure
+        return {}
+
+    def _observe(self, row: Row) -> tuple[int, Moments] | None:
+        """Counts steps; the statistics of the task where the time has come to take them anew."""
+        k, size = int(row[0]), self._layout.state_size
+        before = int(self.steps[k])
+        self.steps[k] = after = before + int(row[1])
+        if row[2] == 0 or before >= self._refresh[-1]:
+            return None
+        seen = RunningMoments(self._layout.task_count, size)
+        seen.count[k], seen.mean[k], seen.squares[k] = row[2], row[3 : 3 + size], row[3 + size : 3 + 2 * size]
+        self._moments.merge(seen)
+        if not any(before < at <= after for at in self._refresh):
+            return None
+        return k, self._moments.freeze(self._layout.state_mask)
+
+    def shared_state(self) -> dict[str, Any]:
+        """What ranks agreed on."""
+        return {"steps": self.steps.copy(), "moments": self._moments.state_dict()}
+
+    def local_state(self) -> dict[str, Any]:
+        """What they did not agree on yet."""
+        return {"rows": [row.copy() for row in self._rows]}
+
+    def restore(self, shared: Mapping[str, Any], local: Mapping[str, Any] | None) -> None:
+        """Restores both."""
+        self.steps[:] = shared["steps"]
+        self._moments.load_state_dict(shared["moments"])
+        self._rows = [] if local is None else [row.copy() for row in local["rows"]]
+
+
+class UpdateSchedule:
+    """Updates follow steps at the replay ratio, from when the first task is usable."""
+
+    def __init__(self, ratio: float) -> None:
+        self._ratio = ratio
+        self._since = -1
+        """Step at which updates began, or began again; -1 before."""
+        self._before = 0
+        """Updates done by then."""
+        self._filled = 0
+        """Steps that the replay took to fill at first."""
+        self._fill_until = 0
+        self._restored = False
+
+    def due(self, steps: int, updates: int, usable: bool) -> int:
+        """Updates that `steps` have earned beyond `updates`."""
+        if steps <= 0:
+            return 0
+        if self._restored and self._since >= 0 and not usable:
+            # the replay was not saved: it fills again, under the policy learned so far
+            self._since, self._fill_until = -1, steps + self._filled
+        self._restored = False
+        if self._since < 0:
+            if not usable or steps < self._fill_until:
+                return 0
+            self._since, self._before = steps, updates
+            self._filled = self._filled or steps
+        return max(0, int(self._ratio * (steps - self._since)) - (updates - self._before))
+
+    def state_dict(self) -> dict[str, int]:
+        """Where it stands."""
+        return {
+            "since": self._since, "before": self._before, "filled": self._filled, "until": self._fill_until
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Restores `state_dict`."""
+        self._since, self._before = state["since"], state["before"]
+        self._filled, self._fill_until = state["filled"], state["until"]
+        self._restored = True
+
+
+def padded(batch: Batch, tasks: Sequence[int], width: int, layout: Layout) -> Batch:
+    """The batch with rows of zeros, of weight 0, for those of the ascending `tasks` that it lacks."""
+    count = len(tasks)
+    places = {k: row for row, k in enumerate(tasks)}
+    rows = torch.tensor([places[k] for k in batch.task_index.tolist()], dtype=torch.int64)
+
+    def spread(values: torch.Tensor, where: torch.Tensor, total: int) -> torch.Tensor:
+        return values.new_zeros(total, *values.shape[1:]).index_copy_(0, where, values)
+
+    buckets = {}
+    for name in layout.buckets:
+        members = set(layout.members(name).tolist())
+        filled = [row for row, k in enumerate(tasks) if k in members]
+        if not filled:
+            continue
+        there = torch.tensor(filled, dtype=torch.int64)
+        shape, kind = layout.bucket_shape(name), torch.float32 if name == "state" else torch.uint8
+        values = torch.zeros(len(filled), 2, width, *shape, dtype=kind)
+        if name in batch.buckets:
+            bucket = batch.buckets[name]
+            values[torch.searchsorted(there, rows[bucket.rows])] = bucket.values
+        buckets[name] = Bucket(values, there)
+    return Batch(
+        task_index=torch.tensor(tasks, dtype=torch.int64),
+        weight=spread(batch.weight, rows, count),
+        buckets=buckets,
+        fields={name: spread(values, rows, count) for name, values in batch.fields.items()},
+    )

@@ -1,0 +1,148 @@
+"""The rows of one step: by the faster of two ways, a step uphill, over micro-batches, over ranks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from mtrl.errors import UnsupportedError
+from mtrl.reducer import Reducer
+
+from .choice import MeasuredChoice
+from .config import SurgeryConfig
+from .gathering import GatheredRows
+from .jacobian import TaskJacobian
+from .ranks import RankRows
+from .rows import TaskRows
+from .uphill import Uphill, moved
+
+Losses = torch.Tensor | Callable[[], torch.Tensor]
+"""[K], or a function that makes them."""
+
+
+class StepRows:
+    """Gets the gradients of all tasks, and the losses behind them."""
+
+    def __init__(
+        self,
+        jacobian: TaskJacobian,
+        config: SurgeryConfig,
+        tasks: int,
+        check: Callable[[torch.Tensor], None],
+    ) -> None:
+        """`check` raises for losses [K] that are not what they should be."""
+        self._jacobian, self._config, self._check = jacobian, config, check
+        self.choice = MeasuredChoice(
+            ("backward", "loop"), chosen="" if config.way == "measure" else config.way
+        )
+        self.gathered = GatheredRows()
+        self._pattern: TaskRows | None = None
+        self._named = dict(zip(jacobian.names, jacobian.parameters, strict=True))
+        self._ranks = RankRows(self._named, tasks)
+
+    def rows(self, losses: torch.Tensor) -> TaskRows:
+        """Of this rank's losses, by one backward."""
+        if self._config.perturbation > 0:
+            raise UnsupportedError(
+                f"perturbation={self._config.perturbation:g} takes the gradient of every task at weights of "
+                "its own, so it needs that task's loss anew, as loss_of(task); set perturbation=0 for a "
+                "learner that has the losses of one pass alone, or that gathers micro-batches"
+            )
+        self._check(losses)
+        return self._jacobian.rows(losses)
+
+    def reduced(
+        self,
+        losses: Losses,
+        loss_of: Callable[[int], torch.Tensor] | None,
+        reducer: Reducer,
+        portion: torch.Tensor,
+        retain_graph: Callable[[], bool],
+    ) -> tuple[TaskRows, torch.Tensor]:
+        """Rows and losses [K] of all ranks' samples; see `GradientSurgery.step`."""
+        if not callable(losses) or loss_of is None or self.gathered.count > 0:
+            return self._reduced(lambda: self._joint(losses), reducer, portion)
+        if self._config.perturbation > 0:
+            return self._uphill(losses, loss_of, reducer, portion)
+        timed: list[float] = []
+        way = self.choice.next()
+        found = self._reduced(
+            lambda: self._timed(way, timed, losses, loss_of, retain_graph), reducer, portion
+        )
+        if not self.choice.chosen:
+            self.choice.record(way, reducer.agree(timed[0], "sum"))
+        return found
+
+    def _reduced(
+        self, make: Callable[[], tuple[TaskRows, torch.Tensor]], reducer: Reducer, portion: torch.Tensor
+    ) -> tuple[TaskRows, torch.Tensor]:
+        return make() if reducer.size == 1 else self._ranks.reduced(make, reducer, portion)
+
+    def _joint(self, losses: Losses) -> tuple[TaskRows, torch.Tensor]:
+        made = losses() if callable(losses) else losses
+        rows = self.rows(made)
+        return rows, self.gathered.average(rows, made) if self.gathered.count > 0 else made
+
+    def _timed(
+        self,
+        way: str,
+        seconds: list[float],
+        losses: Callable[[], torch.Tensor],
+        loss_of: Callable[[int], torch.Tensor],
+        retain_graph: Callable[[], bool],
+    ) -> tuple[TaskRows, torch.Tensor]:
+        """By one backward or a loop over tasks; appends how long it took."""
+        pattern = self._pattern
+        if way == "loop" and pattern is None:
+            # one backward finds out what tasks own, which the loop has to know
+            pattern = self._pattern = self._jacobian.rows(losses())
+        began = time.perf_counter()
+        if way == "loop" and pattern is not None:
+            values: list[torch.Tensor] = []
+
+            def kept(task: int) -> torch.Tensor:
+                loss = loss_of(task)
+                values.append(loss.detach())
+                return loss
+
+            rows = self._jacobian.loop(kept, pattern)
+            made = torch.stack(values)
+            self._check(made)
+        else:
+            made = losses()
+            self._check(made)
+            rows = self._jacobian.rows(made, retain_graph=retain_graph())
+            self._pattern = self._pattern or rows
+        if rows.shared:
+            # Reading a number waits for the device, without which nothing was measured.
+            next(iter(rows.shared.values())).view(-1)[0].item()
+        seconds.append(time.perf_counter() - began)
+        return rows, made
+
+    def _uphill(
+        self,
+        losses: Callable[[], torch.Tensor],
+        loss_of: Callable[[int], torch.Tensor],
+        reducer: Reducer,
+        portion: torch.Tensor,
+    ) -> tuple[TaskRows, torch.Tensor]:
+        """Each task's row a step uphill, the losses where the weights are."""
+
+        def here() -> tuple[TaskRows, torch.Tensor]:
+            made = losses()
+            self._check(made)
+            return self._jacobian.rows(made), made
+
+        rows, values = self._reduced(here, reducer, portion)
+        steps = Uphill(rows, self._config.perturbation, self._config.perturbation_local)
+
+        def around(task: int) -> AbstractContextManager[None]:
+            return moved(self._named, steps.step(task))
+
+        def above() -> tuple[TaskRows, torch.Tensor]:
+            return self._jacobian.loop(loss_of, rows, around), values
+
+        return self._reduced(above, reducer, portion)[0], values

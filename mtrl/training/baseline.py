@@ -1,0 +1,93 @@
+"""What a run adds to a library's own loop: records, checkpoints, evaluations, and an end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mtrl.rollout import EpisodeSummary
+
+from .agent import Baseline
+from .run_metrics import evaluation_metrics
+from .run_recorder import RunRecorder, require_format
+
+
+class _RecordedRun:
+    """A `BaselineRun` that records, saves and evaluates as the run's clock says."""
+
+    def __init__(self, baseline: Baseline, run: RunRecorder) -> None:
+        """Records in `run`."""
+        self._baseline, self._run = baseline, run
+        self._kept = baseline.steps
+
+    @property
+    def budget(self) -> int:
+        """As of BaselineRun."""
+        return self._run.clock.budget
+
+    @property
+    def log_every(self) -> int:
+        """As of BaselineRun."""
+        return self._run.clock.log_every
+
+    def add(self, summary: EpisodeSummary) -> None:
+        """Counts a finished episode."""
+        self._run.statistics.add_summary(summary)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Logs with what episodes returned."""
+        self._run.statistics.merge()
+        self._run.log(step, {**metrics, **self._run.statistics.metrics()})
+
+    def advance(self, step: int) -> None:
+        """Shows progress, evaluates and saves where the clock says so."""
+        run, before = self._run, self._run.steps
+        run.steps = step
+        run.statistics.merge()
+        run.show({})
+        if _crosses(run.clock.evaluate_every, before, step):
+            for _, result in run.evaluate(self._baseline.snapshot("evaluate")):
+                run.tracker.log(step, evaluation_metrics(result))
+        if _crosses(run.clock.checkpoint_every, before, step) and step < self.budget:
+            self.save()
+
+    def stop(self) -> bool:
+        """Whether a stop was asked for, or the ceiling on minutes is reached."""
+        return self._run.stopping
+
+    def save(self) -> None:
+        """Writes a checkpoint where something is new."""
+        run = self._run
+        run.steps = self._kept = self._baseline.steps
+        if run.checkpoints is not None:
+            run.checkpoints.save(run.steps, {**run.state(), "shared": self._baseline.state()})
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether steps were taken since the last checkpoint."""
+        return self._baseline.steps > self._kept
+
+
+def run_baseline(baseline: Baseline, run: RunRecorder) -> bool:
+    """Lets a baseline train until the budget is spent; True when it is, False when stopped before.
+
+    Resumes from the newest checkpoint with fresh experience: what is logged from then on is not that of an
+    uninterrupted run. The warm-up of the clock is not used: a baseline has settings of its own for it.
+    """
+    saved = None if run.checkpoints is None else run.checkpoints.latest()
+    if saved is None:
+        run.tracker.load_state_dict({})
+    else:
+        state = require_format(saved[1])
+        baseline.restore(state["shared"])
+        run.restore(state)
+    if baseline.steps >= run.clock.budget:
+        return True
+    recorded = _RecordedRun(baseline, run)
+    finished = baseline.run(recorded)
+    if recorded.unsaved or finished:
+        recorded.save()
+    return finished
+
+
+def _crosses(every: int, before: int, step: int) -> bool:
+    return every > 0 and step // every > before // every

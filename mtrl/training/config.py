@@ -1,0 +1,96 @@
+"""Budgets and bookkeeping of training, in updates or in environment steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtrl.errors import OutOfRangeError
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Budget and bookkeeping of agents that learn from demonstrations; minutes and threads are everyone's."""
+
+    updates: int = 5000
+    """Updates in all, at least 1."""
+    log_every: int = 50
+    """Updates between logged metrics, at least 1; logged values are means over that interval."""
+    checkpoint_every: int = 1000
+    """Updates between checkpoints, at least 1; one is always written at the end and on Ctrl-C."""
+    threads: int = 0
+    """Torch threads of the learner; 0 takes every processor that no actor uses."""
+    minutes: float = 0.0
+    """Ceiling on the minutes that training a policy takes, all sessions of the run together; 0 for none. A
+    run that reaches it saves a checkpoint and goes on with the policy as it is; resumed with a larger
+    ceiling, it trains further."""
+
+    def __post_init__(self) -> None:
+        lowest = {"updates": 1, "log_every": 1, "checkpoint_every": 1}
+        for key, low in lowest.items():
+            if getattr(self, key) < low:
+                raise OutOfRangeError(f"training.{key}", getattr(self, key), f"at least {low}")
+        if self.threads < 0:
+            raise OutOfRangeError("training.threads", self.threads, "0 (automatic) or more")
+        if self.minutes < 0:
+            raise OutOfRangeError("training.minutes", self.minutes, "0 (none) or more")
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Budget and bookkeeping of agents that collect while they learn. An environment step is one decision of
+    one copy, action repeat inside; the steps of all tasks are counted together.
+    """
+
+    steps: int = 200_000
+    """Environment steps in all, at least 1."""
+    warmup: int = 5_000
+    """Steps of random play before the first update, at least 0."""
+    log_every: int = 1_000
+    """Steps between logged metrics, at least 1; logged values are means over that interval."""
+    checkpoint_every: int = 50_000
+    """Steps between checkpoints, at least 1; one is always written at the end and on Ctrl-C."""
+    evaluate_every: int = 0
+    """Steps between evaluations on fixed starts while learning; 0 for none."""
+
+    def __post_init__(self) -> None:
+        lowest = {"steps": 1, "warmup": 0, "log_every": 1, "checkpoint_every": 1, "evaluate_every": 0}
+        for key, low in lowest.items():
+            if getattr(self, key) < low:
+                raise OutOfRangeError(f"online.{key}", getattr(self, key), f"at least {low}")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What a run counts, how far it goes, and how often it logs, saves and evaluates."""
+
+    unit: str
+    """"updates" where nothing is collected while learning, otherwise "steps" of the environments."""
+    budget: int
+    """Units in all."""
+    log_every: int
+    checkpoint_every: int
+    evaluate_every: int = 0
+    """0 for never."""
+    warmup: int = 0
+    """Steps of random play before the first update."""
+
+    @staticmethod
+    def of_updates(config: TrainingConfig) -> Clock:
+        """The clock of an agent that learns from demonstrations alone."""
+        return Clock("updates", config.updates, config.log_every, config.checkpoint_every)
+
+    @staticmethod
+    def of_steps(config: OnlineConfig, warmup: int = 0) -> Clock:
+        """The clock of an agent that collects; `warmup` is what the agent asks for beyond the run's own."""
+        return Clock(
+            "steps",
+            config.steps,
+            config.log_every,
+            config.checkpoint_every,
+            config.evaluate_every,
+            max(config.warmup, warmup),
+        )
+
+    def crosses(self, every: int, before: int, now: int) -> bool:
+        """Whether a multiple of `every`, or the end, lies in (before, now]; never where `every` is 0."""
+        return every > 0 and now > before and (now // every > before // every or now >= self.budget)

@@ -1,0 +1,89 @@
+"""What a run itself logs: rates, counts, and the figures of evaluations while learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .metrics import Metric, Metrics
+from .task_shares import SHARE_METRICS
+
+if TYPE_CHECKING:
+    from mtrl.evaluation import EvaluationResult
+
+_WHERE = "mtrl.training.run_recorder:RunRecorder"
+
+RUN_TIMINGS: Metrics = {
+    "steps_per_second": Metric(
+        "environment steps since the last record / seconds since then, updates and checkpoints included",
+        "1/s",
+        f"{_WHERE}.log",
+    ),
+    "updates_per_second": Metric(
+        "updates since the last record / seconds since then, collection and checkpoints included",
+        "1/s",
+        f"{_WHERE}.log",
+    ),
+}
+"""What a run writes to timing.jsonl; steps only where it collects, updates only where it counts them."""
+
+RUN_METRICS: Metrics = {
+    "updates": Metric(
+        "updates so far; where the run counts environment steps", "updates", f"{_WHERE}.record"
+    ),
+    **SHARE_METRICS,
+}
+"""What a run itself writes to metrics.jsonl, beside its episodes and evaluations."""
+
+EVALUATION_METRICS: Metrics = {
+    "evaluation_return/{task}": Metric(
+        "mean return on the configured starts without exploration, every online.evaluate_every steps",
+        "reward",
+        "mtrl.training.run_metrics:evaluation_metrics",
+    ),
+    "evaluation_success/{task}": Metric(
+        "share of those episodes in which the success signal was ever on",
+        "1",
+        "mtrl.training.run_metrics:evaluation_metrics",
+    ),
+}
+"""What evaluating while learning adds to metrics.jsonl."""
+
+
+def evaluation_metrics(result: EvaluationResult) -> dict[str, float]:
+    """Mean return and success of every task."""
+    found: dict[str, float] = {}
+    for name in (task.name for task in result.tasks):
+        episodes = [episode for episode in result.episodes if episode.task == name]
+        found[f"evaluation_return/{name}"] = sum(e.episode_return for e in episodes) / len(episodes)
+        found[f"evaluation_success/{name}"] = sum(e.success_any for e in episodes) / len(episodes)
+    return found
+
+
+class Means:
+    """Means of named values since they were last taken."""
+
+    def __init__(self) -> None:
+        """No value yet."""
+        self._sums: dict[str, list[float]] = {}
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Adds one value of each name."""
+        for name, value in metrics.items():
+            entry = self._sums.setdefault(name, [0.0, 0.0])
+            entry[0] += value
+            entry[1] += 1.0
+
+    def take(self) -> dict[str, float]:
+        """The means, which begin anew then."""
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
+        return means
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Sums and counts."""
+        return {name: list(entry) for name, entry in self._sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, list[float]]) -> None:
+        """Restores `state_dict`."""
+        self._sums = {name: list(entry) for name, entry in state.items()}

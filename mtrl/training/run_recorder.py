@@ -1,0 +1,291 @@
+"""A run's progress and records: how far it has come, what it logs, keeps and evaluates, when it ends."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mtrl.errors import ConfigError
+from mtrl.reducer import Reducer
+from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
+from mtrl.tasks import TaskSampler
+
+from .agent import Agent
+from .checkpoint import Checkpoints
+from .config import Clock
+from .episode_statistics import EpisodeStatistics
+from .run_metrics import Means, evaluation_metrics
+from .sources import Data, Source
+from .task_shares import TaskShares
+from .trackers import Tracker
+
+if TYPE_CHECKING:
+    from mtrl.evaluation import EvaluationResult
+
+FORMAT = 2
+"""Of checkpoints; those without a number are of the versions before agents had shared and local state."""
+
+
+class RunRecorder:
+    """Shared by every loop: of our agents (`learn`) and of the libraries (`run_baseline`).
+
+    Without `checkpoints` nothing is kept. Of several ranks, the first evaluates and keeps what all share;
+    each keeps its own state in checkpoints of its own, and `shared` are the first one's.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        tracker: Tracker,
+        checkpoints: Checkpoints | None,
+        task_names: Sequence[str],
+        *,
+        skip_episodes_below: int = 0,
+        sampler: TaskSampler | None = None,
+        minutes: float = 0.0,
+        stop: Callable[[], bool] = lambda: False,
+        evaluate: Callable[[int, PolicySnapshot], EvaluationResult] | None = None,
+        on_progress: Callable[[RunRecorder, Mapping[str, float]], None] | None = None,
+        shared: Checkpoints | None = None,
+    ) -> None:
+        """`sampler` says what each task gets, equal shares without one. `minutes` is a ceiling, 0 for none.
+        `stop` is asked after every record. `evaluate` receives step and policy. `on_progress` receives the
+        latest metrics after every record.
+        """
+        self.clock, self.tracker, self.checkpoints = clock, tracker, checkpoints
+        self.steps = 0
+        """Units of the clock so far, of all ranks together."""
+        self.finished = False
+        """Whether the loop ends here: the budget is spent, or a stop was asked for."""
+        self.incarnation = 0
+        """Sessions of this run before this one."""
+        self._shares = TaskShares(sampler, task_names)
+        self.statistics = EpisodeStatistics(task_names, skip_episodes_below, self._shares.observe)
+        self._window = Means()
+        self._minutes, self._stop = minutes, stop
+        self._evaluate, self._on_progress = evaluate, on_progress
+        self._shared = shared if shared is not None else checkpoints
+        self._recorded = 0
+        self._evaluated: dict[str, float] = {}
+        self._latest: Mapping[str, float] = {}
+        self._began = self._marked_at = time.monotonic()
+        self._mark = (0, 0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the budget is spent."""
+        return self.steps >= self.clock.budget
+
+    @property
+    def earning(self) -> int:
+        """Steps that earn updates: none during the warm-up."""
+        return self.steps if self.steps >= self.clock.warmup else 0
+
+    @property
+    def interval(self) -> int:
+        """Updates until the run looks up: all that are due where steps are counted, but for updates before
+        the first step, which are logged and saved like others.
+        """
+        return sys.maxsize if self.clock.unit == "steps" and self.steps > 0 else 1
+
+    def resume(self, agent: Agent, source: Source, reducer: Reducer) -> None:
+        """Goes back to the newest checkpoint, or begins. Raises ConfigError for one of an older version."""
+        self._began = self._marked_at = time.monotonic()
+        saved, own = self._newest(reducer)
+        restored = False
+        if saved is None:
+            self.tracker.load_state_dict({})
+        else:
+            agent.restore(saved["shared"], None if own is None else own["local"])
+            self._load(saved if own is None else own)
+            lanes = None if own is None else own["source"]
+            restored = source.restore(lanes, agent, self.steps, self.incarnation)
+        if not restored:
+            self.statistics.forget_open()
+        self._mark = (self.steps, agent.updates)
+        self._shares.attach(source, agent)
+        self.finished = self.complete
+
+    def collect(self, agent: Agent, source: Source, reducer: Reducer) -> None:
+        """Takes data, hands it to the agent and counts it; where nothing is online, grants an update.
+
+        An error on one rank is raised on all.
+        """
+        failure: Exception | None = None
+        count = 0
+        try:
+            for data in source.take(agent, reducer):
+                agent.ingest(data)
+                count += self._observe(data)
+        except Exception as error:  # noqa: BLE001 - raised below, on every rank
+            failure = error
+
+        def counted() -> Mapping[str, torch.Tensor]:
+            if failure is not None:
+                raise failure
+            return {"steps": torch.tensor([count], dtype=torch.int64)}
+
+        # a rank may wait long for its first fragment
+        reducer.meet()
+        taken = reducer.sums(counted, {"steps": ((1,), torch.int64)})
+        self.statistics.merge(reducer)
+        self._shares.spread()
+        self.steps += int(taken["steps"]) if self.clock.unit == "steps" else 1
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """The metrics of one update."""
+        self._window.add(metrics)
+        self._latest = metrics
+
+    def evaluations(self, agent: Agent, reducer: Reducer) -> Iterator[tuple[int, EvaluationResult]]:
+        """(step, result) of the evaluations that are finished: here the one that is due, made at once by the
+        first rank. Its figures are logged with the next record.
+        """
+        if not self.clock.crosses(self.clock.evaluate_every, self._recorded, self.steps):
+            return
+        found = list(self.evaluate(agent.snapshot("evaluate"))) if reducer.rank == 0 else []
+        for step, result in _on_all_ranks(found, reducer):
+            self._evaluated |= evaluation_metrics(result)
+            yield step, result
+
+    def evaluate(self, policy: PolicySnapshot) -> Iterator[tuple[int, EvaluationResult]]:
+        """(step, result) of a policy as it is now; nothing where nothing evaluates."""
+        if self._evaluate is not None:
+            yield self.steps, self._evaluate(self.steps, policy)
+
+    def record(self, agent: Agent, source: Source, reducer: Reducer) -> None:
+        """Logs and saves what the clock says, and decides whether the run goes on."""
+        before, self._recorded = self._recorded, self.steps
+        pretrained = self.steps == 0 and agent.updates % self.clock.log_every == 0 and agent.updates > 0
+        if self.clock.crosses(self.clock.log_every, before, self.steps) or self._evaluated or pretrained:
+            counted: dict[str, float] = {}
+            if self.clock.unit == "steps":
+                counted = {
+                    **self.statistics.metrics(),
+                    **self._shares.metrics(),
+                    "updates": agent.updates,
+                }
+            self.log(self.steps, {**self._window.take(), **self._evaluated, **counted}, agent.updates)
+            self._evaluated = {}
+        self.finished = bool(reducer.agree(float(self.complete or self.stopping), "any"))
+        if self.finished or self.clock.crosses(self.clock.checkpoint_every, before, self.steps):
+            self._save(agent, source, reducer)
+        self.show(self._latest)
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Passes on how far the run has come."""
+        if self._on_progress is not None:
+            self._on_progress(self, metrics)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was asked for, or the ceiling on minutes is reached."""
+        overtime = self._minutes > 0 and time.monotonic() - self._began > 60 * self._minutes
+        return overtime or self._stop()
+
+    def log(self, step: int, metrics: Mapping[str, float], updates: int | None = None) -> None:
+        """Writes metrics and rates; `updates` so far, None for a baseline, which does not tell."""
+        self.tracker.log(step, metrics)
+        now = time.monotonic()
+        seconds = max(now - self._marked_at, 1e-9)
+        rates: dict[str, float] = {}
+        if self.clock.unit == "steps":
+            rates["steps_per_second"] = (step - self._mark[0]) / seconds
+        if updates is not None:
+            rates["updates_per_second"] = (updates - self._mark[1]) / seconds
+        self.tracker.timing(step, rates)
+        self._mark, self._marked_at = (step, updates or 0), now
+
+    def state(self) -> dict[str, Any]:
+        """The run's own part of a checkpoint."""
+        return {
+            "format": FORMAT,
+            "steps": self.steps,
+            "incarnation": self.incarnation,
+            "tracker": self.tracker.state_dict(),
+            "statistics": self.statistics.state_dict(),
+            "window": self._window.state_dict(),
+            "shares": self._shares.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restores `state`."""
+        self._load(state)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.steps = self._recorded = int(state["steps"])
+        self.incarnation = int(state["incarnation"]) + 1
+        self.tracker.load_state_dict(state["tracker"])
+        self.statistics.load_state_dict(state["statistics"])
+        self._window.load_state_dict(state["window"])
+        self._shares.load_state_dict(state["shares"])
+
+    def _observe(self, data: Data) -> int:
+        """Counts episodes and steps of a piece of data; demonstrations are neither."""
+        if isinstance(data, Fragment):
+            self.statistics.add(data)
+            return data.steps
+        if isinstance(data, EpisodeGroup):
+            for summary in data.summaries:
+                self.statistics.add_summary(summary)
+            return sum(summary.length for summary in data.summaries)
+        return 0
+
+    def _newest(self, reducer: Reducer) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+        """The newest checkpoint: what all ranks share, and this rank's own state; the latter is None on all
+        where one lacks it, or where there were other ranks.
+        """
+        if self._shared is None or self.checkpoints is None:
+            return None, None
+        step = reducer.broadcast(max(self._shared.steps(), default=None))
+        if step is None:
+            return None, None
+        (_, found), own = self._shared.latest() or (0, {}), None
+        saved = require_format(found)
+        if saved["ranks"] == reducer.size and step in self.checkpoints.steps():
+            own = saved if self.checkpoints is self._shared else require_format(self.checkpoints.load(step))
+        return saved, own if reducer.agree(float(own is not None), "min") else None
+
+    def _save(self, agent: Agent, source: Source, reducer: Reducer) -> None:
+        if self.checkpoints is None:
+            return
+        state = {
+            **self.state(),
+            "ranks": reducer.size,
+            "shared": agent.shared_state() if reducer.rank == 0 else None,
+            "local": agent.local_state(),
+            "source": source.state(),
+        }
+        self.checkpoints.save(self.steps, state)
+        # the next call that waits for all must not wait for a slow disk
+        reducer.meet()
+
+
+def require_format(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state of a checkpoint; raises ConfigError for one that another version wrote."""
+    found = state.get("format", 1)
+    if found != FORMAT:
+        raise ConfigError(
+            f"this checkpoint has format {found}, and this version of mtrl goes on from format {FORMAT}; "
+            f"{'0.1.0 before December 2026' if found == 1 else 'a later version'} wrote it. Finish the run "
+            "with that version, or begin it again with --overwrite; policies that it finished can be "
+            "evaluated, exported and reported as they are"
+        )
+    return state
+
+
+def _on_all_ranks(
+    found: list[tuple[int, EvaluationResult]], reducer: Reducer
+) -> list[tuple[int, EvaluationResult]]:
+    """The first rank's evaluations, on every rank."""
+    if reducer.size == 1:
+        return found
+    from mtrl.evaluation import result_from_record, result_record
+
+    reducer.meet()
+    records = reducer.broadcast([[step, result_record(result)] for step, result in found])
+    return [(int(step), result_from_record(record)) for step, record in records]

@@ -1,0 +1,266 @@
+"""Where an agent's data comes from: demonstrations, continuous collection, groups of episodes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.data import Trajectories
+from mtrl.errors import ConfigError, ResourceError, UnsupportedError
+from mtrl.reducer import Reducer
+from mtrl.rollout import (
+    EpisodeGroup,
+    Fragment,
+    Fragments,
+    InProcessFragments,
+    PolicySnapshot,
+    ResumableFragments,
+    Rollouts,
+    SharedFragments,
+)
+
+from .agent import Agent, Datasets, LivePolicy, RequestsGroups
+
+Data = Fragment | EpisodeGroup | Datasets
+
+Snapshot = dict[str, Any]
+"""What a source can be restored from."""
+
+
+class Source(Protocol):
+    """Hands data to an agent; one a rank."""
+
+    def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
+        """What comes next, at least one piece unless nothing is collected online. Demonstrations come
+        alone, and first. Collective only where the agent requests groups.
+        """
+
+    def publish(self, agent: Agent, steps: int) -> None:
+        """What the agent has learned acts from now on; `steps` are those of all ranks so far."""
+
+    def state(self) -> Snapshot | None:
+        """Everything that the next `take` depends on but for the policy; None where it begins afresh."""
+
+    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Before the first `take` of a resumed run: takes up `state`; False where lanes are opened anew.
+        `incarnation` counts the sessions before this one.
+        """
+
+    def close(self) -> None:
+        """Frees workers and simulators."""
+
+
+@runtime_checkable
+class TakesCollectionShares(Protocol):
+    """A source that can step some tasks more than others."""
+
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
+        """[K], sums to 1: from the next fragment on; False where the runtime steps every task alike."""
+
+
+class DatasetSource:
+    """Demonstrations, handed over once."""
+
+    def __init__(self, load: Callable[[], Mapping[int, Trajectories]]) -> None:
+        """`load` is called at the first `take`."""
+        self._load: Callable[[], Mapping[int, Trajectories]] | None = load
+
+    def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
+        """This rank's share of the episodes, every `reducer.size`-th of each task; afterwards nothing."""
+        if self._load is None:
+            return []
+        found, self._load = self._load(), None
+        return [Datasets({k: _share(part, reducer.rank, reducer.size) for k, part in found.items()})]
+
+    def publish(self, agent: Agent, steps: int) -> None:
+        """Nobody acts."""
+
+    def state(self) -> Snapshot | None:
+        """Nothing: demonstrations are stored beside the run and handed over again."""
+        return {}
+
+    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Nothing to restore."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class StreamSource:
+    """Fragments of continuous collection, by random play until the warm-up is over."""
+
+    def __init__(
+        self,
+        open_fragments: Callable[[PolicySnapshot, int], Fragments],
+        names: Sequence[str],
+        warmup: int = 0,
+    ) -> None:
+        """`open_fragments` makes the source from the policy that acts first and the environment steps done
+        so far; it is called when the first fragment is needed. `names` of the tasks by index.
+        """
+        self._open, self._names, self._warmup = open_fragments, tuple(names), warmup
+        self._fragments: Fragments | None = None
+        self._stream: Iterator[Fragment] | None = None
+        self._shares: npt.NDArray[np.float64] | None = None
+        self._steps = self._incarnation = 0
+
+    def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
+        """The next fragment; raises ResourceError when every task is in quarantine."""
+        fragments = self._fragments if self._fragments is not None else self._begin(agent)
+        if self._stream is None:
+            self._stream = fragments.stream()
+        fragment = next(self._stream, None)
+        if fragment is None:
+            faults = "; ".join(f"{self._names[k]}: {why}" for k, why in fragments.quarantined.items())
+            raise ResourceError(f"every task is in quarantine after {self._steps} steps: {faults}")
+        return [fragment]
+
+    def publish(self, agent: Agent, steps: int) -> None:
+        """One in this process acts with the learner's own weights, which rest meanwhile."""
+        self._steps = steps
+        fragments = self._fragments
+        if fragments is None:
+            return
+        if (
+            steps >= self._warmup
+            and isinstance(fragments, InProcessFragments)
+            and isinstance(agent, LivePolicy)
+        ):
+            fragments.use(agent.policy(), self._incarnation)
+        else:
+            fragments.publish(self._acting(agent))
+
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
+        """As of TakesCollectionShares; kept for a source that is not open yet."""
+        self._shares = shares
+        if self._fragments is None:
+            return True
+        if not isinstance(self._fragments, SharedFragments):
+            return False
+        self._fragments.set_shares(shares)
+        return True
+
+    def state(self) -> Snapshot | None:
+        """The lanes'; None where they begin afresh on resuming."""
+        if not isinstance(self._fragments, ResumableFragments):
+            return None
+        try:
+            return self._fragments.state_dict()
+        except UnsupportedError:
+            return None
+
+    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Rebuilds the lanes where they were, or opens new ones when the first fragment is needed."""
+        self._steps, self._incarnation = steps, incarnation
+        if state is None:
+            return False
+        fragments = self._begin(agent)
+        if not isinstance(fragments, ResumableFragments):
+            return False
+        try:
+            fragments.load_state_dict(state)
+        except UnsupportedError as error:
+            warnings.warn(f"lanes are opened anew: {error}", RuntimeWarning, stacklevel=2)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Frees workers and simulators; another `take` opens new ones."""
+        if self._fragments is not None:
+            self._fragments.close()
+            self._fragments = self._stream = None
+
+    def _begin(self, agent: Agent) -> Fragments:
+        self._fragments = fragments = self._open(self._acting(agent), self._steps)
+        if self._shares is not None and not self.set_shares(self._shares):
+            warnings.warn(
+                "sampling has no effect here: the runtime steps every task alike",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return fragments
+
+    def _acting(self, agent: Agent) -> PolicySnapshot:
+        if self._steps < self._warmup:
+            return PolicySnapshot("random", incarnation=self._incarnation)
+        return replace(agent.snapshot("collect"), incarnation=self._incarnation)
+
+
+class GroupSource:
+    """Groups of whole episodes, those that the agent requests; each rank plays its slice of a round."""
+
+    def __init__(self, rollouts: Callable[[], Rollouts]) -> None:
+        """`rollouts` gives what plays the episodes, which this source does not close."""
+        self._rollouts = rollouts
+        self._acting: PolicySnapshot | None = None
+
+    def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
+        """A round, in the order of its requests; collective. Raises ResourceError when no task is left."""
+        if not isinstance(agent, RequestsGroups):
+            raise ConfigError(f"{type(agent).__name__} needs groups but requests none: it lacks request()")
+        mine = list(agent.request(reducer))[reducer.rank :: reducer.size]
+        rollouts = self._rollouts()
+        snapshot = self._acting if self._acting is not None else agent.snapshot("collect")
+        found = [EpisodeGroup.of(result) for result in rollouts.run([r.job() for r in mine], snapshot)]
+        if mine and not found:
+            faults = "; ".join(rollouts.quarantined.values())
+            raise ResourceError(f"no task of the round could be played: {faults}")
+        return found
+
+    def publish(self, agent: Agent, steps: int) -> None:
+        """The next round is played by the policy as it is now."""
+        self._acting = agent.snapshot("collect")
+
+    def state(self) -> Snapshot | None:
+        """Nothing: episodes are whole, and what is requested next is the agent's."""
+        return {}
+
+    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Nothing to restore."""
+        return True
+
+    def close(self) -> None:
+        """Nothing of its own."""
+
+
+class DatasetThen:
+    """Demonstrations first, then what is collected online."""
+
+    def __init__(self, dataset: DatasetSource, online: Source) -> None:
+        """Closes both."""
+        self._dataset, self._online = dataset, online
+
+    def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
+        """Demonstrations alone, then the other source."""
+        return self._dataset.take(agent, reducer) or self._online.take(agent, reducer)
+
+    def publish(self, agent: Agent, steps: int) -> None:
+        """To the source that collects."""
+        self._online.publish(agent, steps)
+
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
+        """As of TakesCollectionShares."""
+        return isinstance(self._online, TakesCollectionShares) and self._online.set_shares(shares)
+
+    def state(self) -> Snapshot | None:
+        """That of the source that collects."""
+        return self._online.state()
+
+    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Restores the source that collects."""
+        return self._online.restore(state, agent, steps, incarnation)
+
+    def close(self) -> None:
+        """Closes both."""
+        self._dataset.close()
+        self._online.close()
+
+
+def _share(data: Trajectories, rank: int, ranks: int) -> Trajectories:
+    return data if ranks == 1 else data.select(np.arange(rank, data.episode_count, ranks))
