@@ -133,7 +133,7 @@ class RemoteFragments:
         return cast(Version, self._ask("publish", snapshot))
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """As of SharedFragments."""
+        """As of Fragments."""
         self._ask("set_shares", shares)
 
     def stream(self) -> Iterator[Fragment]:
@@ -142,11 +142,11 @@ class RemoteFragments:
             yield fragment
 
     def state_dict(self) -> dict[str, Any]:
-        """As of ResumableFragments."""
+        """As of Fragments."""
         return cast("dict[str, Any]", self._ask("state_dict"))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As of ResumableFragments."""
+        """As of Fragments."""
         self._ask("load_state_dict", state)
 
     def close(self) -> None:

@@ -9,10 +9,7 @@ from .chunk_policy import ChunkPolicy, Execution, Planner
 from .collection import (
     CollectionConfig,
     Fragments,
-    InProcessFragments,
     LocalFragments,
-    ResumableFragments,
-    SharedFragments,
     fragment_bytes,
 )
 from .episodes import Episodes, EpisodeSummary
@@ -78,7 +75,6 @@ __all__ = [
     "Fragments",
     "GroupRequest",
     "GymnasiumView",
-    "InProcessFragments",
     "JobResult",
     "Lane",
     "LaneAssignment",
@@ -95,14 +91,12 @@ __all__ = [
     "Processes",
     "PythonLane",
     "RandomPolicy",
-    "ResumableFragments",
     "RolloutSession",
     "RolloutWorker",
     "Rollouts",
     "RoundRobin",
     "RuntimeConfig",
     "SharedEnvironment",
-    "SharedFragments",
     "SharedObservation",
     "SharedSpace",
     "StepRecorder",

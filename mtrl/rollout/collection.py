@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -67,18 +67,13 @@ class Fragments(Protocol):
         order; may be left and called again, and goes on where it was.
         """
 
-    def close(self) -> None:
-        """Frees workers and simulators."""
-
-
-@runtime_checkable
-class ResumableFragments(Fragments, Protocol):
-    """A source whose lanes can be rebuilt exactly where they were."""
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
+        """[K], sums to 1: tasks are stepped in these proportions from the next fragment on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next fragment depends on, but for the policy's weights.
 
-        Raises UnsupportedError where a task's backend cannot honour starts.
+        Raises UnsupportedError where lanes cannot be rebuilt exactly, as on a backend without starts.
         """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -87,24 +82,8 @@ class ResumableFragments(Fragments, Protocol):
         Raises UnsupportedError for the state of another kind of source: lanes start with new episodes then.
         """
 
-
-@runtime_checkable
-class SharedFragments(Fragments, Protocol):
-    """A source that can step some tasks more than others."""
-
-    def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """[K], sums to 1: tasks are stepped in these proportions from the next fragment on."""
-
-
-@runtime_checkable
-class InProcessFragments(Fragments, Protocol):
-    """A source in the learner's own process, to which a policy need not travel."""
-
-    def use(self, policy: Policy, incarnation: int = 0) -> None:
-        """`publish`, without the copy: `policy` acts from the next fragment on. It may share the weights
-        that are learned, which must not change while a fragment is being collected. `incarnation` is that
-        of the learner.
-        """
+    def close(self) -> None:
+        """Frees workers and simulators."""
 
 
 def fragment_bytes(tasks: TaskSet, share: LaneAssignment, steps: int, extras: Sequence[Extra] = ()) -> int:
@@ -154,11 +133,14 @@ class LocalFragments:
         return Version(snapshot.incarnation, snapshot.version)
 
     def use(self, policy: Policy, incarnation: int = 0) -> None:
-        """As of InProcessFragments."""
+        """`publish`, without the copy: `policy` acts from the next fragment on. It may share the weights
+        that are learned, which must not change while a fragment is being collected. `incarnation` is that
+        of the learner.
+        """
         self._acting, self._incarnation = policy, incarnation
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """As of SharedFragments."""
+        """As of Fragments."""
         self._turns.set_shares(shares)
 
     def stream(self) -> Iterator[Fragment]:

@@ -115,7 +115,7 @@ class PoolFragments:
         return self.backend.publish(snapshot)
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """As of SharedFragments. Set before the first fragment they also move lanes between workers."""
+        """As of Fragments. Set before the first fragment they also move lanes between workers."""
         self._deal.set_shares(shares, move=not self._begun)
 
     def stream(self) -> Iterator[Fragment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,7 @@ import numpy.typing as npt
 from mtrl.data import Trajectories
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.reducer import Reducer
-from mtrl.rollout import (
-    EpisodeGroup,
-    Fragment,
-    Fragments,
-    InProcessFragments,
-    PolicySnapshot,
-    ResumableFragments,
-    Rollouts,
-    SharedFragments,
-)
+from mtrl.rollout import EpisodeGroup, Fragment, Fragments, LocalFragments, PolicySnapshot, Rollouts
 
 from .agent import Agent, Datasets, LivePolicy, RequestsGroups
 
@@ -32,39 +23,42 @@ Snapshot = dict[str, Any]
 """What a source can be restored from."""
 
 
-class Source(Protocol):
-    """Hands data to an agent; one a rank."""
+class Source:
+    """Hands data to an agent; one a rank. What a source does not say for itself suits one that collects
+    nothing and holds nothing.
+    """
 
     def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
         """What comes next, at least one piece unless nothing is collected online. Demonstrations come
         alone, and first. Collective only where the agent requests groups.
         """
+        raise NotImplementedError
 
     def publish(self, agent: Agent, steps: int) -> None:
         """What the agent has learned acts from now on; `steps` are those of all ranks so far."""
 
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
+        """[K], sums to 1: how often each task is stepped from the next fragment on; False where a source
+        takes every task alike.
+        """
+        return False
+
     def state(self) -> Snapshot | None:
         """Everything that the next `take` depends on but for the policy; None where it begins afresh."""
+        return {}
 
     def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
         """Before the first `take` of a resumed run: takes up `state`; False where lanes are opened anew.
         `incarnation` counts the sessions before this one.
         """
+        return True
 
     def close(self) -> None:
         """Frees workers and simulators."""
 
 
-@runtime_checkable
-class TakesCollectionShares(Protocol):
-    """A source that can step some tasks more than others."""
-
-    def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
-        """[K], sums to 1: from the next fragment on; False where the runtime steps every task alike."""
-
-
-class DatasetSource:
-    """Demonstrations, handed over once."""
+class DatasetSource(Source):
+    """Demonstrations, handed over once, and again on resuming: they are stored beside the run."""
 
     def __init__(self, load: Callable[[], Mapping[int, Trajectories]]) -> None:
         """`load` is called at the first `take`."""
@@ -77,22 +71,8 @@ class DatasetSource:
         found, self._load = self._load(), None
         return [Datasets({k: _share(part, reducer.rank, reducer.size) for k, part in found.items()})]
 
-    def publish(self, agent: Agent, steps: int) -> None:
-        """Nobody acts."""
 
-    def state(self) -> Snapshot | None:
-        """Nothing: demonstrations are stored beside the run and handed over again."""
-        return {}
-
-    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
-        """Nothing to restore."""
-        return True
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-class StreamSource:
+class StreamSource(Source):
     """Fragments of continuous collection, by random play until the warm-up is over."""
 
     def __init__(
@@ -127,31 +107,23 @@ class StreamSource:
         fragments = self._fragments
         if fragments is None:
             return
-        if (
-            steps >= self._warmup
-            and isinstance(fragments, InProcessFragments)
-            and isinstance(agent, LivePolicy)
-        ):
+        warm = steps >= self._warmup
+        if warm and isinstance(fragments, LocalFragments) and isinstance(agent, LivePolicy):
             fragments.use(agent.policy(), self._incarnation)
         else:
             fragments.publish(self._acting(agent))
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
-        """As of TakesCollectionShares; kept for a source that is not open yet."""
+        """As of Source; kept for lanes that are not open yet."""
         self._shares = shares
-        if self._fragments is None:
-            return True
-        if not isinstance(self._fragments, SharedFragments):
-            return False
-        self._fragments.set_shares(shares)
+        if self._fragments is not None:
+            self._fragments.set_shares(shares)
         return True
 
     def state(self) -> Snapshot | None:
         """The lanes'; None where they begin afresh on resuming."""
-        if not isinstance(self._fragments, ResumableFragments):
-            return None
         try:
-            return self._fragments.state_dict()
+            return None if self._fragments is None else self._fragments.state_dict()
         except UnsupportedError:
             return None
 
@@ -160,11 +132,8 @@ class StreamSource:
         self._steps, self._incarnation = steps, incarnation
         if state is None:
             return False
-        fragments = self._begin(agent)
-        if not isinstance(fragments, ResumableFragments):
-            return False
         try:
-            fragments.load_state_dict(state)
+            self._begin(agent).load_state_dict(state)
         except UnsupportedError as error:
             warnings.warn(f"lanes are opened anew: {error}", RuntimeWarning, stacklevel=2)
             return False
@@ -178,12 +147,8 @@ class StreamSource:
 
     def _begin(self, agent: Agent) -> Fragments:
         self._fragments = fragments = self._open(self._acting(agent), self._steps)
-        if self._shares is not None and not self.set_shares(self._shares):
-            warnings.warn(
-                "sampling has no effect here: the runtime steps every task alike",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        if self._shares is not None:
+            fragments.set_shares(self._shares)
         return fragments
 
     def _acting(self, agent: Agent) -> PolicySnapshot:
@@ -192,8 +157,10 @@ class StreamSource:
         return replace(agent.snapshot("collect"), incarnation=self._incarnation)
 
 
-class GroupSource:
-    """Groups of whole episodes, those that the agent requests; each rank plays its slice of a round."""
+class GroupSource(Source):
+    """Groups of whole episodes, those that the agent requests; each rank plays its slice of a round. No
+    state: episodes are whole, and what is requested next is the agent's.
+    """
 
     def __init__(self, rollouts: Callable[[], Rollouts]) -> None:
         """`rollouts` gives what plays the episodes, which this source does not close."""
@@ -217,23 +184,12 @@ class GroupSource:
         """The next round is played by the policy as it is now."""
         self._acting = agent.snapshot("collect")
 
-    def state(self) -> Snapshot | None:
-        """Nothing: episodes are whole, and what is requested next is the agent's."""
-        return {}
 
-    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
-        """Nothing to restore."""
-        return True
-
-    def close(self) -> None:
-        """Nothing of its own."""
-
-
-class DatasetThen:
+class DatasetThen(Source):
     """Demonstrations first, then what is collected online."""
 
     def __init__(self, dataset: DatasetSource, online: Source) -> None:
-        """Closes both."""
+        """Closes the online source."""
         self._dataset, self._online = dataset, online
 
     def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
@@ -245,8 +201,8 @@ class DatasetThen:
         self._online.publish(agent, steps)
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
-        """As of TakesCollectionShares."""
-        return isinstance(self._online, TakesCollectionShares) and self._online.set_shares(shares)
+        """To the source that collects."""
+        return self._online.set_shares(shares)
 
     def state(self) -> Snapshot | None:
         """That of the source that collects."""
@@ -257,8 +213,7 @@ class DatasetThen:
         return self._online.restore(state, agent, steps, incarnation)
 
     def close(self) -> None:
-        """Closes both."""
-        self._dataset.close()
+        """Closes the source that collects."""
         self._online.close()
 
 

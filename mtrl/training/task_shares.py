@@ -13,7 +13,7 @@ from mtrl.tasks import TaskSampler
 
 from .agent import TakesShares
 from .metrics import Metric, Metrics
-from .sources import TakesCollectionShares
+from .sources import Source
 
 SHARE_METRICS: Metrics = {
     "share/{task}": Metric(
@@ -32,11 +32,11 @@ class TaskShares:
     def __init__(self, sampler: TaskSampler | None, names: Sequence[str]) -> None:
         """`names` of the tasks by index."""
         self._sampler, self._names = sampler, tuple(names)
-        self._source: object = None
+        self._source: Source | None = None
         self._agent: object = None
         self._current: npt.NDArray[np.float64] | None = None
 
-    def attach(self, source: object, agent: object) -> None:
+    def attach(self, source: Source, agent: object) -> None:
         """Hands the shares to both, now and after every `spread`; warns of one that cannot follow."""
         self._source, self._agent = source, agent
         if self._sampler is not None and self._sampler.config.updates and not isinstance(agent, TakesShares):
@@ -57,7 +57,7 @@ class TaskShares:
             return
         first, self._current = self._current is None, shares
         if config.collection:
-            taken = isinstance(self._source, TakesCollectionShares) and self._source.set_shares(shares)
+            taken = self._source is not None and self._source.set_shares(shares)
             if first and not taken:
                 _warn("what is collected takes every task alike")
         if config.updates and isinstance(self._agent, TakesShares):

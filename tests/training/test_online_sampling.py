@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,9 @@ from mtrl.rollout import (
     CollectionConfig,
     Fragment,
     Fragments,
-    InProcessFragments,
     LocalFragments,
     PolicySnapshot,
     RuntimeConfig,
-    SharedFragments,
 )
 from mtrl.tasks import SamplingConfig, TaskSampler, TaskSet
 from mtrl.training import (
@@ -70,19 +69,20 @@ class Counting(LocalFragments):
 
 
 class Travelling:
-    """Local fragments to which every policy travels as data, and which step every task alike."""
+    """Local fragments to which every policy travels as data."""
 
     def __init__(self, inner: LocalFragments) -> None:
-        self._inner, self.quarantined = inner, inner.quarantined
+        self._inner = inner
 
-    def publish(self, snapshot: PolicySnapshot) -> None:
-        self._inner.publish(snapshot)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
-    def stream(self) -> Iterator[Fragment]:
-        return self._inner.stream()
 
-    def close(self) -> None:
-        self._inner.close()
+class Alike(StreamSource):
+    """Steps every task alike, whatever the shares."""
+
+    def set_shares(self, shares: np.ndarray) -> bool:
+        return False
 
 
 class Watched(SACAgent):
@@ -110,6 +110,7 @@ def run(
     *,
     stop_after: int = 10**9,
     travelling: bool = False,
+    kind: type[StreamSource] = StreamSource,
     config: OnlineConfig = ONLINE,
 ) -> tuple[Watched, Counting]:
     """A run, stopped after so many fragments."""
@@ -129,7 +130,7 @@ def run(
         sampler=None if sampling is None else TaskSampler(sampling, tuple(tasks)),
         stop=lambda: next(taken) + 1 >= stop_after,
     )
-    learn(agent, StreamSource(open_fragments, tasks.names, config.warmup), recorder)
+    learn(agent, kind(open_fragments, tasks.names, config.warmup), recorder)
     return agent, source[0]
 
 
@@ -183,7 +184,6 @@ def test_an_interrupted_run_with_a_sampler_logs_what_an_uninterrupted_one_does(
 def test_equal_shares_and_a_travelling_policy_change_nothing(tasks: TaskSet, tmp_path: Path) -> None:
     _, source = run(tasks, tmp_path / "plain")
     assert source.order[:4] == [0, 1, 0, 1]
-    assert isinstance(source, InProcessFragments) and isinstance(source, SharedFragments)
     run(tasks, tmp_path / "travelling", travelling=True)
     logged = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("plain", "travelling")]
     assert logged[0] == logged[1]
@@ -192,8 +192,10 @@ def test_equal_shares_and_a_travelling_policy_change_nothing(tasks: TaskSet, tmp
 
 def test_a_source_and_an_agent_that_cannot_follow_are_told_of_once(tasks: TaskSet, tmp_path: Path) -> None:
     config = dataclasses.replace(ONLINE, steps=140)
-    with pytest.warns(RuntimeWarning, match="no effect here: the runtime steps every task alike") as caught:
-        agent, source = run(tasks, tmp_path / "a", WORST, travelling=True, config=config)
+    with pytest.warns(
+        RuntimeWarning, match="no effect here: what is collected takes every task alike"
+    ) as caught:
+        agent, source = run(tasks, tmp_path / "a", WORST, kind=Alike, config=config)
     assert len(caught) == 1
     assert agent.told and source.order == [0, 1] * 5
     with warnings.catch_warnings():
