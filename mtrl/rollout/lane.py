@@ -7,14 +7,24 @@ and truncated (the clock or the caller ended it) are never merged.
 
 from __future__ import annotations
 
+import math
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.spaces import Observation
-from mtrl.tasks import Task
+from mtrl.errors import EnvironmentFault, SpaceError, UnsupportedError
+from mtrl.spaces import Layout, Observation
+from mtrl.tasks import StartSchedule, Task
+
+from .history import ActionHistory
+
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+"""Multiples of it spread evenly over [0, 1) modulo 1, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +36,16 @@ class FinalObservation:
     """Bucket -> [...], padded, without a copy axis."""
 
 
-class Lane(Protocol):
-    """The contract of every backend. Arrays are buffers, overwritten by the next `step`."""
+class Lane(ABC):
+    """Buffers, schedule, episode numbers and the check of actions; a backend adds the stepping. Arrays are
+    overwritten by the next `step`.
+    """
 
     task: Task
     task_index: int
     copies: int
     supports_starts: bool
-    backend: str
+    backend = ""
     """"python" (the official environment) or the name of a vector backend."""
     observation: Observation
     """Bucket -> [M, ...], padded."""
@@ -54,9 +66,61 @@ class Lane(Protocol):
     finals: list[FinalObservation]
     """Episodes that ended in the last step."""
 
+    def __init__(
+        self,
+        task: Task,
+        task_index: int,
+        layout: Layout,
+        copies: int,
+        schedule: StartSchedule,
+        *,
+        first_copy: int = 0,
+        total_copies: int = 0,
+        success_tail: int | None = None,
+        supports_starts: bool = True,
+        stagger: bool = False,
+    ) -> None:
+        """`success_tail` truncates an episode that many decisions after its first success.
+
+        `first_copy` and `total_copies` place this lane's copies among all copies of the task.
+        `stagger` truncates the first episode of each copy at a point of its own, so that copies which
+        began together do not all reset in one step ever after.
+        """
+        self.task, self.task_index, self.layout = task, task_index, layout
+        self.copies, self.schedule = copies, schedule
+        self.supports_starts = supports_starts
+        self.success_tail = success_tail
+        self._first_copy, self._total_copies = first_copy, total_copies or copies
+        self.observation = layout.zeros(copies)
+        self.reward = np.zeros(copies, dtype=np.float32)
+        self.terminated = np.zeros(copies, dtype=bool)
+        self.truncated = np.zeros(copies, dtype=bool)
+        self.success = np.zeros(copies, dtype=bool)
+        self.start_id = np.full(copies, -1, dtype=np.int64)
+        self.episode_id = np.full(copies, -1, dtype=np.int64)
+        self.active = np.ones(copies, dtype=bool)
+        self.finals = []
+        self._episodes = [0] * copies
+        self._width = task.action.continuous
+        self._history = ActionHistory(copies, self._width, task.horizon_decisions)
+        self._given = np.zeros((copies, self._width), dtype=np.float32)
+        self._finite_actions = np.zeros((copies, self._width), dtype=bool)
+        self._finite_rewards = np.zeros(copies, dtype=bool)
+        self._finite_states = np.zeros((copies, task.observation.state or 0), dtype=bool)
+        # padding is zero, so that a whole buffer can be asked at once
+        self._flat_given = self._given.reshape(-1)
+        self._flat_states = self._state_rows().reshape(-1)
+        self._native = self._native_rows()
+        self._first_limits = [
+            self._first_limit(first_copy + copy) if stagger else task.horizon_decisions
+            for copy in range(copies)
+        ]
+
+    @abstractmethod
     def begin(self) -> None:
         """Resets every copy to the next start of the schedule; called once, before the first step."""
 
+    @abstractmethod
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
         """Steps every active copy. `continuous` [M, A_max] in [-1, 1], `discrete` [M].
 
@@ -65,10 +129,142 @@ class Lane(Protocol):
         """
 
     def state_dict(self) -> dict[str, object]:
-        """Start and actions so far of every copy: enough to rebuild the lane exactly."""
+        """Start, episode number and actions so far of every copy, and the schedule."""
+        if not self.supports_starts:
+            raise UnsupportedError(
+                f"task {self.task.name}: this backend cannot honour starts; a run on it cannot resume exactly"
+            )
+        return {
+            "starts": self.start_id.copy(),
+            "episodes": list(self._episodes),
+            "active": self.active.copy(),
+            "schedule": self.schedule.state_dict(),
+            "actions": [self._history.of(copy) for copy in range(self.copies)],
+        }
 
+    @abstractmethod
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Rebuilds by resetting to the start and repeating the actions."""
 
+    @abstractmethod
     def close(self) -> None:
         """Frees the simulators."""
+
+    def _state_rows(self) -> npt.NDArray[np.float32]:
+        """The state buffer [M, D_max]; [M, 0] for a task that fills none."""
+        if self.task.observation.state is None:
+            return np.zeros((self.copies, 0), dtype=np.float32)
+        rows: npt.NDArray[np.float32] = self.observation["state"]  # type: ignore[assignment]
+        return rows
+
+    def _native_rows(self) -> Mapping[str, npt.NDArray[np.generic]]:
+        """The buffers [M, ...] cut to the task's own sizes; environments write here."""
+        rows: Observation = {}
+        spec = self.task.observation
+        if spec.state is not None:
+            rows["state"] = self.observation["state"][:, : spec.state]
+        if spec.pixels is not None:
+            rows["pixels"] = self.observation["pixels"]
+        # Read-only, so that `out["state"] = array` fails instead of leaving the buffer as it was.
+        return MappingProxyType(rows)
+
+    def _first_limit(self, place: int) -> int:
+        """Length of a staggered first episode; tasks and copies are all spread over the horizon."""
+        phase = (place / self._total_copies + GOLDEN * self.task_index) % 1.0
+        return max(1, math.ceil(self.task.horizon_decisions * (1.0 - phase)))
+
+    def _limit(self, copy: int) -> int:
+        """Decisions after which the copy's episode is truncated."""
+        return self._first_limits[copy] if self._episodes[copy] == 1 else self.task.horizon_decisions
+
+    def _accept(
+        self,
+        continuous: npt.NDArray[np.float32],
+        discrete: npt.NDArray[np.int64],
+        decisions: Sequence[int] | npt.NDArray[np.int64],
+    ) -> None:
+        """Checks the actions; a policy's mistake must not pass for the environment's.
+
+        Continuous ones are copied, because an environment may write into the action it is given.
+        """
+        if self._width:
+            if continuous.shape[1] >= self._width:
+                np.copyto(self._given, continuous[:, : self._width])
+                if _plainly_finite(self._flat_given):
+                    return
+                np.isfinite(self._given, out=self._finite_actions)
+                if self._finite_actions.all():
+                    return
+            expected = f"{self._width} finite numbers"
+            wrong = [
+                c
+                for c in range(self.copies)
+                if continuous.shape[1] < self._width or not self._finite_actions[c].all()
+            ]
+            came = [str(continuous[copy, : self._width]) for copy in wrong]
+        else:
+            count = self.task.action.discrete
+            whole = discrete.dtype.kind in "iu"
+            if whole and int(discrete.min()) >= 0 and int(discrete.max()) < count:
+                return
+            expected = f"an index from 0 to {count - 1}"
+            wrong = [copy for copy in range(self.copies) if not (whole and 0 <= discrete[copy] < count)]
+            came = [f"{discrete[copy]}" + ("" if whole else f" of {discrete.dtype}") for copy in wrong]
+        for copy, value in zip(wrong, came, strict=True):
+            if self.active[copy]:
+                raise SpaceError(
+                    f"decision {decisions[copy] + 1} of copy {copy} of task {self.task.name}: "
+                    f"the policy's action must be {expected}; got {value}"
+                )
+
+    def _require_finite(self, decisions: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        """The NaN guard at the environment's border, after a step of all copies."""
+        if _plainly_finite(self.reward) and _plainly_finite(self._flat_states):
+            return
+        np.isfinite(self.reward, out=self._finite_rewards)
+        states = self._native.get("state")
+        if states is not None:
+            np.isfinite(states, out=self._finite_states)
+        if self._finite_rewards.all() and self._finite_states.all():
+            return
+        for copy in range(self.copies):
+            broken = [] if self._finite_rewards[copy] else ["reward"]
+            broken += ["state"] if not self._finite_states[copy].all() else []
+            if broken:
+                raise self._not_finite(copy, f"step, decision {decisions[copy]}", broken)
+
+    def _not_finite(self, copy: int, when: str, broken: list[str]) -> EnvironmentFault:
+        place = f"{when} of copy {copy}, start {self.start_id[copy]}"
+        return EnvironmentFault(self.task.name, place, f"not finite: {' and '.join(map(repr, broken))}")
+
+    def _fault(self, when: str, error: Exception) -> EnvironmentFault:
+        return EnvironmentFault(self.task.name, when, "".join(traceback.format_exception(error)))
+
+    def _keep_final(self, copy: int) -> None:
+        last = {bucket: rows[copy].copy() for bucket, rows in self.observation.items()}
+        self.finals.append(FinalObservation(copy, last))
+
+    def _number_episode(self, copy: int, start: int) -> None:
+        """Records the beginning of the copy's latest episode."""
+        self.start_id[copy] = start
+        self.episode_id[copy] = (self._episodes[copy] - 1) * self._total_copies + self._first_copy + copy
+        self._history.clear(copy)
+
+    def _load_statistics(self, state: dict[str, object]) -> tuple[npt.NDArray[np.int64], list[object]]:
+        """Restores all but the simulators; returns the starts [M] and the actions of each copy."""
+        starts, actions = state["starts"], state["actions"]
+        episodes, active, schedule = state["episodes"], state["active"], state["schedule"]
+        assert isinstance(starts, np.ndarray) and isinstance(actions, list) and isinstance(episodes, list)
+        assert isinstance(active, np.ndarray) and isinstance(schedule, dict)
+        self.schedule.load_state_dict(schedule)
+        self._episodes = list(episodes)
+        self.active[:] = active
+        self.finals = []
+        self.reward[:] = 0.0
+        self.terminated[:] = self.truncated[:] = self.success[:] = False
+        return starts, actions
+
+
+def _plainly_finite(values: npt.NDArray[np.float32]) -> bool:
+    """Whether the sum of squares [N] is finite: quicker than asking every entry, and no is not certain."""
+    return math.isfinite(values.dot(values))

@@ -14,12 +14,12 @@ from mtrl.errors import MtrlError
 from mtrl.spaces import Layout
 from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task, VectorEnvironment
 
-from .lane_base import LaneBase
+from .lane import Lane
 
 _logger = logging.getLogger(__name__)
 
 
-class PythonLane(LaneBase):
+class PythonLane(Lane):
     """M environments of one task; see `Lane` for the attributes."""
 
     backend = "python"
@@ -31,9 +31,9 @@ class PythonLane(LaneBase):
         layout: Layout,
         environments: Sequence[Environment],
         schedule: StartSchedule,
-        **settings: Any,  # noqa: ANN401 - those of LaneBase, which checks them
+        **settings: Any,  # noqa: ANN401 - those of Lane, which checks them
     ) -> None:
-        """Takes over the environments; the settings are those of `LaneBase`."""
+        """Takes over the environments; the settings are those of `Lane`."""
         super().__init__(task, task_index, layout, len(environments), schedule, **settings)
         self._environments = list(environments)
         self._clocks = [

@@ -11,10 +11,10 @@ from mtrl.errors import MtrlError
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import StartSchedule, Task, VectorEnvironment
 
-from .lane_base import LaneBase
+from .lane import Lane
 
 
-class VectorLane(LaneBase):
+class VectorLane(Lane):
     """M copies behind a `VectorEnvironment`; see `Lane` for the attributes.
 
     The backend steps all copies together. One whose schedule ran out is stepped on, unseen and uncounted,
@@ -30,9 +30,9 @@ class VectorLane(LaneBase):
         copies: int,
         schedule: StartSchedule,
         backend: str,
-        **settings: Any,  # noqa: ANN401 - those of LaneBase, which checks them
+        **settings: Any,  # noqa: ANN401 - those of Lane, which checks them
     ) -> None:
-        """Takes over the environment; the settings are those of `LaneBase`."""
+        """Takes over the environment; the settings are those of `Lane`."""
         settings["supports_starts"] = environment.supports_starts
         super().__init__(task, task_index, layout, copies, schedule, **settings)
         self.backend = backend
