@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from mtrl.rollout import (
     Backend,
@@ -16,7 +17,6 @@ from mtrl.rollout import (
     Delivery,
     FaultHandler,
     Fragments,
-    LaneAssignment,
     LocalFragments,
     LocalRollouts,
     PolicySnapshot,
@@ -29,13 +29,12 @@ from mtrl.rollout import (
 from mtrl.tasks import TaskSet
 
 from . import resources
-from .resources import ResourcePlan, preflight, preflight_lanes, processors, thread_budget
+from .resources import ResourcePlan, preflight, processors, thread_budget
 
 __all__ = [
     "ResourcePlan",
     "fragments_for",
     "preflight",
-    "preflight_lanes",
     "processors",
     "rollouts_for",
     "thread_budget",
@@ -51,7 +50,7 @@ def rollouts_for(tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler |
     """
     if config.kind == "local" and not config.workers:
         return LocalRollouts(tasks, config, on_fault)
-    backend, plan = _started(tasks, config, preflight)
+    backend, plan = _started(tasks, config)
 
     def cache_plan(copies: int, torch: bool) -> float:
         return plan(copies=copies, torch=torch).cache_megabytes
@@ -77,23 +76,22 @@ def fragments_for(
     """
     if config.kind == "local" and not config.workers:
         return LocalFragments(tasks, config, collection, snapshot, seed, on_fault)
-    lanes = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
     torch = snapshot.kind not in ("expert", "random")
-    backend, _ = _started(tasks, config, partial(preflight_lanes, shares=lanes, torch=torch))
+    backend, _ = _started(tasks, config, copies=collection.copies, held=True, torch=torch)
     delivery = delivery or ("rounds" if config.kind == "local" else "arrival")
     return PoolFragments(
         tasks, backend, config, collection, snapshot, seed, on_fault, step_seconds, delivery=delivery
     )
 
 
-def _started(tasks: TaskSet, config: RuntimeConfig, check: Plan) -> tuple[Backend, Plan]:
-    """A back end whose workers are starting, once `check` has found processors and memory for them; and
-    `check` as of then, out of the memory that was free before they started.
+def _started(tasks: TaskSet, config: RuntimeConfig, **asked: Any) -> tuple[Backend, Plan]:  # noqa: ANN401
+    """A back end whose workers are starting, once `preflight` has found processors and memory for what is
+    asked; and `preflight` as of then, out of the memory that was free before they started.
     """
     backend: Backend
     if config.kind == "local":
         config = replace(config, actors=config.workers, address="")
-        plan = partial(check, tasks, config, available_megabytes=resources.memory_megabytes())
+        plan = partial(preflight, tasks, config, available_megabytes=resources.memory_megabytes())
         backend = Processes(tasks, config)
     else:
         if not config.address:
@@ -103,9 +101,9 @@ def _started(tasks: TaskSet, config: RuntimeConfig, check: Plan) -> tuple[Backen
         backend = RayActors(tasks, config)
         has = backend.capacity
         free = resources.memory_megabytes() if has.megabytes is None else has.megabytes
-        plan = partial(check, tasks, config, processor_count=has.processors, available_megabytes=free)
+        plan = partial(preflight, tasks, config, processor_count=has.processors, available_megabytes=free)
     try:
-        backend.start(plan().actors)
+        backend.start(plan(**asked).actors)
     except BaseException:
         backend.close()
         raise

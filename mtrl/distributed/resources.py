@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtrl import registry
 from mtrl.errors import ResourceError
-from mtrl.rollout import LaneAssignment, RuntimeConfig
+from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import TaskSet
 
 ACTOR_MEGABYTES = 160.0
@@ -61,36 +60,44 @@ def preflight(
     config: RuntimeConfig,
     *,
     copies: int = 1,
+    held: bool = False,
     processor_count: int | None = None,
     available_megabytes: float | None = None,
     torch: bool = False,
 ) -> ResourcePlan:
     """The plan for jobs, any of which may run on any actor; raises ResourceError when it cannot work.
 
-    `copies` is the largest number of environments side by side in one job. `processor_count` and
+    `copies` is the largest number of environments side by side in one job. `held` plans continuous collection
+    instead: so many copies of each task, open on one actor or another all the time. `processor_count` and
     `available_megabytes` default to this machine's; of a cluster that is not joined yet, what
     `config.actors` asks for is taken to be there. `torch` says whether the policy loads it.
     """
+    unknown = config.address and processor_count is None
+    if processor_count is None:
+        processor_count = (config.actors if config.address else 0) or processors()
+    if available_megabytes is None:
+        available_megabytes = float("inf") if unknown else memory_megabytes()
+    actors = config.actors or max(processor_count, 1)
+    setting, host, nought = _words_for(config)
+    if actors > processor_count:
+        raise ResourceError(
+            f"{setting}={actors} needs {actors} processors, one per {host}; {processor_count} are there. "
+            f"Set {setting} to at most {processor_count}, or to 0 for {nought}"
+        )
     sizes = [registry.task_megabytes(task) * copies for task in tasks]
-    count, actors = _actors(config, processor_count)
-    available = _memory(config, processor_count, available_megabytes)
-    return _checked(config, count, actors, actors * sum(sizes), actors * max(sizes), available, torch)
-
-
-def preflight_lanes(
-    tasks: TaskSet,
-    config: RuntimeConfig,
-    shares: Sequence[LaneAssignment],
-    *,
-    processor_count: int | None = None,
-    available_megabytes: float | None = None,
-    torch: bool = False,
-) -> ResourcePlan:
-    """The plan for continuous collection, where each lane is open on one actor all the time."""
-    total = sum(registry.task_megabytes(tasks[share.task_index]) * share.copies for share in shares)
-    count, actors = _actors(config, processor_count)
-    available = _memory(config, processor_count, available_megabytes)
-    return _checked(config, count, actors, total, total, available, torch)
+    own = actors * (ACTOR_MEGABYTES + TORCH_MEGABYTES * torch)
+    wanted, least = actors * sum(sizes), actors * max(sizes)
+    if held:
+        wanted = least = sum(sizes)
+    if own + least > available_megabytes:
+        hosts = f"{host}es" if host.endswith("s") else f"{host}s"
+        raise ResourceError(
+            f"{actors} {hosts} need at least {own + least:.0f} MB of memory "
+            f"({own:.0f} MB themselves, {least:.0f} MB for environments); "
+            f"{available_megabytes:.0f} MB are free. Use fewer of them ({setting}), fewer copies "
+            "or fewer tasks"
+        )
+    return ResourcePlan(actors, processor_count, own, wanted, least, available_megabytes)
 
 
 def thread_budget(actors: int, cores: int | None = None) -> int:
@@ -124,56 +131,11 @@ def memory_megabytes() -> float:
     return free
 
 
-def _actors(config: RuntimeConfig, processor_count: int | None) -> tuple[int, int]:
-    if processor_count is None:
-        elsewhere = config.actors if config.address else 0
-        processor_count = elsewhere or processors()
-    count = processor_count
-    actors = config.actors or max(count, 1)
-    if actors > count:
-        setting, host, nought = _words_for(config)
-        raise ResourceError(
-            f"{setting}={actors} needs {actors} processors, one per {host}; {count} are there. "
-            f"Set {setting} to at most {count}, or to 0 for {nought}"
-        )
-    return count, actors
-
-
-def _memory(config: RuntimeConfig, processor_count: int | None, known: float | None) -> float:
-    if known is not None:
-        return known
-    return float("inf") if config.address and processor_count is None else memory_megabytes()
-
-
 def _words_for(config: RuntimeConfig) -> tuple[str, str, str]:
     """The setting that says how many there are, what it counts, and what 0 means."""
     if config.kind == "local" and config.workers:
         return "runtime.workers", "worker process", "none but this one"
     return "runtime.actors", "actor", "one per processor"
-
-
-def _checked(
-    config: RuntimeConfig,
-    count: int,
-    actors: int,
-    environments: float,
-    least: float,
-    available: float,
-    torch: bool,
-) -> ResourcePlan:
-    own = actors * (ACTOR_MEGABYTES + TORCH_MEGABYTES * torch)
-    plan = ResourcePlan(actors, count, own, environments, least, available)
-    needed = plan.actor_megabytes + plan.least_megabytes
-    if needed > plan.available_megabytes:
-        setting, host, _ = _words_for(config)
-        hosts = f"{host}es" if host.endswith("s") else f"{host}s"
-        raise ResourceError(
-            f"{plan.actors} {hosts} need at least {needed:.0f} MB of memory "
-            f"({plan.actor_megabytes:.0f} MB themselves, {plan.least_megabytes:.0f} MB for environments); "
-            f"{plan.available_megabytes:.0f} MB are free. Use fewer of them ({setting}), fewer copies "
-            "or fewer tasks"
-        )
-    return plan
 
 
 def _lines(path: Path) -> list[str]:

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtrl import registry
-from mtrl.distributed import preflight, preflight_lanes, processors, rollouts_for, thread_budget
+from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
 from mtrl.errors import ConfigError, ResourceError
 from mtrl.rollout import LaneAssignment, LocalRollouts, RuntimeConfig, balance
 from mtrl.tasks import TaskSet
@@ -46,11 +47,11 @@ def test_too_little_for_everything_leaves_a_share_to_each_actor(tasks: TaskSet) 
 
 def test_lanes_stay_open_so_all_of_them_must_fit(tasks: TaskSet) -> None:
     config = RuntimeConfig(kind="ray", actors=2)
-    shares = [LaneAssignment(0, 4, 0, 4), LaneAssignment(1, 2, 0, 4), LaneAssignment(1, 2, 2, 4)]
-    plan = preflight_lanes(tasks, config, shares, processor_count=2, available_megabytes=1_000.0)
-    assert plan.environment_megabytes == 4 * 1 + 4 * 40
-    with pytest.raises(ResourceError, match="484 MB"):
-        preflight_lanes(tasks, config, shares, processor_count=2, available_megabytes=483.0)
+    lanes = partial(preflight, tasks, config, copies=4, held=True, processor_count=2)
+    plan = lanes(available_megabytes=1_000.0)
+    assert plan.environment_megabytes == plan.least_megabytes == 4 * (1 + 40 + 1)
+    with pytest.raises(ResourceError, match="488 MB"):
+        lanes(available_megabytes=487.0)
 
 
 def test_more_actors_than_processors_is_refused_at_once(tasks: TaskSet) -> None:
