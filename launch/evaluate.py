@@ -12,18 +12,15 @@ from mtrl.deployment import artefact_snapshot, verify
 from mtrl.errors import ConfigError, ExistsError, UnknownNameError
 from mtrl.evaluation import (
     EvaluationResult,
-    PolicyReference,
-    Provenance,
-    evaluate,
     print_results,
     read_result,
     require_comparable,
     write_result,
 )
 from mtrl.integrity import MANIFEST
-from mtrl.rollout import JobResult, PolicySnapshot, require_experts
+from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import TaskSet
-from mtrl.training import Interruptible, RunDirectory, progress
+from mtrl.training import RunDirectory
 
 from .compose import compose
 from .config import Config
@@ -32,7 +29,7 @@ from .printing import say
 from .prove import kept_policies
 from .requirements import require_writable
 from .runs import reopen
-from .session import Interrupted, Session, load_policy, task_set_of
+from .session import Interrupted, Session, load_policy, session_in, task_set_of
 
 EXAMPLES = (
     "mtrl evaluate runs/quickstart                          every policy of a run",
@@ -116,14 +113,9 @@ def _standalone(
 ) -> int:
     """Evaluates what belongs to no run; the result goes to --out, or to evaluations/ among the runs."""
     place = arguments.out or Path(config.output) / "evaluations"
-    with Interruptible() as interrupt:
-        session = Session(config, tasks, RunDirectory(place), console, interrupt)
-        try:
-            folder = place / "videos" if arguments.out else Path(config.output) / "videos"
-            films = Films(folder, arguments.video)
-            return _judge_or_stop(session, chosen, place, arguments.overwrite, films)
-        finally:
-            session.close_rollouts()
+    films = Films((arguments.out or Path(config.output)) / "videos", arguments.video)
+    with session_in(RunDirectory(place), config, tasks, console) as session:
+        return _judge_or_stop(session, chosen, place, arguments.overwrite, films)
 
 
 def _judge_or_stop(
@@ -176,23 +168,7 @@ def _judge(
         if label in known:
             results.append(known[label])
             continue
-        with (
-            session.stopping_at_once(f"evaluating {label}"),
-            progress(f"evaluate {label}", len(session.tasks) * protocol.episodes) as bar,
-        ):
-
-            def advance(result: JobResult) -> None:
-                bar.advance(len(result.summaries), task=session.tasks[result.job.task_index].name)
-
-            result = evaluate(
-                session.rollouts,
-                session.tasks,
-                snapshot,
-                protocol,
-                PolicyReference(label=label, kind=label, identity=identity, version=snapshot.version),
-                Provenance.collect(),
-                on_result=advance,
-            )
+        result = session.judge(snapshot, label, identity)
         for other in results:
             require_comparable(other, result)
         results.append(result)

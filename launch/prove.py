@@ -14,9 +14,6 @@ from mtrl.errors import ConfigError
 from mtrl.evaluation import (
     EvaluationResult,
     Json,
-    PolicyReference,
-    Provenance,
-    evaluate,
     read_json,
     read_result,
     write_record,
@@ -26,7 +23,6 @@ from mtrl.evaluation import (
 from mtrl.integrity import verify_manifest
 from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
-from mtrl.training import progress
 
 from .films import film_drawn_tasks
 from .printing import say
@@ -76,26 +72,12 @@ def evaluate_policy(
     multimodal = [
         k for k, task in enumerate(tasks) if isinstance(registry.suite(task.suite), MultimodalSuite)
     ]
-    with (
-        session.stopping_at_once(f"evaluating {label}"),
-        progress(f"evaluate {label}", len(tasks) * session.config.evaluation.episodes) as bar,
-    ):
 
-        def advance(result: JobResult) -> None:
-            bar.advance(len(result.summaries), task=tasks[result.job.task_index].name)
-            if result.job.task_index in multimodal:
-                modes[tasks[result.job.task_index].name] = modes_of(tasks, result)
+    def keep_modes(result: JobResult) -> None:
+        if result.job.task_index in multimodal:
+            modes[tasks[result.job.task_index].name] = modes_of(tasks, result)
 
-        outcome = evaluate(
-            session.rollouts,
-            tasks,
-            snapshot,
-            session.config.evaluation,
-            PolicyReference(label=label, kind=label, identity=identity, version=snapshot.version),
-            Provenance.collect(),
-            record=multimodal,
-            on_result=advance,
-        )
+    outcome = session.judge(snapshot, label, identity, record=multimodal, on_result=keep_modes)
     return outcome, modes
 
 
@@ -124,13 +106,6 @@ def deploy_stage(session: Session) -> DeploymentReport | None:
         return None
     session.close_rollouts()
     starts = [start_id(Split.TEST, REALTIME_STARTS + k) for k in range(len(names))]
-    return fly(session, session.run.artefact, names, starts, session.run.path)
-
-
-def fly(
-    session: Session, artefact: Path, names: Sequence[str], starts: Sequence[int], place: Path
-) -> DeploymentReport:
-    """Deploys and prints a line per episode."""
 
     def show(episode: EpisodeReport) -> None:
         say(
@@ -145,12 +120,12 @@ def fly(
 
     say(session.console, f"real time on robot {session.config.robot.name!r}:")
     return deploy(
-        artefact,
+        session.run.artefact,
         session.config.robot,
         names,
         starts,
         session.config.seed,
-        place,
+        session.run.path,
         overwrite=True,
         on_episode=show,
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtrl.training import Interruptible, RunDirectory
+from mtrl.training import RunDirectory
 
 from .compose import compose
-from .session import Session, task_set_of
+from .session import Session, session_in, task_set_of
 
 
 def add_run_argument(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,5 @@ def reopen(path: Path, overrides: Sequence[str], command: str, console: Console)
     """A session on an existing run; its recorded configuration stays as it is."""
     run = RunDirectory.open(path)
     config = compose(overrides, command=command, base=run.read_config())
-    with Interruptible() as interrupt:
-        session = Session(config, task_set_of(config), run, console, interrupt)
-        try:
-            yield session
-        finally:
-            session.close_rollouts()
+    with session_in(run, config, task_set_of(config), console) as session:
+        yield session

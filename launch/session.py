@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from rich.console import Console
 from mtrl import registry
 from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
 from mtrl.errors import ConfigError, EnvironmentFault
+from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.integrity import verify_manifest
-from mtrl.rollout import FaultWords, PolicySnapshot, Rollouts, require_backends
+from mtrl.rollout import FaultWords, JobResult, PolicySnapshot, Rollouts, require_backends
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
-from mtrl.training import Interruptible, RunDirectory, load_state, save_state
+from mtrl.training import Interruptible, RunDirectory, load_state, progress, save_state
 
 from .config import Config
 from .printing import say
@@ -87,6 +88,37 @@ class Session:
                 raise
             raise Interrupted(f"stopped while {doing}") from None
 
+    def judge(
+        self,
+        snapshot: PolicySnapshot,
+        label: str,
+        identity: str,
+        *,
+        record: Collection[int] = (),
+        on_result: Callable[[JobResult], None] = lambda result: None,
+    ) -> EvaluationResult:
+        """A policy on the configured starts, with a bar; Ctrl-C ends it at once. See `evaluate`."""
+        tasks, protocol = self.tasks, self.config.evaluation
+        with (
+            self.stopping_at_once(f"evaluating {label}"),
+            progress(f"evaluate {label}", len(tasks) * protocol.episodes) as bar,
+        ):
+
+            def advance(result: JobResult) -> None:
+                bar.advance(len(result.summaries), task=tasks[result.job.task_index].name)
+                on_result(result)
+
+            return evaluate(
+                self.rollouts,
+                tasks,
+                snapshot,
+                protocol,
+                PolicyReference(label, kind=label, identity=identity, version=snapshot.version),
+                Provenance.collect(),
+                record=record,
+                on_result=advance,
+            )
+
     def set_threads(self) -> int:
         """Gives the learner its threads; the workers rest while it learns."""
         threads = self.config.training.threads or thread_budget(0, processors())
@@ -146,8 +178,15 @@ def open_session(
     )
     if run.resumed:
         _resume_config(run, plain(config))
+    with session_in(run, config, tasks, console or Console()) as session:
+        yield session
+
+
+@contextlib.contextmanager
+def session_in(run: RunDirectory, config: Config, tasks: TaskSet, console: Console) -> Iterator[Session]:
+    """A session in a folder that is there; on the way out frees the workers."""
     with Interruptible() as interrupt:
-        session = Session(config, tasks, run, console or Console(), interrupt)
+        session = Session(config, tasks, run, console, interrupt)
         try:
             yield session
         finally:

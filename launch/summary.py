@@ -8,10 +8,7 @@ from typing import Any
 from mtrl.deployment import DeploymentReport
 from mtrl.evaluation import (
     EvaluationResult,
-    PolicyReference,
-    Provenance,
     are_comparable,
-    evaluate,
     learning_table,
     print_results,
     read_json,
@@ -19,8 +16,7 @@ from mtrl.evaluation import (
     write_record,
     write_result,
 )
-from mtrl.rollout import JobResult, PolicySnapshot
-from mtrl.training import progress
+from mtrl.rollout import PolicySnapshot
 
 from .session import Session
 
@@ -49,23 +45,7 @@ def judge_random(session: Session, beside: EvaluationResult) -> EvaluationResult
         found = read_result(file)
         if found.seed == protocol.seed and are_comparable(beside, found):
             return found
-    with (
-        session.stopping_at_once("evaluating random play"),
-        progress("evaluate random play", len(session.tasks) * protocol.episodes) as bar,
-    ):
-
-        def advance(result: JobResult) -> None:
-            bar.advance(len(result.summaries), task=session.tasks[result.job.task_index].name)
-
-        found = evaluate(
-            session.rollouts,
-            session.tasks,
-            PolicySnapshot(RANDOM),
-            protocol,
-            PolicyReference(label=RANDOM, kind=RANDOM, identity=RANDOM, version=0),
-            Provenance.collect(),
-            on_result=advance,
-        )
+    found = session.judge(PolicySnapshot(RANDOM), RANDOM, RANDOM)
     write_result(file, found, overwrite=True)
     return found
 
