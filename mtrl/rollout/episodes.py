@@ -35,6 +35,32 @@ class EpisodeSummary:
     terminated: bool
     truncated: bool
 
+    @staticmethod
+    def of(
+        rewards: npt.ArrayLike,
+        successes: npt.ArrayLike,
+        *,
+        task_index: int,
+        start: int,
+        repeat: int = 0,
+        terminated: bool,
+    ) -> EpisodeSummary:
+        """Of an episode that has ended: rewards [T], and the success signal after each decision [T]."""
+        signal = np.asarray(successes, dtype=bool)
+        first = int(signal.argmax()) + 1 if signal.any() else None
+        return EpisodeSummary(
+            task_index=task_index,
+            start=start,
+            repeat=repeat,
+            episode_return=float(np.asarray(rewards, dtype=np.float64).sum()),
+            length=len(signal),
+            success_any=first is not None,
+            success_end=bool(signal[-1]),
+            first_success=first,
+            terminated=terminated,
+            truncated=not terminated,
+        )
+
 
 @dataclass
 class Episodes:

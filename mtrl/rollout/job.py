@@ -120,7 +120,14 @@ def run_job(
         ended[:] = False
         for final in lane.finals:
             copy, place = final.copy, places[final.copy]
-            summary = _summary(job, place, repeats, recorder, copy)
+            summary = EpisodeSummary.of(
+                recorder.column("reward", copy, place.first),
+                recorder.column("success", copy, place.first),
+                task_index=job.task_index,
+                start=job.starts[place.position],
+                repeat=repeats[place.position],
+                terminated=bool(lane.terminated[copy]),
+            )
             finished[place.position] = _Finished(summary, copy, place.first, final.observation)
             ended[copy] = True
             if lane.active[copy]:
@@ -149,27 +156,6 @@ class _Finished:
     copy: int
     first: int
     last_seen: Observation
-
-
-def _summary(
-    job: EpisodeJob, place: _Place, repeats: tuple[int, ...], recorder: StepRecorder, copy: int
-) -> EpisodeSummary:
-    rewards = recorder.column("reward", copy, place.first)
-    successes = recorder.column("success", copy, place.first)
-    first = int(successes.argmax()) + 1 if successes.any() else None
-    terminated = bool(recorder.lane.terminated[copy])
-    return EpisodeSummary(
-        task_index=job.task_index,
-        start=job.starts[place.position],
-        repeat=repeats[place.position],
-        episode_return=float(rewards.astype(np.float64).sum()),
-        length=len(rewards),
-        success_any=first is not None,
-        success_end=bool(successes[-1]),
-        first_success=first,
-        terminated=terminated,
-        truncated=not terminated,
-    )
 
 
 def _episodes(

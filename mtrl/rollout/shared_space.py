@@ -132,7 +132,7 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
     them, `reset(seed=s)` training start number s. Terminated and truncated stay apart, as in `GymnasiumView`.
 
     `info` holds "task" (the index), "start" and, after a step, "success"; after the last step of an episode
-    also "summary", an `EpisodeSummary`, which is what `BaselineWatch.add` takes.
+    also "summary", an `EpisodeSummary`, which is what `BaselineRun.add` takes.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
@@ -216,7 +216,13 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
             "success": self._successes[-1],
         }
         if terminated or truncated:
-            info["summary"] = self._summary(terminated, truncated)
+            info["summary"] = EpisodeSummary.of(
+                self._rewards,
+                self._successes,
+                task_index=self.task_index,
+                start=self._start,
+                terminated=terminated,
+            )
         shown = self.space.observe_native(observation, self.task_index)
         return shown, reward, terminated, truncated, info
 
@@ -236,21 +242,6 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
         except Exception as error:
             detail = "".join(traceback.format_exception(error))
             raise EnvironmentFault(self.task.name, when, detail) from error
-
-    def _summary(self, terminated: bool, truncated: bool) -> EpisodeSummary:
-        ever = True in self._successes
-        return EpisodeSummary(
-            task_index=self.task_index,
-            start=self._start,
-            repeat=0,
-            episode_return=float(np.sum(self._rewards, dtype=np.float64)),
-            length=len(self._rewards),
-            success_any=ever,
-            success_end=self._successes[-1],
-            first_success=self._successes.index(True) + 1 if ever else None,
-            terminated=terminated,
-            truncated=truncated,
-        )
 
 
 def _some(names: Sequence[str]) -> str:

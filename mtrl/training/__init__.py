@@ -5,7 +5,6 @@ from .agent import (
     Agent,
     AgentFactory,
     Baseline,
-    BaselineRun,
     Datasets,
     External,
     FollowsBudget,
@@ -24,7 +23,7 @@ from .agent import (
     Use,
     require_one_rank,
 )
-from .baseline import run_baseline
+from .baseline import BaselineRun, run_baseline
 from .checkpoint import Checkpoints
 from .codec import load_state, save_state
 from .config import Clock, OnlineConfig, TrainingConfig

@@ -12,7 +12,7 @@ import torch
 
 from mtrl.errors import UnsupportedError
 from mtrl.reducer import Reducer
-from mtrl.rollout import EpisodeGroup, EpisodeSummary, Extra, Fragment, GroupRequest, Policy, PolicySnapshot
+from mtrl.rollout import EpisodeGroup, Extra, Fragment, GroupRequest, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 
@@ -21,6 +21,8 @@ from .metrics import Metrics
 if TYPE_CHECKING:
     from mtrl.data import Trajectories
     from mtrl.evaluation import EvaluationResult
+
+    from .baseline import BaselineRun
 
 Use = Literal["collect", "evaluate", "export"]
 """What a snapshot is for: collection may explore or plan with more than is evaluated or exported."""
@@ -196,32 +198,6 @@ class AgentFactory(Protocol):
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
         """Rebuilds a policy from data."""
-
-
-class BaselineRun(Protocol):
-    """What a baseline's own loop reports to, and asks."""
-
-    @property
-    def budget(self) -> int:
-        """Environment steps in all, all tasks together."""
-
-    @property
-    def log_every(self) -> int:
-        """Environment steps between two calls of `log`."""
-
-    def add(self, summary: EpisodeSummary) -> None:
-        """Takes every finished episode; `SharedEnvironment` puts them into `info`."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Takes environment steps so far, and metrics named in the factory's `metrics`."""
-
-    def advance(self, step: int) -> None:
-        """Takes environment steps so far, for progress, checkpoints and evaluations: called often, where
-        `state` and `snapshot` may be asked, so never in the middle of an update.
-        """
-
-    def stop(self) -> bool:
-        """Asked at least every second; once true, the baseline's `run` returns soon."""
 
 
 class Baseline(Protocol):

@@ -11,8 +11,8 @@ from .run_metrics import evaluation_metrics
 from .run_recorder import RunRecorder, require_format
 
 
-class _RecordedRun:
-    """A `BaselineRun` that records, saves and evaluates as the run's clock says."""
+class BaselineRun:
+    """What a baseline's own loop reports to, and asks; it records, saves and evaluates by the run's clock."""
 
     def __init__(self, baseline: Baseline, run: RunRecorder) -> None:
         """Records in `run`."""
@@ -21,25 +21,29 @@ class _RecordedRun:
 
     @property
     def budget(self) -> int:
-        """As of BaselineRun."""
+        """Environment steps in all, all tasks together."""
         return self._run.clock.budget
 
     @property
     def log_every(self) -> int:
-        """As of BaselineRun."""
+        """Environment steps between two calls of `log`."""
         return self._run.clock.log_every
 
     def add(self, summary: EpisodeSummary) -> None:
-        """Counts a finished episode."""
+        """Takes every finished episode; `SharedEnvironment` puts them into `info`."""
         self._run.statistics.add_summary(summary)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Logs with what episodes returned."""
+        """Takes environment steps so far, and metrics named in the factory's `metrics`; logs them with what
+        episodes returned.
+        """
         self._run.statistics.merge()
         self._run.log(step, {**metrics, **self._run.statistics.metrics()})
 
     def advance(self, step: int) -> None:
-        """Shows progress, evaluates and saves where the clock says so."""
+        """Takes environment steps so far, for progress, checkpoints and evaluations: called often, where
+        `state` and `snapshot` may be asked, so never in the middle of an update.
+        """
         run, before = self._run, self._run.steps
         run.steps = step
         run.statistics.merge()
@@ -51,7 +55,7 @@ class _RecordedRun:
             self.save()
 
     def stop(self) -> bool:
-        """Whether a stop was asked for, or the ceiling on minutes is reached."""
+        """Asked at least every second; once true, the baseline's `run` returns soon."""
         return self._run.stopping
 
     def save(self) -> None:
@@ -79,10 +83,10 @@ def run_baseline(baseline: Baseline, run: RunRecorder) -> bool:
     else:
         state = require_format(saved[1])
         baseline.restore(state["shared"])
-        run.restore(state)
+        run.load(state)
     if baseline.steps >= run.clock.budget:
         return True
-    recorded = _RecordedRun(baseline, run)
+    recorded = BaselineRun(baseline, run)
     finished = baseline.run(recorded)
     if recorded.unsaved or finished:
         recorded.save()

@@ -84,16 +84,6 @@ class RunDirectory:
         return self.path / "config.yaml"
 
     @property
-    def metrics_file(self) -> Path:
-        """One JSON object a line, deterministic values only."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def timing_file(self) -> Path:
-        """One JSON object a line, wall-clock measurements."""
-        return self.path / "timing.jsonl"
-
-    @property
     def events(self) -> Path:
         """Event files of TensorBoard."""
         return self.path / "events"
@@ -117,11 +107,6 @@ class RunDirectory:
     def artefact(self) -> Path:
         """The exported controller; absent until it is exported."""
         return self.path / "artefact"
-
-    @property
-    def report_file(self) -> Path:
-        """The report, one self-contained page."""
-        return self.path / "report.html"
 
     def write_config(self, config: object) -> None:
         """Replaces `config.yaml`; raises ConfigError naming a value that YAML has no form for."""

@@ -101,7 +101,7 @@ class RunRecorder:
             self.tracker.load_state_dict({})
         else:
             agent.restore(saved["shared"], None if own is None else own["local"])
-            self._load(saved if own is None else own)
+            self.load(saved if own is None else own)
             lanes = None if own is None else own["source"]
             restored = source.restore(lanes, agent, self.steps, self.incarnation)
         if not restored:
@@ -212,11 +212,8 @@ class RunRecorder:
             "shares": self._shares.state_dict(),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Restores `state`."""
-        self._load(state)
-
-    def _load(self, state: Mapping[str, Any]) -> None:
         self.steps = self._recorded = int(state["steps"])
         self.incarnation = int(state["incarnation"]) + 1
         self.tracker.load_state_dict(state["tracker"])

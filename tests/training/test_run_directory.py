@@ -37,7 +37,6 @@ def test_a_new_run_has_its_places(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "runs" / "first", config=Config())
     assert not run.resumed
     assert sorted(os.listdir(run.path)) == ["checkpoints", "config.yaml", "evaluations", "events", "videos"]
-    assert run.metrics_file == run.path / "metrics.jsonl"
     assert not run.artefact.exists()
 
 
@@ -70,18 +69,18 @@ def test_an_existing_run_is_refused_and_the_flags_are_told(tmp_path: Path) -> No
 def test_resume_goes_on_in_the_run_and_starts_one_where_none_is(tmp_path: Path) -> None:
     first = RunDirectory.create(tmp_path / "run", resume=True, config={"seed": 1})
     assert not first.resumed
-    first.metrics_file.write_text("kept\n")
+    first.path.joinpath("metrics.jsonl").write_text("kept\n")
     again = RunDirectory.create(tmp_path / "run", resume=True, config={"seed": 2})
     assert again.resumed
-    assert again.metrics_file.read_text() == "kept\n"
+    assert again.path.joinpath("metrics.jsonl").read_text() == "kept\n"
     assert again.read_config() == {"seed": 1}
 
 
 def test_overwrite_starts_anew(tmp_path: Path) -> None:
-    RunDirectory.create(tmp_path / "run").metrics_file.write_text("old\n")
+    RunDirectory.create(tmp_path / "run").path.joinpath("metrics.jsonl").write_text("old\n")
     run = RunDirectory.create(tmp_path / "run", overwrite=True)
     assert not run.resumed
-    assert not run.metrics_file.exists()
+    assert not run.path.joinpath("metrics.jsonl").exists()
     assert os.listdir(tmp_path) == ["run"]
 
 
@@ -110,10 +109,10 @@ def test_an_empty_directory_may_become_a_run(tmp_path: Path) -> None:
 
 def test_a_config_that_cannot_be_written_spares_the_old_run(tmp_path: Path) -> None:
     old = RunDirectory.create(tmp_path / "run")
-    old.metrics_file.write_text("old\n")
+    old.path.joinpath("metrics.jsonl").write_text("old\n")
     with pytest.raises(ConfigError, match=r"config\.x is a object"):
         RunDirectory.create(tmp_path / "run", overwrite=True, config={"x": object()})
-    assert old.metrics_file.read_text() == "old\n"
+    assert old.path.joinpath("metrics.jsonl").read_text() == "old\n"
 
 
 def test_contradicting_flags_and_a_missing_run(tmp_path: Path) -> None:
