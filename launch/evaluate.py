@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.deployment import artefact_snapshot, verify
-from mtrl.errors import ConfigError, ExistsError, UnknownNameError
+from mtrl.errors import ExistsError
 from mtrl.evaluation import (
     EvaluationResult,
     print_results,
@@ -26,7 +26,7 @@ from .compose import compose
 from .config import Config
 from .films import Films, video_count
 from .printing import say
-from .prove import kept_policies
+from .prove import chosen_policies
 from .requirements import require_writable
 from .runs import reopen
 from .session import Interrupted, Session, load_policy, session_in, task_set_of
@@ -69,13 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (what / MANIFEST).exists():
         return _evaluate_artefact(arguments, console)
     with reopen(what, arguments.overrides, "evaluate", console) as session:
-        kept = kept_policies(what)
-        labels = list(dict.fromkeys(arguments.policy or kept))
-        for label in labels:
-            if label not in kept:
-                raise UnknownNameError("policy of this run", label, kept)
-        if not labels:
-            raise ConfigError(f"{what} has no finished policy; train one first")
+        labels = chosen_policies(what, arguments.policy)
         chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
         place = arguments.out or session.run.evaluations
         films = Films(session.run.videos, arguments.video)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes.util
 import os
 import sys
@@ -147,8 +148,7 @@ class Films:
             Subject(result.policy, snapshot) for result, snapshot in zip(results, snapshots, strict=True)
         ]
         count = min(self.count, session.config.evaluation.episodes)
-        recorder = Recorder(session.tasks, session.config.evaluation)
-        try:
+        with contextlib.closing(Recorder(session.tasks, session.config.evaluation)) as recorder:
             videos = film_all(
                 recorder,
                 subjects,
@@ -157,8 +157,6 @@ class Films:
                 lambda name: self.folder / name,
                 on_decision=lambda: session.stop_if_asked("filming"),
             )
-        finally:
-            recorder.close()
         print_videos(videos, session.tasks, session.console)
         judged = {
             (result.policy, episode.task, episode.start): (episode.episode_return, episode.length)
@@ -186,9 +184,8 @@ def film_drawn_tasks(session: Session, labels: Sequence[str]) -> list[Video]:
     if not chosen:
         return []
     there = {(video.policy, video.task, video.protocol_hash) for video in read_videos(session.run.videos)}
-    recorder = Recorder(tasks, session.config.evaluation)
     made: list[Video] = []
-    try:
+    with contextlib.closing(Recorder(tasks, session.config.evaluation)) as recorder:
         recorder.require_pictures(chosen)
         for label in labels:
             subject = load_subject(session.policy_place(label), label)
@@ -203,8 +200,6 @@ def film_drawn_tasks(session: Session, labels: Sequence[str]) -> list[Video]:
                 lambda name: session.run.videos / name,
                 on_decision=lambda: session.stop_if_asked("filming"),
             )
-    finally:
-        recorder.close()
     return made
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtrl import registry
 from mtrl.deployment import DeploymentReport, EpisodeReport, deploy
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import (
     EvaluationResult,
     Json,
@@ -39,6 +39,17 @@ REALTIME_STARTS = 10_000
 def kept_policies(run: Path) -> list[str]:
     """Labels of the policies that the run has finished."""
     return [label for label in LABELS if (run / "policies" / label).exists()]
+
+
+def chosen_policies(run: Path, labels: Sequence[str] | None) -> list[str]:
+    """Of the policies that the run has finished those of the labels, each once, all without any."""
+    kept = kept_policies(run)
+    if not kept:
+        raise ConfigError(f"{run} has no finished policy; train one first")
+    for label in labels or ():
+        if label not in kept:
+            raise UnknownNameError("policy of this run", label, kept)
+    return list(dict.fromkeys(labels or kept))
 
 
 def evaluate_stage(session: Session) -> list[EvaluationResult]:

@@ -49,7 +49,7 @@ def require_resources(config: Config) -> None:
     learns = any(stage in config.stages for stage in ("train", "clone"))
     taken = needs.parents if learns else ()
     require_parents(config, name, (*taken, *(("teacher",) if "distill" in config.stages else ())))
-    disk = _learner_bytes(config, tasks) + 50 * MEGABYTE
+    disk = _learner_bytes(config, tasks, needs) + 50 * MEGABYTE
     if needs.stream and "train" in config.stages:
         _require_updates(config)
     demonstrated = "distill" in config.stages or needs.offline is not None
@@ -111,7 +111,7 @@ def _require_samplable(config: Config, needs: Needs) -> None:
         )
 
 
-def _learner_bytes(config: Config, tasks: TaskSet) -> int:
+def _learner_bytes(config: Config, tasks: TaskSet, needs: Needs) -> int:
     """Disk of checkpoints: weights, average and two optimiser moments of every learner, and the replay.
 
     Builds the learners once, so that a setting they refuse is refused before anything is collected.
@@ -124,7 +124,6 @@ def _learner_bytes(config: Config, tasks: TaskSet) -> int:
         return 0
     if "clone" in config.stages and not isinstance(factory, OffersTwin):
         raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
-    needs = factory.needs(settings, tasks)
     parents = parents_of(config, tasks, needs.parents)
     learner = factory.build(settings, tasks, config.seed, parents=parents)
     snapshot = learner.snapshot("export")

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from mtrl import registry
 from mtrl.errors import UnknownNameError
-from mtrl.tasks import NamedSet, Option, Task, VectorSuite
+from mtrl.rollout import backends_of
+from mtrl.tasks import NamedSet, Option, Task
 
 EXAMPLES = (
     "mtrl tasks                      every task and set",
@@ -91,7 +92,6 @@ def record_of(task: Task) -> Record:
         if task.action.is_discrete
         else f"continuous {task.action.continuous}"
     )
-    vectors = suite.vector_backends(task) if isinstance(suite, VectorSuite) else ()
     return {
         "task": task.name,
         "observation": " + ".join(observed),
@@ -100,7 +100,7 @@ def record_of(task: Task) -> Record:
         "rate": f"{task.rate_hz:g} Hz",
         "repeat": task.action_repeat,
         "score": score_of(task),
-        "backends": ["python", *vectors],
+        "backends": list(backends_of(task)),
         "expert": suite.has_experts,
         "starts": suite.supports_starts,
         "rate_hz": task.rate_hz,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.deployment import artefact_snapshot, read_manifest, verify
-from mtrl.errors import ConfigError, ExistsError, UnknownNameError
+from mtrl.errors import ConfigError, ExistsError
 from mtrl.evaluation import EvaluationConfig, PolicyReference
 from mtrl.evaluation.video_record import video_name
 from mtrl.evaluation.videos import Recorder, Subject
@@ -23,7 +24,7 @@ from mtrl.training import RunDirectory
 
 from .compose import compose
 from .films import WATCHED, choose_renderer, film_all, load_subject, print_videos
-from .prove import kept_policies
+from .prove import chosen_policies
 from .requirements import require_writable
 from .session import task_set_of
 from .window import open_window
@@ -79,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         require_writable(arguments.out.parent if arguments.out.suffix == ".mp4" else arguments.out)
     choose_renderer()
-    recorder = Recorder(cast.tasks, cast.protocol)
-    try:
+    with contextlib.closing(Recorder(cast.tasks, cast.protocol)) as recorder:
         recorder.require_pictures([k])
         subjects = cast.subjects()
         split = Split[cast.protocol.split.upper()]
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         place = _place(cast.watched, names, arguments)
         window = open_window(console) if arguments.window else None
-        try:
+        with contextlib.closing(window) if window is not None else contextlib.nullcontext():
             videos = film_all(
                 recorder,
                 subjects,
@@ -101,11 +101,6 @@ def run(arguments: argparse.Namespace) -> int:
                 frames=arguments.frames,
                 on_frame=None if window is None else window.show,
             )
-        finally:
-            if window is not None:
-                window.close()
-    finally:
-        recorder.close()
     print_videos(videos, cast.tasks, console)
     return 0
 
@@ -152,14 +147,9 @@ def _artefact(what: Path, overrides: Sequence[str]) -> _Cast:
 def _run(what: Path, overrides: Sequence[str], labels: Sequence[str] | None) -> _Cast:
     run = RunDirectory.open(what)
     config = compose(overrides, command="evaluate", base=run.read_config())
-    kept = kept_policies(what)
-    if not kept:
-        raise ConfigError(f"{what} has no finished policy; train one first")
     # The last label is what the run was made for: the student where there is one.
-    wanted = list(dict.fromkeys(labels or kept[-1:]))
-    for label in wanted:
-        if label not in kept:
-            raise UnknownNameError("policy of this run", label, kept)
+    chosen = chosen_policies(what, labels)
+    wanted = chosen if labels else chosen[-1:]
     return _Cast(
         task_set_of(config),
         config.evaluation,

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from mtrl import registry
 from mtrl.errors import EnvironmentFault, MissingExtraError, MtrlError, UnknownNameError, UnsupportedError
-from mtrl.tasks import Suite, Task, TaskSet, VectorEnvironment, VectorSuite
+from mtrl.tasks import Task, TaskSet, VectorEnvironment, VectorSuite
 
 
 def backends_of(task: Task) -> tuple[str, ...]:
@@ -38,8 +38,9 @@ def require_backends(tasks: TaskSet, backends: Mapping[str, str]) -> None:
             raise MissingExtraError(f"runtime.backends.{suite}={backend}", package, package)
 
 
-def vector_environment(suite: Suite, task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
+def vector_environment(task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
     """A new vector environment; raises EnvironmentFault when it cannot be built for a reason of its own."""
+    suite = registry.suite(task.suite)
     if not isinstance(suite, VectorSuite):
         raise UnsupportedError(f"suite {task.suite!r} has the python backend only; got {backend!r}")
     try:

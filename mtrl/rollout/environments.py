@@ -40,7 +40,7 @@ class EnvironmentPool:
             return None
         known = self._vector.get(task_index)
         if known is None or known[0] != count:
-            built = vector_environment(registry.suite(task.suite), task, count, backend, 0)
+            built = vector_environment(task, count, backend, 0)
             if not built.supports_starts:
                 built.close()
                 self._startless.add(task_index)

@@ -96,11 +96,6 @@ class PoolFragments:
         self._calls: dict[int, _Request] = {}
 
     @property
-    def replaced(self) -> int:
-        """Workers that died or hung and were replaced so far."""
-        return self.backend.replaced
-
-    @property
     def lanes(self) -> tuple[tuple[LaneAssignment, ...], ...]:
         """The lanes of each slot."""
         deal = self._deal

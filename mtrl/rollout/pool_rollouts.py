@@ -46,11 +46,6 @@ class PoolRollouts:
         """Tasks whose simulators each worker holds."""
         self._session: RolloutSession | None = None
 
-    @property
-    def replaced(self) -> int:
-        """Workers that died or hung and were replaced so far."""
-        return self.backend.replaced
-
     def run(
         self,
         jobs: Sequence[EpisodeJob],

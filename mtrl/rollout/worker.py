@@ -239,7 +239,7 @@ class RolloutWorker:
         backend = self._backends.get(task.suite, "python")
         if backend != "python":
             entropy = generator_for(seed, task.name, share.first_copy).integers(2**31)
-            environment = vector_environment(suite, task, share.copies, backend, int(entropy))
+            environment = vector_environment(task, share.copies, backend, int(entropy))
             return VectorLane(
                 task,
                 share.task_index,

@@ -170,11 +170,11 @@ class TestRay:
                 ends += [(fragment.task_index, int(i)) for i in fragment.episode_id[rows[:, 0], rows[:, 1]]]
                 if count == 10:
                     os.kill(facts(source)[0].pid, signal.SIGKILL)
-                if source.replaced and len(facts(source)) == 2:
+                if source.backend.replaced and len(facts(source)) == 2:
                     after.add(fragment.task_index)
                 if after == {0, 1}:
                     break
-            assert source.replaced == 1
+            assert source.backend.replaced == 1
             assert source.quarantined == {}
         finally:
             source.close()

@@ -140,12 +140,12 @@ def test_a_killed_actor_is_replaced_and_nothing_changes(
 ) -> None:
     jobs = [*jobs_for(SLOW, 8), *jobs_for(WALK, 4)]
     results: list[JobResult] = []
-    replaced = shared.replaced
+    replaced = shared.backend.replaced
     for result in shared.run(jobs, EXPERT):
         results.append(result)
         if len(results) == 2:
             os.kill(min(facts.pid for facts in actors(shared).facts()), signal.SIGKILL)
-    assert shared.replaced == replaced + 1
+    assert shared.backend.replaced == replaced + 1
     assert shared.quarantined == {}
     assert faults.seen == []
     assert_equal(results, local(NAMES, jobs))
@@ -154,12 +154,12 @@ def test_a_killed_actor_is_replaced_and_nothing_changes(
 
 def test_a_fault_shows_its_traceback_and_takes_out_one_task(shared: PoolRollouts, faults: Faults) -> None:
     jobs = [*jobs_for(WALK, 2), *jobs_for(RAISES, 3), *jobs_for(REACH, 2)]
-    replaced = shared.replaced
+    replaced = shared.backend.replaced
     results = list(shared.run(jobs, EXPERT))
     heard = Faults()
     assert_equal(results, local(NAMES, jobs, heard))
     assert {result.job.task_index for result in results} == {WALK, REACH}
-    assert shared.replaced == replaced
+    assert shared.backend.replaced == replaced
     shown = shared.quarantined[RAISES]
     assert "ZeroDivisionError: the simulator's own words" in shown
     assert len(shown.splitlines()) == 1
@@ -187,7 +187,7 @@ def test_a_hung_job_loses_its_actor_and_is_repeated(
     rollouts = ray_rollouts(task_set(tasks), dataclasses.replace(RAY, job_timeout_seconds=1.5), faults)
     try:
         results = list(rollouts.run(jobs, EXPERT))
-        assert rollouts.replaced == 1
+        assert rollouts.backend.replaced == 1
         monkeypatch.setattr("mtrl.distributed.cluster.FREE_PROCESSORS_SECONDS", 0.5)
         list(shared.run(jobs_for(WALK, 2), EXPERT))
         with pytest.raises(ResourceError, match="2 free processors; 0 of the cluster's 4 are free"):
@@ -202,11 +202,11 @@ def test_a_hung_job_loses_its_actor_and_is_repeated(
 def test_a_task_whose_simulator_kills_its_process_is_quarantined(
     shared: PoolRollouts, faults: Faults
 ) -> None:
-    replaced = shared.replaced
+    replaced = shared.backend.replaced
     results = list(shared.run([*jobs_for(CRASHES, 1), *jobs_for(WALK, 3)], EXPERT))
     assert [result.job.task_index for result in results] == [WALK] * 3
     assert list(shared.quarantined) == [CRASHES]
-    assert shared.replaced == replaced + 3
+    assert shared.backend.replaced == replaced + 3
     assert [quarantined for _, quarantined in faults.seen] == [True]
 
 

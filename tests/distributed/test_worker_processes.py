@@ -143,7 +143,7 @@ def test_a_process_that_is_killed_is_replaced(marks: Path) -> None:
         victim = pids(source)[0]
         os.kill(victim, signal.SIGKILL)
         after = [next(stream) for _ in range(8)]
-        assert source.replaced == 1
+        assert source.backend.replaced == 1
         assert victim not in pids(source)
     assert [quarantined for _, quarantined in faults.seen] == [False]
     assert "signal 9" in faults.seen[0][0].detail
@@ -169,7 +169,7 @@ def test_a_process_that_hangs_is_replaced(marks: Path) -> None:
     config = RuntimeConfig(workers=2, job_timeout_seconds=2.0)
     with workers(["trial/hangs-once", "trial/walk"], faults, config) as source:
         fragments = list(islice(source.stream(), 4))
-        assert source.replaced == 1
+        assert source.backend.replaced == 1
     assert {f.task_index for f in fragments} == {0, 1}
     assert "no answer within 2 s" in faults.seen[0][0].detail
 
@@ -203,7 +203,7 @@ def test_a_task_that_cannot_be_measured_is_taken_for_a_usual_one(marks: Path) ->
     slow, crashing, raising, walking = source.step_seconds
     assert slow > 0.009 > walking
     assert crashing == raising == (slow + walking) / 2
-    assert source.replaced == 1
+    assert source.backend.replaced == 1
 
 
 def test_a_constructor_that_fails_leaves_no_process(
@@ -335,7 +335,7 @@ def test_jobs_outlive_the_processes_that_play_them(marks: Path) -> None:
         first = next(stream)
         os.kill(pids(rollouts)[0], signal.SIGKILL)
         rest = list(stream)
-        assert rollouts.replaced == 1
+        assert rollouts.backend.replaced == 1
         left = list(islice(rollouts.run(jobs, EXPERT), 1))  # left early: the busy ones are replaced
         assert [result.job for result in rollouts.run(jobs[:1], EXPERT)] == [jobs[0]]
     assert [result.job for result in [first, *rest]] == jobs
@@ -360,7 +360,7 @@ def test_a_process_that_dies_between_two_runs_is_replaced(trial_folder: Path) ->
         # not by its state: its first thread may have ended before the others
         until(lambda: rollouts.backend._links[0].has_ended)
         again = list(rollouts.run(jobs_for(0, 1), EXPERT))
-        assert rollouts.replaced == 1
+        assert rollouts.backend.replaced == 1
     assert faults.seen == [], "no job of the second run is to blame"
     assert [result.summaries for result in again] == [result.summaries for result in first]
 

@@ -43,7 +43,7 @@ def main() -> None:
         results.append(result)
         if len(results) == 2:
             cluster.remove_node(second)
-    print("replaced", rollouts.replaced)
+    print("replaced", rollouts.backend.replaced)
     here = LocalRollouts(tasks, RuntimeConfig())
     print("equal", rows(results) == rows(list(here.run(jobs(16), expert))))
     rollouts.close()

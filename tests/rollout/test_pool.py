@@ -192,7 +192,7 @@ def test_leaving_a_session_ends_the_workers_that_are_busy(tasks: TaskSet) -> Non
         session.extend([job(), job(1)])
         session._assign()
     assert [slot.epoch for slot in pool.backend.slots] == [1, 1]
-    assert pool.replaced == 0, "none was lost"
+    assert pool.backend.replaced == 0, "none was lost"
     assert [result.job for result in pool.run([job()], RANDOM)] == [job()]
 
 
