@@ -12,12 +12,15 @@ from rich.console import Console
 
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.evaluation import (
+    Entry,
     EvaluationResult,
     RunGroup,
     compare,
     compare_groups,
     comparison_table,
     doubts,
+    entries_of,
+    group_alike,
     group_table,
     group_verdict,
     require_comparable,
@@ -26,8 +29,6 @@ from mtrl.evaluation import (
     uniform_beta_interval,
     verdict,
 )
-
-from .sources import Entry, entries_of, group_alike
 
 EXAMPLES = (
     "mtrl compare runs/quickstart                   the policies of one run",

@@ -9,11 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl.errors import ConfigError
-from mtrl.evaluation import write_report
+from mtrl.evaluation import holds_results, write_report
 from mtrl.training import RunDirectory
 
 from .printing import say
-from .sources import holds_results
 
 EXAMPLES = (
     "mtrl report runs/quickstart              writes runs/quickstart/report.html",

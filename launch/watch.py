@@ -17,6 +17,7 @@ from mtrl.errors import ConfigError, ExistsError
 from mtrl.evaluation import EvaluationConfig, PolicyReference
 from mtrl.evaluation.video_record import video_name
 from mtrl.evaluation.videos import Recorder, Subject
+from mtrl.evaluation.window import open_window
 from mtrl.integrity import MANIFEST
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import Split, TaskSet, start_id
@@ -27,7 +28,6 @@ from .films import WATCHED, choose_renderer, film_all, load_subject, print_video
 from .prove import chosen_policies
 from .requirements import require_writable
 from .session import task_set_of
-from .window import open_window
 
 EXAMPLES = (
     "mtrl watch runs/quickstart task=metaworld/reach-v3   into its watched/",

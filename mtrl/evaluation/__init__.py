@@ -11,6 +11,7 @@ from .aggregates import (
     stratified_bootstrap,
 )
 from .comparison import Comparison, TaskComparison, are_comparable, compare, doubts, require_comparable
+from .comparison_inputs import Entry, entries_of, group_alike, holds_results
 from .comparison_table import comparison_table, group_table, group_verdict, verdict
 from .estimates import Estimate
 from .formats import format_rate
@@ -52,6 +53,7 @@ from .table import print_results, results_table, score_table, success_table
 
 __all__ = [
     "Comparison",
+    "Entry",
     "EpisodeResult",
     "Estimate",
     "EvaluationConfig",
@@ -77,13 +79,16 @@ __all__ = [
     "compare_groups",
     "comparison_table",
     "doubts",
+    "entries_of",
     "evaluate",
     "evaluation_jobs",
     "exact_mcnemar",
     "format_rate",
     "from_episodes",
+    "group_alike",
     "group_table",
     "group_verdict",
+    "holds_results",
     "independent_bootstrap",
     "interquartile_mean",
     "learning_table",

@@ -1,5 +1,7 @@
 """The agent contract, the loop, and what a run keeps: checkpoints, metrics, progress."""
 
+from mtrl.run_directory import RunDirectory, require_disk
+
 from .agent import (
     PARENTS,
     Agent,
@@ -34,7 +36,6 @@ from .jsonl import JsonlTracker, read_jsonl
 from .loop import learn
 from .metrics import Metric, Metrics, metrics_table, undocumented
 from .progress import Progress, progress
-from .run_directory import RunDirectory, require_disk
 from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
 from .run_recorder import RunRecorder
 from .sources import DatasetSource, DatasetThen, GroupSource, Source, StreamSource

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mtrl.errors import ConfigError, ExistsError, ResourceError
-from mtrl.training.run_directory import RunDirectory, require_disk
+from mtrl.run_directory import RunDirectory, require_disk
 
 
 class Mode(enum.Enum):

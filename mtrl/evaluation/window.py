@@ -8,9 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mtrl.evaluation.video_file import Frame
-
-from .printing import say
+from .video_file import Frame
 
 WITHOUT = "there is no window here ({reason}); the video is written all the same"
 
@@ -70,5 +68,5 @@ def open_window(console: Console) -> Window | None:
             else:
                 root.title("mtrl watch")
                 return Window(root, tkinter.PhotoImage)
-    say(console, WITHOUT.format(reason=reason))
+    console.print(WITHOUT.format(reason=reason), highlight=False, markup=False, soft_wrap=True)
     return None

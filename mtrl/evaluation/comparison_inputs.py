@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.evaluation import EvaluationResult, KeptResult, newest_results, read_result
-from mtrl.training import RunDirectory
+from mtrl.run_directory import RunDirectory
+
+from .result_file import read_result
+from .results import EvaluationResult
+from .run_results import KeptResult, newest_results
 
 FREE_KEYS = ("seed", "name", "output", "stages", "evaluation", "runtime", "tracking", "robot")
 """Settings in which the runs of one group may differ: the seed, and what does not change a policy."""
