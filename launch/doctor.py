@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(told(finding, width, colour), flush=True)
     if arguments.json:
-        print(json.dumps([_record(finding) for finding in findings], indent=2))
+        print(json.dumps([{**vars(one), "state": one.state.value} for one in findings], indent=2))
     return int(any(finding.state is State.BROKEN for finding in findings))
 
 
@@ -215,12 +215,3 @@ def _root() -> Path:
     import mtrl
 
     return Path(mtrl.__file__).resolve().parent.parent
-
-
-def _record(finding: Finding) -> dict[str, str]:
-    return {
-        "subject": finding.subject,
-        "state": finding.state.value,
-        "text": finding.text,
-        "remedy": finding.remedy,
-    }

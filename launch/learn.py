@@ -43,7 +43,7 @@ from .compose import agent_of
 from .demonstrations import demonstrations_of
 from .parents import parents_of
 from .printing import say
-from .session import Interrupted, Session, load_policy
+from .session import Interrupted, Session, load_policy, save_policy
 from .time_budget import TimeBudget
 from .tracking import trackers_of
 
@@ -158,7 +158,7 @@ def _train(
         tracker.close()
     updates = None if external else cast(Agent, learner).updates
     _say_how_it_ended(session, label, run, updates, budget, finished)
-    session.save_policy(label, learner.snapshot("evaluate"))
+    save_policy(session.policy_place(label), learner.snapshot("evaluate"))
     if finished:
         # after the policy is kept, or a killed process would leave an older one for the finished one
         budget.forget()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtrl.deployment import artefact_snapshot, verify
 from mtrl.errors import ConfigError, UnsupportedError
-from mtrl.evaluation import read_json, write_record
+from mtrl.evaluation import read_kept, write_record
 from mtrl.integrity import MANIFEST
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
@@ -68,13 +68,12 @@ def load_parent(key: str, text: str) -> tuple[PolicySnapshot, str]:
 
 
 def _require_same(record: Path, hashes: Mapping[str, str]) -> None:
-    known = read_json(record) if record.exists() else {}
-    assert isinstance(known, dict), "the record is written here alone"
+    known = read_kept(record)
     for key, value in hashes.items():
         if known.get(key, value) != value:
             raise ConfigError(
                 f"{key} is another policy than the one this run started from ({value[:12]} against "
-                f"{str(known[key])[:12]}): it was trained further or replaced. Put the old one back, "
+                f"{known[key][:12]}): it was trained further or replaced. Put the old one back, "
                 "or begin a new run"
             )
     write_record(record, {**known, **hashes}, overwrite=True)

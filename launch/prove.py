@@ -14,7 +14,7 @@ from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import (
     EvaluationResult,
     Json,
-    read_json,
+    read_kept,
     read_result,
     write_record,
     write_report,
@@ -62,14 +62,15 @@ def evaluate_stage(session: Session) -> list[EvaluationResult]:
         if file.exists() and read_result(file).policy.identity == identity:
             results.append(read_result(file))
             continue
-        result, found = evaluate_policy(session, snapshot, label, identity)
+        result, modes = evaluate_policy(session, snapshot, label, identity)
         write_result(file, result, overwrite=True)
-        write_record(session.run.path / "modes" / f"{label}.json", found, overwrite=True)
+        write_record(session.run.path / "modes" / f"{label}.json", modes, overwrite=True)
         results.append(result)
     if not results:
         raise ConfigError(f"{session.run.path} has no finished policy to evaluate; train one first")
     for label in kept_policies(session.run.path):
-        paths += _paths_of(session.run.path / "modes" / f"{label}.json", label)
+        found = read_kept(session.run.path / "modes" / f"{label}.json")
+        paths += [{"policy": label, "paths": m["paths"], "obstacle": m["obstacle"]} for m in found.values()]
     if paths:
         write_record(session.run.path / "point_paths.json", paths, overwrite=True)
     return show_results(session, results)
@@ -145,12 +146,8 @@ def deploy_stage(session: Session) -> DeploymentReport | None:
 def _flown(run: Path, artefact: Path, names: Sequence[str]) -> bool:
     """Whether every task has a result of exactly this artefact."""
     identity = verify_manifest(artefact)
-    for name in names:
-        file = run / "deployments" / f"{name.replace('/', '-')}.json"
-        record = read_json(file) if file.exists() else None
-        if not isinstance(record, dict) or record.get("artefact") != identity:
-            return False
-    return True
+    files = [run / "deployments" / f"{name.replace('/', '-')}.json" for name in names]
+    return all(read_kept(file).get("artefact") == identity for file in files)
 
 
 def report_stage(session: Session) -> Path:
@@ -159,15 +156,3 @@ def report_stage(session: Session) -> Path:
     page = write_report(session.run.path)
     say(session.console, f"report: {page}")
     return page
-
-
-def _paths_of(file: Path, label: str) -> list[Json]:
-    if not file.exists():
-        return []
-    record = read_json(file)
-    assert isinstance(record, dict)
-    return [
-        {"policy": label, "paths": found["paths"], "obstacle": found["obstacle"]}
-        for found in record.values()
-        if isinstance(found, dict)
-    ]

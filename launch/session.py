@@ -129,10 +129,6 @@ class Session:
         """Where the policy of that label is kept."""
         return self.run.path / "policies" / label
 
-    def save_policy(self, label: str, snapshot: PolicySnapshot) -> None:
-        """Keeps a finished policy; replaces an older one."""
-        save_policy(self.policy_place(label), snapshot)
-
     def show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
         """Prints an environment's fault and what becomes of its task."""
         fate = "the task is quarantined" if quarantined else "trying again"
@@ -141,7 +137,7 @@ class Session:
 
 
 def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
-    """Writes a snapshot with the common codec."""
+    """Keeps a finished policy with the common codec; replaces an older one."""
     place.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.ascontiguousarray(value) for name, value in snapshot.tensors.items()}
     save_state(place, {**asdict(snapshot), "tensors": tensors}, overwrite=True)

@@ -11,7 +11,7 @@ from mtrl.evaluation import (
     are_comparable,
     learning_table,
     print_results,
-    read_json,
+    read_kept,
     read_result,
     write_record,
     write_result,
@@ -65,10 +65,10 @@ def summarise(
     episodes, `realtime_episodes` how many there were; `wall_seconds` adds up all sessions of the run.
     `random` is a policy like any other.
     """
-    record = _read(run / "summary.json") | {"wall_seconds": round(wall_seconds, 1)}
+    record = read_kept(run / "summary.json") | {"wall_seconds": round(wall_seconds, 1)}
     for result in results:
         label = result.policy.label
-        modes = _read(run / "modes" / f"{label}.json")
+        modes = read_kept(run / "modes" / f"{label}.json")
         plain = [
             task.success_any.rate
             for task in result.tasks
@@ -87,7 +87,7 @@ def summarise(
             record[f"point_{label}_modes"] = found["successes"]
             if label == "student":
                 record["point_modes_kept"] = min(counts) / max(1, sum(counts))
-    latency = _read(run / "latency.json")
+    latency = read_kept(run / "latency.json")
     if latency:
         label = latency.get("policy", "student")
         record[f"{label}_latency_us_p50"] = latency["p50"]
@@ -98,11 +98,3 @@ def summarise(
         record["deadline_miss_fraction"] = deployment.deadline_miss_fraction
     write_record(run / "summary.json", record, overwrite=True)
     return record
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    found = read_json(path)
-    assert isinstance(found, dict), "records are objects"
-    return found

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtrl.evaluation import read_json, write_record
+from mtrl.evaluation import read_kept, write_record
 
 from .printing import say
 from .session import Session, resume_command
@@ -26,9 +26,8 @@ class TimeBudget:
     def __init__(self, session: Session, place: Path) -> None:
         """`place` is where the policy's metrics and checkpoints are."""
         self._minutes, self._record = session.config.training.minutes, place / RECORD
-        known = read_json(self._record) if self._record.exists() else {}
-        assert isinstance(known, dict), "the record is written by this class alone"
-        self._seconds, self._ended_at = (float(str(known.get(key, 0))) for key in ("seconds", "ceiling"))
+        known = read_kept(self._record)
+        self._seconds, self._ended_at = (float(known.get(key, 0)) for key in ("seconds", "ceiling"))
         self._began = 0.0
 
     @property

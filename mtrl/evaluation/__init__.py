@@ -27,7 +27,7 @@ from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .protocol import EvaluationConfig, evaluate, evaluation_jobs
 from .provenance import Provenance
 from .realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
-from .records import Json, read_json, write_record
+from .records import Json, read_json, read_kept, write_record
 from .report import learning_table, write_report
 from .result_file import read_result, result_from_record, result_record, write_result
 from .results import (
@@ -104,6 +104,7 @@ __all__ = [
     "probability_of_improvement",
     "read_deployment",
     "read_json",
+    "read_kept",
     "read_latency",
     "read_result",
     "require_comparable",

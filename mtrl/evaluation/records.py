@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mtrl.errors import ConfigError, ExistsError, IntegrityError, ResourceError
 from mtrl.integrity import is_disk_full
@@ -84,6 +84,11 @@ def read_json(path: Path) -> Json:
             f"{path} is not valid JSON ({problem}); it may be truncated: write it again"
         ) from problem
     return value
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of ours, empty where there is no file yet; raises as `read_record` does."""
+    return read_record(path).fields if path.exists() else {}
 
 
 def read_record(path: Path) -> Record:

@@ -17,7 +17,7 @@ from .experts import require_experts
 from .fragment import Fragment, fragment_of
 from .group import EpisodeGroup, GroupRequest
 from .job import EpisodeJob, JobResult, run_job, schedule_of
-from .lane import FinalObservation, Lane
+from .lane import Lane
 from .policy import (
     LOG_PROBABILITY,
     Acting,
@@ -30,7 +30,7 @@ from .policy import (
     generator_for,
 )
 from .pool_fragments import Delivery, PoolFragments
-from .pool_rollouts import PoolRollouts, RolloutSession
+from .pool_rollouts import PoolRollouts
 from .processes import Processes
 from .python_lane import PythonLane
 from .rebuild import policy_from
@@ -70,7 +70,6 @@ __all__ = [
     "FaultHandler",
     "FaultLog",
     "FaultWords",
-    "FinalObservation",
     "Fragment",
     "Fragments",
     "GroupRequest",
@@ -91,7 +90,6 @@ __all__ = [
     "Processes",
     "PythonLane",
     "RandomPolicy",
-    "RolloutSession",
     "RolloutWorker",
     "Rollouts",
     "RoundRobin",

@@ -27,14 +27,10 @@ class GroupRequest:
     """Of the policy's random numbers; each round of groups needs another, or it repeats the last one's."""
     success_tail: int | None = None
     """As of `EpisodeJob`."""
-    copies: int = 0
-    """Environments stepped side by side; 0 plays the whole group at once."""
 
     def __post_init__(self) -> None:
         if self.size < 2:
             raise OutOfRangeError("group.size", self.size, "at least 2 episodes")
-        if self.copies < 0:
-            raise OutOfRangeError("group.copies", self.copies, "0 (all at once) or more")
 
     def job(self) -> EpisodeJob:
         """The job that plays the group, on a vector backend where one honours starts."""
@@ -43,7 +39,7 @@ class GroupRequest:
             starts=(self.start,) * self.size,
             seed=self.seed,
             acting=self.acting,
-            copies=self.copies or self.size,
+            copies=self.size,
             record=True,
             success_tail=self.success_tail,
             repeats=tuple(range(self.size)),

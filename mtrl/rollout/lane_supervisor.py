@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtrl.errors import EnvironmentFault
@@ -17,6 +18,19 @@ REOPENED_SEED = 1_000_003
 """Added to the seed each time a lane is opened again, so that it does not repeat its first episodes."""
 
 
+@dataclass
+class _Life:
+    """What a lane has been through."""
+
+    openings: int = 0
+    rounds: int = 0
+    """Episodes of each copy that were begun, in all openings together."""
+    base: int = 0
+    """Those before this opening."""
+    faults: int = 0
+    """Since the last fragment."""
+
+
 class LaneSupervisor:
     """Faults and openings of lanes, alike wherever they are stepped.
 
@@ -28,43 +42,30 @@ class LaneSupervisor:
         """Nothing opened yet."""
         self.quarantined: dict[int, str] = {}
         self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or FaultLog()
-        self._openings: dict[LaneAssignment, int] = {}
-        self._rounds: dict[LaneAssignment, int] = {}
-        self._base: dict[LaneAssignment, int] = {}
-        self._faults: dict[LaneAssignment, int] = {}
-        self._deaths: dict[LaneAssignment, int] = {}
+        self._lives: defaultdict[LaneAssignment, _Life] = defaultdict(_Life)
+        self._deaths: Counter[LaneAssignment] = Counter()
 
     def openings(self, share: LaneAssignment) -> int:
         """Times that the lane was opened."""
-        return self._openings.get(share, 0)
+        return self._lives[share].openings
 
     def opening_seed(self, share: LaneAssignment) -> int:
         """Seed of the next opening of the lane; the first is the run's own."""
-        opened = self._openings.get(share, 0)
-        self._openings[share] = opened + 1
-        self._base[share] = self._rounds.get(share, 0)
-        return self._seed + REOPENED_SEED * opened
+        life = self._lives[share]
+        life.openings, life.base = life.openings + 1, life.rounds
+        return self.reopening_seed(share)
 
     def reopening_seed(self, share: LaneAssignment) -> int:
         """Seed with which the lane was opened last."""
-        return self._seed + REOPENED_SEED * (self._openings.get(share, 1) - 1)
+        return self._seed + REOPENED_SEED * (self._lives[share].openings - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Openings, delivered rounds and faults of every lane, and the quarantine."""
-        lanes = sorted(self._openings, key=lambda share: (share.task_index, share.first_copy))
+        lives = sorted(self._lives.items(), key=lambda item: (item[0].task_index, item[0].first_copy))
         return {
             "seed": self._seed,
             "quarantined": dict(self.quarantined),
-            "lanes": [
-                {
-                    "share": asdict(share),
-                    "openings": self._openings[share],
-                    "rounds": self._rounds.get(share, 0),
-                    "base": self._base.get(share, 0),
-                    "faults": self._faults.get(share, 0),
-                }
-                for share in lanes
-            ],
+            "lanes": [{"share": asdict(share), **asdict(life)} for share, life in lives if life.openings],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -72,25 +73,24 @@ class LaneSupervisor:
         self._seed = int(state["seed"])
         self.quarantined.clear()
         self.quarantined.update(state["quarantined"])
-        for entry in state["lanes"]:
-            share = LaneAssignment(**entry["share"])
-            self._openings[share], self._rounds[share] = entry["openings"], entry["rounds"]
-            self._base[share], self._faults[share] = entry["base"], entry["faults"]
+        for entry in map(dict, state["lanes"]):
+            self._lives[LaneAssignment(**entry.pop("share"))] = _Life(**entry)
 
     def delivered(self, share: LaneAssignment, fragment: Fragment) -> Fragment:
         """Takes in a fragment: the epoch is the lane's, and episode ids go on where its former openings
         stopped.
         """
-        self._faults[share] = self._deaths[share] = 0
-        fragment.epoch = self._openings[share] - 1
-        fragment.episode_id += self._base[share] * share.total_copies
-        self._rounds[share] = int(fragment.episode_id.max()) // share.total_copies + 1
+        life = self._lives[share]
+        life.faults = self._deaths[share] = 0
+        fragment.epoch = life.openings - 1
+        fragment.episode_id += life.base * share.total_copies
+        life.rounds = int(fragment.episode_id.max()) // share.total_copies + 1
         return fragment
 
     def failed(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
         """Counts a fault, quarantines when it is one too many, and tells the handler."""
-        self._faults[share] = self._faults.get(share, 0) + 1
-        if self._faults[share] >= self._attempts:
+        self._lives[share].faults += 1
+        if self._lives[share].faults >= self._attempts:
             self.quarantine(share, fault)
         else:
             self._on_fault(fault, False)
@@ -102,7 +102,7 @@ class LaneSupervisor:
         if blamed:
             self.failed(share, fault)
             return
-        self._deaths[share] = self._deaths.get(share, 0) + 1
+        self._deaths[share] += 1
         if self._deaths[share] >= DEATHS:
             self.quarantine(share, fault)
 

@@ -19,7 +19,7 @@ from mtrl.tasks import set_native_threads
 from .calls import CallExecutor
 from .frames import pack_frame, read_frame, write_frame
 from .policy import PolicySnapshot
-from .worker_wire import Arrays, describe, describe_bug, describe_error, rebuild, rebuild_tasks
+from .worker_wire import Arrays, describe, describe_error, rebuild, rebuild_tasks
 
 GRACE_SECONDS = 1.0
 """Time to free the simulators once the other side is gone."""
@@ -53,7 +53,7 @@ class WorkerServer:
             return describe_error(error, traceback.format_exc()), {}
         except Exception:  # noqa: BLE001 - sent whole, to be raised by the caller
             # a process that ended of it would be taken for the environment's fault
-            return describe_bug(traceback.format_exc()), {}
+            return {"reply": "bug", "trace": traceback.format_exc()}, {}
 
     def close(self) -> None:
         """Frees the simulators."""

@@ -114,14 +114,9 @@ def describe_error(error: MtrlError, trace: str) -> dict[str, Any]:
     return {"reply": "mistake", "kind": type(error).__name__, "message": str(error), "trace": trace}
 
 
-def describe_bug(trace: str) -> dict[str, Any]:
-    """An error that nobody raised on purpose, as a header."""
-    return {"reply": "bug", "trace": trace}
-
-
 def rebuild_error(header: Mapping[str, Any]) -> Exception:
-    """The inverse of `describe_error`, where a class that is not ours becomes MtrlError itself, and of
-    `describe_bug`, which becomes RuntimeError.
+    """The inverse of `describe_error`, where a class that is not ours becomes MtrlError itself. A
+    "bug", which nobody raised on purpose, becomes RuntimeError.
     """
     if header["reply"] == "bug":
         return RuntimeError(f"a bug in a worker process:\n{header['trace']}")

@@ -35,7 +35,7 @@ from .interrupt import SAVING, Interruptible
 from .jsonl import JsonlTracker, read_jsonl
 from .loop import learn
 from .metrics import Metric, Metrics, metrics_table, undocumented
-from .progress import Progress, progress
+from .progress import progress
 from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
 from .run_recorder import RunRecorder
 from .sources import DatasetSource, DatasetThen, GroupSource, Source, StreamSource
@@ -77,7 +77,6 @@ __all__ = [
     "OffersTwin",
     "Offline",
     "OnlineConfig",
-    "Progress",
     "RequestsGroups",
     "RunDirectory",
     "RunRecorder",

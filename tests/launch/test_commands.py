@@ -297,7 +297,7 @@ def test_an_evaluation_that_is_there_is_said_before_it_is_repeated(
 ) -> None:
     words = ["evaluate", str(finished), "--policy", "bc", "episodes=1", "--out", str(tmp_path)]
     assert mtrl(*words) == 0
-    monkeypatch.setattr("mtrl.launch.evaluate.evaluate", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr("mtrl.launch.session.evaluate", lambda *_, **__: pytest.fail("work was begun"))
     assert mtrl(*words) == 2
     assert "--overwrite" in capsys.readouterr().err
 
