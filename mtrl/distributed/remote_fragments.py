@@ -6,8 +6,9 @@ The server supervises the rollout actors and outlives the learner: one that is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from mtrl.rollout import (
     FaultHandler,
     FaultLog,
     Fragment,
+    Fragments,
     PolicySnapshot,
     PoolFragments,
     RuntimeConfig,
@@ -70,24 +72,13 @@ class FragmentServer:
         faults, self._faults = self._faults, []
         return Answer(value, mistake, dict(self._source.quarantined) if self._source else {}, faults)
 
-    def open(
-        self,
-        tasks: TaskSet,
-        config: RuntimeConfig,
-        collection: CollectionConfig,
-        snapshot: PolicySnapshot,
-        seed: int,
-        step_seconds: Sequence[float] | None,
-        delivery: Delivery,
-    ) -> None:
-        """Starts the rollout actors."""
+    def open(self, make: Callable[..., Fragments]) -> None:
+        """Starts the rollout actors; `make` takes a fault handler as `on_fault`."""
 
         def keep(fault: EnvironmentFault, last: bool) -> None:
             self._faults.append((fault, last))
 
-        source = fragments_for(
-            tasks, config, collection, snapshot, seed, keep, step_seconds, delivery=delivery
-        )
+        source = make(on_fault=keep)
         assert isinstance(source, PoolFragments), "a server is for runtime.kind=ray"
         self._source = source
 
@@ -125,7 +116,8 @@ class RemoteFragments:
             num_cpus=0, scheduling_strategy=here, runtime_env=actor_environment()
         )
         remote = RemoteFragments(cast("ActorHandle", actor.remote()))
-        remote._ask("open", tasks, config, collection, snapshot, seed, step_seconds, delivery)
+        make = partial(fragments_for, tasks, config, collection, snapshot, seed)
+        remote._ask("open", partial(make, step_seconds=step_seconds, delivery=delivery))
         return remote
 
     def publish(self, snapshot: PolicySnapshot) -> Version:

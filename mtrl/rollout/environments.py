@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 
 from mtrl import registry
-from mtrl.errors import EnvironmentFault, MtrlError
 from mtrl.tasks import Environment, Suite, Task, TaskSet, VectorEnvironment
 
-from .backends import vector_environment
+from .backends import construct, vector_environment
 from .python_lane import close_all
 
 
@@ -29,7 +27,7 @@ class EnvironmentPool:
         task = self._tasks[task_index]
         suite = registry.suite(task.suite)
         while len(pool) < count:
-            pool.append(_build(suite, task))
+            pool.append(construct(task, "construction", lambda: suite.environment(task)))
         return pool[:count]
 
     def take_vector(self, task_index: int, count: int) -> tuple[str, VectorEnvironment] | None:
@@ -68,18 +66,8 @@ def build_all(suite: Suite, task: Task, copies: int) -> list[Environment]:
     built: list[Environment] = []
     try:
         while len(built) < copies:
-            built.append(_build(suite, task))
+            built.append(construct(task, "construction", lambda: suite.environment(task)))
     except BaseException:
         close_all(task, built)
         raise
     return built
-
-
-def _build(suite: Suite, task: Task) -> Environment:
-    try:
-        return suite.environment(task)
-    except MtrlError:
-        raise
-    except Exception as error:
-        detail = "".join(traceback.format_exception(error))
-        raise EnvironmentFault(task.name, "construction", detail) from error

@@ -74,7 +74,8 @@ class LaneSupervisor:
         self.quarantined.clear()
         self.quarantined.update(state["quarantined"])
         for entry in map(dict, state["lanes"]):
-            self._lives[LaneAssignment(**entry.pop("share"))] = _Life(**entry)
+            share = LaneAssignment(**entry.pop("share"))
+            self._lives[share] = _Life(**entry)
 
     def delivered(self, share: LaneAssignment, fragment: Fragment) -> Fragment:
         """Takes in a fragment: the epoch is the lane's, and episode ids go on where its former openings

@@ -359,5 +359,5 @@ def test_a_backend_that_faults_is_built_anew() -> None:
 def test_a_group_of_one_has_nothing_to_compare() -> None:
     with pytest.raises(OutOfRangeError, match=r"group.size=1"):
         group_of(size=1)
-    job = dataclasses.replace(group_of(size=5), copies=2).job()
-    assert (job.copies, job.starts, job.repeats, job.record) == (2, (6,) * 5, (0, 1, 2, 3, 4), True)
+    job = group_of(size=5).job()
+    assert (job.copies, job.starts, job.repeats, job.record) == (5, (6,) * 5, (0, 1, 2, 3, 4), True)
