@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mtrl import registry
 from mtrl.deployment import DeploymentReport, EpisodeReport, deploy
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import (
     EvaluationResult,
     Json,
+    modes_of,
     read_kept,
     read_result,
     write_record,
@@ -22,7 +21,7 @@ from mtrl.evaluation import (
 )
 from mtrl.integrity import verify_manifest
 from mtrl.rollout import JobResult, PolicySnapshot
-from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
+from mtrl.tasks import MultimodalSuite, Split, start_id
 
 from .films import film_drawn_tasks
 from .printing import say
@@ -91,24 +90,6 @@ def evaluate_policy(
 
     outcome = session.judge(snapshot, label, identity, record=multimodal, on_result=keep_modes)
     return outcome, modes
-
-
-def modes_of(tasks: TaskSet, result: JobResult) -> dict[str, Any]:
-    """Which way each successful episode took, and every path for a picture."""
-    task = tasks[result.job.task_index]
-    suite = registry.suite(task.suite)
-    assert isinstance(suite, MultimodalSuite) and result.episodes is not None
-    offsets = result.episodes.offsets
-    states = result.episodes.observations["state"].astype(np.float32, copy=False)
-    counts = dict.fromkeys(suite.modes(task), 0)
-    paths = []
-    for e, summary in enumerate(result.summaries):
-        episode = states[offsets[e] + e : offsets[e + 1] + e + 1]
-        paths.append([[round(float(v), 4) for v in point] for point in suite.plan_view(task, episode)])
-        if summary.success_any:
-            counts[suite.mode(task, episode)] += 1
-    x, y, radius = suite.obstacle(task)
-    return {"successes": counts, "paths": paths, "obstacle": {"x": x, "y": y, "radius": radius}}
 
 
 def deploy_stage(session: Session) -> DeploymentReport | None:

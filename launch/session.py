@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import sys
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
-from mtrl.errors import ConfigError, EnvironmentFault
+from mtrl.errors import EnvironmentFault
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.integrity import verify_manifest
 from mtrl.rollout import FaultWords, JobResult, PolicySnapshot, Rollouts, require_backends
@@ -31,6 +30,9 @@ from .printing import say
 
 CHANGEABLE_ON_RESUMING = (("training", "minutes"), ("agent", "on_non_finite"))
 """Settings that a run may go on with changed: how long, and whether past a number that is not finite."""
+
+FREE_ON_RESUMING = frozenset({"runtime", "tracking", "stages", "robot", "output", "name"})
+"""Settings of where a run lies, where it runs and what it prints, which may change and are not kept."""
 
 
 class Interrupted(Exception):
@@ -173,7 +175,7 @@ def open_session(
         Path(config.output) / run_name(config), overwrite=overwrite, resume=resume, config=plain(config)
     )
     if run.resumed:
-        _resume_config(run, plain(config))
+        run.resume_config(plain(config), CHANGEABLE_ON_RESUMING, FREE_ON_RESUMING)
     with session_in(run, config, tasks, console or Console()) as session:
         yield session
 
@@ -209,45 +211,3 @@ def resume_command(changed: Mapping[str, str] | None = None) -> str:
     start = ["python", "-m", "mtrl.launch.main"] if program.endswith(".py") else [program]
     added = [f"{key}={value}" for key, value in (changed or {}).items()]
     return shlex.join([*start, *words, *added, "--resume", "auto"])
-
-
-def _resume_config(run: RunDirectory, asked: dict[str, Any]) -> None:
-    """Requires that the run goes on with its own settings, and keeps those that may change."""
-    saved = run.read_config()
-    before = json.dumps(saved)
-    for section, key in CHANGEABLE_ON_RESUMING:
-        if section in saved and key in asked.get(section, {}):
-            saved[section][key] = asked[section][key]
-    _require_same(saved, asked)
-    if json.dumps(saved) != before:
-        run.write_config(saved)
-
-
-def _require_same(saved: dict[str, Any], asked: dict[str, Any]) -> None:
-    """A resumed run is the same run: only where it lies, where it runs, what it prints and what
-    CHANGEABLE_ON_RESUMING names may change.
-    """
-    for key in sorted({*saved, *asked} - {"runtime", "tracking", "stages", "robot", "output", "name"}):
-        if saved.get(key, _ABSENT) != asked.get(key, _ABSENT):
-            place, was, now = _first_difference(key, saved.get(key, _ABSENT), asked.get(key, _ABSENT))
-            started = f"without {place}" if was is _ABSENT else f"with {place}={was!r}"
-            found = "there is none" if now is _ABSENT else f"it is {now!r}"
-            advice = "resume it with the same settings, or give the new run another name"
-            if _ABSENT in (was, now):
-                advice = (
-                    "resume it with the same settings and the version of mtrl that began it, or give the new "
-                    "run another name. What it has finished can be evaluated, exported and reported as it is"
-                )
-            raise ConfigError(f"the run was started {started}, now {found}; {advice}")
-
-
-_ABSENT = object()
-"""Stands for the value of a key that one of two configurations lacks."""
-
-
-def _first_difference(place: str, was: Any, now: Any) -> tuple[str, Any, Any]:  # noqa: ANN401
-    if isinstance(was, dict) and isinstance(now, dict):
-        for key in sorted({*was, *now}):
-            if was.get(key, _ABSENT) != now.get(key, _ABSENT):
-                return _first_difference(f"{place}.{key}", was.get(key, _ABSENT), now.get(key, _ABSENT))
-    return place, was, now

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mtrl.deployment import DeploymentReport
 from mtrl.errors import DivergenceError, ResourceError
-from mtrl.evaluation import EvaluationResult, read_json, write_record
+from mtrl.evaluation import EvaluationResult, read_json, summarise, write_record
 
 from .compose import compose
 from .config import STAGES, Config
@@ -25,7 +25,6 @@ from .recovery import say_what_is_kept
 from .requirements import require_resources
 from .session import Interrupted, Session, open_session, say_how_to_resume
 from .shipping import export_stage
-from .summary import summarise
 
 ELAPSED = "elapsed_seconds.json"
 """File of the seconds that all sessions of a run took together, so that resuming does not shorten them."""

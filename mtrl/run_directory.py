@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -16,6 +17,10 @@ from mtrl.errors import ConfigError, ExistsError, ResourceError
 from mtrl.integrity import atomic_directory, remove_directory
 
 _MARK = "# Configuration of a run of mtrl; its presence marks this directory as a run.\n"
+
+
+_ABSENT = object()
+"""Stands for the value of a key that one of two configurations lacks."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,24 @@ class RunDirectory:
             )
         return read
 
+    def resume_config(
+        self, asked: dict[str, Any], changeable: Iterable[tuple[str, str]], free: Set[str]
+    ) -> None:
+        """Requires that the run goes on with its own settings, and keeps those that may change: `changeable`,
+        (section, key) each. Whole sections in `free` may differ. Raises ConfigError naming the first setting
+        that is another one.
+        """
+        saved = self.read_config()
+        before = json.dumps(saved)
+        for section, key in changeable:
+            if section in saved and key in asked.get(section, {}):
+                saved[section][key] = asked[section][key]
+        for key in sorted({*saved, *asked} - free):
+            if saved.get(key, _ABSENT) != asked.get(key, _ABSENT):
+                _refuse(*_first_difference(key, saved.get(key, _ABSENT), asked.get(key, _ABSENT)))
+        if json.dumps(saved) != before:
+            self.write_config(saved)
+
 
 def require_disk(path: Path, needed_bytes: int) -> None:
     """Raises ResourceError when the file system of `path` has fewer than `needed_bytes` free.
@@ -185,3 +208,23 @@ def _spell_bytes(count: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
+
+
+def _refuse(place: str, was: object, now: object) -> NoReturn:
+    started = f"without {place}" if was is _ABSENT else f"with {place}={was!r}"
+    found = "there is none" if now is _ABSENT else f"it is {now!r}"
+    advice = "resume it with the same settings, or give the new run another name"
+    if _ABSENT in (was, now):
+        advice = (
+            "resume it with the same settings and the version of mtrl that began it, or give the new "
+            "run another name. What it has finished can be evaluated, exported and reported as it is"
+        )
+    raise ConfigError(f"the run was started {started}, now {found}; {advice}")
+
+
+def _first_difference(place: str, was: Any, now: Any) -> tuple[str, Any, Any]:  # noqa: ANN401
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted({*was, *now}):
+            if was.get(key, _ABSENT) != now.get(key, _ABSENT):
+                return _first_difference(f"{place}.{key}", was.get(key, _ABSENT), now.get(key, _ABSENT))
+    return place, was, now

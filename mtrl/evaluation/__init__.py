@@ -23,6 +23,7 @@ from .groups import (
     run_group,
     summarise_group,
 )
+from .modes import modes_of
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .protocol import EvaluationConfig, evaluate, evaluation_jobs
 from .provenance import Provenance
@@ -40,6 +41,7 @@ from .results import (
     from_episodes,
 )
 from .run_results import KeptResult, newest_results
+from .run_summary import summarise
 from .statistics import (
     TaskMeans,
     bootstrap_means,
@@ -94,6 +96,7 @@ __all__ = [
     "learning_table",
     "mean_rate_interval",
     "mean_score",
+    "modes_of",
     "newest_results",
     "optimality_gap",
     "paired_bootstrap",
@@ -116,6 +119,7 @@ __all__ = [
     "sequential_test",
     "stratified_bootstrap",
     "success_table",
+    "summarise",
     "summarise_group",
     "uniform_beta_interval",
     "verdict",
