@@ -38,6 +38,8 @@ EXAMPLES = (
     "mtrl evaluate runs/quickstart --video=2                and films of the first two starts of every task",
 )
 
+Chosen = tuple[str, PolicySnapshot, str]
+"""Label, policy, and the hash that identifies it."""
 
 OUT_HELP = "folder for the result files (the run's evaluations/; beside the runs for what is no run)"
 
@@ -61,82 +63,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluates, prints one table, writes one result file per policy."""
-    console = Console()
+    """Evaluates, prints one table, writes one result file per policy; 130 after Ctrl-C, before which policies
+    that were judged keep their results.
+    """
+    console, written = Console(), list[Path]()
+    try:
+        _evaluate(arguments, console, written)
+    except Interrupted as stopped:
+        kept = f"finished: {', '.join(map(str, written))}" if written else "no result was finished"
+        say(console, f"{stopped}; {kept}")
+        return 130
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Path]) -> None:
+    """What belongs to no run has its results in --out, or in evaluations/ among the runs."""
     what: Path = arguments.what
-    if str(what) in ("expert", "random") and not what.exists():
-        return _evaluate_scripted(arguments, console)
-    if (what / MANIFEST).exists():
-        return _evaluate_artefact(arguments, console)
-    with reopen(what, arguments.overrides, "evaluate", console) as session:
-        labels = chosen_policies(what, arguments.policy)
-        chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
-        place = arguments.out or session.run.evaluations
-        films = Films(session.run.videos, arguments.video)
-        return _judge_or_stop(session, chosen, place, arguments.overwrite, films)
-
-
-def _evaluate_scripted(arguments: argparse.Namespace, console: Console) -> int:
-    kind = str(arguments.what)
+    scripted = str(what) in ("expert", "random") and not what.exists()
+    if not scripted and not (what / MANIFEST).exists():
+        with reopen(what, arguments.overrides, "evaluate", console) as session:
+            labels = chosen_policies(what, arguments.policy)
+            chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
+            place = arguments.out or session.run.evaluations
+            films = Films(session.run.videos, arguments.video)
+            _judge(session, chosen, place, arguments.overwrite, films, written)
+        return
     config = compose(arguments.overrides, command="evaluate")
-    tasks = task_set_of(config)
-    if kind == "expert":
-        require_experts(tasks)
-    chosen = [(kind, PolicySnapshot(kind), kind)]
-    return _standalone(config, tasks, chosen, arguments, console)
-
-
-def _evaluate_artefact(arguments: argparse.Namespace, console: Console) -> int:
-    """The graph as it would run on a robot, stepped in lock-step with the simulation."""
-    checked = verify(arguments.what)
-    manifest = checked.manifest
-    tasks = TaskSet([registry.task(entry.name, dict(entry.options)) for entry in manifest.tasks])
-    config = compose(arguments.overrides, command="evaluate")
-    # Artefacts share a folder of results, so that each is called by its own hash.
-    label = f"artefact-{checked.artefact[:12]}"
-    chosen = [(label, artefact_snapshot(arguments.what), checked.artefact)]
-    return _standalone(config, tasks, chosen, arguments, console)
-
-
-def _standalone(
-    config: Config,
-    tasks: TaskSet,
-    chosen: list[tuple[str, PolicySnapshot, str]],
-    arguments: argparse.Namespace,
-    console: Console,
-) -> int:
-    """Evaluates what belongs to no run; the result goes to --out, or to evaluations/ among the runs."""
+    tasks, one = _scripted(str(what), config) if scripted else _artefact(what)
     place = arguments.out or Path(config.output) / "evaluations"
     films = Films((arguments.out or Path(config.output)) / "videos", arguments.video)
     with session_in(RunDirectory(place), config, tasks, console) as session:
-        return _judge_or_stop(session, chosen, place, arguments.overwrite, films)
+        _judge(session, [one], place, arguments.overwrite, films, written)
 
 
-def _judge_or_stop(
-    session: Session,
-    chosen: list[tuple[str, PolicySnapshot, str]],
-    place: Path,
-    overwrite: bool,
-    films: Films,
-) -> int:
-    """130 after Ctrl-C; policies that were judged before it keep their results."""
-    written: list[Path] = []
-    try:
-        return _judge(session, chosen, place, overwrite, films, written)
-    except Interrupted as stopped:
-        kept = f"finished: {', '.join(map(str, written))}" if written else "no result was finished"
-        say(session.console, f"{stopped}; {kept}")
-        return 130
+def _scripted(kind: str, config: Config) -> tuple[TaskSet, Chosen]:
+    tasks = task_set_of(config)
+    if kind == "expert":
+        require_experts(tasks)
+    return tasks, (kind, PolicySnapshot(kind), kind)
+
+
+def _artefact(what: Path) -> tuple[TaskSet, Chosen]:
+    """The graph as it would run on a robot, stepped in lock-step with the simulation."""
+    checked = verify(what)
+    tasks = TaskSet([registry.task(entry.name, dict(entry.options)) for entry in checked.manifest.tasks])
+    # Artefacts share a folder of results, so that each is called by its own hash.
+    return tasks, (f"artefact-{checked.artefact[:12]}", artefact_snapshot(what), checked.artefact)
 
 
 def _judge(
     session: Session,
-    chosen: list[tuple[str, PolicySnapshot, str]],
+    chosen: list[Chosen],
     place: Path,
     overwrite: bool,
     films: Films,
     written: list[Path],
-) -> int:
+) -> None:
     """`written` receives each result file as soon as it is there."""
     protocol = session.config.evaluation
     prior = "" if protocol.plan else "-prior"
@@ -170,11 +152,10 @@ def _judge(
     print_results(results, session.console)
     say(session.console, f"results are in {place}")
     films.make(session, results, [snapshot for _, snapshot, _ in chosen])
-    return 0
 
 
 def _judged_before(
-    session: Session, chosen: list[tuple[str, PolicySnapshot, str]], files: dict[str, Path]
+    session: Session, chosen: list[Chosen], files: dict[str, Path]
 ) -> dict[str, EvaluationResult]:
     """Label -> the result that is there of this very policy on these very tasks, to be filmed only."""
     protocols = {task.name: task.protocol_hash for task in session.tasks}

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
-from mtrl.errors import MtrlError
+from mtrl.errors import MtrlError, UnknownNameError
 
 COMMANDS = {
     "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     if not words or words[0] not in COMMANDS:
         if words and not words[0].startswith("-"):
-            return _fail(_unknown_command(words[0]))
+            return _fail(str(UnknownNameError("command", words[0], COMMANDS)))
         parser.parse_args(words or ["--help"])
         return 0
     name = words[0]
@@ -80,12 +80,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}; check the path, or choose another place")
-
-
-def _unknown_command(name: str) -> str:
-    from mtrl.errors import UnknownNameError
-
-    return str(UnknownNameError("command", name, COMMANDS))
 
 
 def _fail(message: str) -> int:
