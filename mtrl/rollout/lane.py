@@ -116,9 +116,11 @@ class Lane(ABC):
             for copy in range(copies)
         ]
 
-    @abstractmethod
     def begin(self) -> None:
         """Resets every copy to the next start of the schedule; called once, before the first step."""
+        self.active[:] = True
+        self._episodes = [0] * self.copies
+        self._next_episodes(range(self.copies))
 
     @abstractmethod
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
@@ -149,6 +151,10 @@ class Lane(ABC):
     @abstractmethod
     def close(self) -> None:
         """Frees the simulators."""
+
+    @abstractmethod
+    def _next_episodes(self, copies: Sequence[int]) -> None:
+        """Begins the next episode of these copies; one whose schedule ran out is active no more."""
 
     def _state_rows(self) -> npt.NDArray[np.float32]:
         """The state buffer [M, D_max]; [M, 0] for a task that fills none."""

@@ -47,13 +47,6 @@ class PythonLane(Lane):
         self._decisions = [0] * self.copies
         self._first_success: list[int | None] = [None] * self.copies
 
-    def begin(self) -> None:
-        """Resets every copy to the next start of the schedule; called once, before the first step."""
-        self.active[:] = True
-        self._episodes = [0] * self.copies
-        for copy in range(self.copies):
-            self._next_episode(copy)
-
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
         """Steps every active copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
         self.finals = []
@@ -76,7 +69,7 @@ class PythonLane(Lane):
         self._require_finite(self._decisions)
         for copy in ended:
             self._keep_final(copy)
-            self._next_episode(copy)
+        self._next_episodes(ended)
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Resets every copy to its start and repeats its actions.
@@ -123,13 +116,14 @@ class PythonLane(Lane):
             self._first_success[copy] = self._decisions[copy]
         return reward, terminated, success
 
-    def _next_episode(self, copy: int) -> None:
-        start = self.schedule.next_start(copy)
-        if start is None:
-            self.active[copy] = False
-            return
-        self._episodes[copy] += 1
-        self._open_episode(copy, start)
+    def _next_episodes(self, copies: Sequence[int]) -> None:
+        for copy in copies:
+            start = self.schedule.next_start(copy)
+            if start is None:
+                self.active[copy] = False
+            else:
+                self._episodes[copy] += 1
+                self._open_episode(copy, start)
 
     def _open_episode(self, copy: int, start: int) -> None:
         try:

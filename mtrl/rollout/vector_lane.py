@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,13 +45,6 @@ class VectorLane(Lane):
         self._over = np.zeros(copies, dtype=bool)
         self._idle = np.zeros(0, dtype=np.int64)
 
-    def begin(self) -> None:
-        """Resets every copy to the next start of the schedule; called once, before the first step."""
-        self.active[:] = True
-        self._idle = np.zeros(0, dtype=np.int64)
-        self._episodes = [0] * self.copies
-        self._next_episodes(np.arange(self.copies))
-
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
         """Steps every active copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
         self.finals = []
@@ -82,8 +76,8 @@ class VectorLane(Lane):
         self._require_finite(self._decisions)
         np.logical_or(self.terminated, self.truncated, out=self._ended)
         if self._ended.any():
-            ended = np.flatnonzero(self._ended)
-            for copy in ended.tolist():
+            ended = np.flatnonzero(self._ended).tolist()
+            for copy in ended:
                 self._keep_final(copy)
             self._next_episodes(ended)
 
@@ -140,17 +134,16 @@ class VectorLane(Lane):
         first = self.success & (self._first_success < 0)
         self._first_success[first] = self._decisions[first]
 
-    def _next_episodes(self, copies: npt.NDArray[np.int64]) -> None:
+    def _next_episodes(self, copies: Sequence[int]) -> None:
         begun: list[tuple[int, int]] = []
-        for copy in copies.tolist():
+        for copy in copies:
             start = self.schedule.next_start(copy)
             if start is None:
                 self.active[copy] = False
                 continue
             begun.append((copy, start))
             self._episodes[copy] += 1
-        if len(begun) < len(copies):
-            self._idle = np.flatnonzero(~self.active)
+        self._idle = np.flatnonzero(~self.active)
         if begun:
             self._open_episodes(*np.array(begun, dtype=np.int64).T)
 
