@@ -11,6 +11,7 @@ from mtrl.integrity import remove_directory, verify_manifest
 
 from .films import WATCHED
 from .learn import distill_stage
+from .parents import parents_of
 from .printing import say
 from .runs import add_run_argument, reopen
 from .session import Interrupted, Session, say_how_to_resume
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
                 "or --resume auto to go on with its last checkpoint"
             )
         before = verify_manifest(kept) if kept.exists() else None
+        # a teacher that is refused leaves the old student's training as it was
+        parents_of(session.config, session.tasks, ("teacher",))
         if progress.exists() and not resume:
             remove_directory(progress)
         try:

@@ -83,7 +83,9 @@ def clone_stage(session: Session) -> None:
     if not isinstance(factory, OffersTwin):
         raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
     training = dataclasses.replace(session.config.training, updates=session.config.cloning.updates)
-    _train(session, "bc", factory, factory.twin(settings), training, session.run.path / "bc")
+    place = session.run.path / "bc"
+    # whatever the agent itself began from, the twin shows what demonstrations alone teach
+    _train(session, "bc", factory, factory.twin(settings), training, place, parents={})
 
 
 def distill_stage(session: Session, *, again: bool = False) -> None:
@@ -91,7 +93,9 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
     settings = session.config.distillation
     training = dataclasses.replace(session.config.training, updates=settings.updates)
     place = session.run.path / "student"
-    parents = parents_of(session.config, session.tasks, ("teacher",), session.run.path)
+    if session.policy_place("student").exists() and not again and not TimeBudget(session, place).raised:
+        return
+    parents = parents_of(session.config, session.tasks, ("teacher",), place)
     if "teacher" not in parents:
         snapshot, _ = load_policy(session.policy_place("teacher"))
         parents["teacher"] = registry.load("agent", snapshot.kind).policy(snapshot, session.tasks)
@@ -121,7 +125,7 @@ def _train(
         settings = factory.with_budget(settings, training.updates)
     needs = factory.needs(settings, session.tasks)
     if parents is None:
-        parents = parents_of(session.config, session.tasks, needs.parents, session.run.path)
+        parents = parents_of(session.config, session.tasks, needs.parents, place)
     learner = factory.build(settings, session.tasks, session.config.seed, parents=parents)
     place.mkdir(parents=True, exist_ok=True)
     collection = session.config.collection

@@ -1,40 +1,40 @@
-"""Policies that a run starts from: `init_from=RUN`, `reference=RUN`, `teacher=ARTEFACT`, `student=RUN`."""
+"""Policies that a run starts from: of another run, or of an artefact."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
+from mtrl import registry
 from mtrl.deployment import artefact_snapshot, verify
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import read_kept, write_record
-from mtrl.integrity import MANIFEST
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
-from mtrl.training import PARENTS, RunDirectory
+from mtrl.training import PARENTS, Checkpoints, RunDirectory
 
 from .config import Config
 from .session import load_policy
 
 RECORD = "parents.json"
-"""File of a run: key -> hash of the policy that it started from."""
+"""File beside a policy's checkpoints: key -> hash of the policy that its training started from."""
 
 
 def parents_of(
-    config: Config, tasks: TaskSet, taken: Collection[str], run: Path | None = None
+    config: Config, tasks: TaskSet, taken: Collection[str], place: Path | None = None
 ) -> dict[str, Policy]:
     """Key -> policy for the keys of `taken` that the configuration names.
 
-    With `run` the policies are noted there, and a resumed run must meet the same again. Raises ConfigError
-    for what holds no policy, for one that does not fit the tasks, and for another one than before.
+    With `place` the policies are noted there, and a resumed training must meet the same again. Raises
+    ConfigError for what holds no policy, for one of other tasks, and for another one than before.
     """
     found: dict[str, Policy] = {}
     hashes: dict[str, str] = {}
     for key in (key for key in PARENTS if key in taken and getattr(config, key)):
-        snapshot, hashes[key] = load_parent(key, getattr(config, key))
+        snapshot, hashes[key] = _load(key, getattr(config, key), tasks)
         found[key] = policy_from(snapshot, tasks)
-    if run is not None and hashes:
-        _require_same(run / RECORD, hashes)
+    if place is not None:
+        _require_same(place, hashes)
     return found
 
 
@@ -42,20 +42,29 @@ def require_parents(config: Config, name: str, taken: Collection[str]) -> None:
     """Raises UnsupportedError where the configuration names a parent that nobody takes."""
     for key in PARENTS:
         if getattr(config, key) and key not in taken:
-            others = ", ".join(taken) or "none"
             raise UnsupportedError(
                 f"{key}={getattr(config, key)}: agent {name!r} takes no {key} in these stages; policies that "
-                f"it can start from: {others}"
+                f"it can start from: {', '.join(taken) or 'none'}"
             )
 
 
-def load_parent(key: str, text: str) -> tuple[PolicySnapshot, str]:
+def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
     """The policy of a run or artefact, and its hash; `LABEL@RUN` names another than a run's first policy."""
-    label, at, place = text.partition("@") if not Path(text).exists() else ("", "", text)
-    path = Path(place if at or not label else text)
-    if (path / MANIFEST).exists():
-        return artefact_snapshot(path), verify(path).artefact
+    label, at, rest = ("", "", text) if Path(text).exists() else text.rpartition("@")
+    path = Path(rest)
+    if at and not label:
+        raise ConfigError(f"{key}={text} names no policy before the @; write LABEL@RUN, or the run alone")
+    if (path / "manifest.json").exists():
+        if label:
+            raise ConfigError(
+                f"{key}={text}: {path} is an artefact, which holds one policy; leave {label}@ out"
+            )
+        checked = verify(path)
+        _require_tasks(key, text, [entry.name for entry in checked.manifest.tasks], tasks)
+        return artefact_snapshot(path), checked.artefact
     run = RunDirectory.open(path)
+    trained = run.read_config()["tasks"]
+    _require_tasks(key, text, registry.task_set(trained["names"], trained["options"]).names, tasks)
     chosen = label or ("student" if key == "student" else "teacher")
     kept = run.path / "policies" / chosen
     if not kept.exists():
@@ -67,13 +76,25 @@ def load_parent(key: str, text: str) -> tuple[PolicySnapshot, str]:
     return load_policy(kept)
 
 
-def _require_same(record: Path, hashes: Mapping[str, str]) -> None:
-    known = read_kept(record)
-    for key, value in hashes.items():
-        if known.get(key, value) != value:
+def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet) -> None:
+    """A policy knows its tasks by their index, so that others of equal sizes would be taken for them."""
+    if tuple(trained) != tuple(tasks.names):
+        raise ConfigError(
+            f"{key}={text} is a policy of {', '.join(trained)}; expected one of {', '.join(tasks.names)}, in "
+            "this order"
+        )
+
+
+def _require_same(place: Path, hashes: dict[str, str]) -> None:
+    """Notes the parents of a training that begins, and compares those of one that goes on."""
+    known = read_kept(place / RECORD) if Checkpoints(place).steps() else hashes
+    for key in {*known, *hashes}:
+        if known.get(key) != hashes.get(key):
+            was, now = (held.get(key, "none")[:12] for held in (known, hashes))
             raise ConfigError(
-                f"{key} is another policy than the one this run started from ({value[:12]} against "
-                f"{known[key][:12]}): it was trained further or replaced. Put the old one back, "
-                "or begin a new run"
+                f"{key} is another policy than the one that this training started from ({now} against "
+                f"{was}): it is not named, or was trained further or replaced. Name the same again, or begin "
+                "anew with --overwrite"
             )
-    write_record(record, {**known, **hashes}, overwrite=True)
+    if hashes:
+        write_record(place / RECORD, {**hashes}, overwrite=True)
