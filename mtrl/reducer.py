@@ -60,8 +60,11 @@ class Reducer(Protocol):
 
     def meet(self) -> None:
         """Waits until every rank is here, however long one evaluates, saves or collects. The other calls
-        give up on a rank that keeps them waiting; this one only on a rank that has ended.
+        give up on a rank that keeps them waiting; this one only on a rank that has ended or withdrawn.
         """
+
+    def withdraw(self, error: BaseException) -> None:
+        """Says that this rank makes no more calls, and why, before it cleans up: nobody waits for it then."""
 
 
 class Alone:
@@ -88,6 +91,9 @@ class Alone:
 
     def meet(self) -> None:
         """Nobody to wait for."""
+
+    def withdraw(self, error: BaseException) -> None:
+        """Nobody who waits."""
 
 
 ALONE = Alone()
@@ -206,6 +212,10 @@ class Gloo:
         seen = {rank: (-1, now) for rank in range(self.size) if rank != self.rank}
         while self._store.add(place, arrive) < count:
             arrive, now = 0, time.monotonic()
+            if self._store.add("withdrawn", 0):
+                raise RankError(
+                    f"{self._store.get('withdrawn/why').decode()}. Its own output has the traceback"
+                )
             for rank in seen:
                 beats = self._store.add(f"alive/{rank}", 0)
                 seen[rank] = (beats, now) if beats != seen[rank][0] else seen[rank]
@@ -217,6 +227,13 @@ class Gloo:
                 )
             time.sleep(pause)
             pause = min(2 * pause, 0.02)
+
+    def withdraw(self, error: BaseException) -> None:
+        """Leaves the reason in the store and shows no more signs of life."""
+        self._closed.set()
+        with contextlib.suppress(RuntimeError):
+            self._store.set("withdrawn/why", f"rank {self.rank} failed with {type(error).__name__}: {error}")
+            self._store.add("withdrawn", 1)
 
     def close(self) -> None:
         """Leaves the group; no rank need wait for another."""

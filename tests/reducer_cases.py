@@ -101,8 +101,21 @@ def silent(reducer: Reducer) -> Mapping[str, Any]:
     return refused(reducer, *[None] * reducer.size) | {"seconds": time.monotonic() - began}
 
 
+def withdrawn(reducer: Reducer) -> Mapping[str, Any]:
+    if reducer.rank == 1:
+        reducer.withdraw(OSError("no space left"))
+        time.sleep(8.0)  # a clean-up that takes its time
+        return {}
+    began = time.monotonic()
+    try:
+        reducer.meet()
+    except Exception as error:  # noqa: BLE001
+        return {"error": type(error).__name__, "message": str(error), "seconds": time.monotonic() - began}
+    return {}
+
+
 if __name__ == "__main__":
     main(
-        {"every_call": every_call, "killed": killed, "silent": silent},
+        {"every_call": every_call, "killed": killed, "silent": silent, "withdrawn": withdrawn},
         timeout=5.0,
     )

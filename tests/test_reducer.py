@@ -78,6 +78,13 @@ def test_a_rank_that_does_not_answer_is_named_in_time(tmp_path: Path) -> None:
     assert 4.0 < zero.facts["seconds"] < 8.0
 
 
+def test_nobody_waits_for_a_rank_that_withdrew(tmp_path: Path) -> None:
+    zero, _ = play(MODULE, "withdrawn", tmp_path, limit=60)
+    assert zero.facts["error"] == "RankError"
+    assert "rank 1 failed with OSError: no space left" in zero.facts["message"]
+    assert zero.facts["seconds"] < 4.0
+
+
 def test_a_group_that_nobody_joins_is_given_up() -> None:
     with pytest.raises(RankError, match=r"rank 1 met no group of 2 ranks at 127.0.0.1:9"):
         open_gloo(1, 2, port=9, timeout=1.0)

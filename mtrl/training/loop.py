@@ -28,5 +28,8 @@ def learn(agent: Agent, source: Source, run: RunRecorder, reducer: Reducer = ALO
                 agent.on_evaluation(step, result)
             run.record(agent, source, reducer)
         return run.complete
+    except BaseException as error:
+        reducer.withdraw(error)
+        raise
     finally:
         source.close()
