@@ -73,7 +73,7 @@ class RunRecorder:
         self._evaluated: dict[str, float] = {}
         self._latest: Mapping[str, float] = {}
         self._began = self._marked_at = time.monotonic()
-        self._mark = (0, 0)
+        self._mark, self._updates = (0, 0), 0
 
     @property
     def complete(self) -> bool:
@@ -106,8 +106,10 @@ class RunRecorder:
             restored = source.restore(lanes, agent, self.steps, self.incarnation)
         if not restored:
             self.statistics.forget_open()
-        self._mark = (self.steps, agent.updates)
+        self._mark, self._updates = (self.steps, agent.updates), agent.updates
         self._shares.attach(source, agent)
+        # lanes that are rebuilt are stepped to where they were
+        reducer.meet()
         self.finished = self.complete
 
     def collect(self, agent: Agent, source: Source, reducer: Reducer) -> None:
@@ -160,8 +162,11 @@ class RunRecorder:
     def record(self, agent: Agent, source: Source, reducer: Reducer) -> None:
         """Logs and saves what the clock says, and decides whether the run goes on."""
         before, self._recorded = self._recorded, self.steps
-        pretrained = self.steps == 0 and agent.updates % self.clock.log_every == 0 and agent.updates > 0
-        if self.clock.crosses(self.clock.log_every, before, self.steps) or self._evaluated or pretrained:
+        # before the first step, updates are what is counted
+        pretrained = agent.updates if self.steps == 0 and agent.updates > self._updates else 0
+        self._updates = agent.updates
+        logs = self.clock.crosses(self.clock.log_every, before, self.steps)
+        if logs or self._evaluated or (pretrained and pretrained % self.clock.log_every == 0):
             counted: dict[str, float] = {}
             if self.clock.unit == "steps":
                 counted = {
@@ -172,7 +177,9 @@ class RunRecorder:
             self.log(self.steps, {**self._window.take(), **self._evaluated, **counted}, agent.updates)
             self._evaluated = {}
         self.finished = bool(reducer.agree(float(self.complete or self.stopping), "any"))
-        if self.finished or self.clock.crosses(self.clock.checkpoint_every, before, self.steps):
+        often = min(self.clock.checkpoint_every, 10 * self.clock.log_every)
+        saves = self.clock.crosses(self.clock.checkpoint_every, before, self.steps)
+        if self.finished or saves or (pretrained and pretrained % often == 0):
             self._save(agent, source, reducer)
         self.show(self._latest)
 
@@ -215,6 +222,7 @@ class RunRecorder:
     def load(self, state: Mapping[str, Any]) -> None:
         """Restores `state`."""
         self.steps = self._recorded = int(state["steps"])
+        self._mark, self._marked_at = (self.steps, 0), time.monotonic()
         self.incarnation = int(state["incarnation"]) + 1
         self.tracker.load_state_dict(state["tracker"])
         self.statistics.load_state_dict(state["statistics"])
@@ -241,10 +249,17 @@ class RunRecorder:
         step = reducer.broadcast(max(self._shared.steps(), default=None))
         if step is None:
             return None, None
-        (_, found), own = self._shared.latest() or (0, {}), None
-        saved = require_format(found)
+        newest, own = self._shared.latest(), None
+        if newest is None:
+            raise ConfigError(
+                f"rank {reducer.rank} sees no checkpoint in {self._shared.directory}, where the first rank "
+                "does; put the run on a file system that all ranks share"
+            )
+        saved = require_format(newest[1])
         if saved["ranks"] == reducer.size and step in self.checkpoints.steps():
             own = saved if self.checkpoints is self._shared else require_format(self.checkpoints.load(step))
+        # reading a large replay takes as long as it takes
+        reducer.meet()
         return saved, own if reducer.agree(float(own is not None), "min") else None
 
     def _save(self, agent: Agent, source: Source, reducer: Reducer) -> None:

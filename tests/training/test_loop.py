@@ -26,6 +26,8 @@ from mtrl.training import (
 class Counter:
     """Its loss is its update count, so that every logged mean can be worked out by hand."""
 
+    dies = -1
+
     def __init__(self) -> None:
         self.updates = 0
         self.fed = 0
@@ -78,6 +80,32 @@ def test_logged_values_are_means_over_the_interval_and_the_end_is_logged(tmp_pat
         {"step": 10, "loss": 9.5},
     ]
     assert Checkpoints(tmp_path).steps() == [6, 9, 10]
+
+
+class Pretraining(Counter):
+    """Learns from demonstrations before its first step online, and is killed at it."""
+
+    def due(self, steps: int, reducer: Reducer) -> int:
+        return 100 - self.updates if self.fed else 0
+
+    def update(self, reducer: Reducer) -> Mapping[str, float]:
+        if self.updates == self.dies:
+            raise SystemExit
+        return super().update(reducer)
+
+
+def test_updates_before_the_first_step_are_logged_and_kept(tmp_path: Path) -> None:
+    clock = Clock("steps", budget=50, log_every=4, checkpoint_every=1000)
+    for dies, kept in ((50, 40), (95, 80)):
+        learner, tracker = Pretraining(), JsonlTracker(tmp_path)
+        learner.dies = dies
+        with pytest.raises(SystemExit):
+            learn(learner, DatasetSource(dict), RunRecorder(clock, tracker, Checkpoints(tmp_path), []))
+        tracker.close()
+        _, state = Checkpoints(tmp_path).latest() or (0, {})
+        assert state["shared"]["updates"] == kept, "one is kept every ten lines, whatever steps say"
+    losses = [row["loss"] for row in read_jsonl(tmp_path / "metrics.jsonl")]
+    assert losses == [2.5 + 4 * line for line in range(23)], "none is missing, none is written twice"
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 9])
