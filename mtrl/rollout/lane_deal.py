@@ -84,12 +84,18 @@ class LaneDeal:
     def state_dict(self) -> dict[str, Any]:
         """Lanes, homes and turns."""
         lanes = [asdict(share) for share in self.lanes]
-        return {"lanes": lanes, "home": list(self.home), "turns": self._turns.state_dict()}
+        return {
+            "lanes": lanes,
+            "home": list(self.home),
+            "slots": self._slots,
+            "turns": self._turns.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; there may be another number of slots than there was."""
+        """Restores `state_dict`; over another number of slots than there was, lanes are spread evenly."""
         self.lanes = [LaneAssignment(**share) for share in state["lanes"]]
-        self.home = [slot % self._slots for slot in state["home"]]
+        same = state["slots"] == self._slots
+        self.home = list(state["home"]) if same else [k % self._slots for k in range(len(self.lanes))]
         self._turns = RoundRobin(len(self.lanes))
         self._turns.load_state_dict(state["turns"])
 
