@@ -151,7 +151,7 @@ class UpdateSchedule:
         """Updates that `steps` have earned beyond `updates`."""
         if steps <= 0:
             return 0
-        if self._restored and self._since >= 0 and not usable:
+        if self._restored and not usable and (self._since >= 0 or self._fill_until > 0):
             # the replay was not saved: it fills again, under the policy learned so far
             self._since, self._fill_until = -1, steps + self._filled
         self._restored = False
