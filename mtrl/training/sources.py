@@ -158,31 +158,25 @@ class StreamSource(Source):
 
 
 class GroupSource(Source):
-    """Groups of whole episodes, those that the agent requests; each rank plays its slice of a round. No
-    state: episodes are whole, and what is requested next is the agent's.
+    """Groups of whole episodes, those that the agent requests; each rank plays its slice of a round, by
+    the policy as it is then. No state: episodes are whole, and what is requested next is the agent's.
     """
 
     def __init__(self, rollouts: Callable[[], Rollouts]) -> None:
         """`rollouts` gives what plays the episodes, which this source does not close."""
         self._rollouts = rollouts
-        self._acting: PolicySnapshot | None = None
 
     def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
         """A round, in the order of its requests; collective. Raises ResourceError when no task is left."""
         if not isinstance(agent, RequestsGroups):
             raise ConfigError(f"{type(agent).__name__} needs groups but requests none: it lacks request()")
         mine = list(agent.request(reducer))[reducer.rank :: reducer.size]
-        rollouts = self._rollouts()
-        snapshot = self._acting if self._acting is not None else agent.snapshot("collect")
+        rollouts, snapshot = self._rollouts(), agent.snapshot("collect")
         found = [EpisodeGroup.of(result) for result in rollouts.run([r.job() for r in mine], snapshot)]
         if mine and not found:
             faults = "; ".join(rollouts.quarantined.values())
             raise ResourceError(f"no task of the round could be played: {faults}")
         return found
-
-    def publish(self, agent: Agent, steps: int) -> None:
-        """The next round is played by the policy as it is now."""
-        self._acting = agent.snapshot("collect")
 
 
 class DatasetThen(Source):
