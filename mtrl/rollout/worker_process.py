@@ -13,7 +13,7 @@ import time
 import traceback
 from typing import Any, BinaryIO, cast
 
-from mtrl.errors import MtrlError
+from mtrl.errors import IntegrityError, MtrlError
 from mtrl.tasks import set_native_threads
 
 from .calls import CallExecutor
@@ -67,7 +67,8 @@ class WorkerServer:
 
 def _receive(stream: BinaryIO, orders: queue.SimpleQueue[Order | None]) -> None:
     """Hands orders on; ends the process when nobody is left to give any, whatever it is busy with."""
-    with contextlib.suppress(EOFError, OSError):
+    # a link that is closed in the middle of a message may look like a wrong one
+    with contextlib.suppress(EOFError, OSError, ValueError, IntegrityError):
         try:
             while True:
                 orders.put(read_frame(stream))
