@@ -25,6 +25,7 @@ from mtrl.rollout import (
     Processes,
     Rollouts,
     RuntimeConfig,
+    require_backends,
 )
 from mtrl.tasks import TaskSet
 
@@ -73,10 +74,13 @@ def fragments_for(
 
     `step_seconds` [K], a decision's cost per copy, balances the lanes; measured where it is not given.
     `delivery` is in rounds on worker processes and by arrival on Ray unless given.
+
+    Raises as `require_backends`, before anything starts.
     """
+    require_backends(tasks, config.backends)
     if config.kind == "local" and not config.workers:
         return LocalFragments(tasks, config, collection, snapshot, seed, on_fault)
-    torch = snapshot.kind not in ("expert", "random")
+    torch = snapshot.needs_torch
     backend, _ = _started(tasks, config, copies=collection.copies, held=True, torch=torch)
     delivery = delivery or ("rounds" if config.kind == "local" else "arrival")
     return PoolFragments(

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict, deque
 from contextlib import ExitStack
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
@@ -25,7 +26,6 @@ from mtrl.tasks import TaskSet
 
 from .actor import ActorFacts, Reply, RolloutActor
 from .cluster import actor_environment, await_processors, connect, disconnect
-from .copy_arrays import copy_arrays
 from .weights import WeightPublisher
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class RayActors(Backend):
 
     def close(self) -> None:
         """Ends actors and weight store, and a private cluster with them. May be called twice."""
-        self._rest()
+        self._forget_calls()
         self._closing.close()
 
     def _start_worker(self, slot: int) -> None:
@@ -123,7 +123,7 @@ class RayActors(Backend):
         watched: dict[ObjectRef, int] = {reference: slot for slot, reference in self._starting.items()}
         watched |= {results[0]: slot for slot, results in self._results.items() if results}
         if not watched and not any(slot.up for slot in self.slots):
-            self._nobody()
+            self._raise_none_started()
         if not watched:
             time.sleep(seconds)
             return []
@@ -145,7 +145,8 @@ class RayActors(Backend):
         except LOSSES as error:
             return self._lose(slot, f"its process is gone ({type(error).__name__})", blamed=False)
         self._results[slot].popleft()
-        return self._finished(slot, copy_arrays(reply.value), reply.error)
+        # arrays of the object store are read-only, and what is kept of them keeps their blocks there
+        return self._finished(slot, deepcopy(reply.value), reply.error)
 
     def _settle_start(self, slot: int, reference: ObjectRef) -> Event | None:
         try:

@@ -1,12 +1,13 @@
 """Continuous collection that an actor owns, for learners in other processes of the cluster.
 
-The server supervises the rollout actors and outlives the learner: one that is restarted goes on with the same
-`RemoteFragments` and has lost at most the fragment that was on its way.
+The server supervises the rollout actors and outlives the learner: one that is restarted continues with the
+same `RemoteFragments` and has lost at most the fragment that was on its way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -34,7 +35,6 @@ from mtrl.tasks import TaskSet
 from . import fragments_for
 from .actor import Mistake
 from .cluster import actor_environment
-from .copy_arrays import copy_arrays
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -156,4 +156,5 @@ class RemoteFragments:
             self.on_fault(fault, last)
         if answer.mistake is not None:
             raise answer.mistake.error()
-        return copy_arrays(answer.value)
+        # arrays of the object store are read-only, and what is kept of them keeps their blocks there
+        return deepcopy(answer.value)

@@ -86,9 +86,9 @@ def preflight(
         )
     sizes = [registry.task_megabytes(task) * copies for task in tasks]
     own = actors * (ACTOR_MEGABYTES + TORCH_MEGABYTES * torch)
-    wanted, least = actors * sum(sizes), actors * max(sizes)
+    most, least = actors * sum(sizes), actors * max(sizes)
     if held:
-        wanted = least = sum(sizes)
+        most = least = sum(sizes)
     if own + least > available_megabytes:
         hosts = f"{host}es" if host.endswith("s") else f"{host}s"
         raise ResourceError(
@@ -97,7 +97,7 @@ def preflight(
             f"{available_megabytes:.0f} MB are free. Use fewer of them ({setting}), fewer copies "
             "or fewer tasks"
         )
-    return ResourcePlan(actors, processor_count, own, wanted, least, available_megabytes)
+    return ResourcePlan(actors, processor_count, own, most, least, available_megabytes)
 
 
 def thread_budget(actors: int, cores: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Versioned weights: published once, pulled by actors when they are behind."""
+"""Versioned weights: published once, sent with an actor's next call, pulled where a call takes the newest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backend steps which task in continuous collection, checked before anything starts."""
+"""Which backend steps which task in continuous collection and groups, checked before anything starts."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mtrl import registry
-from mtrl.errors import EnvironmentFault
 from mtrl.tasks import TaskSet
 
 from .fragment import Fragment
@@ -35,7 +34,7 @@ class Collect:
     acting: Acting
     stagger: bool
     opening_seed: int | None
-    """Opens the lane first, with this seed; None goes on with the open one."""
+    """Opens the lane first, with this seed; None continues with the open one."""
     newest: bool = False
     """Take the newest policy when the call begins, where the back end can, and not that of its submission."""
 
@@ -74,7 +73,6 @@ class CallExecutor:
         self._tasks = tasks
         self._worker = RolloutWorker(tasks, backends)
         self._held: OrderedDict[int, float] = OrderedDict()
-        self._open: set[LaneAssignment] = set()
 
     def perform(self, call: Call, policy: Callable[[], PolicySnapshot]) -> CallValue:
         """What the call gives; raises EnvironmentFault when an environment fails."""
@@ -86,17 +84,12 @@ class CallExecutor:
         if isinstance(call, LanesState):
             return self._worker.lanes_state()
         share = call.share
-        try:
-            if call.opening_seed is not None:
-                self._worker.open([share], policy(), call.opening_seed, call.stagger)
-                self._open.add(share)
-            if isinstance(call, RestoreLane):
-                self._worker.load_lanes_state([dict(call.state)])
-            elif share in self._open:
-                return self._worker.collect(share, call.steps, policy(), call.acting)
-        except EnvironmentFault:
-            self._open.discard(share)
-            raise
+        if call.opening_seed is not None:
+            self._worker.open([share], policy(), call.opening_seed, call.stagger)
+        if isinstance(call, RestoreLane):
+            self._worker.load_lanes_state([dict(call.state)])
+        elif self._worker.has(share):
+            return self._worker.collect(share, call.steps, policy(), call.acting)
         return None
 
     def close(self) -> None:

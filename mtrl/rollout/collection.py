@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,10 +12,9 @@ import numpy.typing as npt
 from mtrl.errors import EnvironmentFault, OutOfRangeError, UnsupportedError
 from mtrl.tasks import TaskSet
 
-from .backends import require_backends
 from .fragment import Fragment
 from .lane_supervisor import LaneSupervisor
-from .policy import Acting, Extra, Policy, PolicySnapshot, Version
+from .policy import Acting, Policy, PolicySnapshot, Version
 from .round_robin import RoundRobin
 from .runtime import FaultHandler, RuntimeConfig
 from .worker import LaneAssignment, RolloutWorker
@@ -86,18 +85,17 @@ class Fragments(Protocol):
         """Frees workers and simulators."""
 
 
-def fragment_bytes(tasks: TaskSet, share: LaneAssignment, steps: int, extras: Sequence[Extra] = ()) -> int:
-    """Size of the arrays of one fragment of a lane, but for its few final observations; `extras` are those
-    of the policy that acts.
+def fragment_bytes(tasks: TaskSet, share: LaneAssignment, steps: int) -> int:
+    """Size of the arrays of one fragment of a lane, but for its few final observations and the extras of the
+    policy that acts.
     """
     layout = tasks.layout
     observation = sum(
         int(np.prod(layout.bucket_shape(b))) * layout.bucket_dtype(b).itemsize
         for b in tasks[share.task_index].observation.buckets
     )
-    extra = sum(int(np.prod(extra.shape)) * np.dtype(extra.dtype).itemsize for extra in extras)
     # discrete index, reward, three flags; start and episode
-    decision = 4 * layout.continuous_size + 8 + 4 + 3 + extra
+    decision = 4 * layout.continuous_size + 8 + 4 + 3
     return share.copies * ((steps + 1) * (observation + 16) + steps * decision)
 
 
@@ -119,7 +117,6 @@ class LocalFragments:
         self._collection = collection
         self._acting: Policy | PolicySnapshot = snapshot
         self._incarnation = 0
-        require_backends(tasks, config.backends)
         self._worker = RolloutWorker(tasks, config.backends)
         self._supervisor = LaneSupervisor(seed, config.attempts, on_fault)
         self.quarantined = self._supervisor.quarantined
@@ -158,17 +155,17 @@ class LocalFragments:
         """Start and actions so far of every open lane, its random streams, and whose turn it is."""
         return {
             **self._turns.state_dict(),
-            "books": self._supervisor.state_dict(),
+            "supervisor": self._supervisor.state_dict(),
             "open": [share.task_index for share in self._shares if share in self._open],
             "lanes": self._worker.lanes_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Rebuilds the lanes by their starts and actions; `publish` or `use` says what acts then."""
-        if "books" not in state:
+        if "deal" in state:
             raise UnsupportedError("lanes of worker processes or actors cannot be rebuilt in this process")
         self._turns.load_state_dict(state)
-        self._supervisor.load_state_dict(state["books"])
+        self._supervisor.load_state_dict(state["supervisor"])
         self._open = {self._shares[k] for k in state["open"]}
         for share in sorted(self._open, key=lambda share: share.task_index):
             seed = self._supervisor.reopening_seed(share)

@@ -25,9 +25,7 @@ class EnvironmentPool:
         """`count` official environments of a task; raises EnvironmentFault when one cannot be built."""
         pool = self._single.setdefault(task_index, [])
         task = self._tasks[task_index]
-        suite = registry.suite(task.suite)
-        while len(pool) < count:
-            pool.append(construct(task, "construction", lambda: suite.environment(task)))
+        pool += build_all(registry.suite(task.suite), task, count - len(pool))
         return pool[:count]
 
     def take_vector(self, task_index: int, count: int) -> tuple[str, VectorEnvironment] | None:

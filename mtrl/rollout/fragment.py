@@ -10,19 +10,11 @@ import numpy.typing as npt
 
 from mtrl.spaces import Observation
 
+from .episodes import STEP_FIELDS
 from .policy import Version
 from .recorder import StepRecorder
 
-STEP_ARRAYS = (
-    "continuous",
-    "discrete",
-    "reward",
-    "terminated",
-    "truncated",
-    "success",
-    "start_id",
-    "episode_id",
-)
+STEP_ARRAYS = (*STEP_FIELDS, "start_id", "episode_id")
 """The arrays of `Fragment` that every lane fills alike."""
 
 
@@ -77,6 +69,14 @@ class Fragment:
     def steps(self) -> int:
         """Decisions in the fragment, T * N."""
         return int(self.reward.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its arrays."""
+        rows = [*self.observations.values(), *self.final_observations.values(), *self.extras.values()]
+        return sum(
+            array.nbytes for array in (*rows, self.final_index, *(getattr(self, n) for n in STEP_ARRAYS))
+        )
 
     def next_observations(self) -> Observation:
         """Bucket -> [T, N, ...]: the true successor of every decision, for bootstrapping.

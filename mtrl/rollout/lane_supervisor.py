@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +29,8 @@ class _Life:
     """Those before this opening."""
     faults: int = 0
     """Since the last fragment."""
+    deaths: int = 0
+    """Workers lost over it since the last fragment, where nobody is surely to blame."""
 
 
 class LaneSupervisor:
@@ -43,7 +45,6 @@ class LaneSupervisor:
         self.quarantined: dict[int, str] = {}
         self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or FaultLog()
         self._lives: defaultdict[LaneAssignment, _Life] = defaultdict(_Life)
-        self._deaths: Counter[LaneAssignment] = Counter()
 
     def openings(self, share: LaneAssignment) -> int:
         """Times that the lane was opened."""
@@ -82,7 +83,7 @@ class LaneSupervisor:
         stopped.
         """
         life = self._lives[share]
-        life.faults = self._deaths[share] = 0
+        life.faults = life.deaths = 0
         fragment.epoch = life.openings - 1
         fragment.episode_id += life.base * share.total_copies
         life.rounds = int(fragment.episode_id.max()) // share.total_copies + 1
@@ -92,7 +93,7 @@ class LaneSupervisor:
         """Counts a fault, quarantines when it is one too many, and tells the handler."""
         self._lives[share].faults += 1
         if self._lives[share].faults >= self._attempts:
-            self.quarantine(share, fault)
+            self._quarantine(share, fault)
         else:
             self._on_fault(fault, False)
 
@@ -103,11 +104,11 @@ class LaneSupervisor:
         if blamed:
             self.failed(share, fault)
             return
-        self._deaths[share] += 1
-        if self._deaths[share] >= DEATHS:
-            self.quarantine(share, fault)
+        self._lives[share].deaths += 1
+        if self._lives[share].deaths >= DEATHS:
+            self._quarantine(share, fault)
 
-    def quarantine(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
+    def _quarantine(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
         """Takes the lane's task out for good and tells the handler."""
         self.quarantined[share.task_index] = fault.summary
         self._on_fault(fault, True)

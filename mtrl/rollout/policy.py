@@ -126,6 +126,11 @@ class PolicySnapshot:
     incarnation: int = 0
     """Of the learner, as of `Version`."""
 
+    @property
+    def needs_torch(self) -> bool:
+        """Whether a process that rebuilds it loads torch: agents do, the expert and random play do not."""
+        return self.kind not in ("expert", "random")
+
     def same_as(self, other: PolicySnapshot) -> bool:
         """Whether both describe one policy: equal kind, settings, version, incarnation and every weight.
 

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from mtrl.errors import EnvironmentFault, UnsupportedError
 from mtrl.tasks import TaskSet
 
-from .backends import require_backends
 from .balance import measure
 from .calls import Collect, LanesState, RestoreLane
 from .collection import CollectionConfig, fragment_bytes
@@ -78,7 +77,6 @@ class PoolFragments:
         self._supervisor = LaneSupervisor(seed, config.attempts, on_fault)
         self.quarantined = self._supervisor.quarantined
         try:
-            require_backends(tasks, config.backends)
             self.publish(snapshot)
             if step_seconds is None and len(backend.slots) > 1 and len(tasks) > 1:
                 step_seconds = measure(backend, len(tasks))
@@ -91,6 +89,8 @@ class PoolFragments:
         self._begun = False
         self._tickets = count()
         self._open: set[int] = set()
+        self._sizes: dict[int, int] = {}
+        """Bytes of each lane's last fragment."""
         self._requests: deque[_Request] = deque()
         """By rounds in the order of delivery."""
         self._calls: dict[int, _Request] = {}
@@ -114,7 +114,7 @@ class PoolFragments:
         self._deal.set_shares(shares, move=not self._begun)
 
     def stream(self) -> Iterator[Fragment]:
-        """Fragments; may be left and called again, and goes on where it was. What is under way is finished
+        """Fragments; may be left and called again, and continues where it was. What is under way is finished
         meanwhile.
         """
         self._begun = True
@@ -143,6 +143,8 @@ class PoolFragments:
             raise UnsupportedError("fragments that come by arrival cannot be continued exactly")
         while self._calls or any(request.fragment is None for request in self._requests):
             self._advance()
+        # lanes of quarantined tasks are never stepped again
+        self._open -= set(self._deal.of_tasks(self.quarantined))
         found: dict[tuple[object, object], dict[str, object]] = {}
         hosts = sorted({self._deal.home[lane] for lane in self._open})
         for outcome in call_all(self.backend, [(slot, LanesState()) for slot in hosts]):
@@ -181,13 +183,18 @@ class PoolFragments:
             seed = self._supervisor.reopening_seed(share)
             calls.append((home, RestoreLane(share, seed, self._collection.stagger, entry["state"])))
         for lane, outcome in zip(lanes, call_all(self.backend, calls), strict=True):
-            error = outcome.error if isinstance(outcome, Finished) else self._fault(lane, outcome.reason)
-            if error is None:
+            share = self._deal.lanes[lane]
+            if share.task_index in self.quarantined:
+                continue
+            if isinstance(outcome, Lost):
+                self._supervisor.lost(share, self._fault(lane, outcome.reason), outcome.blamed)
+            elif outcome.error is None:
                 self._open.add(lane)
-            elif not isinstance(error, EnvironmentFault):
-                raise error
-            elif self._deal.lanes[lane].task_index not in self.quarantined:
-                self._supervisor.failed(self._deal.lanes[lane], error)
+            elif isinstance(outcome.error, EnvironmentFault):
+                self._supervisor.failed(share, outcome.error)
+            else:
+                raise outcome.error
+        self._forget()
 
     def _advance(self) -> None:
         """Submits what is due and takes in what has happened."""
@@ -247,6 +254,7 @@ class PoolFragments:
         share, request.ticket = self._deal.lanes[request.lane], None
         if isinstance(event.value, Fragment) and share.task_index not in self.quarantined:
             request.fragment = self._supervisor.delivered(share, event.value)
+            self._sizes[request.lane] = event.value.nbytes
             return
         # without an error the lane had failed already, and may have been opened again since
         if request.opening == self._supervisor.openings(share):
@@ -291,7 +299,9 @@ class PoolFragments:
         return [index for index, slot in enumerate(self.backend.slots) if slot.up]
 
     def _bytes(self, lane: int) -> int:
-        return fragment_bytes(self._tasks, self._deal.lanes[lane], self._collection.steps)
+        return self._sizes.get(lane) or fragment_bytes(
+            self._tasks, self._deal.lanes[lane], self._collection.steps
+        )
 
     def _fault(self, lane: int, reason: str) -> EnvironmentFault:
         share = self._deal.lanes[lane]

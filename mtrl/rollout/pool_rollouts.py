@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
@@ -83,8 +82,7 @@ class RolloutSession:
         self._pool, self._backend, self._on_result = pool, pool.backend, on_result
         self._queue = JobQueue(pool.quarantined)
         self._copies, self._cache_megabytes = 0, 0.0
-        self._torch = snapshot.kind not in ("expert", "random")
-        self._arrived: deque[JobResult] = deque()
+        self._torch = snapshot.needs_torch
         # no job of this session is to blame for what happened before
         for event in self._backend.wait(0.0):
             if isinstance(event, Lost):
@@ -104,21 +102,25 @@ class RolloutSession:
         """
         self.extend([job])
         self._advance(0.0)
+        self._assign()
 
     def take(self) -> JobResult | None:
         """The next result by arrival, waited for; None when no job is left. `policy_version` of recorded
         episodes says which policy played them.
         """
-        while True:
-            self._arrived.extend(self._queue.finished(in_order=False))
-            if self._arrived:
-                return self._arrived.popleft()
-            if not self._queue.jobs:
-                return None
+        while (result := next(self._queue.finished(in_order=False), None)) is None and self._queue.jobs:
             self._advance(1.0)
+        return result
 
     def republish(self, snapshot: PolicySnapshot) -> Version:
-        """The policy of every job that no worker has been given yet."""
+        """The policy of every job that no worker has been given yet.
+
+        Raises ResourceError when it is the first that needs torch and jobs do not fit into memory beside it.
+        """
+        if snapshot.needs_torch and not self._torch:
+            if self._copies:
+                self._cache_megabytes = self._pool.cache_plan(self._copies, True)
+            self._torch = True
         self.version = self._backend.publish(snapshot)
         return self.version
 
@@ -150,8 +152,6 @@ class RolloutSession:
                 self._finished(event)
             elif isinstance(event, Lost):
                 self._lost(event)
-        if seconds == 0.0:
-            self._assign()
 
     def _assign(self) -> None:
         """One job for everyone before anyone gets a second; near the end nobody does."""

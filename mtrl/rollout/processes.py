@@ -49,7 +49,7 @@ class Processes(Backend):
 
     def close(self) -> None:
         """As of Backend."""
-        self._rest()
+        self._forget_calls()
         for link in self._links.values():
             link.disconnect()
         for link in self._links.values():

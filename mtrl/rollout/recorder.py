@@ -154,9 +154,11 @@ class StepRecorder:
         assert self.steps is None or not self._blocks, "a fragment holds exactly `steps` decisions"
         copies, kinds = self.lane.copies, self._kinds(actions)
         if self.steps is None:
-            size = sum(int(np.prod(shape)) * kind.itemsize for shape, kind in kinds.values()) * copies
-            wanted = 2 * self._blocks[-1].steps if self._blocks else BLOCK_STEPS
-            steps = max(1, min(wanted, BLOCK_BYTES // max(size, 1)))
+            size = sum(int(np.prod(shape)) * kind.itemsize for shape, kind in kinds.values())
+            if not self._outcomes_only:
+                size += sum(extra.filled(1).nbytes for extra in self.extras)
+            doubled = 2 * self._blocks[-1].steps if self._blocks else BLOCK_STEPS
+            steps = max(1, min(doubled, BLOCK_BYTES // max(size * copies, 1)))
         else:
             steps = self.steps
         more = {name: int(self.steps is not None) for name in self._seen}

@@ -59,6 +59,6 @@ class RoundRobin:
         """Restores `state_dict`."""
         self._next = int(state["turn"])
         self._shares = None
-        if state.get("shares") is not None:
+        if state["shares"] is not None:
             self._shares = np.array(state["shares"], dtype=np.float64)
             self._credit[:] = state["credit"]

@@ -1,4 +1,4 @@
-"""Where jobs run: in this process, or on Ray with the same code."""
+"""Where jobs run: in this process, in worker processes, or on Ray, with the same code."""
 
 from __future__ import annotations
 

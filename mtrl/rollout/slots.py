@@ -33,7 +33,6 @@ class Finished:
     """A call came back."""
 
     slot: int
-    epoch: int
     ticket: int
     value: CallValue = None
     error: Exception | None = None
@@ -45,8 +44,6 @@ class Lost:
     """A worker died or hung and is being replaced; its calls are the caller's again."""
 
     slot: int
-    epoch: int
-    """Of the replacement."""
     running: int | None
     """Ticket of the call that ran."""
     waiting: tuple[int, ...]
@@ -75,8 +72,8 @@ class Slot:
     """Workers before this one; what an older one answers is dropped."""
     up: bool = False
     """Whether the worker has started; only then it takes calls."""
-    calls: deque[tuple[int, Call]] = field(default_factory=deque)
-    """Tickets and calls under way, in order."""
+    calls: deque[int] = field(default_factory=deque)
+    """Tickets of the calls under way, in order."""
     clock: float = 0.0
     """When the first call, or the start, began, by time.monotonic."""
 
@@ -128,21 +125,21 @@ class Backend(ABC):
         assert held.up, "a slot that is not up takes no calls"
         if not held.calls:
             held.clock = time.monotonic()
-        held.calls.append((ticket, call))
+        held.calls.append(ticket)
         self._send(slot, call)
 
     def wait(self, seconds: float) -> list[Event]:
         """Blocks until something happened, at most `seconds`; raises ResourceError where no worker starts."""
         deadline = time.monotonic() + seconds
         while True:
-            events = self._receive(self._patience(deadline))
+            events = self._receive(self._seconds_to_deadline(deadline))
             # what has arrived is taken first, so that no call is late whose answer waited for us
             events += self._overdue()
             now = time.monotonic()
             if any(slot.up for slot in self.slots):
                 self._last_up = now
             elif not events and now - self._last_up > START_SECONDS:
-                self._nobody()
+                self._raise_none_started()
             if events or now >= deadline:
                 return events
 
@@ -172,7 +169,7 @@ class Backend(ABC):
     def _receive(self, seconds: float) -> list[Event]:
         """Everything that has happened; waits for a first thing at most `seconds`."""
 
-    def _rest(self) -> None:
+    def _forget_calls(self) -> None:
         """Nothing is under way any more, and nothing is to be replaced."""
         for slot in self.slots:
             slot.calls.clear()
@@ -188,15 +185,15 @@ class Backend(ABC):
 
     def _finished(self, slot: int, value: CallValue, error: Exception | None = None) -> Finished:
         held = self.slots[slot]
-        ticket, _ = held.calls.popleft()
+        ticket = held.calls.popleft()
         held.clock = time.monotonic()
-        return Finished(slot, held.epoch, ticket, value, error)
+        return Finished(slot, ticket, value, error)
 
     def _lose(self, slot: int, reason: str, *, blamed: bool) -> Lost:
         self.replaced += 1
-        tickets = [ticket for ticket, _ in self.slots[slot].calls]
-        epoch = self.replace(slot, reason)
-        return Lost(slot, epoch, tickets[0] if tickets else None, tuple(tickets[1:]), blamed, reason)
+        tickets = tuple(self.slots[slot].calls)
+        self.replace(slot, reason)
+        return Lost(slot, tickets[0] if tickets else None, tickets[1:], blamed, reason)
 
     def _overdue(self) -> list[Event]:
         now = time.monotonic()
@@ -204,13 +201,13 @@ class Backend(ABC):
         reason = f"no answer within {self._timeout:g} s (runtime.job_timeout_seconds)"
         return [self._lose(slot, reason, blamed=True) for slot in late]
 
-    def _patience(self, deadline: float) -> float:
+    def _seconds_to_deadline(self, deadline: float) -> float:
         """Seconds until the next deadline, at most one, so that Ctrl-C is answered."""
         now = time.monotonic()
         left = [slot.clock + self._timeout - now for slot in self.slots if slot.calls]
         return max(0.0, min([1.0, deadline - now, *(max(0.01, seconds) for seconds in left)]))
 
-    def _nobody(self) -> None:
+    def _raise_none_started(self) -> None:
         raise ResourceError(f"no worker could be started; the last one said:\n{self._last_failure}")
 
 

@@ -1,4 +1,4 @@
-"""The worker: hosts lanes and policies in one process. The local runtime and the Ray actor are this."""
+"""The worker: hosts lanes and policies in one process: this one, a worker process, or a Ray actor's."""
 
 from __future__ import annotations
 
@@ -121,6 +121,10 @@ class RolloutWorker:
                 raise
             self._lanes[share.task_index, share.first_copy] = held
 
+    def has(self, share: LaneAssignment) -> bool:
+        """Whether the lane of that share is open."""
+        return (share.task_index, share.first_copy) in self._lanes
+
     def lane(self, share: LaneAssignment) -> Lane:
         """The open lane of that share; raises ConfigError when none is open."""
         return self._held(share).lane
@@ -211,20 +215,26 @@ class RolloutWorker:
         ]
 
     def load_lanes_state(self, saved: list[dict[str, object]]) -> None:
-        """Rebuilds lanes that `open` opened with the same assignments."""
+        """Rebuilds lanes that `open` opened with the same assignments.
+
+        Raises EnvironmentFault when an environment fails; the lane is closed then.
+        """
         for entry in saved:
             task_index, first_copy = entry["task_index"], entry["first_copy"]
             assert isinstance(task_index, int) and isinstance(first_copy, int)
             held = self._lanes[task_index, first_copy]
             lane_state, policy_state = entry["lane"], entry["policy_state"]
-            ended, generators = entry["ended"], entry["generators"]
+            ended, decisions, generators = entry["ended"], entry["decisions"], entry["generators"]
             assert isinstance(lane_state, dict) and isinstance(policy_state, dict)
             assert isinstance(ended, np.ndarray) and isinstance(generators, list)
-            held.lane.load_state_dict(lane_state)
+            assert isinstance(decisions, int)
+            try:
+                held.lane.load_state_dict(lane_state)
+            except EnvironmentFault:
+                self._shut(task_index, first_copy)
+                raise
             held.state = {name: rows.copy() for name, rows in policy_state.items()}
-            held.ended = ended.copy()
-            # lanes saved by earlier versions were not counted
-            held.decisions = int(entry.get("decisions", 0))  # type: ignore[call-overload]
+            held.ended, held.decisions = ended.copy(), decisions
             for generator, state in zip(held.generators, generators, strict=True):
                 generator.bit_generator.state = state
 

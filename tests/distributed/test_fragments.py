@@ -16,7 +16,6 @@ from mtrl.distributed.actor import ActorFacts
 from mtrl.distributed.ray_actors import RayActors
 from mtrl.errors import OutOfRangeError
 from mtrl.rollout import (
-    LOG_PROBABILITY,
     CollectionConfig,
     Fragment,
     LaneAssignment,
@@ -117,11 +116,12 @@ def test_size_of_a_fragment_is_what_its_arrays_hold(trial_folder: Path) -> None:
     fragment = next(source.stream())
     source.close()
     arrays = [*fragment.observations.values(), fragment.continuous, fragment.discrete, fragment.reward]
-    arrays += [fragment.terminated, fragment.truncated, fragment.success, fragment.extras["log_probability"]]
+    arrays += [fragment.terminated, fragment.truncated, fragment.success]
     arrays += [fragment.start_id, fragment.episode_id]
-    assert fragment_bytes(tasks, LaneAssignment(0, 2, 0, 2), 5, (LOG_PROBABILITY,)) == sum(
-        array.nbytes for array in arrays
-    )
+    size = sum(array.nbytes for array in arrays)
+    assert fragment_bytes(tasks, LaneAssignment(0, 2, 0, 2), 5) == size
+    more = [fragment.extras["log_probability"], fragment.final_index, *fragment.final_observations.values()]
+    assert fragment.nbytes == size + sum(array.nbytes for array in more)
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -107,5 +107,5 @@ def test_what_cannot_be_continued_is_said(trial_folder: Path) -> None:
     arrival.close()
     source = open_source(TRIAL)
     with pytest.raises(UnsupportedError, match="expected 2 of each"):
-        source.load_state_dict({"books": {}})
+        source.load_state_dict({"supervisor": {}})
     source.close()

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, EnvironmentFault
 from mtrl.rollout import (
     Acting,
     Backend,
@@ -24,6 +24,7 @@ from mtrl.rollout import (
     RuntimeConfig,
     Version,
 )
+from mtrl.rollout.calls import RestoreLane
 from mtrl.rollout.slots import Finished, Lost
 from mtrl.tasks import TaskSet
 
@@ -51,7 +52,7 @@ class InProcess(Backend):
         return Version(policy.incarnation, policy.version)
 
     def close(self) -> None:
-        self._rest()
+        self._forget_calls()
 
     def kill(self, slot: int, *, blamed: bool = False) -> Lost:
         return self._lose(slot, "the test wants it", blamed=blamed)
@@ -152,6 +153,41 @@ def test_lanes_of_a_worker_without_replacement_move_to_the_others(
     assert source.quarantined == {}
 
 
+@pytest.mark.parametrize("blamed", [True, False])
+def test_a_worker_lost_over_a_lane_that_it_restores_counts_as_any_other(
+    tasks: TaskSet, blamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, again = source_of(tasks, "rounds"), source_of(tasks, "rounds")
+    list(islice(source.stream(), 4))
+    backend, deaths = backend_of(again), [blamed]
+    perform = backend._perform
+
+    def dying(slot: int, call: Call, policy: PolicySnapshot) -> Event:
+        if isinstance(call, RestoreLane) and call.share.task_index == 1 and deaths:
+            return backend.kill(slot, blamed=deaths.pop())
+        return perform(slot, call, policy)
+
+    monkeypatch.setattr(backend, "_perform", dying)
+    again.load_state_dict(source.state_dict())
+    lives = again._supervisor.state_dict()["lanes"]
+    assert [(life["faults"], life["deaths"]) for life in lives] == [(0, 0), (blamed, not blamed)]
+    found = list(islice(again.stream(), 8))
+    assert [f.epoch for f in found if f.task_index == 0] == [0] * 4
+    # the first one was ready when the state was taken
+    assert [f.epoch for f in found if f.task_index == 1] == [0, 1, 1, 1]
+    assert again.quarantined == {}
+
+
+def test_open_lanes_of_a_quarantined_task_are_not_saved(tasks: TaskSet) -> None:
+    source = source_of(tasks, "rounds")
+    list(islice(source.stream(), 4))
+    fault = EnvironmentFault("counter/short", "the test", "it is to leave")
+    source._supervisor.lost(source.lanes[0][0], fault, blamed=True)
+    source._supervisor.lost(source.lanes[0][0], fault, blamed=True)
+    assert list(source.quarantined) == [0]
+    assert [entry["lane"] for entry in source.state_dict()["lanes"]] == [1]
+
+
 def test_a_death_that_proves_nothing_takes_three_for_a_quarantine(tasks: TaskSet) -> None:
     faults: list[bool] = []
     pool = PoolRollouts(tasks, InProcess(tasks), RuntimeConfig(), lambda fault, last: faults.append(last))
@@ -182,6 +218,22 @@ def test_a_session_takes_jobs_and_policies_at_any_time(tasks: TaskSet) -> None:
         (r.job.task_index, r.job.starts): r.episodes.policy_version.number for r in found if r and r.episodes
     }
     assert versions == {(0, (3,)): 3, (1, (3,)): 3, (0, (6,)): 4}
+
+
+def test_a_session_plans_again_for_its_first_policy_with_torch(tasks: TaskSet) -> None:
+    plans: list[tuple[int, bool]] = []
+
+    def plan(copies: int, torch: bool) -> float:
+        plans.append((copies, torch))
+        return float("inf")
+
+    pool = PoolRollouts(tasks, InProcess(tasks), RuntimeConfig(), cache_plan=plan)
+    with pool.open(RANDOM) as session:
+        session.submit(job())
+        for kind in ("expert", "sac", "sac", "random"):
+            session.republish(PolicySnapshot(kind))
+        session.submit(job())
+    assert plans == [(1, False), (1, True)]
 
 
 def test_leaving_a_session_ends_the_workers_that_are_busy(tasks: TaskSet) -> None:

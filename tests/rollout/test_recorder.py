@@ -41,9 +41,9 @@ def record(kept: StepRecorder, steps: int, copies: np.ndarray | None = None) -> 
 
 def test_blocks_grow_and_cut_as_one_array(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "BLOCK_STEPS", 3)
-    kept = StepRecorder(begun())
-    # a row of one copy: 5 numbers, start, episode, reward, three flags, 4 numbers, an index
-    monkeypatch.setattr(recorder, "BLOCK_BYTES", 10 * 2 * (20 + 8 + 8 + 4 + 3 + 16 + 8))
+    kept = StepRecorder(begun(), (PLAN,))
+    # a row of one copy: 5 numbers, start, episode, reward, three flags, 4 numbers, an index, 2 numbers
+    monkeypatch.setattr(recorder, "BLOCK_BYTES", 10 * 2 * (20 + 8 + 8 + 4 + 3 + 16 + 8 + 8))
     record(kept, 40)
     assert [len(block.arrays["reward"]) for block in kept._blocks] == [3, 6, 10, 10, 10, 10]
     np.testing.assert_array_equal(kept.column("reward", 1, 2), np.arange(3, 41))

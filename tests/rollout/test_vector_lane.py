@@ -343,7 +343,7 @@ def test_groups_are_played_alike_on_the_vector_backend(suite: Counted) -> None:
         registry.unregister("suite", "counter")
 
 
-def test_a_backend_that_faults_is_built_anew() -> None:
+def test_a_backend_that_faults_is_built_again() -> None:
     suite = Counted()
     registry.register("suite", "counter", suite)
     try:
