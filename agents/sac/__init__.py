@@ -32,7 +32,7 @@ class SACFactory:
 
     def extras(self, config: SACConfig, layout: Layout) -> tuple[Extra, ...]:
         """The log-probability of what was drawn."""
-        return (Extra("log_probability"),)
+        return SACPolicy.extras
 
     def build(
         self,

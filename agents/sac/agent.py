@@ -186,13 +186,13 @@ class SACAgent:
                 raise DivergenceError("the SAC agent", self.updates, broken)
             return {"skipped_updates": 1.0}
         self._log_temperature.grad = self._log_temperature_gradient
-        told: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for part in parts:
-            told |= part.step()
-        if any(part.asks_again for part in parts):
+            metrics |= part.step()
+        if any(part.needs_post_step for part in parts):
             self._fast.follow()
             for part in parts:
-                if part.asks_again:
+                if part.needs_post_step:
                     part.look_back(ranks)
         self._fast.update_balance(reducer)
         floor = config.exploration.temperature_floor
@@ -200,10 +200,11 @@ class SACAgent:
             with torch.no_grad():
                 self._log_temperature.clamp_(min=math.log(floor))
         assert self._sample is not None, "it was drawn"
-        networks: dict[str, Actor | TwinCritic] = {"critic": self._critic, "actor": self._actor}
-        torsos = {part.name: networks[part.name].network.torso for part in parts}
-        seed = [self._seed, self.updates]
-        self._differentiation.reset_runaways(torsos, self._sample.way, reducer, seed)
+        if config.network.torso.kind == "paco":
+            networks: dict[str, Actor | TwinCritic] = {"critic": self._critic, "actor": self._actor}
+            torsos = {part.name: networks[part.name].network.torso for part in parts}
+            seed = [self._seed, self.updates]
+            self._differentiation.reset_runaways(torsos, self._sample.way, reducer, seed)
         self._fast.average(config.target_rate)
         temperatures = self._log_temperature.detach().exp().tolist()
         inside: dict[str, float] = {}
@@ -211,7 +212,7 @@ class SACAgent:
             inside = look_inside(self._fast, self._sample, reducer)
         return {
             **losses,
-            **told,
+            **metrics,
             **{f"{name}_gradient_norm": norm for name, norm in norms.items()},
             **{f"temperature/{self._tasks[k].name}": value for k, value in enumerate(temperatures)},
             **inside,
@@ -246,8 +247,8 @@ class SACAgent:
         }
 
     def restore(self, shared: State, local: State | None) -> None:
-        """Restores both. Without `local` the replay fills anew; on a device of another kind the noise begins
-        anew, since generators differ.
+        """Restores both. Without `local` the replay fills again; on a device of another kind the noise begins
+        again, since generators differ.
         """
         self._actor.load_state_dict(shared["actor"])
         self._critic.load_state_dict(shared["critic"])
@@ -273,7 +274,8 @@ class SACAgent:
 
     def _agreed_ranks(self, reducer: Reducer) -> Ranks:
         usable, portion = self._experience.usable, self._experience.portion
-        self._experience.require_usable(self._replay.sizes)
+        if not usable:
+            self._experience.raise_unusable(self._replay.sizes)
         names = [self._tasks[k].name for k in usable]
         return Ranks(reducer, None if portion is None else portion.to(self._device), self.updates, names)
 

@@ -36,13 +36,12 @@ class Differentiation:
     def critic(self, sample: Sample, ranks: Ranks) -> torch.Tensor | None:
         """Leaves the critics' gradient with their part; returns what they saw if `actor` is to know."""
         learning, fast, part = self._learning, self._fast, self._parts["critic"]
-        goals: list[torch.Tensor] = []
         if self.explicit is not None and self.explicit.serves(sample):
             explicit = self.explicit
 
             def make() -> Sums:
                 shares = self._shares(ranks)
-                _, made, goal = explicit.critic(sample, sample.noise(self._noise), shares)
+                made, goal = explicit.critic(sample, sample.noise(self._noise), shares)
                 ranks.require_finite(made, part.name)
                 value = ranks.counted(goal.mean(1))
                 return {"gradient": fast.weights["critic"].gradient, "losses": made, "value": value}
@@ -50,6 +49,7 @@ class Differentiation:
             found = part.plain(make, ("value",), ranks)
             self.losses = {"critic": found["losses"], "value": found["value"]}
             return None
+        goals: list[torch.Tensor] = []
         seen: list[torch.Tensor] = []
 
         def goal_of() -> torch.Tensor:
@@ -88,7 +88,7 @@ class Differentiation:
             explicit = self.explicit
 
             def make() -> Sums:
-                _, made, entropy = explicit.actor(sample, sample.noise(self._noise), self._shares(ranks))
+                made, entropy = explicit.actor(sample, sample.noise(self._noise), self._shares(ranks))
                 ranks.require_finite(made, part.name)
                 gradient = self._fast.weights["actor"].gradient
                 return {"gradient": gradient, "losses": made, "entropy": ranks.counted(entropy)}
@@ -147,11 +147,9 @@ class Differentiation:
     def reset_runaways(
         self, torsos: Mapping[str, Torso], way: Routing, reducer: Reducer, seed: Sequence[int]
     ) -> None:
-        """Gives tasks whose loss exploded another mixture, where the torsos, by part, have such (PaCo). Ranks
-        draw it alike, from `seed`.
+        """Gives tasks whose loss exploded another mixture of the torsos (PaCo), by part. Ranks draw it alike,
+        from `seed`.
         """
-        if self._learning.config.network.torso.kind != "paco":
-            return
         draws = self._noise
         if reducer.size > 1:
             number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])

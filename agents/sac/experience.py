@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -71,13 +71,13 @@ class Experience:
         """
         count, size = self._layout.task_count, self._layout.state_size
         width = max(3 + 2 * size, 2 + 2 * count)
-        told = np.zeros((len(self._rows) + 1, width))
-        told[0, :2] = -1.0, self._failure is not None
-        told[0, 2 : 2 + count], told[0, 2 + count : 2 + 2 * count] = sizes, scale.largest
+        table = np.zeros((len(self._rows) + 1, width))
+        table[0, :2] = -1.0, self._failure is not None
+        table[0, 2 : 2 + count], table[0, 2 + count : 2 + 2 * count] = sizes, scale.largest
         for place, row in enumerate(self._rows, 1):
-            told[place, : len(row)] = row
+            table[place, : len(row)] = row
         self._rows = []
-        rows = reducer.gather(torch.from_numpy(told)).numpy()
+        rows = reducer.gather(torch.from_numpy(table)).numpy()
         ranks = rows[rows[:, 0] < 0]
         if ranks[:, 1].any():
             reducer.sums(self._raise, {})
@@ -90,14 +90,13 @@ class Experience:
             self.portion = torch.from_numpy(here[reducer.rank] / here.sum(axis=0)).float()
         return [found for row in rows[rows[:, 0] >= 0] if (found := self._observe(row)) is not None]
 
-    def require_usable(self, sizes: npt.NDArray[np.int64]) -> None:
-        """Raises ConfigError where no task was usable when ranks agreed."""
-        if not self.usable:
-            raise ConfigError(
-                f"the replay of each task holds {sizes.max()} transitions at most; expected at least "
-                f"{self._batch} when `due` was asked, its share of a batch. Collect more before the first "
-                "update (online.warmup), or lower agent.batch_size"
-            )
+    def raise_unusable(self, sizes: npt.NDArray[np.int64]) -> NoReturn:
+        """Raises the ConfigError for when no task was usable as ranks agreed."""
+        raise ConfigError(
+            f"the replay of each task holds {sizes.max()} transitions at most; expected at least "
+            f"{self._batch} when `due` was asked, its share of a batch. Collect more before the first "
+            "update (online.warmup), or lower agent.batch_size"
+        )
 
     def _raise(self) -> Mapping[str, torch.Tensor]:
         if self._failure is not None:
@@ -105,15 +104,13 @@ class Experience:
         return {}
 
     def _observe(self, row: Row) -> tuple[int, Moments] | None:
-        """Counts steps; the statistics of the task where the time has come to take them anew."""
+        """Counts steps; the statistics of the task where the time has come to take them again."""
         k, size = int(row[0]), self._layout.state_size
         before = int(self.steps[k])
         self.steps[k] = after = before + int(row[1])
         if row[2] == 0 or before >= self._refresh[-1]:
             return None
-        seen = RunningMoments(self._layout.task_count, size)
-        seen.count[k], seen.mean[k], seen.squares[k] = row[2], row[3 : 3 + size], row[3 + size : 3 + 2 * size]
-        self._moments.merge(seen)
+        self._moments.add(k, float(row[2]), row[3 : 3 + size], row[3 + size : 3 + 2 * size])
         if not any(before < at <= after for at in self._refresh):
             return None
         return k, self._moments.freeze(self._layout.state_mask)

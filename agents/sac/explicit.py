@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from mtrl.nn import ExplicitNetwork
+from mtrl.nn import ExplicitNetwork, wide
 
 from .fast import Fast
 from .learning import Learning, Sample
@@ -18,7 +18,6 @@ from .losses import (
     squashed_density,
     squashed_gaussian,
     two_hot,
-    wide,
 )
 from .networks import Routing, picked, spread
 
@@ -71,9 +70,9 @@ class ExplicitUpdate:
     @torch.no_grad()
     def critic(
         self, sample: Sample, noise: torch.Tensor, shares: torch.Tensor | None
-    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """What `Part.differentiate` gives for the critics: sums by name and losses [K]; and the targets
-        [K, B]. `noise` [K_c, B, A] draws the following actions, `shares` [K] weigh the losses.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Leaves the critics' gradient in their weights' `gradient`; returns losses [K] and targets [K, B].
+        `noise` [K_c, B, A] draws the following actions, `shares` [K] weigh the losses.
         """
         goal, way, critic = self._goal(sample, noise), sample.way, self._fast.critic
         self._show(self._critic, sample, sample.decided["state"][0], sample.continuous)
@@ -90,16 +89,16 @@ class ExplicitUpdate:
             losses["discrete"], slope = self._regressed(every.gather(3, index).squeeze(3), wanted, share)
             slopes["discrete"] = torch.zeros_like(every).scatter_(3, index, slope.unsqueeze(3))
         self._critic.backward(slopes)
-        sums = self._fast.weights["critic"].take(self._gradients["critic"])
+        self._fast.weights["critic"].take(self._gradients["critic"])
         made = _merged(way, losses)
-        return sums, made if shares is None else made * shares, goal
+        return made if shares is None else made * shares, goal
 
     @torch.no_grad()
     def actor(
         self, sample: Sample, noise: torch.Tensor, shares: torch.Tensor | None
-    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-        """The same for the actor: sums by name, losses [K], and entropies [K] of -log pi of the drawn
-        actions, or of the discrete policy. The critics still hold what `critic` has shown them.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for the actor: losses [K], and entropies [K] of -log pi of the drawn actions, or of the
+        discrete policy. The critics still hold what `critic` has shown them.
         """
         way, scale = sample.way, _scale(sample, shares)
         raw = self._act(sample.decided["state"][0])
@@ -113,9 +112,9 @@ class ExplicitUpdate:
             found = self._of_gaussian(raw["continuous"][0], noise, sample, picked(scale, way.continuous, 0))
             losses["continuous"], entropies["continuous"], slopes["continuous"] = found
         self._actor.backward({name: slope.to(raw[name].dtype) for name, slope in slopes.items()})
-        sums = self._fast.weights["actor"].take(self._gradients["actor"])
+        self._fast.weights["actor"].take(self._gradients["actor"])
         made = _merged(way, losses)
-        return sums, made if shares is None else made * shares, _merged(way, entropies)
+        return made if shares is None else made * shares, _merged(way, entropies)
 
     def _of_policy(
         self, logits: torch.Tensor, values: torch.Tensor, sample: Sample, scale: torch.Tensor

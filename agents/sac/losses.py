@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from mtrl.nn import wide
+
 LOG_2 = math.log(2.0)
 LOG_2_PI = math.log(2.0 * math.pi)
 
@@ -131,8 +133,3 @@ def temperature_loss(
     alpha where the entropy is below its target (SAC, equation 18, in the form in log alpha).
     """
     return log_temperature * (entropy - target_entropy)
-
-
-def wide(values: torch.Tensor) -> torch.Tensor:
-    """At least float32, in which losses are computed."""
-    return values if values.dtype == torch.float64 else values.float()

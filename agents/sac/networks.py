@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from mtrl.errors import ConfigError
-from mtrl.nn import PixelEncoder, TaskNetwork
+from mtrl.nn import PixelEncoder, TaskNetwork, wide
 from mtrl.spaces import Layout, Moments
 
 from .config import ExplorationConfig, NetworkConfig
-from .losses import ActionDimensions, expected_value, wide
+from .losses import ActionDimensions, expected_value
 
 Seen = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 """Bucket -> ([K_b, B, ...], rows [K_b] of the batch)."""

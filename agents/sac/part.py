@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -219,7 +220,7 @@ class Part:
         return self.surgery is not None and self.surgery.config.perturbation > 0
 
     @property
-    def asks_again(self) -> bool:
+    def needs_post_step(self) -> bool:
         """Whether surgery wants the losses of the same batch under the new weights."""
         return self._again is not None and self.surgery is not None and self.surgery.wants_losses_after
 
@@ -256,7 +257,7 @@ class Part:
 
 def not_finite(losses: Mapping[str, float], norms: Mapping[str, float], parts: Sequence[Part]) -> str:
     """Which task's losses, or which gradients, hold a number that is not finite; empty for none."""
-    found = [f"{name} is {value}" for name, value in losses.items() if not np.isfinite(value)]
-    steep = [part for part in parts if not np.isfinite(norms.get(part.name, 0.0))]
+    found = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    steep = [part for part in parts if not math.isfinite(norms.get(part.name, 0.0))]
     found += [f"the gradient norm of {part.name} is {norms[part.name]}" for part in steep]
     return ", ".join(found + [name for part in steep for name in part.not_finite()][:3])

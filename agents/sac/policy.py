@@ -40,7 +40,7 @@ class SACPolicy:
         self.version = version
         self.actor = actor
         """What decides."""
-        self._actor, self._layout = actor, layout
+        self._layout = layout
         self._asked: dict[bytes, _Asked] = {}
 
     def initial_state(self, count: int) -> PolicyState:
@@ -70,9 +70,9 @@ class SACPolicy:
                 values = torch.from_numpy(rows).reshape(*shape, *rows.shape[1:])
                 values = picked(values, where, 0)
                 if bucket == "state":
-                    values = self._actor.observer.standardise(values, picked(way.task, where, 0))
+                    values = self.actor.observer.standardise(values, picked(way.task, where, 0))
                 seen[bucket] = (values, where)
-        gaussian, log_policy = self._actor(seen, way, shape[1])
+        gaussian, log_policy = self.actor(seen, way, shape[1])
         densities = LOG_PROBABILITY.filled(count)
         action = Action(
             continuous=np.zeros((count, layout.continuous_size), dtype=np.float32),
@@ -115,7 +115,7 @@ class SACPolicy:
         known = self._asked.get(key)
         if known is None:
             layout, task = self._layout, torch.tensor(tasks, dtype=torch.int64)
-            way = self._actor.route(task)
+            way = self.actor.route(task)
             filled = {
                 bucket: torch.from_numpy(np.isin(tasks, layout.members(bucket)).nonzero()[0])
                 for bucket in layout.buckets

@@ -59,10 +59,8 @@ class RankDataset:
         rows = np.concatenate([own.count[:, None], own.mean, own.squares], axis=1)
         every = reducer.gather(torch.from_numpy(rows)).numpy().reshape(reducer.size, count, -1)
         for rank in every:
-            part = RunningMoments(count, self._layout.state_size)
-            part.count[:] = rank[:, 0]
-            part.mean[:], part.squares[:] = np.split(rank[:, 1:], 2, axis=1)
-            self._statistics.merge(part)
+            for k in np.flatnonzero(rank[:, 0]).tolist():
+                self._statistics.add(k, float(rank[k, 0]), *np.split(rank[k, 1:], 2))
         has = every[:, :, 0] > 0
         missing = np.flatnonzero(~has.any(axis=0)).tolist()
         if missing:

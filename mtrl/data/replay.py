@@ -67,6 +67,9 @@ class _Asked:
         )
 
 
+Arrays = dict[str, npt.NDArray[Any]]
+
+
 class Replay:
     """Transitions of every task, sampled task-major.
 
@@ -129,9 +132,8 @@ class Replay:
         extras [K, B, *shape]. Rows are the tasks in ascending order, all by default. Raises ConfigError for
         a task that has fewer transitions than its share of the batch.
         """
-        batch = self.sample_sequences(batch_size, 1, generator, tasks)
-        fields = {name: values.squeeze(1) for name, values in batch.fields.items()}
-        return Batch(batch.task_index, batch.weight.squeeze(1), batch.buckets, fields)
+        asked, seen, fields, weight = self._drawn(batch_size, 1, generator, tasks)
+        return _batch(asked, seen, {name: values[:, 0] for name, values in fields.items()}, weight[:, 0])
 
     def sample_sequences(
         self,
@@ -150,6 +152,12 @@ class Replay:
         """
         if length < 1:
             raise OutOfRangeError("length", length, "at least 1 decision")
+        return _batch(*self._drawn(batch_size, length, generator, tasks))
+
+    def _drawn(
+        self, batch_size: int, length: int, generator: np.random.Generator, tasks: Sequence[int] | None
+    ) -> tuple[_Asked, Arrays, Arrays, npt.NDArray[np.float32]]:
+        """Buckets, fields and weight as of `sample_sequences`."""
         rows = tuple(range(len(self._rings))) if tasks is None else tuple(sorted(set(tasks)))
         layout, shape = self._layout, (len(rows), length, batch_size)
         if self._asked is None or self._asked.rows != rows:
@@ -199,12 +207,7 @@ class Replay:
             for bucket, where in asked.places.items():
                 # the observation after a real decision is real
                 seen[bucket][:, 1:][padding[list(where)]] = 0
-        return Batch(
-            task_index=asked.task_index,
-            weight=torch.from_numpy(weight),
-            buckets={b: Bucket(torch.from_numpy(values), asked.filled[b]) for b, values in seen.items()},
-            fields={name: torch.from_numpy(values) for name, values in (fields | extras).items()},
-        )
+        return asked, seen, fields | extras, weight
 
     def state_dict(self) -> dict[str, Any]:
         """What was lived; demonstrations are stored beside the run and added again."""
@@ -245,7 +248,15 @@ class Replay:
                 )
 
 
-def replay_bytes(tasks: TaskSet, config: ReplayConfig, extras: Sequence[Extra] = ()) -> int:
-    """Memory of a full replay, demonstrations not counted."""
-    kept = [extra for extra in extras if extra.replayed]
-    return sum(ring_bytes(tasks.layout, k, config.capacity, kept) for k in range(len(tasks)))
+def replay_bytes(tasks: TaskSet, config: ReplayConfig) -> int:
+    """Memory of a full replay, demonstrations and extras not counted."""
+    return sum(ring_bytes(tasks.layout, k, config.capacity) for k in range(len(tasks)))
+
+
+def _batch(asked: _Asked, seen: Arrays, fields: Arrays, weight: npt.NDArray[np.float32]) -> Batch:
+    return Batch(
+        task_index=asked.task_index,
+        weight=torch.from_numpy(weight),
+        buckets={b: Bucket(torch.from_numpy(values), asked.filled[b]) for b, values in seen.items()},
+        fields={name: torch.from_numpy(values) for name, values in fields.items()},
+    )

@@ -50,7 +50,7 @@ class ReplayRing:
         storage: ReplayStorage | None = None,
     ) -> None:
         """`capacity` counts observations; `extras` are stored beside the actions. A storage that was filled
-        before is taken over as it is, but that no fragment goes on where the last ones stopped.
+        before is taken over as it is, but that no fragment continues where the last ones stopped.
         """
         self._layout, self._task_index, self._capacity = layout, task_index, capacity
         self._extras = tuple(extras)
@@ -162,7 +162,7 @@ class ReplayRing:
             discrete[...] = self.discrete.take(places)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows in use, how far they were written, and where each copy goes on."""
+        """The rows in use, how far they were written, and where each copy continues."""
         used = min(self.written, self._capacity)
         links = [(copy, *link) for copy, link in sorted(self._waiting.items())]
         return {
@@ -178,7 +178,7 @@ class ReplayRing:
         if "links" not in state:
             raise ConfigError(
                 "this replay was saved by an earlier version of mtrl, which did not keep what a lane's next "
-                "fragment goes on from. Resume the run with the version that saved it, or train it anew"
+                "fragment continues from. Resume the run with the version that saved it, or train it again"
             )
         used, arrays = len(state["arrays"]["reward"]), self._arrays()
         if used > self._capacity or (used < self._capacity and used < state["written"]):
@@ -194,6 +194,8 @@ class ReplayRing:
             )
         for name, rows in arrays.items():
             rows[:used] = state["arrays"][name]
+        # storage that outlived its process may hold rows of after the checkpoint
+        self._begins[used:] = False
         self._counter[0] = state["written"]
         self._candidates = None
         self._waiting = {int(copy): (int(e), int(s), int(n)) for copy, e, s, n in state["links"]}
@@ -215,7 +217,7 @@ class ReplayRing:
         return self._layout.native_state(self._task_index, padded) if bucket == "state" else padded
 
     def _joined(self, copy: int, fragment: Fragment, fresh: int) -> int | None:
-        """The number of the row from which the fragment goes on, if it survives `fresh` more rows."""
+        """The number of the row from which the fragment continues, if it survives `fresh` more rows."""
         epoch, step, number = self._waiting.get(copy, (-1, -1, -1))
         follows = (epoch, step) == (fragment.epoch, fragment.first_step)
         return number if follows and number >= self.written + fresh - self._capacity else None
@@ -267,11 +269,10 @@ class ReplayRing:
         return self._candidates
 
 
-def ring_bytes(layout: Layout, task_index: int, capacity: int, extras: Sequence[Extra] = ()) -> int:
-    """Memory of a full ring."""
+def ring_bytes(layout: Layout, task_index: int, capacity: int) -> int:
+    """Memory of a full ring, extras not counted."""
     spec, action = layout.observations[task_index], layout.actions[task_index]
     observation = 4 * (spec.state or 0) + (int(np.prod(spec.pixels)) if spec.pixels else 0)
-    extra = sum(extra.filled().nbytes for extra in extras)
     # reward, three flags, successor, and the list of what can be drawn
-    row = observation + 4 * (action.continuous or 1) + 4 + 3 + 8 + 8 + extra
+    row = observation + 4 * (action.continuous or 1) + 4 + 3 + 8 + 8
     return capacity * row

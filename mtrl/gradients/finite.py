@@ -1,4 +1,4 @@
-"""Losses that are no numbers, told by task."""
+"""Losses that are no numbers, named by task."""
 
 from __future__ import annotations
 

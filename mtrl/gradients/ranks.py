@@ -124,7 +124,7 @@ class RankRows:
 
 
 def _code(pattern: OwnedRows | None) -> int:
-    """A number that tells owners apart, 0 for none."""
+    """A number that differs between owners, 0 for none."""
     if pattern is None:
         return 0
     owners = pattern.owner.cpu().to(torch.int64).contiguous().numpy().tobytes()

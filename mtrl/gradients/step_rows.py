@@ -48,7 +48,7 @@ class StepRows:
         if self._config.perturbation > 0:
             raise UnsupportedError(
                 f"perturbation={self._config.perturbation:g} takes the gradient of every task at weights of "
-                "its own, so it needs that task's loss anew, as loss_of(task); set perturbation=0 for a "
+                "its own, so it needs that task's loss again, as loss_of(task); set perturbation=0 for a "
                 "learner that has the losses of one pass alone, or that gathers micro-batches"
             )
         self._check(losses)

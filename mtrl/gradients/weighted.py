@@ -31,7 +31,7 @@ class WeightedPass:
         scale = weights.to(losses)
         plain = bool((scale == 1).all())
         apart = set() if self._weigh_owned or plain else self._apart(losses, reducer)
-        counted = torch.ones_like(scale)
+        counted = None
         if portion is not None and reducer.size > 1:
             counted = portion.to(losses)
             scale = scale * counted
@@ -41,7 +41,8 @@ class WeightedPass:
             chosen = [n for n, name in enumerate(jacobian.names) if name not in apart]
             groups = [(scale, chosen)]
             if apart:
-                groups.append((counted, [n for n, name in enumerate(jacobian.names) if name in apart]))
+                ones = torch.ones_like(scale) if counted is None else counted
+                groups.append((ones, [n for n, name in enumerate(jacobian.names) if name in apart]))
             found: dict[str, torch.Tensor] = {}
             for number, (factor, group) in enumerate(groups):
                 made = torch.autograd.grad(
@@ -58,7 +59,11 @@ class WeightedPass:
     def _apart(self, losses: torch.Tensor, reducer: Reducer) -> set[str]:
         """What tasks own, on every rank."""
         jacobian = self._jacobian
-        if self._owned is None or reducer.size == 1:
+        if reducer.size == 1:
+            if not jacobian.surveyed:
+                jacobian.survey(losses)
+            return set(jacobian.owned)
+        if self._owned is None:
 
             def make() -> Sums:
                 if not jacobian.surveyed:

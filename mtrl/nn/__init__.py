@@ -2,7 +2,7 @@
 
 from .average import update_average
 from .chunk_network import ChunkNetwork, ChunkShape, require_continuous_states
-from .distributions import Categorical, Gaussian, TanhGaussian, TwoHot
+from .distributions import Categorical, Gaussian, TanhGaussian, TwoHot, wide
 from .encoders import (
     EncoderConfig,
     ObservationEncoder,
@@ -97,4 +97,5 @@ __all__ = [
     "task_expert_information",
     "torso_diagnostics",
     "update_average",
+    "wide",
 ]

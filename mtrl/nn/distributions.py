@@ -21,8 +21,8 @@ class Gaussian:
 
     def __init__(self, mean: torch.Tensor, log_std: torch.Tensor, mask: torch.Tensor | None = None) -> None:
         """mean and log_std [..., A]; mask broadcastable to them, False in padded dimensions."""
-        self.mean = _wide(mean)
-        self.log_std = _wide(log_std)
+        self.mean = wide(mean)
+        self.log_std = wide(log_std)
         self.mask = torch.ones_like(self.mean) if mask is None else mask.to(self.mean.dtype)
 
     def mode(self) -> torch.Tensor:
@@ -36,7 +36,7 @@ class Gaussian:
 
     def log_prob(self, action: torch.Tensor) -> torch.Tensor:
         """[..., A] -> [...]"""
-        return self._normal((_wide(action) - self.mean) * (-self.log_std).exp())
+        return self._normal((wide(action) - self.mean) * (-self.log_std).exp())
 
     def entropy(self) -> torch.Tensor:
         """In nats, [...]."""
@@ -75,7 +75,7 @@ class TanhGaussian(Gaussian):
 
     def log_prob(self, action: torch.Tensor) -> torch.Tensor:
         """[..., A] in [-1, 1] -> [...]"""
-        before = torch.atanh(_wide(action).clamp(-self.limit, self.limit))
+        before = torch.atanh(wide(action).clamp(-self.limit, self.limit))
         noise = (before - self.mean) * (-self.log_std).exp()
         return self._normal(noise) - (log_slope(before) * self.mask).sum(-1)
 
@@ -100,7 +100,7 @@ class Categorical:
         """logits [..., n]; legal broadcastable, True where allowed. A row without any legal action (a
         task that acts otherwise) has probability and entropy 0 everywhere, and no gradient.
         """
-        logits = _wide(logits)
+        logits = wide(logits)
         self.legal = torch.ones_like(logits, dtype=torch.bool) if legal is None else legal.expand_as(logits)
         lowest = torch.finfo(logits.dtype).min
         self.log_probabilities = torch.log_softmax(logits.masked_fill(~self.legal, lowest), dim=-1)
@@ -139,7 +139,7 @@ class TwoHot:
         """logits [..., n], centres [n] ascending and evenly spaced, in symlog units when asked."""
         if centres.shape != logits.shape[-1:] or len(centres) < 2:
             raise SpaceError(f"{logits.shape[-1]} logits need as many centres; got {list(centres.shape)}")
-        self.logits = _wide(logits)
+        self.logits = wide(logits)
         self.centres = centres.to(self.logits.dtype)
         self.symmetric_log = symmetric_log
 
@@ -183,7 +183,7 @@ class TwoHot:
         return target.scatter_(-1, low[..., None] + 1, upper_share[..., None])
 
     def _place(self, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        inside = symlog(_wide(value)) if self.symmetric_log else _wide(value)
+        inside = symlog(wide(value)) if self.symmetric_log else wide(value)
         last = len(self.centres) - 1
         first, spacing = self.centres[0], (self.centres[-1] - self.centres[0]) / last
         position = ((inside - first) / spacing).clamp(0.0, float(last))
@@ -210,5 +210,6 @@ def log_slope(before: torch.Tensor) -> torch.Tensor:
     return 2.0 * (math.log(2.0) - size - functional.softplus(-2.0 * size))
 
 
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
+def wide(tensor: torch.Tensor) -> torch.Tensor:
+    """At least float32, in which losses are computed."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

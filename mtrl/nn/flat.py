@@ -36,46 +36,29 @@ class FlatParameters:
         return [part.view(value.shape) for part, value in pairs]
 
     @cached_property
-    def _gradient(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """[P], and by parameter name the place [1, ...] of each gradient in it."""
-        whole = torch.zeros_like(self.whole, requires_grad=False)
-        return whole, {name: part[None] for name, part in zip(self.named, self.split(whole), strict=True)}
-
-    @property
     def gradient(self) -> torch.Tensor:
         """[P], where `lay`, `take` and `gather` leave the gradient."""
-        return self._gradient[0]
+        return torch.zeros_like(self.whole, requires_grad=False)
 
-    def lay(self, gradients: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Puts gradients, one for every parameter in order, into `whole.grad`; returns them by name as
-        [1, ...], views that the next call writes over.
-        """
-        whole, slots = self._gradient
-        self.whole.grad = whole
+    def lay(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Puts gradients, one for every parameter in order, into `whole.grad`."""
+        self.whole.grad = whole = self.gradient
         parts = [gradient.reshape(-1) for gradient in gradients]
         if parts[0].dtype == whole.dtype:
             torch.cat(parts, out=whole)
         else:
             whole.copy_(torch.cat(parts))
-        return slots
 
-    def take(self, gradient: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    def take(self, gradient: torch.Tensor) -> None:
         """`lay` for a gradient [P] that is one vector already, perhaps `gradient` itself."""
-        whole, slots = self._gradient
-        self.whole.grad = whole
+        self.whole.grad = whole = self.gradient
         if gradient is not whole:
             whole.copy_(gradient)
-        return slots
 
     def gather(self, gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Puts gradients by name, one for every parameter, into `whole.grad`, and returns it; what `lay`
-        returned is there already.
-        """
-        whole, slots = self._gradient
-        self.whole.grad = whole
-        if any(gradients[name] is not slot for name, slot in slots.items()):
-            self.lay([gradients[name] for name in slots])
-        return whole
+        """`lay` for gradients by name, one for every parameter; returns [P]."""
+        self.lay([gradients[name] for name in self.named])
+        return self.gradient
 
     @torch.no_grad()
     def follow(self, source: FlatParameters, share: float = 1.0) -> None:

@@ -46,13 +46,23 @@ class RunningMoments:
             return
         mean = values.mean(axis=0)
         squares = ((values - mean) ** 2).sum(axis=0)
-        self._merge(task_index, float(len(values)), mean, squares)
+        self.add(task_index, float(len(values)), mean, squares)
+
+    def add(
+        self, k: int, count: float, mean: npt.NDArray[np.float64], squares: npt.NDArray[np.float64]
+    ) -> None:
+        """Adds `count` > 0 observations of task k by their mean [D] and summed squared deviations [D]."""
+        total = self.count[k] + count
+        delta = mean - self.mean[k]
+        self.mean[k] += delta * (count / total)
+        self.squares[k] += squares + delta**2 * (self.count[k] * count / total)
+        self.count[k] = total
 
     def merge(self, other: RunningMoments) -> None:
         """Adds everything `other` has seen."""
         for k in range(len(self.count)):
             if other.count[k] > 0:
-                self._merge(k, float(other.count[k]), other.mean[k], other.squares[k])
+                self.add(k, float(other.count[k]), other.mean[k], other.squares[k])
 
     def freeze(self, mask: npt.NDArray[np.bool_]) -> Moments:
         """Statistics for use; dimensions where `mask` [K, D] is False get mean 0 and scale 1."""
@@ -71,12 +81,3 @@ class RunningMoments:
     def load_state_dict(self, state: dict[str, npt.NDArray[np.float64]]) -> None:
         """Restores what `state_dict` returned."""
         self.count[:], self.mean[:], self.squares[:] = state["count"], state["mean"], state["squares"]
-
-    def _merge(
-        self, k: int, count: float, mean: npt.NDArray[np.float64], squares: npt.NDArray[np.float64]
-    ) -> None:
-        total = self.count[k] + count
-        delta = mean - self.mean[k]
-        self.mean[k] += delta * (count / total)
-        self.squares[k] += squares + delta**2 * (self.count[k] * count / total)
-        self.count[k] = total

@@ -106,7 +106,7 @@ def test_a_replay_of_an_earlier_version_is_refused(tasks: TaskSet) -> None:
     state = filled(tasks).state_dict()
     for ring in state["rings"]:
         ring["waiting"] = [link[3] for link in ring.pop("links").tolist()]
-    with pytest.raises(ConfigError, match=r"saved by an earlier version of mtrl.*train it anew"):
+    with pytest.raises(ConfigError, match=r"saved by an earlier version of mtrl.*train it again"):
         Replay(tasks, ReplayConfig(capacity=1000)).load_state_dict(state)
 
 

@@ -78,3 +78,18 @@ def test_a_mapped_replay_is_reopened_with_what_it_held(tasks: TaskSet, capacity:
     require_true_transitions(reopened.sample(int(reopened.sizes.min()), np.random.default_rng(0)))
     with pytest.raises(ConfigError, match="another folder"):
         Replay(tasks, ReplayConfig(capacity=capacity + 1), storage=MappedStorage(tmp_path))
+
+
+def test_a_checkpoint_takes_back_what_its_storage_holds_beyond_it(tmp_path: Path, tasks: TaskSet) -> None:
+    config = ReplayConfig(capacity=200)
+    replay = Replay(tasks, config, storage=MappedStorage(tmp_path))
+    fragments = fragments_of(tasks, 8)
+    for fragment in fragments[:4]:
+        replay.add(fragment)
+    saved, sizes = replay.state_dict(), replay.sizes
+    for fragment in fragments[4:]:
+        replay.add(fragment)
+    assert (replay.sizes > sizes).any()
+    reopened = Replay(tasks, config, storage=MappedStorage(tmp_path))
+    reopened.load_state_dict(saved)
+    np.testing.assert_array_equal(reopened.sizes, sizes)

@@ -80,7 +80,7 @@ def test_what_gives_no_loss_of_a_task_is_refused_with_the_reason() -> None:
     net, losses = twins(2)
     surgery = GradientSurgery(net, SurgeryConfig("pcgrad", perturbation=0.1), TASKS)
     for call in (surgery.step, surgery.rows, surgery.gather):
-        with pytest.raises(UnsupportedError, match="needs that task's loss anew"):
+        with pytest.raises(UnsupportedError, match="needs that task's loss again"):
             call(losses())
     with pytest.raises(UnsupportedError, match="needs all rows"):
         GradientSurgery(net, SurgeryConfig("sum", perturbation=0.1, memory_mb=1e-6), TASKS)

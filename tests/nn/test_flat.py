@@ -57,16 +57,15 @@ def test_another_follows_in_part_or_rounded() -> None:
     assert first.gather(gradients).dtype == torch.float32
 
 
-def test_gradients_that_were_laid_are_there_already_and_others_are_laid() -> None:
+def test_gradients_are_laid_in_the_order_of_the_parameters() -> None:
     weights = FlatParameters(network())
-    names = list(weights.named)
     gradients = [torch.randn_like(value) for value in weights.named.values()]
     expected = torch.cat([gradient.flatten() for gradient in gradients])
-    laid = weights.lay(gradients)
-    assert all(torch.equal(laid[name][0], gradient) for name, gradient in zip(names, gradients, strict=True))
-    # ranks add to them in place
-    laid[names[0]] += 1.0
-    expected[:12] += 1.0
-    assert torch.equal(weights.gather(laid), expected)
-    assert torch.equal(weights.gather({name: 2 * rows for name, rows in laid.items()}), 2 * expected)
-    assert weights.whole.grad is not None and torch.equal(weights.whole.grad, 2 * expected)
+    weights.lay(gradients)
+    assert weights.whole.grad is not None and torch.equal(weights.whole.grad, expected)
+    named = {name: 2 * rows for name, rows in zip(weights.named, gradients, strict=True)}
+    assert torch.equal(weights.gather(dict(reversed(named.items()))), 2 * expected)
+    weights.take(expected)
+    assert torch.equal(weights.whole.grad, expected)
+    weights.take(weights.gradient)
+    assert torch.equal(weights.whole.grad, expected)
