@@ -84,15 +84,15 @@ def collect_into(
 ) -> dict[str, tuple[int, int]]:
     """Collects and writes what is missing under `root`; returns task -> (attempts, successes).
 
-    With `replace` every task is collected anew; an older dataset stays until its successor is written.
+    With `replace` every task is collected again; an older dataset stays until its successor is written.
     Raises Interrupted when `stop` said so: the tasks that were finished are written then.
     """
-    wanted = [k for k, task in enumerate(tasks) if replace or not (root / dataset_id_of(task)).exists()]
+    missing = [k for k, task in enumerate(tasks) if replace or not (root / dataset_id_of(task)).exists()]
     # In one process task after task, so that an interrupted collection has lost one task, not all.
-    groups = [[k] for k in wanted] if isinstance(rollouts, LocalRollouts) else [wanted]
+    groups = [[k] for k in missing] if isinstance(rollouts, LocalRollouts) else [missing]
     outcome: dict[str, tuple[int, int]] = {}
-    shown = dict.fromkeys(wanted, 0)
-    with progress("collect demonstrations", len(wanted) * config.episodes) as bar:
+    shown = dict.fromkeys(missing, 0)
+    with progress("collect demonstrations", len(missing) * config.episodes) as bar:
 
         def advance(k: int, kept: int) -> None:
             bar.advance(kept - shown[k], task=tasks[k].name)
@@ -105,8 +105,8 @@ def collect_into(
                 outcome[tasks[k].name] = (found.attempts, found.successes)
             if stop():
                 break
-    if len(outcome) < len(wanted):
-        raise Interrupted(f"collecting stopped with {len(outcome)} of {len(wanted)} tasks finished")
+    if len(outcome) < len(missing):
+        raise Interrupted(f"collecting stopped with {len(outcome)} of {len(missing)} tasks finished")
     return outcome
 
 

@@ -86,14 +86,14 @@ def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Pat
             chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
             place = arguments.out or session.run.evaluations
             films = Films(session.run.videos, arguments.video)
-            _judge(session, chosen, place, arguments.overwrite, films, written)
+            _measure(session, chosen, place, arguments.overwrite, films, written)
         return
     config = compose(arguments.overrides, command="evaluate")
     tasks, one = _scripted(str(what), config) if scripted else _artefact(what)
     place = arguments.out or Path(config.output) / "evaluations"
     films = Films((arguments.out or Path(config.output)) / "videos", arguments.video)
     with session_in(RunDirectory(place), config, tasks, console) as session:
-        _judge(session, [one], place, arguments.overwrite, films, written)
+        _measure(session, [one], place, arguments.overwrite, films, written)
 
 
 def _scripted(kind: str, config: Config) -> tuple[TaskSet, Chosen]:
@@ -111,7 +111,7 @@ def _artefact(what: Path) -> tuple[TaskSet, Chosen]:
     return tasks, (f"artefact-{checked.artefact[:12]}", artefact_snapshot(what), checked.artefact)
 
 
-def _judge(
+def _measure(
     session: Session,
     chosen: list[Chosen],
     place: Path,
@@ -144,7 +144,7 @@ def _judge(
         if label in known:
             results.append(known[label])
             continue
-        result = session.judge(snapshot, label, identity)
+        result = session.evaluate(snapshot, label, identity)
         for other in results:
             require_comparable(other, result)
         results.append(result)

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from mtrl import registry
 from mtrl.distillation import STUDENT
 from mtrl.distributed import fragments_for
 from mtrl.errors import UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
-from mtrl.rollout import Fragments, Policy, PolicySnapshot
+from mtrl.rollout import Fragments, Policy, PolicySnapshot, policy_from
 from mtrl.tasks import sampler_for
 from mtrl.training import (
     SAVING,
@@ -48,7 +47,7 @@ from .time_budget import TimeBudget
 from .tracking import trackers_of
 
 RESUMED_SEED = 7_000_003
-"""Added to the seed of lanes that a resumed run opens anew, so that they do not repeat their episodes."""
+"""Added to the seed of lanes that a resumed run opens again, so that they do not repeat their episodes."""
 
 LIBRARY_SAVING = "stopping after this step or round of updates and saving a checkpoint"
 """What Ctrl-C is answered while a library's own loop trains."""
@@ -98,7 +97,7 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
     parents = parents_of(session.config, session.tasks, ("teacher",), place)
     if "teacher" not in parents:
         snapshot, _ = load_policy(session.policy_place("teacher"))
-        parents["teacher"] = registry.load("agent", snapshot.kind).policy(snapshot, session.tasks)
+        parents["teacher"] = policy_from(snapshot, session.tasks)
     _train(session, "student", STUDENT, settings, training, place, parents=parents, again=again)
 
 
@@ -151,7 +150,7 @@ def _train(
                 sampler=sampler_for(session.config.sampling, tuple(session.tasks)),
                 minutes=budget.left,
                 stop=lambda: session.interrupt.requested,
-                evaluate=lambda step, snapshot: _evaluate(session, label, snapshot),
+                evaluate=lambda snapshot: _evaluate(session, label, snapshot),
                 on_progress=show,
             )
             if external:
@@ -172,8 +171,8 @@ def clock_of(session: Session, needs: Needs, training: TrainingConfig) -> Clock:
     """In environment steps for whoever collects, otherwise in updates."""
     if not needs.counts_steps:
         return Clock.of_updates(training)
-    clock = Clock.of_steps(session.config.online, needs.stream.warmup if needs.stream else 0)
-    return clock if needs.stream else dataclasses.replace(clock, warmup=0)
+    online = session.config.online
+    return Clock.of_steps(online, max(online.warmup, needs.stream.warmup) if needs.stream else 0)
 
 
 def source_of(session: Session, needs: Needs, clock: Clock) -> Source:

@@ -66,9 +66,9 @@ def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
     trained = run.read_config()["tasks"]
     _require_tasks(key, text, registry.task_set(trained["names"], trained["options"]).names, tasks)
     chosen = label or ("student" if key == "student" else "teacher")
-    kept = run.path / "policies" / chosen
+    kept = run.policies / chosen
     if not kept.exists():
-        there = sorted(folder.name for folder in (run.path / "policies").glob("*"))
+        there = sorted(folder.name for folder in run.policies.glob("*"))
         raise ConfigError(
             f"{key}={text}: {path} has no finished policy {chosen!r}; it has {', '.join(there) or 'none'}. "
             "Write LABEL@RUN for another one"
@@ -86,7 +86,7 @@ def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet
 
 
 def _require_same(place: Path, hashes: dict[str, str]) -> None:
-    """Notes the parents of a training that begins, and compares those of one that goes on."""
+    """Notes the parents of a training that begins, and compares those of one that continues."""
     known = read_kept(place / RECORD) if Checkpoints(place).steps() else hashes
     for key in {*known, *hashes}:
         if known.get(key) != hashes.get(key):
@@ -94,7 +94,7 @@ def _require_same(place: Path, hashes: dict[str, str]) -> None:
             raise ConfigError(
                 f"{key} is another policy than the one that this training started from ({now} against "
                 f"{was}): it is not named, or was trained further or replaced. Name the same again, or begin "
-                "anew with --overwrite"
+                "again with --overwrite"
             )
     if hashes:
         write_record(place / RECORD, {**hashes}, overwrite=True)

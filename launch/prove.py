@@ -1,4 +1,4 @@
-"""Stages that judge policies: evaluate, deploy, report."""
+"""Stages that assess policies: evaluate, deploy, report."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def evaluate_policy(
         if result.job.task_index in multimodal:
             modes[tasks[result.job.task_index].name] = modes_of(tasks, result)
 
-    outcome = session.judge(snapshot, label, identity, record=multimodal, on_result=keep_modes)
+    outcome = session.evaluate(snapshot, label, identity, record=multimodal, on_result=keep_modes)
     return outcome, modes
 
 

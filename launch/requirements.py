@@ -12,7 +12,7 @@ from mtrl.diagnostics.machine import look_at
 from mtrl.distillation import require_same_chunks, teacher_of
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.gradients import SurgeryConfig
-from mtrl.rollout import PolicySnapshot
+from mtrl.rollout import PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
 from mtrl.training import KeepsReplay, Needs, OffersTwin, require_disk
 
@@ -46,16 +46,17 @@ def require_resources(config: Config) -> None:
     name, factory, settings = agent_of(config)
     needs = factory.needs(settings, tasks)
     _require_samplable(config, needs)
-    learns = any(stage in config.stages for stage in ("train", "clone"))
-    taken = needs.parents if learns else ()
-    require_parents(config, name, (*taken, *(("teacher",) if "distill" in config.stages else ())))
+    place = Path(config.output) / run_name(config)
+    # a run that continues may be at stages that take no parent any more
+    begun = place.exists()
+    taken = needs.parents if begun or "train" in config.stages else ()
+    require_parents(config, name, (*taken, *(("teacher",) if begun or "distill" in config.stages else ())))
     disk = _learner_bytes(config, tasks, needs) + 50 * MEGABYTE
     if needs.stream and "train" in config.stages:
-        _require_updates(config)
+        _require_updates(config, max(config.online.warmup, needs.stream.warmup))
     demonstrated = "distill" in config.stages or needs.offline is not None
     if not config.data and demonstrated:
         disk += DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks)
-    place = Path(config.output) / run_name(config)
     if demonstrated and any(stage in config.stages for stage in LEARNING):
         require_demonstrable(config, tasks, place)
     require_exportable(config, tasks, place)
@@ -82,13 +83,12 @@ def require_resources(config: Config) -> None:
         )
 
 
-def _require_updates(config: Config) -> None:
+def _require_updates(config: Config, warmup: int) -> None:
     """Raises ConfigError when random play alone would use up the steps."""
-    if config.online.steps <= config.online.warmup:
+    if config.online.steps <= warmup:
         raise ConfigError(
-            f"online.steps={config.online.steps} is not above online.warmup={config.online.warmup}, the "
-            "random play before the first update, so that nothing would be learned; raise steps or lower "
-            "online.warmup"
+            f"online.steps={config.online.steps} is not above online.warmup={warmup}, the random play before "
+            "the first update, so that nothing would be learned; raise steps or lower online.warmup"
         )
 
 
@@ -130,13 +130,14 @@ def _learner_bytes(config: Config, tasks: TaskSet, needs: Needs) -> int:
     if "distill" in config.stages:
         _require_distillable(config, tasks, snapshot)
     weights = sum(tensor.nbytes for tensor in snapshot.tensors.values())
-    keeps = isinstance(factory, KeepsReplay) and factory.saves_replay(settings) and "train" in config.stages
-    replay = factory.replay_bytes(settings, tasks) if isinstance(factory, KeepsReplay) and keeps else 0
+    replay = 0
+    if "train" in config.stages and isinstance(factory, KeepsReplay) and factory.saves_replay(settings):
+        replay = factory.replay_bytes(settings, tasks)
     return KEPT_CHECKPOINTS * (4 * weights * len(learners) + replay)
 
 
 def _require_distillable(config: Config, tasks: TaskSet, snapshot: PolicySnapshot) -> None:
     """Raises what the distiller raises for a teacher that it cannot learn from."""
     parents = parents_of(config, tasks, ("teacher",))
-    teacher = parents.get("teacher") or registry.load("agent", snapshot.kind).policy(snapshot, tasks)
+    teacher = parents.get("teacher") or policy_from(snapshot, tasks)
     require_same_chunks(config.distillation, teacher_of(teacher))

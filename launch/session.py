@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class Session:
                 raise
             raise Interrupted(f"stopped while {doing}") from None
 
-    def judge(
+    def evaluate(
         self,
         snapshot: PolicySnapshot,
         label: str,
@@ -121,15 +121,13 @@ class Session:
                 on_result=advance,
             )
 
-    def set_threads(self) -> int:
+    def set_threads(self) -> None:
         """Gives the learner its threads; the workers rest while it learns."""
-        threads = self.config.training.threads or thread_budget(0, processors())
-        torch.set_num_threads(threads)
-        return threads
+        torch.set_num_threads(self.config.training.threads or thread_budget(0, processors()))
 
     def policy_place(self, label: str) -> Path:
         """Where the policy of that label is kept."""
-        return self.run.path / "policies" / label
+        return self.run.policies / label
 
     def show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
         """Prints an environment's fault and what becomes of its task."""
@@ -142,7 +140,7 @@ def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
     """Keeps a finished policy with the common codec; replaces an older one."""
     place.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.ascontiguousarray(value) for name, value in snapshot.tensors.items()}
-    save_state(place, {**asdict(snapshot), "tensors": tensors}, overwrite=True)
+    save_state(place, {**vars(snapshot), "tensors": tensors}, overwrite=True)
 
 
 def load_policy(place: Path) -> tuple[PolicySnapshot, str]:

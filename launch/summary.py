@@ -39,6 +39,6 @@ def judge_random(session: Session, beside: EvaluationResult) -> EvaluationResult
         found = read_result(file)
         if found.seed == protocol.seed and are_comparable(beside, found):
             return found
-    found = session.judge(PolicySnapshot(RANDOM), RANDOM, RANDOM)
+    found = session.evaluate(PolicySnapshot(RANDOM), RANDOM, RANDOM)
     write_result(file, found, overwrite=True)
     return found

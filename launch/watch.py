@@ -153,7 +153,7 @@ def _run(what: Path, overrides: Sequence[str], labels: Sequence[str] | None) -> 
     return _Cast(
         task_set_of(config),
         config.evaluation,
-        lambda: [load_subject(what / "policies" / label, label) for label in wanted],
+        lambda: [load_subject(run.policies / label, label) for label in wanted],
         run.path / WATCHED,
     )
 

@@ -104,6 +104,11 @@ class RunDirectory:
         return self.path / "evaluations"
 
     @property
+    def policies(self) -> Path:
+        """`<label>/` per finished policy."""
+        return self.path / "policies"
+
+    @property
     def videos(self) -> Path:
         """Recorded episodes."""
         return self.path / "videos"
@@ -135,9 +140,9 @@ class RunDirectory:
     def resume_config(
         self, asked: dict[str, Any], changeable: Iterable[tuple[str, str]], free: Set[str]
     ) -> None:
-        """Requires that the run goes on with its own settings, and keeps those that may change: `changeable`,
-        (section, key) each. Whole sections in `free` may differ. Raises ConfigError naming the first setting
-        that is another one.
+        """Requires that the run continues with its own settings, and keeps those that may change:
+        `changeable`, (section, key) each. Whole sections in `free` may differ. Raises ConfigError naming the
+        first setting that is another one.
         """
         saved = self.read_config()
         before = json.dumps(saved)

@@ -19,6 +19,9 @@ from .run_results import KeptResult, newest_results
 FREE_KEYS = ("seed", "name", "output", "stages", "evaluation", "runtime", "tracking", "robot")
 """Settings in which the runs of one group may differ: the seed, and what does not change a policy."""
 
+PARENT_KEYS = ("init_from", "reference", "teacher", "student")
+"""Settings that name another run, in which the runs of one group may differ by that run's seed."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -211,7 +214,9 @@ def _require_alike(name: str, first: Path, other: Path) -> None:
 def _settings(run: Path) -> dict[str, str]:
     """Dotted key -> value of every setting that makes a policy what it is."""
     config = RunDirectory.open(run).read_config()
-    return {key: str(value) for key, value in _flat(config) if key.split(".")[0] not in FREE_KEYS}
+    settings = {key: str(value) for key, value in _flat(config) if key.split(".")[0] not in FREE_KEYS}
+    # a run of each seed may start from a parent of that seed
+    return {key: _without_seed(text) if key in PARENT_KEYS else text for key, text in settings.items()}
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -67,6 +67,17 @@ def test_a_mixed_run_trains_and_is_evaluated(finished: Path) -> None:
     assert Checkpoints(finished).steps() == [300, 600]
 
 
+def test_a_run_that_began_from_a_parent_continues_at_a_later_stage(
+    finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    parent = f"init_from={finished}"
+    assert train(tmp_path, "child", parent, "stages=[evaluate]") == 2
+    assert "takes no init_from in these stages" in capsys.readouterr().err
+    assert train(tmp_path, "child", parent, "stages=[train]") == 0
+    assert train(tmp_path, "child", parent, "stages=[evaluate]", "--resume", "auto") == 0
+    assert list((tmp_path / "child" / "evaluations").glob("teacher-*.json"))
+
+
 def test_a_run_stopped_by_the_clock_resumes_to_the_same_metrics(finished: Path, tmp_path: Path) -> None:
     # a ceiling that is over at once stops after one fragment; the last session has none
     parts = tmp_path / "parts"
