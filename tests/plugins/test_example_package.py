@@ -18,7 +18,7 @@ TINY = ["agent.network.width=32", "agent.network.blocks=1", "agent.batch_size=32
         "agent.objective=regression", "training.updates=300", "distillation.updates=20"]  # fmt: skip
 
 ASK = """
-import contextlib, io, json
+import contextlib, functools, importlib, io, json
 import mtrl
 from mtrl import registry
 from mtrl.launch.compose import compose
@@ -36,6 +36,14 @@ answers["said"] = said.getvalue()
 tasks = mtrl.make_tasks("example/slide")
 agent = mtrl.train("example", tasks, mtrl.demonstrate(tasks, episodes=2), updates=1)
 answers["undocumented"] = undocumented(agent.update(ALONE), registry.load("agent", "example").metrics)
+places = [
+    metric.where
+    for name in ("example", "example-planner", "example-reinforce")
+    for metric in registry.load("agent", name).metrics.values()
+]
+for where in places:
+    module, _, path = where.partition(":")
+    assert callable(functools.reduce(getattr, path.split("."), importlib.import_module(module))), where
 print(json.dumps(answers))
 """
 
@@ -164,6 +172,12 @@ def test_a_sequence_model_acts_by_planning_and_resumes_exactly(site: Path, tmp_p
         [*words, "name=whole"],
         ["evaluate", "runs/whole", "evaluation.plan=false", "--out", "prior"],
         [*words, "name=parts", "stages=[train]", "training.minutes=0.02"],
+    )
+    stopped = max(int(place.name) for place in (tmp_path / "runs" / "parts" / "checkpoints").iterdir())
+    assert 500 < stopped < 3500, "it was interrupted while it learned"
+    mtrl(
+        site,
+        tmp_path,
         [*words, "name=parts", "stages=[train]", "training.minutes=60", "--resume", "auto"],
     )
     (prior,) = (tmp_path / "prior").glob("*.json")

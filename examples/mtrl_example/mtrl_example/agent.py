@@ -38,7 +38,7 @@ METRICS: Metrics = {
     "loss": Metric(
         "mean over tasks, decisions and action dimensions of (W_k s + b_k - a)^2",
         "1",
-        "mtrl_example.agent:LinearAgent.apply",
+        "mtrl_example.agent:LinearAgent.update",
     ),
 }
 
@@ -107,8 +107,7 @@ class LinearAgent:
             part = data.trajectories[k]
             states = np.zeros((part.step_count, self._layout.state_size), dtype=np.float32)
             native = part.observations["state"]
-            # The observation after an episode's last decision has no action.
-            seen = np.delete(np.arange(len(native)), part.offsets[1:] + np.arange(part.episode_count))
+            seen = part.windows(history=1, chunk=1).observation_rows[:, 0]
             states[:, : native.shape[1]] = native[seen]
             labels = self._layout.pad_continuous(part.labels)
             self._data.append((torch.as_tensor(states), torch.as_tensor(labels)))
@@ -148,7 +147,7 @@ class LinearAgent:
         return {"draws": self._draws.bit_generator.state}
 
     def restore(self, shared: State, local: State | None) -> None:
-        """Restores both; with another number of ranks the draws begin anew."""
+        """Restores both; with another number of ranks the draws start again."""
         with torch.no_grad():
             self._weight.copy_(shared["weight"])
             self._bias.copy_(shared["bias"])

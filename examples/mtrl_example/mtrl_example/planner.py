@@ -68,7 +68,8 @@ METRICS: Metrics = {
         "mtrl_example.planner:PlannerAgent.update",
     ),
     "value_loss": Metric(
-        "sum(weight x (V(s) - r - gamma (1 - terminated) V'(s'))^2) / sum(weight)",
+        "sum(weight x (V(s) - r - gamma (1 - terminated) V(s'))^2) / sum(weight), V(s') held constant; mean "
+        "over ranks",
         "reward^2",
         "mtrl_example.planner:PlannerAgent.update",
     ),
@@ -92,7 +93,7 @@ class WorldModel(nn.Module):
         out = self.step(torch.cat([state, task, action], dim=-1))
         return state + out[..., :-1], out[..., -1]
 
-    def worth(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+    def value_of(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """[...], the value of states."""
         found: torch.Tensor = self.value(torch.cat([state, task], dim=-1)).squeeze(-1)
         return found
@@ -141,7 +142,7 @@ class PlanningPolicy:
         for t in range(config.horizon if acting.plan else 1):
             seen, reward = self._model(seen, plans[:, :, t], one_hot)
             total, factor = total + factor * reward, factor * config.discount
-        total = total + factor * self._model.worth(seen, one_hot)
+        total = total + factor * self._model.value_of(seen, one_hot)
         best = total.argmax(1)
         chosen = plans[torch.arange(count), best].numpy()
         executed = chosen[:, 0]
@@ -175,7 +176,7 @@ class PlannerAgent:
         }
         self._replay = Replay(tasks, ReplayConfig(capacity=20_000), extras=(PLAN_VALUE,))
         self._draws = np.random.default_rng([seed, rank])
-        self._begun: int | None = None
+        self._begun: float | None = None
 
     def ingest(self, data: Fragment) -> None:
         """Stores a fragment of this rank."""
@@ -185,7 +186,7 @@ class PlannerAgent:
         """Updates at the replay ratio since every task has a batch on every rank."""
         ready = steps > 0 and bool(self._replay.sizes.min() >= self._batch)
         if self._begun is None and reducer.agree(float(ready), "min"):
-            self._begun = steps
+            self._begun = steps - self.updates / self._config.replay_ratio
         if self._begun is None:
             return 0
         return max(0, int(self._config.replay_ratio * (steps - self._begun)) - self.updates)
@@ -225,11 +226,11 @@ class PlannerAgent:
         return {"replay": self._replay.state_dict(), "draws": self._draws.bit_generator.state}
 
     def restore(self, shared: State, local: State | None) -> None:
-        """Restores both; without the second the replay fills again."""
+        """Restores both; without `local` the replay fills again before updates continue."""
         self._model.load_state_dict(shared["model"])
         for part, optimizer in self._optimizers.items():
             optimizer.load_state_dict(shared["optimizers"][part])
-        self.updates, self._begun = shared["updates"], shared["begun"]
+        self.updates, self._begun = shared["updates"], None if local is None else shared["begun"]
         if local is not None:
             self._replay.load_state_dict(local["replay"])
             self._draws.bit_generator.state = local["draws"]
@@ -248,9 +249,9 @@ class PlannerAgent:
             state, reward = self._model(state, fields["continuous"][t], one_hot)
             missed = (state - states[t + 1]).square().mean(-1) + (reward - fields["reward"][t]).square()
             error = error + (weight[t] * missed).sum()
-        values = self._model.worth(states, one_hot.expand(len(states), -1, -1, -1))
-        goes_on = 1.0 - fields["terminated"].float()
-        target = fields["reward"] + config.discount * goes_on * values[1:].detach()
+        values = self._model.value_of(states, one_hot.expand(len(states), -1, -1, -1))
+        bootstraps = 1.0 - fields["terminated"].float()
+        target = fields["reward"] + config.discount * bootstraps * values[1:].detach()
         model_loss = error / real
         value_loss = (weight * (values[:-1] - target).square()).sum() / real
         names, parameters = zip(*self._model.named_parameters(), strict=True)
