@@ -122,7 +122,7 @@ def train_mtrl(requests: TextIO, answers: TextIO) -> None:
     windows = Windows(requests, answers, facts)
     with tempfile.TemporaryDirectory() as place:
         clock = Clock.of_steps(
-            OnlineConfig(steps=ENDLESS, warmup=WARMUP, log_every=5000, checkpoint_every=ENDLESS)
+            OnlineConfig(steps=ENDLESS, warmup=WARMUP, log_every=5000, checkpoint_every=ENDLESS), WARMUP
         )
         source = StreamSource(
             lambda snapshot, steps: LocalFragments(tasks, config.runtime, collection, snapshot, 1),

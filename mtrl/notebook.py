@@ -221,8 +221,8 @@ def train(
             "(sac: replay={'demonstrations': 0.5})"
         )
     learner = factory.build(config, tasks, seed)
-    clock = Clock.of_steps(OnlineConfig(steps=steps, warmup=random_steps, log_every=steps))
-    _learn(learner, _play(tasks, data, random_steps, seed), clock, tasks)
+    clock = Clock.of_steps(OnlineConfig(steps=steps, log_every=steps), max(random_steps, needs.stream.warmup))
+    _learn(learner, _play(tasks, data, clock.warmup, seed), clock, tasks)
     if not learner.updates:
         raise ConfigError(
             f"the agent learned nothing in {steps} steps: no task came to a batch of transitions, or those "

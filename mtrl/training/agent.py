@@ -63,7 +63,7 @@ class Stream:
     """Whether data of an older policy version must be thrown away."""
     warmup: int = 0
     """Environment steps of random play, all tasks and ranks together, before the agent's own policy acts; the
-    run adds its setting `online.warmup`."""
+    run takes the larger of this and `online.warmup`."""
     sequence: int = 0
     """Consecutive steps that a sample holds, 0 for single transitions."""
 
@@ -221,7 +221,7 @@ class Baseline(Protocol):
         """Weights, optimisers and counts; experience is not kept."""
 
     def restore(self, state: State) -> None:
-        """Restores `state`; the run goes on with fresh experience."""
+        """Restores `state`; the run continues with fresh experience."""
 
 
 @runtime_checkable

@@ -48,10 +48,13 @@ class BaselineRun:
         run.steps = step
         run.statistics.merge()
         run.show({})
-        if _crosses(run.clock.evaluate_every, before, step):
-            for _, result in run.evaluate(self._baseline.snapshot("evaluate")):
+        crosses = run.clock.crosses
+        # a library may go beyond the budget: the end comes once
+        if before < self.budget and crosses(run.clock.evaluate_every, before, step):
+            result = run.evaluate(self._baseline.snapshot("evaluate"))
+            if result is not None:
                 run.tracker.log(step, evaluation_metrics(result))
-        if _crosses(run.clock.checkpoint_every, before, step) and step < self.budget:
+        if step < self.budget and crosses(run.clock.checkpoint_every, before, step):
             self.save()
 
     def stop(self) -> bool:
@@ -91,7 +94,3 @@ def run_baseline(baseline: Baseline, run: RunRecorder) -> bool:
     if recorded.unsaved or finished:
         recorded.save()
     return finished
-
-
-def _crosses(every: int, before: int, step: int) -> bool:
-    return every > 0 and step // every > before // every

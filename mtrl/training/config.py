@@ -21,7 +21,7 @@ class TrainingConfig:
     """Torch threads of the learner; 0 takes every processor that no actor uses."""
     minutes: float = 0.0
     """Ceiling on the minutes that training a policy takes, all sessions of the run together; 0 for none. A
-    run that reaches it saves a checkpoint and goes on with the policy as it is; resumed with a larger
+    run that reaches it saves a checkpoint and continues with the policy as it is; resumed with a larger
     ceiling, it trains further."""
 
     def __post_init__(self) -> None:
@@ -80,15 +80,15 @@ class Clock:
         return Clock("updates", config.updates, config.log_every, config.checkpoint_every)
 
     @staticmethod
-    def of_steps(config: OnlineConfig, warmup: int = 0) -> Clock:
-        """The clock of an agent that collects; `warmup` is what the agent asks for beyond the run's own."""
+    def of_steps(config: OnlineConfig, warmup: int) -> Clock:
+        """The clock of an agent that collects, after `warmup` steps of random play."""
         return Clock(
             "steps",
             config.steps,
             config.log_every,
             config.checkpoint_every,
             config.evaluate_every,
-            max(config.warmup, warmup),
+            warmup,
         )
 
     def crosses(self, every: int, before: int, now: int) -> bool:

@@ -125,7 +125,7 @@ class EpisodeStatistics:
         self._finished = {int(k): [list(b) for b in found] for k, found in state["finished"].items()}
 
     def forget_open(self) -> None:
-        """Drops episodes under way, for lanes that are opened anew."""
+        """Drops episodes under way, for lanes that are opened again."""
         self._open = {}
 
     def _as_text(self, tasks: Sequence[Task]) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Means:
             entry[1] += 1.0
 
     def take(self) -> dict[str, float]:
-        """The means, which begin anew then."""
+        """The means, which start again then."""
         means = {name: total / count for name, (total, count) in self._sums.items()}
         self._sums = {}
         return means

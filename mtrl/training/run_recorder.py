@@ -48,12 +48,12 @@ class RunRecorder:
         sampler: TaskSampler | None = None,
         minutes: float = 0.0,
         stop: Callable[[], bool] = lambda: False,
-        evaluate: Callable[[int, PolicySnapshot], EvaluationResult] | None = None,
+        evaluate: Callable[[PolicySnapshot], EvaluationResult] | None = None,
         on_progress: Callable[[RunRecorder, Mapping[str, float]], None] | None = None,
         shared: Checkpoints | None = None,
     ) -> None:
         """`sampler` says what each task gets, equal shares without one. `minutes` is a ceiling, 0 for none.
-        `stop` is asked after every record. `evaluate` receives step and policy. `on_progress` receives the
+        `stop` is asked after every record. `on_progress` receives the
         latest metrics after every record.
         """
         self.clock, self.tracker, self.checkpoints = clock, tracker, checkpoints
@@ -149,18 +149,18 @@ class RunRecorder:
         """
         if not self.clock.crosses(self.clock.evaluate_every, self._recorded, self.steps):
             return
-        found = list(self.evaluate(agent.snapshot("evaluate"))) if reducer.rank == 0 else []
+        result = self.evaluate(agent.snapshot("evaluate")) if reducer.rank == 0 else None
+        found = [] if result is None else [(self.steps, result)]
         for step, result in _on_all_ranks(found, reducer):
             self._evaluated |= evaluation_metrics(result)
             yield step, result
 
-    def evaluate(self, policy: PolicySnapshot) -> Iterator[tuple[int, EvaluationResult]]:
-        """(step, result) of a policy as it is now; nothing where nothing evaluates."""
-        if self._evaluate is not None:
-            yield self.steps, self._evaluate(self.steps, policy)
+    def evaluate(self, policy: PolicySnapshot) -> EvaluationResult | None:
+        """The result of a policy as it is now; None where nothing evaluates."""
+        return None if self._evaluate is None else self._evaluate(policy)
 
     def record(self, agent: Agent, source: Source, reducer: Reducer) -> None:
-        """Logs and saves what the clock says, and decides whether the run goes on."""
+        """Logs and saves what the clock says, and decides whether the run continues."""
         before, self._recorded = self._recorded, self.steps
         # before the first step, updates are what is counted
         pretrained = agent.updates if self.steps == 0 and agent.updates > self._updates else 0
@@ -250,10 +250,11 @@ class RunRecorder:
         if step is None:
             return None, None
         newest, own = self._shared.latest(), None
-        if newest is None:
+        if newest is None or newest[0] != step:
             raise ConfigError(
-                f"rank {reducer.rank} sees no checkpoint in {self._shared.directory}, where the first rank "
-                "does; put the run on a file system that all ranks share"
+                f"rank {reducer.rank} does not see the checkpoint of step {step} in "
+                f"{self._shared.directory}, which the first rank does; put the run on a file system that all "
+                "ranks share"
             )
         saved = require_format(newest[1])
         if saved["ranks"] == reducer.size and step in self.checkpoints.steps():
@@ -282,7 +283,7 @@ def require_format(state: Mapping[str, Any]) -> Mapping[str, Any]:
     found = state.get("format", 1)
     if found != FORMAT:
         raise ConfigError(
-            f"this checkpoint has format {found}, and this version of mtrl goes on from format {FORMAT}; "
+            f"this checkpoint has format {found}, and this version of mtrl continues from format {FORMAT}; "
             f"{'0.1.0 before December 2026' if found == 1 else 'a later version'} wrote it. Finish the run "
             "with that version, or begin it again with --overwrite; policies that it finished can be "
             "evaluated, exported and reported as they are"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,9 @@ from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, Fragments, LocalFragments, PolicySnapshot, Rollouts
 
-from .agent import Agent, Datasets, LivePolicy, RequestsGroups
+from .agent import Agent, Datasets, LivePolicy, RequestsGroups, State
 
 Data = Fragment | EpisodeGroup | Datasets
-
-Snapshot = dict[str, Any]
-"""What a source can be restored from."""
 
 
 class Source:
@@ -43,12 +39,12 @@ class Source:
         """
         return False
 
-    def state(self) -> Snapshot | None:
-        """Everything that the next `take` depends on but for the policy; None where it begins afresh."""
+    def state(self) -> State | None:
+        """Everything that the next `take` depends on but for the policy; None where it begins again."""
         return {}
 
-    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
-        """Before the first `take` of a resumed run: takes up `state`; False where lanes are opened anew.
+    def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Before the first `take` of a resumed run: takes up `state`; False where lanes are opened again.
         `incarnation` counts the sessions before this one.
         """
         return True
@@ -120,14 +116,14 @@ class StreamSource(Source):
             self._fragments.set_shares(shares)
         return True
 
-    def state(self) -> Snapshot | None:
-        """The lanes'; None where they begin afresh on resuming."""
+    def state(self) -> State | None:
+        """The lanes'; None where they begin again on resuming."""
         try:
             return None if self._fragments is None else self._fragments.state_dict()
         except UnsupportedError:
             return None
 
-    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
+    def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
         """Rebuilds the lanes where they were, or opens new ones when the first fragment is needed."""
         self._steps, self._incarnation = steps, incarnation
         if state is None:
@@ -135,7 +131,7 @@ class StreamSource(Source):
         try:
             self._begin(agent).load_state_dict(state)
         except UnsupportedError as error:
-            warnings.warn(f"lanes are opened anew: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"lanes are opened again: {error}", RuntimeWarning, stacklevel=2)
             return False
         return True
 
@@ -165,18 +161,25 @@ class GroupSource(Source):
     def __init__(self, rollouts: Callable[[], Rollouts]) -> None:
         """`rollouts` gives what plays the episodes, which this source does not close."""
         self._rollouts = rollouts
+        self._incarnation = 0
 
     def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
         """A round, in the order of its requests; collective. Raises ResourceError when no task is left."""
         if not isinstance(agent, RequestsGroups):
             raise ConfigError(f"{type(agent).__name__} needs groups but requests none: it lacks request()")
         mine = list(agent.request(reducer))[reducer.rank :: reducer.size]
-        rollouts, snapshot = self._rollouts(), agent.snapshot("collect")
+        rollouts = self._rollouts()
+        snapshot = replace(agent.snapshot("collect"), incarnation=self._incarnation)
         found = [EpisodeGroup.of(result) for result in rollouts.run([r.job() for r in mine], snapshot)]
         if mine and not found:
             faults = "; ".join(rollouts.quarantined.values())
             raise ResourceError(f"no task of the round could be played: {faults}")
         return found
+
+    def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """As of Source."""
+        self._incarnation = incarnation
+        return True
 
 
 class DatasetThen(Source):
@@ -198,11 +201,11 @@ class DatasetThen(Source):
         """To the source that collects."""
         return self._online.set_shares(shares)
 
-    def state(self) -> Snapshot | None:
+    def state(self) -> State | None:
         """That of the source that collects."""
         return self._online.state()
 
-    def restore(self, state: Snapshot | None, agent: Agent, steps: int, incarnation: int) -> bool:
+    def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
         """Restores the source that collects."""
         return self._online.restore(state, agent, steps, incarnation)
 

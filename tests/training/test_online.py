@@ -73,7 +73,7 @@ def run(
         return source(tasks, RuntimeConfig(), COLLECTION, snapshot, 3)
 
     recorder = RunRecorder(
-        Clock.of_steps(config),
+        Clock.of_steps(config, config.warmup),
         JsonlTracker(place),
         Checkpoints(place),
         tasks.names,

@@ -122,7 +122,7 @@ def run(
         return Travelling(source[0]) if travelling else source[0]
 
     recorder = RunRecorder(
-        Clock.of_steps(config),
+        Clock.of_steps(config, config.warmup),
         Trackers([JsonlTracker(place), CosineTracker(place, agent, tasks.names)]),
         Checkpoints(place),
         tasks.names,
