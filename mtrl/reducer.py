@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,7 @@ class Gloo:
             parts = [
                 made[name].detach().reshape(-1).to(self._device, kind)
                 if name in made
-                else torch.zeros(_count(like[name][0]), dtype=kind, device=self._device)
+                else torch.zeros(math.prod(like[name][0]), dtype=kind, device=self._device)
                 for name in names
             ]
             whole = torch.cat((flag if number == 0 else []) + parts)
@@ -191,16 +192,15 @@ class Gloo:
         return json.loads(bytes(sent.tolist()))
 
     def meet(self) -> None:
-        """Counts the ranks that have arrived in the store, and watches that the others are alive."""
+        """Counts in the store how often ranks have arrived, and watches that the others are alive."""
         self._meetings += 1
-        place = f"met/{self._meetings}"
         try:
-            self._await(place, self.size)
+            self._await("met", self.size * self._meetings)
             # the store lives on rank 0, which leaves when all others know that everyone was here
             if self.rank:
-                self._store.add(f"{place}/known", 1)
+                self._store.add("met/known", 1)
             else:
-                self._await(f"{place}/known", self.size - 1, arrive=0)
+                self._await("met/known", (self.size - 1) * self._meetings, arrive=0)
         except RuntimeError as error:
             raise RankError(
                 "rank 0 ended. Its own output says why; start the run again with --resume auto"
@@ -248,15 +248,15 @@ class Gloo:
                 self._closed.wait(self.timeout / 10)
 
     def _raise_failure(self, own: Exception | None) -> None:
-        """Tells all ranks what went wrong where, as JSON, and raises on each."""
-        told: list[Any] = []
+        """Sends all ranks what went wrong where, as JSON, and raises on each."""
+        failure: list[Any] = []
         if own is not None:
-            told = [self.rank, isinstance(own, DivergenceError), f"{type(own).__name__}: {own}"]
-        text = _bytes(json.dumps(told).encode() + b"\n" if told else b"")
+            failure = [self.rank, isinstance(own, DivergenceError), f"{type(own).__name__}: {own}"]
+        text = _bytes(json.dumps(failure).encode() + b"\n" if failure else b"")
         lines = bytes(self.gather(text).tolist()).decode().splitlines()
         failures = [json.loads(line) for line in lines]
         # what would end the run comes before what an agent may leave out
-        rank, diverged, message = min(failures, key=lambda failure: (failure[1], failure[0]))
+        rank, diverged, message = min(failures, key=lambda each: (each[1], each[0]))
         if own is not None and isinstance(own, DivergenceError) == diverged:
             raise own
         if diverged:
@@ -330,16 +330,9 @@ def open_gloo(
 def _require_like(made: Sums, like: Like) -> None:
     """An assertion on our own code: a tensor of another shape would be added to what it does not match."""
     for name, value in made.items():
-        assert name in like, f"{name!r} is made, but no rank was told of it"
+        assert name in like, f"{name!r} is made, but `like` lacks it"
         shape = tuple(like[name][0])
         assert tuple(value.shape) == shape, f"{name!r} has shape {tuple(value.shape)}; expected {shape}"
-
-
-def _count(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _bytes(text: bytes) -> torch.Tensor:
