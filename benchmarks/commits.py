@@ -6,16 +6,18 @@
 Both commits are checked out into work trees of their own, which are removed afterwards; yours is left alone.
 
 Speed: each commit's own stepping.py, sac.py and gradients.py take turns, round after round, so that a slow
-minute of the machine hits both alike. Every figure is turned so that higher is better; its ratio AFTER over
-BEFORE is the geometric mean over rounds, with a 95% interval (Student's t of log ratios). Three rounds take
-about an hour on two processors. What is finished is kept beside FILE: a run that was stopped goes on when it
-is started again with the same commits. A figure that only one commit has is named and left out of the mean;
-benchmarks that changed between the commits are named too, since their change counts as speed.
+minute of the machine hits both alike. Figures are shown as the benchmarks give them; every ratio AFTER over
+BEFORE is turned so that above 1 is better: the geometric mean over rounds, with a 95% interval (Student's t
+of log ratios). Three rounds take about 40 minutes on two CPUs. With --json, what is finished is kept in
+FILE.rounds: a run that was stopped continues when it is started again with the same commits. A figure that
+only one commit has is named and left out of the mean; benchmarks that changed between the commits are named
+too, since their change counts as speed.
 
 --metrics: short trainings at both commits, side by side; every value of metrics.jsonl that both have must be
-equal bit for bit, otherwise the first that differs is named. Under 6 minutes on two processors.
+equal bit for bit, otherwise the first that differs is named. About 2 minutes on two CPUs.
 
-Exit status: 0; 1 where --metrics found a difference; 2 where nothing could be compared; 130 after Ctrl-C.
+Exit status: 0; 1 where --metrics found a difference or could not compare a run in full; 2 for a comparison
+that could not be made or finished; 130 after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def compare_speed(
 
 
 class Kept:
-    """Finished pairs beside the file of figures, so that an interrupted comparison goes on."""
+    """Finished pairs beside the file of figures, so that an interrupted comparison continues."""
 
     def __init__(self, path: Path | None, commits: Sequence[str]) -> None:
         """Reads what is there; raises CommitError for pairs of other commits. None keeps nothing on disk."""
