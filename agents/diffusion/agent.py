@@ -110,7 +110,7 @@ class DiffusionAgent:
         """One batch, a clipped AdamW step, and the weights' moving average."""
         self._data.require_ready()
         reducer.sums(self._draw, {})
-        gradients, losses, told = self._gradients(reducer)
+        gradients, losses, surgery_metrics = self._gradients(reducer)
         for name, parameter in self._network.named_parameters():
             parameter.grad = gradients[name] / float(self._layout.task_count)
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), self._config.gradient_clip)
@@ -130,7 +130,7 @@ class DiffusionAgent:
         if self._surgery is not None and self._surgery.wants_losses_after:
             with torch.no_grad():
                 self._surgery.after_step(self._losses, reducer=reducer, portion=self._data.portion)
-        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate, **told}
+        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate, **surgery_metrics}
 
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Cosines between the tasks' gradients since the last call, as of the one part, "network"."""
@@ -185,15 +185,15 @@ class DiffusionAgent:
         self, reducer: Reducer
     ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor, dict[str, float]]:
         """Parameter name -> gradient of the sum of the tasks' losses, or what the configured method makes of
-        them; the losses [K]; and what surgery tells. Of all ranks' samples.
+        them; the losses [K]; and the metrics of surgery. Of all ranks' samples.
         """
         portion, surgery = self._data.portion, self._surgery
         if surgery is not None:
             # Otherwise one joint backward: the faster of two ways would become part of the numbers.
             loss_of = self._loss_of if surgery.config.perturbation > 0 else None
             combined = surgery.step(self._losses, loss_of, reducer=reducer, portion=portion)
-            told = {f"gradients/{name}": value for name, value in combined.metrics.items()}
-            return combined.gradients, combined.losses, told
+            surgery_metrics = {f"gradients/{name}": value for name, value in combined.metrics.items()}
+            return combined.gradients, combined.losses, surgery_metrics
         named = dict(self._network.named_parameters())
 
         def make() -> dict[str, torch.Tensor]:

@@ -91,7 +91,7 @@ class RLlibBaseline:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restores `state`; goes on with episodes that were not played before."""
+        """Restores `state`; continues with episodes that were not played before."""
         self._state = copy.deepcopy({key: state[key] for key in ("weights", "optimizers", "coefficients")})
         self._steps, self._iterations = int(state["steps"]), int(state["iterations"])
         self._finished = [int(count) for count in state["finished"]]

@@ -109,7 +109,7 @@ class SB3Baseline:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restores `state`; goes on with episodes that were not played before."""
+        """Restores `state`; continues with episodes that were not played before."""
         model = self._model
         # the optimisers would go on in the tensors of the state itself
         model.set_parameters(copy.deepcopy(state["parameters"]), exact_match=True, device=model.device)

@@ -8,7 +8,7 @@ from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
-from mtrl.training import Metrics, Needs, Offline
+from mtrl.training import Needs, Offline
 
 from .config import DistillationConfig
 from .same_noise import DISTILLATION_METRICS, SameNoiseDistiller
@@ -32,11 +32,7 @@ class StudentFactory:
 
     name = "student"
     config_class = DistillationConfig
-
-    @property
-    def metrics(self) -> Metrics:
-        """What an update returns."""
-        return DISTILLATION_METRICS
+    metrics = DISTILLATION_METRICS
 
     def needs(self, config: DistillationConfig, tasks: TaskSet) -> Needs:
         """Demonstrated states, and a teacher."""

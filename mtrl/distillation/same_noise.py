@@ -191,7 +191,7 @@ class SameNoiseDistiller:
         }
 
     def restore(self, shared: State, local: State | None) -> None:
-        """Restores both; without `local` the pool begins anew."""
+        """Restores both; without `local` the pool starts again."""
         self._student.load_state_dict(shared["student"])
         self._average.load_state_dict(shared["average"])
         self._optimizer.load_state_dict(shared["optimizer"])

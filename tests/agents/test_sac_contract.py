@@ -49,7 +49,7 @@ def test_updates_follow_steps_at_the_replay_ratio() -> None:
     agent.ingest(fragment_of(MIXED, 0, 10))
     assert agent.due(10, ALONE) == 0, "no batch yet"
     agent.ingest(fragment_of(MIXED, 0, 10, seed=1))
-    assert agent.due(0, ALONE) == 0, "random play goes on"
+    assert agent.due(0, ALONE) == 0, "random play continues"
     assert agent.due(20, ALONE) == 0, "steps count from here"
     assert agent.due(30, ALONE) == 2
     agent.update(ALONE)
