@@ -41,8 +41,8 @@ from torch import nn
 
 from mtrl.gradients import (
     Evidence,
+    FastestMethod,
     GradientSurgery,
-    MeasuredChoice,
     SurgeryConfig,
     TaskJacobian,
     TaskRows,
@@ -157,7 +157,7 @@ def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
         return jacobian.loop(lambda task: critic.loss(task, *batch), pattern)
 
     ways: dict[str, Callable[[], object]] = {"backward": backward, "loop": loop}
-    choice = MeasuredChoice(tuple(ways))
+    choice = FastestMethod(tuple(ways))
     while not choice.chosen:
         way = choice.next()
         choice.record(way, seconds_of(ways[way]))

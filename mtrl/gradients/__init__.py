@@ -1,11 +1,9 @@
 """Per-task gradients in one backward pass, and what to do where tasks disagree."""
 
-from .choice import MeasuredChoice
-from .combined import METRICS, Combined
 from .config import PARTS, SurgeryConfig
-from .finite import require_finite
-from .jacobian import TaskJacobian
-from .rows import OwnedRows, TaskRows, cosines
+from .jacobian import OwnedRows, TaskJacobian, TaskRows, cosines
+from .metrics import METRICS, Combined, require_finite
+from .row_methods import FastestMethod
 from .sparse import SparseUpdate
 from .surgery import GradientSurgery
 from .weightings import METHODS, Evidence, Weighting, make_weighting
@@ -16,8 +14,8 @@ __all__ = [
     "PARTS",
     "Combined",
     "Evidence",
+    "FastestMethod",
     "GradientSurgery",
-    "MeasuredChoice",
     "OwnedRows",
     "SparseUpdate",
     "SurgeryConfig",

@@ -12,7 +12,7 @@ from torch import nn
 from mtrl.errors import UnsupportedError
 from mtrl.reducer import Like, Reducer, Sums
 
-from .rows import OwnedRows, TaskRows
+from .jacobian import OwnedRows, TaskRows
 
 _LOSSES = "/losses"
 """No parameter has this name."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .rows import TaskRows
+from .jacobian import TaskRows
 from .weightings import Evidence, Weighting
 
 

@@ -8,7 +8,7 @@ import torch
 
 from mtrl.errors import OutOfRangeError
 
-from .rows import TaskRows
+from .jacobian import TaskRows
 
 
 class SparseUpdate:

@@ -13,18 +13,14 @@ from torch import nn
 from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
 from mtrl.reducer import ALONE, Reducer
 
-from .blocks import RankBlocks
-from .combined import Combined
 from .config import SurgeryConfig
-from .conflict import ConflictRecord
-from .finite import require_finite
-from .jacobian import TaskJacobian
+from .jacobian import RankBlocks, TaskJacobian, TaskRows
+from .metrics import Combined, ConflictRecord, require_finite
 from .ranks import even, reduced_losses
-from .rows import TaskRows
+from .row_methods import Losses, StepRows
 from .schedule import WeightingSchedule
 from .sparse import SparseUpdate
-from .step_rows import Losses, StepRows
-from .weighted import WeightedPass
+from .weighted_sum import WeightedPass
 from .weightings import make_weighting
 
 _HALF = (torch.bfloat16, torch.float16)

@@ -10,7 +10,7 @@ from torch import nn
 
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.gradients import TaskJacobian, TaskRows
-from mtrl.gradients.buffers import HUGE_PAGE, row_buffer
+from mtrl.gradients.jacobian.rows import HUGE_PAGE, row_buffer
 
 from .networks import CASES, INPUTS, TASKS, WIDTH, Losses, mean, mlp, twins
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
-from mtrl.gradients import METHODS, GradientSurgery, MeasuredChoice, SurgeryConfig
+from mtrl.gradients import METHODS, FastestMethod, GradientSurgery, SurgeryConfig
 
 from .networks import INPUTS, TASKS, Losses, mean, twins
 
@@ -82,7 +82,7 @@ def test_ways_agree_and_the_measured_choice_is_kept() -> None:
 
 
 def test_the_choice_is_the_way_of_the_least_median() -> None:
-    choice = MeasuredChoice(("backward", "loop"), rounds=3)
+    choice = FastestMethod(("backward", "loop"), rounds=3)
     # the first of each warms up and does not count
     for seconds in ((9.0, 9.0), (1.0, 2.0), (5.0, 2.0), (1.0, 2.0)):
         assert not choice.chosen
@@ -91,7 +91,7 @@ def test_the_choice_is_the_way_of_the_least_median() -> None:
             choice.record(way, seconds[0] if way == "backward" else seconds[1])
     assert choice.chosen == choice.next() == "backward"
     with pytest.raises(ConfigError, match="expected one of backward, loop"):
-        MeasuredChoice(("backward", "loop"), chosen="both")
+        FastestMethod(("backward", "loop"), chosen="both")
 
 
 def test_weights_are_held_between_solutions_and_smoothed() -> None:

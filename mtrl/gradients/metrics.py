@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from .rows import cosines
+from mtrl.errors import DivergenceError
+
+from .jacobian import cosines
 
 
 class ConflictRecord:
@@ -53,3 +56,39 @@ class ConflictRecord:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`."""
         self._sum, self._count = state["sum"].clone(), state["count"].clone()
+
+
+@dataclass(frozen=True)
+class Combined:
+    """One step's update."""
+
+    gradients: dict[str, torch.Tensor]
+    """Parameter name -> gradient. Hand it to the optimiser, or add what stays outside first."""
+    weights: torch.Tensor
+    """[K] float64."""
+    losses: torch.Tensor
+    """[K], of which these are the gradients; without a graph."""
+    metrics: dict[str, float]
+    """See METRICS."""
+
+
+METRICS = {
+    "cosine_mean": "mean cosine between the gradients of two tasks",
+    "cosine_min": "smallest cosine between the gradients of two tasks",
+    "conflict_share": "share of task pairs whose gradients point against each other, 0 to 1",
+    "weight_min": "smallest weight of a task",
+    "weight_max": "largest weight of a task",
+    "deficient": "1 where the Gramian lacked full rank and the solution was regularised",
+}
+"""Name -> meaning; the first three only at steps that solve for weights."""
+
+
+def require_finite(losses: torch.Tensor, what: str, update: int, tasks: Sequence[str] = ()) -> None:
+    """Raises DivergenceError with the tasks whose losses [K] are not finite; `tasks` are their names."""
+    values = losses.detach()
+    if bool(torch.isfinite(values).all()):
+        return
+    names = tasks or [f"task {k}" for k in range(len(values))]
+    pairs = zip(names, values, strict=True)
+    bad = ", ".join(f"{name}: {value.item()}" for name, value in pairs if not torch.isfinite(value))
+    raise DivergenceError(what, update, bad)

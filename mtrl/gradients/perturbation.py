@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .rows import TaskRows
+from .jacobian import TaskRows
 
 
-class Uphill:
+class SAMPerturbation:
     """The perturbations of SAMO (Ban et al. 2025, arXiv 2507.07883), one per task.
 
     In every shared parameter the direction is g = (1 - local) a + local |a| g_k / |g_k|, with a the mean over
@@ -48,7 +48,7 @@ class Uphill:
 
 
 @contextmanager
-def moved(parameters: Mapping[str, nn.Parameter], step: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def perturbed(parameters: Mapping[str, nn.Parameter], step: Mapping[str, torch.Tensor]) -> Iterator[None]:
     """Parameters plus `step` for as long as the context lasts; afterwards they are what they were, bit for
     bit.
     """

@@ -10,13 +10,12 @@ from torch import nn
 
 from mtrl.errors import ConfigError, UnsupportedError
 
-from .blocks import RankBlocks
-from .collecting import Collector, GramianCollector, RowCollector
-from .graph import Site, find_sites
+from .collectors import Collector, GramianCollector, RowCollector
+from .graph import Site, find_sites, visit
 from .planning import Plan, make_plan
+from .rank_blocks import RankBlocks
 from .rows import TaskRows
 from .rules import RULES
-from .visiting import visit
 
 
 class TaskJacobian:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
-from mtrl.errors import UnsupportedError
+from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.reducer import Reducer
 
-from .choice import MeasuredChoice
 from .config import SurgeryConfig
-from .gathering import GatheredRows
-from .jacobian import TaskJacobian
+from .jacobian import TaskJacobian, TaskRows
+from .perturbation import SAMPerturbation, perturbed
 from .ranks import RankRows
-from .rows import TaskRows
-from .uphill import Uphill, moved
 
 Losses = torch.Tensor | Callable[[], torch.Tensor]
 """[K], or a function that makes them."""
@@ -35,7 +34,7 @@ class StepRows:
     ) -> None:
         """`check` raises for losses [K] that are not what they should be."""
         self._jacobian, self._config, self._check = jacobian, config, check
-        self.choice = MeasuredChoice(
+        self.choice = FastestMethod(
             ("backward", "loop"), chosen="" if config.way == "measure" else config.way
         )
         self.gathered = GatheredRows()
@@ -66,7 +65,7 @@ class StepRows:
         if not callable(losses) or loss_of is None or self.gathered.count > 0:
             return self._reduced(lambda: self._joint(losses), reducer, portion)
         if self._config.perturbation > 0:
-            return self._uphill(losses, loss_of, reducer, portion)
+            return self._perturbed(losses, loss_of, reducer, portion)
         timed: list[float] = []
         way = self.choice.next()
         found = self._reduced(
@@ -122,7 +121,7 @@ class StepRows:
         seconds.append(time.perf_counter() - began)
         return rows, made
 
-    def _uphill(
+    def _perturbed(
         self,
         losses: Callable[[], torch.Tensor],
         loss_of: Callable[[int], torch.Tensor],
@@ -137,12 +136,93 @@ class StepRows:
             return self._jacobian.rows(made), made
 
         rows, values = self._reduced(here, reducer, portion)
-        steps = Uphill(rows, self._config.perturbation, self._config.perturbation_local)
+        steps = SAMPerturbation(rows, self._config.perturbation, self._config.perturbation_local)
 
         def around(task: int) -> AbstractContextManager[None]:
-            return moved(self._named, steps.step(task))
+            return perturbed(self._named, steps.step(task))
 
         def above() -> tuple[TaskRows, torch.Tensor]:
             return self._jacobian.loop(loss_of, rows, around), values
 
         return self._reduced(above, reducer, portion)[0], values
+
+
+class FastestMethod:
+    """Takes turns between ways for a few rounds, then stays with the fastest.
+
+    The ways differ in rounding, so what was taken at every step is part of a run: the choice is saved with
+    it, and a resumed run, or one that names its choice, goes the same way.
+    """
+
+    def __init__(self, ways: Sequence[str], rounds: int = 5, chosen: str = "") -> None:
+        """`rounds` of measurement per way, after one that warms up; `chosen` skips the measurement."""
+        if chosen and chosen not in ways:
+            raise ConfigError(f"way {chosen!r}; expected one of {', '.join(ways)}")
+        self.ways = tuple(ways)
+        self.rounds = rounds
+        self.chosen = chosen or (self.ways[0] if len(self.ways) == 1 else "")
+        self.seconds: dict[str, list[float]] = {way: [] for way in self.ways}
+
+    def next(self) -> str:
+        """The way to take now."""
+        if self.chosen:
+            return self.chosen
+        return min(self.ways, key=lambda way: len(self.seconds[way]))
+
+    def record(self, way: str, seconds: float) -> None:
+        """How long it took; decides once every way has had its rounds."""
+        if self.chosen:
+            return
+        self.seconds[way].append(seconds)
+        if all(len(values) > self.rounds for values in self.seconds.values()):
+            self.chosen = min(self.ways, key=lambda name: statistics.median(self.seconds[name][1:]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The choice and how many rounds each way has had."""
+        return {"chosen": self.chosen, "seconds": {way: list(values) for way, values in self.seconds.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.chosen = state["chosen"]
+        self.seconds = {way: list(state["seconds"][way]) for way in self.ways}
+
+
+class GatheredRows:
+    """Sums of rows and losses until a step takes their mean.
+
+    A conflict between two small batches is often noise. GCond (arXiv 2509.07252) therefore settles conflicts
+    only after every task's gradient was accumulated over several micro-batches; any weighting may.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Micro-batches held."""
+        self._sums: dict[str, torch.Tensor] = {}
+        self._losses: torch.Tensor | None = None
+
+    def add(self, rows: TaskRows, losses: torch.Tensor) -> None:
+        """Adds a micro-batch; `losses` is [K]."""
+        for name, values in rows.sums().items():
+            if name in self._sums:
+                self._sums[name] += values
+            else:
+                self._sums[name] = values.clone()
+        values = losses.detach()
+        self._losses = values.clone() if self._losses is None else self._losses + values
+        self.count += 1
+
+    def average(self, rows: TaskRows, losses: torch.Tensor) -> torch.Tensor:
+        """Turns `rows` of the last micro-batch, in place, into the mean over all; returns the mean losses.
+
+        Nothing is held afterwards.
+        """
+        total = losses.detach()
+        if self._losses is not None:
+            total = total + self._losses
+        for name, values in rows.sums().items():
+            if name in self._sums:
+                values.add_(self._sums[name])
+            values.div_(self.count + 1)
+        total = total / (self.count + 1)
+        self.count, self._sums, self._losses = 0, {}, None
+        return total

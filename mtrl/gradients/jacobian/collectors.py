@@ -11,11 +11,10 @@ import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge
 
-from .blocks import RankBlocks
-from .buffers import row_buffer
 from .graph import Site, Use
 from .layouts import TaskLayout
-from .rows import OwnedRows, TaskRows, as_it_is, gramian_of
+from .rank_blocks import RankBlocks
+from .rows import OwnedRows, TaskRows, as_it_is, gramian_of, row_buffer
 from .rules import Found, Own, Product, Rule
 
 _TURNING = "TBackward0"

@@ -10,10 +10,9 @@ import torch
 
 from mtrl.errors import UnsupportedError
 
-from .graph import MIXING, Site, mixes
+from .graph import MIXING, Site, mixes, visit
 from .layouts import TaskLayout, candidates, fits, holds, touched_along
 from .rules import RULES
-from .visiting import visit
 
 
 @dataclass(frozen=True)
