@@ -2,22 +2,27 @@
 
 from typing import TYPE_CHECKING
 
-from .backends import backends_of, require_backends
-from .balance import balance
-from .calls import Call, CallExecutor, CallValue, Collect
 from .chunk_policy import ChunkPolicy, Execution, Planner
-from .collection import (
+from .collection.balance import balance
+from .collection.local_fragments import (
     CollectionConfig,
     Fragments,
     LocalFragments,
     fragment_bytes,
 )
+from .collection.pool_fragments import Delivery, PoolFragments
+from .collection.pool_rollouts import PoolRollouts
+from .collection.round_robin import RoundRobin
 from .episodes import Episodes, EpisodeSummary
 from .experts import require_experts
 from .fragment import Fragment, fragment_of
 from .group import EpisodeGroup, GroupRequest
 from .job import EpisodeJob, JobResult, run_job, schedule_of
-from .lane import Lane
+from .lanes.backends import backends_of, require_backends
+from .lanes.lane import Lane
+from .lanes.python_lane import PythonLane
+from .lanes.recorder import StepRecorder
+from .lanes.vector_lane import VectorLane
 from .policy import (
     LOG_PROBABILITY,
     Acting,
@@ -29,18 +34,13 @@ from .policy import (
     Version,
     generator_for,
 )
-from .pool_fragments import Delivery, PoolFragments
-from .pool_rollouts import PoolRollouts
-from .processes import Processes
-from .python_lane import PythonLane
 from .rebuild import policy_from
-from .recorder import StepRecorder
-from .round_robin import RoundRobin
 from .runtime import FaultHandler, FaultLog, FaultWords, LocalRollouts, Rollouts, RuntimeConfig
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
-from .slots import KEPT, Backend, Event, Lost
-from .vector_lane import VectorLane
-from .worker import LaneAssignment, RolloutWorker
+from .workers.backend import KEPT, Backend, Event, Lost
+from .workers.calls import Call, CallExecutor, CallValue, Collect
+from .workers.processes import Processes
+from .workers.worker import LaneAssignment, RolloutWorker
 
 if TYPE_CHECKING:
     from .gymnasium_view import GymnasiumView

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from mtrl.spaces import Observation
 
 from .episodes import STEP_FIELDS
+from .lanes.recorder import StepRecorder
 from .policy import Version
-from .recorder import StepRecorder
 
 STEP_ARRAYS = (*STEP_FIELDS, "start_id", "episode_id")
 """The arrays of `Fragment` that every lane fills alike."""

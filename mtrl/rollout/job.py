@@ -14,9 +14,9 @@ from mtrl.spaces import Observation
 from mtrl.tasks import FixedStarts
 
 from .episodes import STEP_FIELDS, Episodes, EpisodeSummary
-from .lane import Lane
+from .lanes.lane import Lane
+from .lanes.recorder import StepRecorder
 from .policy import Acting, Policy, Version, generator_for
-from .recorder import StepRecorder
 
 
 @dataclass(frozen=True)

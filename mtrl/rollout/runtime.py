@@ -12,7 +12,7 @@ from mtrl.tasks import TaskSet
 
 from .job import EpisodeJob, JobResult
 from .policy import PolicySnapshot
-from .worker import RolloutWorker
+from .workers.worker import RolloutWorker
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,12 @@ from mtrl.rollout import (
     PoolRollouts,
     Processes,
     RuntimeConfig,
-    processes,
 )
-from mtrl.rollout.calls import Play
-from mtrl.rollout.frames import pack_frame, read_frame, write_frame
-from mtrl.rollout.slots import Event, Ready
-from mtrl.rollout.worker_link import WorkerLink
+from mtrl.rollout.workers import processes
+from mtrl.rollout.workers.backend import Event, Ready
+from mtrl.rollout.workers.calls import Play
+from mtrl.rollout.workers.frames import pack_frame, read_frame, write_frame
+from mtrl.rollout.workers.link import WorkerLink
 from mtrl.tasks import TaskSet
 
 from ..synthetic import CounterSuite, counter_task

@@ -24,8 +24,8 @@ from mtrl.rollout import (
     RuntimeConfig,
     Version,
 )
-from mtrl.rollout.calls import RestoreLane
-from mtrl.rollout.slots import Finished, Lost
+from mtrl.rollout.workers.backend import Finished, Lost
+from mtrl.rollout.workers.calls import RestoreLane
 from mtrl.tasks import TaskSet
 
 from ..synthetic import CounterSuite, counter_suite, counter_task

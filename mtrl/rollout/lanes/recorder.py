@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from mtrl.errors import SpaceError
 
+from ..policy import Action, Extra
 from .lane import FinalObservation, Lane
-from .policy import Action, Extra
 
 BLOCK_STEPS = 64
 """Decisions of the first block; each further one holds twice as many."""

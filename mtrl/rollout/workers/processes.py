@@ -8,12 +8,12 @@ import time
 from mtrl.errors import ResourceError
 from mtrl.tasks import TaskSet
 
+from ..policy import PolicySnapshot, Version
+from ..runtime import RuntimeConfig
+from .backend import KEPT, START_SECONDS, Backend, Event
 from .calls import Call, LanesState, Measure
-from .policy import PolicySnapshot, Version
-from .runtime import RuntimeConfig
-from .slots import KEPT, START_SECONDS, Backend, Event
-from .worker_link import Answer, Inbox, WorkerLink
-from .worker_wire import describe, describe_tasks, rebuild, rebuild_error
+from .link import Answer, Inbox, WorkerLink
+from .wire import describe, describe_tasks, rebuild, rebuild_error
 
 
 class Processes(Backend):

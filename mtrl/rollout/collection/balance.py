@@ -9,9 +9,9 @@ from statistics import median
 
 from mtrl.errors import ConfigError, EnvironmentFault
 
-from .calls import Measure
-from .slots import Backend, Finished, call_all
-from .worker import LaneAssignment
+from ..workers.backend import Backend, Finished, call_all
+from ..workers.calls import Measure
+from ..workers.worker import LaneAssignment
 
 UNKNOWN_SECONDS = 1e-3
 """Taken for every task when none could be measured."""

@@ -1,4 +1,4 @@
-"""A worker process: `python -m mtrl.rollout.worker_process FD`, a `CallExecutor` behind a socket."""
+"""A worker process: `python -m mtrl.rollout.workers.worker_process FD`, a `CallExecutor` behind a socket."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, cast
 from mtrl.errors import IntegrityError, MtrlError
 from mtrl.tasks import set_native_threads
 
+from ..policy import PolicySnapshot
 from .calls import CallExecutor
 from .frames import pack_frame, read_frame, write_frame
-from .policy import PolicySnapshot
-from .worker_wire import Arrays, describe, describe_error, rebuild, rebuild_tasks
+from .wire import Arrays, describe, describe_error, rebuild, rebuild_tasks
 
 GRACE_SECONDS = 1.0
 """Time to free the simulators once the other side is gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 
-from .job import EpisodeJob, JobResult
+from ..job import EpisodeJob, JobResult
 
 LOOKAHEAD = 8
 """Jobs per worker that may be finished or running beyond the first unfinished one; bounds what waits in

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mtrl.errors import IntegrityError
 
 from .frames import pack_frame, read_frame, write_frame
-from .worker_wire import Arrays
+from .wire import Arrays
 
 _GRACE_SECONDS = 2.0
 
@@ -42,7 +42,7 @@ class WorkerLink:
         with theirs:
             # A session of its own: Ctrl-C in a terminal reaches the parent alone, which ends its workers.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mtrl.rollout.worker_process", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "mtrl.rollout.workers.worker_process", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 env=_environment(),
                 pass_fds=[theirs.fileno()],

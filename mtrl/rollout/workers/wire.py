@@ -18,11 +18,11 @@ from mtrl import errors, registry
 from mtrl.errors import ConfigError, EnvironmentFault, MtrlError
 from mtrl.tasks import Task, TaskSet
 
+from ..episodes import Episodes, EpisodeSummary
+from ..fragment import Fragment
+from ..job import EpisodeJob, JobResult
+from ..policy import Acting, PolicySnapshot, Version
 from .calls import Collect, LanesState, Measure, Play, RestoreLane
-from .episodes import Episodes, EpisodeSummary
-from .fragment import Fragment
-from .job import EpisodeJob, JobResult
-from .policy import Acting, PolicySnapshot, Version
 from .worker import LaneAssignment
 
 Arrays = dict[str, npt.NDArray[Any]]

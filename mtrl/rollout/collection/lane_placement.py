@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..workers.worker import LaneAssignment
 from .balance import balance
 from .round_robin import RoundRobin
-from .worker import LaneAssignment
 
 AHEAD = 2
 """Turns that lanes may be behind others, in turns per lane, where tasks have shares and fragments arrive."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from mtrl.errors import EnvironmentFault
 
-from .fragment import Fragment
-from .runtime import FaultHandler, FaultLog
-from .slots import DEATHS
-from .worker import LaneAssignment
+from ..fragment import Fragment
+from ..runtime import FaultHandler, FaultLog
+from ..workers.backend import DEATHS
+from ..workers.worker import LaneAssignment
 
 REOPENED_SEED = 1_000_003
 """Added to the seed each time a lane is opened again, so that it does not repeat its first episodes."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from mtrl import registry
 from mtrl.tasks import TaskSet
 
-from .fragment import Fragment
-from .job import EpisodeJob, JobResult
-from .policy import Acting, PolicySnapshot
+from ..fragment import Fragment
+from ..job import EpisodeJob, JobResult
+from ..policy import Acting, PolicySnapshot
 from .worker import LaneAssignment, RolloutWorker
 
 

@@ -1,6 +1,6 @@
 """Which worker hosts which lane, after a change of their number."""
 
-from mtrl.rollout.lane_deal import LaneDeal
+from mtrl.rollout.collection.lane_placement import LaneDeal
 
 
 def test_lanes_keep_their_homes_and_are_spread_over_another_number_of_workers() -> None:

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from mtrl.errors import EnvironmentFault, OutOfRangeError, UnsupportedError
 from mtrl.tasks import TaskSet
 
-from .fragment import Fragment
+from ..fragment import Fragment
+from ..policy import Acting, Policy, PolicySnapshot, Version
+from ..runtime import FaultHandler, RuntimeConfig
+from ..workers.worker import LaneAssignment, RolloutWorker
 from .lane_supervisor import LaneSupervisor
-from .policy import Acting, Policy, PolicySnapshot, Version
 from .round_robin import RoundRobin
-from .runtime import FaultHandler, RuntimeConfig
-from .worker import LaneAssignment, RolloutWorker
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,17 @@ import numpy.typing as npt
 from mtrl.errors import EnvironmentFault, UnsupportedError
 from mtrl.tasks import TaskSet
 
+from ..fragment import Fragment
+from ..policy import PolicySnapshot, Version
+from ..runtime import FaultHandler, RuntimeConfig
+from ..workers.backend import IN_FLIGHT, START_SECONDS, Backend, Finished, Lost, call_all
+from ..workers.calls import Collect, LanesState, RestoreLane
+from ..workers.wire import describe, rebuild
+from ..workers.worker import LaneAssignment
 from .balance import measure
-from .calls import Collect, LanesState, RestoreLane
-from .collection import CollectionConfig, fragment_bytes
-from .fragment import Fragment
-from .lane_deal import LaneDeal
+from .lane_placement import LaneDeal
 from .lane_supervisor import LaneSupervisor
-from .policy import PolicySnapshot, Version
-from .runtime import FaultHandler, RuntimeConfig
-from .slots import IN_FLIGHT, START_SECONDS, Backend, Finished, Lost, call_all
-from .worker import LaneAssignment
-from .worker_wire import describe, rebuild
+from .local_fragments import CollectionConfig, fragment_bytes
 
 Delivery = Literal["rounds", "arrival"]
 

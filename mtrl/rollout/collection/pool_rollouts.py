@@ -8,12 +8,12 @@ from typing import Self
 from mtrl.errors import EnvironmentFault
 from mtrl.tasks import TaskSet
 
-from .calls import Play
-from .job import EpisodeJob, JobResult
+from ..job import EpisodeJob, JobResult
+from ..policy import PolicySnapshot, Version
+from ..runtime import FaultHandler, FaultLog, RuntimeConfig
+from ..workers.backend import DEATHS, IN_FLIGHT, Backend, Finished, Lost
+from ..workers.calls import Play
 from .job_queue import JobQueue
-from .policy import PolicySnapshot, Version
-from .runtime import FaultHandler, FaultLog, RuntimeConfig
-from .slots import DEATHS, IN_FLIGHT, Backend, Finished, Lost
 
 CachePlan = Callable[[int, bool], float]
 """(copies side by side in the largest job, whether the policy loads torch) -> MB of environments that a

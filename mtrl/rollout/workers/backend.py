@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from mtrl.errors import ResourceError
 
+from ..policy import PolicySnapshot, Version
 from .calls import Call, CallValue
-from .policy import PolicySnapshot, Version
 
 IN_FLIGHT = 2
 """Calls per slot: one that runs, and one that waits so that the worker never does."""

@@ -12,16 +12,16 @@ from mtrl import registry
 from mtrl.errors import ConfigError, EnvironmentFault, UnsupportedError
 from mtrl.tasks import FixedStarts, Task, TaskSet, TrainingStarts
 
-from .backends import vector_environment
-from .environments import EnvironmentPool, build_all
-from .fragment import Fragment, fragment_of
-from .job import EpisodeJob, JobResult, run_job, schedule_of
-from .lane import Lane
-from .policy import Acting, Policy, PolicySnapshot, Version, generator_for
-from .python_lane import PythonLane
-from .rebuild import policy_from
-from .recorder import StepRecorder
-from .vector_lane import VectorLane
+from ..fragment import Fragment, fragment_of
+from ..job import EpisodeJob, JobResult, run_job, schedule_of
+from ..lanes.backends import vector_environment
+from ..lanes.environments import EnvironmentPool, build_all
+from ..lanes.lane import Lane
+from ..lanes.python_lane import PythonLane
+from ..lanes.recorder import StepRecorder
+from ..lanes.vector_lane import VectorLane
+from ..policy import Acting, Policy, PolicySnapshot, Version, generator_for
+from ..rebuild import policy_from
 
 MEASURED_STEPS = 30
 """Decisions behind the measured cost of a task."""

@@ -1,0 +1,1 @@
+"""Lanes, the environments they step, and the recorder of what they did."""
