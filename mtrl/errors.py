@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 TRACEBACK = "Traceback (most recent call last):\n"
 """What a traceback begins with; the last one in a text is that of the exception that was not caught."""
@@ -106,6 +108,24 @@ class EnvironmentFault(MtrlError):
     def summary(self) -> str:
         """Task, phase and reason in one line."""
         return f"environment of task {self.task!r} failed at {self.when}: {self.reason}"
+
+
+@contextmanager
+def environment_faults(
+    task: str, when: str | Callable[[], str], passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turns what an environment raises inside the block into an EnvironmentFault with its traceback.
+
+    `task` is the task's name; `when` is the phase, or a function that returns it once it is needed. Errors
+    of mtrl pass as they are, and so do exceptions of the types `passing`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (MtrlError, *passing)):
+            raise
+        phase = when if isinstance(when, str) else when()
+        raise EnvironmentFault(task, phase, "".join(traceback.format_exception(error))) from error
 
 
 class DivergenceError(MtrlError):

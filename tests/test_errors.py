@@ -15,6 +15,7 @@ from mtrl.errors import (
     MtrlError,
     OutOfRangeError,
     UnknownNameError,
+    environment_faults,
     nearest_names,
 )
 
@@ -113,3 +114,19 @@ def test_every_error_is_one_that_commands_print() -> None:
     ]
     assert len(own) > 8
     assert all(issubclass(item, MtrlError) for item in own)
+
+
+def test_what_an_environment_raises_becomes_a_fault_with_its_traceback() -> None:
+    with pytest.raises(EnvironmentFault) as raised, environment_faults("a/b", lambda: "decision 3"):
+        raise ValueError("the arm fell off")
+    assert (raised.value.task, raised.value.when) == ("a/b", "decision 3")
+    assert raised.value.reason == "ValueError: the arm fell off"
+    assert raised.value.detail.startswith(errors.TRACEBACK)
+    assert isinstance(raised.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("error", [OutOfRangeError("a", 1, "2"), KeyError("x"), SystemExit(3)])
+def test_errors_of_ours_and_those_listed_pass_as_they_are(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, environment_faults("a/b", "reset", passing=(KeyError,)):
+        raise error
+    assert raised.value is error

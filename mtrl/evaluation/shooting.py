@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import EnvironmentFault, MtrlError
+from mtrl.errors import environment_faults
 from mtrl.tasks import Environment, SelfTruncating, Task
 
 from .captions import Moment, captioned
@@ -73,7 +71,7 @@ class Shooting:
             self._success,
             self._succeeded,
         )
-        with environment_faults(self._task, f"the picture after decision {self._decision}"):
+        with environment_faults(self._task.name, f"the picture after decision {self._decision}"):
             picture = self._inner.render()
         self._last = captioned(picture, moment)
         self._drawn = self._decision
@@ -111,15 +109,3 @@ class _SelfTruncatingFilmed(_Filmed):
     def truncated(self) -> bool:
         assert isinstance(self._inner, SelfTruncating)
         return self._inner.truncated
-
-
-@contextlib.contextmanager
-def environment_faults(task: Task, when: str) -> Iterator[None]:
-    """Turns what an environment raises into an EnvironmentFault; our own errors pass."""
-    try:
-        yield
-    except MtrlError:
-        raise
-    except Exception as error:
-        detail = "".join(traceback.format_exception(error))
-        raise EnvironmentFault(task.name, when, detail) from error

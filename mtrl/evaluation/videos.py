@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl import registry
-from mtrl.errors import OutOfRangeError, UnsupportedError
+from mtrl.errors import OutOfRangeError, UnsupportedError, environment_faults
 from mtrl.rollout import (
     Acting,
     EpisodeJob,
@@ -32,7 +32,7 @@ from mtrl.tasks import Environment, Split, Task, TaskSet, start_id
 
 from .protocol import EvaluationConfig
 from .results import PolicyReference
-from .shooting import Shooting, environment_faults
+from .shooting import Shooting
 from .video_file import Frame, RealTime, VideoFile
 from .video_record import Video, write_video_record
 
@@ -66,7 +66,7 @@ class Recorder:
                 raise UnsupportedError(
                     f"suite {task.suite!r} cannot honour starts, so no evaluated episode of it can be shown"
                 )
-            with environment_faults(task, "the first picture"):
+            with environment_faults(task.name, "the first picture"):
                 environment = registry.suite(task.suite).environment(task)
                 try:
                     environment.reset(start_id(Split.TEST, 0), _buffers(task))
@@ -156,7 +156,7 @@ class Recorder:
             task = self.tasks[k]
             self._held = (k, [])
             for _ in range(self._copies):
-                with environment_faults(task, "construction"):
+                with environment_faults(task.name, "construction"):
                     self._held[1].append(registry.suite(task.suite).environment(task))
         return self._held[1]
 

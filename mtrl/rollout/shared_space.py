@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gymnasium
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from mtrl.errors import ConfigError, EnvironmentFault, MtrlError, UnsupportedError
+from mtrl.errors import ConfigError, UnsupportedError, environment_faults
 from mtrl.spaces import Observation
 from mtrl.tasks import Split, Task, TaskSet, TrainingStarts, split_of
 
@@ -232,16 +231,8 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
             self._view.close()
             self._view = None
 
-    @contextlib.contextmanager
-    def _faults(self, when: str) -> Iterator[None]:
-        """What a simulator raises becomes an EnvironmentFault with its traceback."""
-        try:
-            yield
-        except (MtrlError, gymnasium.error.Error):
-            raise
-        except Exception as error:
-            detail = "".join(traceback.format_exception(error))
-            raise EnvironmentFault(self.task.name, when, detail) from error
+    def _faults(self, when: str) -> AbstractContextManager[None]:
+        return environment_faults(self.task.name, when, passing=(gymnasium.error.Error,))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TypeVar
 
 from mtrl import registry
-from mtrl.errors import EnvironmentFault, MissingExtraError, MtrlError, UnknownNameError, UnsupportedError
+from mtrl.errors import MissingExtraError, UnknownNameError, UnsupportedError, environment_faults
 from mtrl.tasks import Task, TaskSet, VectorEnvironment, VectorSuite
 
 Made = TypeVar("Made")
@@ -43,20 +41,9 @@ def require_backends(tasks: TaskSet, backends: Mapping[str, str]) -> None:
 
 
 def vector_environment(task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
-    """A new vector environment; raises as `construct` does."""
+    """A new vector environment; raises EnvironmentFault when it cannot be built for a reason of its own."""
     suite = registry.suite(task.suite)
     if not isinstance(suite, VectorSuite):
         raise UnsupportedError(f"suite {task.suite!r} has the python backend only; got {backend!r}")
-    make = partial(suite.vector_environment, task, copies, backend, seed)
-    return construct(task, f"construction on backend {backend}", make)
-
-
-def construct(task: Task, when: str, make: Callable[[], Made]) -> Made:
-    """What `make` gives; raises EnvironmentFault when it cannot be built for a reason of its own."""
-    try:
-        return make()
-    except MtrlError:
-        raise
-    except Exception as error:
-        detail = "".join(traceback.format_exception(error))
-        raise EnvironmentFault(task.name, when, detail) from error
+    with environment_faults(task.name, f"construction on backend {backend}"):
+        return suite.vector_environment(task, copies, backend, seed)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mtrl import registry
+from mtrl.errors import environment_faults
 from mtrl.tasks import Environment, Suite, Task, TaskSet, VectorEnvironment
 
-from .backends import construct, vector_environment
+from .backends import vector_environment
 from .python_lane import close_all
 
 
@@ -64,7 +65,8 @@ def build_all(suite: Suite, task: Task, copies: int) -> list[Environment]:
     built: list[Environment] = []
     try:
         while len(built) < copies:
-            built.append(construct(task, "construction", lambda: suite.environment(task)))
+            with environment_faults(task.name, "construction"):
+                built.append(suite.environment(task))
     except BaseException:
         close_all(task, built)
         raise

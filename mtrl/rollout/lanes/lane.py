@@ -8,7 +8,6 @@ and truncated (the clock or the caller ended it) are never merged.
 from __future__ import annotations
 
 import math
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -242,9 +241,6 @@ class Lane(ABC):
     def _not_finite(self, copy: int, when: str, broken: list[str]) -> EnvironmentFault:
         place = f"{when} of copy {copy}, start {self.start_id[copy]}"
         return EnvironmentFault(self.task.name, place, f"not finite: {' and '.join(map(repr, broken))}")
-
-    def _fault(self, when: str, error: Exception) -> EnvironmentFault:
-        return EnvironmentFault(self.task.name, when, "".join(traceback.format_exception(error)))
 
     def _keep_final(self, copy: int) -> None:
         last = {bucket: rows[copy].copy() for bucket, rows in self.observation.items()}

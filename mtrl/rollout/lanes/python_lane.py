@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import MtrlError
+from mtrl.errors import environment_faults
 from mtrl.spaces import Layout
 from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task, VectorEnvironment
 
@@ -45,6 +45,7 @@ class PythonLane(Lane):
         ]
         self._given_rows = list(self._given)
         self._decisions = [0] * self.copies
+        self._acting = 0
         self._first_success: list[int | None] = [None] * self.copies
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
@@ -52,20 +53,22 @@ class PythonLane(Lane):
         self.finals = []
         self._accept(continuous, discrete, self._decisions)
         ended: list[int] = []
-        for copy in range(self.copies):
-            if not self.active[copy]:
-                self.reward[copy] = 0.0
-                self.terminated[copy] = self.truncated[copy] = self.success[copy] = False
-                continue
-            reward, terminated, success = self._decide(
-                copy, self._given_rows[copy] if self._width else int(discrete[copy])
-            )
-            terminated = terminated or (success and self.task.end_on_success)
-            self.reward[copy], self.success[copy] = reward, success
-            truncated = not terminated and self._is_over(copy)
-            self.terminated[copy], self.truncated[copy] = terminated, truncated
-            if terminated or truncated:
-                ended.append(copy)
+        # around all copies: around each it would cost a tenth of a step of CartPole
+        with environment_faults(self.task.name, self._decision):
+            for copy in range(self.copies):
+                if not self.active[copy]:
+                    self.reward[copy] = 0.0
+                    self.terminated[copy] = self.truncated[copy] = self.success[copy] = False
+                    continue
+                reward, terminated, success = self._decide(
+                    copy, self._given_rows[copy] if self._width else int(discrete[copy])
+                )
+                terminated = terminated or (success and self.task.end_on_success)
+                self.reward[copy], self.success[copy] = reward, success
+                truncated = not terminated and self._is_over(copy)
+                self.terminated[copy], self.truncated[copy] = terminated, truncated
+                if terminated or truncated:
+                    ended.append(copy)
         self._require_finite(self._decisions)
         for copy in ended:
             self._keep_final(copy)
@@ -85,7 +88,8 @@ class PythonLane(Lane):
             taken = actions[copy]
             assert isinstance(taken, np.ndarray)
             for row in taken:
-                reward, _, _ = self._decide(copy, row.copy() if self._width else int(row[0]))
+                with environment_faults(self.task.name, self._decision):
+                    reward, _, _ = self._decide(copy, row.copy() if self._width else int(row[0]))
                 self._check(copy, f"step, decision {self._decisions[copy]}", reward)
 
     def close(self) -> None:
@@ -100,17 +104,16 @@ class PythonLane(Lane):
         first, tail = self._first_success[copy], self.success_tail
         return tail is not None and first is not None and decisions - first >= tail
 
+    def _decision(self) -> str:
+        copy = self._acting
+        return f"decision {self._decisions[copy] + 1} of copy {copy}, start {self.start_id[copy]}"
+
     def _decide(self, copy: int, action: npt.NDArray[np.float32] | int) -> tuple[float, bool, bool]:
         """One decision of one copy, counted and remembered: what `step` and a replay have in common."""
         self._history.append(copy, action)
-        try:
-            reward, terminated, success = self._environments[copy].step(action, self._views[copy])
-            reward, terminated, success = float(reward), bool(terminated), bool(success)
-        except MtrlError:
-            raise
-        except Exception as error:
-            when = f"decision {self._decisions[copy] + 1} of copy {copy}, start {self.start_id[copy]}"
-            raise self._fault(when, error) from error
+        self._acting = copy
+        reward, terminated, success = self._environments[copy].step(action, self._views[copy])
+        reward, terminated, success = float(reward), bool(terminated), bool(success)
         self._decisions[copy] += 1
         if success and self._first_success[copy] is None:
             self._first_success[copy] = self._decisions[copy]
@@ -126,12 +129,8 @@ class PythonLane(Lane):
                 self._open_episode(copy, start)
 
     def _open_episode(self, copy: int, start: int) -> None:
-        try:
+        with environment_faults(self.task.name, f"reset of copy {copy} to start {start}"):
             self._environments[copy].reset(start, self._views[copy])
-        except MtrlError:
-            raise
-        except Exception as error:
-            raise self._fault(f"reset of copy {copy} to start {start}", error) from error
         self._number_episode(copy, start)
         self._decisions[copy] = 0
         self._first_success[copy] = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import MtrlError
+from mtrl.errors import environment_faults
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import StartSchedule, Task, VectorEnvironment
 
@@ -121,12 +121,10 @@ class VectorLane(Lane):
         self._environment.close()
 
     def _advance(self, actions: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> None:
-        try:
+        with environment_faults(
+            self.task.name, lambda: f"a step of {self.copies} copies on backend {self.backend}"
+        ):
             self._environment.step(actions, self._native, self.reward, self.terminated, self.success)
-        except MtrlError:
-            raise
-        except Exception as error:
-            raise self._fault(f"a step of {self.copies} copies on backend {self.backend}", error) from error
         self._decisions += self.active
         np.copyto(self._over, self.terminated)
 
@@ -161,13 +159,10 @@ class VectorLane(Lane):
             raise self._not_finite(worst, "reset", ["state"])
 
     def _reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> None:
-        try:
+        with environment_faults(
+            self.task.name, lambda: f"reset of copies {copies.tolist()} on backend {self.backend}"
+        ):
             self._environment.reset(copies, starts, self._native)
-        except MtrlError:
-            raise
-        except Exception as error:
-            when = f"reset of copies {copies.tolist()} on backend {self.backend}"
-            raise self._fault(when, error) from error
 
     def _hide_idle(self, shown: Observation) -> None:
         """Idle copies go on showing their last observation and pay nothing."""
