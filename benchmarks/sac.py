@@ -163,8 +163,9 @@ def updates_here(threads: int, runs: int, words: Sequence[str]) -> dict[str, lis
     """Updates per second of experiment=sac_mixed with `words` in both precisions, taking turns."""
     import torch
 
-    from mtrl.launch.compose import agent_of, compose
-    from mtrl.launch.session import task_set_of
+    from mtrl.launch.compose import compose
+    from mtrl.pipeline.config import agent_of
+    from mtrl.pipeline.session import task_set_of
     from mtrl.reducer import Alone
     from mtrl.rollout import LocalFragments, PolicySnapshot
 

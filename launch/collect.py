@@ -11,16 +11,16 @@ from rich.table import Table
 from mtrl.data import dataset_id_of, read_provenance
 from mtrl.distributed import rollouts_for
 from mtrl.errors import ConfigError, ExistsError
+from mtrl.pipeline.config import Config
+from mtrl.pipeline.console import say
+from mtrl.pipeline.demonstrations import STOPPING, collect_into
+from mtrl.pipeline.requirements import DEMONSTRATION_BYTES
+from mtrl.pipeline.session import Interrupted, say_how_to_resume, task_set_of
 from mtrl.rollout import require_experts
 from mtrl.structured import plain
 from mtrl.training import Interruptible, require_disk
 
 from .compose import compose
-from .config import Config
-from .demonstrations import STOPPING, collect_into
-from .printing import say
-from .requirements import DEMONSTRATION_BYTES
-from .session import Interrupted, say_how_to_resume, task_set_of
 
 EXAMPLES = (
     "mtrl collect tasks=mt10 episodes=50                    into datasets/, in this process",

@@ -18,10 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from mtrl import registry
 from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
+from mtrl.pipeline.config import Config
 from mtrl.structured import build, known_keys, open_keys, plain
-from mtrl.training import AgentFactory
-
-from .config import Config
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
@@ -74,16 +72,6 @@ def compose(
     if any(word.startswith("robot=") for word in overrides) and "robot" in values:
         values["robot"] = _robot(values["robot"], words)
     return build(Config, values)
-
-
-def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:
-    """Name, factory and settings of the configured agent."""
-    settings = dict(config.agent)
-    name = settings.pop("name", None)
-    if not isinstance(name, str):
-        raise ConfigError("agent.name is missing; choose an agent with agent=NAME")
-    factory: AgentFactory = registry.load("agent", name)
-    return name, factory, build(factory.config_class, settings, "agent")
 
 
 def members(group: str, config_dir: Path | None = None) -> list[str]:

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mtrl.deployment import DeploymentReport, EpisodeReport, deploy, read_manifest
+from mtrl.pipeline.console import say
+from mtrl.pipeline.evaluation_stages import REALTIME_STARTS
 from mtrl.tasks import Split, start_id
 
 from .compose import compose
-from .printing import say
-from .prove import REALTIME_STARTS
 
 EXAMPLES = (
     "mtrl deploy runs/quickstart/artefact robot=sim                  one episode of every task",

@@ -8,13 +8,13 @@ from rich.console import Console
 
 from mtrl.errors import ConfigError, ExistsError
 from mtrl.integrity import remove_directory, verify_manifest
+from mtrl.pipeline.console import say
+from mtrl.pipeline.parents import parents_of
+from mtrl.pipeline.session import Interrupted, Session, say_how_to_resume
+from mtrl.pipeline.training_stages import distill_stage
+from mtrl.pipeline.videos import WATCHED
 
-from .films import WATCHED
-from .learn import distill_stage
-from .parents import parents_of
-from .printing import say
-from .runs import add_run_argument, reopen
-from .session import Interrupted, Session, say_how_to_resume
+from .reopen import add_run_argument, reopen
 
 EXAMPLES = (
     "mtrl distill runs/diffusion-mt10                    with the run's own settings",

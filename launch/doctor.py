@@ -21,9 +21,8 @@ from mtrl.diagnostics import Finding, State, broken
 from mtrl.diagnostics.software import DISTRIBUTION
 
 if TYPE_CHECKING:
+    from mtrl.pipeline.config import Config
     from mtrl.tasks import TaskSet
-
-    from .config import Config
 
 EXAMPLES = (
     "mtrl doctor                  this machine, with memory for mt10",
@@ -149,8 +148,9 @@ def _processors() -> list[Finding]:
 
 def _configured(overrides: Sequence[str]) -> tuple[Config, TaskSet]:
     """The settings and their tasks; raises MtrlError for those that do not fit."""
+    from mtrl.pipeline.session import task_set_of
+
     from .compose import compose
-    from .session import task_set_of
 
     config = compose(overrides, command="doctor")
     return config, task_set_of(config)

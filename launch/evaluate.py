@@ -18,18 +18,18 @@ from mtrl.evaluation import (
     write_result,
 )
 from mtrl.integrity import MANIFEST
+from mtrl.pipeline.config import Config
+from mtrl.pipeline.console import say
+from mtrl.pipeline.evaluation_stages import chosen_policies
+from mtrl.pipeline.requirements import require_writable
+from mtrl.pipeline.session import Interrupted, Session, load_policy, session_in, task_set_of
+from mtrl.pipeline.videos import Films, video_count
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import TaskSet
 from mtrl.training import RunDirectory
 
 from .compose import compose
-from .config import Config
-from .films import Films, video_count
-from .printing import say
-from .prove import chosen_policies
-from .requirements import require_writable
-from .runs import reopen
-from .session import Interrupted, Session, load_policy, session_in, task_set_of
+from .reopen import reopen
 
 EXAMPLES = (
     "mtrl evaluate runs/quickstart                          every policy of a run",

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from mtrl.errors import ExistsError
 from mtrl.integrity import remove_directory
+from mtrl.pipeline.export_stage import export_stage
 
-from .runs import add_run_argument, reopen
-from .shipping import export_stage
+from .reopen import add_run_argument, reopen
 
 EXAMPLES = (
     "mtrl export runs/quickstart               writes runs/quickstart/artefact",

@@ -10,9 +10,8 @@ from rich.console import Console
 
 from mtrl.errors import ConfigError
 from mtrl.evaluation import holds_results, write_report
+from mtrl.pipeline.console import say
 from mtrl.training import RunDirectory
-
-from .printing import say
 
 EXAMPLES = (
     "mtrl report runs/quickstart              writes runs/quickstart/report.html",

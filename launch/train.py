@@ -15,16 +15,16 @@ from rich.table import Table
 from mtrl.deployment import DeploymentReport
 from mtrl.errors import DivergenceError, ResourceError
 from mtrl.evaluation import EvaluationResult, read_json, summarise, write_record
+from mtrl.pipeline.config import STAGES, Config
+from mtrl.pipeline.console import say
+from mtrl.pipeline.evaluation_stages import deploy_stage, evaluate_stage, report_stage
+from mtrl.pipeline.export_stage import export_stage
+from mtrl.pipeline.recovery import say_what_is_kept
+from mtrl.pipeline.requirements import require_resources
+from mtrl.pipeline.session import Interrupted, Session, open_session, say_how_to_resume
+from mtrl.pipeline.training_stages import clone_stage, collect_stage, distill_stage, train_stage
 
 from .compose import compose
-from .config import STAGES, Config
-from .learn import clone_stage, collect_stage, distill_stage, train_stage
-from .printing import say
-from .prove import deploy_stage, evaluate_stage, report_stage
-from .recovery import say_what_is_kept
-from .requirements import require_resources
-from .session import Interrupted, Session, open_session, say_how_to_resume
-from .shipping import export_stage
 
 ELAPSED = "elapsed_seconds.json"
 """File of the seconds that all sessions of a run took together, so that resuming does not shorten them."""

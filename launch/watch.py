@@ -19,15 +19,15 @@ from mtrl.evaluation.video_record import video_name
 from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.evaluation.window import open_window
 from mtrl.integrity import MANIFEST
+from mtrl.pipeline.evaluation_stages import chosen_policies
+from mtrl.pipeline.requirements import require_writable
+from mtrl.pipeline.session import task_set_of
+from mtrl.pipeline.videos import WATCHED, choose_renderer, film_all, load_subject, print_videos
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import RunDirectory
 
 from .compose import compose
-from .films import WATCHED, choose_renderer, film_all, load_subject, print_videos
-from .prove import chosen_policies
-from .requirements import require_writable
-from .session import task_set_of
 
 EXAMPLES = (
     "mtrl watch runs/quickstart task=metaworld/reach-v3   into its watched/",

@@ -18,9 +18,9 @@ import pytest
 from mtrl import registry
 from mtrl.data import DemonstrationConfig, dataset_id_of, read_dataset
 from mtrl.integrity import verify_manifest
-from mtrl.launch.demonstrations import collect_into
 from mtrl.launch.main import COMMANDS, main
-from mtrl.launch.session import Interrupted, resume_command
+from mtrl.pipeline.demonstrations import collect_into
+from mtrl.pipeline.session import Interrupted, resume_command
 from mtrl.rollout import LocalRollouts, RuntimeConfig
 from mtrl.training import Interruptible, read_jsonl
 
@@ -297,7 +297,7 @@ def test_an_evaluation_that_is_there_is_said_before_it_is_repeated(
 ) -> None:
     words = ["evaluate", str(finished), "--policy", "bc", "episodes=1", "--out", str(tmp_path)]
     assert mtrl(*words) == 0
-    monkeypatch.setattr("mtrl.launch.session.evaluate", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr("mtrl.pipeline.session.evaluate", lambda *_, **__: pytest.fail("work was begun"))
     assert mtrl(*words) == 2
     assert "--overwrite" in capsys.readouterr().err
 

@@ -10,9 +10,9 @@ import yaml
 from mtrl import registry
 from mtrl.deployment import RobotConfig
 from mtrl.gradients import METHODS, SurgeryConfig
-from mtrl.launch.compose import CONFIG_ROOT, GROUPS, SECTIONS, agent_of, compose, members
-from mtrl.launch.config import Config, TrackingConfig
+from mtrl.launch.compose import CONFIG_ROOT, GROUPS, SECTIONS, compose, members
 from mtrl.nn import TorsoConfig
+from mtrl.pipeline.config import Config, TrackingConfig, agent_of
 from mtrl.rollout import RuntimeConfig
 from mtrl.structured import build, known_keys, plain
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from mtrl.launch.compose import CONFIG_ROOT, agent_of, compose, members
+from mtrl.launch.compose import CONFIG_ROOT, compose, members
 from mtrl.nn import TorsoConfig
 from mtrl.nn.torsos.config import NATURAL_OUTPUTS
+from mtrl.pipeline.config import agent_of
 from mtrl.structured import plain
 
 

@@ -16,8 +16,8 @@ from mtrl import registry
 from mtrl.evaluation import read_result
 from mtrl.evaluation.video_record import read_videos
 from mtrl.evaluation.window import Window, open_window
-from mtrl.launch.films import choose_renderer
 from mtrl.launch.main import main
+from mtrl.pipeline.videos import choose_renderer
 
 from ..synthetic import counter_suite
 
@@ -135,7 +135,7 @@ def test_what_was_judged_already_is_only_filmed(
     (file,) = tmp_path.glob("*.json")
     before = file.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("mtrl.launch.session.evaluate", lambda *_, **__: pytest.fail("judged again"))
+        patched.setattr("mtrl.pipeline.session.evaluate", lambda *_, **__: pytest.fail("judged again"))
         assert mtrl(*words, "--video=2") == 0
         assert "student is not judged again" in capsys.readouterr().out
         assert file.read_bytes() == before

@@ -12,8 +12,8 @@ from mtrl import registry
 from mtrl.data import DemonstrationConfig, Trajectories, collect_demonstrations
 from mtrl.distillation import DISTILLATION_METRICS, STUDENT
 from mtrl.errors import ConfigError
-from mtrl.launch.metrics_page import PAGE, own_agents, page
 from mtrl.nn import ChunkShape
+from mtrl.pipeline.metrics_page import PAGE, own_agents, page
 from mtrl.rollout import (
     CollectionConfig,
     LocalFragments,
@@ -139,7 +139,7 @@ def test_every_metric_of_distillation_is_documented(
 
 
 def test_the_page_is_what_the_code_declares() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m mtrl.launch.metrics_page"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m mtrl.pipeline.metrics_page"
 
 
 def declarations() -> list[Metric]:

@@ -16,13 +16,12 @@ from mtrl.rollout import PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
 from mtrl.training import KeepsReplay, Needs, OffersTwin, require_disk
 
-from .compose import agent_of
-from .config import Config
+from .config import Config, agent_of
+from .console import say
 from .demonstrations import require_demonstrable
+from .export_stage import require_exportable
 from .parents import parents_of, require_parents
-from .printing import say
 from .session import run_name, task_set_of
-from .shipping import require_exportable
 
 LEARNING = ("collect", "train", "clone", "distill")
 """Stages that need demonstrations."""

@@ -23,7 +23,7 @@ from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Score, Split, TaskSet, split_of, start_id
 from mtrl.training import progress
 
-from .printing import say
+from .console import say
 from .session import Session, load_policy
 
 WATCHED = "watched"

@@ -20,9 +20,8 @@ from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot
 from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import OffersController
 
-from .compose import agent_of
-from .config import Config
-from .printing import say
+from .config import Config, agent_of
+from .console import say
 from .session import Session, load_policy
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mtrl.pipeline.session import Session, session_in, task_set_of
 from mtrl.training import RunDirectory
 
 from .compose import compose
-from .session import Session, session_in, task_set_of
 
 
 def add_run_argument(parser: argparse.ArgumentParser) -> None:

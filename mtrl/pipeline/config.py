@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mtrl import registry
 from mtrl.data import DemonstrationConfig
 from mtrl.deployment import RobotConfig
 from mtrl.distillation import DistillationConfig
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.rollout import CollectionConfig, RuntimeConfig
+from mtrl.structured import build
 from mtrl.tasks import Option, SamplingConfig
-from mtrl.training import OnlineConfig, TrainingConfig, WandbConfig
+from mtrl.training import AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
 
 STAGES = ("collect", "train", "clone", "distill", "evaluate", "export", "deploy", "report")
 """What `mtrl train` can do, in the only order in which it makes sense."""
@@ -94,3 +96,13 @@ class Config:
                 raise UnknownNameError("stage", stage, STAGES)
         if self.seed < 0:
             raise ConfigError(f"seed={self.seed} is out of range; expected 0 or more")
+
+
+def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:
+    """Name, factory and settings of the configured agent."""
+    settings = dict(config.agent)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError("agent.name is missing; choose an agent with agent=NAME")
+    factory: AgentFactory = registry.load("agent", name)
+    return name, factory, build(factory.config_class, settings, "agent")

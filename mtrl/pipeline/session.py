@@ -26,7 +26,7 @@ from mtrl.tasks import TaskSet
 from mtrl.training import Interruptible, RunDirectory, load_state, progress, save_state
 
 from .config import Config
-from .printing import say
+from .console import say
 
 CHANGEABLE_ON_RESUMING = (("training", "minutes"), ("agent", "on_non_finite"))
 """Settings that a run may go on with changed: how long, and whether past a number that is not finite."""

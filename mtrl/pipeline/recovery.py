@@ -5,7 +5,7 @@ from __future__ import annotations
 from mtrl.errors import DivergenceError, MtrlError
 from mtrl.training import Checkpoints
 
-from .printing import say
+from .console import say
 from .session import Session, resume_command
 
 

@@ -38,10 +38,10 @@ from mtrl.training import (
     run_baseline,
 )
 
-from .compose import agent_of
+from .config import agent_of
+from .console import say
 from .demonstrations import demonstrations_of
 from .parents import parents_of
-from .printing import say
 from .session import Interrupted, Session, load_policy, save_policy
 from .time_budget import TimeBudget
 from .tracking import trackers_of

@@ -1,4 +1,4 @@
-"""The page of every logged metric: `python -m mtrl.launch.metrics_page` writes docs/metrics.md."""
+"""The page of every logged metric: `python -m mtrl.pipeline.metrics_page` writes docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mtrl.training import (
     metrics_table,
 )
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "metrics.md"
 
 OPENING = """# Metrics
 
-Every name that a run logs. Written by `python -m mtrl.launch.metrics_page` from what each agent and
+Every name that a run logs. Written by `python -m mtrl.pipeline.metrics_page` from what each agent and
 learner declares beside its code; a test trains each of them and fails on a name that is not here.
 
 `metrics.jsonl` holds deterministic values, means over the updates since the record before;

@@ -23,10 +23,10 @@ from mtrl.integrity import verify_manifest
 from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, start_id
 
-from .films import film_drawn_tasks
-from .printing import say
+from .console import say
 from .session import Session, load_policy
 from .summary import show_results
+from .videos import film_drawn_tasks
 
 LABELS = ("teacher", "bc", "student")
 """Policies of a run, in the order of tables."""

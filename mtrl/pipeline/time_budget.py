@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtrl.evaluation import read_kept, write_record
 
-from .printing import say
+from .console import say
 from .session import Session, resume_command
 
 RECORD = "training_time.json"

@@ -9,10 +9,10 @@ import pytest
 
 from mtrl.errors import ConfigError, MtrlError
 from mtrl.launch.compose import compose
-from mtrl.launch.config import Config
 from mtrl.launch.main import main
-from mtrl.launch.parents import parents_of
-from mtrl.launch.session import save_policy, task_set_of
+from mtrl.pipeline.config import Config
+from mtrl.pipeline.parents import parents_of
+from mtrl.pipeline.session import save_policy, task_set_of
 from mtrl.rollout import PolicySnapshot
 from mtrl.structured import plain
 from mtrl.training import Checkpoints, RunDirectory

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from mtrl.evaluation import summarise
 from mtrl.launch.compose import compose
-from mtrl.launch.session import open_session
-from mtrl.launch.summary import judge_random, show_results
+from mtrl.pipeline.session import open_session
+from mtrl.pipeline.summary import judge_random, show_results
 
 from ..evaluation.outcomes import outcome_result
 from ..evaluation.samples import REACH, SWING, task_set

@@ -1,0 +1,1 @@
+"""A run from demonstrations to a robot: its configuration, its stages and what they keep."""
