@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl.errors import ConfigError
-from mtrl.evaluation import holds_results, write_report
+from mtrl.evaluation import holds_results
 from mtrl.pipeline.console import say
+from mtrl.report import write_report
 from mtrl.training import RunDirectory
 
 EXAMPLES = (

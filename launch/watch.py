@@ -15,9 +15,6 @@ from mtrl import registry
 from mtrl.deployment import artefact_snapshot, read_manifest, verify
 from mtrl.errors import ConfigError, ExistsError
 from mtrl.evaluation import EvaluationConfig, PolicyReference
-from mtrl.evaluation.video_record import video_name
-from mtrl.evaluation.videos import Recorder, Subject
-from mtrl.evaluation.window import open_window
 from mtrl.integrity import MANIFEST
 from mtrl.pipeline.evaluation_stages import chosen_policies
 from mtrl.pipeline.requirements import require_writable
@@ -26,6 +23,7 @@ from mtrl.pipeline.videos import WATCHED, choose_renderer, film_all, load_subjec
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import RunDirectory
+from mtrl.videos import Recorder, Subject, open_window, video_name
 
 from .compose import compose
 

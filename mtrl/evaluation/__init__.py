@@ -1,4 +1,4 @@
-"""Evaluation: results on fixed starts, statistics, comparison, tables and the report of a run."""
+"""Evaluation: results on fixed starts, statistics, comparison and tables."""
 
 from .aggregates import (
     independent_bootstrap,
@@ -27,9 +27,7 @@ from .modes import modes_of
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .protocol import EvaluationConfig, evaluate, evaluation_jobs
 from .provenance import Provenance
-from .realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
 from .records import Json, read_json, read_kept, write_record
-from .report import learning_table, write_report
 from .result_file import read_result, result_from_record, result_record, write_result
 from .results import (
     EpisodeResult,
@@ -64,12 +62,10 @@ __all__ = [
     "GroupSummary",
     "Json",
     "KeptResult",
-    "LatencySummary",
     "MeanResult",
     "PolicyReference",
     "Provenance",
     "Rate",
-    "RealtimeEpisode",
     "RunGroup",
     "SequentialTest",
     "TaskComparison",
@@ -93,7 +89,6 @@ __all__ = [
     "holds_results",
     "independent_bootstrap",
     "interquartile_mean",
-    "learning_table",
     "mean_rate_interval",
     "mean_score",
     "modes_of",
@@ -105,10 +100,8 @@ __all__ = [
     "performance_profile_band",
     "print_results",
     "probability_of_improvement",
-    "read_deployment",
     "read_json",
     "read_kept",
-    "read_latency",
     "read_result",
     "require_comparable",
     "result_from_record",
@@ -125,6 +118,5 @@ __all__ = [
     "verdict",
     "wilson_interval",
     "write_record",
-    "write_report",
     "write_result",
 ]

@@ -16,10 +16,10 @@ from mtrl.evaluation import (
     read_kept,
     read_result,
     write_record,
-    write_report,
     write_result,
 )
 from mtrl.integrity import verify_manifest
+from mtrl.report import write_report
 from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, start_id
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from mtrl.evaluation import (
-    EvaluationResult,
-    are_comparable,
-    learning_table,
-    print_results,
-    read_result,
-    write_result,
-)
+from mtrl.evaluation import EvaluationResult, are_comparable, print_results, read_result, write_result
+from mtrl.report import learning_table
 from mtrl.rollout import PolicySnapshot
 
 from .session import Session

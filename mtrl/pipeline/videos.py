@@ -16,12 +16,10 @@ from rich.console import Console
 from mtrl import registry
 from mtrl.errors import MissingExtraError, UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference
-from mtrl.evaluation.video_file import Frame
-from mtrl.evaluation.video_record import Video, read_videos, video_name
-from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Score, Split, TaskSet, split_of, start_id
 from mtrl.training import progress
+from mtrl.videos import Frame, Recorder, Subject, Video, read_videos, video_name
 
 from .console import say
 from .session import Session, load_policy

@@ -12,10 +12,10 @@ from mtrl.deployment.durations import Latency
 from mtrl.deployment.report import EpisodeReport
 from mtrl.deployment.robot import RobotConfig
 from mtrl.evaluation import EpisodeResult, EvaluationResult, PolicyReference, Provenance, from_episodes
-from mtrl.evaluation.video_file import VideoFile
-from mtrl.evaluation.video_record import Video, video_name, write_video_record
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Split, Task, TaskSet, start_id
+from mtrl.videos.video_file import VideoFile
+from mtrl.videos.video_record import Video, video_name, write_video_record
 
 REACH, SWING = "metaworld/reach-v3", "dmc/cartpole-swingup"
 

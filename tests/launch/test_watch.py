@@ -14,10 +14,10 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.evaluation import read_result
-from mtrl.evaluation.video_record import read_videos
-from mtrl.evaluation.window import Window, open_window
 from mtrl.launch.main import main
 from mtrl.pipeline.videos import choose_renderer
+from mtrl.videos.video_record import read_videos
+from mtrl.videos.window import Window, open_window
 
 from ..synthetic import counter_suite
 

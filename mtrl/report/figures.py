@@ -9,12 +9,13 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from markupsafe import Markup
 
-from ..estimates import Estimate
-from ..realtime import LatencySummary
+from mtrl.evaluation.estimates import Estimate
+
 from .axes import Axis, linear_axis, log_axis, short_number, value_axis
 from .curves import Curve
 from .drawing import add, at, coordinates, grid, line, markup, plot, title
 from .paths import PolicyPaths, Side
+from .realtime import LatencySummary
 
 BAR_PITCH = 18
 """Height of one bar's row in pixels; the numbers beside the bars use the same line height."""

@@ -9,15 +9,15 @@ from pathlib import Path
 import yaml
 
 from mtrl.errors import ConfigError, IntegrityError
+from mtrl.evaluation.records import read_record
+from mtrl.evaluation.result_file import read_result
+from mtrl.evaluation.results import EvaluationResult, PolicyReference
+from mtrl.videos import Video, read_videos
 
-from ..realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
-from ..records import read_record
-from ..result_file import read_result
-from ..results import EvaluationResult, PolicyReference
-from ..video_record import Video, read_videos
 from .conflict import Conflicts, find_conflicts
 from .curves import Curves, find_curves
 from .paths import PolicyPaths, read_paths
+from .realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
 
 Value = None | bool | int | float | str
 """A leaf of a configuration or summary."""

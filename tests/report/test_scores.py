@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from mtrl.evaluation import compare, read_result, write_report, write_result
+from mtrl.evaluation import compare, read_result, write_result
 from mtrl.evaluation.estimates import Estimate
-from mtrl.evaluation.report.axes import Axis, percent
-from mtrl.evaluation.report.charts import score_axis
-from mtrl.evaluation.report.figures import Bar, bars_figure
 from mtrl.evaluation.table import return_means, score_means
+from mtrl.report import write_report
+from mtrl.report.axes import Axis, percent
+from mtrl.report.charts import score_axis
+from mtrl.report.figures import Bar, bars_figure
 from mtrl.tasks import Score, TaskSet
 
-from .outcomes import outcome_result
+from ..evaluation.outcomes import outcome_result
+from ..evaluation.samples import REACH, SWING, task
 from .pages import Page
-from .samples import REACH, SWING, task
 
 PLAIN = "gym/Any"
 MIXED = TaskSet([task(REACH), task(SWING, Score("return", 0.0, 1000.0)), task(PLAIN, Score("return"))])

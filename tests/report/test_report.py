@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from mtrl.errors import ConfigError, IntegrityError
-from mtrl.evaluation import compare, read_result, write_report, write_result
-from mtrl.evaluation.report import films
-from mtrl.evaluation.report.page import tile
+from mtrl.evaluation import compare, read_result, write_result
+from mtrl.report import embedded_videos as films
+from mtrl.report import write_report
+from mtrl.report.page import tile
 from mtrl.tasks import TaskSet
 
+from ..evaluation.samples import REACH, SWING, deployment_report, evaluation, film, latency, task
 from .pages import Page
-from .samples import REACH, SWING, deployment_report, evaluation, film, latency, task
 
 LOADS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
 SOLVED = TaskSet([task(REACH), task(SWING)])

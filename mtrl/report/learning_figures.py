@@ -10,7 +10,8 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from ..estimates import Estimate
+from mtrl.evaluation.estimates import Estimate
+
 from .axes import Axis, linear_axis, percent, short_number, value_axis
 from .curves import DRAWN_POINTS, Curve
 from .drawing import COLOURS, add, at, fullness, grid, level, level_grid, line, markup, plot, signed, title

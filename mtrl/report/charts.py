@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ..estimates import Estimate
-from ..formats import NO_INTERVAL, format_plain
-from ..results import EvaluationResult, MeanResult, Rate, TaskResult
-from ..table import Means, return_means, score_means
+from mtrl.evaluation.estimates import Estimate
+from mtrl.evaluation.formats import NO_INTERVAL, format_plain
+from mtrl.evaluation.results import EvaluationResult, MeanResult, Rate, TaskResult
+from mtrl.evaluation.table import Means, return_means, score_means
+
 from .axes import Axis, linear_axis, percent
 from .figures import PERCENT_AXIS, Bar, bars_figure
 

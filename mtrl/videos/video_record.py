@@ -6,8 +6,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .records import read_record, write_record
-from .results import PolicyReference
+from mtrl.evaluation.records import read_record, write_record
+from mtrl.evaluation.results import PolicyReference
 
 VIDEO_SCHEMA = 1
 """Version of `videos/*.json` that is written and read."""

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtrl.errors import IntegrityError
-from mtrl.evaluation.report.axes import linear_axis, log_axis, short_number, value_axis
-from mtrl.evaluation.report.curves import DRAWN_POINTS, Curve, find_curves, read_curves
-from mtrl.evaluation.report.paths import Obstacle, Side, read_paths, side_of
+from mtrl.report.axes import linear_axis, log_axis, short_number, value_axis
+from mtrl.report.curves import DRAWN_POINTS, Curve, find_curves, read_curves
+from mtrl.report.paths import Obstacle, Side, read_paths, side_of
 
 DISC = Obstacle(0.0, 0.0, 0.25)
 PLACE = {"x": 0, "y": 0, "radius": 0.25}

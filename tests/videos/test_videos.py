@@ -22,12 +22,12 @@ from mtrl.errors import (
     UnsupportedError,
 )
 from mtrl.evaluation import EvaluationConfig, PolicyReference, Provenance, evaluate
-from mtrl.evaluation.captions import Moment, captioned
-from mtrl.evaluation.video_file import Frame, RealTime, VideoFile, frames_per_second
-from mtrl.evaluation.video_record import read_videos, video_name
-from mtrl.evaluation.videos import Recorder, Subject
 from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import Score, Task, TaskSet
+from mtrl.videos.captions import Moment, captioned
+from mtrl.videos.recorder import Recorder, Subject
+from mtrl.videos.video_file import Frame, RealTime, VideoFile, frames_per_second
+from mtrl.videos.video_record import read_videos, video_name
 
 from ..synthetic import CounterEnvironment, CounterSuite, counter_suite, counter_task
 

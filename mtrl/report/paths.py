@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import IntegrityError
-
-from ..records import Record, read_json
+from mtrl.evaluation.records import Record, read_json
 
 
 class Side(Enum):

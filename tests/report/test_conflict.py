@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.evaluation import write_report
-from mtrl.evaluation.report.conflict import COSINES, Conflict, cosine, find_conflicts
-from mtrl.evaluation.report.conflict_figures import (
+from mtrl.report import write_report
+from mtrl.report.conflict import COSINES, Conflict, cosine, find_conflicts
+from mtrl.report.conflict_figures import (
     PRINTED,
     conflict_share_figure,
     heat_figure,

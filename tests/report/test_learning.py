@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mtrl.evaluation import EvaluationResult, learning_table, write_report, write_result
-from mtrl.evaluation.report.axes import Axis
-from mtrl.evaluation.report.curves import Curve, read_curves
-from mtrl.evaluation.report.drawing import COLOURS
-from mtrl.evaluation.report.learning import FIRST, Learnt, learnt
-from mtrl.evaluation.report.learning_figures import MANY_TASKS, lines_figure, shares_figure
-from mtrl.evaluation.report.task_curves import GroupedCurves, NamedCurve, grouped
+from mtrl.evaluation import EvaluationResult, write_result
+from mtrl.report import learning_table, write_report
+from mtrl.report.axes import Axis
+from mtrl.report.curves import Curve, read_curves
+from mtrl.report.drawing import COLOURS
+from mtrl.report.learning import FIRST, Learnt, learnt
+from mtrl.report.learning_figures import MANY_TASKS, lines_figure, shares_figure
+from mtrl.report.task_curves import GroupedCurves, NamedCurve, grouped
 from mtrl.tasks import Score, TaskSet
 
-from .outcomes import outcome_result
+from ..evaluation.outcomes import outcome_result
+from ..evaluation.samples import REACH, SWING, task
 from .pages import Page
-from .samples import REACH, SWING, task
 
 TASKS = TaskSet([task(REACH), task(SWING, Score("return", 0.0, 1000.0))])
 TRAINED = {REACH: [1.0] * 8, SWING: [470.0, 490.0, 480.0, 480.0]}

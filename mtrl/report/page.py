@@ -9,13 +9,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..records import write_text
-from ..results import EvaluationResult
+from mtrl.evaluation.records import write_text
+from mtrl.evaluation.results import EvaluationResult
+
 from .axes import percent, short_number
 from .conflict_figures import scale_figure
 from .contents import RunContents, Value, read_run
+from .embedded_videos import screenings
 from .figures import latency_figure, paths_figure
-from .films import screenings
 from .learning import learnt
 from .learning_figures import MANY_TASKS
 from .learning_page import OPEN_FIGURES, conflict_parts, learning_parts, learnt_lines

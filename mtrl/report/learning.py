@@ -9,11 +9,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from ..comparison import are_comparable
-from ..estimates import Estimate
-from ..formats import format_percent, format_plain
-from ..results import EvaluationResult
-from ..table import add_figures, add_names, empty_table, return_means
+from mtrl.evaluation.comparison import are_comparable
+from mtrl.evaluation.estimates import Estimate
+from mtrl.evaluation.formats import format_percent, format_plain
+from mtrl.evaluation.results import EvaluationResult
+from mtrl.evaluation.table import add_figures, add_names, empty_table, return_means
+
 from .axes import short_number
 from .curves import Curve, read_curves
 from .learning_figures import MANY_TASKS, Levels

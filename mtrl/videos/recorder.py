@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from mtrl import registry
 from mtrl.errors import OutOfRangeError, UnsupportedError, environment_faults
+from mtrl.evaluation.protocol import EvaluationConfig
+from mtrl.evaluation.results import PolicyReference
 from mtrl.rollout import (
     Acting,
     EpisodeJob,
@@ -30,9 +32,7 @@ from mtrl.rollout import (
 )
 from mtrl.tasks import Environment, Split, Task, TaskSet, start_id
 
-from .protocol import EvaluationConfig
-from .results import PolicyReference
-from .shooting import Shooting
+from .recorded_episode import Shooting
 from .video_file import Frame, RealTime, VideoFile
 from .video_record import Video, write_video_record
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtrl.errors import ConfigError, IntegrityError
-
-from .records import Record, read_record
+from mtrl.evaluation.records import Record, read_record
 
 DEPLOYMENT_SCHEMA = 1
 """Version of `deployments/*.json` that is read."""

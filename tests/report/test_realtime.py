@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mtrl.errors import IntegrityError
-from mtrl.evaluation import read_deployment, read_latency
+from mtrl.report.realtime import read_deployment, read_latency
 
-from .samples import REACH, deployment_report, latency
+from ..evaluation.samples import REACH, deployment_report, latency
 
 FIELDS = {"unit": "us", "p50": 15.0, "p99": 30.0, "max": 35.0, "calls": 4}
 

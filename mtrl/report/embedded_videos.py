@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ..video_record import Video
+from mtrl.videos import Video
+
 from .contents import policy_order
 
 EMBEDDED_BYTES = 2_000_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from .video_file import Frame
@@ -51,6 +50,8 @@ class Moment:
 
 def captioned(picture: Frame, moment: Moment) -> Frame:
     """The picture, enlarged where it is small, above two lines of text; both sides even, as H.264 asks."""
+    import cv2
+
     factor = max(1, -(-NARROWEST // picture.shape[1]))
     enlarged = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = enlarged.shape[:2]
@@ -78,6 +79,8 @@ def captioned(picture: Frame, moment: Moment) -> Frame:
 
 def _scale(words: str, width: int) -> float:
     """The usual size, or the one at which the line fits between the margins."""
+    import cv2
+
     (needed, _), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, SIZE, 1)
     return SIZE * min(1.0, (width - 2 * MARGIN) / max(needed, 1))
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from mtrl.errors import ConfigError
+from mtrl.evaluation.comparison import Comparison, are_comparable, compare, require_comparable
+from mtrl.evaluation.estimates import Estimate
+from mtrl.evaluation.results import EvaluationResult, Rate, TaskResult
 
-from ..comparison import Comparison, are_comparable, compare, require_comparable
-from ..estimates import Estimate
-from ..results import EvaluationResult, Rate, TaskResult
 from .charts import MEAN, Chart, Measured, charts_of, estimate_of, score_axis
 from .figures import PERCENT_AXIS, version_figure
 
