@@ -145,7 +145,7 @@ def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
     parameters = list(critic.parameters())
     jacobian = TaskJacobian(critic)
     pattern = jacobian.rows(critic.losses(*batch))
-    surgery = GradientSurgery(critic, SurgeryConfig("pcgrad", way="backward"), tasks)
+    surgery = GradientSurgery(critic, SurgeryConfig("pcgrad", row_method="backward"), tasks)
 
     def plain() -> object:
         return torch.autograd.grad(critic.losses(*batch).sum(), parameters)

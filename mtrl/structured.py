@@ -17,22 +17,23 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
     """An instance of the dataclass `kind` from nested mappings, lists and scalars; a section may also be
     an instance already.
 
-    `place` is the dotted key of `values` in the whole configuration. Raises UnknownNameError for a key
-    that is no field and ConfigError for a value of the wrong type, both naming the full key.
+    `place` is the dotted key of `values` in the whole configuration. A key of the class variable `RENAMED`
+    (old key -> field) is read as the field that it names. Raises UnknownNameError for a key that is no field
+    and ConfigError for a value of the wrong type, both naming the full key.
     """
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints, renamed = _hints(kind), _renamed(kind)
+    values = {renamed.get(key, key): values[key] for key in sorted(values, key=renamed.__contains__)}
     for key in values:
-        if key not in fields:
-            raise UnknownNameError("key", _join(place, key), [_join(place, name) for name in fields])
+        if key not in hints:
+            raise UnknownNameError("key", _join(place, key), [_join(place, name) for name in hints])
     arguments = {key: _convert(hints[key], value, _join(place, key)) for key, value in values.items()}
     return kind(**arguments)
 
 
 def known_keys(kind: type, place: str = "") -> list[str]:
-    """Every dotted key of a dataclass, sections included."""
-    found: list[str] = []
-    for name, hint in typing.get_type_hints(kind).items():
+    """Every dotted key of a dataclass, sections and renamed keys included."""
+    found = [_join(place, name) for name in _renamed(kind)]
+    for name, hint in _hints(kind).items():
         found.append(_join(place, name))
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             found += known_keys(hint, _join(place, name))
@@ -41,9 +42,8 @@ def known_keys(kind: type, place: str = "") -> list[str]:
 
 def open_keys(kind: type, place: str = "") -> list[str]:
     """Every dotted key of a dataclass that holds a mapping, whose own keys no field names."""
-    hints = typing.get_type_hints(kind)
     found: list[str] = []
-    for name, hint in hints.items():
+    for name, hint in _hints(kind).items():
         origin = typing.get_origin(hint)
         if isinstance(origin, type) and issubclass(origin, Mapping):
             found.append(_join(place, name))
@@ -61,6 +61,16 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any configuration value
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _renamed(kind: type) -> Mapping[str, str]:
+    found: Mapping[str, str] = getattr(kind, "RENAMED", {})
+    return found
 
 
 def _convert(hint: Any, value: Any, place: str) -> Any:  # noqa: ANN401

@@ -127,9 +127,11 @@ class DiffusionAgent:
         # A short memory at first, so that the average does not start from the initial weights.
         decay = min(self._config.average_decay, (1 + self.updates) / (10 + self.updates))
         update_average(self._average, self._network, decay)
-        if self._surgery is not None and self._surgery.wants_losses_after:
+        if self._surgery is not None and self._surgery.needs_post_step:
             with torch.no_grad():
-                self._surgery.after_step(self._losses, reducer=reducer, portion=self._data.portion)
+                self._surgery.observe_post_step_losses(
+                    self._losses, reducer=reducer, portion=self._data.portion
+                )
         return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate, **surgery_metrics}
 
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:

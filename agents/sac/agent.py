@@ -20,9 +20,9 @@ from mtrl.tasks import TaskSet
 from mtrl.training import Datasets, State, Use
 
 from .config import SACConfig
-from .differentiation import Differentiation, look_inside
 from .experience import Experience, UpdateSchedule, padded
 from .fast import Fast
+from .gradient_computation import GradientComputation, torso_metrics
 from .learning import Learning, Sample, sample_of
 from .networks import Actor, Routing, TwinCritic, begin_as, moved
 from .part import Part, Ranks, not_finite
@@ -98,7 +98,7 @@ class SACAgent:
         self._draws = np.random.default_rng([seed, 1, rank] if rank else [seed, 1])
         self._noise = torch.Generator(self._device).manual_seed(seed + 1 + 1_000_003 * rank)
         learning = Learning.of(config, layout, self._device)
-        self._differentiation = Differentiation(learning, self._fast, self._parts, self._noise)
+        self._computation = GradientComputation(learning, self._fast, self._parts, self._noise)
         self._learning = learning
         self._sample: Sample | None = None
         self._log_temperature_gradient: torch.Tensor | None = None
@@ -154,7 +154,7 @@ class SACAgent:
     def set_task_shares(self, shares: npt.NDArray[np.float64]) -> None:
         """[K], sums to 1: the losses of task k count K shares[k] times."""
         counted = torch.from_numpy(shares * len(shares)).float().to(self._device)
-        self._differentiation.shares = None if bool((counted == 1).all()) else counted
+        self._computation.shares = None if bool((counted == 1).all()) else counted
 
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Cosines between the tasks' gradients of each part that surgery measured since the last call."""
@@ -178,7 +178,7 @@ class SACAgent:
             norms = {part.name: part.gather() for part in parts}
         except DivergenceError as error:
             broken = str(error)
-        losses = self._differentiation.named_losses(ranks.tasks)
+        losses = self._computation.named_losses(ranks.tasks)
         broken = broken or not_finite(losses, norms, parts)
         self.updates += 1
         if broken:
@@ -190,10 +190,10 @@ class SACAgent:
         for part in parts:
             metrics |= part.step()
         if any(part.needs_post_step for part in parts):
-            self._fast.follow()
+            self._fast.sync()
             for part in parts:
                 if part.needs_post_step:
-                    part.look_back(ranks)
+                    part.observe_post_step_losses(ranks)
         self._fast.update_balance(reducer)
         floor = config.exploration.temperature_floor
         if floor > 0 and len(parts) > 1:
@@ -204,12 +204,12 @@ class SACAgent:
             networks: dict[str, Actor | TwinCritic] = {"critic": self._critic, "actor": self._actor}
             torsos = {part.name: networks[part.name].network.torso for part in parts}
             seed = [self._seed, self.updates]
-            self._differentiation.reset_runaways(torsos, self._sample.way, reducer, seed)
+            self._computation.reset_runaways(torsos, self._sample.way, reducer, seed)
         self._fast.average(config.target_rate)
         temperatures = self._log_temperature.detach().exp().tolist()
         inside: dict[str, float] = {}
         if config.diagnostics_every and self.updates % config.diagnostics_every == 0:
-            inside = look_inside(self._fast, self._sample, reducer)
+            inside = torso_metrics(self._fast, self._sample, reducer)
         return {
             **losses,
             **metrics,
@@ -221,7 +221,7 @@ class SACAgent:
 
     def shared_state(self) -> State:
         """Weights, optimisers, surgery, temperatures, statistics."""
-        shares = self._differentiation.shares
+        shares = self._computation.shares
         return {
             "actor": dict(self._actor.state_dict()),
             "critic": dict(self._critic.state_dict()),
@@ -259,7 +259,7 @@ class SACAgent:
         for name, part in self._parts.items():
             part.load_state_dict(copy.deepcopy(shared["parts"][name]))
         shares = shared["shares"]
-        self._differentiation.shares = None if shares is None else shares.clone().to(self._device)
+        self._computation.shares = None if shares is None else shares.clone().to(self._device)
         self.updates = shared["updates"]
         self._schedule.load_state_dict(shared["schedule"])
         self._experience.restore(shared["experience"], None if local is None else local["experience"])
@@ -281,12 +281,12 @@ class SACAgent:
 
     def _differentiate(self, ranks: Ranks) -> None:
         """Leaves the gradients of one batch, summed over tasks, with the parts; changes no weight."""
-        self._differentiation.losses, self._log_temperature_gradient = {}, None
+        self._computation.losses, self._log_temperature_gradient = {}, None
         ranks.reducer.sums(self._draw, {})
         assert self._sample is not None, "it was drawn"
-        observed = self._differentiation.critic(self._sample, ranks)
+        observed = self._computation.critic(self._sample, ranks)
         if self.updates % self._config.actor_every == 0:
-            self._log_temperature_gradient = self._differentiation.actor(self._sample, observed, ranks)
+            self._log_temperature_gradient = self._computation.actor(self._sample, observed, ranks)
 
     def _draw(self) -> Mapping[str, torch.Tensor]:
         """Makes the sample of this update; returns nothing that is summed."""
@@ -305,7 +305,7 @@ class SACAgent:
             self._log_temperature.detach().exp(),
             torch.bfloat16 if self._bf16 else self._log_temperature.dtype,
         )
-        self._fast.follow()
+        self._fast.sync()
         return {}
 
     def _routed(self, task: torch.Tensor) -> Routing:

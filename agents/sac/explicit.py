@@ -26,7 +26,7 @@ Raw = Mapping[str, torch.Tensor]
 
 
 class ExplicitUpdate:
-    """`Differentiation` without autograd: the same losses and gradients up to rounding, for less
+    """`GradientComputation` without autograd: the same losses and gradients up to rounding, for less
     time at the sizes of our experiments (docs/decisions/0013).
 
     It serves batches of all tasks, each of which sees a state, where actor and critics are what
@@ -89,7 +89,7 @@ class ExplicitUpdate:
             losses["discrete"], slope = self._regressed(every.gather(3, index).squeeze(3), wanted, share)
             slopes["discrete"] = torch.zeros_like(every).scatter_(3, index, slope.unsqueeze(3))
         self._critic.backward(slopes)
-        self._fast.weights["critic"].take(self._gradients["critic"])
+        self._fast.weights["critic"].copy_(self._gradients["critic"])
         made = _merged(way, losses)
         return made if shares is None else made * shares, goal
 
@@ -112,7 +112,7 @@ class ExplicitUpdate:
             found = self._of_gaussian(raw["continuous"][0], noise, sample, picked(scale, way.continuous, 0))
             losses["continuous"], entropies["continuous"], slopes["continuous"] = found
         self._actor.backward({name: slope.to(raw[name].dtype) for name, slope in slopes.items()})
-        self._fast.weights["actor"].take(self._gradients["actor"])
+        self._fast.weights["actor"].copy_(self._gradients["actor"])
         made = _merged(way, losses)
         return made if shares is None else made * shares, _merged(way, entropies)
 

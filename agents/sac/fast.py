@@ -43,16 +43,16 @@ class Fast:
             copies = [FlatParameters(network) for network in (self.actor, self.critic, self.target)]
             self.used = dict(zip(self.weights, copies, strict=True))
 
-    def follow(self) -> None:
+    def sync(self) -> None:
         """Takes over the weights as they are now."""
         if self.used is not self.weights:
             for name, copy_ in self.used.items():
-                copy_.follow(self.weights[name])
+                copy_.sync(self.weights[name])
 
     @torch.no_grad()
     def average(self, share: float) -> None:
         """target <- (1 - share) target + share critic, buffers copied."""
-        self.weights["target"].follow(self.weights["critic"], share)
+        self.weights["target"].sync(self.weights["critic"], share)
         for kept, fresh in self._buffers:
             kept.copy_(fresh)
 

@@ -101,7 +101,7 @@ class Part:
             other = beside()
             total = ranks.counted(made).sum()
             total = total if other is None else total + count * (other / size if size > 1 else other)
-            self._weights.lay(self._gradients(total))
+            self._weights.write_gradients(self._gradients(total))
             told = {name: ranks.counted(values) for name, values in facts().items()}
             ranks.require_finite(made, self.name)
             return {"gradient": self._weights.gradient, "losses": ranks.counted(made.detach()), **told}
@@ -124,7 +124,7 @@ class Part:
             **dict.fromkeys(("losses", *names), ((count,), whole.dtype)),
         }
         found = ranks.reducer.sums(make, like)
-        self._weights.take(found["gradient"])
+        self._weights.copy_(found["gradient"])
         self._share = 1.0 / count
         return found
 
@@ -222,13 +222,15 @@ class Part:
     @property
     def needs_post_step(self) -> bool:
         """Whether surgery wants the losses of the same batch under the new weights."""
-        return self._again is not None and self.surgery is not None and self.surgery.wants_losses_after
+        return self._again is not None and self.surgery is not None and self.surgery.needs_post_step
 
-    def look_back(self, ranks: Ranks) -> None:
+    def observe_post_step_losses(self, ranks: Ranks) -> None:
         """Tells surgery those losses; `used` must have followed the step."""
         if self.surgery is not None and self._again is not None:
             with torch.no_grad():
-                self.surgery.after_step(self._again, reducer=ranks.reducer, portion=ranks.portion)
+                self.surgery.observe_post_step_losses(
+                    self._again, reducer=ranks.reducer, portion=ranks.portion
+                )
 
     def cosines(self) -> npt.NDArray[np.float64] | None:
         """[K, K], mean cosines between task gradients since the last call; None when none was measured."""

@@ -38,7 +38,12 @@ SAC = (
 RUNS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "sac": SAC,
     # the clock chooses between one backward and a loop, which round differently: one is named here
-    "sac_pcgrad": (*SAC, "gradients=pcgrad", "gradients.part=both", "gradients.way=backward"),
+    "sac_pcgrad": (
+        *SAC,
+        "gradients=pcgrad",
+        "gradients.part=both",
+        ("gradients.row_method=backward", "gradients.way=backward"),
+    ),
     "diffusion": (
         "agent=diffusion",
         "tasks=[point/obstacle,metaworld/reach-v3]",
@@ -66,8 +71,8 @@ RUNS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "online.log_every=500",
     ),
 }
-"""Name -> settings of `mtrl train` beside `COMMON`. A setting that commits spell differently (none at
-present) is a tuple of its spellings, newest first; every commit takes the first that it knows."""
+"""Name -> settings of `mtrl train` beside `COMMON`. A setting that commits spell differently is a tuple of
+its spellings, newest first; every commit takes the first that it knows."""
 
 
 @dataclass(frozen=True)

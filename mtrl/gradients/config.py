@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from mtrl.errors import ConfigError, OutOfRangeError
 
@@ -42,9 +42,12 @@ class SurgeryConfig:
     memory_mb: float = 1024.0
     """Largest K x P matrix of rows that is kept; beyond it the Gramian is streamed and a second pass
     follows."""
-    way: str = "measure"
-    """"backward" (one joint backward), "loop" (one per task), or "measure": the faster, found in the first
-    steps."""
+    row_method: str = "auto"
+    """How task gradients are computed: "backward" (one joint backward pass), "loop" (one pass per task), or
+    "auto": the faster of the two, measured in the first steps."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"way": "row_method"}
+    """Key of older files -> field."""
 
     def __post_init__(self) -> None:
         method_config(self.method, self.options)
@@ -64,8 +67,10 @@ class SurgeryConfig:
             )
         if not self.memory_mb > 0:
             raise OutOfRangeError("gradients.memory_mb", self.memory_mb, "a number above 0")
-        if self.way not in ("measure", "backward", "loop"):
-            raise ConfigError(f"gradients.way={self.way!r}; expected measure, backward or loop")
+        if self.row_method == "measure":
+            object.__setattr__(self, "row_method", "auto")
+        if self.row_method not in ("auto", "backward", "loop"):
+            raise ConfigError(f"gradients.row_method={self.row_method!r}; expected auto, backward or loop")
 
     def covers(self, part: str) -> bool:
         """Whether `part` ("critic" or "actor") is combined by the method; the other takes the plain sum."""

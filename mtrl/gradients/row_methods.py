@@ -35,7 +35,7 @@ class StepRows:
         """`check` raises for losses [K] that are not what they should be."""
         self._jacobian, self._config, self._check = jacobian, config, check
         self.choice = FastestMethod(
-            ("backward", "loop"), chosen="" if config.way == "measure" else config.way
+            ("backward", "loop"), chosen="" if config.row_method == "auto" else config.row_method
         )
         self.gathered = GatheredRows()
         self._pattern: TaskRows | None = None

@@ -66,13 +66,13 @@ class WeightingSchedule:
         self._previous = {name: values.clone() for name, values in rows.shared.items()}
         return found.numpy()
 
-    def after_step(self, losses: torch.Tensor) -> None:
+    def observe_post_step_losses(self, losses: torch.Tensor) -> None:
         """Losses [K] of the same batch after the update. Passed over where they are not finite, which the
         next step meets again.
         """
         values = losses.detach().double().cpu().numpy()
         if self.solved and np.isfinite(values).all():
-            self.weighting.after_step(values)
+            self.weighting.observe_post_step_losses(values)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

@@ -192,14 +192,14 @@ class GradientSurgery:
         metrics |= self._weight_metrics(weights)
         return Combined(self.masked(gradients), weights, losses.detach(), metrics)
 
-    def after_step(
+    def observe_post_step_losses(
         self,
         losses: Losses,
         *,
         reducer: Reducer = ALONE,
         portion: torch.Tensor | None = None,
     ) -> None:
-        """Losses [K] of the same batch after the update, where `wants_losses_after`. Passed over elsewhere,
+        """Losses [K] of the same batch after the update, where `needs_post_step`. Passed over elsewhere,
         and where a loss is not finite, which the next step meets again.
         """
 
@@ -207,15 +207,15 @@ class GradientSurgery:
             return losses() if callable(losses) else losses
 
         if reducer.size == 1:
-            self._schedule.after_step(made())
+            self._schedule.observe_post_step_losses(made())
         else:
             share = even(reducer, self.tasks, self.jacobian.parameters[0]) if portion is None else portion
-            self._schedule.after_step(reduced_losses(made, self.tasks, reducer, share))
+            self._schedule.observe_post_step_losses(reduced_losses(made, self.tasks, reducer, share))
 
     @property
-    def wants_losses_after(self) -> bool:
+    def needs_post_step(self) -> bool:
         """Whether the latest step found weights that learn from the losses after it (FAMO)."""
-        return self._schedule.solved and self.weighting.wants_losses_after
+        return self._schedule.solved and self.weighting.needs_post_step
 
     def masked(self, gradients: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Gradients of another origin, 0 where `trained_share` leaves parameters as they are."""

@@ -37,10 +37,10 @@ class FlatParameters:
 
     @cached_property
     def gradient(self) -> torch.Tensor:
-        """[P], where `lay`, `take` and `gather` leave the gradient."""
+        """[P], where `write_gradients`, `copy_` and `gather` leave the gradient."""
         return torch.zeros_like(self.whole, requires_grad=False)
 
-    def lay(self, gradients: Sequence[torch.Tensor]) -> None:
+    def write_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
         """Puts gradients, one for every parameter in order, into `whole.grad`."""
         self.whole.grad = whole = self.gradient
         parts = [gradient.reshape(-1) for gradient in gradients]
@@ -49,19 +49,19 @@ class FlatParameters:
         else:
             whole.copy_(torch.cat(parts))
 
-    def take(self, gradient: torch.Tensor) -> None:
-        """`lay` for a gradient [P] that is one vector already, perhaps `gradient` itself."""
+    def copy_(self, gradient: torch.Tensor) -> None:
+        """`write_gradients` for a gradient [P] that is one vector already, perhaps `gradient` itself."""
         self.whole.grad = whole = self.gradient
         if gradient is not whole:
             whole.copy_(gradient)
 
     def gather(self, gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """`lay` for gradients by name, one for every parameter; returns [P]."""
-        self.lay([gradients[name] for name in self.named])
+        """`write_gradients` for gradients by name, one for every parameter; returns [P]."""
+        self.write_gradients([gradients[name] for name in self.named])
         return self.gradient
 
     @torch.no_grad()
-    def follow(self, source: FlatParameters, share: float = 1.0) -> None:
+    def sync(self, source: FlatParameters, share: float = 1.0) -> None:
         """whole <- (1 - share) whole + share source, rounded where the kinds differ."""
         if share == 1.0:
             self.whole.copy_(source.whole)

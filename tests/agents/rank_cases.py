@@ -43,7 +43,7 @@ SAC: dict[str, dict[str, Any]] = {
     "plain": {"network": SCALAR},
     "categorical": {"gradient_clip": 0.5},
     "autograd": {"network": SCALAR, "explicit": False, "actor_every": 1},
-    "pcgrad": {"network": SCALAR, "gradients": SurgeryConfig("pcgrad", part="both", way="backward")},
+    "pcgrad": {"network": SCALAR, "gradients": SurgeryConfig("pcgrad", part="both", row_method="backward")},
     "mgda": {"network": SCALAR, "gradients": SurgeryConfig("mgda", part="both")},
     "famo": {"network": SCALAR, "gradients": SurgeryConfig("famo")},
     "uphill": {"network": SCALAR, "gradients": SurgeryConfig("cagrad", part="both", perturbation=0.01)},
@@ -52,7 +52,7 @@ SAC: dict[str, dict[str, Any]] = {
     "experts": {"network": experts()},
 }
 ALIKE: dict[str, dict[str, Any]] = {
-    "balance loss": {"network": experts(switch=5.0), "gradients": SurgeryConfig("pcgrad", way="loop")},
+    "balance loss": {"network": experts(switch=5.0), "gradients": SurgeryConfig("pcgrad", row_method="loop")},
     "balance loss, plain": {"network": experts(switch=5.0)},
     "paco": {"network": NetworkConfig(torso=MIXTURES, bins=11)},
 }
@@ -158,7 +158,7 @@ def sac(rank: int | None, reducer: Reducer, changes: Mapping[str, Any], **sample
             agent.ingest(fragment_of(MIXED, k, steps, ends={9: "truncated"}, seed=10 * who + k))
     agent.due(0, reducer)
     agent._replay = Samples(rank, **samples)  # type: ignore[assignment]
-    agent._differentiation._noise = Noise(rank)  # type: ignore[assignment]
+    agent._computation._noise = Noise(rank)  # type: ignore[assignment]
     agent.due(0, reducer)
     return agent
 

@@ -114,7 +114,7 @@ def test_computing_gradients_changes_no_weight() -> None:
     before = agent.snapshot()
     sums = sums_of(agent)
     assert agent.snapshot().same_as(before)
-    assert agent._differentiation.losses["critic"].shape == (3,)
+    assert agent._computation.losses["critic"].shape == (3,)
     for name, value in agent._critic.named_parameters():
         assert not value.numel() or sums[f"critic.{name}"].shape == value.shape
     update(agent)
@@ -356,9 +356,9 @@ def test_surgery_on_one_task_changes_no_bit() -> None:
         np.testing.assert_array_equal(cut.snapshot().tensors[name], expected, err_msg=name)
 
 
-@pytest.mark.parametrize("way", ["backward", "loop"])
-def test_rows_of_tasks_add_up_to_the_plain_gradient(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SurgeryConfig(method="pcgrad", part="both", way=way)
+@pytest.mark.parametrize("row_method", ["backward", "loop"])
+def test_rows_of_tasks_add_up_to_the_plain_gradient(row_method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SurgeryConfig(method="pcgrad", part="both", row_method=row_method)
     plain, cut = agent_of(), agent_of(gradients=config)
     combine, kept = GradientSurgery.combine, []
 
@@ -431,9 +431,11 @@ def routed(**changes: object) -> NetworkConfig:
     return NetworkConfig(torso=torso(12, kind="experts", experts=parts), bins=11)
 
 
-@pytest.mark.parametrize("way", ["backward", "loop"])
-def test_loads_of_experts_go_on_alike_under_surgery(way: str) -> None:
-    config = dataclasses.replace(SMALL, network=routed(), gradients=SurgeryConfig("pcgrad", way=way))
+@pytest.mark.parametrize("row_method", ["backward", "loop"])
+def test_loads_of_experts_go_on_alike_under_surgery(row_method: str) -> None:
+    config = dataclasses.replace(
+        SMALL, network=routed(), gradients=SurgeryConfig("pcgrad", row_method=row_method)
+    )
     original, loaded = agent_of(config=config), SACAgent(config, MIXED, 1)
     for _ in range(2):
         update(original)
@@ -445,8 +447,8 @@ def test_loads_of_experts_go_on_alike_under_surgery(way: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [
-    SurgeryConfig("pcgrad", way="backward"),
-    SurgeryConfig("pcgrad", way="loop"),
+    SurgeryConfig("pcgrad", row_method="backward"),
+    SurgeryConfig("pcgrad", row_method="loop"),
     SurgeryConfig("pcgrad", perturbation=0.01),
     SurgeryConfig("pcgrad", memory_mb=1e-6),
     SurgeryConfig("famo"),
@@ -501,11 +503,13 @@ def test_a_task_that_ran_away_has_no_part_in_the_update() -> None:
     agent = agent_of(network=NetworkConfig(torso=mixture, bins=11), actor_every=2)
     agent.updates = 1
     sums = sums_of(agent)
-    assert bool((agent._differentiation.losses["critic"] > 1e-6).all())
+    assert bool((agent._computation.losses["critic"] > 1e-6).all())
     assert not any(gradient.any() for gradient in sums.values())
 
 
-@pytest.mark.parametrize("settings", [SurgeryConfig(), SurgeryConfig("pcgrad", part="both", way="backward")])
+@pytest.mark.parametrize(
+    "settings", [SurgeryConfig(), SurgeryConfig("pcgrad", part="both", row_method="backward")]
+)
 def test_tasks_that_all_see_pixels_learn(settings: SurgeryConfig) -> None:
     tasks = TaskSet([task_of("arm", CONTINUOUS, 3, (3, 16, 16)), task_of("game", DISCRETE, 0, (3, 16, 16))])
     network = NetworkConfig(torso=torso(8), bins=11, pixels=PixelEncoderConfig("drq", 4))

@@ -44,14 +44,14 @@ def scalar(**changes: object) -> NetworkConfig:
 
 
 def explicit(agent: SACAgent) -> bool:
-    return agent._differentiation.explicit is not None
+    return agent._computation.explicit is not None
 
 
 def same_gradients(agents: Sequence[SACAgent]) -> None:
     """Compares those of two agents."""
     found, expected = (sums_of(agent) for agent in agents)
     assert list(found) == list(expected)
-    losses, others = (agent._differentiation.losses["critic"] for agent in agents)
+    losses, others = (agent._computation.losses["critic"] for agent in agents)
     torch.testing.assert_close(losses, others, rtol=1e-4, atol=1e-5)
     for name, gradient in expected.items():
         close = 1e-4 * float(gradient.norm()) + 1e-7

@@ -18,15 +18,15 @@ from ..ranks import main
 TASKS, SAMPLES, WIDTH, UPDATES = 4, 6, 5, 5
 
 CONFIGS = {
-    **{name: SurgeryConfig(name, way="backward") for name in METHODS},
+    **{name: SurgeryConfig(name, row_method="backward") for name in METHODS},
     "dwa of short periods": SurgeryConfig("dwa", {"period": 1}),
-    "held": SurgeryConfig("mgda", way="backward", every=2, smoothing=0.5),
+    "held": SurgeryConfig("mgda", row_method="backward", every=2, smoothing=0.5),
     "held famo": SurgeryConfig("famo", every=2),
-    "owned weighed": SurgeryConfig("pcgrad", way="backward", weigh_owned=True),
-    "loop": SurgeryConfig("pcgrad", way="loop"),
+    "owned weighed": SurgeryConfig("pcgrad", row_method="backward", weigh_owned=True),
+    "loop": SurgeryConfig("pcgrad", row_method="loop"),
     "measured": SurgeryConfig("cagrad"),
     "uphill": SurgeryConfig("pcgrad", perturbation=0.05),
-    "sparse": SurgeryConfig("pcgrad", way="backward", trained_share=0.5),
+    "sparse": SurgeryConfig("pcgrad", row_method="backward", trained_share=0.5),
     "sparse sum": SurgeryConfig("sum", trained_share=0.5),
     # rows of all parameters take 3.5 kB in float64, and those of the largest 1.1 kB
     "streamed": SurgeryConfig("mgda", memory_mb=1.3 / 1024),
@@ -98,8 +98,8 @@ def train(
         with torch.no_grad():
             for name, parameter in net.named_parameters():
                 parameter -= 0.05 * combined.gradients[name]
-            if surgery.wants_losses_after:
-                surgery.after_step(losses, reducer=reducer, portion=portion)
+            if surgery.needs_post_step:
+                surgery.observe_post_step_losses(losses, reducer=reducer, portion=portion)
     return net, first, surgery
 
 

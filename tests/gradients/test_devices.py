@@ -72,7 +72,7 @@ def test_every_method_steps_where_the_parameters_are(device: str, method: str) -
     for _ in range(2):
         combined = surgery.step(lambda: losses_of(net, inputs))
         surgery.assign(combined.gradients)
-        surgery.after_step(losses_of(net, inputs))
+        surgery.observe_post_step_losses(losses_of(net, inputs))
     for parameter in net.parameters():
         assert parameter.grad is not None and parameter.grad.device == parameter.device
         assert bool(torch.isfinite(parameter.grad).all())
@@ -90,7 +90,7 @@ def test_streaming_and_perturbation_step_where_the_parameters_are(device: str) -
     for config in (
         SurgeryConfig("mgda", memory_mb=1e-6),
         SurgeryConfig("mgda", perturbation=0.01),
-        SurgeryConfig("mgda", way="loop"),
+        SurgeryConfig("mgda", row_method="loop"),
     ):
         surgery = GradientSurgery(net, config, TASKS)
         combined = surgery.step(lambda: losses_of(net, inputs), loss_of)

@@ -46,7 +46,7 @@ def test_the_gradient_is_that_of_the_perturbed_weights_by_hand() -> None:
 def test_a_short_step_changes_little_and_heads_move_along_their_own_gradient(method: str) -> None:
     net, losses = twins(2)
     before = {name: value.detach().clone() for name, value in net.named_parameters()}
-    plain = GradientSurgery(net, SurgeryConfig(method, way="backward"), TASKS).step(losses()).gradients
+    plain = GradientSurgery(net, SurgeryConfig(method, row_method="backward"), TASKS).step(losses()).gradients
     near = GradientSurgery(net, SurgeryConfig(method, perturbation=1e-9), TASKS)
     far = GradientSurgery(net, SurgeryConfig(method, perturbation=0.5), TASKS)
     found = near.step(losses, lambda task: losses()[task]).gradients

@@ -8,6 +8,7 @@ from torch import nn
 
 from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
 from mtrl.gradients import METHODS, FastestMethod, GradientSurgery, SurgeryConfig
+from mtrl.structured import build, known_keys
 
 from .networks import INPUTS, TASKS, Losses, mean, twins
 
@@ -28,7 +29,7 @@ def test_every_method_gives_a_gradient_for_every_parameter(name: str) -> None:
     surgery = GradientSurgery(net, SurgeryConfig(name), TASKS)
     for _ in range(2):
         combined = surgery.step(losses())
-        surgery.after_step(losses())
+        surgery.observe_post_step_losses(losses())
     assert set(combined.gradients) == {key for key, _ in net.named_parameters()}
     assert all(bool(torch.isfinite(value).all()) for value in combined.gradients.values())
     surgery.assign(combined.gradients)
@@ -72,7 +73,7 @@ def test_streamed_and_kept_rows_agree(name: str, weigh_owned: bool) -> None:
 def test_ways_agree_and_the_measured_choice_is_kept() -> None:
     net, losses = critic()
     surgery = GradientSurgery(net, SurgeryConfig("mgda"), TASKS)
-    plain = GradientSurgery(net, SurgeryConfig("mgda", way="backward"), TASKS).step(losses())
+    plain = GradientSurgery(net, SurgeryConfig("mgda", row_method="backward"), TASKS).step(losses())
     while not surgery.choice.chosen:
         assert close(surgery.step(losses, lambda task: losses()[task]).gradients, plain.gradients)
     assert len(surgery.choice.seconds["loop"]) == len(surgery.choice.seconds["backward"]) == 6
@@ -155,9 +156,9 @@ def test_losses_after_a_step_count_only_where_it_found_weights() -> None:
     # nothing falls: neither the first losses, nor those of the step between, nor what is no number
     for values in ([1.0, 1.0], [5.0, 1.0], [2.0, 1.0]):
         surgery.step((weights * torch.eye(2)).sum(1) * torch.tensor(values))
-        asked.append(surgery.wants_losses_after)
-        surgery.after_step(torch.tensor(values))
-    surgery.after_step(torch.tensor([torch.inf, 1.0]))
+        asked.append(surgery.needs_post_step)
+        surgery.observe_post_step_losses(torch.tensor(values))
+    surgery.observe_post_step_losses(torch.tensor([torch.inf, 1.0]))
     assert asked == [True, False, True]
     assert surgery.weighting.state_dict()["logits"].tolist() == [0.0, 0.0]
 
@@ -190,6 +191,21 @@ def test_configs_that_do_not_fit_are_refused() -> None:
         GradientSurgery(net, SurgeryConfig("graddrop", memory_mb=1e-6), TASKS)
     with pytest.raises(ConfigError, match=r"expected \(5,\), one per task"):
         GradientSurgery(net, SurgeryConfig("mgda"), 5).step(losses())
-    for wrong in ({"every": 0}, {"smoothing": 1.0}, {"trained_share": 0.0}, {"memory_mb": 0.0}, {"way": "x"}):
+    for wrong in (
+        {"every": 0},
+        {"smoothing": 1.0},
+        {"trained_share": 0.0},
+        {"memory_mb": 0.0},
+        {"row_method": "x"},
+    ):
         with pytest.raises(ConfigError):
             SurgeryConfig(**wrong)
+
+
+def test_the_key_and_value_of_older_files_are_read() -> None:
+    older = build(SurgeryConfig, {"method": "mgda", "row_method": "auto", "way": "loop"}, "agent.gradients")
+    assert older == SurgeryConfig("mgda", row_method="loop")
+    assert build(SurgeryConfig, {"way": "measure"}) == SurgeryConfig()
+    assert "agent.gradients.way" in known_keys(SurgeryConfig, "agent.gradients")
+    with pytest.raises(ConfigError, match=r"gradients\.row_method='fast'; expected auto, backward or loop"):
+        build(SurgeryConfig, {"way": "fast"})

@@ -217,7 +217,7 @@ def test_famo_weighs_by_inverse_losses_and_favours_what_fell_least() -> None:
     weights = weighting.weights(Evidence(np.array([1.0, 4.0])))
     # z = 1/2 each: (.5 / 1, .5 / 4) normalised
     assert weights == pytest.approx((0.8, 0.2), rel=1e-6)
-    weighting.after_step(np.array([0.5, 4.0]))
+    weighting.observe_post_step_losses(np.array([0.5, 4.0]))
     # Adam's first step moves each logit by its learning rate: down for task 0, whose loss fell
     state = weighting.state_dict()["logits"]
     assert state.tolist() == pytest.approx([-0.025, 0.025], rel=1e-5)
@@ -267,7 +267,7 @@ def test_state_continues_where_it_was(name: str) -> None:
     first, second = make_weighting(name, 5, 3), make_weighting(name, 5, 3)
     for step in range(3):
         first.weights(evidence(step))
-        first.after_step(np.full(5, 0.7))
+        first.observe_post_step_losses(np.full(5, 0.7))
     second.load_state_dict(first.state_dict())
     for step in range(3, 6):
         assert np.array_equal(first.weights(evidence(step)), second.weights(evidence(step)))

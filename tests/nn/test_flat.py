@@ -47,11 +47,11 @@ def test_one_optimiser_step_equals_that_of_all_parameters() -> None:
 def test_another_follows_in_part_or_rounded() -> None:
     first, second = FlatParameters(network(1)), FlatParameters(network(2))
     expected = torch.lerp(second.whole.detach(), first.whole.detach(), 0.25)
-    second.follow(first, 0.25)
+    second.sync(first, 0.25)
     assert torch.equal(second.whole, expected)
     rounded = copy.deepcopy(network(3)).bfloat16()
     half = FlatParameters(rounded)
-    half.follow(first)
+    half.sync(first)
     assert torch.equal(rounded[0].weight, first.whole.detach()[:12].view(4, 3).bfloat16())
     gradients = {name: torch.ones_like(value) for name, value in half.named.items()}
     assert first.gather(gradients).dtype == torch.float32
@@ -61,11 +61,11 @@ def test_gradients_are_laid_in_the_order_of_the_parameters() -> None:
     weights = FlatParameters(network())
     gradients = [torch.randn_like(value) for value in weights.named.values()]
     expected = torch.cat([gradient.flatten() for gradient in gradients])
-    weights.lay(gradients)
+    weights.write_gradients(gradients)
     assert weights.whole.grad is not None and torch.equal(weights.whole.grad, expected)
     named = {name: 2 * rows for name, rows in zip(weights.named, gradients, strict=True)}
     assert torch.equal(weights.gather(dict(reversed(named.items()))), 2 * expected)
-    weights.take(expected)
+    weights.copy_(expected)
     assert torch.equal(weights.whole.grad, expected)
-    weights.take(weights.gradient)
+    weights.copy_(weights.gradient)
     assert torch.equal(weights.whole.grad, expected)

@@ -52,11 +52,11 @@ class Weighting(ABC):
         """[*shape] from one parameter's rows [K, *shape]; only called where `needs_rows`."""
         raise NotImplementedError("combine(rows) of a method that needs rows")
 
-    def after_step(self, losses: np.ndarray) -> None:  # noqa: B027 - most weightings learn nothing from it
-        """Takes the losses of the same batch after the update; only called where `wants_losses_after`."""
+    def observe_post_step_losses(self, losses: np.ndarray) -> None:  # noqa: B027 - most weightings learn nothing from it
+        """Takes the losses of the same batch after the update; only called where `needs_post_step`."""
 
-    wants_losses_after: ClassVar[bool] = False
-    """Whether `after_step` must be called, at the price of one more forward pass."""
+    needs_post_step: ClassVar[bool] = False
+    """Whether `observe_post_step_losses` must be called, at the price of one more forward pass."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the next weights depend on."""

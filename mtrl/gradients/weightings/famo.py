@@ -38,7 +38,7 @@ class FAMO(Weighting):
 
     needs_gramian = False
     needs_positive_losses = "it descends on the logarithm of each loss"
-    wants_losses_after = True
+    needs_post_step = True
 
     def __init__(self, config: FAMOConfig, tasks: int, seed: int) -> None:
         super().__init__(tasks)
@@ -57,7 +57,7 @@ class FAMO(Weighting):
         weights: np.ndarray = share / share.sum()
         return weights
 
-    def after_step(self, losses: np.ndarray) -> None:
+    def observe_post_step_losses(self, losses: np.ndarray) -> None:
         assert self.before is not None, "weights come before what they led to"
         gained = np.log(self.before) - np.log(np.maximum(losses, 0.0) + 1e-8)
         gained[self.before <= 1e-8] = 0.0

@@ -17,7 +17,7 @@ from .networks import Routing, picked, spread
 from .part import Part, Ranks
 
 
-class Differentiation:
+class GradientComputation:
     """The two halves of an update; both are taken on the weights as they are, and change none."""
 
     def __init__(
@@ -170,7 +170,7 @@ class Differentiation:
 
 
 @torch.no_grad()
-def look_inside(fast: Fast, sample: Sample, reducer: Reducer) -> dict[str, float]:
+def torso_metrics(fast: Fast, sample: Sample, reducer: Reducer) -> dict[str, float]:
     """What the torsos look like inside for one batch: "torso/critic/dormant_units" and others; of several
     ranks the mean over their batches.
     """
