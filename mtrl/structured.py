@@ -3,14 +3,79 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
 
 Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The interval that a number must lie in; its text completes "expected ..."."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    includes_low: bool = True
+    includes_high: bool = True
+    zero: str = ""
+    """What 0 stands for, where it is the lowest value and a special one."""
+
+    def __contains__(self, value: float) -> bool:
+        above = value >= self.low if self.includes_low else value > self.low
+        below = value <= self.high if self.includes_high else value < self.high
+        return above and below
+
+    def __str__(self) -> str:
+        low, high = f"{self.low:g}", f"{self.high:g}"
+        if math.isinf(self.high):
+            if self.zero:
+                return f"{low} ({self.zero}) or more"
+            return f"at least {low}" if self.includes_low else f"above {low}"
+        if not self.includes_low:
+            return f"above {low}, {'at most' if self.includes_high else 'below'} {high}"
+        start = f"{low} ({self.zero})" if self.zero else low
+        return f"{start} to {high}" if self.includes_high else f"{start} to below {high}"
+
+
+def at_least(low: float, zero: str = "") -> Range:
+    """Numbers from `low` on; `zero` says what 0 stands for."""
+    return Range(low, zero=zero)
+
+
+def between(low: float, high: float, zero: str = "") -> Range:
+    """Numbers from `low` to `high`, both included."""
+    return Range(low, high, zero=zero)
+
+
+POSITIVE = Range(0, includes_low=False)
+UNIT = Range(0, 1)
+"""[0, 1]"""
+BELOW_ONE = Range(0, 1, includes_high=False)
+"""[0, 1)"""
+SHARE = Range(0, 1, includes_low=False)
+"""(0, 1]"""
+
+
+def check(settings: object, place: str, **rules: Range | tuple[str, ...]) -> None:
+    """Requires fields of a dataclass to lie in their ranges, or to be one of the given words.
+
+    `place` is the dotted key of `settings`, and may be empty. None passes; of a tuple every entry is checked.
+    Raises OutOfRangeError or ConfigError with the full key, what was expected and what came.
+    """
+    for field, rule in rules.items():
+        key, value = _join(place, field), getattr(settings, field)
+        for entry in value if isinstance(value, tuple) else (value,):
+            if entry is None or entry in rule:
+                continue
+            if isinstance(rule, Range):
+                raise OutOfRangeError(key, value, f"each {rule}" if isinstance(value, tuple) else str(rule))
+            *others, last = map(repr, rule)
+            raise ConfigError(f"{key} is {', '.join(others)} or {last}; got {entry!r}")
 
 
 def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Config:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import OutOfRangeError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
+from mtrl.structured import BELOW_ONE, POSITIVE, at_least, between, check
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,9 @@ class NoiseLevels:
     """Standard deviation of ln sigma in training, above 0 (Karras: 1.2)."""
 
     def __post_init__(self) -> None:
-        if self.data_deviation <= 0:
-            raise OutOfRangeError("noise.data_deviation", self.data_deviation, "above 0")
+        check(self, "noise", data_deviation=POSITIVE, curvature=at_least(1), train_deviation=POSITIVE)
         if not 0 < self.minimum < self.maximum:
             raise OutOfRangeError("noise.minimum", self.minimum, f"between 0 and maximum={self.maximum}")
-        if self.curvature < 1:
-            raise OutOfRangeError("noise.curvature", self.curvature, "at least 1")
-        if self.train_deviation <= 0:
-            raise OutOfRangeError("noise.train_deviation", self.train_deviation, "above 0")
 
 
 @dataclass(frozen=True)
@@ -71,21 +67,19 @@ class DiffusionConfig:
     """How the gradients of the tasks are combined; "sum" costs nothing."""
 
     def __post_init__(self) -> None:
-        if self.objective not in ("diffusion", "regression"):
-            raise ConfigError(f"agent.objective is 'diffusion' or 'regression'; got {self.objective!r}")
-        checks = {
-            "sampler_steps": (1 <= self.sampler_steps <= 1000, "1 to 1000"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "warmup": (self.warmup >= 0, "at least 0"),
-            "decay_updates": (self.decay_updates >= 0, "0 (the run's budget) or more"),
-            "average_decay": (0 <= self.average_decay < 1, "0 (included) to 1 (excluded)"),
-            "gradient_clip": (self.gradient_clip > 0, "above 0"),
-        }
-        for key, (holds, allowed) in checks.items():
-            if not holds:
-                raise OutOfRangeError(f"agent.{key}", getattr(self, key), allowed)
+        check(
+            self,
+            "agent",
+            objective=("diffusion", "regression"),
+            sampler_steps=between(1, 1000),
+            batch_size=at_least(1),
+            learning_rate=POSITIVE,
+            weight_decay=at_least(0),
+            warmup=at_least(0),
+            decay_updates=at_least(0, "the run's budget"),
+            average_decay=BELOW_ONE,
+            gradient_clip=POSITIVE,
+        )
         if self.execution.steps > self.network.chunk:
             raise OutOfRangeError(
                 "agent.execution.steps",

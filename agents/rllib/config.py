@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
+from mtrl.structured import POSITIVE, SHARE, UNIT, at_least, check
 
 ALGORITHMS = ("sac", "ppo", "appo")
 ACTIVATIONS = ("tanh", "relu", "silu", "elu", "linear")
@@ -182,21 +183,25 @@ class RLlibConfig:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise UnknownNameError("agent.algorithm", self.algorithm, ALGORITHMS)
-        for key, least in (("env_runners", 0), ("copies", 1), ("learners", 0), ("gpus_per_learner", 0)):
-            if getattr(self, key) < least:
-                raise OutOfRangeError(f"agent.{key}", getattr(self, key), f"at least {least}")
+        check(
+            self,
+            "agent",
+            env_runners=at_least(0),
+            copies=at_least(1),
+            learners=at_least(0),
+            gpus_per_learner=at_least(0),
+            fcnet_hiddens=at_least(1),
+            head_fcnet_hiddens=at_least(1),
+        )
         if not self.fcnet_hiddens:
             raise OutOfRangeError("agent.fcnet_hiddens", [], "at least one layer")
-        for key in ("fcnet_hiddens", "head_fcnet_hiddens"):
-            if any(units < 1 for units in getattr(self, key)):
-                raise OutOfRangeError(f"agent.{key}", list(getattr(self, key)), "layers of at least 1 unit")
         for key in ("fcnet_activation", "head_fcnet_activation"):
             if getattr(self, key) not in ACTIVATIONS:
                 raise UnknownNameError(f"agent.{key}", getattr(self, key), ACTIVATIONS)
         for name in ALGORITHMS:
-            _require_ranges(name, getattr(self, name))
+            _check_arguments(name, getattr(self, name))
         replay = self.sac.replay_buffer_config
-        _require_ranges("sac.replay_buffer_config", replay)
+        _check_arguments("sac.replay_buffer_config", replay)
         if replay.type not in BUFFERS:
             raise UnknownNameError("agent.sac.replay_buffer_config.type", replay.type, BUFFERS)
         if self.ppo.minibatch_size > self.ppo.train_batch_size_per_learner:
@@ -207,55 +212,21 @@ class RLlibConfig:
             )
 
 
-_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (
-        (
-            "lr",
-            "actor_lr",
-            "critic_lr",
-            "alpha_lr",
-            "initial_alpha",
-            "clip_param",
-            "vf_clip_param",
-            "kl_target",
-        ),
-        lambda value: value > 0,
-        "above 0",
-    ),
-    (("grad_clip", "training_intensity"), lambda value: value > 0, "above 0, or null"),
-    (("tau",), lambda value: 0 < value <= 1, "above 0, at most 1"),
-    (("gamma", "lambda_", "alpha", "beta"), lambda value: 0 <= value <= 1, "0 to 1"),
-    (
-        (
-            "train_batch_size_per_learner",
-            "minibatch_size",
-            "num_epochs",
-            "n_step",
-            "capacity",
-            "circular_buffer_num_batches",
-            "circular_buffer_iterations_per_batch",
-            "broadcast_interval",
-        ),
-        lambda value: value >= 1,
-        "at least 1",
-    ),
-    (
-        (
-            "num_steps_sampled_before_learning_starts",
-            "target_network_update_freq",
-            "vf_loss_coeff",
-            "entropy_coeff",
-            "kl_coeff",
-        ),
-        lambda value: value >= 0,
-        "at least 0",
-    ),
-)
+RANGES = {
+    **dict.fromkeys(("lr", "actor_lr", "critic_lr", "alpha_lr", "initial_alpha"), POSITIVE),
+    **dict.fromkeys(("clip_param", "vf_clip_param", "kl_target"), POSITIVE),
+    **dict.fromkeys(("grad_clip", "training_intensity"), POSITIVE),
+    "tau": SHARE,
+    **dict.fromkeys(("gamma", "lambda_", "alpha", "beta"), UNIT),
+    **dict.fromkeys(("train_batch_size_per_learner", "minibatch_size", "num_epochs"), at_least(1)),
+    **dict.fromkeys(("n_step", "capacity", "broadcast_interval"), at_least(1)),
+    **dict.fromkeys(("circular_buffer_num_batches", "circular_buffer_iterations_per_batch"), at_least(1)),
+    **dict.fromkeys(("num_steps_sampled_before_learning_starts", "target_network_update_freq"), at_least(0)),
+    **dict.fromkeys(("vf_loss_coeff", "entropy_coeff", "kl_coeff"), at_least(0)),
+}
+"""Argument of any algorithm -> its range; None passes."""
 
 
-def _require_ranges(section: str, arguments: object) -> None:
-    for keys, holds, allowed in _RANGES:
-        for key in keys:
-            value = getattr(arguments, key, None)
-            if value is not None and not holds(value):
-                raise OutOfRangeError(f"agent.{section}.{key}", value, allowed)
+def _check_arguments(section: str, arguments: object) -> None:
+    own = {key: RANGES[key] for key in vars(arguments) if key in RANGES}
+    check(arguments, f"agent.{section}", **own)

@@ -9,6 +9,7 @@ from mtrl.data import ReplayConfig
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import PixelEncoderConfig, TorsoConfig
+from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, at_least, check
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ class NetworkConfig:
     """The convolutional encoder of a picture stack; actor and critics have one each."""
 
     def __post_init__(self) -> None:
-        if self.critic_width < 0:
-            raise OutOfRangeError("agent.network.critic_width", self.critic_width, "0 (as wide) or more")
+        check(
+            self,
+            "agent.network",
+            critic_width=at_least(0, "as wide"),
+            bins=at_least(2),
+            value_range=POSITIVE,
+            critic=("categorical", "scalar"),
+        )
         if self.torso.embedding.kind == "given":
             raise ConfigError("agent.network.torso.embedding.kind is 'one_hot' or 'learned'; got 'given'")
-        if self.bins < 2:
-            raise OutOfRangeError("agent.network.bins", self.bins, "at least 2")
-        if self.value_range <= 0:
-            raise OutOfRangeError("agent.network.value_range", self.value_range, "above 0")
-        if self.critic not in ("categorical", "scalar"):
-            raise ConfigError(f"agent.network.critic is 'categorical' or 'scalar'; got {self.critic!r}")
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,14 @@ class ExplorationConfig:
     """Largest log standard deviation, above the smallest; a new policy begins halfway (MTMHSAC: 2)."""
 
     def __post_init__(self) -> None:
-        if self.initial_temperature <= 0:
-            raise OutOfRangeError(
-                "agent.exploration.initial_temperature", self.initial_temperature, "above 0"
-            )
-        for key in ("temperature_floor", "temperature_rate"):
-            if getattr(self, key) < 0:
-                raise OutOfRangeError(f"agent.exploration.{key}", getattr(self, key), "at least 0")
-        if not 0 <= self.discrete_target_entropy <= 1:
-            raise OutOfRangeError(
-                "agent.exploration.discrete_target_entropy", self.discrete_target_entropy, "0 to 1"
-            )
+        check(
+            self,
+            "agent.exploration",
+            initial_temperature=POSITIVE,
+            temperature_floor=at_least(0),
+            temperature_rate=at_least(0),
+            discrete_target_entropy=UNIT,
+        )
         if self.log_deviation_low >= self.log_deviation_high:
             raise OutOfRangeError(
                 "agent.exploration.log_deviation_low",
@@ -100,8 +98,7 @@ class NormalisationConfig:
     applied at sampling, so that old rewards follow the statistics (MTMHSAC: no)."""
 
     def __post_init__(self) -> None:
-        if self.clip <= 0:
-            raise OutOfRangeError("agent.normalisation.clip", self.clip, "above 0")
+        check(self, "agent.normalisation", clip=POSITIVE)
         ascending = all(a < b for a, b in pairwise(self.refresh_at))
         if not ascending or any(at < 1 for at in self.refresh_at):
             raise OutOfRangeError("agent.normalisation.refresh_at", self.refresh_at, "ascending, from 1")
@@ -158,25 +155,22 @@ class SACConfig:
     """"stop" ends the run, "skip" leaves out the update; for a NaN or infinity in a loss or gradient."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "replay_ratio": (self.replay_ratio > 0, "above 0"),
-            "discount": (0 <= self.discount < 1, "0 to below 1"),
-            "target_rate": (0 < self.target_rate <= 1, "above 0, at most 1"),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
-            "adam_epsilon": (self.adam_epsilon > 0, "above 0"),
-            "gradient_clip": (self.gradient_clip >= 0, "0 (none) or more"),
-            "actor_every": (self.actor_every >= 1, "at least 1"),
-            "value_clip": (self.value_clip >= 0, "0 (none) or more"),
-            "diagnostics_every": (self.diagnostics_every >= 0, "0 (none) or more"),
-        }
-        for key, (holds, allowed) in checks.items():
-            if not holds:
-                raise OutOfRangeError(f"agent.{key}", getattr(self, key), allowed)
-        if self.precision not in ("fp32", "bf16", "auto"):
-            raise ConfigError(f"agent.precision is 'fp32', 'bf16' or 'auto'; got {self.precision!r}")
-        if self.on_non_finite not in ("stop", "skip"):
-            raise ConfigError(f"agent.on_non_finite is 'stop' or 'skip'; got {self.on_non_finite!r}")
+        check(
+            self,
+            "agent",
+            batch_size=at_least(1),
+            replay_ratio=POSITIVE,
+            discount=BELOW_ONE,
+            target_rate=SHARE,
+            learning_rate=POSITIVE,
+            adam_epsilon=POSITIVE,
+            gradient_clip=at_least(0, "none"),
+            actor_every=at_least(1),
+            value_clip=at_least(0, "none"),
+            diagnostics_every=at_least(0, "none"),
+            precision=("fp32", "bf16", "auto"),
+            on_non_finite=("stop", "skip"),
+        )
         if self.replay.capacity < self.batch_size:
             raise ConfigError(
                 f"agent.replay.capacity={self.replay.capacity} is below agent.batch_size={self.batch_size}; "

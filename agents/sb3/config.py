@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
+from mtrl.structured import POSITIVE, UNIT, at_least, check
 
 ALGORITHMS = ("sac", "ppo", "dqn")
 
@@ -130,14 +131,10 @@ class SB3Config:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise UnknownNameError("agent.algorithm", self.algorithm, ALGORITHMS)
-        if self.copies < 1:
-            raise OutOfRangeError("agent.copies", self.copies, "at least 1")
-        if any(units < 1 for units in self.net_arch):
-            raise OutOfRangeError("agent.net_arch", list(self.net_arch), "layers of at least 1 unit")
-        if self.ppo.ent_coef < 0:
-            raise OutOfRangeError("agent.ppo.ent_coef", self.ppo.ent_coef, "at least 0")
+        check(self, "agent", copies=at_least(1), net_arch=at_least(1))
+        check(self.ppo, "agent.ppo", ent_coef=at_least(0))
         for name in ALGORITHMS:
-            _require_ranges(name, getattr(self, name))
+            _check_arguments(name, getattr(self, name))
         if self.ppo.normalize_advantage and self.ppo.batch_size < 2:
             raise ConfigError(
                 f"agent.ppo.batch_size={self.ppo.batch_size} leaves nothing to standardise advantages by; "
@@ -145,35 +142,20 @@ class SB3Config:
             )
 
 
-_ABOVE_ZERO = ("learning_rate", "tau", "clip_range", "max_grad_norm")
-_AT_LEAST_ONE = (
-    "buffer_size",
-    "batch_size",
-    "train_freq",
-    "target_update_interval",
-    "n_steps",
-    "n_epochs",
-)
-_AT_LEAST_ZERO = ("learning_starts", "vf_coef")
-_SHARES = (
-    "gamma",
-    "gae_lambda",
-    "exploration_fraction",
-    "exploration_initial_eps",
-    "exploration_final_eps",
-)
+RANGES = {
+    **dict.fromkeys(("learning_rate", "tau", "clip_range", "max_grad_norm"), POSITIVE),
+    **dict.fromkeys(("buffer_size", "batch_size", "train_freq", "target_update_interval"), at_least(1)),
+    **dict.fromkeys(("n_steps", "n_epochs"), at_least(1)),
+    **dict.fromkeys(("learning_starts", "vf_coef"), at_least(0)),
+    **dict.fromkeys(("gamma", "gae_lambda", "exploration_fraction"), UNIT),
+    **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), UNIT),
+}
+"""Argument of any algorithm -> its range."""
 
 
-def _require_ranges(section: str, arguments: object) -> None:
-    checks = (
-        (_ABOVE_ZERO, lambda value: value > 0, "above 0"),
-        (_AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
-        (_AT_LEAST_ZERO, lambda value: value >= 0, "at least 0"),
-        (_SHARES, lambda value: 0 <= value <= 1, "0 to 1"),
-        (("gradient_steps",), lambda value: value == -1 or value >= 1, "-1 or at least 1"),
-    )
-    for keys, holds, allowed in checks:
-        for key in keys:
-            value = getattr(arguments, key, None)
-            if value is not None and not holds(value):
-                raise OutOfRangeError(f"agent.{section}.{key}", value, allowed)
+def _check_arguments(section: str, arguments: object) -> None:
+    own = {key: RANGES[key] for key in vars(arguments) if key in RANGES}
+    check(arguments, f"agent.{section}", **own)
+    steps = getattr(arguments, "gradient_steps", 1)
+    if steps != -1 and steps < 1:
+        raise OutOfRangeError(f"agent.{section}.gradient_steps", steps, "-1 or at least 1")

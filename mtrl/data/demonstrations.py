@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import ConfigError
 from mtrl.rollout import Acting, EpisodeJob, Episodes, JobResult, NoiseConfig, PolicySnapshot, Rollouts
+from mtrl.structured import at_least, check
 from mtrl.tasks import Split, TaskSet, start_id
 
 from .trajectories import Trajectories
@@ -32,16 +33,15 @@ class DemonstrationConfig:
     """Give up on a task after this many times `episodes` attempts, at least 1."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "episodes": (self.episodes >= 1, "at least 1"),
-            "success_tail": (self.success_tail >= 0, "at least 0"),
-            "job_episodes": (self.job_episodes >= 1, "at least 1"),
-            "copies": (self.copies >= 1, "at least 1"),
-            "attempts_factor": (self.attempts_factor >= 1, "at least 1"),
-        }
-        for key, (holds, allowed) in checks.items():
-            if not holds:
-                raise OutOfRangeError(f"demonstrations.{key}", getattr(self, key), allowed)
+        check(
+            self,
+            "demonstrations",
+            episodes=at_least(1),
+            success_tail=at_least(0),
+            job_episodes=at_least(1),
+            copies=at_least(1),
+            attempts_factor=at_least(1),
+        )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
 from mtrl.rollout import Extra, Fragment
 from mtrl.spaces import Layout, Observation
+from mtrl.structured import BELOW_ONE, at_least, check
 from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
@@ -37,10 +38,7 @@ class ReplayConfig:
     et al. 2023). A task without demonstrations fills its share from what it lived."""
 
     def __post_init__(self) -> None:
-        if self.capacity < 2:
-            raise OutOfRangeError("replay.capacity", self.capacity, "at least 2 observations")
-        if not 0.0 <= self.demonstrations < 1.0:
-            raise OutOfRangeError("replay.demonstrations", self.demonstrations, "0 to below 1")
+        check(self, "replay", capacity=at_least(2), demonstrations=BELOW_ONE)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import ConfigError
+from mtrl.structured import POSITIVE, SHARE, at_least, check
 
 from .guard import GuardConfig
 from .manifest import Limits, Manifest, TaskEntry
@@ -52,17 +53,21 @@ class RobotConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hold_last", tuple(self.hold_last))
-        for key in (
-            "action_limit", "rate_limit", "observation_limit", "stale_limit_ms", "inference_deadline_ms",
-            "command_timeout_ms", "startup_timeout_s",
-        ):  # fmt: skip
-            if not getattr(self, key) > 0:
-                raise OutOfRangeError(f"robot.{key}", getattr(self, key), "a number above 0")
-        for key in ("acceleration_limit", "hold_budget", "soft_start_s", "settle_decisions"):
-            if not getattr(self, key) >= 0:
-                raise OutOfRangeError(f"robot.{key}", getattr(self, key), "a number of at least 0")
-        if self.action_limit > 1:
-            raise OutOfRangeError("robot.action_limit", self.action_limit, "above 0, at most 1")
+        check(
+            self,
+            "robot",
+            action_limit=SHARE,
+            rate_limit=POSITIVE,
+            acceleration_limit=at_least(0),
+            observation_limit=POSITIVE,
+            stale_limit_ms=POSITIVE,
+            inference_deadline_ms=POSITIVE,
+            command_timeout_ms=POSITIVE,
+            hold_budget=at_least(0),
+            soft_start_s=at_least(0),
+            settle_decisions=at_least(0),
+            startup_timeout_s=POSITIVE,
+        )
         for item in self.hold_last:
             suite, colon, dimension = item.partition(":")
             if not suite or not colon or not dimension.isdigit():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from mtrl.errors import OutOfRangeError
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
+from mtrl.structured import BELOW_ONE, POSITIVE, at_least, check
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,16 @@ class DistillationConfig:
     that the student also imitates beside the demonstrations; at least 0."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "updates": (self.updates >= 1, "at least 1"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "reuse": (self.reuse >= 1, "at least 1"),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
-            "average_decay": (0 <= self.average_decay < 1, "0 (included) to 1 (excluded)"),
-            "jitter": (self.jitter >= 0, "at least 0"),
-        }
-        for key, (holds, allowed) in checks.items():
-            if not holds:
-                raise OutOfRangeError(f"distillation.{key}", getattr(self, key), allowed)
+        check(
+            self,
+            "distillation",
+            updates=at_least(1),
+            batch_size=at_least(1),
+            reuse=at_least(1),
+            learning_rate=POSITIVE,
+            average_decay=BELOW_ONE,
+            jitter=at_least(0),
+        )
         if self.execution.steps > self.network.chunk:
             raise OutOfRangeError(
                 "distillation.execution.steps",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import ConfigError
 from mtrl.rollout import Acting, EpisodeJob, JobResult, PolicySnapshot, Rollouts
+from mtrl.structured import Range, at_least, check
 from mtrl.tasks import Split, TaskSet, start_id
 
 from .provenance import Provenance
@@ -34,16 +35,14 @@ class EvaluationConfig:
     """Whether a run judges random play too, on the same starts: what its policies are to be better than."""
 
     def __post_init__(self) -> None:
-        checks = {
-            "episodes": (self.episodes >= 1, "at least 1"),
-            "copies": (self.copies >= 1, "at least 1"),
-            "confidence": (0 < self.confidence < 1, "between 0 and 1"),
-        }
-        for key, (holds, allowed) in checks.items():
-            if not holds:
-                raise OutOfRangeError(f"evaluation.{key}", getattr(self, key), allowed)
-        if self.split not in ("train", "validation", "test"):
-            raise ConfigError(f"evaluation.split is 'train', 'validation' or 'test'; got {self.split!r}")
+        check(
+            self,
+            "evaluation",
+            episodes=at_least(1),
+            copies=at_least(1),
+            confidence=Range(0, 1, includes_low=False, includes_high=False),
+            split=("train", "validation", "test"),
+        )
 
 
 def evaluation_jobs(

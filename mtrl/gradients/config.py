@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, at_least, check
 
 from .weightings import method_config
 
@@ -51,26 +51,20 @@ class SurgeryConfig:
 
     def __post_init__(self) -> None:
         method_config(self.method, self.options)
-        if self.part not in PARTS:
-            raise ConfigError(f"gradients.part={self.part!r}; expected {', '.join(PARTS)}")
-        if self.every < 1:
-            raise OutOfRangeError("gradients.every", self.every, "an integer of at least 1")
-        if not 0 <= self.smoothing < 1:
-            raise OutOfRangeError("gradients.smoothing", self.smoothing, "a number from 0 to below 1")
-        if not self.perturbation >= 0:
-            raise OutOfRangeError("gradients.perturbation", self.perturbation, "0 (none) or more")
-        if not 0 <= self.perturbation_local <= 1:
-            raise OutOfRangeError("gradients.perturbation_local", self.perturbation_local, "0 to 1")
-        if not 0 < self.trained_share <= 1:
-            raise OutOfRangeError(
-                "gradients.trained_share", self.trained_share, "a number above 0 and at most 1"
-            )
-        if not self.memory_mb > 0:
-            raise OutOfRangeError("gradients.memory_mb", self.memory_mb, "a number above 0")
         if self.row_method == "measure":
             object.__setattr__(self, "row_method", "auto")
-        if self.row_method not in ("auto", "backward", "loop"):
-            raise ConfigError(f"gradients.row_method={self.row_method!r}; expected auto, backward or loop")
+        check(
+            self,
+            "gradients",
+            part=PARTS,
+            every=at_least(1),
+            smoothing=BELOW_ONE,
+            perturbation=at_least(0, "none"),
+            perturbation_local=UNIT,
+            trained_share=SHARE,
+            memory_mb=POSITIVE,
+            row_method=("auto", "backward", "loop"),
+        )
 
     def covers(self, part: str) -> bool:
         """Whether `part` ("critic" or "actor") is combined by the method; the other takes the plain sum."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.spaces import Layout, Moments
+from mtrl.structured import between, check
 from mtrl.tasks import TaskSet
 
 from .residual import ResidualMLP
@@ -37,18 +38,16 @@ class ChunkShape:
     """Sine and cosine features of the noise level; even, 2 to 64."""
 
     def __post_init__(self) -> None:
-        ranges = {
-            "width": (8, 4096),
-            "blocks": (1, 32),
-            "history": (1, 16),
-            "chunk": (1, 64),
-            "embedding": (1, 512),
-            "noise_features": (2, 64),
-        }
-        for key, (low, high) in ranges.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise OutOfRangeError(key, value, f"{low} to {high}")
+        check(
+            self,
+            "",
+            width=between(8, 4096),
+            blocks=between(1, 32),
+            history=between(1, 16),
+            chunk=between(1, 64),
+            embedding=between(1, 512),
+            noise_features=between(2, 64),
+        )
         if self.noise_features % 2:
             raise OutOfRangeError("noise_features", self.noise_features, "an even number")
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from mtrl.errors import OutOfRangeError, SpaceError, UnknownNameError
 from mtrl.spaces import Layout, Moments
+from mtrl.structured import between, check
 
 from .layers import BatchedLinear, LayerNorm, fill_he_uniform
 from .soft_experts import SoftExperts
@@ -71,12 +72,13 @@ class PixelEncoderConfig:
     def __post_init__(self) -> None:
         if self.kind not in CONVOLUTIONS:
             raise UnknownNameError("pixel encoder", self.kind, CONVOLUTIONS)
-        if not 1 <= self.features <= 4096:
-            raise OutOfRangeError("pixels.features", self.features, "1 to 4096")
-        if not 0 <= self.experts <= 64:
-            raise OutOfRangeError("pixels.experts", self.experts, "0 (none) to 64")
-        if not 1 <= self.expert_hidden <= 8192:
-            raise OutOfRangeError("pixels.expert_hidden", self.expert_hidden, "1 to 8192")
+        check(
+            self,
+            "pixels",
+            features=between(1, 4096),
+            experts=between(0, 64, "none"),
+            expert_hidden=between(1, 8192),
+        )
 
 
 CONVOLUTIONS = {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mtrl.errors import OutOfRangeError, SpaceError, UnknownNameError
+from mtrl.errors import SpaceError, UnknownNameError
+from mtrl.structured import between, check
 
 from .layers import Leading, TaskTable
 
@@ -30,8 +31,7 @@ class TaskEmbeddingConfig:
     def __post_init__(self) -> None:
         if self.kind not in EMBEDDINGS:
             raise UnknownNameError("task embedding", self.kind, EMBEDDINGS)
-        if not 1 <= self.size <= 4096:
-            raise OutOfRangeError("embedding.size", self.size, "1 to 4096")
+        check(self, "embedding", size=between(1, 4096))
 
 
 class TaskEmbedding(nn.Module):

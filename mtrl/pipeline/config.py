@@ -13,7 +13,7 @@ from mtrl.distillation import DistillationConfig
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.rollout import CollectionConfig, RuntimeConfig
-from mtrl.structured import build
+from mtrl.structured import at_least, build, check
 from mtrl.tasks import Option, SamplingConfig
 from mtrl.training import AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
 
@@ -49,8 +49,7 @@ class CloningConfig:
     """Updates, at least 1."""
 
     def __post_init__(self) -> None:
-        if self.updates < 1:
-            raise ConfigError(f"cloning.updates={self.updates} is out of range; expected at least 1")
+        check(self, "cloning", updates=at_least(1))
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ class Config:
         for stage in self.stages:
             if stage not in STAGES:
                 raise UnknownNameError("stage", stage, STAGES)
-        if self.seed < 0:
-            raise ConfigError(f"seed={self.seed} is out of range; expected 0 or more")
+        check(self, "", seed=at_least(0))
 
 
 def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError
+from mtrl.errors import ConfigError, EnvironmentFault
+from mtrl.structured import POSITIVE, at_least, check
 from mtrl.tasks import TaskSet
 
 from .job import EpisodeJob, JobResult
@@ -37,21 +38,20 @@ class RuntimeConfig:
     """A job that takes longer counts as hung; its actor is replaced. In seconds, positive."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("local", "ray"):
-            raise ConfigError(f"runtime.kind is 'local' or 'ray'; got {self.kind!r}")
-        if self.actors < 0:
-            raise OutOfRangeError("runtime.actors", self.actors, "0 (one per processor) or more")
+        check(
+            self,
+            "runtime",
+            kind=("local", "ray"),
+            actors=at_least(0, "one per processor"),
+            workers=at_least(0, "in this process"),
+            attempts=at_least(1),
+            job_timeout_seconds=POSITIVE,
+        )
         if self.kind == "ray" and self.workers:
             raise ConfigError(
                 f"runtime.workers={self.workers} are processes of this machine, and runtime.kind is 'ray'; "
                 "set runtime.actors instead, or runtime.kind=local"
             )
-        if self.workers < 0:
-            raise OutOfRangeError("runtime.workers", self.workers, "0 (in this process) or more")
-        if self.attempts < 1:
-            raise OutOfRangeError("runtime.attempts", self.attempts, "at least 1")
-        if self.job_timeout_seconds <= 0:
-            raise OutOfRangeError("runtime.job_timeout_seconds", self.job_timeout_seconds, "above 0")
 
 
 FaultHandler = Callable[[EnvironmentFault, bool], None]

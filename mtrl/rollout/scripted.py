@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.spaces import Observation
+from mtrl.structured import UNIT, check
 from mtrl.tasks import Expert, Suite, TaskSet
 
 from .policy import LOG_PROBABILITY, Acting, Action, Extra, PolicyState
@@ -31,8 +32,7 @@ class NoiseConfig:
     """Largest standard deviation; each perturbed episode draws its own, uniform in [low, high]."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.fraction <= 1.0:
-            raise OutOfRangeError("noise.fraction", self.fraction, "0 to 1")
+        check(self, "noise", fraction=UNIT)
         if not 0.0 <= self.low <= self.high:
             raise OutOfRangeError("noise.low", self.low, f"0 to noise.high={self.high}")
 

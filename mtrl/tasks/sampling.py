@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.structured import POSITIVE, SHARE, UNIT, Range, at_least, check
 
 from .task import Score, Task
 
@@ -47,18 +48,17 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UnknownNameError("sampling.kind", self.kind, KINDS)
-        checks = {
-            "floor": (0 < self.floor <= 1, "above 0, at most 1"),
-            "temperature": (self.temperature > 0, "above 0"),
-            "short_episodes": (self.short_episodes >= 1, "at least 1"),
-            "long_episodes": (self.long_episodes > self.short_episodes, "above sampling.short_episodes"),
-            "solved_share": (0 < self.solved_share <= 1, "above 0, at most 1"),
-            "solved_score": (0 <= self.solved_score <= 1, "0 to 1"),
-            "solved_episodes": (self.solved_episodes >= 1, "at least 1"),
-        }
-        for key, (holds, allowed) in checks.items():
-            if not holds:
-                raise OutOfRangeError(f"sampling.{key}", getattr(self, key), allowed)
+        check(
+            self,
+            "sampling",
+            floor=SHARE,
+            temperature=POSITIVE,
+            short_episodes=at_least(1),
+            long_episodes=Range(self.short_episodes, includes_low=False),
+            solved_share=SHARE,
+            solved_score=UNIT,
+            solved_episodes=at_least(1),
+        )
         if not self.is_uniform and not (self.collection or self.updates):
             raise ConfigError(
                 "the shares of sampling would change nothing; "

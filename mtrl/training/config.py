@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import at_least, check
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,15 @@ class TrainingConfig:
     ceiling, it trains further."""
 
     def __post_init__(self) -> None:
-        lowest = {"updates": 1, "log_every": 1, "checkpoint_every": 1}
-        for key, low in lowest.items():
-            if getattr(self, key) < low:
-                raise OutOfRangeError(f"training.{key}", getattr(self, key), f"at least {low}")
-        if self.threads < 0:
-            raise OutOfRangeError("training.threads", self.threads, "0 (automatic) or more")
-        if self.minutes < 0:
-            raise OutOfRangeError("training.minutes", self.minutes, "0 (none) or more")
+        check(
+            self,
+            "training",
+            updates=at_least(1),
+            log_every=at_least(1),
+            checkpoint_every=at_least(1),
+            threads=at_least(0, "automatic"),
+            minutes=at_least(0, "none"),
+        )
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,15 @@ class OnlineConfig:
     """Steps between evaluations on fixed starts while learning; 0 for none."""
 
     def __post_init__(self) -> None:
-        lowest = {"steps": 1, "warmup": 0, "log_every": 1, "checkpoint_every": 1, "evaluate_every": 0}
-        for key, low in lowest.items():
-            if getattr(self, key) < low:
-                raise OutOfRangeError(f"online.{key}", getattr(self, key), f"at least {low}")
+        check(
+            self,
+            "online",
+            steps=at_least(1),
+            warmup=at_least(0),
+            log_every=at_least(1),
+            checkpoint_every=at_least(1),
+            evaluate_every=at_least(0),
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
+from mtrl.structured import BELOW_ONE, POSITIVE, at_least, between, check
 
 from ..stack import activation_named
 from ..task_embedding import TaskEmbeddingConfig
@@ -39,10 +40,14 @@ class SoftModulesConfig:
     """Length of the state and task embeddings, D, 1 to 4096 (paper: 400)."""
 
     def __post_init__(self) -> None:
-        _whole("soft_modules.modules", self.modules, 2, 16)
-        _whole("soft_modules.layers", self.layers, 1, 16)
-        _whole("soft_modules.module_width", self.module_width, 1, 4096)
-        _whole("soft_modules.embedding", self.embedding, 1, 4096)
+        check(
+            self,
+            "soft_modules",
+            modules=between(2, 16),
+            layers=between(1, 16),
+            module_width=between(1, 4096),
+            embedding=between(1, 4096),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,7 @@ class PaCoConfig:
     program: 3000)."""
 
     def __post_init__(self) -> None:
-        _whole("paco.sets", self.sets, 1, 64)
-        _positive("paco.extreme_loss", self.extreme_loss)
+        check(self, "paco", sets=between(1, 64), extreme_loss=POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class MooreConfig:
     """Whether the mixture passes through tanh (paper: true)."""
 
     def __post_init__(self) -> None:
-        _whole("moore.experts", self.experts, 1, 32)
+        check(self, "moore", experts=between(1, 32))
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,14 @@ class CareConfig:
     """Divides the attention's logits, above 0 (paper: 1)."""
 
     def __post_init__(self) -> None:
-        _whole("care.encoders", self.encoders, 1, 64)
-        _whole("care.width", self.width, 1, 4096)
-        _whole("care.depth", self.depth, 1, 16)
-        _positive("care.temperature", self.temperature)
+        check(
+            self,
+            "care",
+            encoders=between(1, 64),
+            width=between(1, 4096),
+            depth=between(1, 16),
+            temperature=POSITIVE,
+        )
 
 
 @dataclass(frozen=True)
@@ -144,11 +152,15 @@ class ExpertsConfig:
     """Routed experts open to every group, 0 to `routed`; read with `groups`."""
 
     def __post_init__(self) -> None:
-        _whole("experts.routed", self.routed, 2, 256)
-        _whole("experts.shared", self.shared, 0, 16)
-        _whole("experts.chosen", self.chosen, 1, self.routed)
-        _whole("experts.hidden", self.hidden, 1, 8192)
-        _whole("experts.feature_gate", self.feature_gate, 0, 256)
+        check(
+            self,
+            "experts",
+            routed=between(2, 256),
+            shared=between(0, 16),
+            chosen=between(1, self.routed),
+            hidden=between(1, 8192),
+            feature_gate=between(0, 256),
+        )
         if self.gate not in GATES:
             raise UnknownNameError("gate", self.gate, GATES)
         if self.dispatch not in DISPATCHES:
@@ -158,13 +170,14 @@ class ExpertsConfig:
                 "experts.chosen=1 with experts.renormalise=true gives every choice the weight 1, so the "
                 "router would not learn; set experts.renormalise=false"
             )
-        if self.balance < 0:
-            raise OutOfRangeError("experts.balance", self.balance, "at least 0")
-        if not 0 <= self.load_decay < 1:
-            raise OutOfRangeError("experts.load_decay", self.load_decay, "0 up to but not 1")
-        if not self.switch >= 0:
-            raise OutOfRangeError("experts.switch", self.switch, "at least 0")
-        _whole("experts.common", self.common, 0, self.routed)
+        check(
+            self,
+            "experts",
+            balance=at_least(0),
+            load_decay=BELOW_ONE,
+            switch=at_least(0),
+            common=between(0, self.routed),
+        )
         if self.groups:
             self._check_groups()
 
@@ -227,9 +240,7 @@ class TorsoConfig:
         if self.output not in OUTPUTS:
             raise UnknownNameError("output layer", self.output, OUTPUTS)
         activation_named(self.activation)
-        _whole("width", self.width, 1, 8192)
-        _whole("depth", self.depth, 1, 32)
-        _positive("output_bound", self.output_bound)
+        check(self, "", width=between(1, 8192), depth=between(1, 32), output_bound=POSITIVE)
         if self.output == "composed" and self.kind != "paco":
             raise ConfigError(f"output=composed mixes the parameter sets of kind=paco; got kind={self.kind}")
         if self.kind == "moore" and self.moore.experts > self.width:
@@ -241,13 +252,3 @@ class TorsoConfig:
     def output_kind(self) -> str:
         """`output`, with "auto" resolved."""
         return NATURAL_OUTPUTS[self.kind] if self.output == "auto" else self.output
-
-
-def _whole(key: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise OutOfRangeError(key, value, f"{low} to {high}")
-
-
-def _positive(key: str, value: float) -> None:
-    if not value > 0:
-        raise OutOfRangeError(key, value, "above 0")

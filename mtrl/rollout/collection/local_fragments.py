@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import EnvironmentFault, OutOfRangeError, UnsupportedError
+from mtrl.errors import EnvironmentFault, UnsupportedError
+from mtrl.structured import POSITIVE, at_least, check
 from mtrl.tasks import TaskSet
 
 from ..fragment import Fragment
@@ -40,11 +41,7 @@ class CollectionConfig:
     beyond that workers pause."""
 
     def __post_init__(self) -> None:
-        for name in ("copies", "steps"):
-            if getattr(self, name) < 1:
-                raise OutOfRangeError(f"collection.{name}", getattr(self, name), "at least 1")
-        if self.queue_megabytes <= 0:
-            raise OutOfRangeError("collection.queue_megabytes", self.queue_megabytes, "above 0")
+        check(self, "collection", copies=at_least(1), steps=at_least(1), queue_megabytes=POSITIVE)
 
     @property
     def acting(self) -> Acting:
