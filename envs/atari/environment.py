@@ -12,10 +12,8 @@ from ale_py import Action, ALEInterface, LoggerMode
 
 from mtrl.tasks import Task
 
-from .chance import console_start, sticking
-from .rom import rom_path
-from .stack import PictureStack
-from .suite import PIXEL_SIZE, RAM_SIZE
+from .console import PIXEL_SIZE, RAM_SIZE, ImageStack, rom_path
+from .starts import console_start, sticking
 
 
 class AtariEnvironment:
@@ -50,7 +48,7 @@ class AtariEnvironment:
         self._wants_pixels = task.observation.pixels is not None
         self._wants_memory = task.observation.state is not None
         depth = task.observation.pixels[0] if task.observation.pixels is not None else 1
-        self._stack = PictureStack(1, depth)
+        self._stack = ImageStack(1, depth)
         self._memory = np.zeros(RAM_SIZE, dtype=np.uint8)
         self._stuck: Iterator[bool] = repeat(False)
         self._held = Action.NOOP

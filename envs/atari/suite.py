@@ -13,16 +13,10 @@ from mtrl.tasks import Option, Score, Task, VectorEnvironment
 from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
 
 from ..envpool.names import EXTRAS, OTHER_SCREENS
+from .console import FRAME_LIMIT, PIXEL_SIZE, RAM_SIZE
 
 if TYPE_CHECKING:
     from .environment import AtariEnvironment
-
-FRAME_LIMIT = 108_000
-"""Emulated frames per episode: 30 minutes of play."""
-RAM_SIZE = 128
-"""Bytes of an Atari 2600's memory."""
-PIXEL_SIZE = 84
-"""Height and width of the grey picture."""
 
 OPTIONS = {
     # emulated frames that a decision lasts

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mtrl.tasks import Task, start_seed
 
-from .pictures import Pictures, PictureStack
+from .rendering import ImageStack, Renderer
 from .simulator import load_simulator
 
 FRAME_SIZE = 480
@@ -42,11 +42,11 @@ class ControlEnvironment:
             size = int(np.prod(spec.shape))
             self._slices.append((key, slice(offset, offset + size), len(spec.shape) > 1))
             offset += size
-        self._pictures = Pictures(self._simulator.physics, camera, task.name)
-        self._stack: PictureStack | None = None
+        self._renderer = Renderer(self._simulator.physics, camera, task.name)
+        self._stack: ImageStack | None = None
         if task.observation.pixels is not None:
-            self._stack = PictureStack(
-                self._pictures,
+            self._stack = ImageStack(
+                self._renderer,
                 size=int(task.option("pixel_size", 84)),
                 depth=int(task.option("frame_stack", 3)),
                 colour=str(task.option("colour", "rgb")),
@@ -88,11 +88,11 @@ class ControlEnvironment:
 
     def render(self) -> npt.NDArray[np.uint8]:
         """An RGB frame [480, 480, 3]; raises UnsupportedError when no off-screen OpenGL is to be had."""
-        return self._pictures.frame(FRAME_SIZE).copy()
+        return self._renderer.frame(FRAME_SIZE).copy()
 
     def close(self) -> None:
         """Frees the renderer, if there is one, and the simulator."""
-        self._pictures.close()
+        self._renderer.close()
         self._simulator.close()
 
     def _write(self, observation: Mapping[str, Any], out: npt.NDArray[np.generic]) -> None:

@@ -1,6 +1,5 @@
 """Any environment of Gymnasium whose spaces are Box or Discrete: built-in, of a package, or your own."""
 
-from .adding import add_environment
-from .suite import SUITE
+from .suite import SUITE, add_environment
 
 __all__ = ["SUITE", "add_environment"]

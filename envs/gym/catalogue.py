@@ -12,9 +12,10 @@ import numpy as np
 from mtrl.tasks import Split, start_id
 from mtrl.tasks.catalogue import catalogue_text
 
-from .building import build, entry_of, find
+from .construction import build, entry_of, find
+from .entry import GymEntry
 from .environment import GymnasiumEnvironment
-from .suite import SUITE, GymEntry
+from .suite import SUITE
 
 EPISODES = 100
 """Episodes of random play whose mean return is the low end of a score."""

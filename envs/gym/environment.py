@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Mapping
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -13,12 +15,16 @@ from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, Unsupp
 from mtrl.tasks import Task, start_seed
 
 from ..offscreen import drawing_errors, require_backend
-from .building import Simulator
-from .returned import Breach, checked_reset, checked_step
+from .contract import ContractViolation, checked_reset, checked_step
+from .entry import Simulator
 from .spaces import action_for, reader_for
 
 SEEDS_PER_SPLIT = 2**31 // 3
 """Seeds stay below 2^31, which simulators in other languages take too."""
+TRIAL = "the trial of its starts, before the run"
+"""When a fault met here happened."""
+STEPS = 20
+"""Steps of each of the three episodes that are played."""
 
 
 class GymnasiumEnvironment:
@@ -67,7 +73,7 @@ class GymnasiumEnvironment:
         self.truncated = False
         try:
             observation = checked_reset(self.simulator, self.seed_of(start))
-        except Breach as breach:
+        except ContractViolation as breach:
             raise EnvironmentFault(self.task.name, f"reset to start {start}", str(breach)) from breach
         broken = self._reader.write(observation, out)
         if broken:
@@ -93,7 +99,7 @@ class GymnasiumEnvironment:
                     observation, reward, terminated, truncated, info = checked_step(self.simulator, native)
                     total += reward
                     self._steps += 1
-        except Breach as breach:
+        except ContractViolation as breach:
             raise self._fault(str(breach)) from breach
         broken = self._reader.write(observation, out)
         if not math.isfinite(total):
@@ -143,3 +149,51 @@ class GymnasiumEnvironment:
     def close(self) -> None:
         """Frees the simulator."""
         self.simulator.close()
+
+
+def require_starts(environment: GymnasiumEnvironment) -> None:
+    """Plays a start, another one, and the first again, and asks for equal observations, bit for bit.
+
+    The first episode finds the environment fresh, the last one finds it used. Observations go unchecked
+    here; that is for the run that plays them. Raises UnsupportedError when the episodes differ,
+    EnvironmentFault when the environment fails.
+    """
+    name = environment.task.name
+    try:
+        fresh = _episode(environment, 0)
+        _episode(environment, 1)
+        used = _episode(environment, 0)
+    except ContractViolation as breach:
+        raise EnvironmentFault(name, TRIAL, str(breach)) from breach
+    except Exception as error:
+        raise EnvironmentFault(name, TRIAL, "".join(traceback.format_exception(error))) from error
+    if fresh != used:
+        what = "first observations" if fresh[0] != used[0] else "episodes, with equal actions,"
+        raise UnsupportedError(
+            f"{name} cannot honour a start: two resets with one seed gave different {what} although mtrl "
+            "needs equal ones to evaluate, compare and resume. Draw every random number of the environment "
+            "from self.np_random, call super().reset(seed=seed) first, and restore in reset whatever an "
+            "episode changes"
+        )
+
+
+def _episode(environment: GymnasiumEnvironment, start: int) -> list[object]:
+    generator = np.random.default_rng(start)
+    simulator = environment.simulator
+    observation = checked_reset(simulator, environment.seed_of(start))
+    seen: list[object] = [_bits(observation)]
+    spec = environment.task.action
+    for _ in range(STEPS):
+        if spec.is_discrete:
+            action: Any = int(generator.integers(spec.discrete))
+        else:
+            action = generator.uniform(-1.0, 1.0, spec.continuous).astype(np.float32)
+        observation, reward, terminated, truncated, _ = checked_step(simulator, environment.native(action))
+        seen.append((_bits(observation), _bits(reward), terminated, truncated))
+        if terminated or truncated:
+            break
+    return seen
+
+
+def _bits(value: Any) -> bytes:  # noqa: ANN401 - whatever the environment returned
+    return np.asarray(value).tobytes()

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
 
-from .returned import describe
+from .contract import describe
 
 TOLERANCE = 1e-5
 """How far a floating-point number may leave its bounds, relative to the bound or to 1."""
@@ -27,7 +27,7 @@ LARGEST = float(np.finfo(np.float32).max)
 """The largest number that a state can hold."""
 LARGEST_ONE_HOT = 10_000
 """Values of a Discrete observation beyond which a one-hot state is refused."""
-SMALLEST_PICTURE = 16
+SMALLEST_IMAGE = 16
 """Height and width from which a uint8 Box of rank 2 is taken for a grey picture."""
 WRAP_OBSERVATION = (
     "wrap it into a Box or Discrete and give the result to `mtrl.envs.gym.add_environment`: "
@@ -92,7 +92,7 @@ class NumberReader:
         return f"state[{first}] = {values[first]:g} outside [{low:g}, {high:g}]{others}"
 
 
-class PictureReader:
+class ImageReader:
     """A uint8 Box of rank 2 or 3 as `pixels` [C, H, W]."""
 
     def __init__(self, space: Box) -> None:
@@ -150,9 +150,9 @@ def reader_for(name: str, space: Space[Any]) -> ObservationReader:
     if isinstance(space, Box) and _dtype_of(space).kind in "fiub" and 0 not in space.shape:
         pictured = space.dtype == np.uint8
         if pictured and len(space.shape) == 3:
-            return PictureReader(space)
-        if pictured and len(space.shape) == 2 and min(space.shape) >= SMALLEST_PICTURE:
-            return PictureReader(space)
+            return ImageReader(space)
+        if pictured and len(space.shape) == 2 and min(space.shape) >= SMALLEST_IMAGE:
+            return ImageReader(space)
         if len(space.shape) <= 2:
             return NumberReader(space)
         raise UnsupportedError(

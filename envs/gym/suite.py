@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import ConfigError, EnvironmentFault, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Expert, Option, Score, Task
 from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
 
+from .entry import GymEntry, Simulator
+
 if TYPE_CHECKING:
-    from .building import Simulator
     from .environment import GymnasiumEnvironment
 
 DEFAULT_HORIZON = 1000
@@ -26,41 +27,6 @@ OPTIONS = {
     # environment steps per episode; 0: the id's own `max_episode_steps`, or 1000 where it has none
     "horizon": OptionRule(0, low=0, high=1_000_000),
 }
-
-
-@dataclass(frozen=True)
-class GymEntry:
-    """What describing a task of this suite needs."""
-
-    state: int | None
-    """Length of the state vector; None when the environment shows pictures."""
-    pixels: tuple[int, int, int] | None
-    """Channels, height, width of the picture; None when the environment shows numbers."""
-    continuous: int
-    """Action dimensions, or 0."""
-    discrete: int
-    """Action indices, or 0."""
-    rate_hz: float
-    """Environment steps per simulated second."""
-    max_steps: int | None
-    """`max_episode_steps` of the id, in environment steps."""
-    reward_threshold: float | None
-    """Return at which Gymnasium calls the id solved."""
-    random_return: float | None = None
-    """Mean return of random play, measured by `catalogue.py`."""
-
-    def __post_init__(self) -> None:
-        if self.pixels is not None:
-            channels, height, width = self.pixels
-            object.__setattr__(self, "pixels", (channels, height, width))
-
-    @property
-    def score(self) -> Score:
-        """From random play to the id's reward threshold where both are known, else the return itself."""
-        low, high = self.random_return, self.reward_threshold
-        if low is None or high is None or not high > low:
-            return Score("return")
-        return Score("return", low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -138,10 +104,9 @@ class GymSuite:
             ConfigError: when the environment's spaces are not those of the task.
             EnvironmentFault: when the environment fails, or returns what it may not.
         """
-        from .building import build
-        from .environment import GymnasiumEnvironment
-        from .probe import require_starts
-        from .returned import leaving
+        from .construction import build
+        from .contract import leaving
+        from .environment import GymnasiumEnvironment, require_starts
 
         added = self.added.get(task.name)
         entry = added.entry if added is not None else self._entry(task.name)
@@ -180,7 +145,7 @@ class GymSuite:
         if name not in self._described:
             if not name.removeprefix("gym/"):
                 raise UnknownNameError("task", name, self.names())
-            from .building import describe
+            from .construction import describe
 
             self._described[name] = describe(name, self.names())
         return self._described[name]
@@ -192,3 +157,55 @@ def _episode_steps(entry: GymEntry, horizon: int) -> int:
 
 
 SUITE = GymSuite()
+
+
+def add_environment(
+    name: str,
+    make: Callable[[], Simulator],
+    *,
+    horizon: int,
+    score: Score | None = None,
+    rate_hz: float | None = None,
+    reward_version: str = "1",
+) -> str:
+    """Makes an environment a task of this process, and returns the task's full name "gym/<name>".
+
+    `make` returns a new gymnasium.Env with Box or Discrete spaces; it is called once here. `horizon` is in
+    environment steps. `score` is the undiscounted return unless given: `Score("success")` for an
+    environment with `info["is_success"]`, `Score("return", low, high)` to normalise. `rate_hz` are steps per
+    simulated second; by default what the environment says of itself. Change `reward_version` with the
+    reward, so that results of different rewards are not compared. A name given again is replaced. Other
+    processes do not see it: register an id with Gymnasium in a module, and name it "gym/<module>:<id>".
+
+    Raises:
+        ConfigError: for a name that Gymnasium's own ids have, or a `make` that makes something else.
+        OutOfRangeError: for a horizon or a rate that is not positive.
+        UnsupportedError: for spaces that mtrl does not map; the message says how to wrap them.
+    """
+    import gymnasium
+
+    from .construction import bare, entry_of
+
+    if not name or name.startswith("gym/") or any(letter.isspace() for letter in name):
+        raise ConfigError(f"an environment is named without 'gym/' and without spaces; got {name!r}")
+    if horizon < 1:
+        raise OutOfRangeError("horizon", horizon, "at least 1 environment step")
+    if rate_hz is not None and not rate_hz > 0.0:
+        raise OutOfRangeError("rate_hz", rate_hz, "above 0 Hz")
+    full_name = f"gym/{name}"
+
+    def checked() -> Simulator:
+        made = make()
+        if not isinstance(made, gymnasium.Env):
+            raise ConfigError(f"{full_name}: make() returns a gymnasium.Env; got {type(made).__name__}")
+        return bare(made)
+
+    simulator = checked()
+    try:
+        entry = entry_of(full_name, simulator, horizon, None)
+    finally:
+        simulator.close()
+    if rate_hz is not None:
+        entry = replace(entry, rate_hz=rate_hz)
+    SUITE.add(full_name, AddedEnvironment(checked, entry, score or Score("return"), reward_version))
+    return full_name

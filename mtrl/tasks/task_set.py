@@ -38,7 +38,7 @@ class TaskSet:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ConfigError(f"a task may stand in a set once; repeated: {', '.join(repeated)}")
-        _require_one_picture(tasks)
+        _require_one_image_shape(tasks)
         self.tasks = tuple(tasks)
         self.layout = Layout(
             observations=tuple(task.observation for task in tasks),
@@ -72,7 +72,7 @@ class TaskSet:
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
-def _require_one_picture(tasks: Sequence[Task]) -> None:
+def _require_one_image_shape(tasks: Sequence[Task]) -> None:
     """Raises SpaceError for pictures of several shapes; the layout knows the shapes, but no names."""
     shapes: dict[tuple[int, int, int], list[str]] = {}
     for task in tasks:

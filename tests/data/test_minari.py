@@ -14,7 +14,7 @@ from mtrl.errors import ConfigError, ExistsError, IntegrityError, SpaceError
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Task
 
-from .made import BOTH, PIXELS, STATE, assert_equal, task_of, trajectories_of
+from .samples import BOTH, PIXELS, STATE, assert_equal, task_of, trajectories_of
 
 PROVENANCE = {"expert": "scripted", "noise": 0.25, "seeds": [1, 2], "versions": {"mujoco": "3.3.0"}}
 

@@ -10,7 +10,7 @@ from mtrl.data.replay_ring import ReplayRing
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
 from mtrl.tasks import TaskSet
 
-from .lived import filled, fragments_of, require_true_transitions
+from .counting import filled, fragments_of, require_true_transitions
 
 
 def test_a_batch_is_task_major_with_true_successors(tasks: TaskSet) -> None:

@@ -13,7 +13,7 @@ from mtrl.errors import ConfigError
 from mtrl.rollout import Extra, Fragment
 from mtrl.tasks import TaskSet
 
-from .lived import fragments_of, require_true_transitions
+from .counting import fragments_of, require_true_transitions
 
 VALUE = Extra("value", (2,), replayed=True)
 CHOICE = Extra("choice", dtype="int64", replayed=True)

@@ -12,7 +12,7 @@ from mtrl.data.replay_ring import ReplayRing
 from mtrl.rollout import Fragment
 from mtrl.tasks import TaskSet
 
-from .lived import fragments_of, require_true_transitions
+from .counting import fragments_of, require_true_transitions
 
 
 def test_copies_that_see_the_same_are_not_taken_for_each_other(tasks: TaskSet) -> None:

@@ -9,7 +9,7 @@ from mtrl.data import Replay, ReplayConfig, Trajectories
 from mtrl.errors import OutOfRangeError
 from mtrl.tasks import TaskSet
 
-from .lived import filled, fragments_of
+from .counting import filled, fragments_of
 
 
 def test_sequences_follow_an_episode_to_its_true_end(tasks: TaskSet) -> None:

@@ -11,7 +11,7 @@ from mtrl.data import Trajectories
 from mtrl.errors import SpaceError
 from mtrl.rollout import Episodes, EpisodeSummary, Version
 
-from .made import BOTH, PIXELS, STATE, assert_equal, trajectories_of
+from .samples import BOTH, PIXELS, STATE, assert_equal, trajectories_of
 
 
 def test_windows_by_hand() -> None:

@@ -21,7 +21,7 @@ from mtrl import registry
 from mtrl.envs.metaworld.catalogue import entry
 from mtrl.envs.metaworld.environment import MetaworldEnvironment
 
-from .playing import first_observation, same
+from .episodes import first_observation, same
 
 STARTS = 100
 FRESH_STARTS = 3

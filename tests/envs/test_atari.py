@@ -14,13 +14,12 @@ import pytest
 from ale_py import ALEInterface, LoggerMode
 
 from mtrl.envs.atari import SUITE, catalogue
-from mtrl.envs.atari.chance import console_start
-from mtrl.envs.atari.rom import rom_path
-from mtrl.envs.atari.scores import ATARI_100K, SCORES
+from mtrl.envs.atari.console import rom_path
+from mtrl.envs.atari.starts import console_start
 from mtrl.errors import UnsupportedError
 from mtrl.tasks import Option, Score, Task
 
-from .playing import Action, Trajectory, assert_same_trajectory, buffers, fixed_actions, play
+from .episodes import Action, Trajectory, assert_same_trajectory, buffers, fixed_actions, play
 
 BREAKOUT_LIVES = 57
 """Address in Breakout's memory."""
@@ -96,9 +95,9 @@ def test_the_emulator_refuses_a_game_that_is_left_out(rom: str) -> None:
 
 
 def test_sets_and_scores() -> None:
-    assert len(SUITE.names()) == 104 and len(SCORES) == 57
-    assert SUITE.sets()["atari57"] == tuple(f"atari/{name}" for name in SCORES)
-    assert len(SUITE.sets()["atari26"]) == len(set(ATARI_100K)) == 26
+    assert len(SUITE.names()) == 104 and len(catalogue.SCORES) == 57
+    assert SUITE.sets()["atari57"] == tuple(f"atari/{name}" for name in catalogue.SCORES)
+    assert len(SUITE.sets()["atari26"]) == len(set(catalogue.ATARI_100K)) == 26
     assert SUITE.sets()["atari26"] == SUITE.sets()["atari100k"]
     assert set(SUITE.sets()["atari26"]) < set(SUITE.sets()["atari57"])
     score = game("Boxing").score

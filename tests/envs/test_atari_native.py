@@ -10,14 +10,14 @@ import numpy.typing as npt
 import pytest
 
 from mtrl.envs.atari import SUITE, native
-from mtrl.envs.atari.chance import ConsoleStart
-from mtrl.envs.atari.stack import PictureStack
+from mtrl.envs.atari.console import ImageStack
+from mtrl.envs.atari.starts import ConsoleStart
 from mtrl.errors import SpaceError, UnsupportedError
 from mtrl.rollout import Acting, EpisodeGroup, GroupRequest, PolicySnapshot, RolloutWorker
 from mtrl.rollout.episodes import STEP_FIELDS
 from mtrl.tasks import Option, Task, TaskSet, VectorEnvironment, VectorSuite
 
-from .playing import buffers, first_observation, play
+from .episodes import buffers, first_observation, play
 
 STARTS = range(200, 220)
 LEAKING = ("atari/Assault", "atari/Tennis", "atari/Qbert", "atari/Amidar")
@@ -244,7 +244,7 @@ def test_idle_frames_drawn_by_another_rule_are_found_out(monkeypatch: pytest.Mon
 
 
 def test_the_window_slides_without_an_array_on_the_side() -> None:
-    stack = PictureStack(16, 4)
+    stack = ImageStack(16, 4)
     tracemalloc.start()
     try:
         for _ in range(10):

@@ -12,7 +12,7 @@ from mtrl.envs.dmc import SUITE, catalogue
 from mtrl.rollout import PythonLane
 from mtrl.tasks import FixedStarts, Score, Split, TaskSet, start_id
 
-from .playing import buffers, fixed_actions, play
+from .episodes import buffers, fixed_actions, play
 
 
 def test_the_catalogue_is_what_the_generator_writes() -> None:

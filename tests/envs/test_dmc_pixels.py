@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from mtrl import registry
-from mtrl.envs.dmc import SUITE, pictures
+from mtrl.envs.dmc import SUITE, rendering
 from mtrl.errors import UnknownNameError, UnsupportedError
 from mtrl.tasks import Option, Task
 
-from .playing import buffers, first_observation, fixed_actions, play, same
+from .episodes import buffers, first_observation, fixed_actions, play, same
 
 needs_opengl = pytest.mark.skipif(
     not os.environ.get("MUJOCO_GL") and not os.environ.get("DISPLAY"),
@@ -130,7 +130,7 @@ def test_an_opengl_library_that_gives_no_context_is_explained(monkeypatch: pytes
         raise mujoco.FatalError("no context")
 
     monkeypatch.setenv("MUJOCO_GL", "glfw")
-    monkeypatch.setattr(pictures, "Camera", refuse)
+    monkeypatch.setattr(rendering, "Camera", refuse)
     task = SUITE.task("dmc/walker-walk", SMALL)
     with pytest.raises(UnsupportedError, match=r"MUJOCO_GL=glfw is set, but .*no context"):
         SUITE.environment(task)

@@ -8,7 +8,7 @@ import pytest
 from mtrl.envs.atari import SUITE
 from mtrl.tasks import Task
 
-from .playing import buffers
+from .episodes import buffers
 from .pools import Batch, require_envpool
 
 

@@ -11,7 +11,7 @@ import pytest
 from mtrl import registry
 from mtrl.tasks import Environment, Option, Task
 
-from .playing import assert_same_trajectory, buffers, first_observation, fixed_actions, play, same
+from .episodes import assert_same_trajectory, buffers, first_observation, fixed_actions, play, same
 
 CASES: tuple[tuple[str, Mapping[str, Option]], ...] = (
     ("metaworld/push-v3", {}),  # its reset rejects positions

@@ -19,7 +19,7 @@ from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, Unsuppor
 from mtrl.rollout import PythonLane
 from mtrl.tasks import FixedStarts, Score, SelfTruncating, Split, TaskSet, start_id
 
-from .playing import buffers, first_observation, fixed_actions, play, same
+from .episodes import buffers, first_observation, fixed_actions, play, same
 
 ORACLES = ("CartPole-v1", "Acrobot-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v3", "Hopper-v5", "Reacher-v5")
 

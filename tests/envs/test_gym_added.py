@@ -15,8 +15,8 @@ from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, OutOfR
 from mtrl.rollout import PythonLane
 from mtrl.tasks import FixedStarts, Score, TaskSet
 
+from .episodes import buffers, first_observation, fixed_actions, play, same
 from .gym_environments import Counter, Ending, Forgetful, Remembering
-from .playing import buffers, first_observation, fixed_actions, play, same
 
 needs_opengl = pytest.mark.skipif(
     not os.environ.get("MUJOCO_GL") and not os.environ.get("DISPLAY"),

@@ -18,8 +18,8 @@ from mtrl.envs.gym.spaces import action_for, reader_for
 from mtrl.errors import EnvironmentFault, UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
 
+from .episodes import buffers, play
 from .gym_environments import Counter, Showing
-from .playing import buffers, play
 
 UNIT = spaces.Box(-1.0, 1.0, (3,), np.float32)
 

@@ -14,7 +14,7 @@ from mtrl.errors import OutOfRangeError, UnknownNameError
 from mtrl.rollout import NoiseConfig
 from mtrl.tasks import Split, start_id
 
-from .playing import assert_same_trajectory, buffers, first_observation, fixed_actions, play, same
+from .episodes import assert_same_trajectory, buffers, first_observation, fixed_actions, play, same
 
 CORNER = Maze(("#####", "#..##", "##..#", "#####"), horizon=10)
 """Four cells: right, down, right."""

@@ -16,8 +16,8 @@ from mtrl.envs.metaworld.simulator import official_simulator
 from mtrl.rollout import PythonLane
 from mtrl.tasks import FixedStarts, Split, TaskSet, start_id
 
+from .episodes import assert_same_trajectory, buffers, first_observation, fixed_actions, play
 from .metaworld_census import fresh_official
-from .playing import assert_same_trajectory, buffers, first_observation, fixed_actions, play
 
 EASY = ("reach", "push", "pick-place", "drawer-open", "button-press-topdown", "window-open")
 EXPERT_STARTS = 5

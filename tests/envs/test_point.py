@@ -13,7 +13,7 @@ from mtrl.envs.point import GOAL, OBSTACLE_CENTRE, OBSTACLE_RADIUS, START, SUITE
 from mtrl.rollout import NoiseConfig
 from mtrl.tasks import MultimodalSuite, Split, start_id
 
-from .playing import buffers, first_observation, play
+from .episodes import buffers, first_observation, play
 
 TASK = SUITE.task("point/obstacle")
 EPISODES = 200

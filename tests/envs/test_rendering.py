@@ -1,4 +1,4 @@
-"""Pictures of every suite, and plain words where there can be none."""
+"""Camera of every suite, and plain words where there can be none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mtrl import registry
 from mtrl.envs.offscreen import drawing_errors, require_backend
 from mtrl.errors import UnsupportedError
 
-from .playing import buffers, fixed_actions, play
+from .episodes import buffers, fixed_actions, play
 
 needs_opengl = pytest.mark.skipif(
     not os.environ.get("MUJOCO_GL") and not os.environ.get("DISPLAY"),

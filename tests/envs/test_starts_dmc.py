@@ -11,7 +11,7 @@ import pytest
 from mtrl.envs.dmc import SUITE
 from mtrl.tasks import Environment, Task
 
-from .playing import assert_same_trajectory, first_observation, fixed_actions, play, same
+from .episodes import assert_same_trajectory, first_observation, fixed_actions, play, same
 
 STARTS = range(20)
 

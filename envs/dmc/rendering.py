@@ -13,7 +13,7 @@ from dm_control.mujoco.engine import Camera
 from ..offscreen import drawing_errors, require_backend
 
 
-class Pictures:
+class Renderer:
     """Square pictures of one simulation from one of its cameras, by dm_control's renderer.
 
     dm_control sizes its off-screen buffers for the largest picture that the model foresees (the dog's:
@@ -60,16 +60,16 @@ class Pictures:
             self._physics._free_rendering_contexts()
 
 
-class PictureStack:
+class ImageStack:
     """The last pictures, in colour or grey, written oldest first."""
 
-    def __init__(self, pictures: Pictures, size: int, depth: int, colour: str) -> None:
+    def __init__(self, renderer: Renderer, size: int, depth: int, colour: str) -> None:
         """`depth` pictures of `size` x `size`; `colour` is "rgb" (3 channels each) or "grey" (1).
 
         Raises UnsupportedError without off-screen OpenGL.
         """
-        pictures.prepare(size)
-        self._pictures, self._size = pictures, size
+        renderer.prepare(size)
+        self._renderer, self._size = renderer, size
         self._channels = 3 if colour == "rgb" else 1
         self._ring = np.zeros((depth * self._channels, size, size), dtype=np.uint8)
         self._grey = np.zeros((size, size), dtype=np.uint8)
@@ -92,7 +92,7 @@ class PictureStack:
         out[younger:] = self._ring[: self._oldest]
 
     def _draw(self) -> None:
-        frame = self._pictures.frame(self._size)
+        frame = self._renderer.frame(self._size)
         place = self._ring[self._oldest : self._oldest + self._channels]
         if self._channels == 3:
             place[...] = frame.transpose(2, 0, 1)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from typing import Any, TypeAlias
 
 import gymnasium
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 
+from .entry import GymEntry, Simulator
 from .spaces import action_for, reader_for
-from .suite import GymEntry
-
-Simulator: TypeAlias = gymnasium.Env[Any, Any]
 
 
 def build(name: str) -> Simulator:

@@ -15,8 +15,8 @@ from mtrl.errors import TRACEBACK, EnvironmentFault
 from mtrl.rollout import Acting, EpisodeJob, LocalRollouts, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import TaskSet
 
+from .episodes import buffers
 from .gym_environments import Counter
-from .playing import buffers
 
 IDLE = np.zeros(2, dtype=np.float32)
 LATE = 30

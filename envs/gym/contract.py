@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .building import Simulator
+from .entry import Simulator
 
 FLAGS = (bool, np.bool_)
 """Types of a flag; an array of rank 0 is taken too."""
@@ -20,34 +19,34 @@ Step = tuple[Any, float, bool, bool, Mapping[str, Any]]
 """Observation, reward, terminated, truncated, info."""
 
 
-class Breach(Exception):
+class ContractViolation(Exception):
     """An environment returned what it may not, or left the process; the text says which."""
 
 
 def checked_reset(simulator: Simulator, seed: int) -> Any:  # noqa: ANN401 - the environment's word for it
-    """The first observation; raises Breach for anything but (observation, info)."""
+    """The first observation; raises ContractViolation for anything but (observation, info)."""
     try:
         returned: object = simulator.reset(seed=seed)
     except SystemExit as error:
         raise leaving(error) from error
     if not isinstance(returned, tuple) or len(returned) != 2:
-        raise Breach(f"reset returned {_values(returned)}; expected 2 values: observation, info")
+        raise ContractViolation(f"reset returned {_values(returned)}; expected 2 values: observation, info")
     if not isinstance(returned[1], Mapping):
-        raise Breach(f"info of reset is a {type(returned[1]).__name__}; expected a dictionary")
+        raise ContractViolation(f"info of reset is a {type(returned[1]).__name__}; expected a dictionary")
     return returned[0]
 
 
 def checked_step(simulator: Simulator, action: Any) -> Step:  # noqa: ANN401 - in the environment's own terms
     """One step; the reward as a number, finite or not, the flags as booleans.
 
-    Raises Breach for anything but five values, a reward that is not one number, or a flag that is no boolean.
+    Raises ContractViolation unless there are five values, a reward of one number and boolean flags.
     """
     try:
         returned: object = simulator.step(action)
     except SystemExit as error:
         raise leaving(error) from error
     if not isinstance(returned, tuple) or len(returned) != 5:
-        raise Breach(
+        raise ContractViolation(
             f"step returned {_values(returned)}; expected 5 values: "
             "observation, reward, terminated, truncated, info"
         )
@@ -59,27 +58,27 @@ def checked_step(simulator: Simulator, action: Any) -> Step:  # noqa: ANN401 - i
     if type(truncated) not in FLAGS:
         truncated = _flag("truncated", truncated)
     if not isinstance(info, Mapping):
-        raise Breach(f"info of step is a {type(info).__name__}; expected a dictionary")
+        raise ContractViolation(f"info of step is a {type(info).__name__}; expected a dictionary")
     return observation, float(reward), bool(terminated), bool(truncated), info
 
 
-def leaving(error: SystemExit) -> Breach:
+def leaving(error: SystemExit) -> ContractViolation:
     """A SystemExit is the environment's failure, and no wish of the user to end the run."""
-    return Breach("".join(traceback.format_exception(error)))
+    return ContractViolation("".join(traceback.format_exception(error)))
 
 
 def _number(reward: object) -> float:
     if getattr(reward, "shape", ()) == () and not isinstance(reward, str | bytes | np.complexfloating):
         with contextlib.suppress(TypeError, ValueError):
             return float(reward)  # type: ignore[arg-type]
-    raise Breach(f"reward is {describe(reward)}; expected one number")
+    raise ContractViolation(f"reward is {describe(reward)}; expected one number")
 
 
 def _flag(name: str, value: object) -> bool:
     if isinstance(value, np.ndarray) and value.shape == () and value.dtype == np.bool_:
         return bool(value)
     came = describe(value) if isinstance(value, np.ndarray) else f"{value!r:.40} ({type(value).__name__})"
-    raise Breach(f"{name} = {came}; expected True or False")
+    raise ContractViolation(f"{name} = {came}; expected True or False")
 
 
 def _values(returned: object) -> str:

@@ -1,14 +1,36 @@
-"""The last pictures of some copies of a game, kept in place."""
+"""What both Atari backends share: sizes, the ROM files of ale-py, and the stack of images."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from .suite import PIXEL_SIZE
+from mtrl.errors import UnsupportedError
+
+FRAME_LIMIT = 108_000
+"""Emulated frames per episode: 30 minutes of play."""
+RAM_SIZE = 128
+"""Bytes of an Atari 2600's memory."""
+PIXEL_SIZE = 84
+"""Height and width of the grey image."""
 
 
-class PictureStack:
+def rom_path(rom: str) -> Path:
+    """The file of a game, by ale-py's name for it; raises UnsupportedError where ale-py lacks it."""
+    from ale_py import roms
+
+    path = roms.get_rom_path(rom)
+    if path is None:
+        raise UnsupportedError(
+            f"the installed ale-py holds no ROM {rom!r}; "
+            "install it anew: pip install --force-reinstall ale-py"
+        )
+    return path
+
+
+class ImageStack:
     """A window over the newest `depth` pictures of M copies, which slides along a longer array.
 
     Sliding moves no picture but once in `depth` + 1 steps.
