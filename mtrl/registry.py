@@ -228,16 +228,15 @@ def _words(kind: str) -> str:
 @cache
 def _declared(kind: str) -> dict[str, str]:
     group = GROUPS[kind]
-    found: dict[str, str] = dict(_from_checkout(group))
-    found.update({point.name: point.value for point in _installed(group)})
-    return found
+    # a checkout's own declarations win over those of an older installation of it
+    return {point.name: point.value for point in _installed(group)} | _from_checkout(group)
 
 
 def _installed(group: str) -> Iterable[Any]:
     return entry_points(group=group)
 
 
-def _from_checkout(group: str) -> Mapping[str, str]:
+def _from_checkout(group: str) -> dict[str, str]:
     """The group's entry points in the pyproject.toml beside this package, if this is a checkout."""
     path = Path(__file__).resolve().parent.parent / "pyproject.toml"
     if not path.is_file():

@@ -1,16 +1,27 @@
-"""From an artefact to a robot in real time: artefact, guard, policy process, robots, flight log."""
+"""From an artefact to a robot in real time.
 
-from .artefact import ArtefactPolicy, VerificationReport, read_manifest, verify, write_artefact
-from .durations import Latency
-from .flight_log import Flight, read_flight, replay
-from .guard import Guard, GuardConfig, GuardedAction, GuardFlag, GuardState, Transition
-from .latency import LatencyReport, measure_latency
-from .manifest import Limits, Manifest, TaskEntry, TrainingProvenance, require_deployable
-from .report import DeploymentReport, EpisodeReport
-from .robot import Robot, RobotConfig
-from .robot_process import Connect, run_robot
-from .session import compatible_task, deploy
-from .simulation import artefact_policy, artefact_snapshot
+`artefact/` holds the exported policy, `guard/` the limits, `realtime/` the policy's process and shared
+memory, `robots/` the robot's process, `flight/` a whole deployment with its log and report. Imports go in
+this order.
+"""
+
+from .artefact.files import VerificationReport, verify, write_artefact
+from .artefact.manifest import (
+    Limits,
+    Manifest,
+    TaskEntry,
+    TrainingProvenance,
+    read_manifest,
+    require_deployable,
+)
+from .artefact.policy import ArtefactPolicy, artefact_policy, artefact_snapshot
+from .flight.log import Flight, read_flight, replay
+from .flight.report import DeploymentReport, EpisodeReport
+from .flight.session import compatible_task, deploy
+from .guard.guard import Guard, GuardedAction, GuardFlag, GuardState, Transition
+from .guard.limits import GuardConfig, RobotConfig
+from .realtime.latency import Latency, LatencyReport, measure_latency
+from .robots.robot import Connect, Robot, run_robot
 
 __all__ = [
     "ArtefactPolicy",

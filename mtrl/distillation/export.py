@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrl.deployment.graph import chunk_graph
+from mtrl.deployment.artefact.export import chunk_graph
 from mtrl.errors import IntegrityError
 
 from .folded import FoldedStudent

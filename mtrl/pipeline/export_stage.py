@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.deployment import Manifest, TaskEntry, TrainingProvenance, require_deployable, write_artefact
-from mtrl.deployment.direct import controller_cases, controller_graph, require_policy_parity
-from mtrl.deployment.graph import OPSET
-from mtrl.deployment.latency_process import latency_apart
+from mtrl.deployment.artefact.export import OPSET, controller_cases, controller_graph, require_policy_parity
+from mtrl.deployment.realtime.latency import latency_apart
 from mtrl.distillation import export_onnx, golden_cases, require_reference_parity, student_from
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record

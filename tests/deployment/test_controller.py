@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtrl.deployment import ArtefactPolicy
-from mtrl.deployment.controller import ChunkController
+from mtrl.deployment.realtime.controller import ChunkController
 from mtrl.rollout import Acting, generator_for
 from mtrl.rollout.chunk_policy import ChunkPolicy, Execution
 

@@ -19,7 +19,7 @@ from mtrl.deployment import (
     read_manifest,
     replay,
 )
-from mtrl.deployment.flight_ring import Column
+from mtrl.deployment.realtime.flight_ring import Column
 from mtrl.errors import (
     ConfigError,
     EnvironmentFault,
@@ -41,7 +41,7 @@ PATIENT = dataclasses.replace(
 LONG: dict[str, Option] = {"horizon": 200}
 
 
-def fly(bench: BenchSuite, tmp_path: Path, options: dict[str, Option]) -> DeploymentReport:
+def run_episode(bench: BenchSuite, tmp_path: Path, options: dict[str, Option]) -> DeploymentReport:
     """One episode of the point, with a fault at its fifth step."""
     linear_artefact(tmp_path / "artefact", [bench.task("bench/point", {**LONG, **options})], STEER)
     return deploy(tmp_path / "artefact", ROBOT, ["bench/point"], [2], 0, tmp_path)
@@ -82,18 +82,18 @@ def test_a_good_policy_succeeds_on_every_task_and_its_log_is_whole(bench: BenchS
 
 def test_an_exception_in_the_simulator_is_shown_with_its_traceback(bench: BenchSuite, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="the gearbox fell off") as raised:
-        fly(bench, tmp_path, {"fault": "raise"})
+        run_episode(bench, tmp_path, {"fault": "raise"})
     assert raised.value.task == "bench/point"
     assert "in step" in raised.value.detail
 
 
 def test_a_robot_process_that_vanishes_is_an_error_and_not_a_wait(bench: BenchSuite, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="exit status 7"):
-        fly(bench, tmp_path, {"fault": "exit"})
+        run_episode(bench, tmp_path, {"fault": "exit"})
 
 
 def test_one_bad_observation_is_held_and_recovered_from(bench: BenchSuite, tmp_path: Path) -> None:
-    episode = fly(bench, tmp_path, {"fault": "nan"}).episodes[0]
+    episode = run_episode(bench, tmp_path, {"fault": "nan"}).episodes[0]
     assert episode.held_ticks >= 1
     assert episode.final_state == "RUN"
     assert episode.success
@@ -103,7 +103,7 @@ def test_one_bad_observation_is_held_and_recovered_from(bench: BenchSuite, tmp_p
 
 
 def test_a_robot_that_freezes_is_met_with_hold_commands(bench: BenchSuite, tmp_path: Path) -> None:
-    episode = fly(bench, tmp_path, {"fault": "freeze"}).episodes[0]
+    episode = run_episode(bench, tmp_path, {"fault": "freeze"}).episodes[0]
     assert episode.robot_slips >= 1
     assert episode.held_ticks >= 1
     assert episode.success

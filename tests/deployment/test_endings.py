@@ -48,7 +48,7 @@ def children_of(process_id: int) -> dict[str, int]:
         except (OSError, ValueError, IndexError):
             continue
         if parent == process_id:
-            for role in ("simulated_process", "policy_process"):
+            for role in ("robots.simulated", "policy_loop"):
                 if role.encode() in line:
                     found[role] = int(entry.name)
     return found
@@ -62,8 +62,8 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-class Flying:
-    """A deployment of ten minutes in a process of its own, already in the air."""
+class RunningDeployment:
+    """A deployment of ten minutes in a process of its own, already running."""
 
     def __init__(self, where: Path) -> None:
         self.process = subprocess.Popen(
@@ -94,31 +94,31 @@ class Flying:
 
 
 @pytest.fixture
-def flying(bench: BenchSuite, tmp_path: Path) -> Flying:
+def running(bench: BenchSuite, tmp_path: Path) -> RunningDeployment:
     task = bench.task("bench/point", {"horizon": 30_000})
     linear_artefact(tmp_path / "artefact", [task], STEER)
-    return Flying(tmp_path)
+    return RunningDeployment(tmp_path)
 
 
-def test_ctrl_c_ends_both_processes(flying: Flying) -> None:
-    flying.process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in flying.errors()
-    flying.assert_nothing_left()
+def test_ctrl_c_ends_both_processes(running: RunningDeployment) -> None:
+    running.process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in running.errors()
+    running.assert_nothing_left()
 
 
-def test_both_processes_end_when_the_session_is_killed(flying: Flying) -> None:
-    flying.process.kill()
-    flying.process.communicate(timeout=PATIENCE_S)
-    flying.assert_nothing_left()
+def test_both_processes_end_when_the_session_is_killed(running: RunningDeployment) -> None:
+    running.process.kill()
+    running.process.communicate(timeout=PATIENCE_S)
+    running.assert_nothing_left()
 
 
-def test_a_killed_policy_is_reported_and_the_robot_ends(flying: Flying) -> None:
-    os.kill(flying.children["policy_process"], signal.SIGKILL)
-    assert "the policy's process ended during episode 1 of bench/point" in flying.errors()
-    flying.assert_nothing_left()
+def test_a_killed_policy_is_reported_and_the_robot_ends(running: RunningDeployment) -> None:
+    os.kill(running.children["policy_loop"], signal.SIGKILL)
+    assert "the policy's process ended during episode 1 of bench/point" in running.errors()
+    running.assert_nothing_left()
 
 
-def test_a_killed_robot_is_reported_and_the_policy_ends(flying: Flying) -> None:
-    os.kill(flying.children["simulated_process"], signal.SIGKILL)
-    assert "environment of task 'bench/point' failed" in flying.errors()
-    flying.assert_nothing_left()
+def test_a_killed_robot_is_reported_and_the_policy_ends(running: RunningDeployment) -> None:
+    os.kill(running.children["robots.simulated"], signal.SIGKILL)
+    assert "environment of task 'bench/point' failed" in running.errors()
+    running.assert_nothing_left()

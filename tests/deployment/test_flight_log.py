@@ -1,4 +1,4 @@
-"""The log holds what was flown, bit for bit, and the guard can be run again from it."""
+"""The log holds every tick bit for bit, and the guard can be run again from it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from mcap.reader import make_reader
 
 from mtrl.deployment import Flight, Guard, GuardConfig, read_flight, replay
-from mtrl.deployment.flight_log import write_flight
-from mtrl.deployment.flight_ring import Column, FlightRing, row_width
-from mtrl.deployment.policy_loop import ARM_CAUSES
+from mtrl.deployment.flight.log import write_flight
+from mtrl.deployment.realtime.flight_ring import Column, FlightRing, row_width
 from mtrl.errors import IntegrityError
 
 TICKS = 60
@@ -25,7 +24,7 @@ def flight() -> Flight:
     config = GuardConfig(action_size=2, hold=("zero", "last"), rate_limit=1 / 3, hold_budget=5)
     guard = Guard(config)
     ring = FlightRing(np.zeros(TICKS * row_width(3, 2)), 3, 2)
-    guard.arm(100.0, ARM_CAUSES)
+    guard.arm(100.0)
     for tick in range(TICKS):
         observed = 100.0 + tick / 80
         read = observed + (0.05 if tick in (10, 11) else 0.0003)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from mtrl.deployment import Guard, GuardConfig, GuardFlag, GuardState
 from mtrl.errors import ConfigError, GuardError
 
-CAUSES = ("verified", "connected", "armed")
 GOOD = np.zeros(3)
 
 
@@ -23,7 +22,7 @@ def config(**changes: object) -> GuardConfig:
 
 def armed(**changes: object) -> Guard:
     guard = Guard(config(**changes))
-    guard.arm(0.0, CAUSES)
+    guard.arm(0.0)
     return guard
 
 
@@ -144,15 +143,15 @@ def test_every_transition_is_kept_with_its_cause() -> None:
     tick(guard, [0.0, 0.0])
     walked = [(change.before.name, change.after.name, change.cause) for change in guard.transitions]
     assert walked == [
-        ("INIT", "VERIFIED", "verified"),
-        ("VERIFIED", "CONNECTED", "connected"),
-        ("CONNECTED", "ARMED", "armed"),
+        ("INIT", "VERIFIED", "artefact verified"),
+        ("VERIFIED", "CONNECTED", "first observation of the episode"),
+        ("CONNECTED", "ARMED", "deploy was asked for"),
         ("ARMED", "RUN", "clean tick"),
         ("RUN", "HOLD", "STALE_OBSERVATION"),
         ("HOLD", "RUN", "clean tick"),
     ]
     with pytest.raises(GuardError, match="only a guard in INIT"):
-        guard.arm(0.0, CAUSES)
+        guard.arm(0.0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtrl.deployment import Latency, measure_latency
-from mtrl.deployment.latency_process import latency_apart
+from mtrl.deployment.realtime.latency import latency_apart
 from mtrl.errors import IntegrityError
 
 from .bench_suite import SUITE

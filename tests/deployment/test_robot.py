@@ -77,7 +77,7 @@ def test_a_malformed_dimension_is_refused(item: str) -> None:
 
 def test_the_registry_knows_the_simulated_robot() -> None:
     robot = registry.load("robot", "sim")
-    assert (robot.name, robot.module) == ("sim", "mtrl.deployment.simulated_process")
+    assert (robot.name, robot.module) == ("sim", "mtrl.deployment.robots.simulated")
 
 
 def test_importing_the_room_loads_no_heavy_package() -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mtrl.deployment.shared_memory import Seqlock, SharedBlock
+from mtrl.deployment.realtime.shared_memory import Seqlock, SharedBlock
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 64
 WRITER = """
 import sys
 import numpy as np
-from mtrl.deployment.shared_memory import Seqlock, SharedBlock
+from mtrl.deployment.realtime.shared_memory import Seqlock, SharedBlock
 block = SharedBlock(int(sys.argv[1]), int(sys.argv[2]))
 lock = Seqlock(block)
 record = np.zeros(lock.width)

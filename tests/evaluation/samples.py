@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mtrl.deployment.durations import Latency
-from mtrl.deployment.report import EpisodeReport
-from mtrl.deployment.robot import RobotConfig
+from mtrl.deployment.flight.report import EpisodeReport
+from mtrl.deployment.guard.limits import RobotConfig
+from mtrl.deployment.realtime.latency import Latency
 from mtrl.evaluation import EpisodeResult, EvaluationResult, PolicyReference, Provenance, from_episodes
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Split, Task, TaskSet, start_id

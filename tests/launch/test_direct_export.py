@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.deployment.latency_process import latency_apart
+from mtrl.deployment.realtime.latency import latency_apart
 from mtrl.launch.main import main
 
 Capture = pytest.CaptureFixture[str]

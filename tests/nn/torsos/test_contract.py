@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from mtrl.deployment.graph import chunk_graph
+from mtrl.deployment.artefact.export import chunk_graph
 from mtrl.errors import MtrlError, SpaceError, UnknownNameError
 from mtrl.nn import ExpertsConfig, TaskEmbeddingConfig, TaskNetwork, TorsoConfig, torso_diagnostics
 from mtrl.nn.torsos.config import NATURAL_OUTPUTS

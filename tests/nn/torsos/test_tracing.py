@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtrl.deployment.graph import chunk_graph
+from mtrl.deployment.artefact.export import chunk_graph
 from mtrl.nn import ExpertsConfig, SoftModulesConfig, TaskEmbeddingConfig, TaskNetwork, TorsoConfig
 from mtrl.nn.torsos.config import NATURAL_OUTPUTS
 

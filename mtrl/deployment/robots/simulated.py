@@ -1,11 +1,14 @@
-"""The process of the simulated robot: `python -m mtrl.deployment.simulated_process`."""
+"""The simulated robot "sim"; `python -m mtrl.deployment.robots.simulated` is its process."""
 
 from __future__ import annotations
 
 from mtrl import registry
 from mtrl.tasks import Environment, Task
 
-from .robot_process import run_robot
+from ..guard.limits import RobotConfig
+from .robot import Robot, run_robot
+
+ROBOT = Robot(name="sim", module="mtrl.deployment.robots.simulated", config=RobotConfig())
 
 
 def simulator(task: Task) -> Environment:

@@ -11,21 +11,20 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mtrl import registry
 from mtrl.errors import ConfigError, ExistsError, GuardError
 from mtrl.tasks import Task
 
-from .artefact import VerificationReport, verify
-from .children import Children
-from .flight_log import Flight, write_flight
-from .flight_ring import FlightRing, row_width
-from .host import stolen_seconds
-from .manifest import Manifest
-from .report import Circumstances, DeploymentReport, EpisodeReport, episode_report, file_stem, write_report
-from .robot import Robot, RobotConfig
-from .wire import EpisodeSpec, SessionSpec, Wire, Word
+from ..artefact.files import VerificationReport, verify
+from ..artefact.manifest import Manifest
+from ..guard.limits import RobotConfig
+from ..realtime.flight_ring import FlightRing, row_width
+from ..realtime.messages import ControlField, EpisodeSpec, SessionMemory, SessionSpec
+from ..realtime.processes import SessionProcesses
+from ..realtime.ticker import stolen_seconds
+from ..robots.robot import Robot
+from .log import Flight, write_flight
+from .report import DeploymentReport, EpisodeReport, episode_report, file_stem, write_report
 
 HOLD_MARGIN = 4
 """Rows of the flight ring per decision of the horizon: room for ticks that only hold."""
@@ -63,8 +62,8 @@ def deploy(
     folder = out_dir / REPORTS
     _refuse_existing(folder, tasks, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    described: Robot = registry.load("robot", robot.name)
-    wire = Wire.create(
+    entry: Robot = registry.load("robot", robot.name)
+    memory = SessionMemory.create(
         max(task.observation.state or 0 for task in chosen),
         max(task.action.continuous for task in chosen),
         max(_ring_words(task) for task in chosen),
@@ -78,25 +77,25 @@ def deploy(
         robot=robot,
         seed=seed,
         parent=os.getpid(),
-        blocks=wire.descriptors(),
+        blocks=memory.descriptors(),
     )
     reports = []
-    children = Children(wire, spec)
+    processes = SessionProcesses(memory, spec)
     try:
-        children.start("robot", described.module)
-        children.start("policy", "mtrl.deployment.policy_process")
+        processes.start("robot", entry.module)
+        processes.start("policy", "mtrl.deployment.realtime.policy_loop")
         for number, task in enumerate(chosen, start=1):
-            children.await_ready(number, task, robot.startup_timeout_s)
+            processes.await_ready(number, task, robot.startup_timeout_s)
             stolen = stolen_seconds()
-            children.run_episode(number, task, robot.startup_timeout_s)
+            processes.run_episode(number, task, robot.startup_timeout_s)
             stolen = stolen_seconds() - stolen
-            report = _record(wire, folder, number, task, spec, checked, stolen)
+            report = _record(memory, folder, number, task, spec, checked, stolen)
             reports.append(report)
             if on_episode is not None:
                 on_episode(report)
     finally:
-        children.stop()
-        wire.close()
+        processes.stop()
+        memory.close()
     return DeploymentReport(checked.artefact, tuple(reports), time.monotonic() - begun)
 
 
@@ -116,7 +115,7 @@ def compatible_task(manifest: Manifest, name: str) -> Task:
 
 
 def _record(
-    wire: Wire,
+    memory: SessionMemory,
     folder: Path,
     number: int,
     task: Task,
@@ -126,27 +125,18 @@ def _record(
 ) -> EpisodeReport:
     """Turns the shared memory of an episode that has ended into its log and result file."""
     entry = checked.manifest.task(task.name)
-    count = int(wire.control[Word.ROWS])
-    ring = FlightRing(wire.ring, entry.state_size, entry.action_size)
-    flight = Flight.of(ring, count, task.name, checked.artefact, spec.robot.guard(checked.manifest, entry))
-    last = np.zeros(wire.observations.width)
-    wire.observations.read(last)
+    ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
+    rows = int(memory.control[ControlField.ROWS])
+    flight = Flight.of(ring, rows, task.name, checked.artefact, spec.robot.guard(checked.manifest, entry))
     log = folder / f"{file_stem(task.name)}.mcap"
-    episode = spec.episodes[number - 1]
     report = episode_report(
         flight,
-        last,
-        (int(wire.control[Word.ANSWERED]), int(wire.control[Word.LATE])),
-        spec.robot,
-        Circumstances(
-            start=episode.start,
-            seed=spec.seed,
-            protocol_hash=episode.protocol_hash,
-            rate_hz=task.rate_hz,
-            real_time_priority=bool(wire.control[Word.ROBOT_FIFO] and wire.control[Word.POLICY_FIFO]),
-            stolen_seconds=stolen,
-            log=str(log),
-        ),
+        memory,
+        spec,
+        spec.episodes[number - 1],
+        rate_hz=task.rate_hz,
+        stolen_seconds=stolen,
+        log=log,
     )
     write_flight(log, flight)
     write_report(folder, report)

@@ -1,12 +1,12 @@
-"""The deployed policy between observations: history, chunk queue and noise of one episode."""
+"""The state of a deployed policy between observations: history, chunk queue and noise of one episode."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from .artefact import ArtefactPolicy
-from .manifest import TaskEntry
+from ..artefact.manifest import TaskEntry
+from ..artefact.policy import ArtefactPolicy
 
 Float64 = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class ChunkController:
         self._begun = False
 
     def observe(self, state: Float64) -> None:
-        """Takes the newest native state [D_task] into the history."""
+        """Appends the newest native state [D_task] to the history."""
         size = self._entry.state_size
         if self._begun:
             self._history[:-1] = self._history[1:]
@@ -62,5 +62,5 @@ class ChunkController:
         out[:] = self._chunk[tick - self._planned_at]
 
     def forget_plan(self) -> None:
-        """Makes the next tick plan afresh, after the robot held instead of following the chunk."""
+        """Makes the next tick plan again, after the robot held instead of following the chunk."""
         self._planned_at = -1

@@ -1,31 +1,40 @@
-"""The policy's loop: newest observation, plan, guard, command, record; no file, no lock, no log."""
+"""The process of the policy and its loop: newest observation, plan, guard, command, record.
+
+The loop touches no file, no lock and no log; `python -m mtrl.deployment.realtime.policy_loop` runs it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from mtrl.rollout import generator_for
+
+from ..artefact.policy import ArtefactPolicy
+from ..guard.guard import OBSERVATION_VIOLATIONS, Guard, GuardFlag, GuardState
 from .controller import ChunkController
 from .flight_ring import FlightRing
-from .guard import OBSERVATION_VIOLATIONS, Guard, GuardFlag, GuardState
+from .messages import CommandField, ControlField, EpisodeSpec, ObservationField
+from .processes import ProcessContext, run_child
 from .shared_memory import Seqlock
-from .ticker import Ticker
-from .wire import Seen, Told
+from .ticker import Ticker, undisturbed
 
-ARM_CAUSES = ("artefact verified", "first observation of the episode", "deploy was asked for")
-"""Why a guard moves from INIT to ARMED when a session starts an episode."""
-
+PRIORITY = 40
+"""SCHED_FIFO priority: above the simulated robot's."""
 POLL_S = 0.0002
-"""Pause between looks for an observation that is due."""
+"""Pause between polls for an observation that is due."""
+WARM_UP_CALLS = 50
+"""Inferences before the clock starts, so that the first tick pays for no lazy initialisation."""
 
 
 class PolicyLoop:
     """Answers every observation of one episode with one guarded command.
 
-    The loop sleeps until the robot's next tick is due, then looks for its observation every 0.2 ms. A
-    command meets its deadline when it stands in shared memory before the robot's next tick is due, one
+    The loop sleeps until the robot's next tick is due, then polls for its observation every 0.2 ms. A
+    command meets its deadline when it is in shared memory before the robot's next tick is due, one
     period after the tick it answers; an observation that was overwritten unanswered is a miss too. When
     none comes for longer than the stale limit beyond that, the loop streams hold commands instead.
     """
@@ -43,7 +52,7 @@ class PolicyLoop:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`episode`: number of the episode, from 1; other episodes' observations are ignored."""
-        self.ticker = Ticker(period_s, 0, clock, sleep)
+        self.ticker = Ticker(period_s, clock, sleep)
         self._controller = controller
         self._guard = guard
         self._ring = ring
@@ -54,11 +63,11 @@ class PolicyLoop:
         self._sleep = sleep
         self._sequence = observations.sequence
         self._record = np.zeros(observations.width)
-        self._state = self._record[len(Seen) : len(Seen) + ring.state_size]
+        self._state = self._record[len(ObservationField) : len(ObservationField) + ring.state_size]
         self._stamp = 0.0
         self._tick = -1
         self._message = np.zeros(commands.width)
-        self._message[Told.EPISODE] = episode
+        self._message[CommandField.EPISODE] = episode
         self._proposal = np.zeros(ring.action_size)
 
     def run(self, each_tick: Callable[[], None]) -> None:
@@ -66,8 +75,8 @@ class PolicyLoop:
         while not self._receive():
             each_tick()
             self._sleep(POLL_S)
-        self._guard.arm(self._stamp, ARM_CAUSES)
-        while not self._record[Seen.ENDED]:
+        self._guard.arm(self._stamp)
+        while not self._record[ObservationField.ENDED]:
             self._answer()
             each_tick()
             self._await_observation()
@@ -86,9 +95,9 @@ class PolicyLoop:
         if sequence == self._sequence:
             return False
         stamp = self._observations.read(self._record)
-        if stamp is None or self._record[Seen.EPISODE] != self._episode:
+        if stamp is None or self._record[ObservationField.EPISODE] != self._episode:
             return False
-        # The writer may have published between the two looks above; its record is answered once.
+        # The writer may have published between the two reads above; its record is answered once.
         self._sequence = sequence
         new = stamp != self._stamp
         self._stamp = stamp
@@ -96,12 +105,12 @@ class PolicyLoop:
 
     def _answer(self) -> None:
         read = self._clock()
-        tick = int(self._record[Seen.TICK])
+        tick = int(self._record[ObservationField.TICK])
         fresh = tick != self._tick
         skipped = max(0, tick - self._tick - 1)
         if fresh:
-            # A robot whose stamps run away from its schedule must not make this loop race after it.
-            scheduled = float(self._record[Seen.SCHEDULED])
+            # A robot whose stamps depart from its schedule must not make this loop run faster.
+            scheduled = float(self._record[ObservationField.SCHEDULED])
             self.ticker.realign(max(scheduled, self._stamp - self.ticker.period_s))
         inference_s, planned = 0.0, False
         self._proposal[:] = 0
@@ -112,16 +121,16 @@ class PolicyLoop:
         guarded = self._guard.check(self._state, self._stamp, self._proposal, inference_s, read)
         if guarded.flags & (OBSERVATION_VIOLATIONS | GuardFlag.LATE_INFERENCE):
             self._controller.forget_plan()
-        self._message[Told.TICK] = tick
-        self._message[len(Told) : len(Told) + self._ring.action_size] = guarded.action
+        self._message[CommandField.TICK] = tick
+        self._message[len(CommandField) : len(CommandField) + self._ring.action_size] = guarded.action
         self._commands.write(self._clock(), self._message)
         sent = self._clock()
         if fresh:
             self.ticker.finish(sent, skipped)
         self._tick = tick
         numbers = (
-            tick, self._record[Seen.SCHEDULED], self._stamp, read, inferred, sent, inference_s, planned,
-            guarded.flags, guarded.state,
+            tick, self._record[ObservationField.SCHEDULED], self._stamp, read, inferred, sent,
+            inference_s, planned, guarded.flags, guarded.state,
         )  # fmt: skip
         self._ring.append(numbers, self._state, self._proposal, guarded.action)
 
@@ -137,3 +146,49 @@ class PolicyLoop:
         elapsed = self._clock() - begun
         controller.action(tick, self._proposal)
         return elapsed, True
+
+
+def main(context: ProcessContext) -> None:
+    """Loads the artefact once and runs every episode of the session."""
+    policy = ArtefactPolicy(Path(context.spec.artefact))
+    first = policy.manifest.tasks[0]
+    warm_up = ChunkController(policy, first, generator_for(0, first.name, 0))
+    for call in range(WARM_UP_CALLS):
+        warm_up.plan(call)
+    context.memory.control[ControlField.POLICY_LOADED] = 1
+    for number, episode in enumerate(context.spec.episodes, start=1):
+        run_episode(context, policy, number, episode)
+
+
+def run_episode(context: ProcessContext, policy: ArtefactPolicy, number: int, episode: EpisodeSpec) -> None:
+    """Waits for the robot, answers its observations, and counts the answers and the late ones."""
+    entry = policy.manifest.task(episode.task)
+    memory, robot, control = context.memory, context.spec.robot, context.memory.control
+    ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
+    loop = PolicyLoop(
+        ChunkController(policy, entry, generator_for(context.spec.seed, entry.name, episode.start)),
+        Guard(robot.guard(policy.manifest, entry)),
+        ring,
+        memory.observations,
+        memory.commands,
+        number,
+        1.0 / entry.rate_hz,
+    )
+    context.wait_for(number, ControlField.GO, ControlField.ROBOT_READY)
+    with undisturbed(PRIORITY if robot.fifo else 0) as granted:
+        control[ControlField.POLICY_FIFO] = granted
+        control[ControlField.POLICY_READY] = number
+
+        def each_tick() -> None:
+            control[ControlField.ROWS] = ring.count
+            context.raise_if_ended()
+
+        loop.run(each_tick)
+    control[ControlField.ROWS] = ring.count
+    control[ControlField.ANSWERED] = loop.ticker.ticks - loop.ticker.skipped
+    control[ControlField.LATE] = loop.ticker.misses - loop.ticker.skipped
+    control[ControlField.POLICY_DONE] = number
+
+
+if __name__ == "__main__":
+    run_child(main)

@@ -1,4 +1,4 @@
-"""What a deployment reports: one result file per task."""
+"""The results of a deployment: one file per task."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .durations import Latency
-from .flight_log import Flight, replay
-from .flight_ring import Column
-from .guard import VIOLATIONS, GuardState
-from .robot import RobotConfig
-from .wire import Seen
+from ..guard.guard import VIOLATIONS, GuardState
+from ..guard.limits import RobotConfig
+from ..realtime.flight_ring import Column
+from ..realtime.latency import Latency
+from ..realtime.messages import ControlField, EpisodeSpec, ObservationField, SessionMemory, SessionSpec
+from .log import Flight, replay
 
 SCHEMA_VERSION = 1
 """Version of the result file's layout."""
@@ -82,7 +81,7 @@ class EpisodeReport:
     """Processor time that the host took away during the episode, summed over processors: misses that no
     policy could have avoided."""
     warnings: tuple[str, ...] = field(default=())
-    """What a reader should know before trusting the figures."""
+    """Reasons to distrust the figures."""
 
     @property
     def deadline_miss_fraction(self) -> float:
@@ -109,7 +108,7 @@ class DeploymentReport:
     artefact: str
     """Root hash of the artefact."""
     episodes: tuple[EpisodeReport, ...]
-    """In the order flown."""
+    """In the order in which they ran."""
     wall_seconds: float
     """From the call of `deploy` to its end, start-up included."""
 
@@ -130,50 +129,39 @@ class DeploymentReport:
         return sum(episode.deadline_misses for episode in self.episodes) / ticks if ticks else 0.0
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """What a report says that neither the flight nor the robot knows; fields as in `EpisodeReport`."""
-
-    start: int
-    seed: int
-    protocol_hash: str
-    rate_hz: float
-    real_time_priority: bool
-    stolen_seconds: float
-    log: str
-
-
 def episode_report(
     flight: Flight,
-    last: npt.NDArray[np.float64],
-    answers: tuple[int, int],
-    robot: RobotConfig,
-    circumstances: Circumstances,
+    memory: SessionMemory,
+    spec: SessionSpec,
+    episode: EpisodeSpec,
+    *,
+    rate_hz: float,
+    stolen_seconds: float,
+    log: Path,
 ) -> EpisodeReport:
-    """Draws an episode's figures from its flight.
-
-    `last`: the last observation record. `answers`: observations that the policy answered, and those
-    that it answered late.
-    """
+    """Computes an episode's figures from its flight and from the shared memory at its end."""
+    last = np.zeros(memory.observations.width)
+    memory.observations.read(last)
+    control = memory.control
+    answered, late = int(control[ControlField.ANSWERED]), int(control[ControlField.LATE])
+    real_time_priority = bool(control[ControlField.ROBOT_FIFO] and control[ControlField.POLICY_FIFO])
     commands, _ = replay(flight)
-    rows = len(flight.numbers)
-    answered, late = answers
-    decisions = int(last[Seen.TICK])
+    decisions = int(last[ObservationField.TICK])
     skipped = decisions - answered
     fresh = len(np.unique(flight.column(Column.TICK)))
     complete = commands.tobytes() == flight.command.tobytes() and fresh == answered
-    flags = flight.column(Column.FLAGS).astype(np.int64)
+    flags, states = flight.numbers[:, [Column.FLAGS, Column.STATE]].astype(np.int64).T
     sent, observed = flight.column(Column.SENT), flight.column(Column.OBSERVED)
     first_answers = np.diff(flight.column(Column.TICK), prepend=-1) != 0
     planned = flight.column(Column.PLANNED) > 0
     warnings = []
-    if robot.fifo and not circumstances.real_time_priority:
+    if spec.robot.fifo and not real_time_priority:
         warnings.append(
             "the system refused real-time priority; deadlines were met at normal priority or not at all"
         )
-    if circumstances.stolen_seconds > NOTABLE_STEAL_S:
+    if stolen_seconds > NOTABLE_STEAL_S:
         warnings.append(
-            f"the host took the processor away for {circumstances.stolen_seconds:.2f} s of this episode; "
+            f"the host took the processor away for {stolen_seconds:.2f} s of this episode; "
             "ticks that fell into it were missed whatever the policy did"
         )
     if not complete:
@@ -181,25 +169,31 @@ def episode_report(
     return EpisodeReport(
         task=flight.task,
         artefact=flight.artefact,
-        robot=robot,
-        success=bool(last[Seen.SUCCEEDED]),
-        success_at_end=bool(last[Seen.SUCCESS]),
-        terminated=bool(last[Seen.TERMINATED]),
-        episode_return=float(last[Seen.RETURN]),
+        robot=spec.robot,
+        start=episode.start,
+        seed=spec.seed,
+        protocol_hash=episode.protocol_hash,
+        success=bool(last[ObservationField.SUCCEEDED]),
+        success_at_end=bool(last[ObservationField.SUCCESS]),
+        terminated=bool(last[ObservationField.TERMINATED]),
+        episode_return=float(last[ObservationField.RETURN]),
         decisions=decisions,
         ticks=decisions,
         deadline_misses=late + skipped,
         skipped=skipped,
         held_ticks=int(np.count_nonzero(flags & int(VIOLATIONS))),
-        final_state=GuardState(int(flight.numbers[-1, Column.STATE])).name if rows else GuardState.INIT.name,
-        robot_slips=int(last[Seen.SLIPS]),
-        command_timeouts=int(last[Seen.TIMEOUTS]),
+        final_state=GuardState(states[-1] if len(states) else GuardState.INIT).name,
+        robot_slips=int(last[ObservationField.SLIPS]),
+        command_timeouts=int(last[ObservationField.TIMEOUTS]),
         inference=Latency.of(flight.column(Column.INFERENCE_S)[planned]),
         observation_to_command=Latency.of((sent - observed)[first_answers]),
         log_complete=complete,
-        seconds=float(sent[-1] - observed[0]) if rows else 0.0,
+        seconds=float(sent[-1] - observed[0]) if len(sent) else 0.0,
         warnings=tuple(warnings),
-        **asdict(circumstances),
+        rate_hz=rate_hz,
+        real_time_priority=real_time_priority,
+        stolen_seconds=stolen_seconds,
+        log=str(log),
     )
 
 

@@ -1,8 +1,10 @@
-"""Export of a policy that is one forward pass already: a graph and golden cases, no student in between."""
+"""Export to ONNX: any torch module, and a policy that is one forward pass already."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +15,35 @@ from mtrl.errors import IntegrityError, SpaceError
 from mtrl.rollout import Acting, Policy
 from mtrl.spaces import Layout
 
-from .graph import chunk_graph
+OPSET = 17
+"""Oldest operator set with LayerNormalization, so that older runtimes on robots can load the graph."""
 
 Cases = dict[str, npt.NDArray[np.generic]]
+
+
+def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> bytes:
+    """The ONNX graph of `module(*inputs.values())` with a free first axis; its output is called `chunk`.
+
+    `inputs` are examples of two rows each; their values are not kept, except where the module branches on
+    them in Python.
+    """
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # Only the tracing exporter writes opset 17; it warns of its deprecation and of shape checks, which
+        # hold for every number of rows.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            file,  # type: ignore[arg-type]  # the stub names paths only; buffers work
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=["chunk"],
+            dynamic_axes={name: {0: "batch"} for name in [*inputs, "chunk"]},
+        )
+    return file.getvalue()
 
 
 class _OneStepChunk(nn.Module):
@@ -31,7 +59,8 @@ class _OneStepChunk(nn.Module):
 
 
 def controller_graph(controller: nn.Module, layout: Layout) -> bytes:
-    """The graph of `controller(state [N, D_max], task [N]) -> action [N, A_max]` as an artefact wants it:
+    """The artefact's graph of `controller(state [N, D_max], task [N]) -> action [N, A_max]`.
+
     `state` float32 [N, 1, D_max] and `task` int64 [N] in, `chunk` float32 [N, 1, A_max] out.
     """
     state = torch.zeros(2, 1, layout.state_size)
@@ -47,11 +76,11 @@ def controller_cases(
     seed: int,
     per_task: int = 16,
 ) -> Cases:
-    """Inputs of every task, extremes among them, and the actions that torch computes for them.
+    """Golden inputs of every task, extremes among them, and the actions that torch computes for them.
 
-    `states[k]` [M_k, D_k] are states that task k has shown, in its own length; every fourth case is thrown
-    far away from them, where clipping must act alike everywhere. Gives `state` [M, 1, D_max], `task` [M]
-    and `chunk` [M, 1, A_max]. Raises SpaceError for a controller whose actions are not finite, not within
+    `states[k]` [M_k, D_k] are visited states of task k in its native length; every fourth case lies far
+    outside them, where clipping must be the same everywhere. Returns `state` [M, 1, D_max], `task` [M] and
+    `chunk` [M, 1, A_max]. Raises SpaceError for a controller whose actions are not finite, not within
     [-1, 1] or of another shape.
     """
     draws = np.random.default_rng(seed)
@@ -78,9 +107,9 @@ def controller_cases(
 
 
 def require_policy_parity(policy: Policy, cases: Cases, layout: Layout, tolerance: float = 1e-5) -> float:
-    """Largest difference between the controller and the policy that was evaluated, without exploration.
+    """Largest difference between the controller and the evaluated policy, without exploration.
 
-    Only the action dimensions that a task has are compared. Raises IntegrityError beyond `tolerance`.
+    Compares each task's own action dimensions. Raises IntegrityError beyond `tolerance`.
     """
     state, task = cases["state"], np.asarray(cases["task"], dtype=np.int64)
     observation = layout.zeros(len(task))

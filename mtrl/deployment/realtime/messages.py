@@ -1,4 +1,4 @@
-"""What the processes of a deployment tell each other, and the layout of every shared record."""
+"""The layout of every record that the processes of a deployment share, and what they are started with."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from .robot import RobotConfig
+from ..guard.limits import RobotConfig
 from .shared_memory import Seqlock, SharedBlock
 
-Float64 = npt.NDArray[np.float64]
 
-
-class Word(IntEnum):
-    """Words of the control block, each with one writer. Episode numbers count from 1, so 0 is "none yet"."""
+class ControlField(IntEnum):
+    """Integers of the control block, each with one writer. Episodes count from 1, so 0 is "none yet"."""
 
     STOP = 0
     """Session: 1 ends both processes."""
@@ -27,7 +22,7 @@ class Word(IntEnum):
     ROBOT_READY = 2
     """Robot: the newest episode whose initial state is set up."""
     POLICY_READY = 3
-    """Policy: the newest episode that it waits for."""
+    """Policy: the newest episode that it is ready for."""
     ROBOT_DONE = 4
     """Robot: the newest episode that ended."""
     POLICY_DONE = 5
@@ -35,7 +30,7 @@ class Word(IntEnum):
     ROBOT_FIFO = 6
     """Robot: 1 when it runs with real-time priority."""
     POLICY_FIFO = 7
-    """Policy: the same."""
+    """Policy: 1 when it runs with real-time priority."""
     ROWS = 8
     """Policy: rows of the flight ring written in the current episode."""
     ANSWERED = 9
@@ -46,7 +41,7 @@ class Word(IntEnum):
     """Policy: 1 when the artefact is loaded and warm."""
 
 
-class Seen(IntEnum):
+class ObservationField(IntEnum):
     """Columns of an observation record; the native state [D_task] follows the last one."""
 
     EPISODE = 0
@@ -66,12 +61,12 @@ class Seen(IntEnum):
     RETURN = 7
     """Sum of rewards so far."""
     SLIPS = 8
-    """Times that the robot's own clock fell behind and was set anew."""
+    """Times that the robot's own clock fell behind and was realigned."""
     TIMEOUTS = 9
     """Decisions for which the robot held because commands had stopped."""
 
 
-class Told(IntEnum):
+class CommandField(IntEnum):
     """Columns of a command record; the action [A_task] follows the last one."""
 
     EPISODE = 0
@@ -96,7 +91,7 @@ class EpisodeSpec:
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """All that a robot or policy process needs; it travels as JSON on standard input."""
+    """The input of a robot or policy process, one line of JSON on its standard input."""
 
     artefact: str
     """Directory of the artefact."""
@@ -119,44 +114,40 @@ class SessionSpec:
     def from_json(text: str) -> SessionSpec:
         """Reads what `to_json` wrote."""
         fields = json.loads(text)
-        return SessionSpec(
-            artefact=fields["artefact"],
-            episodes=tuple(EpisodeSpec(**episode) for episode in fields["episodes"]),
-            robot=RobotConfig(**fields["robot"]),
-            seed=fields["seed"],
-            parent=fields["parent"],
-            blocks={name: (pair[0], pair[1]) for name, pair in fields["blocks"].items()},
-        )
+        episodes = tuple(EpisodeSpec(**episode) for episode in fields["episodes"])
+        blocks = {name: (descriptor, words) for name, (descriptor, words) in fields["blocks"].items()}
+        robot = RobotConfig(**fields["robot"])
+        return SessionSpec(**{**fields, "episodes": episodes, "robot": robot, "blocks": blocks})
 
 
-class Wire:
+class SessionMemory:
     """The shared blocks of a session, as one process sees them."""
 
     def __init__(self, blocks: Mapping[str, SharedBlock]) -> None:
         """Blocks by name: control, observation, command, ring."""
         self.blocks = dict(blocks)
         self.control = blocks["control"].integers
-        """Indexed by `Word`."""
+        """Indexed by `ControlField`."""
         self.observations = Seqlock(blocks["observation"])
         self.commands = Seqlock(blocks["command"])
         self.ring = blocks["ring"].floats
         """Flight rows of the current episode, flat; `flight_ring.py` gives them a shape."""
 
     @staticmethod
-    def create(state_size: int, action_size: int, ring_words: int) -> Wire:
+    def create(state_size: int, action_size: int, ring_words: int) -> SessionMemory:
         """New blocks for states and actions of at most these sizes."""
         words = {
-            "control": len(Word),
-            "observation": Seqlock.words(len(Seen) + state_size),
-            "command": Seqlock.words(len(Told) + action_size),
+            "control": len(ControlField),
+            "observation": Seqlock.words(len(ObservationField) + state_size),
+            "command": Seqlock.words(len(CommandField) + action_size),
             "ring": ring_words,
         }
-        return Wire({name: SharedBlock.create(count) for name, count in words.items()})
+        return SessionMemory({name: SharedBlock.create(count) for name, count in words.items()})
 
     @staticmethod
-    def attach(spec: SessionSpec) -> Wire:
+    def attach(spec: SessionSpec) -> SessionMemory:
         """The blocks that a session passed to this process."""
-        return Wire({name: SharedBlock(*pair) for name, pair in spec.blocks.items()})
+        return SessionMemory({name: SharedBlock(*pair) for name, pair in spec.blocks.items()})
 
     def descriptors(self) -> dict[str, tuple[int, int]]:
         """What `SessionSpec.blocks` holds."""

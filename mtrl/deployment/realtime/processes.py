@@ -1,8 +1,9 @@
-"""The robot and policy processes of a session: started, watched, and always ended."""
+"""The robot and policy processes of a session, as the session and as each process sees them."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,21 +15,22 @@ from typing import IO
 from mtrl.errors import EnvironmentFault, GuardError
 from mtrl.tasks import Task
 
-from .wire import SessionSpec, Wire, Word
+from .messages import ControlField, SessionMemory, SessionSpec
 
-_POLL_S = 0.02
+_SESSION_POLL_S = 0.02
+_CHILD_POLL_S = 0.002
 _GRACE_S = 2.0
 _TAIL_CHARACTERS = 6000
 _PATIENCE = 3.0
-"""Multiple of an episode's nominal duration after which it is given up."""
+"""Multiple of an episode's nominal duration after which it has failed."""
 
 
-class Children:
-    """Two subprocesses with shared memory; no pickle crosses to them, only JSON and file descriptors."""
+class SessionProcesses:
+    """Starts, watches and always ends two subprocesses; they receive JSON and file descriptors, no pickle."""
 
-    def __init__(self, wire: Wire, spec: SessionSpec) -> None:
-        """`spec` is what every child reads from its standard input."""
-        self._wire = wire
+    def __init__(self, memory: SessionMemory, spec: SessionSpec) -> None:
+        """`spec` goes to the standard input of every child."""
+        self._memory = memory
         self._spec = spec
         self._processes: dict[str, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
 
@@ -48,8 +50,8 @@ class Children:
         self._processes[role] = (process, errors)
         assert process.stdin is not None
         try:
-            with process.stdin as orders:
-                orders.write(self._spec.to_json().encode())
+            with process.stdin as stream:
+                stream.write(self._spec.to_json().encode())
         except BrokenPipeError:
             self._raise_if_dead(self._spec.episodes[0].task, "start-up")
         return process.pid
@@ -60,29 +62,31 @@ class Children:
         Raises EnvironmentFault when the robot's process ended, GuardError when the policy's did or when
         one of them takes far too long.
         """
-        control = self._wire.control
+        control = self._memory.control
         self._wait(
-            lambda: bool(control[Word.ROBOT_READY] >= number and control[Word.POLICY_LOADED]),
+            lambda: bool(control[ControlField.ROBOT_READY] >= number and control[ControlField.POLICY_LOADED]),
             timeout_s,
             task.name,
             f"start-up of episode {number}",
         )
 
     def run_episode(self, number: int, task: Task, startup_timeout_s: float) -> None:
-        """Lets one episode run and returns when both processes are done with it; errors as `await_ready`."""
-        control = self._wire.control
-        control[Word.GO] = number
+        """Runs one episode; returns when both processes are done with it. Errors as `await_ready`."""
+        control = self._memory.control
+        control[ControlField.GO] = number
         nominal = task.horizon_decisions / task.rate_hz
         self._wait(
-            lambda: bool(control[Word.ROBOT_DONE] >= number and control[Word.POLICY_DONE] >= number),
+            lambda: bool(
+                control[ControlField.ROBOT_DONE] >= number and control[ControlField.POLICY_DONE] >= number
+            ),
             _PATIENCE * nominal + startup_timeout_s,
             task.name,
             f"episode {number}",
         )
 
     def stop(self) -> None:
-        """Asks both processes to end, then ends them; returns when they have."""
-        self._wire.control[Word.STOP] = 1
+        """Signals both processes to end, kills those that do not, and returns when they have ended."""
+        self._memory.control[ControlField.STOP] = 1
         deadline = time.monotonic() + _GRACE_S
         for process, errors in self._processes.values():
             try:
@@ -102,18 +106,15 @@ class Children:
                     f"{task}: {when} was not over after {timeout_s:.0f} s; is the machine overloaded? "
                     "robot.startup_timeout_s raises the limit"
                 )
-            time.sleep(_POLL_S)
+            time.sleep(_SESSION_POLL_S)
 
     def _raise_if_dead(self, task: str, when: str) -> None:
         for role, (process, errors) in self._processes.items():
             if process.poll() is None:
                 continue
-            # The last one to finish may exit between two looks.
-            count = len(self._spec.episodes)
-            if (
-                process.returncode == 0
-                and min(self._wire.control[[Word.ROBOT_DONE, Word.POLICY_DONE]]) >= count
-            ):
+            # The last one to finish may exit between two polls.
+            done = self._memory.control[[ControlField.ROBOT_DONE, ControlField.POLICY_DONE]].min()
+            if process.returncode == 0 and done >= len(self._spec.episodes):
                 continue
             detail = _tail(errors) or f"no message; exit status {process.returncode}"
             if role == "robot":
@@ -121,6 +122,41 @@ class Children:
             raise GuardError(
                 f"the policy's process ended during {when} of {task}; the robot holds by itself:\n{detail}"
             )
+
+
+class SessionEnded(BaseException):
+    """The session stopped or died. Not an error: only `run_child` catches it."""
+
+
+class ProcessContext:
+    """A child process's view of its session."""
+
+    def __init__(self, spec: SessionSpec) -> None:
+        """Attaches the shared blocks."""
+        self.spec = spec
+        self.memory = SessionMemory.attach(spec)
+
+    def raise_if_ended(self) -> None:
+        """Raises SessionEnded when the session stopped or its process is gone. Costs a microsecond."""
+        if self.memory.control[ControlField.STOP] or os.getppid() != self.spec.parent:
+            raise SessionEnded
+
+    def wait_for(self, number: int, *fields: ControlField) -> None:
+        """Waits, outside a running episode, until every field has reached the episode's number."""
+        while (self.memory.control[list(fields)] < number).any():
+            self.raise_if_ended()
+            time.sleep(_CHILD_POLL_S)
+
+
+def run_child(body: Callable[[ProcessContext], None]) -> None:
+    """Entry point of a child process: runs `body` on the spec from standard input until the session ends."""
+    # Ctrl-C in a terminal reaches every process; the session decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    context = ProcessContext(SessionSpec.from_json(sys.stdin.read()))
+    try:
+        body(context)
+    except SessionEnded:
+        return
 
 
 def _tail(errors: IO[bytes]) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mtrl.deployment import RobotConfig
-from mtrl.deployment.shared_memory import Seqlock, SharedBlock
-from mtrl.deployment.simulated import SimulatedRobot
-from mtrl.deployment.wire import Seen, Told
+from mtrl.deployment.realtime.messages import CommandField, ObservationField
+from mtrl.deployment.realtime.shared_memory import Seqlock, SharedBlock
+from mtrl.deployment.robots.loop import RobotLoop
 
 from .bench_suite import HORIZON, RATE_HZ, SUITE
 
@@ -23,13 +23,13 @@ class Bench:
     def __init__(self, config: RobotConfig, options: dict | None = None) -> None:
         self.now = 50.0
         task = SUITE.task("bench/point", options)
-        self.observations = Seqlock(SharedBlock.create(Seqlock.words(len(Seen) + 4)))
-        self.commands = Seqlock(SharedBlock.create(Seqlock.words(len(Told) + 2)))
+        self.observations = Seqlock(SharedBlock.create(Seqlock.words(len(ObservationField) + 4)))
+        self.commands = Seqlock(SharedBlock.create(Seqlock.words(len(CommandField) + 2)))
         self.policy: Callable[[np.ndarray], np.ndarray | None] = lambda record: None
         self.overshoot = 0.0
         self.seen: list[np.ndarray] = []
         self.stamps: list[float] = []
-        self.robot = SimulatedRobot(
+        self.robot = RobotLoop(
             SUITE.environment(task),
             task,
             config,
@@ -48,7 +48,8 @@ class Bench:
             self.stamps.append(stamp)
             action = self.policy(record)
             if action is not None:
-                self.commands.write(self.now, np.array([record[Seen.EPISODE], record[Seen.TICK], *action]))
+                answered = record[[ObservationField.EPISODE, ObservationField.TICK]]
+                self.commands.write(self.now, np.array([*answered, *action]))
         self.now += seconds + self.overshoot
 
     def run(self) -> np.ndarray:
@@ -59,7 +60,7 @@ class Bench:
 
 
 def steer(record: np.ndarray) -> np.ndarray:
-    state = record[len(Seen) :]
+    state = record[len(ObservationField) :]
     return np.clip(10 * (state[2:] - state[:2]), -1, 1)
 
 
@@ -83,36 +84,41 @@ def test_answered_in_time_real_time_equals_lock_step() -> None:
     bench = Bench(RobotConfig(settle_decisions=0))
     bench.policy = steer
     last = bench.run()
-    assert last[Seen.SUCCEEDED] == last[Seen.SUCCESS] == last[Seen.ENDED] == 1
-    assert last[Seen.TICK] == steps
-    assert last[Seen.RETURN] == pytest.approx(total)
-    assert last[len(Seen) :].astype(np.float32).tolist() == state.tolist()
-    assert last[Seen.TIMEOUTS] == last[Seen.SLIPS] == 0
+    assert (
+        last[ObservationField.SUCCEEDED]
+        == last[ObservationField.SUCCESS]
+        == last[ObservationField.ENDED]
+        == 1
+    )
+    assert last[ObservationField.TICK] == steps
+    assert last[ObservationField.RETURN] == pytest.approx(total)
+    assert last[len(ObservationField) :].astype(np.float32).tolist() == state.tolist()
+    assert last[ObservationField.TIMEOUTS] == last[ObservationField.SLIPS] == 0
 
 
 def test_it_settles_after_the_first_success() -> None:
     steps, _, _ = lock_step(4)
     bench = Bench(RobotConfig(settle_decisions=6))
     bench.policy = steer
-    assert bench.run()[Seen.TICK] == steps + 6
+    assert bench.run()[ObservationField.TICK] == steps + 6
 
 
 def test_it_ticks_at_the_tasks_rate_whatever_the_policy_does() -> None:
     bench = Bench(RobotConfig())
     last = bench.run()
-    assert last[Seen.TICK] == HORIZON
+    assert last[ObservationField.TICK] == HORIZON
     assert np.diff(bench.stamps) == pytest.approx(PERIOD)
-    assert last[Seen.TIMEOUTS] == HORIZON
-    assert last[len(Seen) :].tolist() == bench.seen[0][len(Seen) :].tolist()
+    assert last[ObservationField.TIMEOUTS] == HORIZON
+    assert last[len(ObservationField) :].tolist() == bench.seen[0][len(ObservationField) :].tolist()
 
 
 def test_it_repeats_the_last_command_until_its_own_timeout() -> None:
     bench = Bench(RobotConfig(command_timeout_ms=105.0, hold_last=("bench:1",)))
-    bench.policy = lambda record: np.array([0.5, 0.25]) if record[Seen.TICK] == 0 else None
+    bench.policy = lambda record: np.array([0.5, 0.25]) if record[ObservationField.TICK] == 0 else None
     last = bench.run()
     # the command is 1 to 6 periods of 20 ms old at ticks 1 to 6: one period and the timeout make 125 ms
-    assert last[Seen.TIMEOUTS] == HORIZON - 6
-    moved = last[len(Seen) :] - bench.seen[0][len(Seen) :]
+    assert last[ObservationField.TIMEOUTS] == HORIZON - 6
+    moved = last[len(ObservationField) :] - bench.seen[0][len(ObservationField) :]
     assert moved[:2] == pytest.approx([6 * 0.05, HORIZON * 0.025], abs=1e-5)
 
 
@@ -120,29 +126,29 @@ def test_it_repeats_the_last_command_until_its_own_timeout() -> None:
 def test_it_does_not_trust_a_command_that_is_not_finite(bad: float) -> None:
     bench = Bench(RobotConfig())
     bench.policy = lambda record: np.array([bad, 0.0])
-    assert bench.run()[Seen.TIMEOUTS] == HORIZON
+    assert bench.run()[ObservationField.TIMEOUTS] == HORIZON
 
 
 def test_its_own_limit_stands_where_a_guard_failed() -> None:
     bench = Bench(RobotConfig())
     bench.policy = lambda record: np.array([50.0, -50.0])
     last = bench.run()
-    moved = last[len(Seen) :] - bench.seen[0][len(Seen) :]
+    moved = last[len(ObservationField) :] - bench.seen[0][len(ObservationField) :]
     assert moved[:2] == pytest.approx([0.1 * HORIZON, -0.1 * HORIZON], abs=1e-4)
 
 
 def test_a_command_of_another_episode_is_not_acted_upon() -> None:
     bench = Bench(RobotConfig())
     bench.commands.write(bench.now, np.array([7.0, 0.0, 1.0, 1.0]))
-    assert bench.run()[Seen.TIMEOUTS] == HORIZON
+    assert bench.run()[ObservationField.TIMEOUTS] == HORIZON
 
 
 def test_a_simulator_that_is_late_slips_and_says_so() -> None:
     bench = Bench(RobotConfig())
     bench.overshoot = 0.6 * PERIOD
     last = bench.run()
-    assert last[Seen.SLIPS] == HORIZON
-    assert last[Seen.TICK] == HORIZON
+    assert last[ObservationField.SLIPS] == HORIZON
+    assert last[ObservationField.TICK] == HORIZON
     bench = Bench(RobotConfig())
     bench.overshoot = 0.4 * PERIOD
-    assert bench.run()[Seen.SLIPS] == 0
+    assert bench.run()[ObservationField.SLIPS] == 0

@@ -1,25 +1,63 @@
-"""Robots: the site's own configuration, and what a robot process must honour.
-
-A robot is a Python module run as its own process. It reads a `SessionSpec` from its standard input,
-attaches the shared blocks of `wire.py`, publishes one observation per tick in wall-clock time and
-acts on the newest command, which it stops trusting on its own when commands stop. `run_robot` does all
-of that for a module that says how to connect to its hardware.
-"""
+"""Limits: what a site allows on its robot, and what the guard enforces for one task on it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from mtrl.errors import ConfigError
 from mtrl.structured import POSITIVE, SHARE, at_least, check
 
-from .guard import GuardConfig
-from .manifest import Limits, Manifest, TaskEntry
+from ..artefact.manifest import Limits, Manifest, TaskEntry
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """Limits of one task on one robot: of each pair, the tighter of the artefact's and the robot's."""
+
+    action_size: int
+    """Command dimensions A."""
+    hold: tuple[str, ...]
+    """Per dimension what holding means: "zero" for velocities and position differences (no motion),
+    "last" for positions and grippers (keep what was commanded last). Length A."""
+    action_limit: float = 1.0
+    """Largest magnitude of a command dimension."""
+    rate_limit: float = 2.0
+    """Largest change of a command dimension from one tick to the next."""
+    acceleration_limit: float = 0.0
+    """Largest change of that change; 0 turns this guard off. The limits above win over it."""
+    observation_limit: float = 1000.0
+    """Largest magnitude of an observation entry."""
+    stale_limit_s: float = 0.04
+    """Oldest observation that is acted upon, in seconds."""
+    inference_deadline_s: float = 0.01
+    """Longest inference whose result is used, in seconds."""
+    hold_budget: int = 80
+    """Consecutive violating ticks that are held; one more latches ESTOP."""
+    soft_start_ticks: int = 0
+    """Clean ticks over which commands fade in from the hold action; 0 starts at full strength."""
+
+    def __post_init__(self) -> None:
+        if self.action_size < 1 or len(self.hold) != self.action_size:
+            raise ConfigError(
+                f"hold needs one word per command dimension; got {self.hold} for {self.action_size}"
+            )
+        if not set(self.hold) <= {"zero", "last"}:
+            raise ConfigError(f'hold is "zero" or "last" per dimension; got {self.hold}')
+        positive = (
+            self.action_limit, self.rate_limit, self.observation_limit, self.stale_limit_s,
+            self.inference_deadline_s,
+        )  # fmt: skip
+        if not all(np.isfinite(value) and value > 0 for value in positive):
+            raise ConfigError(f"guard limits are positive and finite; got {self}")
+        if min(self.acceleration_limit, self.hold_budget, self.soft_start_ticks) < 0:
+            raise ConfigError(f"guard limits are not negative; got {self}")
 
 
 @dataclass(frozen=True)
 class RobotConfig:
-    """What a site allows on its robot; it belongs to the site, not to the policy."""
+    """The site's configuration of its robot; a policy cannot loosen it."""
 
     name: str = "sim"
     """Registry name of the robot."""
@@ -47,7 +85,7 @@ class RobotConfig:
     settle_decisions: int = 20
     """Decisions for which an episode goes on after its first success; at least 0."""
     fifo: bool = True
-    """Ask the system for real-time priority; where it refuses, run at normal priority and say so."""
+    """Request real-time priority; where the system refuses, run at normal priority and report it."""
     startup_timeout_s: float = 60.0
     """Longest wait for the robot and the policy to be ready, in seconds; above 0."""
 
@@ -75,13 +113,18 @@ class RobotConfig:
                     f'robot.hold_last holds "suite:dimension" such as "metaworld:3"; got {item!r}'
                 )
 
+    def kept_dimensions(self, suite: str) -> set[int]:
+        """Command dimensions of a suite that keep their last value while holding."""
+        pairs = (item.partition(":") for item in self.hold_last)
+        return {int(dimension) for name, _, dimension in pairs if name == suite}
+
     def guard(self, manifest: Manifest, entry: TaskEntry) -> GuardConfig:
-        """The guard of one task: every limit the tighter of the robot's and the policy's."""
+        """The limits of one task: of each pair, the tighter of the robot's and the policy's."""
         limits = entry.limits.tighter(Limits(self.action_limit, self.rate_limit, self.observation_limit))
-        kept = {item.partition(":")[2] for item in self.hold_last if item.partition(":")[0] == entry.suite}
+        kept = self.kept_dimensions(entry.suite)
         return GuardConfig(
             action_size=entry.action_size,
-            hold=tuple("last" if str(k) in kept else "zero" for k in range(entry.action_size)),
+            hold=tuple("last" if k in kept else "zero" for k in range(entry.action_size)),
             action_limit=min(limits.action, manifest.action_high, -manifest.action_low),
             rate_limit=limits.rate,
             acceleration_limit=self.acceleration_limit,
@@ -91,15 +134,3 @@ class RobotConfig:
             hold_budget=self.hold_budget,
             soft_start_ticks=round(self.soft_start_s * entry.rate_hz),
         )
-
-
-@dataclass(frozen=True)
-class Robot:
-    """A robot as the registry knows it."""
-
-    name: str
-    """Registry name."""
-    module: str
-    """Module that is run as the robot's process."""
-    config: RobotConfig
-    """Its defaults."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mtrl.deployment import require_deployable
-from mtrl.deployment.direct import controller_cases, controller_graph, require_policy_parity
+from mtrl.deployment.artefact.export import controller_cases, controller_graph, require_policy_parity
 from mtrl.errors import IntegrityError, SpaceError
 from mtrl.rollout import ChunkPolicy, Execution
 from mtrl.spaces import ActionSpec, Layout, ObservationSpec

@@ -1,4 +1,4 @@
-"""A loop's clock: absolute deadlines, so that a late tick never shifts the ones after it."""
+"""A loop's clock with absolute deadlines, and what may disturb the loop: collector, priority, host."""
 
 from __future__ import annotations
 
@@ -7,28 +7,10 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-
-
-@dataclass(frozen=True)
-class LoopStatistics:
-    """How a loop kept time."""
-
-    ticks: int
-    """Periods that passed: ticks that ran plus ticks that were skipped."""
-    misses: int
-    """Periods whose work was not done when the next one began, skipped ones among them."""
-    skipped: int
-    """Periods that never ran because an earlier one took too long."""
-    lateness_us: tuple[float, float, float]
-    """Median, 99th percentile and maximum of (wake-up - scheduled time), in microseconds."""
-
-    @property
-    def miss_fraction(self) -> float:
-        """Misses per tick, 0 to 1."""
-        return self.misses / self.ticks if self.ticks else 0.0
+_STEAL = 8
+"""Field of a `cpu` line of /proc/stat that counts stolen clock ticks (proc(5)), after the label."""
 
 
 class Ticker:
@@ -43,20 +25,19 @@ class Ticker:
     def __init__(
         self,
         period_s: float,
-        capacity: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`capacity`: wake-ups whose lateness is kept; later ones are counted only."""
         self.period_s = period_s
         self.scheduled = 0.0
+        self.ticks = 0
+        """Periods that passed: ticks that ran plus ticks that were skipped."""
+        self.misses = 0
+        """Periods whose work was not done when the next one began, skipped ones among them."""
+        self.skipped = 0
+        """Periods that never ran because an earlier one took too long."""
         self._clock = clock
         self._sleep = sleep
-        self._lateness = np.zeros(capacity)
-        self._woken = 0
-        self._ticks = 0
-        self._misses = 0
-        self._skipped = 0
 
     def start(self, first: float) -> None:
         """Schedules the first tick at `first`, in seconds of the clock."""
@@ -67,36 +48,26 @@ class Ticker:
         self.scheduled += self.period_s
         while (remaining := self.scheduled - self._clock()) > 0:
             self._sleep(remaining)
-        if self._woken < len(self._lateness):
-            self._lateness[self._woken] = -remaining
-            self._woken += 1
         return self.scheduled
 
     def realign(self, scheduled: float) -> None:
-        """Says when the current tick was really scheduled; the next follows one period after."""
+        """Sets when the current tick was really scheduled; the next follows one period after."""
         self.scheduled = scheduled
 
     def finish(self, at: float, skipped: int = 0) -> bool:
         """Ends the current tick at `at`, after `skipped` ticks that never ran; returns whether it missed."""
         late = at > self.scheduled + self.period_s
-        self._ticks += 1 + skipped
-        self._skipped += skipped
-        self._misses += skipped + late
+        self.ticks += 1 + skipped
+        self.skipped += skipped
+        self.misses += skipped + late
         return late
-
-    def statistics(self) -> LoopStatistics:
-        """Counts and lateness so far."""
-        lateness = self._lateness[: self._woken] * 1e6
-        median, high = np.percentile(lateness, (50, 99)) if self._woken else (0.0, 0.0)
-        worst = float(lateness.max()) if self._woken else 0.0
-        return LoopStatistics(self._ticks, self._misses, self._skipped, (float(median), float(high), worst))
 
 
 @contextlib.contextmanager
 def undisturbed(priority: int = 0) -> Iterator[bool]:
     """Runs a loop without garbage collection and, for `priority` 1 to 99, under SCHED_FIFO.
 
-    Yields whether the priority was granted; a system that refuses it is served at normal priority.
+    Yields whether the priority was granted; where the system refuses it, the loop runs at normal priority.
     The loop must sleep every tick: a FIFO thread that never does is throttled for tens of milliseconds.
     """
     granted = priority > 0 and _request_fifo(priority)
@@ -120,3 +91,15 @@ def _request_fifo(priority: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def stolen_seconds(source: Path = Path("/proc/stat")) -> float:
+    """Processor time that a hypervisor has given to others since boot, in seconds summed over processors.
+
+    0 where the system does not report it. No priority inside a virtual machine protects from it.
+    """
+    try:
+        fields = source.read_text(encoding="ascii").split("\n", 1)[0].split()
+        return int(fields[_STEAL]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -40,7 +40,7 @@ class Column(IntEnum):
 
 
 class FlightRing:
-    """A view of rows over flat memory; when full, further ticks are refused by `append`."""
+    """A view of rows over flat memory, of which the first `count` are filled."""
 
     def __init__(self, memory: Float64, state_size: int, action_size: int) -> None:
         """`memory`: flat, at least one row; `state_size` D and `action_size` A are one task's own."""
@@ -48,12 +48,11 @@ class FlightRing:
         self.action_size = action_size
         width = row_width(state_size, action_size)
         self.capacity = len(memory) // width
-        self.rows = memory[: self.capacity * width].reshape(self.capacity, width)
         self.count = 0
-        first = len(Column)
-        self._observation = slice(first, first + state_size)
-        self._proposal = slice(first + state_size, first + state_size + action_size)
-        self._command = slice(first + state_size + action_size, width)
+        rows = memory[: self.capacity * width].reshape(self.capacity, width)
+        ends = np.cumsum([len(Column), state_size, action_size])
+        self.numbers, self.observation, self.proposal, self.command = np.split(rows, ends, axis=1)
+        """Views of the memory: [capacity, 10], [capacity, D], [capacity, A] and [capacity, A]."""
 
     def append(
         self, numbers: tuple[float, ...], observation: Float64, proposal: Float64, command: Float64
@@ -61,25 +60,12 @@ class FlightRing:
         """Adds one row; `numbers` are the leading columns in order. False when there is no room."""
         if self.count >= self.capacity:
             return False
-        row = self.rows[self.count]
-        row[: len(Column)] = numbers
-        row[self._observation] = observation
-        row[self._proposal] = proposal
-        row[self._command] = command
+        self.numbers[self.count] = numbers
+        self.observation[self.count] = observation
+        self.proposal[self.count] = proposal
+        self.command[self.count] = command
         self.count += 1
         return True
-
-    def observation(self, count: int) -> Float64:
-        """Observations of the first `count` rows, [count, D]."""
-        return self.rows[:count, self._observation]
-
-    def proposal(self, count: int) -> Float64:
-        """Proposed actions, [count, A]."""
-        return self.rows[:count, self._proposal]
-
-    def command(self, count: int) -> Float64:
-        """Commands, [count, A]."""
-        return self.rows[:count, self._command]
 
 
 def row_width(state_size: int, action_size: int) -> int:

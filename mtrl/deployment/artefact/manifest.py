@@ -1,15 +1,17 @@
-"""The manifest of an artefact: everything a robot must know about a policy, as schema-versioned JSON."""
+"""The manifest of an artefact: everything a robot needs about a policy, as schema-versioned JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mtrl.errors import IntegrityError, SpaceError, UnknownNameError
 from mtrl.tasks import Option, Task
 
+MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
 """Version of the manifest's layout that this code writes; newer ones are refused."""
 
@@ -32,9 +34,9 @@ class Limits:
     def tighter(self, other: Limits) -> Limits:
         """The smaller of both, limit by limit."""
         return Limits(
-            action=min(self.action, other.action),
-            rate=min(self.rate, other.rate),
-            observation=min(self.observation, other.observation),
+            min(self.action, other.action),
+            min(self.rate, other.rate),
+            min(self.observation, other.observation),
         )
 
 
@@ -54,7 +56,7 @@ def require_deployable(tasks: Iterable[Task]) -> None:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One task that the policy was made for."""
+    """One task of the policy."""
 
     name: str
     """Full name "suite/task"."""
@@ -71,7 +73,7 @@ class TaskEntry:
     options: tuple[tuple[str, Option], ...] = ()
     """Suite-specific settings from which the task is built again."""
     limits: Limits = field(default_factory=Limits)
-    """What the policy asks to be limited to; a robot's own tighter limits win."""
+    """Limits that the policy was trained for; a robot's own tighter limits win."""
 
     @property
     def suite(self) -> str:
@@ -171,7 +173,7 @@ class Manifest:
         return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
     @staticmethod
-    def from_json(text: str, source: str = "manifest.json") -> Manifest:
+    def from_json(text: str, source: str = MANIFEST_FILE) -> Manifest:
         """Reads what `to_json` wrote; raises IntegrityError naming `source` for anything else."""
         try:
             fields = json.loads(text)
@@ -189,23 +191,24 @@ class Manifest:
             ) from error
 
 
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest alone, without hashing anything; raises IntegrityError when there is none to read."""
+    path = directory / MANIFEST_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} cannot be read ({error}); is {directory} an artefact?") from error
+    return Manifest.from_json(text, str(path))
+
+
 def _manifest(fields: Mapping[str, Any]) -> Manifest:
-    origin = dict(fields["provenance"])
-    interval = origin.pop("success_interval")
-    others = {key: value for key, value in fields.items() if key not in ("tasks", "provenance")}
-    return Manifest(
-        tasks=tuple(_entry(entry) for entry in fields["tasks"]),
-        provenance=TrainingProvenance(
-            **origin, success_interval=None if interval is None else (interval[0], interval[1])
-        ),
-        **others,
-    )
+    provenance = dict(fields["provenance"])
+    if (interval := provenance["success_interval"]) is not None:
+        provenance["success_interval"] = (interval[0], interval[1])
+    tasks = tuple(_entry(entry) for entry in fields["tasks"])
+    return Manifest(**{**fields, "tasks": tasks, "provenance": TrainingProvenance(**provenance)})
 
 
 def _entry(fields: Mapping[str, Any]) -> TaskEntry:
-    others = {key: value for key, value in fields.items() if key not in ("options", "limits")}
-    return TaskEntry(
-        options=tuple((key, value) for key, value in fields["options"]),
-        limits=Limits(**fields["limits"]),
-        **others,
-    )
+    options = tuple((key, value) for key, value in fields["options"])
+    return TaskEntry(**{**fields, "options": options, "limits": Limits(**fields["limits"])})

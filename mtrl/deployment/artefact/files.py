@@ -1,0 +1,143 @@
+"""Writing and verifying an artefact's directory."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import IntegrityError
+from mtrl.integrity import MANIFEST as HASHES
+from mtrl.integrity import atomic_directory, verify_manifest, write_manifest
+
+from .manifest import MANIFEST_FILE, Manifest, read_manifest
+from .policy import POLICY_FILE, ArtefactPolicy, Float32
+
+GoldenInput = tuple[Float32, int, Float32 | None]
+GOLDEN_FILE = "golden.npz"
+METADATA_KEY = "mtrl.manifest"
+PARITY_TOLERANCE = 1e-5
+"""Largest absolute difference between this machine's outputs and the golden ones."""
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """An artefact that verified."""
+
+    artefact: str
+    """Root hash, the artefact's id."""
+    manifest: Manifest
+    """The manifest, read and checked."""
+    golden_pairs: int
+    """Number of golden inputs compared."""
+    golden_error: float
+    """Largest absolute difference to the golden outputs."""
+
+
+def write_artefact(
+    directory: Path,
+    onnx_bytes: bytes,
+    manifest: Manifest,
+    golden: Mapping[str, npt.NDArray[Any]],
+    overwrite: bool = False,
+) -> str:
+    """Writes and verifies an artefact, whole or not at all; returns its root hash.
+
+    `golden`: `state` [M, h, D_max], `task` [M], `z` [M, Z] (when Z > 0) and `chunk` [M, H, A_max] as
+    the exporting framework computed it. Raises ExistsError for a directory that exists, unless
+    `overwrite`, and IntegrityError when the graph does not fit the manifest or the golden outputs: an
+    artefact that does not verify is never left behind.
+    """
+    with atomic_directory(directory, overwrite) as partial:
+        (partial / POLICY_FILE).write_bytes(_with_metadata(onnx_bytes, manifest))
+        (partial / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        arrays: dict[str, Any] = dict(golden)
+        np.savez_compressed(partial / GOLDEN_FILE, **arrays)
+        root = write_manifest(partial)
+        verify(partial)
+    return root
+
+
+def verify(directory: Path) -> VerificationReport:
+    """Checks hashes, schema, the graph's signature and golden parity on this machine.
+
+    Raises IntegrityError naming the file at fault.
+    """
+    if not directory.is_dir():
+        raise IntegrityError(f"{directory} is not a directory; an artefact is one, made by `mtrl export`")
+    root = verify_manifest(directory)
+    listed = {line[66:] for line in (directory / HASHES).read_text(encoding="utf-8").splitlines()}
+    for needed in (POLICY_FILE, MANIFEST_FILE, GOLDEN_FILE):
+        if needed not in listed:
+            raise IntegrityError(f"{directory / HASHES} does not list {needed}; export the artefact again")
+    manifest = read_manifest(directory)
+    policy = ArtefactPolicy(directory, manifest)
+    if policy.metadata().get(METADATA_KEY) != manifest.to_json():
+        raise IntegrityError(
+            f"{directory / POLICY_FILE} was exported with another manifest than {MANIFEST_FILE}; "
+            "export the artefact again"
+        )
+    golden = read_golden(directory, manifest)
+    error = golden_error(policy, golden)
+    if not error <= PARITY_TOLERANCE:
+        raise IntegrityError(
+            f"{directory / POLICY_FILE} differs from {GOLDEN_FILE} by {error:.3g}, more than "
+            f"{PARITY_TOLERANCE:g}: this machine would act differently from the policy that was evaluated"
+        )
+    return VerificationReport(root, manifest, len(golden["chunk"]), error)
+
+
+def read_golden(directory: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]]:
+    """The golden arrays, with their shapes checked against the manifest."""
+    path = directory / GOLDEN_FILE
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            golden = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise IntegrityError(f"{path} cannot be read: {error}") from error
+    count = len(golden["chunk"]) if "chunk" in golden else 0
+    expected = {
+        "state": (count, manifest.history, manifest.state_size),
+        "task": (count,),
+        "chunk": (count, manifest.chunk, manifest.action_size),
+    }
+    if manifest.noise_size:
+        expected["z"] = (count, manifest.noise_size)
+    found = {name: array.shape for name, array in golden.items()}
+    if count == 0 or found != expected:
+        raise IntegrityError(f"{path} should hold arrays of shapes {expected}, at least one row; got {found}")
+    return golden
+
+
+def golden_inputs(golden: Mapping[str, npt.NDArray[Any]]) -> list[GoldenInput]:
+    """Row by row the arguments of `ArtefactPolicy.act`: state [h, D_max], task index, z [Z] or None."""
+    noise = golden.get("z")
+    return [
+        (state, int(task), None if noise is None else noise[row])
+        for row, (state, task) in enumerate(zip(golden["state"], golden["task"], strict=True))
+    ]
+
+
+def golden_error(policy: ArtefactPolicy, golden: Mapping[str, npt.NDArray[Any]]) -> float:
+    """Largest absolute difference between the policy and the golden outputs; infinite for a NaN."""
+    worst = 0.0
+    for arguments, chunk in zip(golden_inputs(golden), golden["chunk"], strict=True):
+        error = np.abs(policy.act(*arguments) - chunk).max()
+        worst = max(worst, float(error) if np.isfinite(error) else np.inf)
+    return worst
+
+
+def _with_metadata(onnx_bytes: bytes, manifest: Manifest) -> bytes:
+    # The graph names its own manifest, so that files of two artefacts cannot be mixed.
+    import onnx
+
+    model = onnx.load_from_string(onnx_bytes)
+    kept = {prop.key: prop.value for prop in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, METADATA_KEY: manifest.to_json()})
+    serialised: bytes = model.SerializeToString()
+    return serialised

@@ -1,0 +1,161 @@
+"""The exported graph as a policy: one copy in real time, or many copies in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import ConfigError, IntegrityError
+from mtrl.rollout import ChunkPolicy, Execution, PolicySnapshot
+from mtrl.tasks import TaskSet
+
+from .manifest import Manifest, read_manifest
+
+POLICY_FILE = "policy.onnx"
+
+Float32 = npt.NDArray[np.float32]
+
+
+class ArtefactPolicy:
+    """The exported graph behind preallocated arrays: ONNX Runtime, one thread, no spinning.
+
+    Inputs are copied into fixed buffers that the runtime is bound to, so that a call allocates
+    nothing of the graph's inputs or output. One instance serves one thread.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
+        """Loads the graph; raises IntegrityError when it does not fit the manifest.
+
+        Hashes are checked by `verify`: call it first for a directory that came from elsewhere.
+        """
+        self.manifest = manifest or read_manifest(directory)
+        _require_runtime(self.manifest)
+        path = directory / POLICY_FILE
+        try:
+            self._session = _open_session(str(path))
+        except Exception as error:  # the runtime raises a dozen unrelated classes
+            raise IntegrityError(f"{path} does not load in ONNX Runtime: {error}") from error
+        sizes = self.manifest
+        self._state = np.zeros((1, sizes.history, sizes.state_size), dtype=np.float32)
+        self._task = np.zeros(1, dtype=np.int64)
+        self._noise = np.zeros((1, sizes.noise_size), dtype=np.float32)
+        self._chunk = np.zeros((1, sizes.chunk, sizes.action_size), dtype=np.float32)
+        inputs: dict[str, npt.NDArray[Any]] = {"state": self._state, "task": self._task}
+        if sizes.noise_size:
+            inputs["z"] = self._noise
+        _require_signature(path, "input", self._session.get_inputs(), inputs)
+        _require_signature(path, "output", self._session.get_outputs(), {"chunk": self._chunk})
+        self._binding = self._session.io_binding()
+        for name, array in inputs.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        chunk = self._chunk
+        self._binding.bind_output("chunk", "cpu", 0, np.float32, chunk.shape, chunk.ctypes.data)
+
+    def act(self, state: Float32, task_index: int, z: Float32 | None = None) -> Float32:
+        """Plans one chunk.
+
+        `state`: [h, D_max], or [D_max] when h = 1; zero-padded. `z`: [Z], standard normal; None means
+        zeros. Returns [H, A_max], a view that the next call overwrites.
+        """
+        self._state[0] = state
+        self._task[0] = task_index
+        if z is not None:
+            self._noise[0] = z
+        self._session.run_with_iobinding(self._binding)
+        return self._chunk[0]
+
+    def metadata(self) -> Mapping[str, str]:
+        """Key-value pairs stored in the graph itself."""
+        found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return found
+
+
+def artefact_snapshot(directory: Path) -> PolicySnapshot:
+    """The graph and its manifest as data that any worker can rebuild; verify the directory first."""
+    graph = np.frombuffer((directory / POLICY_FILE).read_bytes(), dtype=np.uint8)
+    return PolicySnapshot("artefact", {"manifest": read_manifest(directory).to_json()}, {"graph": graph})
+
+
+def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
+    """The entry point `artefact` of the group mtrl.policies: plans for many copies through ONNX Runtime.
+
+    Raises ConfigError when the tasks are not those of the manifest, in its order.
+    """
+    manifest = Manifest.from_json(str(snapshot.config["manifest"]))
+    made_for = tuple(entry.name for entry in manifest.tasks)
+    if tasks.names != made_for:
+        raise ConfigError(f"the artefact was made for the tasks {made_for}; got {tasks.names}")
+    session = _open_session(np.asarray(snapshot.tensors["graph"]).tobytes())
+
+    def plan(states: Float32, task: npt.NDArray[np.int64], z: Float32) -> Float32:
+        feeds = {"state": states, "task": task} | ({"z": z} if manifest.noise_size else {})
+        chunk: Float32 = session.run(["chunk"], feeds)[0]
+        return chunk
+
+    return ChunkPolicy(
+        plan,
+        history=manifest.history,
+        state_size=manifest.state_size,
+        chunk=manifest.chunk,
+        actions=manifest.action_size,
+        noise_size=manifest.noise_size,
+        execution=Execution(steps=manifest.execute, noise=manifest.noise),
+    )
+
+
+def _open_session(graph: str | bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped
+    """ONNX Runtime on one thread that never spins: a spinning worker takes a core from other processes."""
+    # Imported here: listing robots and writing manifests must not cost the runtime's start.
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return ort.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
+
+
+def _require_signature(
+    path: Path,
+    kind: str,
+    nodes: Any,  # noqa: ANN401 - onnxruntime is untyped
+    arrays: Mapping[str, npt.NDArray[Any]],
+) -> None:
+    types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+    expected = {name: (types[array.dtype.name], *array.shape[1:]) for name, array in arrays.items()}
+    found = {node.name: (node.type, *node.shape[1:]) for node in nodes}
+
+    def fits(name: str) -> bool:
+        have, need = found[name], expected[name]
+        # a symbolic dimension is a string and fits any size
+        sizes = zip(have[1:], need[1:], strict=False)
+        return (
+            len(have) == len(need)
+            and have[0] == need[0]
+            and all(isinstance(size, str) or size == needed for size, needed in sizes)
+        )
+
+    if found.keys() != expected.keys() or not all(map(fits, expected)):
+        raise IntegrityError(
+            f"{path} does not fit its manifest: type and shape without the first axis of each {kind} "
+            f"should be {expected}; got {found}"
+        )
+
+
+def _require_runtime(manifest: Manifest) -> None:
+    import onnxruntime as ort
+
+    def numbers(version: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+    if numbers(ort.__version__) < numbers(manifest.minimum_onnxruntime):
+        raise IntegrityError(
+            f"the artefact needs ONNX Runtime {manifest.minimum_onnxruntime} or newer; "
+            f"{ort.__version__} is installed"
+        )

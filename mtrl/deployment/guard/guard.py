@@ -1,0 +1,245 @@
+"""The guard: the only code that decides a robot's command, from whatever a policy proposes.
+
+Pure: no clock, no file, no randomness. The same calls give the same commands bit for bit, which is
+how a flight log is checked.
+
+A software guard is not a safety-rated stop (ISO 10218, ISO 13849).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import GuardError
+
+from .limits import GuardConfig
+
+Float64 = npt.NDArray[np.float64]
+
+ARM_CAUSES = ("artefact verified", "first observation of the episode", "deploy was asked for")
+"""Why a guard moves from INIT through VERIFIED and CONNECTED to ARMED."""
+
+
+class GuardState(IntEnum):
+    """Stages of a run, in order; only RUN and HOLD alternate, and ESTOP is left by a person alone."""
+
+    INIT = 0
+    VERIFIED = 1
+    CONNECTED = 2
+    ARMED = 3
+    SOFT_START = 4
+    RUN = 5
+    HOLD = 6
+    ESTOP = 7
+
+
+class GuardFlag(IntFlag):
+    """Findings of one tick. The first five are violations, which hold; the others limit the command."""
+
+    NONE = 0
+    STALE_OBSERVATION = 1
+    OBSERVATION_NOT_FINITE = 2
+    OBSERVATION_OUT_OF_RANGE = 4
+    LATE_INFERENCE = 8
+    ACTION_NOT_FINITE = 16
+    CLIPPED = 32
+    RATE_LIMITED = 64
+    ACCELERATION_LIMITED = 128
+    NOT_ARMED = 256
+
+
+OBSERVATION_VIOLATIONS = (
+    GuardFlag.STALE_OBSERVATION | GuardFlag.OBSERVATION_NOT_FINITE | GuardFlag.OBSERVATION_OUT_OF_RANGE
+)
+VIOLATIONS = OBSERVATION_VIOLATIONS | GuardFlag.LATE_INFERENCE | GuardFlag.ACTION_NOT_FINITE
+
+
+@dataclass(frozen=True)
+class GuardedAction:
+    """The outcome of one tick."""
+
+    action: Float64
+    """The command [A], a buffer that the next tick overwrites."""
+    flags: GuardFlag
+    """Findings of this tick."""
+    state: GuardState
+    """State after this tick."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of state."""
+
+    at: float
+    """Time of the tick that caused it, in seconds of the caller's clock."""
+    before: GuardState
+    """State left."""
+    after: GuardState
+    """State entered."""
+    cause: str
+    """Why."""
+
+
+class Guard:
+    """Limits, watchdog and state machine of one robot in one episode.
+
+    Every tick `check` applies these limits of `GuardConfig`, in this order:
+
+    1. `stale_limit_s`: age of the observation (`observation_flags`)
+    2. finite observation, then `observation_limit` (`observation_flags`)
+    3. `inference_deadline_s`: duration of the inference (`_action_flags`)
+    4. finite action (`_action_flags`); a violation latches ESTOP
+    5. `hold_budget`: consecutive violations of 1 to 3 before ESTOP (`_advance`)
+    6. `soft_start_ticks`: fade-in from the hold action (`_target_of`)
+    7. `action_limit`: magnitude (`_limit_action`)
+    8. `rate_limit`: change per tick (`_limit_rate`)
+    9. `acceleration_limit`: change of the change per tick (`_limit_acceleration`)
+
+    A violation of 1 to 4 replaces the action by the hold action. Limits 7 to 9 apply to holding too, so
+    that a stop does not jump.
+    """
+
+    def __init__(self, config: GuardConfig) -> None:
+        """Begins in INIT with a command of zeros."""
+        self.config = config
+        self.state = GuardState.INIT
+        self.transitions: list[Transition] = []
+        self._keep = np.array([word == "last" for word in config.hold])
+        self._previous, self._previous_change, self._target, self._change, self._command = np.zeros(
+            (5, config.action_size)
+        )
+        self._violating_ticks = 0
+        self._clean_ticks = 0
+
+    def arm(self, now: float) -> None:
+        """Walks INIT, VERIFIED, CONNECTED, ARMED; raises GuardError unless the guard is in INIT."""
+        if self.state is not GuardState.INIT:
+            raise GuardError(f"only a guard in INIT can be armed; this one is in {self.state.name}")
+        stages = (GuardState.VERIFIED, GuardState.CONNECTED, GuardState.ARMED)
+        for state, cause in zip(stages, ARM_CAUSES, strict=True):
+            self._move(state, now, cause)
+
+    def check(
+        self,
+        observation: npt.NDArray[np.floating],
+        observed_at: float,
+        action: npt.NDArray[np.floating],
+        inference_s: float,
+        now: float,
+    ) -> GuardedAction:
+        """Decides one tick's command.
+
+        `observation`: [D_task], published at `observed_at`. `action`: the proposal [A], ignored when the
+        observation violates. `inference_s`: duration of its inference, 0 when it comes from an earlier
+        chunk. `now`: when the observation was read; both times in seconds of one clock.
+        """
+        flags = self.observation_flags(observation, observed_at, now)
+        if not flags:
+            flags = self._action_flags(action, inference_s)
+        self._advance(flags, now)
+        if self.state < GuardState.ARMED:
+            flags |= GuardFlag.NOT_ARMED
+        target = self._target_of(action)
+        flags |= self._limit_action(target)
+        change = np.subtract(target, self._previous, out=self._change)
+        flags |= self._limit_rate(change)
+        flags |= self._limit_acceleration(change)
+        command = np.add(self._previous, change, out=self._command)
+        # The sum may round beyond the limit, and the acceleration limit may lead beyond it.
+        np.clip(command, -self.config.action_limit, self.config.action_limit, out=command)
+        np.subtract(command, self._previous, out=self._previous_change)
+        self._previous[:] = command
+        return GuardedAction(command, flags, self.state)
+
+    def observation_flags(
+        self, observation: npt.NDArray[np.floating], observed_at: float, now: float
+    ) -> GuardFlag:
+        """The observation's violations alone, so that a policy need not plan on a bad observation.
+
+        An observation from the future counts as stale: its stamp cannot be trusted.
+        """
+        flags = GuardFlag.NONE
+        if not 0.0 <= now - observed_at <= self.config.stale_limit_s:
+            flags |= GuardFlag.STALE_OBSERVATION
+        largest = np.abs(observation).max()
+        if not np.isfinite(largest):
+            flags |= GuardFlag.OBSERVATION_NOT_FINITE
+        elif largest > self.config.observation_limit:
+            flags |= GuardFlag.OBSERVATION_OUT_OF_RANGE
+        return flags
+
+    def _action_flags(self, action: npt.NDArray[np.floating], inference_s: float) -> GuardFlag:
+        flags = GuardFlag.NONE
+        if not inference_s <= self.config.inference_deadline_s:
+            flags |= GuardFlag.LATE_INFERENCE
+        # Tested before any clip: clip(NaN) is NaN.
+        if not np.isfinite(action).all():
+            flags |= GuardFlag.ACTION_NOT_FINITE
+        return flags
+
+    def _advance(self, flags: GuardFlag, now: float) -> None:
+        """Moves between SOFT_START, RUN, HOLD and ESTOP by the violations of one tick."""
+        if self.state is GuardState.ESTOP or self.state < GuardState.ARMED:
+            return
+        if flags & VIOLATIONS:
+            self._violating_ticks += 1
+            self._clean_ticks = 0
+            cause = " and ".join(str(flag.name) for flag in flags & VIOLATIONS)
+            if flags & GuardFlag.ACTION_NOT_FINITE:
+                self._move(GuardState.ESTOP, now, cause)
+            elif self._violating_ticks > self.config.hold_budget:
+                cause = f"held for more than {self.config.hold_budget} ticks: {cause}"
+                self._move(GuardState.ESTOP, now, cause)
+            elif self.state is not GuardState.HOLD:
+                self._move(GuardState.HOLD, now, cause)
+            return
+        self._violating_ticks = 0
+        self._clean_ticks += 1
+        fading_in = self._clean_ticks <= self.config.soft_start_ticks
+        state = GuardState.SOFT_START if fading_in else GuardState.RUN
+        if self.state is not state:
+            self._move(state, now, "clean tick")
+
+    def _target_of(self, action: npt.NDArray[np.floating]) -> Float64:
+        """The hold action, the proposal, or a mixture of both during the soft start; before any limit."""
+        target = np.multiply(self._previous, self._keep, out=self._target)
+        if self.state is GuardState.SOFT_START:
+            target += (action - target) * (self._clean_ticks / (self.config.soft_start_ticks + 1))
+        elif self.state is GuardState.RUN:
+            target[:] = action
+        return target
+
+    def _limit_action(self, target: Float64) -> GuardFlag:
+        """Clips the target to `action_limit` in place."""
+        limit = self.config.action_limit
+        if np.abs(target).max() <= limit:
+            return GuardFlag.NONE
+        np.clip(target, -limit, limit, out=target)
+        return GuardFlag.CLIPPED
+
+    def _limit_rate(self, change: Float64) -> GuardFlag:
+        """Clips the change from the previous command to `rate_limit` in place."""
+        limit = self.config.rate_limit
+        if np.abs(change).max() <= limit:
+            return GuardFlag.NONE
+        np.clip(change, -limit, limit, out=change)
+        return GuardFlag.RATE_LIMITED
+
+    def _limit_acceleration(self, change: Float64) -> GuardFlag:
+        """Clips the change to within `acceleration_limit` of the previous change in place; 0 turns it off."""
+        limit = self.config.acceleration_limit
+        if limit == 0:
+            return GuardFlag.NONE
+        low, high = self._previous_change - limit, self._previous_change + limit
+        if ((change >= low) & (change <= high)).all():
+            return GuardFlag.NONE
+        np.clip(change, low, high, out=change)
+        return GuardFlag.ACCELERATION_LIMITED
+
+    def _move(self, state: GuardState, now: float, cause: str) -> None:
+        self.transitions.append(Transition(now, self.state, state, cause))
+        self.state = state

@@ -1,0 +1,1 @@
+"""Robots: the contract, the loop that carries out commands, and the simulated robot."""
