@@ -14,6 +14,7 @@ import torch
 
 from mtrl.data import Replay
 from mtrl.errors import ConfigError, DivergenceError
+from mtrl.nn import RewardScale
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -28,7 +29,6 @@ from .networks import Actor, Routing, TwinCritic, begin_as, moved
 from .part import Part, Ranks, not_finite
 from .policy import SACPolicy
 from .precision import device_of, uses_bf16
-from .reward_scale import RewardScale
 
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
@@ -69,7 +69,7 @@ class SACAgent:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._actor = Actor(layout, config.network, config.exploration, clip).to(self._device)
-            self._critic = TwinCritic(layout, config.network, clip).to(self._device)
+            self._critic = TwinCritic(layout, config.network, clip, config.value_clip).to(self._device)
         if parent is not None:
             begin_as(parent.actor, self._actor, self._critic)
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
@@ -145,7 +145,7 @@ class SACAgent:
         fresh = self._experience.agree(self._replay.sizes, self._reward_scale, reducer)
         for k, moments in fresh:
             for network in (self._actor, self._critic, self._target):
-                network.observer.set_moments(k, moments)
+                network.observer.set_moments(moments, k)
         return self._schedule.due(steps, self.updates, bool(self._experience.usable))
 
     def on_evaluation(self, step: int, result: EvaluationResult) -> None:

@@ -21,23 +21,19 @@ class SACController(nn.Module):
     index, is left out, so that the graph is the same for every input.
     """
 
-    mean: torch.Tensor
-    scale: torch.Tensor
     mask: torch.Tensor
 
     def __init__(self, actor: Actor, layout: Layout) -> None:
         """Shares the actor's weights."""
         super().__init__()
         self.network = actor.network
-        self.clip = actor.observer.clip
-        self.register_buffer("mean", actor.observer.mean)
-        self.register_buffer("scale", actor.observer.scale)
+        self.observer = actor.observer
         self.register_buffer("mask", torch.from_numpy(layout.continuous_mask.astype(np.float32)))
 
     def forward(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Each row is a batch of one sample of its own task."""
-        known = ((state - self.mean[task]) / self.scale[task]).clamp(-self.clip, self.clip)
-        hidden = self.network.torso(known.unsqueeze(1), task)
+        standardised = self.observer.standardise(state, task)
+        hidden = self.network.torso(standardised.unsqueeze(1), task)
         raw = self.network.read("continuous", hidden, task).squeeze(1)
         return torch.tanh(raw.chunk(2, dim=-1)[0]) * self.mask[task]
 

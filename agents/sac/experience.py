@@ -11,12 +11,12 @@ import torch
 
 from mtrl.data import Batch, Bucket
 from mtrl.errors import ConfigError, MtrlError
+from mtrl.nn import RewardScale
 from mtrl.reducer import Reducer
 from mtrl.rollout import Fragment
 from mtrl.spaces import Layout, Moments, RunningMoments
 
 from .config import NormalisationConfig
-from .reward_scale import RewardScale
 
 Row = npt.NDArray[np.float64]
 

@@ -6,20 +6,12 @@ from collections.abc import Mapping
 
 import torch
 
-from mtrl.nn import ExplicitNetwork, wide
+from mtrl.nn import ExplicitNetwork, TanhGaussian, full_precision, scatter_rows, select_rows
 
 from .fast import Fast
 from .learning import Learning, Sample
-from .losses import (
-    bootstrapped,
-    discrete_soft_value,
-    soft_value,
-    squashed,
-    squashed_density,
-    squashed_gaussian,
-    two_hot,
-)
-from .networks import Routing, picked, spread
+from .losses import bootstrapped, discrete_soft_value, soft_value
+from .networks import Routing
 
 Raw = Mapping[str, torch.Tensor]
 """Output -> [N, K of the output, B, size]"""
@@ -75,17 +67,17 @@ class ExplicitUpdate:
         `noise` [K_c, B, A] draws the following actions, `shares` [K] weigh the losses.
         """
         goal, way, critic = self._goal(sample, noise), sample.way, self._fast.critic
-        self._show(self._critic, sample, sample.decided["state"][0], sample.continuous)
+        self._show(self._critic, sample, sample.decided["state"].values, sample.continuous)
         raw = self._critic.forward()
         scale = _scale(sample, shares) / 2
         losses, slopes = {}, {}
         if way.acts_by_vector:
-            wanted, share = picked(goal, way.continuous, 0), picked(scale, way.continuous, 0)
+            wanted, share = select_rows(goal, way.continuous), select_rows(scale, way.continuous)
             losses["continuous"], slopes["continuous"] = self._regressed(raw["continuous"], wanted, share)
         if way.acts_by_index:
             every = self._every(raw)
-            index = sample.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.bins)
-            wanted, share = picked(goal, way.discrete, 0), picked(scale, way.discrete, 0)
+            index = sample.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
+            wanted, share = select_rows(goal, way.discrete), select_rows(scale, way.discrete)
             losses["discrete"], slope = self._regressed(every.gather(3, index).squeeze(3), wanted, share)
             slopes["discrete"] = torch.zeros_like(every).scatter_(3, index, slope.unsqueeze(3))
         self._critic.backward(slopes)
@@ -101,15 +93,15 @@ class ExplicitUpdate:
         discrete policy. The critics still hold what `critic` has shown them.
         """
         way, scale = sample.way, _scale(sample, shares)
-        raw = self._act(sample.decided["state"][0])
+        raw = self._act(sample.decided["state"].values)
         losses, entropies, slopes = {}, {}, {}
         if way.acts_by_index:
             # every action was valued already: what critics see of these tasks has no action in it
-            values = self._fast.critic.values(self._every(self._critic.latest)).amin(0)
-            found = self._of_policy(raw["discrete"][0], values, sample, picked(scale, way.discrete, 0))
+            values = self._fast.critic.head.values(self._every(self._critic.latest)).amin(0)
+            found = self._of_policy(raw["discrete"][0], values, sample, select_rows(scale, way.discrete))
             losses["discrete"], entropies["discrete"], slopes["discrete"] = found
         if way.acts_by_vector:
-            found = self._of_gaussian(raw["continuous"][0], noise, sample, picked(scale, way.continuous, 0))
+            found = self._of_gaussian(raw["continuous"][0], noise, sample, select_rows(scale, way.continuous))
             losses["continuous"], entropies["continuous"], slopes["continuous"] = found
         self._actor.backward({name: slope.to(raw[name].dtype) for name, slope in slopes.items()})
         self._fast.weights["actor"].copy_(self._gradients["actor"])
@@ -123,7 +115,7 @@ class ExplicitUpdate:
         `values`; `scale` [K_d] weighs a sample.
         """
         log_policy = self._fast.actor.log_policy(logits, sample.way)
-        temperature = picked(sample.temperature, sample.way.discrete, 0)
+        temperature = select_rows(sample.temperature, sample.way.discrete)
         policy = log_policy.exp()
         surprise = log_policy.clamp_min(-1e8).neg_()
         worth = torch.addcmul(values, temperature[..., None], surprise)
@@ -141,28 +133,29 @@ class ExplicitUpdate:
         [K_c, B, 2 A].
         """
         actor, critic, way = self._fast.actor, self._fast.critic, sample.way
-        dimensions, temperature = way.dimensions, picked(sample.temperature, way.continuous, 0)
-        mean, squeezed, log_deviation = self._gaussian(raw)
-        jump = log_deviation.exp().mul_(noise)
-        drawn = mean + jump
+        mask, temperature = way.mask, select_rows(sample.temperature, way.continuous)
+        gaussian, squeezed = self._gaussian(raw, way)
+        jump = gaussian.log_std.exp().mul_(noise)
+        drawn = gaussian.mean + jump
         action = drawn.tanh()
-        log_p = squashed_density(drawn, log_deviation, noise, dimensions)
-        self._show(self._critic, sample, None, dimensions.masked(action))
+        log_p = gaussian.log_prob(drawn, noise)
+        self._show(self._critic, sample, None, action * mask)
         chosen = self._critic.forward()["continuous"]
-        each = critic.values(chosen)
+        each = critic.head.values(chosen)
         losses = soft_value(each.amin(0), log_p, temperature).mean(1).neg_()
         # the smaller twin has the gradient; equal ones share it
         second = torch.heaviside(each[0] - each[1], each.new_tensor(0.5))
-        slope = torch.stack([second - 1.0, -second]).mul_(scale[:, None])[..., None]
-        if critic.bins > 1:
-            slope = wide(chosen).softmax(-1).mul_(critic.support - each[..., None]).mul_(slope)
+        slope = torch.stack([second - 1.0, -second]).mul_(scale[:, None])
+        slope = critic.head.value_gradient(chosen, each, slope)
         columns = slice(self._states, self._states + action.shape[-1])
-        pulled = wide(self._critic.backward_inputs({"continuous": slope.to(chosen.dtype)}, columns)).sum(0)
-        along = picked(pulled.view(way.count, -1, action.shape[-1]), way.continuous, 0)
+        pulled = full_precision(
+            self._critic.backward_inputs({"continuous": slope.to(chosen.dtype)}, columns)
+        ).sum(0)
+        along = select_rows(pulled.view(way.count, -1, action.shape[-1]), way.continuous)
         # d log pi / d drawn is 2 tanh(drawn), and d log pi / d log deviation another -1
         weight = (temperature * scale[:, None])[..., None]
-        to_mean = dimensions.masked(along.addcmul(action, 2.0 * weight - action * along))
-        to_deviation = dimensions.masked(to_mean * jump - weight)
+        to_mean = along.addcmul(action, 2.0 * weight - action * along) * mask
+        to_deviation = (to_mean * jump - weight) * mask
         to_raw = to_deviation.mul_(1.0 - squeezed.square()).mul_(actor.reach)
         return losses, log_p.mean(1).neg_(), torch.cat([to_mean, to_raw], -1)
 
@@ -172,42 +165,33 @@ class ExplicitUpdate:
         """Losses [K_o] of raw values [2, K_o, B, bins] against `goal` [K_o, B], and their gradient, `scale`
         [K_o] being the weight of one value; see `learning.critic_losses`.
         """
-        critic = self._fast.critic
-        if critic.bins > 1:
-            log_p = wide(raw).log_softmax(-1)
-            wanted = two_hot(goal, critic.support)
-            losses = (wanted * log_p).sum(-1).mean((0, 2)).neg_()
-            slope = log_p.exp_().sub_(wanted)
-        else:
-            error = wide(raw[..., 0]) - goal
-            losses = error.square().mean((0, 2)).mul_(0.5)
-            slope = error[..., None]
-        return losses, slope.mul_(scale[:, None, None]).to(raw.dtype)
+        losses, slope = self._fast.critic.head.losses_and_gradient(raw, goal)
+        return losses.mean((0, 2)), slope.mul_(scale[:, None, None]).to(raw.dtype)
 
     def _goal(self, sample: Sample, noise: torch.Tensor) -> torch.Tensor:
         """`learning.targets`."""
         config, way, target = self._learning.config, sample.way, self._fast.target
-        state = sample.followed["state"][0]
+        state = sample.followed["state"].values
         raw = self._act(state)
         action, bonus, following = None, None, {}
         if way.acts_by_vector:
-            mean, _, log_deviation = self._gaussian(raw["continuous"][0])
+            gaussian, _ = self._gaussian(raw["continuous"][0], way)
             if config.entropy_in_target:
-                action, bonus = squashed_gaussian(mean, log_deviation, noise, way.dimensions)
+                action, bonus = gaussian.sample(noise)
             else:
-                action = squashed(mean, log_deviation, noise, way.dimensions)
+                action = gaussian.action(noise)
         self._show(self._target, sample, state, action)
         valued = self._target.forward()
         if way.acts_by_vector:
-            value = target.values(valued["continuous"]).amin(0)
+            value = target.head.values(valued["continuous"]).amin(0)
             if bonus is not None:
-                value = soft_value(value, bonus, picked(sample.temperature, way.continuous, 0))
+                value = soft_value(value, bonus, select_rows(sample.temperature, way.continuous))
             following["continuous"] = value
         if way.acts_by_index:
             log_policy = self._fast.actor.log_policy(raw["discrete"][0], way)
-            temperature = picked(sample.temperature, way.discrete, 0)
+            temperature = select_rows(sample.temperature, way.discrete)
             weight = temperature if config.entropy_in_target else torch.zeros_like(temperature)
-            values = target.values(self._every(valued)).amin(0)
+            values = target.head.values(self._every(valued)).amin(0)
             following["discrete"] = discrete_soft_value(values, log_policy, weight)
         return bootstrapped(sample.reward, sample.final, _merged(way, following), config.discount)
 
@@ -216,16 +200,16 @@ class ExplicitUpdate:
         self._actor.inputs(state.shape[1])[..., : self._states] = state
         return self._actor.forward()
 
-    def _gaussian(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Means, tanh of the raw spread, and the log deviations it stands for: [K_c, B, A] in float32."""
-        mean, spread = wide(raw).chunk(2, -1)
+    def _gaussian(self, raw: torch.Tensor, way: Routing) -> tuple[TanhGaussian, torch.Tensor]:
+        """The policy [K_c, B, A] of raw outputs, and tanh of their spread."""
+        mean, spread = full_precision(raw).chunk(2, -1)
         squeezed = spread.tanh()
-        return mean, squeezed, self._fast.actor.log_deviation(squeezed)
+        return TanhGaussian(mean, self._fast.actor.log_std(squeezed), way.mask), squeezed
 
     def _every(self, raw: Raw) -> torch.Tensor:
         """[2, K_d, B, actions, bins]"""
         critic = self._fast.critic
-        return raw["discrete"].unflatten(-1, (critic.actions, critic.bins))
+        return raw["discrete"].unflatten(-1, (critic.actions, critic.head.outputs))
 
     def _show(
         self,
@@ -240,7 +224,7 @@ class ExplicitUpdate:
             inputs[..., : self._states] = state
         if action is not None:
             columns = slice(self._states, self._states + action.shape[-1])
-            inputs[..., columns] = spread(action, sample.way.continuous, sample.way.count)
+            inputs[..., columns] = scatter_rows(action, sample.way.continuous, sample.way.count)
 
 
 def _merged(way: Routing, found: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from mtrl.nn import Torso, torso_diagnostics
+from mtrl.nn import Torso, scatter_rows, select_rows, torso_diagnostics
 from mtrl.reducer import Reducer, Sums
 
 from .explicit import ExplicitUpdate
 from .fast import Fast
 from .learning import Learning, Sample, actor_losses, critic_losses, only, targets
-from .networks import Routing, picked, spread
+from .networks import Routing
 from .part import Part, Ranks
 
 
@@ -59,13 +59,13 @@ class GradientComputation:
             return goals[0]
 
         def losses() -> torch.Tensor:
-            found, observed = critic_losses(learning, fast.critic, sample, goal_of())
+            found, observed = critic_losses(fast.critic, sample, goal_of())
             seen[:] = [observed]
             return self._counted(found, sample.way.task)
 
         def loss_of(row: int) -> torch.Tensor:
             alone = only(sample, row)
-            found, _ = critic_losses(learning, fast.critic, alone, goal_of()[row : row + 1])
+            found, _ = critic_losses(fast.critic, alone, goal_of()[row : row + 1])
             return self._counted(found, alone.way.task)[0]
 
         def facts() -> Sums:
@@ -124,9 +124,9 @@ class GradientComputation:
     def _temperature(self, sample: Sample, found: Sums) -> torch.Tensor:
         """[T], d/d(log alpha) of log alpha (H - H_target); see `losses.temperature_loss`."""
         target, task = self._learning.target_entropy, sample.way.task
-        slope = found["entropy"] - picked(target, task, 0)
+        slope = found["entropy"] - select_rows(target, task)
         self.losses |= {"actor": found["losses"], "entropy": found["entropy"]}
-        return spread(slope, task, target.shape[0])
+        return scatter_rows(slope, task, target.shape[0])
 
     def _shares(self, ranks: Ranks) -> torch.Tensor | None:
         """[T], what the losses of a batch of all tasks are multiplied by."""

@@ -9,20 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from mtrl.data import Batch, Bucket
+from mtrl.nn import ObservationEncoder, select_rows
 from mtrl.spaces import Layout
 
 from .config import SACConfig
-from .losses import (
-    bootstrapped,
-    categorical_loss,
-    discrete_soft_value,
-    scalar_loss,
-    soft_value,
-    squashed,
-    squashed_gaussian,
-    two_hot,
-)
-from .networks import Actor, Observer, Routing, Seen, TwinCritic, picked
+from .losses import bootstrapped, discrete_soft_value, soft_value
+from .networks import Actor, Observation, Routing, TwinCritic
 
 
 @dataclass(frozen=True)
@@ -53,9 +45,9 @@ class Sample:
     way: Routing
     width: int
     """B"""
-    decided: Seen
+    decided: Observation
     """What the decisions saw."""
-    followed: Seen
+    followed: Observation
     """What came next."""
     continuous: torch.Tensor
     """[K_c, B, A_max], actions taken."""
@@ -77,7 +69,7 @@ def sample_of(
     learning: Learning,
     batch: Batch,
     way: Routing,
-    observer: Observer,
+    observer: ObservationEncoder,
     reward_scale: torch.Tensor | None,
     temperature: torch.Tensor,
     kind: torch.dtype,
@@ -94,13 +86,11 @@ def sample_of(
         }
     if "state" in buckets:
         state = buckets["state"]
-        task = picked(way.task, state.rows, 0)
-        everyone = task.shape[0] == observer.mean.shape[0]
-        values = observer.standardise(state.values, None if everyone else task)
+        values = observer.standardise(state.values, select_rows(way.task, state.rows))
         buckets["state"] = Bucket(values.to(kind), state.rows)
     reward = fields["reward"]
     if reward_scale is not None:
-        reward = reward / picked(reward_scale, way.task, 0)[:, None]
+        reward = reward / select_rows(reward_scale, way.task)[:, None]
     final = fields["terminated"]
     if not learning.config.bootstrap_truncated:
         final = final | fields["truncated"]
@@ -109,11 +99,11 @@ def sample_of(
         width=batch.weight.shape[1],
         decided=_at(buckets, 0),
         followed=_at(buckets, 1),
-        continuous=picked(fields["continuous"], way.continuous, 0),
-        discrete=picked(fields["discrete"], way.discrete, 0),
+        continuous=select_rows(fields["continuous"], way.continuous),
+        discrete=select_rows(fields["discrete"], way.discrete),
         reward=reward,
         final=final,
-        temperature=picked(temperature, way.task, 0)[:, None],
+        temperature=select_rows(temperature, way.task)[:, None],
     )
 
 
@@ -132,15 +122,15 @@ def only(sample: Sample, row: int) -> Sample:
         none if acts else first,
         task if acts else none,
         none if acts else task,
-        way.dimensions.of_rows(here["continuous"]),
+        way.mask[here["continuous"]],
     )
 
-    def cut(seen: Seen) -> Seen:
+    def cut(seen: Observation) -> Observation:
         found = {}
-        for name, (values, rows) in seen.items():
-            place = (rows == row).nonzero().squeeze(1)
+        for name, bucket in seen.items():
+            place = (bucket.rows == row).nonzero().squeeze(1)
             if len(place):
-                found[name] = (values[place], first)
+                found[name] = Bucket(bucket.values[place], first)
         return found
 
     return replace(
@@ -169,51 +159,45 @@ def targets(
     action, log_probability = None, None
     if gaussian is not None:
         if config.entropy_in_target:
-            action, log_probability = squashed_gaussian(gaussian[0], gaussian[1], noise, way.dimensions)
+            action, log_probability = gaussian.sample(noise)
         else:
-            action = squashed(gaussian[0], gaussian[1], noise, way.dimensions)
+            action = gaussian.action(noise)
     observed = target.observer(sample.followed, way.count, sample.width)
     chosen, every = target(observed, way, action)
     continuous, discrete = None, None
     if chosen is not None:
-        continuous = target.values(chosen).amin(0)
+        continuous = target.head.values(chosen).amin(0)
         if log_probability is not None:
-            bonus = picked(sample.temperature, way.continuous, 0)
+            bonus = select_rows(sample.temperature, way.continuous)
             continuous = soft_value(continuous, log_probability, bonus)
     if every is not None and log_policy is not None:
-        bonus = picked(sample.temperature, way.discrete, 0)
+        bonus = select_rows(sample.temperature, way.discrete)
         bonus = bonus if config.entropy_in_target else torch.zeros_like(bonus)
-        discrete = discrete_soft_value(target.values(every).amin(0), log_policy, bonus)
+        discrete = discrete_soft_value(target.head.values(every).amin(0), log_policy, bonus)
     following = way.merged(continuous, discrete)
     goal = bootstrapped(sample.reward, sample.final, following, config.discount)
     return goal.clamp(-config.value_clip, config.value_clip) if config.value_clip else goal
 
 
 def critic_losses(
-    learning: Learning, critic: TwinCritic, sample: Sample, goal: torch.Tensor
+    critic: TwinCritic, sample: Sample, goal: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Losses [K]: the mean over samples and twins of squared error or cross entropy against `goal`
     [K, B] (SAC, equation 5); and what the critics saw, [K, B, size], without gradient.
     """
-    config, way = learning.config, sample.way
+    way = sample.way
     observed = critic.observer(sample.decided, way.count, sample.width)
     acted = sample.continuous if way.acts_by_vector else None
     chosen, every = critic(observed, way, acted)
     taken = None
     if every is not None:
-        index = sample.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.bins)
+        index = sample.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
         taken = every.gather(3, index).squeeze(3)
     if chosen is None or taken is None:
         raw = way.merged(chosen, taken)
     else:
         raw = way.merged(chosen.transpose(0, 1), taken.transpose(0, 1)).transpose(0, 1)
-    if critic.bins > 1:
-        losses = categorical_loss(raw, two_hot(goal, critic.support))
-    else:
-        predicted = critic.values(raw)
-        if config.value_clip:
-            predicted = predicted.clamp(-config.value_clip, config.value_clip)
-        losses = scalar_loss(predicted, goal)
+    losses = critic.head.losses(raw, goal)
     return losses.mean(dim=(0, 2)), observed.detach()
 
 
@@ -228,18 +212,18 @@ def actor_losses(
     gaussian, log_policy = actor(sample.decided, way, sample.width)
     action, log_probability = None, None
     if gaussian is not None:
-        action, log_probability = squashed_gaussian(gaussian[0], gaussian[1], noise, way.dimensions)
+        action, log_probability = gaussian.sample(noise)
     chosen, every = critic(observed, way, action)
     losses: list[torch.Tensor | None] = [None, None]
     entropies: list[torch.Tensor | None] = [None, None]
     if chosen is not None and log_probability is not None:
-        value = critic.values(chosen).amin(0)
-        temperature = picked(sample.temperature, way.continuous, 0)
+        value = critic.head.values(chosen).amin(0)
+        temperature = select_rows(sample.temperature, way.continuous)
         losses[0] = -soft_value(value, log_probability, temperature).mean(1)
         entropies[0] = -log_probability.detach().mean(1)
     if every is not None and log_policy is not None:
-        values = critic.values(every).amin(0).detach()
-        temperature = picked(sample.temperature, way.discrete, 0)
+        values = critic.head.values(every).amin(0).detach()
+        temperature = select_rows(sample.temperature, way.discrete)
         losses[1] = -discrete_soft_value(values, log_policy, temperature).mean(1)
         surprise = discrete_soft_value(
             torch.zeros_like(values), log_policy.detach(), log_policy.new_ones(1, 1)
@@ -248,6 +232,6 @@ def actor_losses(
     return way.merged(*losses), way.merged(*entropies)
 
 
-def _at(buckets: Mapping[str, Bucket], moment: int) -> Seen:
+def _at(buckets: Mapping[str, Bucket], moment: int) -> Observation:
     """What the decisions of a batch saw (0), or their successors (1)."""
-    return {name: (bucket.values[:, moment], bucket.rows) for name, bucket in buckets.items()}
+    return {name: Bucket(bucket.values[:, moment], bucket.rows) for name, bucket in buckets.items()}

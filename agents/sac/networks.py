@@ -9,81 +9,26 @@ import numpy as np
 import torch
 from torch import nn
 
+from mtrl.data import Bucket
 from mtrl.errors import ConfigError
-from mtrl.nn import PixelEncoder, TaskNetwork, wide
-from mtrl.spaces import Layout, Moments
+from mtrl.nn import (
+    CategoricalValueHead,
+    ObservationEncoder,
+    ScalarValueHead,
+    TanhGaussian,
+    TaskNetwork,
+    ValueHead,
+    full_precision,
+    masked_log_softmax,
+    scatter_rows,
+    select_rows,
+)
+from mtrl.spaces import Layout
 
 from .config import ExplorationConfig, NetworkConfig
-from .losses import ActionDimensions, expected_value
 
-Seen = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-"""Bucket -> ([K_b, B, ...], rows [K_b] of the batch)."""
-
-
-class Observer(nn.Module):
-    """What a torso sees of an observation: standardised state, and features of pixels."""
-
-    mean: torch.Tensor
-    """[K, D_max]"""
-    scale: torch.Tensor
-    """[K, D_max]"""
-
-    def __init__(self, layout: Layout, config: NetworkConfig, clip: float) -> None:
-        """Statistics begin at mean 0 and scale 1."""
-        super().__init__()
-        self.clip = clip
-        self.register_buffer("mean", torch.zeros(layout.task_count, layout.state_size))
-        self.register_buffer("scale", torch.ones(layout.task_count, layout.state_size))
-        self.pixels: PixelEncoder | None = None
-        if layout.pixels_shape is not None:
-            self.pixels = PixelEncoder(config.pixels, layout.pixels_shape)
-        self.size = layout.state_size + (self.pixels.outputs if self.pixels is not None else 0)
-
-    def set_moments(self, task_index: int, moments: Moments) -> None:
-        """Takes over one task's statistics."""
-        self.mean[task_index] = torch.from_numpy(moments.mean[task_index])
-        self.scale[task_index] = torch.from_numpy(moments.scale[task_index])
-
-    def standardise(self, states: torch.Tensor, task: torch.Tensor | None) -> torch.Tensor:
-        """States [K_b, ..., D] of tasks `task` [K_b] (None: all in order) by their statistics, clipped."""
-        mean, scale = self.mean, self.scale
-        if task is not None:
-            mean, scale = mean.index_select(0, task), scale.index_select(0, task)
-        shape = (mean.shape[0], *[1] * (states.ndim - 2), -1)
-        return (states - mean.view(shape)).div_(scale.view(shape)).clamp_(-self.clip, self.clip)
-
-    def forward(self, seen: Seen, count: int, width: int) -> torch.Tensor:
-        """[K, B, size] for K = `count` tasks and B = `width` samples of each, states standardised.
-
-        Rows without a bucket hold zeros.
-        """
-        parts = []
-        if self.mean.shape[1]:
-            if "state" in seen:
-                parts.append(spread(*seen["state"], count))
-            else:
-                parts.append(self.mean.new_zeros(count, width, self.mean.shape[1]))
-        if self.pixels is not None:
-            kind = self.pixels.linear.weight.dtype
-            if "pixels" in seen:
-                values, rows = seen["pixels"]
-                parts.append(spread(self.pixels(values), rows, count))
-            else:
-                parts.append(self.mean.new_zeros(count, width, self.pixels.outputs))
-            parts = [part.to(kind) for part in parts]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-
-
-def spread(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
-    """[K_b, ...] -> [K, ...] with the values in `rows`, ascending, and zeros in the rows of other tasks."""
-    if rows.shape[0] == count:
-        return values
-    return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values)
-
-
-def picked(values: torch.Tensor, rows: torch.Tensor, dim: int) -> torch.Tensor:
-    """The `rows`, ascending, along a dimension of K; no copy where that is all of them."""
-    return values if rows.shape[0] == values.shape[dim] else values.index_select(dim, rows)
+Observation = Mapping[str, Bucket]
+"""Bucket -> [K_b, B, ...] and its rows of the batch."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +45,8 @@ class Routing:
     """[K_c], the tasks in those rows."""
     discrete_task: torch.Tensor
     """[K_d]"""
-    dimensions: ActionDimensions
-    """Of the rows `continuous`."""
+    mask: torch.Tensor
+    """[K_c, 1, A_max], 1 where the task has the action dimension."""
 
     @property
     def count(self) -> int:
@@ -140,8 +85,8 @@ class Router:
         """For a batch of tasks [K] on the processor, repeated or not."""
         kind = self._discrete[task]
         continuous, discrete = (~kind).nonzero().squeeze(1), kind.nonzero().squeeze(1)
-        dimensions = ActionDimensions.of(self._mask[task[continuous]])
-        return Routing(task, continuous, discrete, task[continuous], task[discrete], dimensions)
+        mask = self._mask[task[continuous]][:, None]
+        return Routing(task, continuous, discrete, task[continuous], task[discrete], mask)
 
 
 def moved(way: Routing, device: torch.device) -> Routing:
@@ -168,7 +113,7 @@ class Actor(nn.Module):
     ) -> None:
         """One torso; outputs of each kind that some task has."""
         super().__init__()
-        self.observer = Observer(layout, config, clip)
+        self.observer = ObservationEncoder(layout, config.pixels, clip)
         self.route = Router(layout)
         sizes = {"continuous": 2 * layout.continuous_size, "discrete": layout.discrete_size}
         served = _served(layout)
@@ -183,32 +128,31 @@ class Actor(nn.Module):
         low, high = exploration.log_deviation_low, exploration.log_deviation_high
         self._middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
 
-    def log_deviation(self, squeezed: torch.Tensor) -> torch.Tensor:
+    def log_std(self, squeezed: torch.Tensor) -> torch.Tensor:
         """What tanh of a raw output stands for, between the two bounds; `reach` is its slope."""
         return squeezed * self.reach + self._middle
 
     def log_policy(self, logits: torch.Tensor, way: Routing) -> torch.Tensor:
         """[K_d, B, actions], what raw outputs stand for: -inf for illegal actions; float32."""
-        illegal = ~self.legal[way.discrete_task][:, None]
-        return wide(logits).masked_fill(illegal, -torch.inf).log_softmax(-1)
+        return masked_log_softmax(logits, self.legal[way.discrete_task][:, None])
 
     def forward(
-        self, seen: Seen, way: Routing, width: int
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor] | None, torch.Tensor | None]:
-        """Means and log deviations [K_c, B, A] of the batch's continuous tasks, and log policies
+        self, observation: Observation, way: Routing, width: int
+    ) -> tuple[TanhGaussian | None, torch.Tensor | None]:
+        """The Gaussian [K_c, B, A] of the batch's continuous tasks, and log policies
         [K_d, B, actions] of its discrete ones, -inf for illegal actions; float32. None for a kind that no
         task of the batch has.
         """
-        observed = self.observer(seen, way.count, width)
+        observed = self.observer(observation, way.count, width)
         hidden = self.network.torso(observed, way.task)
         gaussian, log_policy = None, None
         if way.acts_by_vector:
-            rows = picked(hidden, way.continuous, -3)
-            raw = wide(self.network.read("continuous", rows, way.continuous_task))
+            rows = select_rows(hidden, way.continuous, -3)
+            raw = full_precision(self.network.read("continuous", rows, way.continuous_task))
             mean, spread = raw.chunk(2, dim=-1)
-            gaussian = (mean, self.log_deviation(spread.tanh()))
+            gaussian = TanhGaussian(mean, self.log_std(spread.tanh()), way.mask)
         if way.acts_by_index:
-            rows = picked(hidden, way.discrete, -3)
+            rows = select_rows(hidden, way.discrete, -3)
             log_policy = self.log_policy(self.network.read("discrete", rows, way.discrete_task), way)
         return gaussian, log_policy
 
@@ -220,19 +164,19 @@ class TwinCritic(nn.Module):
     at once, and the torso sees zeros in place of an action.
     """
 
-    support: torch.Tensor
-    """[bins], the values of a categorical critic."""
-
-    def __init__(self, layout: Layout, config: NetworkConfig, clip: float) -> None:
+    def __init__(self, layout: Layout, config: NetworkConfig, clip: float, value_clip: float) -> None:
         """One pair of torsos; outputs of each kind that some task has."""
         super().__init__()
-        self.observer = Observer(layout, config, clip)
-        self.bins = config.bins if config.critic == "categorical" else 1
+        self.observer = ObservationEncoder(layout, config.pixels, clip)
+        self.head: ValueHead = ScalarValueHead(value_clip)
+        if config.critic == "categorical":
+            self.head = CategoricalValueHead(config.bins, config.value_range)
+        bins = self.head.outputs
         self.actions = layout.discrete_size
         torso = config.torso
         if config.critic_width:
             torso = replace(torso, width=config.critic_width)
-        sizes = {"continuous": self.bins, "discrete": self.actions * self.bins}
+        sizes = {"continuous": bins, "discrete": self.actions * bins}
         served = _served(layout)
         self.network = TaskNetwork(
             torso,
@@ -242,8 +186,6 @@ class TwinCritic(nn.Module):
             members=2,
             served=served,
         )
-        support = torch.linspace(-config.value_range, config.value_range, config.bins)
-        self.register_buffer("support", support, persistent=False)
 
     def forward(
         self, observed: torch.Tensor, way: Routing, action: torch.Tensor | None
@@ -256,12 +198,12 @@ class TwinCritic(nn.Module):
         hidden = self.network.torso(self.inputs(observed, way, action), way.task)
         chosen, every = None, None
         if way.acts_by_vector:
-            rows = picked(hidden, way.continuous, -3)
+            rows = select_rows(hidden, way.continuous, -3)
             chosen = self.network.read("continuous", rows, way.continuous_task)
         if way.acts_by_index:
-            rows = picked(hidden, way.discrete, -3)
+            rows = select_rows(hidden, way.discrete, -3)
             every = self.network.read("discrete", rows, way.discrete_task)
-            every = every.unflatten(-1, (self.actions, self.bins))
+            every = every.unflatten(-1, (self.actions, self.head.outputs))
         return chosen, every
 
     def inputs(
@@ -271,11 +213,7 @@ class TwinCritic(nn.Module):
         if action is None:
             beside = self.network.torso.inputs - observed.shape[-1]
             return observed, observed.new_zeros(*observed.shape[:-1], beside)
-        return observed, spread(action, way.continuous, way.count).to(observed.dtype)
-
-    def values(self, raw: torch.Tensor) -> torch.Tensor:
-        """[..., bins] -> [...], what the raw outputs are worth."""
-        return wide(raw[..., 0]) if self.bins == 1 else expected_value(raw, self.support)
+        return observed, scatter_rows(action, way.continuous, way.count).to(observed.dtype)
 
 
 def begin_as(parent: Actor, actor: Actor, critic: TwinCritic) -> None:

@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mtrl.data import Bucket
 from mtrl.errors import ConfigError
+from mtrl.nn import draw_index, select_rows
 from mtrl.rollout import LOG_PROBABILITY, Acting, Action, Extra, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
 
 from .config import SACConfig
-from .losses import squashed_gaussian
-from .networks import Actor, Routing, picked
+from .networks import Actor, Routing
 
 REMEMBERED = 1024
 """Selections of tasks whose routing a policy keeps."""
@@ -68,10 +69,10 @@ class SACPolicy:
             where = asked.filled[bucket]
             if len(where):
                 values = torch.from_numpy(rows).reshape(*shape, *rows.shape[1:])
-                values = picked(values, where, 0)
+                values = select_rows(values, where)
                 if bucket == "state":
-                    values = self.actor.observer.standardise(values, picked(way.task, where, 0))
-                seen[bucket] = (values, where)
+                    values = self.actor.observer.standardise(values, select_rows(way.task, where))
+                seen[bucket] = Bucket(values, where)
         gaussian, log_policy = self.actor(seen, way, shape[1])
         densities = LOG_PROBABILITY.filled(count)
         action = Action(
@@ -83,26 +84,22 @@ class SACPolicy:
         if gaussian is not None:
             copies = slice(None) if together else way.continuous.numpy()
             drawing = [generators[c] for c in np.arange(count)[copies]]
-            mean, deviation = gaussian
             if acting.explore:
                 noise = np.empty((len(drawing), layout.continuous_size), dtype=np.float32)
                 for row, generator in zip(noise, drawing, strict=True):
                     generator.standard_normal(out=row, dtype=np.float32)
-                chosen, log_probability = squashed_gaussian(
-                    mean, deviation, torch.from_numpy(noise).view(mean.shape), way.dimensions
-                )
+                chosen, log_probability = gaussian.sample(torch.from_numpy(noise).view(gaussian.mean.shape))
                 densities[copies] = log_probability.flatten().numpy()
             else:
-                chosen = way.dimensions.masked(mean.tanh())
+                chosen = gaussian.mode()
             action.continuous[copies] = chosen.flatten(0, 1).numpy()
         if log_policy is not None:
             copies = slice(None) if together else way.discrete.numpy()
             rows = log_policy.flatten(0, 1).numpy()
             if acting.explore:
                 drawing = [generators[c] for c in np.arange(count)[copies]]
-                index = np.array(
-                    [_draw(row, generator) for row, generator in zip(rows, drawing, strict=True)]
-                )
+                policies = np.exp(rows.astype(np.float64))
+                index = np.array([draw_index(*pair) for pair in zip(policies, drawing, strict=True)])
                 densities[copies] = rows[np.arange(len(rows)), index]
             else:
                 index = rows.argmax(axis=1)
@@ -125,13 +122,6 @@ class SACPolicy:
                 self._asked.clear()
             self._asked[key] = known
         return known
-
-
-def _draw(log_policy: npt.NDArray[np.float32], generator: np.random.Generator) -> int:
-    """An index by inverting the cumulative distribution."""
-    cumulative = np.exp(log_policy.astype(np.float64)).cumsum()
-    # rounding may leave the last sum below the draw; an index without probability is never chosen
-    return int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
 
 
 def actor_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Actor:

@@ -2,34 +2,13 @@
 
 from .average import update_average
 from .chunk_network import ChunkNetwork, ChunkShape, require_continuous_states
-from .distributions import Categorical, Gaussian, TanhGaussian, TwoHot, wide
-from .encoders import (
-    EncoderConfig,
-    ObservationEncoder,
-    PixelEncoder,
-    PixelEncoderConfig,
-    StateEncoder,
-)
-from .expert_diagnostics import (
-    dormant_fraction,
-    expert_cosine,
-    expert_load,
-    gate_entropy,
-    load_variation,
-    task_expert_information,
-    torso_diagnostics,
-)
+from .distributions import Gaussian, TanhGaussian, draw_index, full_precision, masked_log_softmax
+from .encoders import ObservationEncoder, PixelEncoder, PixelEncoderConfig, scatter_rows, select_rows
+from .expert_diagnostics import torso_diagnostics
 from .explicit import ExplicitNetwork
 from .flat import FlatParameters
-from .heads import (
-    CategoricalHead,
-    GaussianHead,
-    GaussianHeadConfig,
-    ScalarValueHead,
-    TwoHotConfig,
-    TwoHotValueHead,
-)
 from .layers import BatchedLinear, ComposedLinear, LayerNorm, TaskLinear, TaskTable
+from .normalisation import RewardScale, TaskNormaliser
 from .residual import ResidualBlock, ResidualMLP
 from .soft_experts import SoftExperts
 from .stack import Stack
@@ -46,23 +25,20 @@ from .torsos import (
     TorsoConfig,
     build_torso,
 )
+from .value_heads import CategoricalValueHead, ScalarValueHead, ValueHead
 
 __all__ = [
     "BatchedLinear",
     "CareConfig",
-    "Categorical",
-    "CategoricalHead",
+    "CategoricalValueHead",
     "ChunkNetwork",
     "ChunkShape",
     "ComposedLinear",
-    "EncoderConfig",
     "ExpertsConfig",
     "ExplicitNetwork",
     "FilmConfig",
     "FlatParameters",
     "Gaussian",
-    "GaussianHead",
-    "GaussianHeadConfig",
     "LayerNorm",
     "MooreConfig",
     "ObservationEncoder",
@@ -71,31 +47,28 @@ __all__ = [
     "PixelEncoderConfig",
     "ResidualBlock",
     "ResidualMLP",
+    "RewardScale",
     "ScalarValueHead",
     "SoftExperts",
     "SoftModulesConfig",
     "Stack",
-    "StateEncoder",
     "TanhGaussian",
     "TaskEmbedding",
     "TaskEmbeddingConfig",
     "TaskLinear",
     "TaskNetwork",
+    "TaskNormaliser",
     "TaskTable",
     "Torso",
     "TorsoConfig",
-    "TwoHot",
-    "TwoHotConfig",
-    "TwoHotValueHead",
+    "ValueHead",
     "build_torso",
-    "dormant_fraction",
-    "expert_cosine",
-    "expert_load",
-    "gate_entropy",
-    "load_variation",
+    "draw_index",
+    "full_precision",
+    "masked_log_softmax",
     "require_continuous_states",
-    "task_expert_information",
+    "scatter_rows",
+    "select_rows",
     "torso_diagnostics",
     "update_average",
-    "wide",
 ]

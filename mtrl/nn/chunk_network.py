@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from mtrl.errors import OutOfRangeError, UnsupportedError
-from mtrl.spaces import Layout, Moments
+from mtrl.spaces import Layout
 from mtrl.structured import between, check
 from mtrl.tasks import TaskSet
 
+from .normalisation import TaskNormaliser
 from .residual import ResidualMLP
 
 
@@ -52,18 +53,16 @@ class ChunkShape:
             raise OutOfRangeError("noise_features", self.noise_features, "an even number")
 
 
-class ChunkNetwork(nn.Module):
+class ChunkNetwork(TaskNormaliser):
     """Residual MLP over [standardised history, task embedding, scaled chunk, noise-level features]."""
 
-    mean: torch.Tensor
-    scale: torch.Tensor
     state_mask: torch.Tensor
     action_mask: torch.Tensor
     frequencies: torch.Tensor
 
     def __init__(self, shape: ChunkShape, layout: Layout) -> None:
         """Raises UnsupportedError for tasks with pixels or discrete actions."""
-        super().__init__()
+        super().__init__(layout)
         self.shape = shape
         self.actions = layout.continuous_size
         tasks, states = layout.task_count, layout.state_size
@@ -71,8 +70,6 @@ class ChunkNetwork(nn.Module):
         flat = shape.chunk * self.actions
         inputs = shape.history * states + shape.embedding + flat + shape.noise_features
         self.torso = ResidualMLP(inputs, flat, shape.width, shape.blocks)
-        self.register_buffer("mean", torch.zeros(tasks, states))
-        self.register_buffer("scale", torch.ones(tasks, states))
         self.register_buffer("state_mask", torch.as_tensor(layout.state_mask).float())
         self.register_buffer("action_mask", torch.as_tensor(layout.continuous_mask).float())
         octaves = torch.arange(shape.noise_features // 2, dtype=torch.float32)
@@ -83,18 +80,12 @@ class ChunkNetwork(nn.Module):
         """Length of a flattened chunk, H * A_max, which is also the length of its noise z."""
         return self.shape.chunk * self.actions
 
-    def set_moments(self, moments: Moments) -> None:
-        """Takes the standardisation statistics, [K, D_max] each."""
-        self.mean.copy_(torch.as_tensor(moments.mean))
-        self.scale.copy_(torch.as_tensor(moments.scale))
-
     def condition(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """States [N, h, D_max] and task [N] -> the part of the input that does not change while
         sampling, [N, h * D_max + E]. Standardised states are clipped to 5 deviations.
         """
-        centred = (states - self.mean[task][:, None]) / self.scale[task][:, None]
-        known = centred.clamp(-5.0, 5.0) * self.state_mask[task][:, None]
-        return torch.cat([known.flatten(1), self.embedding(task)], dim=1)
+        standardised = self.standardise(states, task) * self.state_mask[task][:, None]
+        return torch.cat([standardised.flatten(1), self.embedding(task)], dim=1)
 
     def chunk_mask(self, task: torch.Tensor) -> torch.Tensor:
         """[N] -> [N, H, A_max], 1 where the action dimension belongs to the task."""

@@ -1,8 +1,7 @@
-"""From observations to features: one encoder per bucket, then one row of features per sample."""
+"""From observations to features, one row per sample."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,53 +9,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from mtrl.errors import OutOfRangeError, SpaceError, UnknownNameError
-from mtrl.spaces import Layout, Moments
+from mtrl.errors import SpaceError, UnknownNameError
+from mtrl.spaces import Layout
 from mtrl.structured import between, check
 
 from .layers import BatchedLinear, LayerNorm, fill_he_uniform
+from .normalisation import TaskNormaliser
 from .soft_experts import SoftExperts
 
 if TYPE_CHECKING:
     from mtrl.data import Bucket
 
 
-class StateEncoder(nn.Module):
-    """Standardises padded state vectors with the statistics of their own task.
-
-    Statistics are buffers, so that they travel with the weights; until `set_moments` states pass as
-    they are. Padded entries come out as 0.
-    """
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-    mask: torch.Tensor
-
-    def __init__(self, layout: Layout, clip: float = 5.0) -> None:
-        """Values beyond `clip` standard deviations, above 0, are cut off; infinity cuts nothing."""
-        super().__init__()
-        if not clip > 0:
-            raise OutOfRangeError("clip", clip, "above 0")
-        self.clip = clip
-        self.outputs = layout.state_size
-        self.register_buffer("mean", torch.zeros(layout.task_count, layout.state_size))
-        self.register_buffer("scale", torch.ones(layout.task_count, layout.state_size))
-        self.register_buffer("mask", torch.as_tensor(layout.state_mask).float(), persistent=False)
-
-    def set_moments(self, moments: Moments) -> None:
-        """Takes the statistics, [T, D_max] each: `RunningMoments.freeze(layout.state_mask)`."""
-        self.mean.copy_(torch.as_tensor(moments.mean))
-        self.scale.copy_(torch.as_tensor(moments.scale))
-
-    def forward(self, states: torch.Tensor, task_index: torch.Tensor) -> torch.Tensor:
-        """[K, B, D_max], task_index [K] -> [K, B, D_max]"""
-        centred = (states - self.mean[task_index][:, None]) / self.scale[task_index][:, None]
-        return centred.clamp(-self.clip, self.clip) * self.mask[task_index][:, None]
-
-
 @dataclass(frozen=True)
 class PixelEncoderConfig:
-    """Sizes of the picture encoder."""
+    """Sizes of the image encoder."""
 
     kind: str = "nature"
     """Convolutions (channels, kernel, stride). "nature": (32, 8, 4), (64, 4, 2), (64, 3, 1) (Mnih et al.
@@ -64,8 +31,8 @@ class PixelEncoderConfig:
     features: int = 50
     """Length of the output, 1 to 4096 (DrQ-v2: 50; Nature: 512)."""
     experts: int = 0
-    """Experts of a soft mixture over the places of the last convolution, 0 to 64; 0 is off (arXiv 2402.08609:
-    1 to 8, and gains grow with the number)."""
+    """Experts of a soft mixture over the positions of the last convolution, 0 to 64; 0 is off
+    (arXiv 2402.08609: 1 to 8, and gains grow with the number)."""
     expert_hidden: int = 512
     """Width inside an expert, 1 to 8192 (the same: 512)."""
 
@@ -90,8 +57,8 @@ CONVOLUTIONS = {
 class PixelEncoder(nn.Module):
     """Convolutions with ReLU, then Linear, LayerNorm and tanh (Yarats et al. 2021, arXiv 2107.09645).
 
-    All tasks share it; LayerNorm standardises each picture by itself, so tasks stay apart. With `experts`,
-    a soft mixture of them transforms the places of the last convolution before they are flattened.
+    All tasks share it; LayerNorm standardises each image by itself, so tasks stay apart. With `experts`,
+    a soft mixture of them transforms the positions of the last convolution before they are flattened.
     """
 
     def __init__(
@@ -100,7 +67,7 @@ class PixelEncoder(nn.Module):
         pixels: tuple[int, int, int],
         generator: torch.Generator | None = None,
     ) -> None:
-        """`pixels` is (C, H, W). Raises SpaceError for pictures that the convolutions cannot read."""
+        """`pixels` is (C, H, W). Raises SpaceError for images that the convolutions cannot read."""
         super().__init__()
         self.pixels = pixels
         self.outputs = config.features
@@ -109,7 +76,7 @@ class PixelEncoder(nn.Module):
         for wide, kernel, stride in CONVOLUTIONS[config.kind]:
             if min(height, width) < kernel:
                 raise SpaceError(
-                    f"pixel encoder {config.kind!r} cannot read pictures of {pixels[1]} x {pixels[2]}; "
+                    f"pixel encoder {config.kind!r} cannot read images of {pixels[1]} x {pixels[2]}; "
                     "84 x 84 is usual"
                 )
             convolution = nn.Conv2d(channels, wide, kernel, stride)
@@ -127,77 +94,61 @@ class PixelEncoder(nn.Module):
         self.linear = BatchedLinear((), flat, config.features, generator=generator)
         self.norm = LayerNorm((), config.features)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [K, B, C, H, W] -> [K, B, features] in (-1, 1)"""
-        if tuple(pictures.shape[-3:]) != self.pixels or pictures.dim() != 5:
-            raise SpaceError(f"pictures [K, B, {self.pixels}] are expected; got {list(pictures.shape)}")
+        if tuple(images.shape[-3:]) != self.pixels or images.dim() != 5:
+            raise SpaceError(f"images [K, B, {self.pixels}] are expected; got {list(images.shape)}")
         weight = self.linear.weight
-        hidden = pictures.flatten(0, 1).to(weight.dtype) / 255.0 - 0.5
+        hidden = images.flatten(0, 1).to(weight.dtype) / 255.0 - 0.5
         for convolution in self.convolutions:
             hidden = nn.functional.relu(convolution(hidden))
         if self.mixture is not None:
-            tokens = hidden.flatten(2).transpose(1, 2).unflatten(0, pictures.shape[:2])
+            tokens = hidden.flatten(2).transpose(1, 2).unflatten(0, images.shape[:2])
             rows = self.mixture(tokens).flatten(2)
         else:
-            rows = hidden.flatten(1).unflatten(0, pictures.shape[:2])
+            rows = hidden.flatten(1).unflatten(0, images.shape[:2])
         return torch.tanh(self.norm(self.linear(rows)))
 
 
-@dataclass(frozen=True)
-class EncoderConfig:
-    """How observations become features."""
+class ObservationEncoder(TaskNormaliser):
+    """Features of an observation: the standardised state, then those of the pixels."""
 
-    clip: float = 5.0
-    """Standardised states are cut off here, in standard deviations, above 0."""
-    pixels: PixelEncoderConfig | None = None
-    """The picture encoder; None takes its defaults."""
-
-    def __post_init__(self) -> None:
-        if not (self.clip > 0 and not math.isnan(self.clip)):
-            raise OutOfRangeError("clip", self.clip, "above 0")
-
-
-class ObservationEncoder(nn.Module):
-    """Buckets of a batch -> features [K, B, d], d the sum of the buckets' features.
-
-    A task that does not fill a bucket has zeros in its place. Encoders see only the rows of their bucket.
-    """
-
-    def __init__(
-        self, config: EncoderConfig, layout: Layout, generator: torch.Generator | None = None
-    ) -> None:
-        """Raises SpaceError for pictures that no encoder can read."""
-        super().__init__()
-        self.state = StateEncoder(layout, config.clip) if layout.state_size else None
+    def __init__(self, layout: Layout, pixels: PixelEncoderConfig, clip: float = 5.0) -> None:
+        """Raises SpaceError for images that the convolutions cannot read."""
+        super().__init__(layout, clip)
         self.pixels: PixelEncoder | None = None
         if layout.pixels_shape is not None:
-            self.pixels = PixelEncoder(config.pixels or PixelEncoderConfig(), layout.pixels_shape, generator)
-        self.outputs = sum(part.outputs for part in (self.state, self.pixels) if part is not None)
+            self.pixels = PixelEncoder(pixels, layout.pixels_shape)
+        self.size = layout.state_size + (self.pixels.outputs if self.pixels is not None else 0)
 
-    def forward(self, buckets: Mapping[str, Bucket], task_index: torch.Tensor) -> torch.Tensor:
-        """`buckets` and `task_index` [K] of a Batch -> [K, B, outputs]. Raises SpaceError for a bucket
-        that the layout has not.
+    def forward(self, observation: Mapping[str, Bucket], count: int, samples: int) -> torch.Tensor:
+        """Buckets [K_b, B, ...], states standardised -> [K, B, size] for K = `count` tasks and B = `samples`
+        of each; zeros for a task that does not fill a bucket.
         """
         parts = []
-        for name in buckets:
-            if getattr(self, name, None) is None:
-                raise SpaceError(f"there is no encoder for bucket {name!r} in this layout")
-        samples = next(iter(buckets.values())).values.shape[1]
-        for name, encoder in (("state", self.state), ("pixels", self.pixels)):
-            if encoder is None:
-                continue
-            bucket = buckets.get(name)
-            if bucket is None:
-                parts.append(torch.zeros(len(task_index), samples, encoder.outputs, device=task_index.device))
-                continue
-            if isinstance(encoder, StateEncoder):
-                features = encoder(bucket.values, task_index[bucket.rows])
+        if self.mean.shape[1]:
+            if "state" in observation:
+                state = observation["state"]
+                parts.append(scatter_rows(state.values, state.rows, count))
             else:
-                features = encoder(bucket.values)
-            if len(bucket.rows) == len(task_index):
-                parts.append(features)
+                parts.append(self.mean.new_zeros(count, samples, self.mean.shape[1]))
+        if self.pixels is not None:
+            if "pixels" in observation:
+                images = observation["pixels"]
+                parts.append(scatter_rows(self.pixels(images.values), images.rows, count))
             else:
-                empty = features.new_zeros(len(task_index), *features.shape[1:])
-                parts.append(empty.index_copy(0, bucket.rows, features))
-        wide = torch.promote_types(parts[0].dtype, parts[-1].dtype)
-        return torch.cat([part.to(wide) for part in parts], dim=-1)
+                parts.append(self.mean.new_zeros(count, samples, self.pixels.outputs))
+            parts = [part.to(self.pixels.linear.weight.dtype) for part in parts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+def scatter_rows(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """[K_b, ...] -> [K, ...] for K = `count`: `values` in the ascending `rows` [K_b], zeros in the others."""
+    if rows.shape[0] == count:
+        return values
+    return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values)
+
+
+def select_rows(values: torch.Tensor, rows: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """The ascending `rows` along `dim`; no copy where that is all of them."""
+    return values if rows.shape[0] == values.shape[dim] else values.index_select(dim, rows)

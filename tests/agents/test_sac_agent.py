@@ -22,8 +22,7 @@ from mtrl.agents.sac import (
 )
 from mtrl.agents.sac.learning import Learning, Sample, actor_losses, critic_losses, targets
 from mtrl.agents.sac.networks import Routing, moved
-from mtrl.agents.sac.reward_scale import RewardScale
-from mtrl.data import ReplayConfig
+from mtrl.data import Bucket, ReplayConfig
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, ResourceError
 from mtrl.gradients import Combined, GradientSurgery, SurgeryConfig, TaskRows
 from mtrl.nn import ExpertsConfig, PaCoConfig, PixelEncoderConfig
@@ -219,22 +218,6 @@ def test_a_copy_acts_alike_alone_and_among_other_tasks(
     assert discrete[1] == discrete[2] == 0  # type: ignore[index]
     assert len(log_probability) == explore
     assert np.isfinite(log_probability).all()
-
-
-def test_rewards_are_scaled_by_the_largest_discounted_return() -> None:
-    scale = RewardScale(2, discount=0.5, value_range=10.0)
-    # G: 4, 2 + 2 = 4, 3 + 2 = 5 | the episode ends | -8, and the next fragment goes on: 2 - 4 = -2
-    tasks = TaskSet([task_of("a", CONTINUOUS), task_of("b", CONTINUOUS)])
-    scale.add(fragment_of(tasks, 0, 4, reward=[4, 2, 3, -8], ends={2: "truncated"}))
-    assert scale.largest.tolist() == [8.0, 0.0]
-    restored = RewardScale(2, discount=0.5, value_range=10.0)
-    restored.load_state_dict(scale.state_dict())
-    following = fragment_of(tasks, 0, 1, reward=[-5])
-    following.episode_id += 1
-    restored.add(following)
-    # -5 + 0.5 * -8 = -9
-    assert restored.largest.tolist() == [9.0, 0.0]
-    assert restored.scale[0] == pytest.approx(0.9)
 
 
 def test_old_rewards_follow_the_scale() -> None:
@@ -531,7 +514,7 @@ def test_losses_are_computed_where_the_networks_are() -> None:
         if isinstance(value, torch.Tensor):
             return value.to(meta)
         if isinstance(value, Mapping):
-            return {name: (rows.to(meta), at.to(meta)) for name, (rows, at) in value.items()}
+            return {name: Bucket(b.values.to(meta), b.rows.to(meta)) for name, b in value.items()}
         return moved(value, meta) if isinstance(value, Routing) else value
 
     sample = Sample(**{name: over_there(value) for name, value in vars(held).items()})  # type: ignore[arg-type]
@@ -539,7 +522,7 @@ def test_losses_are_computed_where_the_networks_are() -> None:
     actor, critic = agent._actor.to(meta), agent._critic.to(meta)
     noise = torch.empty(2, sample.width, 2, device=meta)
     goal = targets(learning, actor, critic, sample, noise)
-    losses, observed = critic_losses(learning, critic, sample, goal)
+    losses, observed = critic_losses(critic, sample, goal)
     for found in (losses, *actor_losses(actor, critic, observed, sample, noise)):
         assert found.shape == (3,) and found.device == meta
 

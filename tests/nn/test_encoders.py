@@ -1,21 +1,18 @@
-"""Encoders: standardisation by task, pictures, buckets that some tasks lack, task embeddings."""
+"""Encoders: images, buckets that some tasks lack, task embeddings."""
 
-import numpy as np
 import pytest
 import torch
 
 from mtrl.data import Bucket
 from mtrl.errors import MtrlError, SpaceError
 from mtrl.nn import (
-    EncoderConfig,
     ObservationEncoder,
     PixelEncoder,
     PixelEncoderConfig,
-    StateEncoder,
     TaskEmbedding,
     TaskEmbeddingConfig,
 )
-from mtrl.spaces import ActionSpec, Layout, Moments, ObservationSpec, RunningMoments
+from mtrl.spaces import ActionSpec, Layout, ObservationSpec
 
 PIXELS = (3, 84, 84)
 LAYOUT = Layout(
@@ -29,39 +26,17 @@ LAYOUT = Layout(
 )
 
 
-def pictures(*leading: int) -> torch.Tensor:
+def images(*leading: int) -> torch.Tensor:
     source = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (*leading, *PIXELS), generator=source, dtype=torch.uint8)
 
 
-def test_states_are_standardised_by_their_own_task_clipped_and_masked() -> None:
-    encoder = StateEncoder(LAYOUT, clip=5.0)
-    mean, scale = np.zeros((4, 3), np.float32), np.ones((4, 3), np.float32)
-    mean[1], scale[1] = 10.0, 2.0
-    encoder.set_moments(Moments(mean, scale))
-    states = torch.tensor([[[12.0, -1000.0, 7.0]], [[0.5, -0.5, 9.0]]])
-    found = encoder(states, torch.tensor([1, 0]))
-    torch.testing.assert_close(found, torch.tensor([[[1.0, -5.0, 0.0]], [[0.5, -0.5, 5.0]]]))
-
-
-def test_running_moments_standardise() -> None:
-    running = RunningMoments(4, 3)
-    values = np.random.default_rng(0).normal(3.0, 4.0, (1000, 3))
-    running.update(0, values)
-    encoder = StateEncoder(LAYOUT, clip=float("inf"))
-    encoder.set_moments(running.freeze(LAYOUT.state_mask))
-    found = encoder(torch.as_tensor(values, dtype=torch.float32)[None], torch.tensor([0]))
-    torch.testing.assert_close(found.mean(dim=(0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.std(dim=(0, 1), correction=0), torch.ones(3), atol=1e-4, rtol=0)
-    assert "mean" in encoder.state_dict()
-
-
 @pytest.mark.parametrize("kind", ["nature", "drq"])
-def test_pictures_become_bounded_features_each_by_itself(kind: str) -> None:
+def test_images_become_bounded_features_each_by_itself(kind: str) -> None:
     config = PixelEncoderConfig(kind=kind, features=6)
     encoder = PixelEncoder(config, PIXELS, torch.Generator().manual_seed(0))
     again = PixelEncoder(config, PIXELS, torch.Generator().manual_seed(0))
-    batch = pictures(2, 2)
+    batch = images(2, 2)
     found = encoder(batch)
     assert found.shape == (2, 2, 6) and found.abs().max() <= 1 and found.std() > 0.1
     assert torch.equal(found, again(batch))
@@ -72,37 +47,29 @@ def test_pictures_become_bounded_features_each_by_itself(kind: str) -> None:
 
 def test_gradients_reach_the_first_convolution() -> None:
     encoder = PixelEncoder(PixelEncoderConfig(features=6), PIXELS, torch.Generator().manual_seed(0))
-    encoder(pictures(1, 2)).square().sum().backward()
+    encoder(images(1, 2)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in encoder.parameters())
 
 
 def test_tasks_without_a_bucket_have_zeros_in_its_place() -> None:
-    encoder = ObservationEncoder(EncoderConfig(pixels=PixelEncoderConfig(features=6)), LAYOUT)
-    task_index = torch.tensor([0, 2, 3])
+    encoder = ObservationEncoder(LAYOUT, PixelEncoderConfig(features=6))
     buckets = {
         "state": Bucket(torch.ones(2, 2, 3), torch.tensor([0, 2])),
-        "pixels": Bucket(pictures(2, 2), torch.tensor([1, 2])),
+        "pixels": Bucket(images(2, 2), torch.tensor([1, 2])),
     }
-    found = encoder(buckets, task_index)
-    assert found.shape == (3, 2, 9) and encoder.outputs == 9
-    torch.testing.assert_close(found[:, 0, :3], torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0]]))
+    found = encoder(buckets, 3, 2)
+    assert found.shape == (3, 2, 9) and encoder.size == 9
+    torch.testing.assert_close(found[:, 0, :3], torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 1, 1]]))
     assert (found[0, :, 3:] == 0).all() and (found[1:, :, 3:] != 0).any()
-    states_only = encoder({"state": buckets["state"]}, task_index)
+    states_only = encoder({"state": buckets["state"]}, 3, 2)
     torch.testing.assert_close(states_only[..., :3], found[..., :3])
     assert states_only.shape == (3, 2, 9)
 
 
-def test_a_bucket_without_an_encoder_is_refused() -> None:
-    layout = Layout((ObservationSpec(state=2),), (ActionSpec(continuous=1),))
-    encoder = ObservationEncoder(EncoderConfig(), layout)
-    with pytest.raises(SpaceError, match="bucket 'pixels'"):
-        encoder({"pixels": Bucket(pictures(1, 1), torch.tensor([0]))}, torch.tensor([0]))
-
-
-def test_pictures_of_another_shape_are_refused() -> None:
-    with pytest.raises(SpaceError, match="cannot read pictures of 20 x 20"):
+def test_images_of_another_shape_are_refused() -> None:
+    with pytest.raises(SpaceError, match="cannot read images of 20 x 20"):
         PixelEncoder(PixelEncoderConfig(), (3, 20, 20))
-    with pytest.raises(SpaceError, match="pictures"):
+    with pytest.raises(SpaceError, match="images"):
         PixelEncoder(PixelEncoderConfig(), PIXELS)(torch.zeros(1, 1, 3, 64, 64, dtype=torch.uint8))
     with pytest.raises(MtrlError, match="did you mean 'nature'"):
         PixelEncoderConfig(kind="natur")

@@ -9,13 +9,15 @@ from mtrl.nn import (
     MooreConfig,
     TorsoConfig,
     build_torso,
+    torso_diagnostics,
+)
+from mtrl.nn.expert_diagnostics import (
     dormant_fraction,
     expert_cosine,
     expert_load,
     gate_entropy,
     load_variation,
     task_expert_information,
-    torso_diagnostics,
 )
 
 # two tasks, two samples each, three experts

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mtrl.errors import ConfigError
-from mtrl.nn import ExpertsConfig, Torso, TorsoConfig, build_torso, expert_load, load_variation
+from mtrl.nn import ExpertsConfig, Torso, TorsoConfig, build_torso
+from mtrl.nn.expert_diagnostics import expert_load, load_variation
 from mtrl.nn.torsos import Router
 
 TASKS = torch.tensor([2, 0])

@@ -1,0 +1,85 @@
+"""Per-task scales of observations and rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from mtrl.rollout import Fragment
+from mtrl.spaces import Layout, Moments
+
+SMALLEST_RETURN = 1e-3
+"""Lower bound of the largest return, for a task without rewards so far."""
+
+
+class TaskNormaliser(nn.Module):
+    """Standardises padded states by the mean and scale of their own task, buffers of the network."""
+
+    mean: torch.Tensor
+    """[T, D_max]"""
+    scale: torch.Tensor
+    """[T, D_max]"""
+
+    def __init__(self, layout: Layout, clip: float = 5.0) -> None:
+        """Mean 0 and scale 1 until `set_moments`; standardised entries are clipped to +-`clip`."""
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.zeros(layout.task_count, layout.state_size))
+        self.register_buffer("scale", torch.ones(layout.task_count, layout.state_size))
+
+    def set_moments(self, moments: Moments, task: int | slice = slice(None)) -> None:
+        """Copies the statistics of one task, or of all."""
+        self.mean[task] = torch.as_tensor(moments.mean[task])
+        self.scale[task] = torch.as_tensor(moments.scale[task])
+
+    def standardise(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """(states - mean) / scale, clipped: states [K, ..., D_max] of tasks [K] -> the same shape."""
+        mean, scale = self.mean.index_select(0, task), self.scale.index_select(0, task)
+        for _ in range(states.ndim - 2):
+            mean, scale = mean.unsqueeze(1), scale.unsqueeze(1)
+        return ((states - mean) / scale).clamp(-self.clip, self.clip)
+
+
+class RewardScale:
+    """Tracks G_t = r_t + gamma G_{t-1} within each episode, and the largest |G| so far per task.
+
+    Dividing rewards by (largest |G| / value_range) bounds values by value_range. After BRC (Nauman et al.
+    2025, section 4), without its entropy term.
+    """
+
+    def __init__(self, task_count: int, discount: float, value_range: float) -> None:
+        self.largest = np.zeros(task_count, dtype=np.float64)
+        self._discount, self._value_range = discount, value_range
+        self._running: dict[tuple[int, int], float] = {}
+
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """[K], what rewards are divided by."""
+        scale = np.maximum(self.largest, SMALLEST_RETURN) / self._value_range
+        return scale.astype(np.float32)
+
+    def add(self, fragment: Fragment) -> None:
+        """Updates the returns with a fragment; fragments of one lane come in order."""
+        k, steps = fragment.task_index, len(fragment.reward)
+        running = np.array([self._running.pop((k, int(e)), 0.0) for e in fragment.episode_id[0]])
+        ended = fragment.terminated | fragment.truncated
+        for t in range(steps):
+            running = fragment.reward[t] + self._discount * running
+            self.largest[k] = max(self.largest[k], float(np.abs(running).max()))
+            running[ended[t]] = 0.0
+        for copy in np.flatnonzero(~ended[-1]):
+            self._running[k, int(fragment.episode_id[-1, copy])] = float(running[copy])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The largest returns, and those of episodes under way."""
+        return {"largest": self.largest.copy(), "running": dict(self._running)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.largest[:] = state["largest"]
+        self._running = {(int(k), int(e)): float(v) for (k, e), v in state["running"].items()}
