@@ -207,5 +207,7 @@ def test_the_key_and_value_of_older_files_are_read() -> None:
     assert older == SurgeryConfig("mgda", row_method="loop")
     assert build(SurgeryConfig, {"way": "measure"}) == SurgeryConfig()
     assert "agent.gradients.way" in known_keys(SurgeryConfig, "agent.gradients")
-    with pytest.raises(ConfigError, match=r"gradients\.row_method='fast'; expected auto, backward or loop"):
+    with pytest.raises(
+        ConfigError, match=r"gradients\.row_method is 'auto', 'backward' or 'loop'; got 'fast'"
+    ):
         build(SurgeryConfig, {"way": "fast"})

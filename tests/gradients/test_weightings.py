@@ -22,7 +22,7 @@ TWO = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 FOUR = np.array(
     [[2.0, -1, 0, 3, 1], [-1.0, 4, 1, -2, 0], [1.0, 1, -3, 0, 2], [-2.0, -1, 2, 1, -4]],
 )
-BY_GRAMIAN = sorted(name for name, method in METHODS.items() if method.weighting.needs_gramian)
+BY_GRAMIAN = sorted(name for name, method in METHODS.items() if method.needs_gramian)
 
 GOLDEN_WEIGHTS = {
     "pcgrad": (2.2222, 1.5789),

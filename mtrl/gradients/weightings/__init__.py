@@ -3,67 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.structured import build
 
-from .aligned_mtl import AlignedMTL, AlignedMTLConfig
+from .aligned_mtl import AlignedMTL
 from .base import Evidence, GramianWeighting, Weighting
-from .cagrad import CAGrad, CAGradConfig
-from .conflict_free import ConFIG, ConFIGConfig
-from .dualproj import DualProj, DualProjConfig
-from .dwa import DWA, DWAConfig
-from .fairgrad import FairGrad, FairGradConfig
-from .famo import FAMO, FAMOConfig
-from .gcond import GCond, GCondConfig
-from .gradient_drop import GradDrop, GradDropConfig
-from .gradnorm import GradNorm, GradNormConfig
-from .gradvac import GradVac, GradVacConfig
-from .imtl_g import IMTLG, IMTLGConfig
-from .linear import Sum, SumConfig
-from .mgda import MGDA, MGDAConfig
-from .nash import NashMTL, NashMTLConfig
-from .pcgrad import PCGrad, PCGradConfig
-from .uncertainty import Uncertainty, UncertaintyConfig
-from .upgrad import UPGrad, UPGradConfig
+from .cagrad import CAGrad
+from .conflict_free import ConFIG
+from .dualproj import DualProj
+from .dwa import DWA
+from .fairgrad import FairGrad
+from .famo import FAMO
+from .gcond import GCond
+from .gradient_drop import GradDrop
+from .gradnorm import GradNorm
+from .gradvac import GradVac
+from .imtl_g import IMTLG
+from .linear import Sum
+from .mgda import MGDA
+from .nash import NashMTL
+from .pcgrad import PCGrad
+from .uncertainty import Uncertainty
+from .upgrad import UPGrad
 
-
-@dataclass(frozen=True)
-class Method:
-    """A weighting and what configures it."""
-
-    config_class: type
-    """Frozen dataclass of the method's settings."""
-    weighting: Any
-    """Constructed as weighting(config, tasks, seed)."""
-
-
-METHODS: dict[str, Method] = {
-    "sum": Method(SumConfig, Sum),
-    "pcgrad": Method(PCGradConfig, PCGrad),
-    "gradvac": Method(GradVacConfig, GradVac),
-    "cagrad": Method(CAGradConfig, CAGrad),
-    "mgda": Method(MGDAConfig, MGDA),
-    "upgrad": Method(UPGradConfig, UPGrad),
-    "dualproj": Method(DualProjConfig, DualProj),
-    "nash_mtl": Method(NashMTLConfig, NashMTL),
-    "fairgrad": Method(FairGradConfig, FairGrad),
-    "imtl_g": Method(IMTLGConfig, IMTLG),
-    "aligned_mtl": Method(AlignedMTLConfig, AlignedMTL),
-    "config": Method(ConFIGConfig, ConFIG),
-    "gradnorm": Method(GradNormConfig, GradNorm),
-    "gcond": Method(GCondConfig, GCond),
-    "graddrop": Method(GradDropConfig, GradDrop),
-    "famo": Method(FAMOConfig, FAMO),
-    "uncertainty": Method(UncertaintyConfig, Uncertainty),
-    "dwa": Method(DWAConfig, DWA),
+METHODS: dict[str, type[Weighting[Any]]] = {
+    "sum": Sum,
+    "pcgrad": PCGrad,
+    "gradvac": GradVac,
+    "cagrad": CAGrad,
+    "mgda": MGDA,
+    "upgrad": UPGrad,
+    "dualproj": DualProj,
+    "nash_mtl": NashMTL,
+    "fairgrad": FairGrad,
+    "imtl_g": IMTLG,
+    "aligned_mtl": AlignedMTL,
+    "config": ConFIG,
+    "gradnorm": GradNorm,
+    "gcond": GCond,
+    "graddrop": GradDrop,
+    "famo": FAMO,
+    "uncertainty": Uncertainty,
+    "dwa": DWA,
 }
 """Name -> method, as in `gradients=NAME`."""
 
 
-def method_config(name: str, options: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401
+def method_config(name: str, options: Mapping[str, object] | None = None) -> object:
     """The settings of the method of that name, a frozen dataclass of its own, from `options`.
 
     Raises UnknownNameError for a method or setting that does not exist, ConfigError and OutOfRangeError for
@@ -81,21 +70,12 @@ def method_config(name: str, options: Mapping[str, object] | None = None) -> Any
 
 def make_weighting(
     name: str, tasks: int, seed: int = 0, options: Mapping[str, object] | None = None
-) -> Weighting:
+) -> Weighting[Any]:
     """The weighting of that name for K tasks; `options` are fields of its config."""
     settings = method_config(name, options)
     if tasks < 1:
         raise ConfigError(f"a weighting of {tasks} tasks; expected at least 1")
-    made: Weighting = METHODS[name].weighting(settings, tasks, seed)
-    return made
+    return METHODS[name](settings, tasks, seed)
 
 
-__all__ = [
-    "METHODS",
-    "Evidence",
-    "GramianWeighting",
-    "Method",
-    "Weighting",
-    "make_weighting",
-    "method_config",
-]
+__all__ = ["METHODS", "Evidence", "GramianWeighting", "Weighting", "make_weighting", "method_config"]

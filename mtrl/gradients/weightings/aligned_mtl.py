@@ -9,7 +9,7 @@ import numpy as np
 from mtrl.errors import UnknownNameError
 
 from .base import GramianWeighting
-from .solvers import RANK_TOLERANCE
+from .solvers import positive_spectrum
 
 _SCALES = ("min", "median", "rmse")
 
@@ -27,27 +27,22 @@ class AlignedMTLConfig:
             raise UnknownNameError("scale of aligned_mtl", self.scale, _SCALES)
 
 
-class AlignedMTL(GramianWeighting):
+class AlignedMTL(GramianWeighting[AlignedMTLConfig]):
     """Algorithm 1 of "Independent Component Alignment for Multi-Task Learning" (Senushkin et al. 2023,
-    arXiv 2305.19000): w = sqrt(scale) V diag(eigenvalues)^(-1/2) V^T 1/K over the eigenvectors V of G.
+    arXiv 2305.19000).
 
-    Directions without an eigenvalue are dropped and `deficient` says so.
+    Directions without an eigenvalue are dropped and `deficient` is set.
     """
 
-    def __init__(self, config: AlignedMTLConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+    config_class = AlignedMTLConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        count = len(gramian)
-        values, vectors = np.linalg.eigh(gramian)
-        kept = values > RANK_TOLERANCE * values[-1]
-        self.deficient = not bool(kept.all())
-        values, vectors = values[kept], vectors[:, kept]
-        # Of an even count the lower of the two middle values.
+        # eigenvalues lambda and eigenvectors V of the Gramian G^T G
+        values, vectors, self.deficient = positive_spectrum(gramian)
+        # sigma^2, the square of the common singular value: of an even count the lower of the two middle ones
         median = values[(len(values) - 1) // 2]
         scale = {"min": values[0], "median": median, "rmse": values.mean()}[self.config.scale]
-        weights: np.ndarray = np.sqrt(scale) * (
-            vectors @ ((vectors.T @ np.full(count, 1.0 / count)) / np.sqrt(values))
-        )
+        # alpha = B w with B = sigma V diag(lambda)^(-1/2) V^T and the preference w = 1 / K
+        preference = np.full(len(gramian), 1.0 / len(gramian))
+        weights: np.ndarray = np.sqrt(scale) * (vectors @ ((vectors.T @ preference) / np.sqrt(values)))
         return weights

@@ -1,46 +1,59 @@
-"""What a weighting is: from what is known of K task gradients to one weight per task."""
+"""What a weighting is: from the losses and gradients of K tasks to one weight per task."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
 
+Settings = TypeVar("Settings")
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of K task gradients g_1 .. g_K at one step."""
+    """Losses and gradients g_1 .. g_K of one step, as far as a weighting needs them."""
 
     losses: np.ndarray
     """[K] float64."""
     gramian: np.ndarray | None = None
-    """[K, K] float64, inner products of the gradients; absent for weightings that need none."""
+    """[K, K] float64, inner products of the gradients; None for weightings that need none."""
     persistence: np.ndarray | None = None
     """[K] float64, the cosine of each gradient with that of the step before; 0 at the first step."""
 
 
-class Weighting(ABC):
+@dataclass(frozen=True)
+class NoSettings:
+    """Settings of a method that has none."""
+
+
+class Weighting(ABC, Generic[Settings]):
     """Maps K task gradients to weights [K]; the update is sum_k weights[k] g_k.
 
-    Solved in float64 on the processor: K x K is small, and one transfer is all it takes.
+    Solved in float64 on the CPU: K x K is small, and one transfer is all it takes.
     """
 
+    config_class: ClassVar[type]
+    """Frozen dataclass of the method's settings."""
     needs_gramian: ClassVar[bool] = True
-    """Whether per-task gradients are needed at all; if not, one plain backward pass does."""
+    """Whether per-task gradients are needed at all; if not, one plain backward pass suffices."""
     needs_rows: ClassVar[bool] = False
-    """Whether the method works on rows [K, *shape] itself, by `combine(rows)`, rather than through
-    weights."""
+    """Whether the method combines rows [K, *shape] itself, by `combine`, rather than through weights."""
     needs_persistence: ClassVar[bool] = False
     """Whether the gradients of the step before are needed, K x P numbers more."""
     needs_positive_losses: ClassVar[str] = ""
     """Why losses must be above 0; empty where they need not."""
+    needs_post_step: ClassVar[bool] = False
+    """Whether `observe_post_step_losses` must be called, which costs one more forward pass."""
+    state_names: ClassVar[tuple[str, ...]] = ()
+    """Attributes that change from step to step: arrays, numbers or None."""
 
-    def __init__(self, tasks: int) -> None:
-        self.tasks = tasks
+    def __init__(self, config: Settings, tasks: int, seed: int) -> None:
+        self.config, self.tasks, self.seed = config, tasks, seed
+        self.step = 0
         self.deficient = False
         """Whether the latest Gramian lacked full rank, so that the solution was regularised."""
 
@@ -52,35 +65,28 @@ class Weighting(ABC):
         """[*shape] from one parameter's rows [K, *shape]; only called where `needs_rows`."""
         raise NotImplementedError("combine(rows) of a method that needs rows")
 
-    def observe_post_step_losses(self, losses: np.ndarray) -> None:  # noqa: B027 - most weightings learn nothing from it
+    def observe_post_step_losses(self, losses: np.ndarray) -> None:
         """Takes the losses of the same batch after the update; only called where `needs_post_step`."""
-
-    needs_post_step: ClassVar[bool] = False
-    """Whether `observe_post_step_losses` must be called, at the price of one more forward pass."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the next weights depend on."""
+        found = {name: getattr(self, name) for name in self.state_names}
         return {
             name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
-            for name, value in ((name, getattr(self, name)) for name in self._state_names())
+            for name, value in found.items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`."""
-        for name in self._state_names():
+        for name in self.state_names:
             value = state[name]
             setattr(self, name, value.numpy().copy() if isinstance(value, torch.Tensor) else value)
 
-    def _state_names(self) -> tuple[str, ...]:
-        """Attributes that change from step to step: arrays, numbers or None."""
-        return ()
 
-
-class GramianWeighting(Weighting):
-    """A weighting that sees inner products alone; tasks without a gradient are left out and weigh 0."""
+class GramianWeighting(Weighting[Settings]):
+    """A weighting by inner products alone; tasks whose gradient is zero are left out and weigh 0."""
 
     def weights(self, evidence: Evidence) -> np.ndarray:
-        """[K] float64; 0 for tasks whose gradient is zero."""
         gramian = require_gramian(evidence)
         active = np.flatnonzero(np.diag(gramian) > 0)
         found = np.zeros(len(gramian))
@@ -94,6 +100,6 @@ class GramianWeighting(Weighting):
 
 
 def require_gramian(evidence: Evidence) -> np.ndarray:
-    """The Gramian, which a weighting that asks for it is given."""
+    """The Gramian, present for every weighting with `needs_gramian`."""
     assert evidence.gramian is not None, "the caller reads needs_gramian"
     return evidence.gramian

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import at_least, check
 
 from .base import GramianWeighting
 from .solvers import factor, shortest_in_hull
@@ -24,31 +24,28 @@ class CAGradConfig:
     """Whether the result is divided by 1 + radius^2, as the authors' code does."""
 
     def __post_init__(self) -> None:
-        if not self.radius >= 0:
-            raise OutOfRangeError("radius", self.radius, "a number of at least 0")
+        check(self, "", radius=at_least(0))
 
 
-class CAGrad(GramianWeighting):
+class CAGrad(GramianWeighting[CAGradConfig]):
     """Algorithm 1 of "Conflict-Averse Gradient Descent" (Liu et al. 2021, arXiv 2110.14048).
 
-    min over the simplex of g_w . g_0 + c |g_0| |g_w|, then d = g_0 + c |g_0| g_w / |g_w|. For a given length
-    t of g_w the second term is c |g_0| (|g_w|^2 / t + t) / 2, and the minimum the point of a shifted hull
-    nearest to 0, which is exact; t is where that point's length agrees.
+    For a given length t of g_w the second term of its dual, c |g_0| |g_w|, is c |g_0| (|g_w|^2 / t + t) / 2,
+    and the minimum the point of a shifted hull nearest to 0, which is exact; t is where that point's length
+    agrees.
     """
 
-    def __init__(self, config: CAGradConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+    config_class = CAGradConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        count = len(gramian)
         columns = factor(gramian)
+        # g_0 = 1/K sum_k g_k, and sqrt(phi) = c |g_0|
         average = columns.mean(axis=1)
         reach = self.config.radius * float(np.linalg.norm(average))
-        weights = np.full(count, 1.0 / count)
+        weights = np.full(len(gramian), 1.0 / len(gramian))
         scale = float(np.sqrt(np.diag(gramian).max()))
         if reach > 1e-12 * scale:
-
+            # the dual: min over the simplex of F(w) = g_w . g_0 + sqrt(phi) |g_w|
             def nearest(length: float) -> np.ndarray:
                 return shortest_in_hull(columns + (length / reach) * average[:, None])
 
@@ -61,5 +58,6 @@ class CAGrad(GramianWeighting):
                 length = brentq(excess, low, high * (1 + 1e-9), xtol=1e-10 * scale)
                 found = nearest(length)
                 norm = float(np.linalg.norm(columns @ found))
+                # d = g_0 + sqrt(phi) / |g_w| g_w
                 weights = weights + reach / norm * found
         return weights / (1 + self.config.radius**2) if self.config.rescale else weights

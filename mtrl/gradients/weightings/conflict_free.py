@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from .base import GramianWeighting
-from .solvers import RANK_TOLERANCE
+from .base import GramianWeighting, NoSettings
+from .solvers import cosine_matrix, least_norm_solution
 
 
-@dataclass(frozen=True)
-class ConFIGConfig:
-    """ConFIG has no settings."""
-
-
-class ConFIG(GramianWeighting):
+class ConFIG(GramianWeighting[NoSettings]):
     """The operator of section 3 of "ConFIG: Towards Conflict-free Training of Physics Informed Neural
-    Networks" (Liu et al. 2024, arXiv 2408.11104), in terms of the cosines C: the direction is sum_i (C^+ 1)_i
-    g_i / |g_i|, its length the sum of all gradients' projections onto it.
+    Networks" (Liu et al. 2024, arXiv 2408.11104), in terms of the cosines C.
     """
 
-    def __init__(self, config: ConFIGConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
+    config_class = NoSettings
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        lengths = np.sqrt(np.diag(gramian))
-        cosine = gramian / np.outer(lengths, lengths)
-        values, vectors = np.linalg.eigh(cosine)
-        kept = values > RANK_TOLERANCE * values[-1]
-        self.deficient = not bool(kept.all())
-        basis = vectors[:, kept]
-        direction = basis @ ((basis.T @ np.ones(len(cosine))) / values[kept])
+        lengths, cosine = cosine_matrix(gramian)
+        # g_v = sum_i v_i g_i / |g_i| with C v = 1: the same inner product with every unit gradient
+        direction, self.deficient = least_norm_solution(cosine)
         square = float(direction @ cosine @ direction)
         if square <= 1e-14 * float(direction @ direction):
             return np.zeros(len(gramian))
+        # g = (sum_i g_i . u) u with u = g_v / |g_v|: as long as the sum of all projections onto it
         projections = float(lengths @ (cosine @ direction))
         weights: np.ndarray = projections / square * direction / lengths
         return weights

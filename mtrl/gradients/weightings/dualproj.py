@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
-
 from .base import GramianWeighting
-from .solvers import shortest_above
-from .upgrad import conditioned_root
+from .solvers import conditioned_root, shortest_above
+from .upgrad import ConeConfig
 
 
-@dataclass(frozen=True)
-class DualProjConfig:
-    """Settings of DualProj."""
-
-    regularisation: float = 1e-4
-    """Added to the diagonal of the Gramian after division by its trace; above 0."""
-
-    def __post_init__(self) -> None:
-        if not self.regularisation > 0:
-            raise OutOfRangeError("regularisation", self.regularisation, "a number above 0")
-
-
-class DualProj(GramianWeighting):
+class DualProj(GramianWeighting[ConeConfig]):
     """The projection in section 3 of "Gradient Episodic Memory" (Lopez-Paz and Ranzato 2017, arXiv
-    1706.08840), for the average.
-
-    argmin v^T G v over v >= 1/K: one problem where UPGrad solves K.
+    1706.08840), of the average: one problem where UPGrad solves K.
     """
 
-    def __init__(self, config: DualProjConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+    config_class = ConeConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        count = len(gramian)
         root = conditioned_root(gramian, self.config.regularisation)
-        return shortest_above(root, np.full(count, 1.0 / count))
+        # min |g - d|^2 subject to g_i . d >= 0 has d = sum_k v_k g_k: argmin v^T G v over v >= 1/K
+        return shortest_above(root, np.full(len(gramian), 1.0 / len(gramian)))

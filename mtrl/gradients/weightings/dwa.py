@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, at_least, check
 
 from .base import Evidence, Weighting
-from .famo import softmax
+from .solvers import softmax
 
 
 @dataclass(frozen=True)
@@ -22,29 +22,24 @@ class DWAConfig:
     """Steps over which losses are averaged before they are compared, at least 1; the paper takes an epoch."""
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise OutOfRangeError("temperature", self.temperature, "a number above 0")
-        if self.period < 1:
-            raise OutOfRangeError("period", self.period, "an integer of at least 1")
+        check(self, "", temperature=POSITIVE, period=at_least(1))
 
 
-class DWA(Weighting):
+class DWA(Weighting[DWAConfig]):
     """Dynamic weight average of "End-to-End Multi-Task Learning with Attention" (Liu et al. 2019, arXiv
-    1803.10704).
-
-    w = K softmax(r / temperature), r the ratio of each task's last mean loss to the one before.
+    1803.10704), section 3.2.
     """
 
+    config_class = DWAConfig
     needs_gramian = False
     needs_positive_losses = "it compares mean losses of successive periods as a ratio"
+    state_names = ("current", "total", "last", "step")
 
     def __init__(self, config: DWAConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+        super().__init__(config, tasks, seed)
         self.current = np.ones(tasks)
         self.total = np.zeros(tasks)
         self.last: np.ndarray | None = None
-        self.step = 0
 
     def weights(self, evidence: Evidence) -> np.ndarray:
         self.total = self.total + evidence.losses
@@ -52,12 +47,10 @@ class DWA(Weighting):
         if self.step % self.config.period == 0:
             mean = self.total / self.config.period
             if self.last is not None:
-                # a mean of 0 is that of a task that counted nothing
+                # w_k(t - 1) = L_k(t - 1) / L_k(t - 2); a mean of 0 is that of a task without samples
                 ratio = np.divide(mean, self.last, out=np.ones(self.tasks), where=self.last > 0)
+                # lambda_k(t) = K exp(w_k(t - 1) / T) / sum_i exp(w_i(t - 1) / T)
                 self.current = self.tasks * softmax(ratio / self.config.temperature)
             self.last = mean
             self.total = np.zeros(self.tasks)
         return self.current.copy()
-
-    def _state_names(self) -> tuple[str, ...]:
-        return ("current", "total", "last", "step")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, check
 
 from .base import GramianWeighting
-from .solvers import regularised
+from .solvers import cosine_matrix, regularised
 
 
 @dataclass(frozen=True)
@@ -22,26 +22,19 @@ class FairGradConfig:
     """Share by which the diagonal is raised where the Gramian lacks full rank; above 0."""
 
     def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise OutOfRangeError("alpha", self.alpha, "a number above 0")
-        if not self.regularisation > 0:
-            raise OutOfRangeError("regularisation", self.regularisation, "a number above 0")
+        check(self, "", alpha=POSITIVE, regularisation=POSITIVE)
 
 
-class FairGrad(GramianWeighting):
+class FairGrad(GramianWeighting[FairGradConfig]):
     """The alpha-fair weights of "Fair Resource Allocation in Multi-Task Learning" (Ban and Ji 2024, arXiv
-    2402.15638).
-
-    G w = w^(-1/alpha). Where G lacks full rank no such w need exist: G is regularised and `deficient` says
-    so.
+    2402.15638). Where G lacks full rank no solution need exist: G is regularised and `deficient` is set.
     """
 
-    def __init__(self, config: FairGradConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+    config_class = FairGradConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         sound, self.deficient = regularised(gramian, self.config.regularisation)
+        # G^T G w = w^(-1/alpha)
         return fair_weights(sound, self.config.alpha)
 
 
@@ -52,20 +45,16 @@ def fair_weights(gramian: np.ndarray, alpha: float) -> np.ndarray:
     stay positive and go down. Ends where (G w) w^(1/alpha) - 1 is rounding.
     """
     power = 1.0 / alpha
-    # In units of each gradient's own length the problem is as well conditioned as its cosines allow.
-    lengths = np.sqrt(np.diag(gramian))
-    cosine = gramian / np.outer(lengths, lengths)
-    # w = v * unit turns G w = w^-p into (unit_i^p lengths_i lengths_j unit_j cosine) v = v^-p: symmetric for
-    # this unit
+    # In units of each gradient's own length the problem is as well conditioned as its cosines allow: with
+    # p = 1 / alpha, w = v unit and this unit, G w = w^-p is (unit_i^p |g_i| cos_ij |g_j| unit_j) v = v^-p
+    lengths, cosine = cosine_matrix(gramian)
     unit = lengths ** (-2.0 / (1.0 + power))
-    scale = unit**power * lengths
-    matrix = scale[:, None] * cosine * (lengths * unit)[None, :]
+    matrix = (unit**power * lengths)[:, None] * cosine * (lengths * unit)[None, :]
+    side = np.ones_like(unit)
     if power != 1.0:
         # The two sides scale differently; row scaling restores symmetry.
         side = unit ** (1.0 - power)
         matrix = matrix * side[:, None]
-    else:
-        side = np.ones_like(unit)
     weights = np.ones(len(gramian))
 
     def value(w: np.ndarray) -> float:
@@ -75,16 +64,18 @@ def fair_weights(gramian: np.ndarray, alpha: float) -> np.ndarray:
     current = value(weights)
     best = np.inf
     for _ in range(100):
-        slope = matrix @ weights - side * weights**-power
-        residual = float(np.max(np.abs(slope * weights**power / side)))
+        gradient = matrix @ weights - side * weights**-power
+        residual = float(np.max(np.abs(gradient * weights**power / side)))
         if residual < 1e-13 or (residual < 1e-9 and residual >= best):
             break
         best = min(best, residual)
-        curvature = matrix + np.diag(side * power * weights ** (-power - 1.0))
-        step = -np.linalg.solve(curvature, slope)
+        # Newton: H d = -grad
+        hessian = matrix + np.diag(side * power * weights ** (-power - 1.0))
+        step = -np.linalg.solve(hessian, gradient)
+        # line search from the longest step within w > 0, to sufficient decrease (Armijo)
         shrinking = step < 0
         size = min(1.0, 0.95 * float(np.min(-weights[shrinking] / step[shrinking], initial=np.inf)))
-        descent = float(slope @ step)
+        descent = float(gradient @ step)
         tried, reached = weights, current
         while size > 1e-12:
             tried = weights + size * step

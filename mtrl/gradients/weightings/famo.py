@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, at_least, check
 
 from .base import Evidence, Weighting
-from .solvers import Adam
+from .solvers import Adam, softmax
 
 
 @dataclass(frozen=True)
@@ -22,38 +22,35 @@ class FAMOConfig:
     """Pull of the logits towards equal weights, at least 0; the paper's 1e-3."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise OutOfRangeError("learning_rate", self.learning_rate, "a number above 0")
-        if not self.weight_decay >= 0:
-            raise OutOfRangeError("weight_decay", self.weight_decay, "a number of at least 0")
+        check(self, "", learning_rate=POSITIVE, weight_decay=at_least(0))
 
 
-class FAMO(Weighting):
+class FAMO(Weighting[FAMOConfig]):
     """Algorithm 1 of "FAMO: Fast Adaptive Multitask Optimization" (Liu et al. 2023, arXiv 2306.03792).
 
-    Weights are c z_i / L_i with z = softmax(logits) and 1 / c = sum_i z_i / L_i, the gradient of c sum z_i
-    log L_i; after the step the logits follow by how much each log loss of the same batch fell. Losses are
-    bounded below by 0.
+    Losses are bounded below by 0.
     """
 
+    config_class = FAMOConfig
     needs_gramian = False
     needs_positive_losses = "it descends on the logarithm of each loss"
     needs_post_step = True
+    state_names = ("logits", "moments", "step", "before")
 
     def __init__(self, config: FAMOConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
+        super().__init__(config, tasks, seed)
         self.logits = np.zeros(tasks)
         self.moments = np.zeros((2, tasks))
-        self.step = 0
         self.before: np.ndarray | None = None
         self._adam = Adam(config.learning_rate, config.weight_decay)
 
     def weights(self, evidence: Evidence) -> np.ndarray:
         self.before = evidence.losses + 1e-8
-        # A loss of 0 is that of a task without samples.
+        # z = softmax(xi); a loss of 0 is that of a task without samples
         share = np.where(evidence.losses > 0, softmax(self.logits) / self.before, 0.0)
         if not share.any():
             return share
+        # d = c sum_i z_i grad log L_i with c = 1 / sum_i (z_i / L_i)
         weights: np.ndarray = share / share.sum()
         return weights
 
@@ -61,18 +58,9 @@ class FAMO(Weighting):
         assert self.before is not None, "weights come before what they led to"
         gained = np.log(self.before) - np.log(np.maximum(losses, 0.0) + 1e-8)
         gained[self.before <= 1e-8] = 0.0
-        chance = softmax(self.logits)
+        share = softmax(self.logits)
         self.step += 1
+        # delta = (d z / d xi)^T (log L(theta_t) - log L(theta_t+1)); xi descends on it with decay gamma
         self.logits, self.moments = self._adam.step(
-            self.logits, chance * (gained - chance @ gained), self.moments, self.step
+            self.logits, share * (gained - share @ gained), self.moments, self.step
         )
-
-    def _state_names(self) -> tuple[str, ...]:
-        return ("logits", "moments", "step", "before")
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """[K], positive with sum 1."""
-    raised = np.exp(logits - logits.max())
-    found: np.ndarray = raised / raised.sum()
-    return found

@@ -1,4 +1,4 @@
-"""GCond: conflicts settled pair by pair, the steadier gradient giving way less."""
+"""GCond: conflicts resolved pair by pair, the steadier gradient changing less."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import ConfigError
+from mtrl.structured import at_least, check
 
 from .base import Evidence, Weighting, require_gramian
 
@@ -37,38 +38,36 @@ class GCondConfig:
             raise ConfigError(
                 f"critical={self.critical}, main={self.main}, weak={self.weak}; expected rising cosines"
             )
-        if self.window < 0:
-            raise OutOfRangeError("window", self.window, "0 (none) or more")
+        check(self, "", window=at_least(0, "none"))
 
 
-class GCond(Weighting):
+class GCond(Weighting[GCondConfig]):
     """The arbitration of "GCond: Gradient Conflict Resolution via Accumulation-based Stabilization" (2025,
     arXiv 2509.07252); `GradientSurgery.gather` is the accumulation.
 
-    As long as the worst pair's cosine lies below `weak`, both lose a share of their component along each
-    other: the loser sin(min(angle, pi / 2)), the winner sin(angle), with an angle that grows with the
-    conflict.
+    The worst pair is resolved until its cosine reaches `weak`.
     """
 
+    config_class = GCondConfig
     needs_persistence = True
+    state_names = ("usual", "winners")
 
     def __init__(self, config: GCondConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+        super().__init__(config, tasks, seed)
         self.usual = np.zeros(tasks)
+        """Running means of the gradients' lengths."""
         self.winners = np.zeros(0, dtype=np.int64)
         """Winners of the latest conflicts, at most `window`."""
 
     def weights(self, evidence: Evidence) -> np.ndarray:
         gramian = require_gramian(evidence)
-        count = len(gramian)
+        count, decay = len(gramian), self.config.decay
         steady = evidence.persistence if evidence.persistence is not None else np.zeros(count)
         lengths = np.sqrt(np.diag(gramian))
-        seen = self.usual > 0
-        self.usual = np.where(
-            seen, self.config.decay * self.usual + (1 - self.config.decay) * lengths, lengths
-        )
+        # strength: |g_i| over its running mean m_i <- beta m_i + (1 - beta) |g_i|
+        self.usual = np.where(self.usual > 0, decay * self.usual + (1 - decay) * lengths, lengths)
         strength = np.divide(lengths, self.usual, out=np.zeros(count), where=self.usual > 0)
+        # row i of `coefficients` is g_i' in terms of the gradients, `current` the Gramian of g_1' .. g_K'
         coefficients = np.eye(count)
         current = gramian.copy()
         for _ in range(count * (count - 1)):
@@ -80,22 +79,29 @@ class GCond(Weighting):
             worst = float(cosine[first, second])
             if worst >= self.config.weak - 1e-9:
                 break
-            winner, loser = self._settled(steady, strength, int(first), int(second))
+            winner, loser = self._arbitrated(steady, strength, [int(first), int(second)])
             angle = self._angle(worst)
             along = current[winner, loser]
             before = coefficients[[winner, loser]].copy()
-            # The winner turns by what lies beyond a right angle, the loser by the sine of the whole.
+            # loser: g_l' = g_l - sin(min(angle, pi / 2)) (g_l . g_w) / |g_w|^2 g_w
             coefficients[loser] -= np.sin(min(angle, np.pi / 2)) * along / current[winner, winner] * before[0]
+            # winner: g_w' = g_w - sin(angle) (g_l . g_w) / |g_l|^2 g_l, nothing in a full conflict
             coefficients[winner] -= np.sin(angle) * along / current[loser, loser] * before[1]
             for changed in (loser, winner):
                 current[changed] = current[:, changed] = coefficients @ (gramian @ coefficients[changed])
         weights: np.ndarray = coefficients.sum(axis=0)
         return weights
 
-    def _settled(self, steady: np.ndarray, strength: np.ndarray, first: int, second: int) -> tuple[int, int]:
-        """Who wins and who gives way."""
-        scores = self._scores(steady, strength, first, second)
-        winner, loser = (first, second) if scores[0] >= scores[1] else (second, first)
+    def _arbitrated(self, steady: np.ndarray, strength: np.ndarray, pair: list[int]) -> tuple[int, int]:
+        """Winner and loser: the score of each is its part of the pair's stability and strength."""
+        scores = np.zeros(2)
+        for share, values in (
+            (self.config.stability, np.maximum(steady[pair], 0.0)),
+            (self.config.strength, strength[pair]),
+        ):
+            if values.sum() > 0:
+                scores += share * values / values.sum()
+        winner, loser = pair if scores[0] >= scores[1] else pair[::-1]
         window = self.config.window
         if window:
             if len(self.winners) == window and bool((self.winners == winner).all()):
@@ -103,20 +109,8 @@ class GCond(Weighting):
             self.winners = np.append(self.winners, winner)[-window:]
         return winner, loser
 
-    def _scores(
-        self, steady: np.ndarray, strength: np.ndarray, first: int, second: int
-    ) -> tuple[float, float]:
-        pair = [first, second]
-        found = np.zeros(2)
-        for share, values in (
-            (self.config.stability, np.maximum(steady[pair], 0.0)),
-            (self.config.strength, strength[pair]),
-        ):
-            if values.sum() > 0:
-                found += share * values / values.sum()
-        return float(found[0]), float(found[1])
-
     def _angle(self, cosine: float) -> float:
+        """pi below `critical`, pi / 2 at `main`, 0 at `weak`; it grows with the conflict."""
         c = self.config
         if cosine < c.critical:
             return float(np.pi)
@@ -124,6 +118,3 @@ class GCond(Weighting):
             depth = (cosine - c.main) / (c.critical - c.main)
             return float(np.pi / 2 + np.pi / 2 * depth**c.exponent)
         return float(np.pi / 2 * (1 - (cosine - c.main) / (c.weak - c.main)))
-
-    def _state_names(self) -> tuple[str, ...]:
-        return ("usual", "winners")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, at_least, check
 
 from .base import Evidence, Weighting, require_gramian
 
@@ -21,41 +21,36 @@ class GradNormConfig:
     """Step of the weights, above 0; the paper's 0.025."""
 
     def __post_init__(self) -> None:
-        if not self.alpha >= 0:
-            raise OutOfRangeError("alpha", self.alpha, "a number of at least 0")
-        if not self.learning_rate > 0:
-            raise OutOfRangeError("learning_rate", self.learning_rate, "a number above 0")
+        check(self, "", alpha=at_least(0), learning_rate=POSITIVE)
 
 
-class GradNorm(Weighting):
-    """Algorithm 1 of "GradNorm" (Chen et al. 2018, arXiv 1711.02257).
+class GradNorm(Weighting[GradNormConfig]):
+    """Algorithm 1 of "GradNorm" (Chen et al. 2018, arXiv 1711.02257); reads only the diagonal of G."""
 
-    Weights follow the gradient of sum_i |w_i |g_i| - mean * r_i^alpha| with r_i = (L_i / L_i at the start)
-    over its mean, in units of the mean length, and are scaled to sum K. Reads only the diagonal of G.
-    """
-
+    config_class = GradNormConfig
     needs_positive_losses = "it compares each loss with its first value as a ratio"
+    state_names = ("current", "first")
 
     def __init__(self, config: GradNormConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+        super().__init__(config, tasks, seed)
         self.current = np.ones(tasks)
         self.first: np.ndarray | None = None
 
     def weights(self, evidence: Evidence) -> np.ndarray:
-        # a loss of 0, that of a task that counts nothing yet, is no first value
+        # a loss of 0, that of a task without samples yet, is no first value
         known = np.zeros(self.tasks) if self.first is None else self.first
         self.first = np.where(known > 0, known, evidence.losses)
         lengths = np.sqrt(np.diag(require_gramian(evidence)))
+        # r_i = (L_i(t) / L_i(0)) / mean_j (L_j(t) / L_j(0)), the inverse training rate
         ratio = np.divide(evidence.losses, self.first, out=np.ones(self.tasks), where=self.first > 0)
-        pace = ratio / ratio.mean() if ratio.any() else np.ones(self.tasks)
+        rate = ratio / ratio.mean() if ratio.any() else np.ones(self.tasks)
+        # G_i = |w_i g_i| and its mean over tasks
         scaled = self.current * lengths
         mean = scaled.mean()
         if mean > 0:
-            slope = np.sign(scaled - mean * pace**self.config.alpha) * lengths / mean
-            moved = np.maximum(self.current - self.config.learning_rate * slope, 1e-6)
+            # d/dw_i of L_grad = sum_i |G_i - mean r_i^alpha|, the target held constant, over the mean
+            gradient = np.sign(scaled - mean * rate**self.config.alpha) * lengths / mean
+            moved = np.maximum(self.current - self.config.learning_rate * gradient, 1e-6)
+            # renormalised to sum_i w_i = K
             self.current = moved * self.tasks / moved.sum()
         return self.current.copy()
-
-    def _state_names(self) -> tuple[str, ...]:
-        return ("current", "first")

@@ -1,4 +1,4 @@
-"""GradVac: gradients are turned towards a similarity that is learnt per pair."""
+"""GradVac: gradients are moved towards a similarity that is learnt per pair."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .base import GramianWeighting
+from .pcgrad import random_orders
 
 
 @dataclass(frozen=True)
@@ -18,27 +19,27 @@ class GradVacConfig:
     0.01."""
 
 
-class GradVac(GramianWeighting):
+class GradVac(GramianWeighting[GradVacConfig]):
     """Algorithm 1 of "Gradient Vaccine" (Wang et al. 2021, arXiv 2010.05874).
 
     Where the cosine of two gradients lies below its running mean, the first is moved towards the second until
     it reaches that mean. With a target of 0 this is PCGrad.
     """
 
+    config_class = GradVacConfig
+    state_names = ("step", "targets")
+
     def __init__(self, config: GradVacConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
-        self.seed = seed
-        self.step = 0
+        super().__init__(config, tasks, seed)
         self.targets = np.zeros((tasks, tasks))
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         count = len(gramian)
-        orders = np.random.default_rng([self.seed, self.step]).permuted(
-            np.tile(np.arange(count), (count, 1)), axis=1
-        )
+        orders = random_orders(self.seed, self.step, count)
         self.step += 1
         targets = self.targets[np.ix_(active, active)]
+        # row i of `coefficients` is g_i' in terms of the gradients; `products` are its inner products with
+        # them, and `squares` its own
         coefficients = np.eye(count)
         products = gramian.copy()
         norms = np.sqrt(np.diag(gramian))
@@ -47,20 +48,21 @@ class GradVac(GramianWeighting):
         for others in orders.T:
             others_norms = norms[others]
             own_norms = np.sqrt(np.maximum(squares, 0.0))
+            # phi_ij = g_i' . g_j / (|g_i'| |g_j|)
             scale = own_norms * others_norms
             cosine = np.divide(products[rows, others], scale, out=np.zeros(count), where=scale > 0)
             cosine = np.clip(cosine, -1.0, 1.0)
-            wanted = targets[rows, others]
-            sine = np.sqrt(np.maximum(1 - wanted**2, 1e-12))
-            amount = own_norms * (wanted * np.sqrt(1 - cosine**2) - cosine * sine) / (others_norms * sine)
-            amount = np.where((cosine < wanted) & (others != rows), amount, 0.0)
+            # g_i' += a g_j with a = |g_i'| (phi^T sqrt(1 - phi^2) - phi sqrt(1 - phi^T^2))
+            # / (|g_j| sqrt(1 - phi^T^2)) where phi < phi^T
+            target = targets[rows, others]
+            sine = np.sqrt(np.maximum(1 - target**2, 1e-12))
+            amount = own_norms * (target * np.sqrt(1 - cosine**2) - cosine * sine) / (others_norms * sine)
+            amount = np.where((cosine < target) & (others != rows), amount, 0.0)
             squares += 2 * amount * products[rows, others] + amount**2 * np.diag(gramian)[others]
             coefficients[rows, others] += amount
             products += amount[:, None] * gramian[others]
-            targets[rows, others] = (1 - self.config.decay) * wanted + self.config.decay * cosine
+            # phi^T <- (1 - beta) phi^T + beta phi
+            targets[rows, others] = (1 - self.config.decay) * target + self.config.decay * cosine
         self.targets[np.ix_(active, active)] = targets
         weights: np.ndarray = coefficients.sum(axis=0)
         return weights
-
-    def _state_names(self) -> tuple[str, ...]:
-        return ("step", "targets")

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from .base import GramianWeighting
-from .solvers import RANK_TOLERANCE
+from .base import GramianWeighting, NoSettings
+from .solvers import cosine_matrix, least_norm_solution
 
 
-@dataclass(frozen=True)
-class IMTLGConfig:
-    """IMTL-G has no settings."""
+class IMTLG(GramianWeighting[NoSettings]):
+    """The closed form of IMTL-G in "Towards Impartial Multi-task Learning" (Liu et al. 2021).
 
-
-class IMTLG(GramianWeighting):
-    """The closed form of IMTL-G in "Towards Impartial Multi-task Learning" (Liu et al. 2021), in the form G w
-    ~ (|g_1| .. |g_K|).
-
-    Weights sum to 1 and may be negative. Where G lacks full rank the solution of least norm is taken and
-    `deficient` says so; where the weights cannot be scaled to sum 1 the average stands in for them.
+    Weights may be negative. Where G lacks full rank the solution of least norm is taken and `deficient` is
+    set; where the weights cannot be scaled to sum 1 the average replaces them.
     """
 
-    def __init__(self, config: IMTLGConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
+    config_class = NoSettings
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        lengths = np.sqrt(np.diag(gramian))
-        cosine = gramian / np.outer(lengths, lengths)
-        values, vectors = np.linalg.eigh(cosine)
-        kept = values > RANK_TOLERANCE * values[-1]
-        self.deficient = not bool(kept.all())
-        basis = vectors[:, kept]
-        weights = basis @ ((basis.T @ np.ones(len(cosine))) / values[kept]) / lengths
+        lengths, cosine = cosine_matrix(gramian)
+        # g . u_i alike for all unit gradients u_i: with C the cosines, C (|g_1| w_1 .. |g_K| w_K) ~ 1
+        found, self.deficient = least_norm_solution(cosine)
+        weights = found / lengths
+        # sum_i w_i = 1
         total = weights.sum()
         if abs(total) < 1e-12 * np.abs(weights).sum() or total == 0:
             self.deficient = True

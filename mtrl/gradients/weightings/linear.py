@@ -17,14 +17,11 @@ class SumConfig:
     """Whether to divide by the number of tasks."""
 
 
-class Sum(Weighting):
-    """Every task weighs 1 (1 / K with `mean`): the plain gradient, to compare with."""
+class Sum(Weighting[SumConfig]):
+    """Every task weighs 1 (1 / K with `mean`): the plain gradient, as a baseline."""
 
+    config_class = SumConfig
     needs_gramian = False
-
-    def __init__(self, config: SumConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
 
     def weights(self, evidence: Evidence) -> np.ndarray:
         return np.full(self.tasks, 1.0 / self.tasks if self.config.mean else 1.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, check
 
 from .base import GramianWeighting
 from .fairgrad import fair_weights
@@ -23,26 +23,22 @@ class NashMTLConfig:
     """Share by which the diagonal is raised where the Gramian lacks full rank; above 0."""
 
     def __post_init__(self) -> None:
-        if not self.max_norm > 0:
-            raise OutOfRangeError("max_norm", self.max_norm, "a number above 0")
-        if not self.regularisation > 0:
-            raise OutOfRangeError("regularisation", self.regularisation, "a number above 0")
+        check(self, "", max_norm=POSITIVE, regularisation=POSITIVE)
 
 
-class NashMTL(GramianWeighting):
+class NashMTL(GramianWeighting[NashMTLConfig]):
     """The bargaining solution of section 3 of "Multi-Task Learning as a Bargaining Game" (Navon et al.
-    2022, arXiv 2202.01017): G w = 1 / w.
+    2022, arXiv 2202.01017), by Newton's method instead of the paper's sequence of convex programs.
 
-    Solved by Newton's method instead of the paper's sequence of convex programs. Invariant to the scale of
-    each loss. Where G lacks full rank it is regularised and `deficient` says so.
+    Invariant to the scale of each loss. Where G lacks full rank it is regularised and `deficient` is set.
     """
 
-    def __init__(self, config: NashMTLConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+    config_class = NashMTLConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         sound, self.deficient = regularised(gramian, self.config.regularisation)
+        # Claim 3.1: G^T G alpha = 1 / alpha
         weights = fair_weights(sound, 1.0)
         length = float(np.sqrt(max(weights @ gramian @ weights, 0.0)))
+        # shortened to |sum_k alpha_k g_k| <= max_norm
         return weights * min(1.0, self.config.max_norm / length) if length > 0 else weights

@@ -17,30 +17,25 @@ class PCGradConfig:
     """Whether the projected gradients are averaged rather than summed as in the paper's algorithm 1."""
 
 
-class PCGrad(GramianWeighting):
+class PCGrad(GramianWeighting[PCGradConfig]):
     """Algorithm 1 of "Gradient Surgery for Multi-Task Learning" (Yu et al. 2020, arXiv 2001.06782).
 
-    Each gradient in turn loses its component along every other one that it points against, in an order of its
-    own. All K are projected side by side: of d_i only its inner products with all gradients are kept.
+    All K gradients are projected side by side, each in an order of its own.
     """
 
-    def __init__(self, config: PCGradConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
-        self.seed = seed
-        self.step = 0
+    config_class = PCGradConfig
+    state_names = ("step",)
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        count = len(gramian)
-        orders = np.random.default_rng([self.seed, self.step]).permuted(
-            np.tile(np.arange(count), (count, 1)), axis=1
-        )
+        weights = project(gramian, random_orders(self.seed, self.step, len(gramian)))
         self.step += 1
-        weights = project(gramian, orders)
-        return weights / count if self.config.mean else weights
+        return weights / len(gramian) if self.config.mean else weights
 
-    def _state_names(self) -> tuple[str, ...]:
-        return ("step",)
+
+def random_orders(seed: int, step: int, count: int) -> np.ndarray:
+    """[count, count], in row i the order in which gradient i meets all gradients at a step."""
+    rows = np.tile(np.arange(count), (count, 1))
+    return np.random.default_rng([seed, step]).permuted(rows, axis=1)
 
 
 def project(gramian: np.ndarray, orders: np.ndarray) -> np.ndarray:
@@ -49,17 +44,21 @@ def project(gramian: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """
     count = len(gramian)
     rows = np.arange(count)
+    # of g_i^PC only its inner products with all gradients are kept, as row i
     products = gramian.copy()
     flat = products.reshape(-1)
     places = orders.T + count * rows
+    # -1 / |g_j|^2 of the gradient j met at each turn, 0 where that is gradient i itself
     inverses = np.reciprocal(-np.diag(gramian))[orders.T]
     inverses[rows == orders.T] = 0.0
     steps = gramian[orders.T]
     amounts = np.zeros((count, count))
     for place, inverse, step, amount in zip(places, inverses, steps, amounts, strict=True):
+        # where g_i^PC . g_j < 0: g_i^PC <- g_i^PC - (g_i^PC . g_j) / |g_j|^2 g_j
         np.multiply(flat[place], inverse, out=amount)
         np.maximum(amount, 0.0, out=amount)
         step *= amount[:, None]
         products += step
+    # the update sum_i g_i^PC: every gradient once, and what was added to it
     added: np.ndarray = np.bincount(orders.T.reshape(-1), amounts.reshape(-1), count)
     return 1.0 + added

@@ -9,6 +9,26 @@ RANK_TOLERANCE = 1e-8
 """Eigenvalues below this share of the largest count as zero: rows are float32, squares of 1e-7 are noise."""
 
 
+def cosine_matrix(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths [K] and cosines [K, K] of the gradients; no length may be 0."""
+    lengths = np.sqrt(np.diag(gramian))
+    return lengths, gramian / np.outer(lengths, lengths)
+
+
+def positive_spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Eigenvalues [r] above rounding, their eigenvectors [K, r], and whether r < K."""
+    values, vectors = np.linalg.eigh(matrix)
+    kept = values > RANK_TOLERANCE * values[-1]
+    return values[kept], vectors[:, kept], not bool(kept.all())
+
+
+def least_norm_solution(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
+    """M^+ 1 [K], and whether M lacks full rank."""
+    values, vectors, deficient = positive_spectrum(matrix)
+    found: np.ndarray = vectors @ ((vectors.T @ np.ones(len(matrix))) / values)
+    return found, deficient
+
+
 def factor(gramian: np.ndarray) -> np.ndarray:
     """A [r, K] with A^T A = G, from the eigenvalues above rounding; exists for every Gramian."""
     values, vectors = np.linalg.eigh(gramian)
@@ -17,13 +37,19 @@ def factor(gramian: np.ndarray) -> np.ndarray:
     return found
 
 
+def conditioned_root(gramian: np.ndarray, regularisation: float) -> np.ndarray:
+    """Upper triangular R [K, K] with R^T R = G / trace(G) + regularisation I."""
+    normal = gramian / np.trace(gramian) + regularisation * np.eye(len(gramian))
+    root: np.ndarray = np.linalg.cholesky(normal).T
+    return root
+
+
 def regularised(gramian: np.ndarray, amount: float) -> tuple[np.ndarray, bool]:
-    """The Gramian itself where it has full rank, else with a diagonal raised by a share `amount`; and which.
+    """G where it has full rank, else G with a diagonal raised by a share `amount`; and whether it was raised.
 
     Rank is that of the cosines: gradients of very unlike lengths may still be independent.
     """
-    lengths = np.sqrt(np.diag(gramian))
-    values = np.linalg.eigvalsh(gramian / np.outer(lengths, lengths))
+    values = np.linalg.eigvalsh(cosine_matrix(gramian)[1])
     if values[0] > RANK_TOLERANCE * values[-1]:
         return gramian, False
     return gramian + amount * np.diag(np.diag(gramian)), True
@@ -54,17 +80,23 @@ def shortest_above(root: np.ndarray, bound: np.ndarray) -> np.ndarray:
     return above
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """[K], positive with sum 1."""
+    raised = np.exp(logits - logits.max())
+    found: np.ndarray = raised / raised.sum()
+    return found
+
+
 class Adam:
-    """Adam (Kingma and Ba 2015) on a small array."""
+    """Algorithm 1 of "Adam" (Kingma and Ba 2015, arXiv 1412.6980) on a small array, with weight decay."""
 
     def __init__(self, learning_rate: float, weight_decay: float = 0.0) -> None:
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
     def step(
         self, values: np.ndarray, gradient: np.ndarray, moments: np.ndarray, step: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """New values and moments [2, K]; `step` counts from 1."""
+        """New values [K] and moments [2, K]; `step` counts from 1."""
         gradient = gradient + self.weight_decay * values
         first = 0.9 * moments[0] + 0.1 * gradient
         second = 0.999 * moments[1] + 0.001 * gradient**2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, check
 
 from .base import Evidence, Weighting
 from .solvers import Adam
@@ -22,34 +22,31 @@ class UncertaintyConfig:
     """Log variance at the start."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise OutOfRangeError("learning_rate", self.learning_rate, "a number above 0")
+        check(self, "", learning_rate=POSITIVE)
 
 
-class Uncertainty(Weighting):
+class Uncertainty(Weighting[UncertaintyConfig]):
     """Section 3.2 of "Multi-Task Learning Using Uncertainty to Weigh Losses" (Kendall et al. 2018, arXiv
-    1705.07115).
-
-    Total sum_i exp(-s_i) L_i / 2 + s_i / 2 with log variances s learnt along: weights are exp(-s_i) / 2.
+    1705.07115), with log variances s = log sigma^2.
     """
 
+    config_class = UncertaintyConfig
     needs_gramian = False
     needs_positive_losses = "a negative loss would drive its variance to 0 and its weight to infinity"
+    state_names = ("log_variance", "moments", "step")
 
     def __init__(self, config: UncertaintyConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
+        super().__init__(config, tasks, seed)
         self.log_variance = np.full(tasks, config.initial)
         self.moments = np.zeros((2, tasks))
-        self.step = 0
         self._adam = Adam(config.learning_rate)
 
     def weights(self, evidence: Evidence) -> np.ndarray:
+        # (7): sum_i L_i / (2 sigma_i^2) + log sigma_i = sum_i exp(-s_i) L_i / 2 + s_i / 2
         weights = 0.5 * np.exp(-self.log_variance)
         self.step += 1
+        # its derivative by s_i is (1 - exp(-s_i) L_i) / 2
         self.log_variance, self.moments = self._adam.step(
             self.log_variance, 0.5 - weights * evidence.losses, self.moments, self.step
         )
         return weights
-
-    def _state_names(self) -> tuple[str, ...]:
-        return ("log_variance", "moments", "step")

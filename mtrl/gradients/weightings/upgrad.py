@@ -6,52 +6,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, check
 
 from .base import GramianWeighting
-from .solvers import shortest_above
+from .solvers import conditioned_root, shortest_above
 
 
 @dataclass(frozen=True)
-class UPGradConfig:
-    """Settings of UPGrad."""
+class ConeConfig:
+    """Settings of projections onto the cone of common descent."""
 
     regularisation: float = 1e-4
     """Added to the diagonal of the Gramian after division by its trace; above 0."""
 
     def __post_init__(self) -> None:
-        if not self.regularisation > 0:
-            raise OutOfRangeError("regularisation", self.regularisation, "a number above 0")
+        check(self, "", regularisation=POSITIVE)
 
 
-class UPGrad(GramianWeighting):
+class UPGrad(GramianWeighting[ConeConfig]):
     """The aggregator UPGrad of "Jacobian Descent for Multi-Objective Optimization" (Quinton and Rey 2024,
-    arXiv 2406.16232).
+    arXiv 2406.16232): the mean of all gradients' projections onto the dual cone, so that to first order no
+    loss increases.
 
-    The mean of the projections of all gradients onto the dual cone, so that to first order no loss
-    increases. Each projection is argmin v^T G v over v >= e_i, as non-negative least squares on a factor of
-    G, which ends on any Gramian, full rank or not.
+    Non-negative least squares on a factor of G, which ends on any Gramian, full rank or not.
     """
 
-    def __init__(self, config: UPGradConfig, tasks: int, seed: int) -> None:
-        super().__init__(tasks)
-        self.config = config
+    config_class = ConeConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         count = len(gramian)
         root = conditioned_root(gramian, self.config.regularisation)
         conflicts = np.flatnonzero((gramian < 0).any(axis=1))
-        # Whoever conflicts with nobody lies in the cone already.
         weights = np.zeros(count)
         for task in range(count):
             unit = np.zeros(count)
             unit[task] = 1.0 / count
+            # Proposition 1: pi(g_i) = J^T v with v = argmin v^T G v over v >= e_i; a gradient without
+            # conflict lies in the cone already
             weights += shortest_above(root, unit) if task in conflicts else unit
         return weights
-
-
-def conditioned_root(gramian: np.ndarray, regularisation: float) -> np.ndarray:
-    """Upper triangular R [K, K] with R^T R = G / trace(G) + regularisation I."""
-    normal = gramian / np.trace(gramian) + regularisation * np.eye(len(gramian))
-    root: np.ndarray = np.linalg.cholesky(normal).T
-    return root
