@@ -41,8 +41,8 @@ SHORT_KEYS = {
 }
 """Command -> short key -> the key it stands for."""
 
-OPEN_KEYS = ("tasks.options", "runtime.backends")
-"""Keys of mappings, whose own keys are names of suites."""
+OPEN_KEYS = ("tasks.options", "runtime.backends", "distillation.settings")
+"""Keys of mappings, whose own keys are names of suites or settings of a distiller."""
 
 CHANGEABLE = {
     "distill": ("data", "distillation", "runtime", "seed", "teacher", "tracking", "training"),

@@ -1,7 +1,7 @@
 """Suites, agents, policies and robots by name, from entry points, loaded only when named.
 
 A third party's plug-in takes the same road as ours: it declares an entry point in the group
-`mtrl.suites`, `mtrl.task_sets`, `mtrl.agents`, `mtrl.policies` or `mtrl.robots`. In a bare clone, where
+`mtrl.suites`, `mtrl.task_sets`, `mtrl.agents`, `mtrl.policies`, `mtrl.distillers` or `mtrl.robots`. In a bare clone, where
 no distribution is installed, the same declarations are read from `pyproject.toml`.
 """
 
@@ -22,23 +22,27 @@ GROUPS = {
     "task_set": "mtrl.task_sets",
     "agent": "mtrl.agents",
     "policy": "mtrl.policies",
+    "distiller": "mtrl.distillers",
     "robot": "mtrl.robots",
 }
 
 ATTRIBUTES = {
     "suite": ("name", "supports_starts", "has_experts", "environment_megabytes"),
     "agent": ("name", "config_class", "metrics"),
+    "distiller": ("name", "config_class", "metrics"),
     "robot": ("name", "module", "config"),
 }
 """What a plug-in of a kind has to have, beside its methods."""
 METHODS = {
     "suite": ("names", "sets", "task", "environment", "expert"),
     "agent": ("needs", "extras", "build", "policy"),
+    "distiller": ("needs", "extras", "build", "policy"),
 }
 """What a plug-in of a kind has to answer."""
 CONTRACTS = {
     "suite": "mtrl.tasks.Suite",
     "agent": "mtrl.training.AgentFactory",
+    "distiller": "mtrl.training.AgentFactory",
     "robot": "mtrl.deployment.Robot",
 }
 """Where the contract of a kind is written down."""
@@ -47,7 +51,7 @@ _registered: dict[str, dict[str, object]] = {kind: {} for kind in GROUPS}
 
 
 def register(kind: str, name: str, item: object, *, replace: bool = False) -> None:
-    """Adds a suite, task set, agent, policy or robot for this process, for notebooks and tests.
+    """Adds a suite, task set, agent, policy, distiller or robot for this process, for notebooks and tests.
 
     Workers started elsewhere do not see it: a plug-in that runs on Ray declares an entry point. What was
     registered before under the name is replaced; what a package declares, ours included, only with `replace`.
@@ -76,7 +80,7 @@ def unregister(kind: str, name: str) -> None:
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Every known name of a kind ("suite", "task_set", "agent", "policy", "robot"), sorted."""
+    """Every known name of a kind ("suite", "task_set", "agent", "policy", "distiller", "robot"), sorted."""
     return tuple(sorted({*_declared(kind), *_registered[kind]}))
 
 
@@ -84,7 +88,8 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401 - the kind decides the ty
     """Imports and returns one plug-in; raises UnknownNameError with the nearest names.
 
     A suite is a `mtrl.tasks.Suite`, a task set a `mtrl.tasks.NamedSet`, an agent a
-    `mtrl.training.AgentFactory`, a policy a function from (PolicySnapshot, TaskSet) to a Policy, a robot
+    `mtrl.training.AgentFactory`, and so is a distiller, which takes a `mtrl.distillation.DistillationConfig` and
+    the parent "teacher"; a policy a function from (PolicySnapshot, TaskSet) to a Policy, a robot
     whatever `mtrl.deployment` expects.
     """
     if name in _registered[kind]:

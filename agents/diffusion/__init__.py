@@ -1,4 +1,4 @@
-"""Diffusion policy over action chunks, and its cloned twin."""
+"""Diffusion policy over action chunks, and behaviour cloning with the same network."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from mtrl.training import Needs, Offline
 from .agent import DiffusionAgent
 from .config import DiffusionConfig, NoiseLevels
 from .metrics import METRICS
-from .policy import build_policy, network_from
-from .teacher import DiffusionTeacher
+from .policy import DiffusionSampler, policy_from
 
 
 class DiffusionFactory:
-    """What the entry point `diffusion` names."""
+    """The entry point `diffusion` of the group mtrl.agents."""
 
     name = "diffusion"
     config_class = DiffusionConfig
     metrics = METRICS
 
     def needs(self, config: DiffusionConfig, tasks: TaskSet) -> Needs:
-        """Demonstrations alone; a policy to begin as, if named."""
+        """Demonstrations alone; a policy to begin from, if named."""
         return Needs(offline=Offline(), parents=("init_from",))
 
     def extras(self, config: DiffusionConfig, layout: Layout) -> tuple[Extra, ...]:
-        """Nothing is recorded beside actions."""
+        """None."""
         return ()
 
     def build(
@@ -45,13 +44,14 @@ class DiffusionFactory:
     ) -> DiffusionAgent:
         """A new agent, which begins with the weights of the parent "init_from"."""
         parent = (parents or {}).get("init_from")
-        teacher = parent.teacher if isinstance(parent, ChunkPolicy) else None
-        if parent is not None and not isinstance(teacher, DiffusionTeacher):
-            raise ConfigError(
-                f"init_from is a policy of the diffusion agent; got a {type(parent).__name__} of another. "
-                "Name a run of agent=diffusion"
-            )
-        network = teacher.network if isinstance(teacher, DiffusionTeacher) else None
+        network = None
+        if parent is not None:
+            if not isinstance(parent, ChunkPolicy) or not isinstance(parent.sampler, DiffusionSampler):
+                raise ConfigError(
+                    f"init_from is a policy of the diffusion agent; got a {type(parent).__name__} of another. "
+                    "Name a run of agent=diffusion"
+                )
+            network = parent.sampler.network
         return DiffusionAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=network)
 
     def twin(self, config: DiffusionConfig) -> DiffusionConfig:
@@ -64,8 +64,7 @@ class DiffusionFactory:
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
         """The policy of a snapshot."""
-        config, network = network_from(snapshot, tasks)
-        return build_policy(config, network, snapshot.version)
+        return policy_from(snapshot, tasks)
 
 
 AGENT = DiffusionFactory()
@@ -75,6 +74,6 @@ __all__ = [
     "DiffusionAgent",
     "DiffusionConfig",
     "DiffusionFactory",
-    "DiffusionTeacher",
+    "DiffusionSampler",
     "NoiseLevels",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mtrl.errors import OutOfRangeError
 from mtrl.gradients import SurgeryConfig
@@ -21,22 +23,24 @@ class NoiseLevels:
     """Smallest sampled sigma, above 0 (Karras: 0.002 for images)."""
     maximum: float = 20.0
     """Largest sampled sigma, above `minimum` (Karras: 80 for images)."""
-    curvature: float = 7.0
-    """rho of the sampling grid, at least 1 (Karras: 7)."""
+    rho: float = 7.0
+    """Exponent of the sampling grid, at least 1 (Karras: 7)."""
     train_mean: float = -1.0
     """Mean of ln sigma in training (Karras: -1.2)."""
     train_deviation: float = 1.4
     """Standard deviation of ln sigma in training, above 0 (Karras: 1.2)."""
 
+    RENAMED: ClassVar[Mapping[str, str]] = {"curvature": "rho"}
+
     def __post_init__(self) -> None:
-        check(self, "noise", data_deviation=POSITIVE, curvature=at_least(1), train_deviation=POSITIVE)
+        check(self, "noise", data_deviation=POSITIVE, rho=at_least(1), train_deviation=POSITIVE)
         if not 0 < self.minimum < self.maximum:
             raise OutOfRangeError("noise.minimum", self.minimum, f"between 0 and maximum={self.maximum}")
 
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The diffusion policy, or by one key its cloned twin of the same size."""
+    """The diffusion policy, or by one key behaviour cloning with a network of the same size."""
 
     objective: str = "diffusion"
     """"diffusion": EDM denoising of action chunks. "regression": behaviour cloning by squared error
@@ -59,12 +63,14 @@ class DiffusionConfig:
     """Updates of linear warm-up before the cosine decay, at least 0."""
     decay_updates: int = 0
     """Updates after which the cosine decay reaches zero; 0 takes the run's budget of updates."""
-    average_decay: float = 0.995
+    ema_decay: float = 0.995
     """Decay of the weights' moving average that acts, in [0, 1)."""
     gradient_clip: float = 1.0
     """Largest global gradient norm, above 0."""
     gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
     """How the gradients of the tasks are combined; "sum" costs nothing."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
 
     def __post_init__(self) -> None:
         check(
@@ -77,7 +83,7 @@ class DiffusionConfig:
             weight_decay=at_least(0),
             warmup=at_least(0),
             decay_updates=at_least(0, "the run's budget"),
-            average_decay=BELOW_ONE,
+            ema_decay=BELOW_ONE,
             gradient_clip=POSITIVE,
         )
         if self.execution.steps > self.network.chunk:

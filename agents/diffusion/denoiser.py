@@ -1,6 +1,8 @@
-"""EDM preconditioning around the chunk network (Karras et al. 2022, arXiv 2206.00364, table 1)."""
+"""EDM (Karras et al. 2022, arXiv 2206.00364): the preconditioned denoiser, the noise grid and the sampler."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from torch import nn
@@ -24,8 +26,7 @@ class Denoiser(nn.Module):
     ) -> torch.Tensor:
         """`noisy` [N, H, A], `sigma` [N] above 0 -> clean chunk [N, H, A]."""
         skip, out, into, level = preconditioning(sigma, self.levels.data_deviation)
-        scaled = into[:, None, None] * noisy
-        raw = self.network(condition, task, scaled, level)
+        raw = self.network(condition, task, into[:, None, None] * noisy, level)  # F(c_in x, c_noise)
         return skip[:, None, None] * noisy + out[:, None, None] * raw
 
 
@@ -35,4 +36,39 @@ def preconditioning(
     """(c_skip, c_out, c_in, c_noise) of table 1, each shaped like `sigma`."""
     total = sigma**2 + data_deviation**2
     root = total.sqrt()
-    return data_deviation**2 / total, sigma * data_deviation / root, 1 / root, sigma.log() / 4
+    return (
+        data_deviation**2 / total,  # c_skip = sigma_data^2 / (sigma^2 + sigma_data^2)
+        sigma * data_deviation / root,  # c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2)
+        1 / root,  # c_in = 1 / sqrt(sigma^2 + sigma_data^2)
+        sigma.log() / 4,  # c_noise = ln(sigma) / 4
+    )
+
+
+def sigma_grid(levels: NoiseLevels, steps: int) -> torch.Tensor:
+    """sigma_0 = maximum ... sigma_{K-1} = minimum, sigma_K = 0, shape [K + 1] (equation 5)."""
+    if steps == 1:
+        return torch.tensor([levels.maximum, 0.0])
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    high, low = levels.maximum ** (1 / levels.rho), levels.minimum ** (1 / levels.rho)
+    # sigma_i = (max^(1/rho) + i / (K - 1) (min^(1/rho) - max^(1/rho)))^rho
+    grid = (high + ramp * (low - high)) ** levels.rho
+    return torch.cat([grid, torch.zeros(1, dtype=torch.float64)]).float()
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser, states: torch.Tensor, task: torch.Tensor, noise: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """Clean chunks [N, H, A] in [-1, 1] from standard normal `noise` [N, H, A], of which they are a function:
+    algorithm 1 without churn and without its second-order correction. `states` [N, h, D_max], `task` [N].
+    """
+    network: ChunkNetwork = denoiser.network
+    condition = network.condition(states, task)
+    grid = sigma_grid(denoiser.levels, steps)
+    noisy = noise * grid[0] * network.chunk_mask(task)  # x_0 ~ N(0, sigma_0^2)
+    for sigma, smaller in itertools.pairwise(grid):
+        clean = denoiser(condition, task, noisy, sigma.expand(len(noisy)))
+        # x_{i+1} = x_i + (sigma_{i+1} - sigma_i) (x_i - D(x_i, sigma_i)) / sigma_i, an Euler step of the
+        # probability-flow ODE
+        noisy = noisy + (smaller - sigma) * (noisy - clean) / sigma
+    return noisy.clamp(-1.0, 1.0)

@@ -2,71 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrl.nn import ChunkNetwork, ChunkShape
-from mtrl.rollout import ChunkPolicy, Execution, Planner, PolicySnapshot
+from mtrl.distillation import FirstStep, spec_of
+from mtrl.nn import ChunkNetwork
+from mtrl.rollout import ChunkPolicy, ChunkSpec, PolicySnapshot
+from mtrl.structured import build
 from mtrl.tasks import TaskSet
 
-from .config import DiffusionConfig, NoiseLevels
-from .denoiser import Denoiser
+from .config import DiffusionConfig
+from .denoiser import Denoiser, preconditioning, sample
 from .losses import regress
-from .sampler import sample
-from .teacher import DiffusionTeacher
 
 
-def config_from(settings: Mapping[str, Any]) -> DiffusionConfig:
-    """The config that a snapshot's JSON holds."""
-    nested = dict(settings)
-    nested["network"] = ChunkShape(**nested["network"])
-    nested["noise"] = NoiseLevels(**nested["noise"])
-    nested["execution"] = Execution(**nested["execution"])
-    return DiffusionConfig(**nested)
+class DiffusionSampler:
+    """(states, task, z) -> chunk, by denoising z; by behaviour cloning a function of states and task alone.
 
+    A student that is distilled from it may begin with its network and its first denoising step (`WarmStart`).
+    """
 
-def network_from(snapshot: PolicySnapshot, tasks: TaskSet) -> tuple[DiffusionConfig, ChunkNetwork]:
-    """Config and network of a snapshot, ready to act."""
-    config = config_from(snapshot.config)
-    network = ChunkNetwork(config.network, tasks.layout)
-    network.load_state_dict({name: torch.as_tensor(np.array(v)) for name, v in snapshot.tensors.items()})
-    return config, network.requires_grad_(False).eval()
+    def __init__(self, config: DiffusionConfig, network: ChunkNetwork) -> None:
+        """Shares the network's weights, which are the averaged ones."""
+        self.network = network
+        self._config, self._clones = config, config.objective == "regression"
+        self._denoiser = Denoiser(network, config.noise)
 
+    @property
+    def spec(self) -> ChunkSpec:
+        """The network's sizes; no noise for a cloned policy."""
+        return spec_of(self.network, 0 if self._clones else self.network.noise_size)
 
-def planner_for(config: DiffusionConfig, network: ChunkNetwork) -> Planner:
-    """(states, task, z) -> chunk, by denoising z or, for a cloned policy, ignoring it."""
-    denoiser = Denoiser(network, config.noise)
+    @property
+    def first_step(self) -> FirstStep:
+        """One denoising step from sigma_max to 0: D(sigma_max z, sigma_max)."""
+        if self._clones:
+            return FirstStep(scale=0.0, skip=0.0, gain=1.0, level=0.0)
+        sigma = torch.tensor(self._config.noise.maximum)
+        skip, out, into, level = preconditioning(sigma, self._config.noise.data_deviation)
+        return FirstStep(
+            scale=float(into * sigma), skip=float(skip * sigma), gain=float(out), level=float(level)
+        )
 
     @torch.no_grad()
-    def plan(
-        states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
+    def sample(
+        self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
+        """States [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1]."""
         history, index = torch.from_numpy(states), torch.from_numpy(task)
-        if config.objective == "regression":
-            chunk = regress(network, history, index)
+        if self._clones:
+            chunk = regress(self.network, history, index).clamp(-1.0, 1.0)
         else:
-            noise = torch.from_numpy(z).unflatten(1, (config.network.chunk, network.actions))
-            chunk = sample(denoiser, history, index, noise, config.sampler_steps)
+            noise = torch.from_numpy(z).unflatten(1, (self._config.network.chunk, self.network.actions))
+            chunk = sample(self._denoiser, history, index, noise, self._config.sampler_steps)
         result: npt.NDArray[np.float32] = chunk.numpy()
         return result
 
-    return plan
+
+def policy_of(config: DiffusionConfig, network: ChunkNetwork, version: int) -> ChunkPolicy:
+    """The policy that acts with a network's weights."""
+    return ChunkPolicy(DiffusionSampler(config, network), config.execution, version)
 
 
-def build_policy(config: DiffusionConfig, network: ChunkNetwork, version: int) -> ChunkPolicy:
-    """The acting policy over a network."""
-    return ChunkPolicy(
-        planner_for(config, network),
-        history=config.network.history,
-        state_size=network.mean.shape[1],
-        chunk=config.network.chunk,
-        actions=network.actions,
-        noise_size=0 if config.objective == "regression" else network.noise_size,
-        execution=config.execution,
-        version=version,
-        teacher=DiffusionTeacher(config, network),
-    )
+def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
+    """The policy of a snapshot."""
+    config = build(DiffusionConfig, snapshot.config)
+    network = ChunkNetwork(config.network, tasks.layout)
+    network.load_state_dict({name: torch.as_tensor(np.array(v)) for name, v in snapshot.tensors.items()})
+    return policy_of(config, network.requires_grad_(False).eval(), snapshot.version)

@@ -1,28 +1,30 @@
-"""From any chunk teacher to a one-forward student, and from the student to ONNX."""
+"""From any sampler of chunks to a one-forward student, and from the student to ONNX."""
 
+from .chunk_learner import ChunkLearner
 from .config import DistillationConfig
-from .export import export_onnx, golden_cases, require_reference_parity
-from .factory import STUDENT, StudentFactory, teacher_of
-from .reference import reference_chunk
-from .same_noise import DISTILLATION_METRICS, SameNoiseDistiller, require_same_chunks
+from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
+from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory, require_same_chunks
 from .student import Student, StudentForm, student_from, student_policy
-from .teacher import ChunkTeacher, FirstStep
+from .teacher import ActionSampler, FirstStep, WarmStart, spec_of, teacher_of
 
 __all__ = [
-    "DISTILLATION_METRICS",
-    "STUDENT",
-    "ChunkTeacher",
+    "SAME_NOISE",
+    "ActionSampler",
+    "ChunkLearner",
+    "ChunkModule",
     "DistillationConfig",
     "FirstStep",
     "SameNoiseDistiller",
+    "SameNoiseFactory",
     "Student",
-    "StudentFactory",
     "StudentForm",
+    "WarmStart",
+    "chunk_module_of",
     "export_onnx",
     "golden_cases",
-    "reference_chunk",
     "require_reference_parity",
     "require_same_chunks",
+    "spec_of",
     "student_from",
     "student_policy",
     "teacher_of",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from mtrl.errors import OutOfRangeError
 from mtrl.nn import ChunkShape
@@ -12,8 +14,12 @@ from mtrl.structured import BELOW_ONE, POSITIVE, at_least, check
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """How a student is taught the teacher's chunks."""
+    """How a student learns the teacher's chunks."""
 
+    method: str = "same_noise"
+    """Name of a distiller, an entry point of the group mtrl.distillers."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of that distiller beside those below; same_noise takes none."""
     network: ChunkShape = field(default_factory=ChunkShape)
     """Sizes of the student. It begins from every weight of the teacher's that has its name and shape: with
     the teacher's width and fewer blocks, from the first blocks."""
@@ -27,11 +33,13 @@ class DistillationConfig:
     """Updates per batch that the teacher labels, at least 1; the labels are most of the cost."""
     learning_rate: float = 1e-3
     """Peak step size of AdamW, above 0; cosine decay to 0."""
-    average_decay: float = 0.99
+    ema_decay: float = 0.99
     """Decay of the weights' moving average that becomes the student, in [0, 1)."""
     jitter: float = 0.02
     """Standard deviation of noise added to demonstrated states, in their own standard deviations, so
-    that the student also imitates beside the demonstrations; at least 0."""
+    that the student also imitates near the demonstrations; at least 0."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
 
     def __post_init__(self) -> None:
         check(
@@ -41,7 +49,7 @@ class DistillationConfig:
             batch_size=at_least(1),
             reuse=at_least(1),
             learning_rate=POSITIVE,
-            average_decay=BELOW_ONE,
+            ema_decay=BELOW_ONE,
             jitter=at_least(0),
         )
         if self.execution.steps > self.network.chunk:

@@ -10,31 +10,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mtrl.nn import ResidualBlock
+from mtrl.deployment.artefact.export import fold
+from mtrl.nn import ChunkNetwork
 
-from .student import Student
-
-
-class _FoldedBlock(nn.Module):
-    """A residual block whose weights stand as [inputs, outputs], which a single row reads faster."""
-
-    expand: torch.Tensor
-    contract: torch.Tensor
-    expand_bias: torch.Tensor
-    contract_bias: torch.Tensor
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        assert isinstance(block, ResidualBlock), "the torso is made of residual blocks"
-        self.norm = block.norm
-        self.register_buffer("expand", block.expand.weight.detach().T.contiguous())
-        self.register_buffer("contract", block.contract.weight.detach().T.contiguous())
-        self.register_buffer("expand_bias", block.expand.bias.detach())
-        self.register_buffer("contract_bias", block.contract.bias.detach())
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        inner = torch.addmm(self.expand_bias, self.norm(hidden), self.expand)
-        return hidden + torch.addmm(self.contract_bias, nn.functional.silu(inner), self.contract)
+from .teacher import FirstStep
 
 
 class FoldedStudent(nn.Module):
@@ -49,37 +28,34 @@ class FoldedStudent(nn.Module):
     leave_bias: torch.Tensor
 
     @torch.no_grad()
-    def __init__(self, student: Student) -> None:
-        """Copies what it needs; the student may go on learning."""
+    def __init__(self, network: ChunkNetwork, first: FirstStep, takes_noise: bool) -> None:
+        """Copies the network's weights."""
         super().__init__()
-        network, frame, shape = student.network, student.form.first_step, student.form.network
-        self.skip = frame.skip
+        shape, torso = network.shape, network.torso
+        self.skip = first.skip
         self.sizes = (shape.chunk, network.actions)
-        self.blocks = nn.ModuleList(_FoldedBlock(block) for block in network.torso.blocks)
-        self.norm = network.torso.norm
-        weight, bias = network.torso.enter.weight, network.torso.enter.bias
-        parts = weight.split(
-            [
-                shape.history * network.mean.shape[1],
-                shape.embedding,
-                network.noise_size,
-                shape.noise_features,
-            ],
-            dim=1,
-        )
-        states, embedding, noise, features = parts
-        angles = frame.level * network.frequencies
-        told = torch.cat([angles.sin(), angles.cos()])
-        self.register_buffer("table", network.embedding.weight @ embedding.T + features @ told + bias)
-        seen = [states, frame.scale * noise] if student.form.noise_size else [states]
-        self.register_buffer("enter", torch.cat(seen, dim=1).T.contiguous())
+        self.blocks = nn.ModuleList(fold(block) for block in torso.blocks)
+        self.norm = torso.norm
+        inputs = [
+            shape.history * network.mean.shape[1],
+            shape.embedding,
+            network.noise_size,
+            shape.noise_features,
+        ]
+        # W [x, e, z, f] + b = W_x x + W_z z + (W_e e + W_f f + b), where the last depends on the task alone
+        states, embedding, noise, features = torso.enter.weight.split(inputs, dim=1)
+        angles = first.level * network.frequencies
+        level = torch.cat([angles.sin(), angles.cos()])
+        table = network.embedding.weight @ embedding.T + features @ level + torso.enter.bias
+        self.register_buffer("table", table)
+        used = [states, first.scale * noise] if takes_noise else [states]
+        self.register_buffer("enter", torch.cat(used, dim=1).T.contiguous())
         self.register_buffer("shift", network.mean[:, None].clone())
         self.register_buffer("factor", (network.state_mask / network.scale)[:, None])
-        every = torch.arange(len(network.mean))
-        self.register_buffer("noise_mask", network.chunk_mask(every).flatten(1).contiguous())
-        leave = network.torso.leave
-        self.register_buffer("leave_weight", (frame.gain * leave.weight).T.contiguous())
-        self.register_buffer("leave_bias", frame.gain * leave.bias)
+        tasks = torch.arange(len(network.mean))
+        self.register_buffer("noise_mask", network.chunk_mask(tasks).flatten(1).contiguous())
+        self.register_buffer("leave_weight", (first.gain * torso.leave.weight).T.contiguous())
+        self.register_buffer("leave_bias", first.gain * torso.leave.bias)
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
         """As `Student.forward`: state [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max]."""

@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.rollout import PolicySnapshot
+from mtrl.nn import ChunkShape
 
-from .student import StudentForm
+from .teacher import FirstStep
 
 Array = npt.NDArray[np.float64]
 
 
 def reference_chunk(
-    snapshot: PolicySnapshot,
+    tensors: Mapping[str, npt.NDArray[np.generic]],
+    shape: ChunkShape,
+    first: FirstStep,
     state: npt.NDArray[np.generic],
     task: npt.NDArray[np.generic],
     z: npt.NDArray[np.generic] | None,
 ) -> Array:
-    """state [N, h, D_max], task [N], z [N, Z] or None -> chunk [N, H, A_max], in float64."""
-    form = StudentForm.from_json(dict(snapshot.config))
-    weights = {name: np.asarray(v, dtype=np.float64) for name, v in snapshot.tensors.items()}
+    """state [N, h, D_max], task [N], z [N, Z] or None -> chunk [N, H, A_max], in float64; `tensors` are those of
+    the student's snapshot.
+    """
+    weights = {name: np.asarray(v, dtype=np.float64) for name, v in tensors.items()}
     rows = np.asarray(task, dtype=np.int64)
     mean, scale = weights["network.mean"][rows][:, None], weights["network.scale"][rows][:, None]
     known = np.clip((np.asarray(state, dtype=np.float64) - mean) / scale, -5.0, 5.0)
     known = known * weights["network.state_mask"][rows][:, None]
-    action_mask = np.repeat(weights["network.action_mask"][rows][:, None], form.network.chunk, axis=1)
+    action_mask = np.repeat(weights["network.action_mask"][rows][:, None], shape.chunk, axis=1)
     noise = (
         np.zeros_like(action_mask) if z is None else np.asarray(z).reshape(action_mask.shape) * action_mask
     )
-    octaves = np.arange(form.network.noise_features // 2)
-    angles = np.full((len(rows), 1), form.first_step.level) * 2.0 ** (octaves / 2)
+    octaves = np.arange(shape.noise_features // 2)
+    angles = np.full((len(rows), 1), first.level) * 2.0 ** (octaves / 2)
     inputs = np.concatenate(
         [
             known.reshape(len(rows), -1),
             weights["network.embedding.weight"][rows],
-            form.first_step.scale * noise.reshape(len(rows), -1),
+            first.scale * noise.reshape(len(rows), -1),
             np.sin(angles),
             np.cos(angles),
         ],
         axis=1,
     )
-    raw = _residual_mlp(weights, inputs, form.network.blocks).reshape(action_mask.shape) * action_mask
-    return np.clip(form.first_step.skip * noise + form.first_step.gain * raw, -1.0, 1.0)
+    raw = _residual_mlp(weights, inputs, shape.blocks).reshape(action_mask.shape) * action_mask
+    return np.clip(first.skip * noise + first.gain * raw, -1.0, 1.0)
 
 
 def _residual_mlp(weights: dict[str, Array], inputs: Array, blocks: int) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +12,14 @@ import torch
 from torch import nn
 
 from mtrl.nn import ChunkNetwork, ChunkShape
-from mtrl.rollout import ChunkPolicy, Execution, PolicySnapshot
-from mtrl.spaces import Layout
+from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, PolicySnapshot
+from mtrl.spaces import Layout, Moments
+from mtrl.structured import build
 from mtrl.tasks import TaskSet
 
-from .teacher import FirstStep
+from .folded import FoldedStudent
+from .reference import reference_chunk
+from .teacher import FirstStep, spec_of
 
 
 @dataclass(frozen=True)
@@ -24,29 +29,41 @@ class StudentForm:
     network: ChunkShape
     execution: Execution
     noise_size: int
-    """Length of z; 0 when the teacher had nothing to choose."""
+    """Length of z; 0 for a teacher without noise."""
     first_step: FirstStep
     """How z enters and leaves the network."""
 
     @staticmethod
-    def from_json(settings: dict[str, object]) -> StudentForm:
-        """The form that `asdict` turned into JSON."""
-        nested = dict(settings)
-        parts = [nested[name] for name in ("network", "execution", "first_step")]
-        network, execution, first_step = (part for part in parts if isinstance(part, dict))
-        noise_size = nested["noise_size"]
-        assert isinstance(noise_size, int)
-        return StudentForm(ChunkShape(**network), Execution(**execution), noise_size, FirstStep(**first_step))
+    def from_json(settings: Mapping[str, Any]) -> StudentForm:
+        """The inverse of `asdict`."""
+        return build(StudentForm, settings)
 
 
 class Student(nn.Module):
-    """chunk = clip(skip z + gain F(state history, task, scale z)), one forward pass of one network."""
+    """chunk = clip(skip z + gain F(state history, task, scale z)), one forward pass of one network.
+
+    A `ChunkSampler`, so that a student can be distilled again, and a `ChunkModule`, so that it can be exported.
+    """
 
     def __init__(self, form: StudentForm, layout: Layout) -> None:
-        """A fresh student; `SameNoiseDistiller` teaches it."""
+        """Fresh weights, drawn from torch's generator."""
         super().__init__()
         self.form = form
         self.network = ChunkNetwork(form.network, layout)
+
+    @property
+    def spec(self) -> ChunkSpec:
+        """The sizes."""
+        return spec_of(self.network, self.form.noise_size)
+
+    @torch.no_grad()
+    def sample(
+        self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """`forward` on arrays."""
+        noise = torch.from_numpy(z) if self.form.noise_size else None
+        chunk: npt.NDArray[np.float32] = self(torch.from_numpy(states), torch.from_numpy(task), noise).numpy()
+        return chunk
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
         """`state` [N, h, D_max], `task` [N], `z` [N, Z] or None when Z = 0 -> [N, H, A_max] in [-1, 1]."""
@@ -57,10 +74,39 @@ class Student(nn.Module):
         sizes = (self.form.network.chunk, self.network.actions)
         mask = self.network.chunk_mask(task)
         noise = torch.zeros_like(mask) if z is None else z.unflatten(1, sizes) * mask
-        frame = self.form.first_step
-        level = state.new_full((1,), frame.level).expand(task.shape[0])
-        raw = self.network(self.network.condition(state, task), task, frame.scale * noise, level)
-        return frame.skip * noise + frame.gain * raw
+        first = self.form.first_step
+        level = state.new_full((1,), first.level).expand(task.shape[0])
+        raw = self.network(self.network.condition(state, task), task, first.scale * noise, level)
+        return first.skip * noise + first.gain * raw
+
+    @property
+    def execution(self) -> Execution:
+        """How chunks are carried out."""
+        return self.form.execution
+
+    @property
+    def moments(self) -> Moments:
+        """Of the states, [K, D_max]."""
+        return Moments(self.network.mean.numpy(), self.network.scale.numpy())
+
+    def reference(
+        self,
+        state: npt.NDArray[np.generic],
+        task: npt.NDArray[np.generic],
+        z: npt.NDArray[np.generic] | None,
+    ) -> npt.NDArray[np.float64]:
+        """`forward` in numpy and float64."""
+        return reference_chunk(
+            self.snapshot(0).tensors, self.form.network, self.form.first_step, state, task, z
+        )
+
+    def folded(self) -> FoldedStudent:
+        """The same map with fewer operators, for export."""
+        return FoldedStudent(self.network, self.form.first_step, bool(self.form.noise_size))
+
+    def set_moments(self, moments: Moments) -> None:
+        """Takes the standardisation statistics of states, [K, D_max] each."""
+        self.network.set_moments(moments)
 
     def snapshot(self, version: int) -> PolicySnapshot:
         """The student as named arrays."""
@@ -69,34 +115,13 @@ class Student(nn.Module):
 
 
 def student_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Student:
-    """Rebuilds a student, ready to act."""
-    student = Student(StudentForm.from_json(dict(snapshot.config)), tasks.layout)
+    """The student of a snapshot, ready to act."""
+    student = Student(StudentForm.from_json(snapshot.config), tasks.layout)
     student.load_state_dict({name: torch.as_tensor(np.array(v)) for name, v in snapshot.tensors.items()})
     return student.requires_grad_(False).eval()
 
 
 def student_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
-    """The student behind the policy contract; the entry point `student` of the group mtrl.policies."""
+    """The policy of a student's snapshot; the entry point `student` of the group mtrl.policies."""
     student = student_from(snapshot, tasks)
-    form = student.form
-
-    @torch.no_grad()
-    def plan(
-        states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        noise = torch.from_numpy(z) if form.noise_size else None
-        chunk: npt.NDArray[np.float32] = student(
-            torch.from_numpy(states), torch.from_numpy(task), noise
-        ).numpy()
-        return chunk
-
-    return ChunkPolicy(
-        plan,
-        history=form.network.history,
-        state_size=tasks.layout.state_size,
-        chunk=form.network.chunk,
-        actions=tasks.layout.continuous_size,
-        noise_size=form.noise_size,
-        execution=form.execution,
-        version=snapshot.version,
-    )
+    return ChunkPolicy(student, student.form.execution, snapshot.version)

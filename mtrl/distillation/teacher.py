@@ -1,53 +1,86 @@
-"""What can be distilled by same-noise regression."""
+"""What can be distilled: any map from states, task and noise to action chunks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
-from mtrl.nn import ChunkNetwork, ChunkShape
-from mtrl.rollout import Execution
+from mtrl.errors import UnsupportedError
+from mtrl.nn import ChunkNetwork
+from mtrl.rollout import Acting, ChunkPolicy, ChunkSampler, ChunkSpec, Policy
+from mtrl.tasks import TaskSet
 
 
 @dataclass(frozen=True)
 class FirstStep:
-    """The affine frame of a one-forward chunk: skip z + gain F(states, task, scale z, level)."""
+    """How noise enters and leaves a one-forward chunk: skip z + gain F(states, task, scale z, level)."""
 
-    scale: float
+    scale: float = 1.0
     """Factor of z at the network's input."""
-    skip: float
+    skip: float = 0.0
     """Share of z in the output before the network's correction."""
-    gain: float
+    gain: float = 1.0
     """Factor of the network's raw output."""
-    level: float
-    """Constant noise level that the network is told."""
+    level: float = 0.0
+    """Constant noise level, an input of the network."""
 
 
 @runtime_checkable
-class ChunkTeacher(Protocol):
-    """A deterministic map (state history, task, z) -> chunk, however many forward passes it takes."""
-
-    @property
-    def shape(self) -> ChunkShape:
-        """Sizes of the teacher's network; history and chunk length bind the student."""
-
-    @property
-    def execution(self) -> Execution:
-        """How the teacher carries out its chunks."""
-
-    @property
-    def noise_size(self) -> int:
-        """Length of z; 0 when the teacher is a function of state and task alone."""
+class WarmStart(Protocol):
+    """A `ChunkSampler` whose network a student may begin from; optional."""
 
     @property
     def network(self) -> ChunkNetwork:
-        """The network whose normalisation, and with equal sizes whose weights, the student takes over."""
+        """Gives the student its normalisation, and every weight of equal name and shape."""
 
     @property
     def first_step(self) -> FirstStep:
         """With these, a copy of the network is the teacher's own one-step version."""
 
-    def chunk(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """states [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1]; no gradient."""
+
+class ActionSampler:
+    """A memoryless policy as a `ChunkSampler`: chunks of its one action without exploration, no noise."""
+
+    def __init__(self, policy: Policy, tasks: TaskSet) -> None:
+        """Raises UnsupportedError for a policy that keeps state between steps."""
+        if policy.initial_state(1):
+            raise UnsupportedError(
+                f"a {type(policy).__name__} keeps state between steps and samples no chunks, so its action is "
+                "no function of state and task that a student could learn. Distil a policy of agent=diffusion "
+                "or a memoryless one, or leave the stage 'distill' out"
+            )
+        self._policy, self._layout = policy, tasks.layout
+
+    @property
+    def spec(self) -> ChunkSpec:
+        """One state, one action."""
+        return ChunkSpec(1, self._layout.state_size, 1, self._layout.continuous_size)
+
+    def sample(
+        self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """States [N, 1, D_max], task [N] -> chunk [N, 1, A_max]."""
+        count = len(task)
+        action = self._policy.act(
+            {"state": states[:, -1]},
+            task,
+            {},
+            np.ones(count, dtype=np.bool_),
+            acting=Acting(),
+            generators=[np.random.default_rng(0)] * count,
+        )
+        return action.continuous[:, None]
+
+
+def teacher_of(policy: Policy, tasks: TaskSet) -> ChunkSampler:
+    """The map of a policy that a student can learn; raises UnsupportedError where it has none."""
+    return policy.sampler if isinstance(policy, ChunkPolicy) else ActionSampler(policy, tasks)
+
+
+def spec_of(network: ChunkNetwork, noise_size: int) -> ChunkSpec:
+    """The sizes of a sampler made of this network."""
+    shape = network.shape
+    return ChunkSpec(shape.history, network.mean.shape[1], shape.chunk, network.actions, noise_size)

@@ -1,6 +1,5 @@
 """Networks that several agents share."""
 
-from .average import update_average
 from .chunk_network import ChunkNetwork, ChunkShape, require_continuous_states
 from .distributions import Gaussian, TanhGaussian, draw_index, full_precision, masked_log_softmax
 from .encoders import ObservationEncoder, PixelEncoder, PixelEncoderConfig, scatter_rows, select_rows
@@ -26,6 +25,7 @@ from .torsos import (
     build_torso,
 )
 from .value_heads import CategoricalValueHead, ScalarValueHead, ValueHead
+from .weights import begin_as, update_average
 
 __all__ = [
     "BatchedLinear",
@@ -62,6 +62,7 @@ __all__ = [
     "Torso",
     "TorsoConfig",
     "ValueHead",
+    "begin_as",
     "build_torso",
     "draw_index",
     "full_precision",

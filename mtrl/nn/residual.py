@@ -20,6 +20,33 @@ class ResidualBlock(nn.Module):
         """[..., width] -> [..., width]"""
         return hidden + self.contract(nn.functional.silu(self.expand(self.norm(hidden))))
 
+    def folded(self) -> FoldedBlock:
+        """The same map with fewer operators, for export."""
+        return FoldedBlock(self)
+
+
+class FoldedBlock(nn.Module):
+    """A residual block for inference, its weights as [inputs, outputs], which a single row reads faster."""
+
+    expand: torch.Tensor
+    contract: torch.Tensor
+    expand_bias: torch.Tensor
+    contract_bias: torch.Tensor
+
+    def __init__(self, block: ResidualBlock) -> None:
+        """Copies the weights."""
+        super().__init__()
+        self.norm = block.norm
+        self.register_buffer("expand", block.expand.weight.detach().T.contiguous())
+        self.register_buffer("contract", block.contract.weight.detach().T.contiguous())
+        self.register_buffer("expand_bias", block.expand.bias.detach())
+        self.register_buffer("contract_bias", block.contract.bias.detach())
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[N, width] -> [N, width]"""
+        inner = torch.addmm(self.expand_bias, self.norm(hidden), self.expand)
+        return hidden + torch.addmm(self.contract_bias, nn.functional.silu(inner), self.contract)
+
 
 class ResidualMLP(nn.Module):
     """Linear in, `blocks` residual blocks, LayerNorm, SiLU, linear out.

@@ -104,3 +104,9 @@ def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:
         raise ConfigError("agent.name is missing; choose an agent with agent=NAME")
     factory: AgentFactory = registry.load("agent", name)
     return name, factory, build(factory.config_class, settings, "agent")
+
+
+def distiller_of(config: Config) -> AgentFactory:
+    """The factory of the configured distiller: that of an agent which takes the parent "teacher"."""
+    factory: AgentFactory = registry.load("distiller", config.distillation.method)
+    return factory

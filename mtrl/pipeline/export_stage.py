@@ -12,10 +12,10 @@ import numpy.typing as npt
 from mtrl.deployment import Manifest, TaskEntry, TrainingProvenance, require_deployable, write_artefact
 from mtrl.deployment.artefact.export import OPSET, controller_cases, controller_graph, require_policy_parity
 from mtrl.deployment.realtime.latency import latency_apart
-from mtrl.distillation import export_onnx, golden_cases, require_reference_parity, student_from
+from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, require_reference_parity
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
-from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot
+from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, policy_from
 from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import OffersController
 
@@ -98,10 +98,10 @@ def export_stage(session: Session) -> Path:
 
 def _student(session: Session) -> _Exported:
     snapshot, identity = load_policy(session.policy_place("student"))
-    student = student_from(snapshot, session.tasks)
-    golden = golden_cases(student, session.config.seed)
+    student = chunk_module_of(policy_from(snapshot, session.tasks))
+    golden = golden_cases(student, session.tasks.layout, session.config.seed)
     error = require_reference_parity(student, golden)
-    form = student.form
+    spec, execution = student.spec, student.execution
     return _Exported(
         label="student",
         reason="it was distilled for this",
@@ -111,11 +111,11 @@ def _student(session: Session) -> _Exported:
         golden=golden,
         checked=f"torch and numpy differ by at most {error:.1e}",
         shape={
-            "history": form.network.history,
-            "chunk": form.network.chunk,
-            "execute": form.execution.steps,
-            "noise_size": form.noise_size,
-            "noise": form.execution.noise,
+            "history": spec.history,
+            "chunk": spec.chunk,
+            "execute": execution.steps,
+            "noise_size": spec.noise_size,
+            "noise": execution.noise,
         },
     )
 

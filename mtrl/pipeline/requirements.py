@@ -9,14 +9,13 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.diagnostics.machine import look_at
-from mtrl.distillation import require_same_chunks, teacher_of
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.gradients import SurgeryConfig
 from mtrl.rollout import PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
 from mtrl.training import KeepsReplay, Needs, OffersTwin, require_disk
 
-from .config import Config, agent_of
+from .config import Config, agent_of, distiller_of
 from .console import say
 from .demonstrations import require_demonstrable
 from .export_stage import require_exportable
@@ -139,4 +138,4 @@ def _require_distillable(config: Config, tasks: TaskSet, snapshot: PolicySnapsho
     """Raises what the distiller raises for a teacher that it cannot learn from."""
     parents = parents_of(config, tasks, ("teacher",))
     teacher = parents.get("teacher") or policy_from(snapshot, tasks)
-    require_same_chunks(config.distillation, teacher_of(teacher))
+    distiller_of(config).build(config.distillation, tasks, config.seed, parents={"teacher": teacher})

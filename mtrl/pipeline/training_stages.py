@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from mtrl.distillation import STUDENT
 from mtrl.distributed import fragments_for
 from mtrl.errors import UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
@@ -38,7 +37,7 @@ from mtrl.training import (
     run_baseline,
 )
 
-from .config import agent_of
+from .config import agent_of, distiller_of
 from .console import say
 from .demonstrations import demonstrations_of
 from .parents import parents_of
@@ -88,7 +87,7 @@ def clone_stage(session: Session) -> None:
 
 
 def distill_stage(session: Session, *, again: bool = False) -> None:
-    """Teaches the one-forward student; one that is there stays, unless `again`, until the new one is done."""
+    """Distils the one-forward student; one that is there stays, unless `again`, until the new one is done."""
     settings = session.config.distillation
     training = dataclasses.replace(session.config.training, updates=settings.updates)
     place = session.run.path / "student"
@@ -98,7 +97,7 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
     if "teacher" not in parents:
         snapshot, _ = load_policy(session.policy_place("teacher"))
         parents["teacher"] = policy_from(snapshot, session.tasks)
-    _train(session, "student", STUDENT, settings, training, place, parents=parents, again=again)
+    _train(session, "student", distiller_of(session.config), settings, training, place, parents=parents, again=again)
 
 
 def _train(

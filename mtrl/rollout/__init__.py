@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .chunk_policy import ChunkPolicy, Execution, Planner
+from .chunk_policy import ChunkPolicy, ChunkSampler, ChunkSpec, Execution, FunctionSampler
 from .collection.balance import balance
 from .collection.local_fragments import (
     CollectionConfig,
@@ -56,6 +56,8 @@ __all__ = [
     "CallExecutor",
     "CallValue",
     "ChunkPolicy",
+    "ChunkSampler",
+    "ChunkSpec",
     "Collect",
     "CollectionConfig",
     "Delivery",
@@ -65,6 +67,7 @@ __all__ = [
     "Episodes",
     "Event",
     "Execution",
+    "FunctionSampler",
     "ExpertPolicy",
     "Extra",
     "FaultHandler",
@@ -81,7 +84,6 @@ __all__ = [
     "LocalRollouts",
     "Lost",
     "NoiseConfig",
-    "Planner",
     "Policy",
     "PolicySnapshot",
     "PolicyState",

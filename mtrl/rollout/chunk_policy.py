@@ -1,9 +1,10 @@
-"""Acting with planned chunks: a queue of actions per copy, refilled by a planner."""
+"""Acting with planned chunks: a queue of actions per copy, refilled by a sampler of chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,46 @@ from mtrl.spaces import Observation
 
 from .policy import Acting, Action, Extra, PolicyState
 
-Planner = Callable[
-    [npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]], npt.NDArray[np.float32]
-]
-"""(state history [N, h, D_max], task [N], noise z [N, Z]) -> chunk [N, H, A_max]. Z may be 0."""
+@dataclass(frozen=True)
+class ChunkSpec:
+    """Sizes of a map from states to action chunks."""
+
+    history: int
+    """States seen h, the newest last, at least 1."""
+    state_size: int
+    """Padded length of a state, D_max."""
+    chunk: int
+    """Actions planned at once H, at least 1."""
+    actions: int
+    """Padded length of an action, A_max."""
+    noise_size: int = 0
+    """Length of the noise z, Z; 0 for a function of states and task alone."""
+
+
+@runtime_checkable
+class ChunkSampler(Protocol):
+    """A deterministic map (state history, task, noise z) -> action chunk, whatever computes it: a sampler of many
+    steps, one network, an exported graph, a planner. It is what a `ChunkPolicy` plays and what can be distilled.
+    """
+
+    @property
+    def spec(self) -> ChunkSpec:
+        """The sizes."""
+
+    def sample(
+        self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """States [N, h, D_max], task [N], standard normal z [N, Z] -> chunk [N, H, A_max] in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class FunctionSampler:
+    """A function with its sizes, as a `ChunkSampler`."""
+
+    spec: ChunkSpec
+    sample: Callable[
+        [npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]], npt.NDArray[np.float32]
+    ]
 
 
 @dataclass(frozen=True)
@@ -43,38 +80,25 @@ class ChunkPolicy:
 
     extras: tuple[Extra, ...] = ()
 
-    def __init__(
-        self,
-        planner: Planner,
-        *,
-        history: int,
-        state_size: int,
-        chunk: int,
-        actions: int,
-        noise_size: int,
-        execution: Execution,
-        version: int = 0,
-        teacher: object | None = None,
-    ) -> None:
-        """Sizes are h, D_max, H, A_max and Z; `teacher` is the planner as a
-        `mtrl.distillation.ChunkTeacher`, where it can be distilled.
-        """
-        if execution.steps > chunk:
-            raise OutOfRangeError("execution.steps", execution.steps, f"1 to the chunk's length {chunk}")
+    def __init__(self, sampler: ChunkSampler, execution: Execution, version: int = 0) -> None:
+        """Raises OutOfRangeError where more is executed than planned."""
+        if execution.steps > sampler.spec.chunk:
+            raise OutOfRangeError(
+                "execution.steps", execution.steps, f"1 to the chunk's length {sampler.spec.chunk}"
+            )
         self.version = version
-        self.teacher = teacher
-        """What can be distilled, or None."""
-        self._planner, self._execution = planner, execution
-        self._history, self._state_size = history, state_size
-        self._chunk, self._actions, self._noise_size = chunk, actions, noise_size
+        self.sampler = sampler
+        """The map that plans."""
+        self._execution = execution
 
     def initial_state(self, count: int) -> PolicyState:
         """Empty queues."""
+        spec = self.sampler.spec
         return {
-            "history": np.zeros((count, self._history, self._state_size), dtype=np.float32),
-            "queue": np.zeros((count, self._chunk, self._actions), dtype=np.float32),
-            "position": np.full(count, self._chunk, dtype=np.int64),
-            "noise": np.zeros((count, self._noise_size), dtype=np.float32),
+            "history": np.zeros((count, spec.history, spec.state_size), dtype=np.float32),
+            "queue": np.zeros((count, spec.chunk, spec.actions), dtype=np.float32),
+            "position": np.full(count, spec.chunk, dtype=np.int64),
+            "noise": np.zeros((count, spec.noise_size), dtype=np.float32),
         }
 
     def act(
@@ -94,13 +118,13 @@ class ChunkPolicy:
         history[ended] = now[ended][:, None]
         queue, position = state["queue"].copy(), state["position"].copy()
         noise = state["noise"].copy()
-        position[ended] = self._chunk
+        position[ended] = self.sampler.spec.chunk
         plan = np.flatnonzero(position >= self._execution.steps)
         if len(plan):
             for copy in map(int, plan):
                 if self._execution.noise == "chunk" or (self._execution.noise == "episode" and ended[copy]):
-                    noise[copy] = generators[copy].standard_normal(self._noise_size, dtype=np.float32)
-            queue[plan] = self._planner(history[plan], task_index[plan], noise[plan])
+                    noise[copy] = generators[copy].standard_normal(noise.shape[1], dtype=np.float32)
+            queue[plan] = self.sampler.sample(history[plan], task_index[plan], noise[plan])
             position[plan] = 0
         rows = np.arange(len(now))
         continuous = np.clip(queue[rows, position], -1.0, 1.0).astype(np.float32)

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from mtrl.agents.diffusion.config import NoiseLevels
-from mtrl.agents.diffusion.denoiser import Denoiser, preconditioning
-from mtrl.agents.diffusion.sampler import sample, sigma_grid
+from mtrl.agents.diffusion.denoiser import Denoiser, preconditioning, sample, sigma_grid
 from mtrl.nn import ChunkNetwork, ChunkShape
 from mtrl.spaces import ActionSpec, Layout, ObservationSpec
 
@@ -43,7 +42,7 @@ def test_grid_is_that_of_diffusers() -> None:
         sigma_min=LEVELS.minimum,
         sigma_max=LEVELS.maximum,
         sigma_data=LEVELS.data_deviation,
-        rho=LEVELS.curvature,
+        rho=LEVELS.rho,
     )
     oracle.set_timesteps(10)
     np.testing.assert_allclose(sigma_grid(LEVELS, 10).numpy(), oracle.sigmas.numpy(), rtol=1e-5)
@@ -61,7 +60,7 @@ def test_sampling_steps_are_those_of_diffusers() -> None:
         sigma_min=LEVELS.minimum,
         sigma_max=LEVELS.maximum,
         sigma_data=LEVELS.data_deviation,
-        rho=LEVELS.curvature,
+        rho=LEVELS.rho,
     )
     oracle.set_timesteps(10)
     mask, condition = net.chunk_mask(task), net.condition(states, task)

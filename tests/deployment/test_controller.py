@@ -10,7 +10,7 @@ import pytest
 from mtrl.deployment import ArtefactPolicy
 from mtrl.deployment.realtime.controller import ChunkController
 from mtrl.rollout import Acting, generator_for
-from mtrl.rollout.chunk_policy import ChunkPolicy, Execution
+from mtrl.rollout.chunk_policy import ChunkPolicy, ChunkSpec, Execution, FunctionSampler
 
 from .bench_suite import SUITE
 from .graphs import linear_artefact
@@ -26,13 +26,11 @@ def test_it_equals_the_evaluated_policy_tick_by_tick(tmp_path: Path, noise: str)
     linear_artefact(tmp_path / "a", [task], WEIGHTS, HISTORY, CHUNK, EXECUTE, NOISE, drawn=noise)
     policy = ArtefactPolicy(tmp_path / "a")
     evaluated = ChunkPolicy(
-        lambda history, index, z: policy.act(history[0], int(index[0]), z[0])[None].copy(),
-        history=HISTORY,
-        state_size=4,
-        chunk=CHUNK,
-        actions=3,
-        noise_size=2,
-        execution=Execution(steps=EXECUTE, noise=noise),
+        FunctionSampler(
+            ChunkSpec(HISTORY, 4, CHUNK, 3, 2),
+            lambda history, index, z: policy.act(history[0], int(index[0]), z[0])[None].copy(),
+        ),
+        Execution(steps=EXECUTE, noise=noise),
     )
     generator = generator_for(3, task.name, 8)
     controller = ChunkController(policy, policy.manifest.tasks[0], generator_for(3, task.name, 8))

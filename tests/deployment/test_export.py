@@ -11,7 +11,7 @@ from torch import nn
 from mtrl.deployment import require_deployable
 from mtrl.deployment.artefact.export import controller_cases, controller_graph, require_policy_parity
 from mtrl.errors import IntegrityError, SpaceError
-from mtrl.rollout import ChunkPolicy, Execution
+from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler
 from mtrl.spaces import ActionSpec, Layout, ObservationSpec
 
 from ..synthetic import counter_task
@@ -49,9 +49,7 @@ def policy(controller: nn.Module, shift: float = 0.0) -> ChunkPolicy:
         action = controller(torch.from_numpy(state[:, 0]), torch.from_numpy(task)).numpy()
         return np.clip(action + np.float32(shift), -1, 1)[:, None]
 
-    return ChunkPolicy(
-        plan, history=1, state_size=5, chunk=1, actions=4, noise_size=0, execution=Execution(steps=1)
-    )
+    return ChunkPolicy(FunctionSampler(ChunkSpec(1, 5, 1, 4), plan), Execution(steps=1))
 
 
 def test_golden_cases_are_visited_states_and_states_far_from_them() -> None:

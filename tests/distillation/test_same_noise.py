@@ -10,7 +10,7 @@ import torch
 from mtrl.agents.diffusion import AGENT, DiffusionConfig, DiffusionTeacher
 from mtrl.agents.diffusion.policy import build_policy
 from mtrl.distillation import (
-    STUDENT,
+    SAME_NOISE,
     DistillationConfig,
     SameNoiseDistiller,
     student_from,
@@ -133,14 +133,14 @@ def test_a_student_that_cannot_match_is_refused(teacher: DiffusionTeacher) -> No
 
 def test_the_factory_takes_any_policy_that_offers_chunks(teacher: DiffusionTeacher) -> None:
     tasks, config = choice_tasks(), DistillationConfig(network=SHAPE, execution=Execution(steps=1))
-    factory: AgentFactory = STUDENT
-    assert STUDENT.needs(config, tasks) == Needs(offline=Offline(), parents=("teacher",))
+    factory: AgentFactory = SAME_NOISE
+    assert SAME_NOISE.needs(config, tasks) == Needs(offline=Offline(), parents=("teacher",))
     policy = build_policy(teacher._config, teacher.network, 0)
     made: Agent = factory.build(config, tasks, 0, parents={"teacher": policy})
     assert made.due(3, ALONE) == 0
     made.ingest(Datasets(choice_data()))
     assert made.due(3, ALONE) == 3
-    assert set(made.update(ALONE)) == set(STUDENT.metrics)
+    assert set(made.update(ALONE)) == set(SAME_NOISE.metrics)
     with pytest.raises(UnsupportedError, match="a RandomPolicy is no chunk teacher"):
         factory.build(config, tasks, 0, parents={"teacher": RandomPolicy(tasks)})
     with pytest.raises(UnsupportedError, match="a ChunkPolicy is no chunk teacher"):

@@ -10,7 +10,7 @@ import pytest
 
 from mtrl import registry
 from mtrl.data import DemonstrationConfig, Trajectories, collect_demonstrations
-from mtrl.distillation import DISTILLATION_METRICS, STUDENT
+from mtrl.distillation import SAME_NOISE
 from mtrl.errors import ConfigError
 from mtrl.nn import ChunkShape
 from mtrl.pipeline.metrics_page import PAGE, own_agents, page
@@ -131,11 +131,11 @@ def test_every_metric_of_distillation_is_documented(
     _, _, agent = logged_by(factory, tasks, demonstrations, tmp_path / "teacher")
     parents = {"teacher": factory.policy(agent.snapshot(), tasks)}
     metrics, timings, _ = logged_by(
-        STUDENT, tasks, demonstrations, tmp_path / "student", parents, batch_size=16
+        SAME_NOISE, tasks, demonstrations, tmp_path / "student", parents, batch_size=16
     )
-    assert undocumented(metrics, DISTILLATION_METRICS) == []
+    assert undocumented(metrics, SAME_NOISE.metrics) == []
     assert undocumented(timings, RUN_TIMINGS) == []
-    assert set(DISTILLATION_METRICS) <= metrics
+    assert set(SAME_NOISE.metrics) <= metrics
 
 
 def test_the_page_is_what_the_code_declares() -> None:
@@ -144,7 +144,7 @@ def test_the_page_is_what_the_code_declares() -> None:
 
 def declarations() -> list[Metric]:
     groups: list[Metrics] = [registry.load("agent", name).metrics for name in own_agents()]
-    groups += [DISTILLATION_METRICS, RUN_TIMINGS, EPISODE_METRICS, RUN_METRICS, EVALUATION_METRICS]
+    groups += [SAME_NOISE.metrics, RUN_TIMINGS, EPISODE_METRICS, RUN_METRICS, EVALUATION_METRICS]
     return [metric for group in groups for metric in group.values()]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,21 @@ OPSET = 17
 Cases = dict[str, npt.NDArray[np.generic]]
 
 
+@runtime_checkable
+class Foldable(Protocol):
+    """A module with a form for inference that computes the same with fewer operators."""
+
+    def folded(self) -> nn.Module:
+        """That form."""
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """The module's folded form, or the module itself where it has none."""
+    return module.folded() if isinstance(module, Foldable) else module
+
+
 def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> bytes:
-    """The ONNX graph of `module(*inputs.values())` with a free first axis; its output is called `chunk`.
+    """The ONNX graph of `module(*inputs.values())`, folded, with a free first axis; its output is `chunk`.
 
     `inputs` are examples of two rows each; their values are not kept, except where the module branches on
     them in Python.
@@ -34,7 +48,7 @@ def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> bytes:
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.onnx.export(
-            module.eval(),
+            fold(module).eval(),
             tuple(inputs.values()),
             file,  # type: ignore[arg-type]  # the stub names paths only; buffers work
             dynamo=False,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, IntegrityError
-from mtrl.rollout import ChunkPolicy, Execution, PolicySnapshot
+from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler, PolicySnapshot
 from mtrl.tasks import TaskSet
 
 from .manifest import Manifest, read_manifest
@@ -96,15 +96,11 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
         chunk: Float32 = session.run(["chunk"], feeds)[0]
         return chunk
 
-    return ChunkPolicy(
-        plan,
-        history=manifest.history,
-        state_size=manifest.state_size,
-        chunk=manifest.chunk,
-        actions=manifest.action_size,
-        noise_size=manifest.noise_size,
-        execution=Execution(steps=manifest.execute, noise=manifest.noise),
+    spec = ChunkSpec(
+        manifest.history, manifest.state_size, manifest.chunk, manifest.action_size, manifest.noise_size
     )
+    execution = Execution(steps=manifest.execute, noise=manifest.noise)
+    return ChunkPolicy(FunctionSampler(spec, plan), execution)
 
 
 def _open_session(graph: str | bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped

@@ -1,0 +1,31 @@
+"""Weights of one module taken over by another."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mtrl.errors import ConfigError
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, source: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * source, buffers copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 1.0 - decay)
+    for kept, fresh in zip(average.buffers(), source.buffers(), strict=True):
+        kept.copy_(fresh)
+
+
+def begin_as(network: nn.Module, parent: nn.Module) -> None:
+    """Copies every weight and buffer of a parent; raises ConfigError that names the first difference in shape."""
+    theirs, ours = parent.state_dict(), network.state_dict()
+    for name in [*ours, *theirs]:
+        expected, found = (
+            str(tuple(state[name].shape)) if name in state else "absent" for state in (ours, theirs)
+        )
+        if expected != found:
+            raise ConfigError(
+                f"init_from: the parent's network differs: {name} is {found} there; expected {expected}. "
+                "Give both the same agent.network and tasks"
+            )
+    network.load_state_dict(theirs)
