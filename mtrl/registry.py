@@ -1,8 +1,8 @@
 """Suites, agents, policies and robots by name, from entry points, loaded only when named.
 
-A third party's plug-in takes the same road as ours: it declares an entry point in the group
-`mtrl.suites`, `mtrl.task_sets`, `mtrl.agents`, `mtrl.policies`, `mtrl.distillers` or `mtrl.robots`. In a bare clone, where
-no distribution is installed, the same declarations are read from `pyproject.toml`.
+A third party's plug-in is found as ours are: it declares an entry point in the group `mtrl.suites`,
+`mtrl.task_sets`, `mtrl.agents`, `mtrl.policies`, `mtrl.distillers` or `mtrl.robots`. In a bare clone,
+where no distribution is installed, the same declarations are read from `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401 - the kind decides the ty
     """Imports and returns one plug-in; raises UnknownNameError with the nearest names.
 
     A suite is a `mtrl.tasks.Suite`, a task set a `mtrl.tasks.NamedSet`, an agent a
-    `mtrl.training.AgentFactory`, and so is a distiller, which takes a `mtrl.distillation.DistillationConfig` and
-    the parent "teacher"; a policy a function from (PolicySnapshot, TaskSet) to a Policy, a robot
-    whatever `mtrl.deployment` expects.
+    `mtrl.training.AgentFactory`. So is a distiller; its settings are a `mtrl.distillation.DistillationConfig`
+    and its parent is "teacher". A policy is a function from (PolicySnapshot, TaskSet) to a Policy, a robot
+    a `mtrl.deployment.Robot`.
     """
     if name in _registered[kind]:
         return _registered[kind][name]

@@ -48,8 +48,8 @@ class DiffusionFactory:
         if parent is not None:
             if not isinstance(parent, ChunkPolicy) or not isinstance(parent.sampler, DiffusionSampler):
                 raise ConfigError(
-                    f"init_from is a policy of the diffusion agent; got a {type(parent).__name__} of another. "
-                    "Name a run of agent=diffusion"
+                    f"init_from is a policy of the diffusion agent; got a {type(parent).__name__} of "
+                    "another. Name a run of agent=diffusion"
                 )
             network = parent.sampler.network
         return DiffusionAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=network)

@@ -24,6 +24,7 @@ from .config import DiffusionConfig
 from .losses import denoising_loss, draw_sigma, regression_loss
 from .policy import policy_of
 
+
 class DiffusionAgent(ChunkLearner[ChunkNetwork]):
     """EDM denoising of action chunks with a learned task embedding, or behaviour cloning by squared error.
 
@@ -124,8 +125,8 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         return data if counts.all() else data.select(np.flatnonzero(counts))
 
     def _draw(self) -> Mapping[str, torch.Tensor]:
-        """Makes the batch of this update, with noise levels [K, B] and noise [K, B, H, A]; returns nothing that
-        is summed. Regression draws no noise.
+        """Makes the batch of this update, with noise levels [K, B] and noise [K, B, H, A], which regression
+        leaves undrawn; returns nothing that is summed.
         """
         batch = self._data.sample(self._config.batch_size // self._ranks, self._draws)
         chunk = batch.fields["chunk"]

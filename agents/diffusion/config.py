@@ -31,6 +31,7 @@ class NoiseLevels:
     """Standard deviation of ln sigma in training, above 0 (Karras: 1.2)."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"curvature": "rho"}
+    """Key of older files -> field."""
 
     def __post_init__(self) -> None:
         check(self, "noise", data_deviation=POSITIVE, rho=at_least(1), train_deviation=POSITIVE)
@@ -71,6 +72,7 @@ class DiffusionConfig:
     """How the gradients of the tasks are combined; "sum" costs nothing."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
+    """Key of older files -> field."""
 
     def __post_init__(self) -> None:
         check(

@@ -50,7 +50,7 @@ def sigma_grid(levels: NoiseLevels, steps: int) -> torch.Tensor:
         return torch.tensor([levels.maximum, 0.0])
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     high, low = levels.maximum ** (1 / levels.rho), levels.minimum ** (1 / levels.rho)
-    # sigma_i = (max^(1/rho) + i / (K - 1) (min^(1/rho) - max^(1/rho)))^rho
+    # equation 5: (max^(1/rho) + i / (K - 1) (min^(1/rho) - max^(1/rho)))^rho for step i
     grid = (high + ramp * (low - high)) ** levels.rho
     return torch.cat([grid, torch.zeros(1, dtype=torch.float64)]).float()
 

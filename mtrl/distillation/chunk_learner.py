@@ -55,10 +55,10 @@ class ChunkLearner(ABC, Generic[Network]):
         gradient_clip: float,
         keeps_moments: bool,
     ) -> None:
-        """`keeps_moments`: the standardisation of states is there already and not taken from demonstrations."""
+        """`keeps_moments`: states are standardised as `network` says, not by the demonstrations' moments."""
         self.updates = 0
-        self._network = network
-        self._average = copy.deepcopy(network).requires_grad_(False).eval()
+        self._network: Network = network
+        self._average: Network = copy.deepcopy(network).requires_grad_(False).eval()
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
         )

@@ -40,6 +40,7 @@ class DistillationConfig:
     that the student also imitates near the demonstrations; at least 0."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
+    """Key of older files -> field."""
 
     def __post_init__(self) -> None:
         check(

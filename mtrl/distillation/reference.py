@@ -22,8 +22,8 @@ def reference_chunk(
     task: npt.NDArray[np.generic],
     z: npt.NDArray[np.generic] | None,
 ) -> Array:
-    """state [N, h, D_max], task [N], z [N, Z] or None -> chunk [N, H, A_max], in float64; `tensors` are those of
-    the student's snapshot.
+    """state [N, h, D_max], task [N], z [N, Z] or None -> chunk [N, H, A_max], in float64; `tensors` are
+    those of the student's snapshot.
     """
     weights = {name: np.asarray(v, dtype=np.float64) for name, v in tensors.items()}
     rows = np.asarray(task, dtype=np.int64)

@@ -42,7 +42,7 @@ class StudentForm:
 class Student(nn.Module):
     """chunk = clip(skip z + gain F(state history, task, scale z)), one forward pass of one network.
 
-    A `ChunkSampler`, so that a student can be distilled again, and a `ChunkModule`, so that it can be exported.
+    A `ChunkSampler`, so that it can be distilled again, and a `ChunkModule`, so that it can be exported.
     """
 
     def __init__(self, form: StudentForm, layout: Layout) -> None:

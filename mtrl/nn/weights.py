@@ -17,7 +17,7 @@ def update_average(average: nn.Module, source: nn.Module, decay: float) -> None:
 
 
 def begin_as(network: nn.Module, parent: nn.Module) -> None:
-    """Copies every weight and buffer of a parent; raises ConfigError that names the first difference in shape."""
+    """Copies every weight and buffer of a parent; raises ConfigError that names a difference in shape."""
     theirs, ours = parent.state_dict(), network.state_dict()
     for name in [*ours, *theirs]:
         expected, found = (

@@ -97,7 +97,16 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
     if "teacher" not in parents:
         snapshot, _ = load_policy(session.policy_place("teacher"))
         parents["teacher"] = policy_from(snapshot, session.tasks)
-    _train(session, "student", distiller_of(session.config), settings, training, place, parents=parents, again=again)
+    _train(
+        session,
+        "student",
+        distiller_of(session.config),
+        settings,
+        training,
+        place,
+        parents=parents,
+        again=again,
+    )
 
 
 def _train(

@@ -14,6 +14,7 @@ from mtrl.spaces import Observation
 
 from .policy import Acting, Action, Extra, PolicyState
 
+
 @dataclass(frozen=True)
 class ChunkSpec:
     """Sizes of a map from states to action chunks."""
@@ -32,8 +33,8 @@ class ChunkSpec:
 
 @runtime_checkable
 class ChunkSampler(Protocol):
-    """A deterministic map (state history, task, noise z) -> action chunk, whatever computes it: a sampler of many
-    steps, one network, an exported graph, a planner. It is what a `ChunkPolicy` plays and what can be distilled.
+    """A deterministic map (state history, task, noise z) -> action chunk: a sampler of many steps, one
+    network, an exported graph, a planner. A `ChunkPolicy` executes it, and a distiller may learn it.
     """
 
     @property

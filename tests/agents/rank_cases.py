@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mtrl.agents.diffusion import DiffusionAgent, DiffusionConfig
-from mtrl.agents.diffusion.teacher import DiffusionTeacher
+from mtrl.agents.diffusion.policy import DiffusionSampler
 from mtrl.agents.sac import NetworkConfig, SACAgent
 from mtrl.agents.sac.learning import Sample
 from mtrl.data import Batch, Bucket, Trajectories
@@ -387,7 +387,7 @@ def distiller_beside_one(reducer: Reducer) -> dict[str, Any]:
         network = ChunkNetwork(SHAPE, tasks.layout)
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
-        teacher = DiffusionTeacher(DiffusionConfig(network=SHAPE, execution=Execution(steps=1)), network)
+        teacher = DiffusionSampler(DiffusionConfig(network=SHAPE, execution=Execution(steps=1)), network)
         distillers = []
         for rank, to in ((reducer.rank, reducer), (None, ALONE)):
             made = SameNoiseDistiller(
@@ -399,7 +399,7 @@ def distiller_beside_one(reducer: Reducer) -> dict[str, Any]:
             distillers.append(made)
         ranked, alone = distillers
         before = flat(alone.shared_state()["student"])
-        first = [gradient_after(made, made._student, to) for made, to in ((ranked, reducer), (alone, ALONE))]
+        first = [gradient_after(made, made._network, to) for made, to in ((ranked, reducer), (alone, ALONE))]
         told = [made.update(to) for made, to in ((ranked, reducer), (alone, ALONE)) for _ in range(UPDATES)]
         ours, theirs = (flat(made.shared_state()["student"]) for made in distillers)
         facts[str(kind)] = {
@@ -413,7 +413,7 @@ def distiller_beside_one(reducer: Reducer) -> dict[str, Any]:
     return facts
 
 
-def inject_pool(made: SameNoiseDistiller, teacher: DiffusionTeacher, rank: int | None) -> None:
+def inject_pool(made: SameNoiseDistiller, teacher: DiffusionSampler, rank: int | None) -> None:
     """Ranks have other mixtures of the tasks, whose masks differ in size."""
 
     def part(update: int, who: int) -> dict[str, torch.Tensor]:
@@ -421,10 +421,11 @@ def inject_pool(made: SameNoiseDistiller, teacher: DiffusionTeacher, rank: int |
         kind = torch.float64
         states = torch.randn(12, 1, 3, generator=draws, dtype=kind)
         task = (torch.rand(12, generator=draws) < (0.2 + 0.6 * who)).long()
-        z = torch.randn(12, teacher.noise_size, generator=draws, dtype=kind)
+        z = torch.randn(12, teacher.spec.noise_size, generator=draws, dtype=kind)
         now = torch.get_default_dtype()
         states, z = states.to(now), z.to(now)
-        return {"states": states, "task": task, "z": z, "target": teacher.chunk(states, task, z)}
+        target = torch.from_numpy(teacher.sample(states.numpy(), task.numpy(), z.numpy()))
+        return {"states": states, "task": task, "z": z, "target": target}
 
     def grow() -> None:
         parts = [part(made.updates, who) for who in (range(RANKS) if rank is None else [rank])]

@@ -11,10 +11,8 @@ from mtrl.distillation import (
     StudentForm,
     export_onnx,
     golden_cases,
-    reference_chunk,
     require_reference_parity,
 )
-from mtrl.distillation.folded import FoldedStudent
 from mtrl.errors import IntegrityError
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
@@ -40,7 +38,7 @@ def student(noise: bool, history: int = 2) -> Student:
 @pytest.mark.parametrize("noise", [True, False])
 def test_torch_numpy_and_onnx_runtime_agree(noise: bool) -> None:
     made = student(noise)
-    cases = golden_cases(made, seed=1, per_task=5000)
+    cases = golden_cases(made, choice_tasks().layout, seed=1, per_task=5000)
     assert len(cases["state"]) == 10_000
     assert require_reference_parity(made, cases) <= 1e-5
     session = onnxruntime.InferenceSession(export_onnx(made), providers=["CPUExecutionProvider"])
@@ -65,7 +63,7 @@ def test_the_graph_takes_any_batch() -> None:
 
 def test_a_wrong_reference_is_caught() -> None:
     made = student(True)
-    cases = golden_cases(made, seed=1)
+    cases = golden_cases(made, choice_tasks().layout, seed=1)
     cases["chunk"] = cases["chunk"] + 1e-3
     with pytest.raises(IntegrityError, match="differ by"):
         require_reference_parity(made, cases)
@@ -73,15 +71,15 @@ def test_a_wrong_reference_is_caught() -> None:
 
 def test_the_reference_masks_padding() -> None:
     made = student(True, history=1)
-    cases = golden_cases(made, seed=2)
-    chunk = reference_chunk(made.snapshot(0), cases["state"], cases["task"], cases["z"])
+    cases = golden_cases(made, choice_tasks().layout, seed=2)
+    chunk = made.reference(cases["state"], cases["task"], cases["z"])
     assert (chunk[cases["task"] == 0][..., 1] == 0).all()
 
 
 @pytest.mark.parametrize("noise", [True, False])
 def test_folding_changes_nothing_but_rounding(noise: bool) -> None:
     made = student(noise)
-    cases = golden_cases(made, seed=3, per_task=100)
+    cases = golden_cases(made, choice_tasks().layout, seed=3, per_task=100)
     inputs = [torch.as_tensor(cases[name]) for name in ("state", "task", "z") if name in cases]
     with torch.no_grad():
-        torch.testing.assert_close(FoldedStudent(made)(*inputs), made(*inputs), rtol=0, atol=2e-6)
+        torch.testing.assert_close(made.folded()(*inputs), made(*inputs), rtol=0, atol=2e-6)
