@@ -142,7 +142,9 @@ def _processors() -> list[Finding]:
     usable = processors()
     return [
         machine.check_processors(usable, machine.allowed_processors(), os.cpu_count() or usable),
-        machine.check_threads(*machine.thread_settings(os.environ), usable),
+        machine.check_threads(
+            os.environ.get("OMP_NUM_THREADS", ""), os.environ.get("OMP_WAIT_POLICY", ""), usable
+        ),
     ]
 
 
@@ -175,9 +177,9 @@ def _places(overrides: Sequence[str]) -> list[Finding]:
     given = [word.partition("=")[2] for word in overrides if word.startswith("output=")]
     runs, temporary = Path(given[-1] if given else "runs"), Path(tempfile.gettempdir())
     return [
-        machine.check_place("runs", machine.look_at(runs), "choose another folder with output=PATH"),
-        machine.check_place(
-            "temporary files", machine.look_at(temporary), "choose another folder with TMPDIR=PATH"
+        machine.check_folder("runs", machine.inspect_folder(runs), "choose another folder with output=PATH"),
+        machine.check_folder(
+            "temporary files", machine.inspect_folder(temporary), "choose another folder with TMPDIR=PATH"
         ),
         machine.check_shared_memory(machine.shared_memory_bytes()),
     ]

@@ -1,7 +1,6 @@
-"""What a machine has and lacks: one small function a check, which takes facts and returns a finding.
+"""Checks of a machine: each is one small function from facts to a finding.
 
-The modules beside this one are imported one by one, so that a missing package breaks the checks that
-need it and no others.
+The modules are imported one by one, so that a missing package breaks only the checks that need it.
 """
 
 from .finding import Finding, State, broken, good, optional, warning

@@ -1,4 +1,4 @@
-"""Whether MuJoCo can draw off-screen, tried for real in processes of their own."""
+"""Off-screen rendering with MuJoCo, tried in processes of their own, and video encoding."""
 
 from __future__ import annotations
 
@@ -33,30 +33,29 @@ def check_renderer(chosen: str, display: bool, errors: Mapping[str, str]) -> Fin
     """`chosen` is MUJOCO_GL ("" unset), `errors` maps each value that was tried to "" or why it fails."""
     working = [name for name, error in errors.items() if name and not error]
     if chosen and errors.get(chosen):
-        mend = f"export MUJOCO_GL={working[0]}" if working else f"unset MUJOCO_GL; to draw: {INSTALL}"
-        return broken(
-            "renderer", f"MUJOCO_GL={chosen} breaks the import of simulators: {errors[chosen]}", mend
-        )
+        remedy = f"export MUJOCO_GL={working[0]}" if working else f"unset MUJOCO_GL; to draw: {INSTALL}"
+        text = f"MUJOCO_GL={chosen} breaks the import of simulators: {errors[chosen]}"
+        return broken("renderer", text, remedy)
     if chosen:
         return good("renderer", f"MUJOCO_GL={chosen} draws")
     if display and not errors.get("", "not tried"):
         return good("renderer", "draws on the display")
     if "osmesa" in working:
-        return good("renderer", "OSMesa draws; `mtrl watch` takes it by itself, others by MUJOCO_GL=osmesa")
+        return good("renderer", "OSMesa draws; `mtrl watch` selects it, other commands need MUJOCO_GL=osmesa")
     if working:
         return warning("renderer", f"only MUJOCO_GL={working[0]} draws", f"export MUJOCO_GL={working[0]}")
-    return warning("renderer", "no films and no pictures: no off-screen OpenGL", INSTALL)
+    return warning("renderer", "no videos and no images: no off-screen OpenGL", INSTALL)
 
 
 def check_encoder(error: str) -> Finding:
-    """`error` says why no H.264 encoder was found, "" when one was."""
+    """`error` is the reason why no H.264 encoder was found, "" when one was."""
     if error:
         return warning("videos", f"no H.264 encoder: {error}", "pip install 'imageio[ffmpeg]'")
     return good("videos", "H.264 by the ffmpeg of imageio-ffmpeg")
 
 
 def probe_renderers(environment: Mapping[str, str]) -> dict[str, str]:
-    """Draws one picture with each backend, and as things are set; value of MUJOCO_GL -> "" or the error.
+    """Renders one image with the current setting and with each backend; MUJOCO_GL -> "" or the error.
 
     Each in a process of its own: a value that does not work breaks every later import.
     """
@@ -67,7 +66,7 @@ def probe_renderers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def encoder_error() -> str:
-    """Why there is no encoder, or ""."""
+    """The reason why there is no H.264 encoder, or ""."""
     try:
         import imageio.plugins.ffmpeg as plugin
 
@@ -78,10 +77,9 @@ def encoder_error() -> str:
 
 
 def _probe(value: str, environment: Mapping[str, str]) -> str:
-    changed = {name: text for name, text in environment.items() if name != "PYOPENGL_PLATFORM"}
-    changed["MUJOCO_GL"] = value
-    if not value:
-        del changed["MUJOCO_GL"]
+    changed = {k: v for k, v in environment.items() if k not in ("PYOPENGL_PLATFORM", "MUJOCO_GL")}
+    if value:
+        changed["MUJOCO_GL"] = value
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE],
@@ -97,6 +95,6 @@ def _probe(value: str, environment: Mapping[str, str]) -> str:
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    # Destructors complain after the error that matters.
-    told = [line for line in lines if re.match(r"[\w.]*Error\b", line)]
-    return (told or lines or [f"exit code {done.returncode}"])[0][:160]
+    # Destructors print further errors after the first one.
+    errors = [line for line in lines if re.match(r"[\w.]*Error\b", line)]
+    return (errors or lines or [f"exit code {done.returncode}"])[0][:160]

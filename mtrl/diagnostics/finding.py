@@ -1,4 +1,4 @@
-"""What a check found: a state, a sentence, and what mends it."""
+"""The outcome of a check: a state, a sentence and a remedy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class State(Enum):
 
     GOOD = "good"
     OPTIONAL = "optional"
-    """Something that not everybody needs is not there."""
+    """An optional part is missing."""
     WARNING = "warning"
-    """Work goes on, slower or with a part missing."""
+    """Everything required works, but slower or with a part missing."""
     BROKEN = "broken"
     """Something required does not work."""
 
@@ -23,32 +23,32 @@ class Finding:
     """The outcome of one check."""
 
     subject: str
-    """What was looked at, in a word or two: "renderer"."""
+    """The part that was checked, in a word or two: "renderer"."""
     state: State
     text: str
-    """What was found, in a sentence without a full stop."""
+    """A sentence without a full stop."""
     remedy: str = ""
-    """The command or setting that mends it; given for everything that is not good."""
+    """The command or setting that repairs it; given for everything that is not good."""
 
     def __post_init__(self) -> None:
         assert self.remedy or self.state in (State.GOOD, State.OPTIONAL), "a problem comes with its remedy"
 
 
 def good(subject: str, text: str) -> Finding:
-    """A finding that needs nothing."""
+    """A finding that needs no action."""
     return Finding(subject, State.GOOD, text)
 
 
 def optional(subject: str, text: str, remedy: str) -> Finding:
-    """A finding about what only some need."""
+    """A finding about an optional part."""
     return Finding(subject, State.OPTIONAL, text, remedy)
 
 
 def warning(subject: str, text: str, remedy: str) -> Finding:
-    """A finding that costs something."""
+    """A finding that costs speed or a part."""
     return Finding(subject, State.WARNING, text, remedy)
 
 
 def broken(subject: str, text: str, remedy: str) -> Finding:
-    """A finding that stops work."""
+    """A finding about a required part that does not work."""
     return Finding(subject, State.BROKEN, text, remedy)

@@ -8,21 +8,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtrl.distributed import ResourcePlan, preflight
+from mtrl.distributed import preflight
 from mtrl.errors import ResourceError
 from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import TaskSet
 
 from .finding import Finding, broken, good, optional, warning
 
-ROOMY_BYTES = 5_000_000_000
+AMPLE_BYTES = 5_000_000_000
 """Free disk below which a longer run may not fit."""
 SHARED_BYTES = 512 * 2**20
-"""Shared memory that a private Ray cluster asks for; with less it writes to disk."""
+"""Shared memory that a private Ray cluster requests; with less it writes to disk."""
 
 _REALTIME = """
 import ctypes, os
@@ -39,7 +38,7 @@ if ctypes.CDLL(None).mlockall(3) == 0:
 def check_processors(usable: int, allowed: int, present: int) -> Finding:
     """`usable` processors after affinity and the container's quota, `allowed` by affinity, of `present`."""
     if usable < allowed:
-        text = f"{usable} by the container's quota of {allowed} in sight: libraries start too many threads"
+        text = f"{usable} by the container's quota, of {allowed} visible: libraries start too many threads"
         return warning("processors", text, f"export OMP_NUM_THREADS={usable}, or raise the quota")
     if usable < present:
         return good("processors", f"{usable} of {present} by this process's affinity")
@@ -53,22 +52,22 @@ def check_threads(threads: str, wait_policy: str, usable: int) -> Finding:
     if threads and int(threads) > usable:
         return warning(
             "threads",
-            f"OMP_NUM_THREADS={threads} on {usable} processors: idle threads that wait cost up to 20 times",
+            f"OMP_NUM_THREADS={threads} on {usable} processors: waiting threads slow it down up to 20 times",
             f"export OMP_NUM_THREADS={usable}, or unset it",
         )
     if wait_policy.upper() == "ACTIVE":
         return warning(
-            "threads", "OMP_WAIT_POLICY=ACTIVE: waiting threads take processors", "unset OMP_WAIT_POLICY"
+            "threads", "OMP_WAIT_POLICY=ACTIVE: waiting threads occupy processors", "unset OMP_WAIT_POLICY"
         )
-    return good("threads", f"OMP_NUM_THREADS={threads or '1, set by mtrl'}; the learner takes what is free")
+    return good("threads", f"OMP_NUM_THREADS={threads or '1, set by mtrl'}; the learner uses what is free")
 
 
 def check_hosts(runtime: RuntimeConfig, usable: int) -> list[Finding]:
     """Too few processors for the actors or worker processes; nothing where there are enough."""
-    setting, host, wanted = _hosts(runtime, usable)
-    if wanted <= usable:
+    setting, host, requested = _hosts(runtime, usable)
+    if requested <= usable:
         return []
-    text = f"{setting}={wanted} needs {wanted} processors, one per {host}; {usable} are there"
+    text = f"{setting}={requested} needs {requested} processors, one per {host}; {usable} are there"
     return [broken("runtime", text, f"{setting} of at most {usable}")]
 
 
@@ -77,61 +76,49 @@ def check_memory(
 ) -> Finding:
     """Whether the environments of a task set fit, `copies` of one task at a time in every process.
 
-    Of more processes than there are `usable` processors, which `check_hosts` tells, only so many count.
+    Counts at most `usable` processes, one per processor; `check_hosts` reports the excess.
     """
-    setting, host, wanted = _hosts(runtime, usable)
-
-    def plan(hosts: int) -> ResourcePlan:
-        return preflight(
-            tasks,
-            RuntimeConfig(kind="ray", actors=hosts),
-            copies=copies,
-            processor_count=max(usable, 1),
-            available_megabytes=available_megabytes,
-            torch=True,
-        )
-
-    def told(found: ResourcePlan) -> str:
-        needs = (
-            f"{_counted(found.actors, host)} on {_counted(usable, 'processor')}: "
-            f"{found.actor_megabytes:.0f} MB of their own, "
-            if setting
-            else ""
-        )
-        return (
-            f"{needs}{found.environment_megabytes:.0f} MB for all environments; "
-            f"{available_megabytes:.0f} MB are free"
-        )
-
+    setting, host, requested = _hosts(runtime, usable)
+    hosts = min(requested, max(usable, 1))
     subject = f"memory, {len(tasks)} tasks" if len(tasks) > 1 else f"memory, {tasks.names[0]}"
-    hosts = min(wanted, max(usable, 1))
-    fewer = f"{setting} below {hosts}, or " if hosts > 1 else ""
-    try:
-        found = plan(hosts)
-    except ResourceError:
-        for less in range(hosts - 1, 0, -1):
-            with contextlib.suppress(ResourceError):
-                found = plan(less)
-                text = f"{_counted(hosts, host)} and the largest task do not fit: "
-                return warning(subject, text + f"{available_megabytes:.0f} MB are free", f"{setting}={less}")
-        text = f"not even the largest task fits: {available_megabytes:.0f} MB are free"
+    free = f"{available_megabytes:.0f} MB are free"
+    for count in range(hosts, 0, -1):
+        with contextlib.suppress(ResourceError):
+            plan = preflight(
+                tasks,
+                RuntimeConfig(kind="ray", actors=count),
+                copies=copies,
+                processor_count=max(usable, 1),
+                available_megabytes=available_megabytes,
+                torch=True,
+            )
+            break
+    else:
+        text = f"not even the largest task fits: {free}"
         return broken(subject, text, "evaluation.copies=1, fewer tasks, or a machine with more memory")
-    if found.cache_megabytes == float("inf"):
-        return good(subject, told(found))
+    if count < hosts:
+        text = f"{_counted(hosts, host)} and the largest task do not fit: {free}"
+        return warning(subject, text, f"{setting}={count}")
+    needed = f"{plan.environment_megabytes:.0f} MB for all environments; {free}"
+    if setting:
+        place = f"{_counted(plan.actors, host)} on {_counted(usable, 'processor')}"
+        needed = f"{place}: {plan.actor_megabytes:.0f} MB of their own, {needed}"
+    if plan.cache_megabytes == float("inf"):
+        return good(subject, needed)
     if runtime.kind == "ray":
         text = "they do not fit at once, so environments are freed and built again, which takes time"
-        mend = f"{fewer}fewer tasks"
+        remedy = (f"{setting} below {hosts}, or " if hosts > 1 else "") + "fewer tasks"
     else:
-        # only actors make room: elsewhere what was built stays
+        # only Ray actors free environments
         text = "they do not fit at once, and none is freed before the end"
-        mend = "runtime=ray runtime.actors=1, which frees and builds them again, or fewer tasks"
+        remedy = "runtime=ray runtime.actors=1, which frees and builds them again, or fewer tasks"
     if copies > 1:
-        mend = f"evaluation.copies below {copies}, {mend}"
-    return warning(subject, f"{told(found)}: {text}", mend)
+        remedy = f"evaluation.copies below {copies}, {remedy}"
+    return warning(subject, f"{needed}: {text}", remedy)
 
 
 def _hosts(runtime: RuntimeConfig, usable: int) -> tuple[str, str, int]:
-    """The setting that says how many processes play ("" for this one alone), its word for one, how many."""
+    """(setting of the number of environment processes, "" for this one alone, word for one, number)."""
     if runtime.kind == "ray":
         return "runtime.actors", "actor", runtime.actors or max(usable, 1)
     if runtime.workers:
@@ -140,31 +127,32 @@ def _hosts(runtime: RuntimeConfig, usable: int) -> tuple[str, str, int]:
 
 
 def _counted(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}{'es' if word.endswith('s') else 's'}"
+    plural = f"{word}es" if word.endswith("s") else f"{word}s"
+    return f"{count} {word if count == 1 else plural}"
 
 
 @dataclass(frozen=True)
-class Place:
-    """What is known of a folder."""
+class Folder:
+    """Write access and free space of a folder."""
 
     path: str
     error: str
-    """Why nothing can be written there; "" when it can."""
+    """The reason why it cannot be written to, or ""."""
     free_bytes: int
 
 
-def check_place(purpose: str, place: Place, mend: str) -> Finding:
-    """Write access and room; `mend` says how to choose another folder."""
-    if place.error:
-        return broken(purpose, f"cannot write to {place.path}: {place.error}", mend)
-    text = f"{place.path}: {place.free_bytes / 1e9:.1f} GB free"
-    if place.free_bytes < ROOMY_BYTES:
-        return warning(purpose, text, f"free some space, or {mend}")
+def check_folder(purpose: str, folder: Folder, remedy: str) -> Finding:
+    """Write access and free space; `remedy` is the way to choose another folder."""
+    if folder.error:
+        return broken(purpose, f"cannot write to {folder.path}: {folder.error}", remedy)
+    text = f"{folder.path}: {folder.free_bytes / 1e9:.1f} GB free"
+    if folder.free_bytes < AMPLE_BYTES:
+        return warning(purpose, text, f"free some space, or {remedy}")
     return good(purpose, text)
 
 
 def check_shared_memory(size_bytes: int | None) -> Finding:
-    """`size_bytes` of /dev/shm, where Ray keeps what actors send; None where there is none."""
+    """`size_bytes` of /dev/shm, where Ray keeps its objects; None where there is none."""
     if size_bytes is None:
         return warning(
             "shared memory", "there is no /dev/shm: Ray writes to disk", "mount -t tmpfs tmpfs /dev/shm"
@@ -192,7 +180,7 @@ def check_realtime(fifo: bool, lock: bool) -> Finding:
     )
 
 
-def look_at(path: Path) -> Place:
+def inspect_folder(path: Path) -> Folder:
     """Tries to write a file to a folder, or to the nearest folder above it that exists."""
     existing = path.absolute()
     while not existing.exists():
@@ -203,7 +191,7 @@ def look_at(path: Path) -> Place:
         error = ""
     except OSError as problem:
         error = problem.strerror or str(problem)
-    return Place(str(path), error, shutil.disk_usage(existing).free)
+    return Folder(str(path), error, shutil.disk_usage(existing).free)
 
 
 def shared_memory_bytes() -> int | None:
@@ -227,8 +215,3 @@ def realtime_rights() -> tuple[bool, bool]:
 def allowed_processors() -> int:
     """Processors of this process's affinity, before any quota."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def thread_settings(environment: Mapping[str, str]) -> tuple[str, str]:
-    """OMP_NUM_THREADS and OMP_WAIT_POLICY."""
-    return environment.get("OMP_NUM_THREADS", ""), environment.get("OMP_WAIT_POLICY", "")

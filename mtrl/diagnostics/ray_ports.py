@@ -10,14 +10,14 @@ from pathlib import Path
 
 from .finding import Finding, good, optional, warning
 
-TRANSPORT = "Ray's transport unpickles what it receives: whoever reaches a port runs code as you"
-"""The one exception to the rule that nothing of ours unpickles."""
+TRANSPORT = "Ray's transport unpickles what it receives: anyone who reaches a port runs code as you"
+"""The only exception to the rule that mtrl unpickles nothing."""
 
 GUARDS = {
     "TLS": {"RAY_USE_TLS=1", "RAY_USE_TLS=true"},
     "a token": {"RAY_AUTH_MODE=token"},
 }
-"""Guard -> how a node's environment spells it."""
+"""Guard -> its spellings in a node's environment."""
 
 _PROGRAMS = re.compile(r"raylet|gcs_server|ray::|ray/dashboard|ray/_private|ray\.util\.client\.server")
 
@@ -32,7 +32,7 @@ class Listener:
 
     @property
     def is_open(self) -> bool:
-        """Whether others than this machine can reach it."""
+        """Whether other machines can reach it."""
         return not ipaddress.ip_address(self.address).is_loopback
 
 
@@ -44,7 +44,7 @@ class RayProcesses:
     running: bool = False
     """Whether a node of a cluster runs here."""
     guards: tuple[str, ...] = ()
-    """What guards its transport: TLS, a token."""
+    """Guards of its transport: TLS, a token."""
 
 
 def check_ray_version(version: str | None) -> Finding:
@@ -77,13 +77,13 @@ def check_ray_ports(ray: RayProcesses) -> Finding:
 
 
 def ray_processes(root: Path = Path("/proc")) -> RayProcesses:
-    """What runs and listens here; of other users' processes only that they run."""
+    """Ray's processes and their ports; of other users' processes only their existence."""
     sockets = dict(_listening(root))
     found: set[Listener] = set()
     guards: set[str] = set()
     running = False
     for process in root.glob("[0-9]*"):
-        # The program stands among the first words; a later one may be anybody's argument.
+        # The program is among the first words; a later one may be an argument of another program.
         program = _PROGRAMS.search(" ".join(_words(process / "cmdline")[:4]))
         if program is None:
             continue

@@ -1,4 +1,4 @@
-"""Python, the packages and the optional extras, against the versions that were tested together."""
+"""Python, packages and optional extras, against the versions that were tested together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OFFERS = {
     "oracles": "diffusers, with which tests compare",
     "dev": "pytest, ruff, mypy",
 }
-"""Extra -> what it brings."""
+"""Extra -> its use."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Requirement:
 
     name: str
     exact: str = ""
-    """The one version that is allowed; "" where a range is."""
+    """The only version allowed, or "" for a range."""
     extra: str = ""
-    """The extra that it belongs to; "" for what everybody needs."""
+    """The extra that it belongs to, or "" for a required package."""
 
 
 def check_python(version: tuple[int, ...]) -> Finding:
@@ -48,40 +48,36 @@ def check_python(version: tuple[int, ...]) -> Finding:
 def check_packages(
     needed: Iterable[Requirement], tested: Mapping[str, str], installed: Mapping[str, str]
 ) -> list[Finding]:
-    """What everybody needs. `tested` and `installed` map normalised names to versions.
+    """Required packages. `tested` and `installed` map normalised names to versions.
 
     A missing package, or another version than the only one allowed, is broken; a version within its
     range that was not tested is a warning.
     """
-    base = [item for item in needed if not item.extra]
-    missing = [item.name for item in base if item.name not in installed]
-    wrong = [
-        f"{item.name} {installed[item.name]}, needed {item.exact}"
-        for item in base
-        if item.exact and item.name in installed and _release(installed[item.name]) != item.exact
-    ]
-    named = {text.split()[0] for text in wrong}
+    exact = {item.name: item.exact for item in needed if not item.extra}
+    versions = {name: _release(installed[name]) for name in exact if name in installed}
+    missing = [name for name in exact if name not in installed]
+    wrong = [name for name, version in versions.items() if exact[name] not in ("", version)]
     untested = [
-        f"{item.name} {installed[item.name]}, tested {tested[item.name]}"
-        for item in base
-        if item.name in installed and item.name in tested and item.name not in named
-        if _release(installed[item.name]) != tested[item.name]
+        name
+        for name, version in versions.items()
+        if name not in wrong and tested.get(name, version) != version
     ]
     how = "pip install -c constraints.txt " if tested else "pip install "
     found = []
     if missing:
         found.append(broken("packages", f"not installed: {', '.join(missing)}", how + " ".join(missing)))
     if wrong:
-        exact = " ".join(f"{i.name}=={i.exact}" for i in base if i.name in named)
-        found.append(broken("packages", "; ".join(wrong), how + exact))
+        text = "; ".join(f"{name} {installed[name]}, needed {exact[name]}" for name in wrong)
+        found.append(broken("packages", text, how + " ".join(f"{name}=={exact[name]}" for name in wrong)))
     if untested:
-        names = " ".join(f"{text.split()[0]}=={tested[text.split()[0]]}" for text in untested)
-        found.append(warning("packages", "; ".join(untested), "pip install " + names))
+        text = "; ".join(f"{name} {installed[name]}, tested {tested[name]}" for name in untested)
+        pins = " ".join(f"{name}=={tested[name]}" for name in untested)
+        found.append(warning("packages", text, f"pip install {pins}"))
     if not found:
-        against = (
+        compared = (
             "the tested versions" if tested else "all there; constraints.txt is not, to compare versions"
         )
-        found.append(good("packages", f"{len(base)} required packages: {against}"))
+        found.append(good("packages", f"{len(exact)} required packages: {compared}"))
     return found
 
 
@@ -93,14 +89,12 @@ def check_extras(needed: Iterable[Requirement], installed: Mapping[str, str]) ->
             members.setdefault(item.extra, []).append(item.name)
     found = []
     for extra, names in members.items():
-        offer = OFFERS.get(extra, "optional packages")
-        missing = [name for name in names if name not in installed]
-        if not missing:
+        if missing := [name for name in names if name not in installed]:
+            text = f"without {', '.join(missing)}: {OFFERS.get(extra, 'optional packages')}"
+            found.append(optional(f"extra {extra}", text, f"pip install '{DISTRIBUTION}[{extra}]'"))
+        else:
             versions = ", ".join(f"{name} {installed[name]}" for name in names)
             found.append(good(f"extra {extra}", versions))
-        else:
-            command = f"pip install '{DISTRIBUTION}[{extra}]'"
-            found.append(optional(f"extra {extra}", f"without {', '.join(missing)}: {offer}", command))
     return found
 
 
@@ -114,7 +108,7 @@ def check_wandb(mode: str, has_key: bool) -> Finding:
 
 
 def wandb_has_key(environment: Mapping[str, str], home: Path) -> bool:
-    """Whether a login is there; reads no secret, only that there is one. Asks nothing of the network."""
+    """Whether a login is stored; keeps no secret and uses no network."""
     netrc = Path(environment.get("NETRC") or home / ".netrc")
     try:
         stored = "api.wandb.ai" in netrc.read_text(encoding="utf-8")
@@ -138,7 +132,7 @@ def requirements(lines: Iterable[str]) -> list[Requirement]:
 
 
 def declared_requirements(root: Path) -> list[Requirement]:
-    """What the checkout at `root` declares, or else the installed distribution; empty where neither tells."""
+    """The requirements of the checkout at `root`, or else of the installed distribution, or none."""
     project = root / "pyproject.toml"
     if project.is_file():
         import tomllib
@@ -176,5 +170,5 @@ def normalised(name: str) -> str:
 
 
 def _release(version: str) -> str:
-    """The version without the build it is of, such as +cpu."""
+    """The version without its build, such as +cpu."""
     return version.split("+")[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl import registry
-from mtrl.diagnostics.machine import look_at
+from mtrl.diagnostics.machine import inspect_folder
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.gradients import SurgeryConfig
 from mtrl.rollout import PolicySnapshot, policy_from
@@ -92,7 +92,7 @@ def _require_updates(config: Config, warmup: int) -> None:
 
 def require_writable(folder: Path) -> None:
     """Raises ResourceError when nothing can be written to `folder`, which need not exist yet."""
-    place = look_at(folder)
+    place = inspect_folder(folder)
     if place.error:
         raise ResourceError(
             f"cannot write to {folder}: {place.error}; check the path, or choose another place"

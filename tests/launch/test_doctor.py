@@ -15,15 +15,15 @@ import pytest
 from mtrl.diagnostics import Finding, State, broken, good, optional, warning
 from mtrl.diagnostics.drawing import check_encoder, check_renderer, probe_renderers
 from mtrl.diagnostics.machine import (
-    Place,
+    Folder,
+    check_folder,
     check_hosts,
     check_memory,
-    check_place,
     check_processors,
     check_realtime,
     check_shared_memory,
     check_threads,
-    look_at,
+    inspect_folder,
 )
 from mtrl.diagnostics.ray_ports import (
     Listener,
@@ -210,20 +210,22 @@ def test_a_mistake_in_a_setting_is_told_before_any_check(
 
 
 def test_places(tmp_path: Path) -> None:
-    says(check_place("runs", Place("runs", "", 10**11), "x"), State.GOOD, "100.0 GB")
-    says(check_place("runs", Place("runs", "", 10**9), "output=PATH"), State.WARNING, "1.0 GB", "output=PATH")
+    says(check_folder("runs", Folder("runs", "", 10**11), "x"), State.GOOD, "100.0 GB")
     says(
-        check_place("runs", Place("r", "Permission denied", 1), "o=P"),
+        check_folder("runs", Folder("runs", "", 10**9), "output=PATH"), State.WARNING, "1.0 GB", "output=PATH"
+    )
+    says(
+        check_folder("runs", Folder("r", "Permission denied", 1), "o=P"),
         State.BROKEN,
         "Permission denied",
         "o=P",
     )
-    found = look_at(tmp_path / "not" / "yet")
+    found = inspect_folder(tmp_path / "not" / "yet")
     assert found.error == "" and found.free_bytes > 0
     assert list(tmp_path.iterdir()) == []
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert look_at(blocked).error == "Not a directory"
+    assert inspect_folder(blocked).error == "Not a directory"
 
 
 def test_shared_memory_and_realtime() -> None:

@@ -131,11 +131,12 @@ def write_flight(path: Path, flight: Flight) -> None:
     with path.open("wb") as file:
         writer = Writer(file, compression=CompressionType.ZSTD)
         writer.start(profile="", library="mtrl")
-        texts = dict.fromkeys(("before", "after", "cause"), "string")
-        channels = {_TRANSITION: _channel(writer, _TRANSITION, {"at": "number", **texts})}
+        channels = {}
         for topic in _TOPICS:
             types = {_name(column): _SCHEMA_NAMES[_TYPES.get(column, float)] for column in topic.columns}
             channels[topic.name] = _channel(writer, topic.name, {**types, topic.field: "array"})
+        texts = dict.fromkeys(("before", "after", "cause"), "string")
+        channels[_TRANSITION] = _channel(writer, _TRANSITION, {"at": "number", **texts})
         metadata = {
             "task": flight.task,
             "artefact": flight.artefact,
