@@ -29,7 +29,7 @@ class LaneStepper:
         tasks = TaskSet([task])
         self._worker = RolloutWorker(tasks, {task.suite: backend})
         share = LaneAssignment(0, copies, 0, copies)
-        self._worker.open([share], PolicySnapshot("random"), 0, stagger=True)
+        self._worker.open(share, PolicySnapshot("random"), 0, stagger=True)
         self._lane = self._worker.lane(share)
         generator = np.random.default_rng(0)
         width, choices = tasks.layout.continuous_size, max(1, task.action.discrete)

@@ -20,7 +20,7 @@ from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
 from mtrl.errors import EnvironmentFault
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.integrity import verify_manifest
-from mtrl.rollout import FaultWords, JobResult, PolicySnapshot, Rollouts, require_backends
+from mtrl.rollout import FaultText, JobResult, PolicySnapshot, Rollouts, require_backends
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import Interruptible, RunDirectory, load_state, progress, save_state
@@ -54,7 +54,7 @@ class Session:
     console: Console
     interrupt: Interruptible
     _rollouts: Rollouts | None = field(default=None, repr=False)
-    _words: FaultWords = field(default_factory=FaultWords, repr=False)
+    _words: FaultText = field(default_factory=FaultText, repr=False)
 
     @property
     def rollouts(self) -> Rollouts:

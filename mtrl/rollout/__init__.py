@@ -3,25 +3,19 @@
 from typing import TYPE_CHECKING
 
 from .chunk_policy import ChunkPolicy, ChunkSampler, ChunkSpec, Execution, FunctionSampler
-from .collection.balance import balance
-from .collection.local_fragments import (
-    CollectionConfig,
-    Fragments,
-    LocalFragments,
-    fragment_bytes,
-)
+from .collection.lane_placement import balance
+from .collection.local import LocalFragments, LocalRollouts
 from .collection.pool_fragments import Delivery, PoolFragments
 from .collection.pool_rollouts import PoolRollouts
 from .collection.round_robin import RoundRobin
 from .episodes import Episodes, EpisodeSummary
-from .experts import require_experts
-from .fragment import Fragment, fragment_of
-from .group import EpisodeGroup, GroupRequest
-from .job import EpisodeJob, JobResult, run_job, schedule_of
-from .lanes.backends import backends_of, require_backends
+from .fragment import Fragment, fragment_bytes
+from .job import EpisodeGroup, EpisodeJob, GroupRequest, JobResult
+from .lanes.environments import backends_of, require_backends
 from .lanes.lane import Lane
 from .lanes.python_lane import PythonLane
 from .lanes.recorder import StepRecorder
+from .lanes.run_job import run_job, schedule_of
 from .lanes.vector_lane import VectorLane
 from .policy import (
     LOG_PROBABILITY,
@@ -34,9 +28,16 @@ from .policy import (
     Version,
     generator_for,
 )
-from .rebuild import policy_from
-from .runtime import FaultHandler, FaultLog, FaultWords, LocalRollouts, Rollouts, RuntimeConfig
-from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy
+from .runtime import (
+    CollectionConfig,
+    FaultHandler,
+    FaultLog,
+    FaultText,
+    Fragments,
+    Rollouts,
+    RuntimeConfig,
+)
+from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
 from .workers.backend import KEPT, Backend, Event, Lost
 from .workers.calls import Call, CallExecutor, CallValue, Collect
 from .workers.processes import Processes
@@ -71,7 +72,7 @@ __all__ = [
     "Extra",
     "FaultHandler",
     "FaultLog",
-    "FaultWords",
+    "FaultText",
     "Fragment",
     "Fragments",
     "FunctionSampler",
@@ -105,7 +106,6 @@ __all__ = [
     "backends_of",
     "balance",
     "fragment_bytes",
-    "fragment_of",
     "generator_for",
     "policy_from",
     "require_backends",

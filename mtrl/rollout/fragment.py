@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.spaces import Observation
+from mtrl.tasks import TaskSet
 
 from .episodes import STEP_FIELDS
-from .lanes.recorder import StepRecorder
 from .policy import Version
 
 STEP_ARRAYS = (*STEP_FIELDS, "start_id", "episode_id")
@@ -91,26 +91,13 @@ class Fragment:
         return successors
 
 
-def fragment_of(
-    recorder: StepRecorder, version: Version, first_copy: int = 0, first_step: int = 0
-) -> Fragment:
-    """The fragment that a recorder of exactly T steps holds, taking over its arrays."""
-    arrays, lane = recorder.complete(), recorder.lane
-    finals: Observation = {}
-    for bucket in lane.task.observation.buckets:
-        rows = arrays[f"observations.{bucket}"]
-        kept = [final.observation[bucket] for _, final in recorder.finals]
-        finals[bucket] = np.array(kept, dtype=rows.dtype).reshape(len(kept), *rows.shape[2:])
-    index = [(t, final.copy) for t, final in recorder.finals]
-    recorded: dict[str, Any] = {name: arrays[name] for name in STEP_ARRAYS}
-    return Fragment(
-        task_index=lane.task_index,
-        policy_version=version,
-        observations={bucket: arrays[f"observations.{bucket}"] for bucket in finals},
-        final_index=np.array(index, dtype=np.int64).reshape(-1, 2),
-        final_observations=finals,
-        extras={extra.name: arrays[f"extras.{extra.name}"] for extra in recorder.extras},
-        first_copy=first_copy,
-        first_step=first_step,
-        **recorded,
+def fragment_bytes(tasks: TaskSet, task_index: int, copies: int, steps: int) -> int:
+    """Size of the arrays of one fragment, but for its few final observations and the policy's extras."""
+    layout = tasks.layout
+    observation = sum(
+        int(np.prod(layout.bucket_shape(b))) * layout.bucket_dtype(b).itemsize
+        for b in tasks[task_index].observation.buckets
     )
+    # discrete index, reward, three flags; start and episode
+    decision = 4 * layout.continuous_size + 8 + 4 + 3
+    return copies * ((steps + 1) * (observation + 16) + steps * decision)

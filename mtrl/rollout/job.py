@@ -1,22 +1,16 @@
-"""A job: a list of whole episodes of one task, and running it to the end."""
+"""Jobs, the whole episodes that workers are given, and groups, the episodes of one start."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, OutOfRangeError
-from mtrl.spaces import Observation
-from mtrl.tasks import FixedStarts
 
-from .episodes import STEP_FIELDS, Episodes, EpisodeSummary
-from .lanes.lane import Lane
-from .lanes.recorder import StepRecorder
-from .policy import Acting, Policy, Version, generator_for
+from .episodes import Episodes, EpisodeSummary
+from .policy import Acting
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,6 @@ class EpisodeJob:
     """Truncate an episode that many decisions after its first success; None plays to the end."""
     repeats: tuple[int, ...] = ()
     """One number per start that tells episodes of equal start apart; empty means all 0."""
-
     native: bool = False
     """Let the vector backend that `RuntimeConfig.backends` names play it, where it honours starts. For
     training alone: evaluation runs on the official environments."""
@@ -68,133 +61,62 @@ class JobResult:
     """Present when the job asked to record."""
 
 
-def starts_of_copies(job: EpisodeJob) -> list[list[int]]:
-    """Positions in `job.starts` that each copy plays, in order: copy c takes c, c + copies, ..."""
-    copies = min(job.copies, len(job.starts))
-    return [list(range(copy, len(job.starts), copies)) for copy in range(copies)]
+@dataclass(frozen=True)
+class GroupRequest:
+    """A group that an agent asks for."""
 
+    task_index: int
+    start: int
+    size: int
+    """Episodes, at least 2: an advantage compares them with each other."""
+    acting: Acting
+    seed: int
+    """Of the policy's random numbers; each round of groups needs another, or it repeats the last one's."""
+    success_tail: int | None = None
+    """As of `EpisodeJob`."""
 
-def schedule_of(job: EpisodeJob) -> FixedStarts:
-    """The lane schedule that plays this job."""
-    return FixedStarts([[job.starts[p] for p in queue] for queue in starts_of_copies(job)])
+    def __post_init__(self) -> None:
+        if self.size < 2:
+            raise OutOfRangeError("group.size", self.size, "at least 2 episodes")
 
-
-def run_job(
-    job: EpisodeJob,
-    lane: Lane,
-    policy: Policy,
-    native_state: int | None,
-    on_decision: Callable[[int], None] | None = None,
-    incarnation: int = 0,
-) -> JobResult:
-    """Plays every episode of the job on a lane built with `schedule_of(job)`.
-
-    `native_state` is the task's own state length, to which recorded states are cut. `on_decision`
-    receives the number of decisions made by each lane step. `incarnation` of the policy's learner, as of
-    `Version`.
-    """
-    queues = starts_of_copies(job)
-    repeats = job.repeats or (0,) * len(job.starts)
-    names = lane.task.name
-
-    def fresh_generator(position: int) -> np.random.Generator:
-        return generator_for(job.seed, names, job.starts[position], repeats[position])
-
-    lane.begin()
-    begun = [1] * len(queues)
-    places = [_Place(queue[0], 0) for queue in queues]
-    generators = [fresh_generator(place.position) for place in places]
-    recorder = StepRecorder(lane, policy.extras, outcomes_only=not job.record)
-    task_index = np.full(lane.copies, job.task_index, dtype=np.int64)
-    state = policy.initial_state(lane.copies)
-    ended = np.ones(lane.copies, dtype=bool)
-    finished: dict[int, _Finished] = {}
-    while (active := np.flatnonzero(lane.active)).size:
-        action = policy.act(
-            lane.observation, task_index, state, ended, acting=job.acting, generators=generators
+    def job(self) -> EpisodeJob:
+        """The job that plays the group, on a vector backend where one honours starts."""
+        return EpisodeJob(
+            task_index=self.task_index,
+            starts=(self.start,) * self.size,
+            seed=self.seed,
+            acting=self.acting,
+            copies=self.size,
+            record=True,
+            success_tail=self.success_tail,
+            repeats=tuple(range(self.size)),
+            native=True,
         )
-        state = action.state
-        recorder.before_step(action, active if len(active) < lane.copies else None)
-        lane.step(action.continuous, action.discrete)
-        recorder.after_step()
-        ended[:] = False
-        for final in lane.finals:
-            copy, place = final.copy, places[final.copy]
-            summary = EpisodeSummary.of(
-                recorder.column("reward", copy, place.first),
-                recorder.column("success", copy, place.first),
-                task_index=job.task_index,
-                start=job.starts[place.position],
-                repeat=repeats[place.position],
-                terminated=bool(lane.terminated[copy]),
-            )
-            finished[place.position] = _Finished(summary, copy, place.first, final.observation)
-            ended[copy] = True
-            if lane.active[copy]:
-                places[copy] = _Place(queues[copy][begun[copy]], recorder.decisions)
-                begun[copy] += 1
-                generators[copy] = fresh_generator(places[copy].position)
-        if on_decision is not None:
-            on_decision(len(active))
-    ordered = [finished[position] for position in range(len(job.starts))]
-    version = Version(incarnation, policy.version)
-    episodes = _episodes(job, recorder, version, ordered, native_state) if job.record else None
-    return JobResult(job, tuple(done.summary for done in ordered), episodes)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where one copy is: which of the job's starts it plays, and the recorder's decision that began it."""
+@dataclass
+class EpisodeGroup(Episodes):
+    """G whole episodes of one (task, start): the unit of group-relative advantages.
 
-    position: int
-    first: int
+    A group is made by one worker and never split, so that the advantage is computed without a join.
+    """
 
+    def __post_init__(self) -> None:
+        starts = {summary.start for summary in self.summaries}
+        if len(starts) != 1:
+            raise ValueError(f"a group has one start; got {sorted(starts)}")
 
-@dataclass(frozen=True)
-class _Finished:
-    summary: EpisodeSummary
-    copy: int
-    first: int
-    last_seen: Observation
+    @property
+    def returns(self) -> npt.NDArray[np.float64]:
+        """[G], undiscounted."""
+        return np.array([summary.episode_return for summary in self.summaries])
 
+    @staticmethod
+    def of(result: JobResult) -> EpisodeGroup:
+        """The episodes of a job as a group.
 
-def _episodes(
-    job: EpisodeJob,
-    recorder: StepRecorder,
-    version: Version,
-    ordered: list[_Finished],
-    native_state: int | None,
-) -> Episodes:
-    """Cuts the finished episodes out of what was recorded, in the task's own sizes."""
-    lane = recorder.lane
-    lengths = np.array([done.summary.length for done in ordered])
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-    def cut(name: str, width: int | None = None, last: str | None = None) -> npt.NDArray[Any]:
-        """One array of all episodes [sum T_e, ...]; each with its last observation of the bucket `last`."""
-        more = 0 if last is None else 1
-        like = recorder.like(name) if width is None else recorder.like(name)[..., :width]
-        flat = np.empty((int(offsets[-1]) + more * len(ordered), *like.shape[2:]), dtype=like.dtype)
-        for e, done in enumerate(ordered):
-            begin, end = int(offsets[e]) + more * e, int(offsets[e + 1]) + more * e
-            recorder.copy_episode(name, done.copy, done.first, flat[begin:end])
-            if last is not None:
-                flat[end] = done.last_seen[last][..., :width] if width is not None else done.last_seen[last]
-        recorder.release(name)
-        return flat
-
-    return Episodes(
-        task_index=job.task_index,
-        policy_version=version,
-        summaries=tuple(done.summary for done in ordered),
-        offsets=offsets,
-        observations={
-            bucket: cut(f"observations.{bucket}", native_state if bucket == "state" else None, bucket)
-            for bucket in lane.task.observation.buckets
-        },
-        extras={extra.name: cut(f"extras.{extra.name}") for extra in recorder.extras},
-        **{
-            name: cut(name, lane.task.action.continuous if name == "continuous" else None)
-            for name in STEP_FIELDS
-        },
-    )
+        Raises ConfigError for a job that did not record, ValueError when they do not share a start.
+        """
+        if result.episodes is None:
+            raise ConfigError("a group is made of recorded episodes; set record=True in its EpisodeJob")
+        return EpisodeGroup(**result.episodes.__dict__)

@@ -1,19 +1,23 @@
-"""Where jobs run: in this process, in worker processes, or on Ray, with the same code."""
+"""Where and how environments are stepped: settings, and the sources of fragments and whole episodes."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from mtrl.errors import ConfigError, EnvironmentFault
 from mtrl.structured import POSITIVE, at_least, check
-from mtrl.tasks import TaskSet
 
+from .fragment import Fragment
 from .job import EpisodeJob, JobResult
-from .policy import PolicySnapshot
-from .workers.worker import RolloutWorker
+from .policy import Acting, PolicySnapshot, Version
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,40 +58,32 @@ class RuntimeConfig:
             )
 
 
-FaultHandler = Callable[[EnvironmentFault, bool], None]
-"""Called with a fault and whether it quarantines the task."""
+@dataclass(frozen=True)
+class CollectionConfig:
+    """How lanes are stepped."""
 
-_logger = logging.getLogger(__name__)
+    copies: int = 4
+    """Environments of every task, at least 1."""
+    steps: int = 64
+    """Decisions of each copy per fragment, at least 1; 0.2 to 2 seconds of stepping is a good size."""
+    explore: bool = True
+    """Training noise on."""
+    plan: bool = True
+    """Whether a policy that can plan does so; otherwise it acts by its prior."""
+    stagger: bool = True
+    """Cut the first episode of every copy short, each elsewhere, so that copies that begin together do
+    not reset together ever after; a Meta-World reset takes as long as 35 steps."""
+    queue_megabytes: float = 256.0
+    """Fragments under way or waiting for the learner where they come by arrival, as on Ray, in MB, above 0;
+    beyond that workers pause."""
 
+    def __post_init__(self) -> None:
+        check(self, "collection", copies=at_least(1), steps=at_least(1), queue_megabytes=POSITIVE)
 
-class FaultWords:
-    """Faults as text: in full when one is met first, in a line when it comes again or ends in quarantine.
-
-    A task's fault is tried again, so what an environment raises is usually met several times in a row.
-    """
-
-    def __init__(self) -> None:
-        self._told: set[tuple[str, str]] = set()
-
-    def of(self, fault: EnvironmentFault) -> str:
-        """The fault with its traceback, or without where the same has been told of this task."""
-        known = (fault.task, fault.reason) in self._told
-        self._told.add((fault.task, fault.reason))
-        return fault.summary if known else str(fault)
-
-
-class FaultLog:
-    """The fault handler where none is given: a log entry per fault, the traceback once."""
-
-    def __init__(self) -> None:
-        self._words = FaultWords()
-
-    def __call__(self, fault: EnvironmentFault, quarantines: bool) -> None:
-        """Logs an error for a fault that quarantines its task, a warning for one that is tried again."""
-        if quarantines:
-            _logger.error("task %s is quarantined: %s", fault.task, self._words.of(fault))
-        else:
-            _logger.warning("%s", self._words.of(fault))
+    @property
+    def acting(self) -> Acting:
+        """How policies decide while they collect."""
+        return Acting(self.explore, self.plan)
 
 
 class Rollouts(Protocol):
@@ -112,44 +108,66 @@ class Rollouts(Protocol):
         """Frees workers and simulators."""
 
 
-class LocalRollouts:
-    """Runs jobs one after another in this process."""
+class Fragments(Protocol):
+    """An endless source of fragments from every task that is not quarantined."""
 
-    def __init__(self, tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler | None = None) -> None:
-        """`on_fault` is told of every environment fault; `FaultLog` unless given."""
-        self.quarantined: dict[int, str] = {}
-        self._worker = RolloutWorker(tasks, config.backends)
-        self._attempts = config.attempts
-        self._on_fault = on_fault or FaultLog()
+    quarantined: dict[int, str]
+    """Task index -> the fault that took the task out, in one line."""
 
-    def run(
-        self,
-        jobs: Sequence[EpisodeJob],
-        snapshot: PolicySnapshot,
-        *,
-        on_result: Callable[[JobResult], None] | None = None,
-    ) -> Iterator[JobResult]:
-        """Yields results in job order; a task whose job fails `attempts` times is quarantined."""
-        for job in jobs:
-            if job.task_index in self.quarantined:
-                continue
-            result = self._try(job, snapshot)
-            if result is not None:
-                if on_result is not None:
-                    on_result(result)
-                yield result
+    def publish(self, snapshot: PolicySnapshot) -> Version:
+        """New weights; fragments begun from now on use them, and say so in `policy_version`."""
+
+    def stream(self) -> Iterator[Fragment]:
+        """Fragments without end, or until every task is quarantined. Fragments of one lane come in
+        order; may be left and called again, and goes on where it was.
+        """
+
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
+        """[K], sums to 1: tasks are stepped in these proportions from the next fragment on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next fragment depends on, but for the policy's weights.
+
+        Raises UnsupportedError where lanes cannot be rebuilt exactly, as on a backend without starts.
+        """
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict` of a source of the same tasks and settings; called before `stream`.
+
+        Raises UnsupportedError for the state of another kind of source: lanes start with new episodes then.
+        """
 
     def close(self) -> None:
-        """Frees the simulators."""
-        self._worker.close()
+        """Frees workers and simulators."""
 
-    def _try(self, job: EpisodeJob, snapshot: PolicySnapshot) -> JobResult | None:
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return self._worker.run(job, snapshot)
-            except EnvironmentFault as fault:
-                last = attempt == self._attempts
-                if last:
-                    self.quarantined[job.task_index] = fault.summary
-                self._on_fault(fault, last)
-        return None
+
+FaultHandler = Callable[[EnvironmentFault, bool], None]
+"""Called with a fault and whether it quarantines the task."""
+
+
+class FaultText:
+    """Faults as text: with the traceback the first time, in a line when the same comes again."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str]] = set()
+
+    def of(self, fault: EnvironmentFault) -> str:
+        """The fault with its traceback, or in a line where one of this task and reason came before."""
+        known = (fault.task, fault.reason) in self._seen
+        self._seen.add((fault.task, fault.reason))
+        return fault.summary if known else str(fault)
+
+
+class FaultLog:
+    """The fault handler where none is given: a log entry per fault, the traceback once."""
+
+    def __init__(self) -> None:
+        self._text = FaultText()
+
+    def __call__(self, fault: EnvironmentFault, quarantines: bool) -> None:
+        """Logs an error for a fault that quarantines its task, a warning for one that is tried again."""
+        text = self._text.of(fault)
+        if quarantines:
+            _logger.error("task %s is quarantined: %s", fault.task, text)
+        else:
+            _logger.warning("%s", text)

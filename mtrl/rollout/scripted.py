@@ -1,19 +1,20 @@
-"""Policies that need no training: scripted experts with injected noise, and random play."""
+"""Policies that need no training, scripted experts and random play; and any policy from its snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import OutOfRangeError, UnsupportedError
+from mtrl import registry
+from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.spaces import Observation
 from mtrl.structured import UNIT, check
-from mtrl.tasks import Expert, Suite, TaskSet
+from mtrl.tasks import Expert, Suite, Task, TaskSet
 
-from .policy import LOG_PROBABILITY, Acting, Action, Extra, PolicyState
+from .policy import LOG_PROBABILITY, Acting, Action, Extra, Policy, PolicySnapshot, PolicyState
 
 
 @dataclass(frozen=True)
@@ -139,3 +140,47 @@ class RandomPolicy:
                 continuous[copy, : spec.continuous] = generators[copy].uniform(-1, 1, spec.continuous)
                 log_probability[copy] = -spec.continuous * np.log(2.0)
         return Action(continuous, discrete, state, {"log_probability": log_probability})
+
+
+def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
+    """The policy that a snapshot describes, for the tasks of this set.
+
+    Raises ConfigError for settings that its agent does not have any more, or not yet.
+    """
+    if snapshot.kind == "expert":
+        suites = {name: registry.suite(name) for name in {task.suite for task in tasks}}
+        return ExpertPolicy(tasks, suites, NoiseConfig(**snapshot.config), snapshot.version)
+    if snapshot.kind == "random":
+        return RandomPolicy(tasks, snapshot.version)
+    if snapshot.kind in registry.names("policy"):
+        rebuild = registry.load("policy", snapshot.kind)
+    else:
+        rebuild = registry.load("agent", snapshot.kind).policy
+    try:
+        policy: Policy = rebuild(snapshot, tasks)
+    except UnknownNameError as error:
+        raise ConfigError(
+            f"this {snapshot.kind} policy was saved by another version of mtrl, with a setting that this one "
+            f"lacks: {error}. Use the version that trained it, or train it again"
+        ) from error
+    return policy
+
+
+def require_experts(tasks: Iterable[Task]) -> None:
+    """Refuses tasks that no scripted expert plays; builds no environment and no expert.
+
+    Raises UnsupportedError that lists every such task, those of suites without experts and those with
+    discrete actions, and says what to do instead.
+    """
+    without = []
+    for task in tasks:
+        if not registry.suite(task.suite).has_experts:
+            without.append(f"{task.name} (suite {task.suite!r} has no experts)")
+        elif task.action.is_discrete:
+            without.append(f"{task.name} (discrete; scripted experts are continuous)")
+    if without:
+        raise UnsupportedError(
+            f"there is no scripted expert for {', '.join(without)}. Leave these tasks out; to "
+            "train on them, bring demonstrations of your own as Minari datasets. "
+            "mtrl tasks --json says which tasks have an expert"
+        )

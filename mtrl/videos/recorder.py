@@ -116,13 +116,7 @@ class Recorder:
             )
             environments[row] = shooting.environment
             lane = PythonLane(task, k, self.tasks.layout, environments, schedule_of(job))
-            outcome = run_job(
-                job,
-                lane,
-                policy,
-                task.observation.state,
-                None if on_decision is None else lambda _: on_decision(),
-            )
+            outcome = run_job(job, lane, policy, None if on_decision is None else lambda _: on_decision())
             poster = shooting.finish()
             # From here on an older record would describe another film.
             path.with_suffix(".json").unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def collected() -> dict[int, Collected]:
 def gathered(collected: dict[int, Collected], worker: RolloutWorker, lane: LaneAssignment) -> Collected:
     """What the lane, opened with seed 5, collected."""
     if lane.task_index not in collected:
-        worker.open([lane], WALK, seed=5)
+        worker.open(lane, WALK, seed=5)
         first = worker.collect(lane, STEPS, WALK, acting=Acting(explore=True))
         between = [entry for entry in worker.lanes_state() if entry["task_index"] == lane.task_index]
         second = worker.collect(lane, STEPS, WALK, acting=Acting(explore=True))
@@ -157,7 +157,7 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
     """Another worker that hosts copy 1 alone does what the lane of two copies did there."""
     elsewhere, copy = RolloutWorker(mixed), 1
     share = LaneAssignment(task_index, 1, copy, COPIES)
-    elsewhere.open([share], WALK, seed=5)
+    elsewhere.open(share, WALK, seed=5)
     alone = elsewhere.collect(share, STEPS, WALK, acting=Acting(explore=True))
     elsewhere.close()
     for name in ("continuous", "discrete", "reward", "start_id", "episode_id"):
@@ -178,5 +178,6 @@ def test_an_interrupted_lane_goes_on(
     gathered: Collected, worker: RolloutWorker, lane: LaneAssignment
 ) -> None:
     """Rebuilt from starts, actions and the policy's state, the lane repeats what it did next."""
-    worker.load_lanes_state(gathered.between)
+    for state in gathered.between:
+        worker.load_lane_state(state)
     assert_equal(worker.collect(lane, STEPS, WALK, acting=Acting(explore=True)), gathered.fragments[1])

@@ -105,7 +105,7 @@ def test_success_ends_training_episodes_and_no_job() -> None:
         assert short.length == (summary.first_success or 0) + 2
         assert short.truncated
         share = LaneAssignment(0, 1, 0, 1)
-        worker.open([share], expert, seed=0)
+        worker.open(share, expert, seed=0)
         fragment = worker.collect(share, 80, expert, acting=Acting())
         assert fragment.success.any()
         np.testing.assert_array_equal(fragment.terminated, fragment.success)

@@ -20,7 +20,7 @@ def test_sequences_of_mixed_tasks(worker: RolloutWorker, mixed: TaskSet) -> None
     parts: dict[int, list[Fragment]] = {}
     for k in range(len(mixed)):
         lane = LaneAssignment(k, COPIES, 0, COPIES)
-        worker.open([lane], WALK, seed=11)
+        worker.open(lane, WALK, seed=11)
         parts[k] = [worker.collect(lane, STEPS, WALK, Acting(explore=True)) for _ in range(4)]
         assert [fragment.first_step for fragment in parts[k]] == [0, STEPS, 2 * STEPS, 3 * STEPS]
         for fragment in parts[k]:

@@ -18,7 +18,6 @@ from mtrl.errors import OutOfRangeError
 from mtrl.rollout import (
     CollectionConfig,
     Fragment,
-    LaneAssignment,
     LocalFragments,
     PolicySnapshot,
     PoolFragments,
@@ -119,7 +118,7 @@ def test_size_of_a_fragment_is_what_its_arrays_hold(trial_folder: Path) -> None:
     arrays += [fragment.terminated, fragment.truncated, fragment.success]
     arrays += [fragment.start_id, fragment.episode_id]
     size = sum(array.nbytes for array in arrays)
-    assert fragment_bytes(tasks, LaneAssignment(0, 2, 0, 2), 5) == size
+    assert fragment_bytes(tasks, 0, 2, 5) == size
     more = [fragment.extras["log_probability"], fragment.final_index, *fragment.final_observations.values()]
     assert fragment.nbytes == size + sum(array.nbytes for array in more)
 
@@ -183,7 +182,7 @@ class TestRay:
     def test_a_failing_task_leaves_and_actors_wait_for_a_slow_learner(self, marks: Path) -> None:
         faults = Faults()
         tasks = registry.task_set(["trial/raises", "trial/walk", "trial/reach"])
-        size = fragment_bytes(tasks, LaneAssignment(1, 2, 0, 2), 5)
+        size = fragment_bytes(tasks, 1, 2, 5)
         tight = dataclasses.replace(COLLECTION, queue_megabytes=2.5 * size / 2**20)
         source = ray_fragments([task.name for task in tasks], tight, faults)
         try:

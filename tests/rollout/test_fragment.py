@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtrl.rollout import LOG_PROBABILITY, Action, Fragment, PythonLane, StepRecorder, Version, fragment_of
+from mtrl.rollout import LOG_PROBABILITY, Action, Fragment, PythonLane, StepRecorder, Version
 from mtrl.tasks import FixedStarts, TaskSet, TrainingStarts
 
 from ..synthetic import CounterSuite, counter_task
@@ -24,7 +24,7 @@ def record(lane: PythonLane, steps: int, width: int = 4) -> Fragment:
         recorder.before_step(action)
         lane.step(action.continuous, action.discrete)
         recorder.after_step()
-    return fragment_of(recorder, Version(2, 7))
+    return recorder.fragment(Version(2, 7))
 
 
 def test_a_fragment_by_hand() -> None:

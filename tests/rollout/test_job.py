@@ -69,7 +69,7 @@ class Recorder:
 def play(job: EpisodeJob, policy: Recorder | None = None, **options: int) -> JobResult:
     lane = lane_of(schedule_of(job), min(job.copies, len(job.starts)), counter_task(**options))
     lane.success_tail = job.success_tail
-    return run_job(job, lane, policy or Recorder(), native_state=3)
+    return run_job(job, lane, policy or Recorder())
 
 
 def job_of(starts: Sequence[int], **settings: object) -> EpisodeJob:
@@ -182,7 +182,7 @@ def test_the_policy_is_told_where_episodes_begin_and_keeps_its_state_within_them
 def test_progress_counts_the_decisions_made() -> None:
     job, made = job_of([2, 5, 8]), []
     lane = lane_of(schedule_of(job), 2, counter_task(horizon=2))
-    run_job(job, lane, Recorder(), 3, on_decision=made.append)
+    run_job(job, lane, Recorder(), on_decision=made.append)
     assert made == [2, 2, 1, 1]
 
 

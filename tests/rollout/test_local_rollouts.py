@@ -11,7 +11,7 @@ from mtrl.errors import TRACEBACK, ConfigError, EnvironmentFault, OutOfRangeErro
 from mtrl.rollout import (
     Acting,
     EpisodeJob,
-    FaultWords,
+    FaultText,
     JobResult,
     LocalRollouts,
     PolicySnapshot,
@@ -105,7 +105,7 @@ def test_a_quarantine_without_an_attempt_before_it_shows_the_traceback(
 
 
 def test_another_fault_of_the_task_is_told_in_full() -> None:
-    words = FaultWords()
+    words = FaultText()
     told = [
         words.of(EnvironmentFault("a/b", f"decision {step}", f"{TRACEBACK}  File x\n{reason}\n"))
         for step, reason in ((1, "OSError: one"), (2, "OSError: one"), (3, "OSError: two"))

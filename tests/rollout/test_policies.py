@@ -185,7 +185,7 @@ def test_an_agent_rebuilds_its_own_policy(tasks: TaskSet) -> None:
     registry.register("agent", "still", Agent())
     try:
         assert policy_from(PolicySnapshot("still", version=1), tasks).version == 101
-        with pytest.raises(ConfigError, match=r"another version of mtrl.*'network.layers'.*train it anew"):
+        with pytest.raises(ConfigError, match=r"another version of mtrl.*'network.layers'.*train it again"):
             policy_from(PolicySnapshot("still", {"layers": 2}), tasks)
     finally:
         registry.unregister("agent", "still")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mtrl.errors import SpaceError
-from mtrl.rollout import Action, Extra, PythonLane, StepRecorder, Version, fragment_of, recorder
+from mtrl.rollout import Action, Extra, PythonLane, StepRecorder, Version
+from mtrl.rollout.lanes import recorder
 from mtrl.tasks import TrainingStarts
 
 from ..synthetic import counter_task
@@ -83,7 +84,7 @@ def test_extras_are_recorded_and_what_is_left_out_is_filled() -> None:
         kept.before_step(action)
         lane.step(action.continuous, action.discrete)
         kept.after_step()
-    fragment = fragment_of(kept, Version(), first_copy=3, first_step=8)
+    fragment = kept.fragment(Version(), first_copy=3, first_step=8)
     np.testing.assert_array_equal(fragment.extras["plan"], [plan, np.full((2, 2), np.nan)])
     np.testing.assert_array_equal(fragment.extras["choice"], [[0, 0], [5, 6]])
     assert fragment.extras["choice"].dtype == np.int64

@@ -97,7 +97,7 @@ def test_an_environment_that_cannot_be_built_is_a_fault(
     with pytest.raises(EnvironmentFault, match=r"at construction:(?s:.*)OSError: no such mesh"):
         worker_of().run(job_of(), RANDOM)
     with pytest.raises(EnvironmentFault, match="no such mesh"):
-        worker_of().open([LaneAssignment(0, 1, 0, 1)], RANDOM, seed=0)
+        worker_of().open(LaneAssignment(0, 1, 0, 1), RANDOM, seed=0)
 
 
 def test_a_fault_while_closing_hides_no_other(suite: CounterSuite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_a_job_never_ends_on_success(suite: CounterSuite) -> None:
     for summary in worker.run(job_of(), RANDOM).summaries:
         assert (summary.length, summary.terminated, summary.first_success) == (4, False, 2)
     share = LaneAssignment(0, 1, 0, 1)
-    worker.open([share], RANDOM, seed=0)
+    worker.open(share, RANDOM, seed=0)
     np.testing.assert_array_equal(
         worker.collect(share, 4, RANDOM, acting=Acting(explore=True)).terminated[:, 0],
         [False, True, False, True],
@@ -127,7 +127,7 @@ def test_a_suite_without_starts_serves_continuous_training_only(suite: CounterSu
     with pytest.raises(UnsupportedError, match="'counter' cannot honour starts"):
         worker.run(job_of(), RANDOM)
     share = LaneAssignment(0, 2, 0, 2)
-    worker.open([share], RANDOM, seed=0)
+    worker.open(share, RANDOM, seed=0)
     assert worker.collect(share, 2, RANDOM, acting=Acting(explore=True)).steps == 4
     with pytest.raises(UnsupportedError, match="cannot resume"):
         worker.lanes_state()
@@ -175,9 +175,9 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
     suite: CounterSuite, task_index: int, shares: tuple[int, ...]
 ) -> None:
     whole = worker_of(terminate_at=3)
-    one_lane = [LaneAssignment(task_index, 4, 0, 4)]
+    one_lane = LaneAssignment(task_index, 4, 0, 4)
     whole.open(one_lane, RANDOM, seed=9)
-    alone = [whole.collect(one_lane[0], 7, RANDOM, acting=Acting(explore=True)) for _ in range(2)]
+    alone = [whole.collect(one_lane, 7, RANDOM, acting=Acting(explore=True)) for _ in range(2)]
 
     lanes, first = [], 0
     for copies in shares:
@@ -185,7 +185,7 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
         first += copies
     workers = [worker_of(terminate_at=3) for _ in lanes]
     for worker, lane in zip(workers, lanes, strict=True):
-        worker.open([lane], RANDOM, seed=9)
+        worker.open(lane, RANDOM, seed=9)
     for round_number in range(2):
         parts = [
             worker.collect(lane, 7, RANDOM, acting=Acting(explore=True))
@@ -203,7 +203,7 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
 
 def test_fragments_say_which_policy_made_them(suite: CounterSuite) -> None:
     worker, share = worker_of(), LaneAssignment(0, 1, 0, 1)
-    worker.open([share], RANDOM, seed=0)
+    worker.open(share, RANDOM, seed=0)
     assert worker.collect(share, 2, RANDOM, acting=Acting(explore=True)).policy_version == (0, 5)
     newer = PolicySnapshot("random", version=6, incarnation=3)
     assert worker.collect(share, 2, newer, acting=Acting(explore=True)).policy_version == (3, 6)
@@ -215,13 +215,14 @@ def test_open_lanes_resume_where_they_were(suite: CounterSuite, interrupted_afte
     shares = [LaneAssignment(0, 2, 0, 3), LaneAssignment(0, 1, 2, 3), LaneAssignment(1, 2, 0, 2)]
     worker, resumed = worker_of(success_at=1), worker_of(success_at=1)
     with walking_policy():
-        worker.open(shares, WALK, seed=3)
         for share in shares:
+            worker.open(share, WALK, seed=3)
             worker.collect(share, interrupted_after, WALK, acting=Acting(explore=True))
         saved = worker.lanes_state()
         expected = [worker.collect(share, 9, WALK, acting=Acting(explore=True)) for share in shares]
-        resumed.open(shares, WALK, seed=3)
-        resumed.load_lanes_state(saved)
+        for share, state in zip(shares, saved, strict=True):
+            resumed.open(share, WALK, seed=3)
+            resumed.load_lane_state(state)
         found = [resumed.collect(share, 9, WALK, acting=Acting(explore=True)) for share in shares]
     for fragment, same in zip(found, expected, strict=True):
         for name in (*STEP_ARRAYS, "final_index"):
@@ -246,14 +247,15 @@ def test_a_copy_that_cannot_be_built_leaves_no_other_open(
     monkeypatch.setattr(suite, "environment", two_at_most)
     worker = RolloutWorker(TaskSet([counter_task()]))
     with pytest.raises(EnvironmentFault, match="no licence left"):
-        worker.open([LaneAssignment(0, 3, 0, 3)], RANDOM, 0)
+        worker.open(LaneAssignment(0, 3, 0, 3), RANDOM, 0)
     assert [environment.closed for environment in suite.built] == [True, True]
 
 
 def test_a_fault_closes_its_lane_and_no_other(suite: CounterSuite) -> None:
     worker = worker_of()
     shares = [LaneAssignment(0, 2, 0, 2), LaneAssignment(1, 1, 0, 1)]
-    worker.open(shares, RANDOM, seed=0)
+    for share in shares:
+        worker.open(share, RANDOM, seed=0)
     suite.failures = 1
     with pytest.raises(EnvironmentFault):
         worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True))
@@ -261,7 +263,7 @@ def test_a_fault_closes_its_lane_and_no_other(suite: CounterSuite) -> None:
     with pytest.raises(ConfigError, match=r"no lane is open.*open it first"):
         worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True))
     assert worker.collect(shares[1], 5, RANDOM, acting=Acting(explore=True)).steps == 5
-    worker.open(shares[:1], RANDOM, seed=1)
+    worker.open(shares[0], RANDOM, seed=1)
     assert worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True)).steps == 10
     worker.close()
     assert all(environment.closed for environment in suite.built)
@@ -269,6 +271,6 @@ def test_a_fault_closes_its_lane_and_no_other(suite: CounterSuite) -> None:
 
 def test_opening_a_lane_again_closes_the_old_one(suite: CounterSuite) -> None:
     worker, share = worker_of(), LaneAssignment(0, 1, 0, 1)
-    worker.open([share], RANDOM, seed=0)
-    worker.open([share], RANDOM, seed=0)
+    worker.open(share, RANDOM, seed=0)
+    worker.open(share, RANDOM, seed=0)
     assert [environment.closed for environment in suite.built] == [True, False]

@@ -19,8 +19,8 @@ REOPENED_SEED = 1_000_003
 
 
 @dataclass
-class _Life:
-    """What a lane has been through."""
+class _Record:
+    """History of a lane."""
 
     openings: int = 0
     rounds: int = 0
@@ -30,43 +30,45 @@ class _Life:
     faults: int = 0
     """Since the last fragment."""
     deaths: int = 0
-    """Workers lost over it since the last fragment, where nobody is surely to blame."""
+    """Workers lost over it since the last fragment that prove nothing about the lane."""
 
 
 class LaneSupervisor:
-    """Faults and openings of lanes, alike wherever they are stepped.
+    """Faults and openings of lanes, alike in one process and in a pool.
 
     A lane that faults is opened again, with new episodes. A task is quarantined after `attempts` faults of
     one of its lanes with no fragment between them.
     """
 
     def __init__(self, seed: int, attempts: int, on_fault: FaultHandler | None) -> None:
-        """Nothing opened yet."""
+        """`seed` is that of every lane's first opening."""
         self.quarantined: dict[int, str] = {}
         self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or FaultLog()
-        self._lives: defaultdict[LaneAssignment, _Life] = defaultdict(_Life)
+        self._records: defaultdict[LaneAssignment, _Record] = defaultdict(_Record)
 
     def openings(self, share: LaneAssignment) -> int:
         """Times that the lane was opened."""
-        return self._lives[share].openings
+        return self._records[share].openings
 
     def opening_seed(self, share: LaneAssignment) -> int:
-        """Seed of the next opening of the lane; the first is the run's own."""
-        life = self._lives[share]
-        life.openings, life.base = life.openings + 1, life.rounds
+        """Counts an opening of the lane and returns its seed; the first is the run's own."""
+        record = self._records[share]
+        record.openings, record.base = record.openings + 1, record.rounds
         return self.reopening_seed(share)
 
     def reopening_seed(self, share: LaneAssignment) -> int:
         """Seed with which the lane was opened last."""
-        return self._seed + REOPENED_SEED * (self._lives[share].openings - 1)
+        return self._seed + REOPENED_SEED * (self._records[share].openings - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Openings, delivered rounds and faults of every lane, and the quarantine."""
-        lives = sorted(self._lives.items(), key=lambda item: (item[0].task_index, item[0].first_copy))
+        records = sorted(self._records.items(), key=lambda item: (item[0].task_index, item[0].first_copy))
         return {
             "seed": self._seed,
             "quarantined": dict(self.quarantined),
-            "lanes": [{"share": asdict(share), **asdict(life)} for share, life in lives if life.openings],
+            "lanes": [
+                {"share": asdict(share), **asdict(found)} for share, found in records if found.openings
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -76,26 +78,21 @@ class LaneSupervisor:
         self.quarantined.update(state["quarantined"])
         for entry in map(dict, state["lanes"]):
             share = LaneAssignment(**entry.pop("share"))
-            self._lives[share] = _Life(**entry)
+            self._records[share] = _Record(**entry)
 
     def delivered(self, share: LaneAssignment, fragment: Fragment) -> Fragment:
-        """Takes in a fragment: the epoch is the lane's, and episode ids go on where its former openings
-        stopped.
-        """
-        life = self._lives[share]
-        life.faults = life.deaths = 0
-        fragment.epoch = life.openings - 1
-        fragment.episode_id += life.base * share.total_copies
-        life.rounds = int(fragment.episode_id.max()) // share.total_copies + 1
+        """Sets the fragment's epoch to the lane's, and continues the episode ids of its former openings."""
+        record = self._records[share]
+        record.faults = record.deaths = 0
+        fragment.epoch = record.openings - 1
+        fragment.episode_id += record.base * share.total_copies
+        record.rounds = int(fragment.episode_id.max()) // share.total_copies + 1
         return fragment
 
     def failed(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
-        """Counts a fault, quarantines when it is one too many, and tells the handler."""
-        self._lives[share].faults += 1
-        if self._lives[share].faults >= self._attempts:
-            self._quarantine(share, fault)
-        else:
-            self._on_fault(fault, False)
+        """Counts and reports a fault; quarantines the lane's task at the last attempt."""
+        self._records[share].faults += 1
+        self._report(share, fault, self._records[share].faults >= self._attempts)
 
     def lost(self, share: LaneAssignment, fault: EnvironmentFault, blamed: bool) -> None:
         """Counts the loss of a worker over the lane: a fault where the lane is surely to blame; otherwise it
@@ -104,11 +101,11 @@ class LaneSupervisor:
         if blamed:
             self.failed(share, fault)
             return
-        self._lives[share].deaths += 1
-        if self._lives[share].deaths >= DEATHS:
-            self._quarantine(share, fault)
+        self._records[share].deaths += 1
+        if self._records[share].deaths >= DEATHS:
+            self._report(share, fault, True)
 
-    def _quarantine(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
-        """Takes the lane's task out for good and tells the handler."""
-        self.quarantined[share.task_index] = fault.summary
-        self._on_fault(fault, True)
+    def _report(self, share: LaneAssignment, fault: EnvironmentFault, last: bool) -> None:
+        if last:
+            self.quarantined[share.task_index] = fault.summary
+        self._on_fault(fault, last)

@@ -15,24 +15,22 @@ import numpy.typing as npt
 from mtrl.errors import EnvironmentFault, UnsupportedError
 from mtrl.tasks import TaskSet
 
-from ..fragment import Fragment
+from ..fragment import Fragment, fragment_bytes
 from ..policy import PolicySnapshot, Version
-from ..runtime import FaultHandler, RuntimeConfig
+from ..runtime import CollectionConfig, FaultHandler, RuntimeConfig
 from ..workers.backend import IN_FLIGHT, START_SECONDS, Backend, Finished, Lost, call_all
 from ..workers.calls import Collect, LanesState, RestoreLane
 from ..workers.wire import describe, rebuild
-from ..workers.worker import LaneAssignment
-from .balance import measure
-from .lane_placement import LaneDeal
+from ..workers.worker import LaneAssignment, OpenLaneState
+from .lane_placement import LanePlacement, measure
 from .lane_supervisor import LaneSupervisor
-from .local_fragments import CollectionConfig, fragment_bytes
 
 Delivery = Literal["rounds", "arrival"]
 
 
 @dataclass(eq=False)
 class _Request:
-    """A fragment that was asked for."""
+    """A fragment that is under way or waits for its delivery."""
 
     lane: int
     ticket: int | None = None
@@ -43,14 +41,14 @@ class _Request:
 
 
 class PoolFragments:
-    """`Fragments` from any back end, each of whose workers hosts lanes dealt by their measured cost.
+    """`Fragments` from any back end, each of whose workers hosts lanes by their measured cost.
 
     A worker that dies or hangs is replaced and its lanes are opened again; an environment that fails costs
     its own lane only. Two ways of delivery:
 
-    - "rounds": fragments come in the order in which they were asked for: lane after lane, or by shares,
+    - "rounds": fragments come in the order of their requests: lane after lane, or by shares,
       whichever worker is faster. As many as there are lanes are under way while the learner works, so a
-      fragment's policy is at most one round old. With the same deal of lanes, equal seeds give equal
+      fragment's policy is at most one round old. With the same placement of lanes, equal seeds give equal
       fragments, and a run that is interrupted and resumed gives those of one that was not.
     - "arrival": fragments come as they are finished; workers run ahead by at most two each, and pause
       beyond `queue_megabytes`.
@@ -70,7 +68,7 @@ class PoolFragments:
         delivery: Delivery = "rounds",
     ) -> None:
         """Takes over a back end that was started, which it closes when it raises; measures a decision of each
-        task unless `step_seconds` [K] says it.
+        task unless `step_seconds` [K] is given.
         """
         self.backend, self.delivery = backend, delivery
         self._tasks, self._collection = tasks, collection
@@ -81,8 +79,10 @@ class PoolFragments:
             if step_seconds is None and len(backend.slots) > 1 and len(tasks) > 1:
                 step_seconds = measure(backend, len(tasks))
             self.step_seconds = list(step_seconds or [1.0] * len(tasks))
-            """[K], cost of one decision of one copy, by which lanes are dealt."""
-            self._deal = LaneDeal([collection.copies] * len(tasks), len(backend.slots), self.step_seconds)
+            """[K], cost of one decision of one copy, by which lanes are placed."""
+            self._placement = LanePlacement(
+                [collection.copies] * len(tasks), len(backend.slots), self.step_seconds
+            )
         except BaseException:
             backend.close()
             raise
@@ -98,25 +98,24 @@ class PoolFragments:
     @property
     def lanes(self) -> tuple[tuple[LaneAssignment, ...], ...]:
         """The lanes of each slot."""
-        deal = self._deal
+        placement = self._placement
         return tuple(
-            tuple(deal.lanes[lane] for lane in deal.of(slot)) for slot in range(len(self.backend.slots))
+            tuple(placement.lanes[lane] for lane in placement.of(slot))
+            for slot in range(len(self.backend.slots))
         )
 
     def publish(self, snapshot: PolicySnapshot) -> Version:
-        """New weights, used by every fragment that is asked for from now on; by arrival on Ray also by one
-        that was asked for and has not begun.
+        """New weights, used by every fragment requested from now on; by arrival on Ray also by one that was
+        requested and has not begun.
         """
         return self.backend.publish(snapshot)
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
         """As of Fragments. Set before the first fragment they also move lanes between workers."""
-        self._deal.set_shares(shares, move=not self._begun)
+        self._placement.set_shares(shares, move=not self._begun)
 
     def stream(self) -> Iterator[Fragment]:
-        """Fragments; may be left and called again, and continues where it was. What is under way is finished
-        meanwhile.
-        """
+        """As of Fragments; workers finish what is under way while the consumer is busy."""
         self._begun = True
         while len(self.quarantined) < len(self._tasks):
             ready = self._next_ready()
@@ -126,7 +125,7 @@ class PoolFragments:
             assert ready.fragment is not None, "what is ready has its fragment"
             self._requests.remove(ready)
             if self.delivery == "rounds":
-                self._ask_in_rounds()
+                self._request_in_rounds()
             yield ready.fragment
 
     def close(self) -> None:
@@ -134,8 +133,8 @@ class PoolFragments:
         self.backend.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The deal of lanes and their states, whose turn it is, and the fragments that are not yet delivered;
-        waits for those that are under way.
+        """Lanes with their slots and states, turns, and the fragments that are not yet delivered; waits for
+        those that are under way.
 
         Raises UnsupportedError where fragments come by arrival or a task's backend cannot honour starts.
         """
@@ -144,22 +143,28 @@ class PoolFragments:
         while self._calls or any(request.fragment is None for request in self._requests):
             self._advance()
         # lanes of quarantined tasks are never stepped again
-        self._open -= set(self._deal.of_tasks(self.quarantined))
-        found: dict[tuple[object, object], dict[str, object]] = {}
-        hosts = sorted({self._deal.home[lane] for lane in self._open})
+        self._open -= set(self._placement.of_tasks(self.quarantined))
+        found: dict[tuple[int, int], OpenLaneState] = {}
+        hosts = sorted({self._placement.home[lane] for lane in self._open})
         for outcome in call_all(self.backend, [(slot, LanesState()) for slot in hosts]):
             if isinstance(outcome, Finished) and outcome.error is not None:
                 raise outcome.error
             if isinstance(outcome, Finished) and isinstance(outcome.value, list):
                 found |= {(state["task_index"], state["first_copy"]): state for state in outcome.value}
-        lanes = {lane: found.get((s.task_index, s.first_copy)) for lane, s in enumerate(self._deal.lanes)}
+        lanes = {
+            lane: found.get((s.task_index, s.first_copy)) for lane, s in enumerate(self._placement.lanes)
+        }
         # those of a worker that was lost meanwhile are not open any more
         self._open &= {lane for lane, state in lanes.items() if state is not None}
+        ready = []
+        for request in self._requests:
+            plain, arrays = describe(request.fragment)
+            ready.append({"lane": request.lane, "fragment": plain, "arrays": arrays})
         return {
-            "deal": self._deal.state_dict(),
+            "deal": self._placement.state_dict(),
             "supervisor": self._supervisor.state_dict(),
             "lanes": [{"lane": lane, "state": lanes[lane]} for lane in sorted(self._open)],
-            "ready": [_described(request) for request in self._requests],
+            "ready": ready,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -173,21 +178,24 @@ class PoolFragments:
                 f"{self._collection.copies} of each"
             )
         self._begun = True
-        self._deal.load_state_dict(state["deal"])
+        self._placement.load_state_dict(state["deal"])
         self._supervisor.load_state_dict(state["supervisor"])
-        self._requests = deque(_rebuilt(entry) for entry in state["ready"])
+        self._requests = deque(
+            _Request(entry["lane"], fragment=rebuild(entry["fragment"], entry["arrays"]))
+            for entry in state["ready"]
+        )
         lanes = [entry["lane"] for entry in state["lanes"]]
         calls = []
         for entry in state["lanes"]:
-            share, home = self._deal.lanes[entry["lane"]], self._deal.home[entry["lane"]]
+            share, home = self._placement.lanes[entry["lane"]], self._placement.home[entry["lane"]]
             seed = self._supervisor.reopening_seed(share)
             calls.append((home, RestoreLane(share, seed, self._collection.stagger, entry["state"])))
         for lane, outcome in zip(lanes, call_all(self.backend, calls), strict=True):
-            share = self._deal.lanes[lane]
+            share = self._placement.lanes[lane]
             if share.task_index in self.quarantined:
                 continue
             if isinstance(outcome, Lost):
-                self._supervisor.lost(share, self._fault(lane, outcome.reason), outcome.blamed)
+                self._supervisor.lost(share, self._fault(share, outcome.reason), outcome.blamed)
             elif outcome.error is None:
                 self._open.add(lane)
             elif isinstance(outcome.error, EnvironmentFault):
@@ -197,61 +205,60 @@ class PoolFragments:
         self._forget()
 
     def _advance(self) -> None:
-        """Submits what is due and takes in what has happened."""
+        """Submits what is due and waits for events."""
         self._reassign_lanes()
         if self.delivery == "rounds":
-            self._ask_in_rounds()
+            self._request_in_rounds()
         else:
-            self._ask_by_arrival()
+            self._request_by_arrival()
         for event in self.backend.wait(1.0):
             if isinstance(event, Finished):
-                self._finished(event, self._calls.pop(event.ticket))
+                self._collect(event, self._calls.pop(event.ticket))
             elif isinstance(event, Lost):
                 self._lost(event)
 
-    def _ask_in_rounds(self) -> None:
+    def _request_in_rounds(self) -> None:
         """As many requests as there are lanes left, those submitted whose slots are up."""
-        out = self._deal.of_tasks(self.quarantined)
-        while len(self._requests) < len(self._deal) - len(out):
-            self._requests.append(_Request(self._deal.take(out)))
+        out = self._placement.of_tasks(self.quarantined)
+        while len(self._requests) < len(self._placement) - len(out):
+            self._requests.append(_Request(self._placement.take(out)))
         for request in self._requests:
-            home = self._deal.home[request.lane]
+            home = self._placement.home[request.lane]
             if request.ticket is None and request.fragment is None and self.backend.slots[home].up:
                 self._submit(request)
 
-    def _ask_by_arrival(self) -> None:
+    def _request_by_arrival(self) -> None:
         """Gives every slot its next lanes, as far as the queue's bytes allow; one fragment always."""
-        out, limit = self._deal.of_tasks(self.quarantined), self._collection.queue_megabytes * 2**20
+        out, limit = self._placement.of_tasks(self.quarantined), self._collection.queue_megabytes * 2**20
         for depth in range(1, IN_FLIGHT + 1):
             for slot in self.backend.idle(depth):
-                lane = self._deal.next_of(slot, out, self._up())
+                lane = self._placement.next_of(slot, out, self._up())
                 if lane is None:
                     continue
                 size = sum(map(self._bytes, [lane, *(request.lane for request in self._requests)]))
                 if self._requests and size > limit:
-                    self._deal.put_back(lane)
+                    self._placement.put_back(lane)
                     return
                 self._requests.append(_Request(lane))
                 self._submit(self._requests[-1])
 
     def _submit(self, request: _Request) -> None:
-        share, settings = self._deal.lanes[request.lane], self._collection
+        share, settings = self._placement.lanes[request.lane], self._collection
         opening = None if request.lane in self._open else self._supervisor.opening_seed(share)
         self._open.add(request.lane)
         request.ticket, request.opening = next(self._tickets), self._supervisor.openings(share)
         self._calls[request.ticket] = request
         newest = self.delivery == "arrival"
         call = Collect(share, settings.steps, settings.acting, settings.stagger, opening, newest)
-        self.backend.submit(self._deal.home[request.lane], request.ticket, call)
+        self.backend.submit(self._placement.home[request.lane], request.ticket, call)
 
     def _next_ready(self) -> _Request | None:
         """The request to be delivered next; None as long as its fragment is under way."""
-        if self.delivery == "rounds":
-            return next((r for r in list(self._requests)[:1] if r.fragment is not None), None)
-        return next((request for request in self._requests if request.fragment is not None), None)
+        candidates = list(self._requests)[:1] if self.delivery == "rounds" else self._requests
+        return next((request for request in candidates if request.fragment is not None), None)
 
-    def _finished(self, event: Finished, request: _Request) -> None:
-        share, request.ticket = self._deal.lanes[request.lane], None
+    def _collect(self, event: Finished, request: _Request) -> None:
+        share, request.ticket = self._placement.lanes[request.lane], None
         if isinstance(event.value, Fragment) and share.task_index not in self.quarantined:
             request.fragment = self._supervisor.delivered(share, event.value)
             self._sizes[request.lane] = event.value.nbytes
@@ -267,19 +274,19 @@ class PoolFragments:
 
     def _lost(self, event: Lost) -> None:
         """The lanes of the slot are closed; the one that was stepped may be blamed."""
-        self._open -= set(self._deal.of(event.slot))
+        self._open -= set(self._placement.of(event.slot))
         for ticket in event.waiting:
             self._calls.pop(ticket).ticket = None
         if event.running is not None:
             request = self._calls.pop(event.running)
-            request.ticket, share = None, self._deal.lanes[request.lane]
+            request.ticket, share = None, self._placement.lanes[request.lane]
             if share.task_index not in self.quarantined:
-                self._supervisor.lost(share, self._fault(request.lane, event.reason), event.blamed)
+                self._supervisor.lost(share, self._fault(share, event.reason), event.blamed)
         self._forget()
 
     def _forget(self) -> None:
         """Forgets requests of quarantined tasks; by arrival also those that came to nothing."""
-        out, arrival = self._deal.of_tasks(self.quarantined), self.delivery == "arrival"
+        out, arrival = self._placement.of_tasks(self.quarantined), self.delivery == "arrival"
         self._requests = deque(
             request
             for request in self._requests
@@ -292,27 +299,15 @@ class PoolFragments:
         now, up = time.monotonic(), self._up()
         for index, slot in enumerate(self.backend.slots):
             patience = self.backend.replacement_seconds if slot.epoch else START_SECONDS
-            if not slot.up and now - slot.clock > patience and up and self._deal.of(index):
-                self._deal.reassign(index, up)
+            if not slot.up and now - slot.clock > patience and up and self._placement.of(index):
+                self._placement.reassign(index, up)
 
     def _up(self) -> list[int]:
         return [index for index, slot in enumerate(self.backend.slots) if slot.up]
 
     def _bytes(self, lane: int) -> int:
-        return self._sizes.get(lane) or fragment_bytes(
-            self._tasks, self._deal.lanes[lane], self._collection.steps
-        )
+        share, steps = self._placement.lanes[lane], self._collection.steps
+        return self._sizes.get(lane) or fragment_bytes(self._tasks, share.task_index, share.copies, steps)
 
-    def _fault(self, lane: int, reason: str) -> EnvironmentFault:
-        share = self._deal.lanes[lane]
+    def _fault(self, share: LaneAssignment, reason: str) -> EnvironmentFault:
         return EnvironmentFault(self._tasks[share.task_index].name, f"a fragment of {share}", reason)
-
-
-def _described(request: _Request) -> dict[str, Any]:
-    assert request.fragment is not None, "state_dict waits for every fragment"
-    plain, arrays = describe(request.fragment)
-    return {"lane": request.lane, "fragment": plain, "arrays": arrays}
-
-
-def _rebuilt(entry: Mapping[str, Any]) -> _Request:
-    return _Request(entry["lane"], fragment=rebuild(entry["fragment"], entry["arrays"]))

@@ -1,4 +1,4 @@
-"""Whose turn it is: lanes stepped in proportion to shares."""
+"""The order of lanes: one after another, or in proportion to shares."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mtrl.errors import ConfigError
 class RoundRobin:
     """Turns among K, one after another or in proportion to shares. Deterministic.
 
-    With shares every one saves up its share each turn, the richest one has the turn and pays 1 for it
-    (smooth weighted round robin): after n turns, one with share p has had n p turns, give or take
-    less than one for two of them and little more for many.
+    With shares this is smooth weighted round robin: every turn adds each one's share to its credit, the
+    largest credit has the turn and pays 1 for it. After n turns, one with share p has had n p turns, give
+    or take less than one for two of them and little more for many.
     """
 
     def __init__(self, count: int) -> None:
@@ -26,7 +26,7 @@ class RoundRobin:
         self._credit = np.zeros(count)
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """[K], at least 0, sums to 1. What was saved up is kept."""
+        """[K], at least 0, sums to 1. Credit is kept."""
         if shares.shape != self._credit.shape or not np.isfinite(shares).all() or (shares < 0).any():
             raise ConfigError(f"shares are {len(self._credit)} numbers of at least 0; got {shares}")
         self._shares = shares.astype(np.float64)
@@ -35,7 +35,7 @@ class RoundRobin:
         """The next one of those that are not in `without`; one of them must be left."""
         left = np.ones(len(self._credit), dtype=bool)
         left[list(without)] = False
-        assert left.any(), "somebody must be left to have the turn"
+        assert left.any(), "one must be left to have the turn"
         if self._shares is None:
             while not left[self._next]:
                 self._next = (self._next + 1) % len(left)
@@ -51,7 +51,7 @@ class RoundRobin:
         return turn
 
     def state_dict(self) -> dict[str, Any]:
-        """Whose turn is next, and, where there are shares, these and what is saved up."""
+        """The next turn, and, where there are shares, these and their credit."""
         shares = None if self._shares is None else self._shares.tolist()
         return {"turn": self._next, "shares": shares, "credit": self._credit.tolist()}
 

@@ -1,15 +1,75 @@
-"""The environments that a worker keeps between jobs."""
+"""Environments of tasks: the backends that can step them, and those that a worker keeps between jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 from mtrl import registry
-from mtrl.errors import environment_faults
-from mtrl.tasks import Environment, Suite, Task, TaskSet, VectorEnvironment
+from mtrl.errors import MissingExtraError, UnknownNameError, UnsupportedError, environment_faults
+from mtrl.tasks import Environment, Task, TaskSet, VectorEnvironment, VectorSuite
 
-from .backends import vector_environment
-from .python_lane import close_all
+_logger = logging.getLogger(__name__)
+
+
+def backends_of(task: Task) -> tuple[str, ...]:
+    """Every backend of a task, "python" first; imports no simulator."""
+    suite = registry.suite(task.suite)
+    return ("python", *(suite.vector_backends(task) if isinstance(suite, VectorSuite) else ()))
+
+
+def require_backends(tasks: TaskSet, backends: Mapping[str, str]) -> None:
+    """Raises UnknownNameError for a suite that the tasks do not have, UnsupportedError for a backend
+    that one of its tasks does not have, MissingExtraError for one whose package is not installed.
+    """
+    present = {task.suite for task in tasks}
+    for suite, backend in backends.items():
+        if suite not in present:
+            raise UnknownNameError("suite of runtime.backends among these tasks", suite, present)
+        for task in tasks:
+            known = backends_of(task)
+            if task.suite == suite and backend not in known:
+                raise UnsupportedError(
+                    f"task {task.name} has no backend {backend!r}; it has {', '.join(known)} with its "
+                    f"options. Choose one of them with runtime.backends.{suite}"
+                )
+        adapter = registry.suite(suite)
+        package = adapter.backend_extras.get(backend) if isinstance(adapter, VectorSuite) else None
+        if package is not None and find_spec(package) is None:
+            raise MissingExtraError(f"runtime.backends.{suite}={backend}", package, package)
+
+
+def vector_environment(task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
+    """A new vector environment; raises EnvironmentFault when it cannot be built for a reason of its own."""
+    suite = registry.suite(task.suite)
+    if not isinstance(suite, VectorSuite):
+        raise UnsupportedError(f"suite {task.suite!r} has the python backend only; got {backend!r}")
+    with environment_faults(task.name, f"construction on backend {backend}"):
+        return suite.vector_environment(task, copies, backend, seed)
+
+
+def official_environments(task: Task, copies: int) -> list[Environment]:
+    """`copies` new official environments, or none at all; raises EnvironmentFault as `vector_environment`."""
+    suite = registry.suite(task.suite)
+    built: list[Environment] = []
+    try:
+        while len(built) < copies:
+            with environment_faults(task.name, "construction"):
+                built.append(suite.environment(task))
+    except BaseException:
+        close_all(task, built)
+        raise
+    return built
+
+
+def close_all(task: Task, environments: Sequence[Environment | VectorEnvironment]) -> None:
+    """Closes what can be closed: what failed before may fail here too, and must not keep the rest open."""
+    for environment in environments:
+        try:
+            environment.close()
+        except Exception:
+            _logger.exception("an environment of task %s failed to close", task.name)
 
 
 class EnvironmentPool:
@@ -26,7 +86,7 @@ class EnvironmentPool:
         """`count` official environments of a task; raises EnvironmentFault when one cannot be built."""
         pool = self._single.setdefault(task_index, [])
         task = self._tasks[task_index]
-        pool += build_all(registry.suite(task.suite), task, count - len(pool))
+        pool += official_environments(task, count - len(pool))
         return pool[:count]
 
     def take_vector(self, task_index: int, count: int) -> tuple[str, VectorEnvironment] | None:
@@ -58,16 +118,3 @@ class EnvironmentPool:
         """Frees every simulator."""
         for task_index in {*self._single, *self._vector}:
             self.drop(task_index)
-
-
-def build_all(suite: Suite, task: Task, copies: int) -> list[Environment]:
-    """`copies` new environments, or none at all."""
-    built: list[Environment] = []
-    try:
-        while len(built) < copies:
-            with environment_faults(task.name, "construction"):
-                built.append(suite.environment(task))
-    except BaseException:
-        close_all(task, built)
-        raise
-    return built

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,12 @@ from mtrl.errors import EnvironmentFault, SpaceError, UnsupportedError
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import StartSchedule, Task
 
-from .history import ActionHistory
-
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 """Multiples of it spread evenly over [0, 1) modulo 1, however many there are."""
+FIRST_CAPACITY = 512
+"""Decisions that fit before the memory of actions doubles; the longest episodes of a game have 27,000."""
+
+Actions = npt.NDArray[np.float32] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,19 @@ class FinalObservation:
     copy: int
     observation: Observation
     """Bucket -> [...], padded, without a copy axis."""
+
+
+class LaneState(TypedDict):
+    """What a lane is rebuilt from."""
+
+    starts: npt.NDArray[np.int64]
+    """[M], -1 for a copy that has not begun."""
+    episodes: list[int]
+    """Episodes begun, per copy."""
+    active: npt.NDArray[np.bool_]
+    schedule: dict[str, Any]
+    actions: list[Actions]
+    """[T, A] or [T, 1] of every copy's running episode."""
 
 
 class Lane(ABC):
@@ -101,15 +117,16 @@ class Lane(ABC):
         self.finals = []
         self._episodes = [0] * copies
         self._width = task.action.continuous
-        self._history = ActionHistory(copies, self._width, task.horizon_decisions)
+        """A of the task, 0 where it is discrete."""
+        self._history = _ActionHistory(copies, self._width, task.horizon_decisions)
         self._given = np.zeros((copies, self._width), dtype=np.float32)
-        self._finite_actions = np.zeros((copies, self._width), dtype=bool)
-        self._finite_rewards = np.zeros(copies, dtype=bool)
-        self._finite_states = np.zeros((copies, task.observation.state or 0), dtype=bool)
-        # padding is zero, so that a whole buffer can be asked at once
         self._flat_given = self._given.reshape(-1)
-        self._flat_states = self._state_rows().reshape(-1)
         self._native = self._native_rows()
+        # padding is zero, so that one test covers the whole buffer
+        has_state = task.observation.state is not None
+        self._flat_states: npt.NDArray[np.float32] = (
+            self.observation["state"].reshape(-1) if has_state else np.zeros(0, dtype=np.float32)  # type: ignore[assignment]
+        )
         self._first_limits = [
             self._first_limit(first_copy + copy) if stagger else task.horizon_decisions
             for copy in range(copies)
@@ -129,7 +146,7 @@ class Lane(ABC):
         environment fails.
         """
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> LaneState:
         """Start, episode number and actions so far of every copy, and the schedule."""
         if not self.supports_starts:
             raise UnsupportedError(
@@ -143,24 +160,40 @@ class Lane(ABC):
             "actions": [self._history.of(copy) for copy in range(self.copies)],
         }
 
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Rebuilds by resetting to the start and repeating the actions."""
+    def load_state_dict(self, state: LaneState) -> None:
+        """Rebuilds the lane by resetting every copy to its start and repeating its actions.
+
+        Observations and statistics are then those of the saved lane; `reward`, `finals` and the flags of
+        its last step are not part of the state and read as before a first step.
+        """
+        self.schedule.load_state_dict(state["schedule"])
+        self._episodes = list(state["episodes"])
+        self.active[:] = state["active"]
+        self.finals = []
+        self._replay(state["starts"], state["actions"])
+        self.reward[:] = 0.0
+        self.terminated[:] = self.truncated[:] = self.success[:] = False
 
     @abstractmethod
     def close(self) -> None:
         """Frees the simulators."""
 
     @abstractmethod
+    def _replay(self, starts: npt.NDArray[np.int64], actions: Sequence[Actions]) -> None:
+        """Steps every copy from its start [M] through its actions."""
+
+    @abstractmethod
+    def _open_episodes(self, copies: Sequence[int], starts: Sequence[int]) -> None:
+        """Resets these copies to these starts."""
+
     def _next_episodes(self, copies: Sequence[int]) -> None:
         """Begins the next episode of these copies; one whose schedule ran out is active no more."""
-
-    def _state_rows(self) -> npt.NDArray[np.float32]:
-        """The state buffer [M, D_max]; [M, 0] for a task that fills none."""
-        if self.task.observation.state is None:
-            return np.zeros((self.copies, 0), dtype=np.float32)
-        rows: npt.NDArray[np.float32] = self.observation["state"]  # type: ignore[assignment]
-        return rows
+        starts = {copy: start for copy in copies if (start := self.schedule.next_start(copy)) is not None}
+        for copy in copies:
+            self.active[copy] = copy in starts
+            self._episodes[copy] += copy in starts
+        if starts:
+            self._open_episodes(list(starts), list(starts.values()))
 
     def _native_rows(self) -> Mapping[str, npt.NDArray[np.generic]]:
         """The buffers [M, ...] cut to the task's own sizes; environments write here."""
@@ -193,54 +226,43 @@ class Lane(ABC):
         Continuous ones are copied, because an environment may write into the action it is given.
         """
         if self._width:
-            if continuous.shape[1] >= self._width:
+            fits = continuous.shape[1] >= self._width
+            if fits:
                 np.copyto(self._given, continuous[:, : self._width])
                 if _plainly_finite(self._flat_given):
                     return
-                np.isfinite(self._given, out=self._finite_actions)
-                if self._finite_actions.all():
-                    return
+            right = np.isfinite(self._given).all(axis=1) & fits
             expected = f"{self._width} finite numbers"
-            wrong = [
-                c
-                for c in range(self.copies)
-                if continuous.shape[1] < self._width or not self._finite_actions[c].all()
-            ]
-            came = [str(continuous[copy, : self._width]) for copy in wrong]
+            came = [str(row) for row in continuous[:, : self._width]]
         else:
             count = self.task.action.discrete
             whole = discrete.dtype.kind in "iu"
             if whole and int(discrete.min()) >= 0 and int(discrete.max()) < count:
                 return
+            right = (discrete >= 0) & (discrete < count) & whole
             expected = f"an index from 0 to {count - 1}"
-            wrong = [copy for copy in range(self.copies) if not (whole and 0 <= discrete[copy] < count)]
-            came = [f"{discrete[copy]}" + ("" if whole else f" of {discrete.dtype}") for copy in wrong]
-        for copy, value in zip(wrong, came, strict=True):
-            if self.active[copy]:
-                raise SpaceError(
-                    f"decision {decisions[copy] + 1} of copy {copy} of task {self.task.name}: "
-                    f"the policy's action must be {expected}; got {value}"
-                )
+            came = [f"{index}" + ("" if whole else f" of {discrete.dtype}") for index in discrete]
+        for copy in np.flatnonzero(self.active & ~right).tolist():
+            raise SpaceError(
+                f"decision {decisions[copy] + 1} of copy {copy} of task {self.task.name}: "
+                f"the policy's action must be {expected}; got {came[copy]}"
+            )
 
     def _require_finite(self, decisions: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """The NaN guard at the environment's border, after a step of all copies."""
-        if _plainly_finite(self.reward) and _plainly_finite(self._flat_states):
-            return
-        np.isfinite(self.reward, out=self._finite_rewards)
-        states = self._native.get("state")
-        if states is not None:
-            np.isfinite(states, out=self._finite_states)
-        if self._finite_rewards.all() and self._finite_states.all():
-            return
-        for copy in range(self.copies):
-            broken = [] if self._finite_rewards[copy] else ["reward"]
-            broken += ["state"] if not self._finite_states[copy].all() else []
-            if broken:
-                raise self._not_finite(copy, f"step, decision {decisions[copy]}", broken)
+        if not (_plainly_finite(self.reward) and _plainly_finite(self._flat_states)):
+            for copy in range(self.copies):
+                self._require_finite_copy(copy, f"step, decision {decisions[copy]}", self.reward[copy])
 
-    def _not_finite(self, copy: int, when: str, broken: list[str]) -> EnvironmentFault:
-        place = f"{when} of copy {copy}, start {self.start_id[copy]}"
-        return EnvironmentFault(self.task.name, place, f"not finite: {' and '.join(map(repr, broken))}")
+    def _require_finite_copy(self, copy: int, when: str, reward: float | np.float32 = 0.0) -> None:
+        broken = [] if np.isfinite(reward) else ["reward"]
+        states = self._native.get("state")
+        if states is not None and not np.isfinite(states[copy]).all():
+            broken.append("state")
+        if broken:
+            place = f"{when} of copy {copy}, start {self.start_id[copy]}"
+            fields = " and ".join(map(repr, broken))
+            raise EnvironmentFault(self.task.name, place, f"not finite: {fields}")
 
     def _keep_final(self, copy: int) -> None:
         last = {bucket: rows[copy].copy() for bucket, rows in self.observation.items()}
@@ -252,21 +274,30 @@ class Lane(ABC):
         self.episode_id[copy] = (self._episodes[copy] - 1) * self._total_copies + self._first_copy + copy
         self._history.clear(copy)
 
-    def _load_statistics(self, state: dict[str, object]) -> tuple[npt.NDArray[np.int64], list[object]]:
-        """Restores all but the simulators; returns the starts [M] and the actions of each copy."""
-        starts, actions = state["starts"], state["actions"]
-        episodes, active, schedule = state["episodes"], state["active"], state["schedule"]
-        assert isinstance(starts, np.ndarray) and isinstance(actions, list) and isinstance(episodes, list)
-        assert isinstance(active, np.ndarray) and isinstance(schedule, dict)
-        self.schedule.load_state_dict(schedule)
-        self._episodes = list(episodes)
-        self.active[:] = active
-        self.finals = []
-        self.reward[:] = 0.0
-        self.terminated[:] = self.truncated[:] = self.success[:] = False
-        return starts, actions
+
+class _ActionHistory:
+    """The actions of every copy's running episode, [M, capacity, A] or [M, capacity, 1]."""
+
+    def __init__(self, copies: int, width: int, horizon: int) -> None:
+        dtype = np.float32 if width else np.int64
+        self._rows = np.zeros((copies, min(horizon, FIRST_CAPACITY), max(width, 1)), dtype=dtype)
+        self._lengths = [0] * copies
+
+    def append(self, copy: int, action: npt.NDArray[np.float32] | int) -> None:
+        length = self._lengths[copy]
+        if length == self._rows.shape[1]:
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)], axis=1)
+        self._rows[copy, length] = action
+        self._lengths[copy] = length + 1
+
+    def clear(self, copy: int) -> None:
+        self._lengths[copy] = 0
+
+    def of(self, copy: int) -> Actions:
+        actions: Actions = self._rows[copy, : self._lengths[copy]].copy()
+        return actions
 
 
 def _plainly_finite(values: npt.NDArray[np.float32]) -> bool:
-    """Whether the sum of squares [N] is finite: quicker than asking every entry, and no is not certain."""
+    """Whether the sum of squares [N] is finite: faster than testing entries, but False is not certain."""
     return math.isfinite(values.dot(values))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +11,10 @@ import numpy.typing as npt
 
 from mtrl.errors import environment_faults
 from mtrl.spaces import Layout
-from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task, VectorEnvironment
+from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task
 
-from .lane import Lane
-
-_logger = logging.getLogger(__name__)
+from .environments import close_all
+from .lane import Actions, Lane
 
 
 class PythonLane(Lane):
@@ -49,7 +47,7 @@ class PythonLane(Lane):
         self._first_success: list[int | None] = [None] * self.copies
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
-        """Steps every active copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
+        """As of Lane."""
         self.finals = []
         self._accept(continuous, discrete, self._decisions)
         ended: list[int] = []
@@ -74,24 +72,6 @@ class PythonLane(Lane):
             self._keep_final(copy)
         self._next_episodes(ended)
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Resets every copy to its start and repeats its actions.
-
-        Observations and statistics are then those of the saved lane; `reward`, `finals` and the flags of
-        its last step are not part of the state and read as before a first step.
-        """
-        starts, actions = self._load_statistics(state)
-        for copy in range(self.copies):
-            if starts[copy] < 0:
-                continue
-            self._open_episode(copy, int(starts[copy]))
-            taken = actions[copy]
-            assert isinstance(taken, np.ndarray)
-            for row in taken:
-                with environment_faults(self.task.name, self._decision):
-                    reward, _, _ = self._decide(copy, row.copy() if self._width else int(row[0]))
-                self._check(copy, f"step, decision {self._decisions[copy]}", reward)
-
     def close(self) -> None:
         """Frees the simulators."""
         close_all(self.task, self._environments)
@@ -109,7 +89,6 @@ class PythonLane(Lane):
         return f"decision {self._decisions[copy] + 1} of copy {copy}, start {self.start_id[copy]}"
 
     def _decide(self, copy: int, action: npt.NDArray[np.float32] | int) -> tuple[float, bool, bool]:
-        """One decision of one copy, counted and remembered: what `step` and a replay have in common."""
         self._history.append(copy, action)
         self._acting = copy
         reward, terminated, success = self._environments[copy].step(action, self._views[copy])
@@ -119,36 +98,19 @@ class PythonLane(Lane):
             self._first_success[copy] = self._decisions[copy]
         return reward, terminated, success
 
-    def _next_episodes(self, copies: Sequence[int]) -> None:
-        for copy in copies:
-            start = self.schedule.next_start(copy)
-            if start is None:
-                self.active[copy] = False
-            else:
-                self._episodes[copy] += 1
-                self._open_episode(copy, start)
+    def _replay(self, starts: npt.NDArray[np.int64], actions: Sequence[Actions]) -> None:
+        for copy in np.flatnonzero(starts >= 0).tolist():
+            self._open_episodes([copy], [int(starts[copy])])
+            for row in actions[copy]:
+                with environment_faults(self.task.name, self._decision):
+                    reward, _, _ = self._decide(copy, row.copy() if self._width else int(row[0]))
+                self._require_finite_copy(copy, f"step, decision {self._decisions[copy]}", reward)
 
-    def _open_episode(self, copy: int, start: int) -> None:
-        with environment_faults(self.task.name, f"reset of copy {copy} to start {start}"):
-            self._environments[copy].reset(start, self._views[copy])
-        self._number_episode(copy, start)
-        self._decisions[copy] = 0
-        self._first_success[copy] = None
-        self._check(copy, "reset")
-
-    def _check(self, copy: int, when: str, reward: float = 0.0) -> None:
-        state = self._views[copy].get("state")
-        broken = [] if np.isfinite(reward) else ["reward"]
-        if state is not None and not np.isfinite(state).all():
-            broken.append("state")
-        if broken:
-            raise self._not_finite(copy, when, broken)
-
-
-def close_all(task: Task, environments: Sequence[Environment | VectorEnvironment]) -> None:
-    """Closes what can be closed: what failed before may fail here too, and must not keep the rest open."""
-    for environment in environments:
-        try:
-            environment.close()
-        except Exception:
-            _logger.exception("an environment of task %s failed to close", task.name)
+    def _open_episodes(self, copies: Sequence[int], starts: Sequence[int]) -> None:
+        for copy, start in zip(copies, starts, strict=True):
+            with environment_faults(self.task.name, f"reset of copy {copy} to start {start}"):
+                self._environments[copy].reset(start, self._views[copy])
+            self._number_episode(copy, start)
+            self._decisions[copy] = 0
+            self._first_success[copy] = None
+            self._require_finite_copy(copy, "reset")

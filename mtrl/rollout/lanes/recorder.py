@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import SpaceError
+from mtrl.spaces import Observation
 
-from ..policy import Action, Extra
+from ..fragment import STEP_ARRAYS, Fragment
+from ..policy import Action, Extra, Version
 from .lane import FinalObservation, Lane
 
 BLOCK_STEPS = 64
@@ -21,7 +23,7 @@ BLOCK_BYTES = 16 * 2**20
 
 Rows = npt.NDArray[Any]
 Pairs = Sequence[tuple[Rows, Rows]]
-"""What is written to [T, N, ...], and from where [N, ...]."""
+"""Target [T, N, ...] and source [N, ...] of what is written."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class _Block:
 class StepRecorder:
     """Records the decisions of a lane of N copies, time-major, in preallocated arrays.
 
-    With `steps` the arrays hold exactly so many decisions, and what is seen and whose episode it is once
-    more after the last of them: a fragment. Without it they grow block by block for as long as episodes
-    last, never by a whole horizon at once. Names of arrays: those of `Fragment`'s arrays over decisions,
+    With `steps` the arrays hold exactly so many decisions, and observation and episode once more after the
+    last of them: a fragment. Without it they grow block by block for as long as episodes last, never by a
+    whole horizon at once. Names of arrays: those of `Fragment`'s arrays over decisions,
     "observations.BUCKET" for the buckets that the task fills, "extras.NAME" for the policy's extras.
     """
 
@@ -56,11 +58,11 @@ class StepRecorder:
         self.finals: list[tuple[int, FinalObservation]] = []
         """Decision and true last observation of every episode that ended, in order."""
         self._outcomes_only = outcomes_only
-        self._seen: dict[str, Rows] = {}
+        self._observed: dict[str, Rows] = {}
         self._outcome: dict[str, Rows] = {"reward": lane.reward, "success": lane.success}
         if not outcomes_only:
-            self._seen = {f"observations.{b}": lane.observation[b] for b in lane.task.observation.buckets}
-            self._seen |= {"start_id": lane.start_id, "episode_id": lane.episode_id}
+            self._observed = {f"observations.{b}": lane.observation[b] for b in lane.task.observation.buckets}
+            self._observed |= {"start_id": lane.start_id, "episode_id": lane.episode_id}
             self._outcome |= {"terminated": lane.terminated, "truncated": lane.truncated}
         self._blocks: list[_Block] = []
         self._first, self._end = 0, 0
@@ -69,7 +71,7 @@ class StepRecorder:
         self._after: Pairs = ()
 
     def before_step(self, action: Action, copies: npt.NDArray[np.int64] | None = None) -> None:
-        """Stores what was seen, the action and its extras, and whose episode it is.
+        """Stores observation and episode, the action and its extras.
 
         `copies` are those whose decision counts, all by default. Raises SpaceError for an extra that the
         policy does not declare, or of another shape.
@@ -86,44 +88,36 @@ class StepRecorder:
             self._store(row, self._given(action.extras))
 
     def after_step(self) -> None:
-        """Stores what the lane's step came to."""
+        """Stores the outcome of the lane's step."""
         self._store(self.decisions - self._first, self._after)
         if self.lane.finals and not self._outcomes_only:
             self.finals.extend((self.decisions, final) for final in self.lane.finals)
         self.decisions += 1
 
-    def _store(self, row: int, pairs: Pairs) -> None:
-        copies = self._copies
-        if copies is None:
-            for target, source in pairs:
-                target[row] = source
-        else:
-            for target, source in pairs:
-                target[row, copies] = source[copies]
-
-    def _given(self, extras: Mapping[str, Rows]) -> Pairs:
-        pairs = []
-        for name, values in extras.items():
-            target = self._declared.get(name)
-            if target is None:
-                raise SpaceError(
-                    f"the policy gives the extra {name!r}, which it does not declare in `extras`"
-                )
-            if values.shape != target.shape[1:]:
-                raise SpaceError(
-                    f"the policy's extra {name!r} is declared as {target.shape[1:]} for "
-                    f"{self.lane.copies} copies; got {values.shape}"
-                )
-            pairs.append((target, values))
-        return pairs
-
-    def complete(self) -> dict[str, Rows]:
-        """The arrays of exactly `steps` decisions, those of what was seen with one row more."""
-        assert self.decisions == self.steps, "complete after exactly `steps` decisions"
+    def fragment(self, version: Version, first_copy: int = 0, first_step: int = 0) -> Fragment:
+        """The `steps` decisions, which must all be recorded; the fragment takes over the arrays."""
+        assert self.decisions == self.steps, "a fragment is complete after exactly `steps` decisions"
         (block,) = self._blocks
         for target, source in self._before:
             target[self.steps] = source
-        return block.arrays
+        finals: Observation = {}
+        for bucket in self.lane.task.observation.buckets:
+            rows = block.arrays[f"observations.{bucket}"]
+            kept = [final.observation[bucket] for _, final in self.finals]
+            finals[bucket] = np.array(kept, dtype=rows.dtype).reshape(len(kept), *rows.shape[2:])
+        index = [(t, final.copy) for t, final in self.finals]
+        recorded: dict[str, Any] = {name: block.arrays[name] for name in STEP_ARRAYS}
+        return Fragment(
+            task_index=self.lane.task_index,
+            policy_version=version,
+            observations={bucket: block.arrays[f"observations.{bucket}"] for bucket in finals},
+            final_index=np.array(index, dtype=np.int64).reshape(-1, 2),
+            final_observations=finals,
+            extras={extra.name: block.arrays[f"extras.{extra.name}"] for extra in self.extras},
+            first_copy=first_copy,
+            first_step=first_step,
+            **recorded,
+        )
 
     def copy_episode(self, name: str, copy: int, first: int, out: Rows) -> None:
         """Writes the decisions of a copy from `first` on to `out` [T, ...], as many and as wide as it is."""
@@ -150,37 +144,55 @@ class StepRecorder:
         for block in self._blocks:
             del block.arrays[name]
 
-    def _allocate(self, actions: int) -> None:
-        assert self.steps is None or not self._blocks, "a fragment holds exactly `steps` decisions"
-        copies, kinds = self.lane.copies, self._kinds(actions)
-        if self.steps is None:
-            size = sum(int(np.prod(shape)) * kind.itemsize for shape, kind in kinds.values())
-            if not self._outcomes_only:
-                size += sum(extra.filled(1).nbytes for extra in self.extras)
-            doubled = 2 * self._blocks[-1].steps if self._blocks else BLOCK_STEPS
-            steps = max(1, min(doubled, BLOCK_BYTES // max(size * copies, 1)))
+    def _store(self, row: int, pairs: Pairs) -> None:
+        copies = self._copies
+        if copies is None:
+            for target, source in pairs:
+                target[row] = source
         else:
-            steps = self.steps
-        more = {name: int(self.steps is not None) for name in self._seen}
-        arrays: dict[str, Rows] = {
-            name: np.zeros((steps + more.get(name, 0), copies, *shape), dtype=kind)
-            for name, (shape, kind) in kinds.items()
-        }
-        if not self._outcomes_only:
-            arrays |= {f"extras.{extra.name}": extra.filled(steps, copies) for extra in self.extras}
+            for target, source in pairs:
+                target[row, copies] = source[copies]
+
+    def _given(self, extras: Mapping[str, Rows]) -> Pairs:
+        for name, values in extras.items():
+            target = self._declared.get(name)
+            if target is None:
+                raise SpaceError(
+                    f"the policy gives the extra {name!r}, which it does not declare in `extras`"
+                )
+            if values.shape != target.shape[1:]:
+                raise SpaceError(
+                    f"the policy's extra {name!r} is declared as {target.shape[1:]} for "
+                    f"{self.lane.copies} copies; got {values.shape}"
+                )
+        return [(self._declared[name], values) for name, values in extras.items()]
+
+    def _allocate(self, width: int) -> None:
+        """Adds a block; `width` is A_max."""
+        assert self.steps is None or not self._blocks, "a fragment holds exactly `steps` decisions"
+        steps = self.steps
+        if steps is None:
+            size = sum(rows.nbytes for rows in self._arrays(1, width).values())
+            doubled = 2 * self._blocks[-1].steps if self._blocks else BLOCK_STEPS
+            steps = max(1, min(doubled, BLOCK_BYTES // max(size, 1)))
+        arrays = self._arrays(steps, width)
         self._blocks.append(_Block(self._end, steps, arrays))
         self._first, self._end = self._end, self._end + steps
-        self._before = [(arrays[name], source) for name, source in self._seen.items()]
+        self._before = [(arrays[name], source) for name, source in self._observed.items()]
         self._after = [(arrays[name], source) for name, source in self._outcome.items()]
         if not self._outcomes_only:
             self._continuous, self._discrete = arrays["continuous"], arrays["discrete"]
             self._declared = {extra.name: arrays[f"extras.{extra.name}"] for extra in self.extras}
 
-    def _kinds(self, actions: int) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Name -> shape and type of one copy's row."""
-        known = {**self._seen, **self._outcome}
-        kinds = {name: (rows.shape[1:], rows.dtype) for name, rows in known.items()}
+    def _arrays(self, steps: int, width: int) -> dict[str, Rows]:
+        copies, observed = self.lane.copies, steps + (self.steps is not None)
+        arrays = {
+            name: np.zeros((observed, *rows.shape), dtype=rows.dtype) for name, rows in self._observed.items()
+        }
+        for name, rows in self._outcome.items():
+            arrays[name] = np.zeros((steps, *rows.shape), dtype=rows.dtype)
         if not self._outcomes_only:
-            kinds["continuous"] = ((actions,), np.dtype(np.float32))
-            kinds["discrete"] = ((), np.dtype(np.int64))
-        return kinds
+            arrays["continuous"] = np.zeros((steps, copies, width), dtype=np.float32)
+            arrays["discrete"] = np.zeros((steps, copies), dtype=np.int64)
+            arrays |= {f"extras.{extra.name}": extra.filled(steps, copies) for extra in self.extras}
+        return arrays

@@ -12,7 +12,7 @@ from mtrl.errors import environment_faults
 from mtrl.spaces import Layout, Observation
 from mtrl.tasks import StartSchedule, Task, VectorEnvironment
 
-from .lane import Lane
+from .lane import Actions, Lane
 
 
 class VectorLane(Lane):
@@ -46,7 +46,7 @@ class VectorLane(Lane):
         self._idle = np.zeros(0, dtype=np.int64)
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
-        """Steps every active copy once; raises SpaceError and EnvironmentFault as `Lane.step` says."""
+        """As of Lane."""
         self.finals = []
         self._accept(continuous, discrete, self._decisions)
         actions = self._given if self._width else discrete
@@ -81,49 +81,13 @@ class VectorLane(Lane):
                 self._keep_final(copy)
             self._next_episodes(ended)
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Resets every copy to its start and repeats its actions, all copies at once.
-
-        Copies with fewer decisions wait and are reset when their turn comes, so that all of them arrive
-        together. Otherwise as `PythonLane.load_state_dict`.
-        """
-        starts, actions = self._load_statistics(state)
-        self._idle = np.flatnonzero(~self.active)
-        lengths = np.array([len(taken) for taken in actions if isinstance(taken, np.ndarray)], dtype=np.int64)
-        longest = int(lengths.max())
-        self._open_episodes(np.arange(self.copies), starts)
-        row = np.zeros((self.copies, self._width), dtype=np.float32)
-        index = np.zeros(self.copies, dtype=np.int64)
-        for t in range(longest):
-            playing = np.flatnonzero(longest - lengths <= t)
-            for copy in playing.tolist():
-                taken = actions[copy]
-                assert isinstance(taken, np.ndarray)
-                action = taken[t - (longest - lengths[copy])]
-                if self._width:
-                    row[copy] = action
-                else:
-                    index[copy] = action[0]
-                self._history.append(copy, action)
-            self._advance(row if self._width else index)
-            self._mark_success()
-            # those whose first action comes next, and those that ended while they waited
-            turn = longest - lengths == t + 1
-            waiting = longest - lengths > t + 1
-            again = np.flatnonzero(turn | (waiting & self.terminated))
-            if again.size:
-                self._open_episodes(again, starts[again])
-        self.reward[:] = 0.0
-        self.terminated[:] = self.success[:] = False
-
     def close(self) -> None:
         """Frees the simulators."""
         self._environment.close()
 
-    def _advance(self, actions: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> None:
-        with environment_faults(
-            self.task.name, lambda: f"a step of {self.copies} copies on backend {self.backend}"
-        ):
+    def _advance(self, actions: Actions) -> None:
+        when = f"a step of {self.copies} copies on backend {self.backend}"
+        with environment_faults(self.task.name, when):
             self._environment.step(actions, self._native, self.reward, self.terminated, self.success)
         self._decisions += self.active
         np.copyto(self._over, self.terminated)
@@ -133,35 +97,41 @@ class VectorLane(Lane):
         self._first_success[first] = self._decisions[first]
 
     def _next_episodes(self, copies: Sequence[int]) -> None:
-        begun: list[tuple[int, int]] = []
-        for copy in copies:
-            start = self.schedule.next_start(copy)
-            if start is None:
-                self.active[copy] = False
-                continue
-            begun.append((copy, start))
-            self._episodes[copy] += 1
+        super()._next_episodes(copies)
         self._idle = np.flatnonzero(~self.active)
-        if begun:
-            self._open_episodes(*np.array(begun, dtype=np.int64).T)
 
-    def _open_episodes(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> None:
-        self._reset(copies, starts)
-        for copy, start in zip(copies.tolist(), starts.tolist(), strict=True):
+    def _open_episodes(self, copies: Sequence[int], starts: Sequence[int]) -> None:
+        self._reset(np.array(copies, dtype=np.int64), np.array(starts, dtype=np.int64))
+        for copy, start in zip(copies, starts, strict=True):
             self._number_episode(copy, start)
             self._limits[copy] = self._limit(copy)
-        self._decisions[copies] = 0
-        self._over[copies] = False
-        self._first_success[copies] = -1
-        states = self._native.get("state")
-        if states is not None and not np.isfinite(states[copies]).all():
-            worst = int(copies[~np.isfinite(states[copies]).all(axis=1)][0])
-            raise self._not_finite(worst, "reset", ["state"])
+            self._decisions[copy] = 0
+            self._over[copy] = False
+            self._first_success[copy] = -1
+            self._require_finite_copy(copy, "reset")
+
+    def _replay(self, starts: npt.NDArray[np.int64], actions: Sequence[Actions]) -> None:
+        """Copies with fewer decisions wait for their reset, so that all arrive together."""
+        self._idle = np.flatnonzero(~self.active)
+        lengths = np.array([len(taken) for taken in actions])
+        waits = lengths.max() - lengths
+        self._open_episodes(range(self.copies), starts.tolist())
+        given = np.zeros_like(self._given) if self._width else np.zeros(self.copies, dtype=np.int64)
+        for t in range(int(lengths.max())):
+            for copy in np.flatnonzero(waits <= t).tolist():
+                action = actions[copy][t - waits[copy]]
+                given[copy] = action if self._width else action[0]
+                self._history.append(copy, action)
+            self._advance(given)
+            self._mark_success()
+            # those whose first action comes next, and those that ended while they waited
+            again = np.flatnonzero((waits == t + 1) | ((waits > t + 1) & self.terminated))
+            if again.size:
+                self._open_episodes(again.tolist(), starts[again].tolist())
 
     def _reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]) -> None:
-        with environment_faults(
-            self.task.name, lambda: f"reset of copies {copies.tolist()} on backend {self.backend}"
-        ):
+        when = f"reset of copies {copies.tolist()} on backend {self.backend}"
+        with environment_faults(self.task.name, when):
             self._environment.reset(copies, starts, self._native)
 
     def _hide_idle(self, shown: Observation) -> None:

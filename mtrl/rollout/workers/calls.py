@@ -13,7 +13,7 @@ from mtrl.tasks import TaskSet
 from ..fragment import Fragment
 from ..job import EpisodeJob, JobResult
 from ..policy import Acting, PolicySnapshot
-from .worker import LaneAssignment, RolloutWorker
+from .worker import LaneAssignment, OpenLaneState, RolloutWorker
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class RestoreLane:
     share: LaneAssignment
     opening_seed: int
     stagger: bool
-    state: Mapping[str, object]
+    state: OpenLaneState
 
 
 Call = Play | Collect | Measure | LanesState | RestoreLane
-CallValue = JobResult | Fragment | float | list[dict[str, object]] | None
+CallValue = JobResult | Fragment | float | list[OpenLaneState] | None
 
 
 class CallExecutor:
@@ -85,9 +85,9 @@ class CallExecutor:
             return self._worker.lanes_state()
         share = call.share
         if call.opening_seed is not None:
-            self._worker.open([share], policy(), call.opening_seed, call.stagger)
+            self._worker.open(share, policy(), call.opening_seed, call.stagger)
         if isinstance(call, RestoreLane):
-            self._worker.load_lanes_state([dict(call.state)])
+            self._worker.load_lane_state(call.state)
         elif self._worker.has(share):
             return self._worker.collect(share, call.steps, policy(), call.acting)
         return None

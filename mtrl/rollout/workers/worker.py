@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from mtrl import registry
 from mtrl.errors import ConfigError, EnvironmentFault, UnsupportedError
-from mtrl.tasks import FixedStarts, Task, TaskSet, TrainingStarts
+from mtrl.tasks import TaskSet, TrainingStarts
 
-from ..fragment import Fragment, fragment_of
-from ..job import EpisodeJob, JobResult, run_job, schedule_of
-from ..lanes.backends import vector_environment
-from ..lanes.environments import EnvironmentPool, build_all
-from ..lanes.lane import Lane
+from ..fragment import Fragment
+from ..job import EpisodeJob, JobResult
+from ..lanes.environments import EnvironmentPool, official_environments, vector_environment
+from ..lanes.lane import Lane, LaneState
 from ..lanes.python_lane import PythonLane
 from ..lanes.recorder import StepRecorder
+from ..lanes.run_job import run_job, schedule_of
 from ..lanes.vector_lane import VectorLane
-from ..policy import Acting, Policy, PolicySnapshot, Version, generator_for
-from ..rebuild import policy_from
+from ..policy import Acting, Policy, PolicySnapshot, PolicyState, Version, generator_for
+from ..scripted import policy_from
 
 MEASURED_STEPS = 30
 """Decisions behind the measured cost of a task."""
@@ -38,6 +40,18 @@ class LaneAssignment:
     total_copies: int
 
 
+class OpenLaneState(TypedDict):
+    """What an open lane is rebuilt from, but for the policy's weights."""
+
+    task_index: int
+    first_copy: int
+    lane: LaneState
+    policy_state: PolicyState
+    ended: npt.NDArray[np.bool_]
+    decisions: int
+    generators: list[Mapping[str, Any]]
+
+
 class _OpenLane:
     """A lane in continuous collection, with its policy state and generators."""
 
@@ -52,9 +66,9 @@ class _OpenLane:
         ]
         self._policy = policy
 
-    def follow(self, policy: Policy) -> None:
-        """Another policy acts from now on. New weights go on with the state; a policy that keeps other state,
-        as after random play, begins with its own, as at the start of an episode.
+    def use(self, policy: Policy) -> None:
+        """Another policy acts from now on. New weights continue with the state; a policy that keeps other
+        state, as after random play, begins with its own, as at the start of an episode.
         """
         if policy is self._policy:
             return
@@ -77,49 +91,42 @@ class RolloutWorker:
         self._environments = EnvironmentPool(tasks, self._backends)
         self._policies: dict[str, tuple[PolicySnapshot, Policy]] = {}
         self._lanes: dict[tuple[int, int], _OpenLane] = {}
+        """By task and first copy."""
 
     def run(self, job: EpisodeJob, snapshot: PolicySnapshot, label: str = "policy") -> JobResult:
         """Plays a job with the policy, rebuilt when the snapshot differs from the last one of `label`.
 
         Raises EnvironmentFault when an environment fails, UnsupportedError when the suite has no starts.
         """
-        # A task ends on success in continuous collection only; whole episodes are played out.
-        task = replace(self.tasks[job.task_index], end_on_success=False)
-        if not registry.suite(task.suite).supports_starts:
+        suite = registry.suite(self.tasks[job.task_index].suite)
+        if not suite.supports_starts:
             raise UnsupportedError(
-                f"suite {task.suite!r} cannot honour starts, so it serves continuous training only; "
+                f"suite {suite.name!r} cannot honour starts, so it serves continuous training only; "
                 "evaluate and collect episodes with a suite that has starts"
             )
         policy = self._policy(snapshot, label)
-        schedule = schedule_of(job)
         try:
-            lane = self._job_lane(job, task, schedule)
-            return run_job(job, lane, policy, task.observation.state, incarnation=snapshot.incarnation)
+            return run_job(job, self._job_lane(job), policy, incarnation=snapshot.incarnation)
         except EnvironmentFault:
             self.drop(job.task_index)
             raise
 
     def open(
-        self,
-        assignments: Sequence[LaneAssignment],
-        policy: PolicySnapshot | Policy,
-        seed: int,
-        stagger: bool = False,
+        self, share: LaneAssignment, policy: PolicySnapshot | Policy, seed: int, stagger: bool = False
     ) -> None:
-        """Opens lanes for continuous collection, each with its share of the task's copies.
+        """Opens a lane for continuous collection, in place of one that is open.
 
         `stagger` cuts first episodes short, each elsewhere, so that later resets do not coincide.
         """
         policy = self._policy(policy, "policy")
-        for share in assignments:
-            self._shut(share.task_index, share.first_copy)
-            lane = self._lane(share, seed, stagger)
-            try:
-                held = _OpenLane(lane, policy, seed, share.first_copy)
-            except BaseException:
-                lane.close()
-                raise
-            self._lanes[share.task_index, share.first_copy] = held
+        self._close_lane(share.task_index, share.first_copy)
+        lane = self._lane(share, seed, stagger)
+        try:
+            opened = _OpenLane(lane, policy, seed, share.first_copy)
+        except BaseException:
+            lane.close()
+            raise
+        self._lanes[share.task_index, share.first_copy] = opened
 
     def has(self, share: LaneAssignment) -> bool:
         """Whether the lane of that share is open."""
@@ -127,14 +134,13 @@ class RolloutWorker:
 
     def lane(self, share: LaneAssignment) -> Lane:
         """The open lane of that share; raises ConfigError when none is open."""
-        return self._held(share).lane
+        return self._opened(share).lane
 
     def measure(self, task_index: int) -> float:
         """Seconds that one decision of one copy takes, its share of a reset included; random actions."""
-        share = LaneAssignment(task_index, 1, 0, 1)
         task = self.tasks[task_index]
         policy = self._policy(PolicySnapshot("random"), "measure")
-        lane = self._lane(share, 0, False)
+        lane = self._lane(LaneAssignment(task_index, 1, 0, 1), 0, False)
         index = np.full(1, task_index, dtype=np.int64)
         generators, acting = [generator_for(0, task.name, 0)], Acting(explore=True)
         try:
@@ -164,17 +170,17 @@ class RolloutWorker:
         acting: Acting,
         incarnation: int = 0,
     ) -> Fragment:
-        """`steps` decisions of an open lane as one fragment; the episodes go on in the next one.
+        """`steps` decisions of an open lane as one fragment; the episodes continue in the next one.
 
-        A snapshot says the incarnation of its learner itself; `incarnation` is that of a policy in use.
+        A snapshot holds the incarnation of its learner itself; `incarnation` is that of a policy in use.
         Raises EnvironmentFault when an environment fails; the lane is closed then.
         """
         if isinstance(policy, PolicySnapshot):
             incarnation = policy.incarnation
         policy = self._policy(policy, "policy")
-        held = self._held(share)
-        held.follow(policy)
-        lane = held.lane
+        opened = self._opened(share)
+        opened.use(policy)
+        lane = opened.lane
         task_index = np.full(lane.copies, share.task_index, dtype=np.int64)
         recorder = StepRecorder(lane, policy.extras, steps=steps)
         version = Version(incarnation, policy.version)
@@ -182,93 +188,54 @@ class RolloutWorker:
             action = policy.act(
                 lane.observation,
                 task_index,
-                held.state,
-                held.ended,
+                opened.state,
+                opened.ended,
                 acting=acting,
-                generators=held.generators,
+                generators=opened.generators,
             )
-            held.state = action.state
+            opened.state = action.state
             recorder.before_step(action)
             try:
                 lane.step(action.continuous, action.discrete)
             except EnvironmentFault:
-                self._shut(share.task_index, share.first_copy)
+                self._close_lane(share.task_index, share.first_copy)
                 raise
             recorder.after_step()
-            held.ended = lane.terminated | lane.truncated
-        first_step, held.decisions = held.decisions, held.decisions + steps
-        return fragment_of(recorder, version, share.first_copy, first_step)
+            opened.ended = lane.terminated | lane.truncated
+        first_step, opened.decisions = opened.decisions, opened.decisions + steps
+        return recorder.fragment(version, share.first_copy, first_step)
 
-    def lanes_state(self) -> list[dict[str, object]]:
+    def lanes_state(self) -> list[OpenLaneState]:
         """Everything needed to rebuild the open lanes exactly."""
         return [
             {
-                "task_index": key[0],
-                "first_copy": key[1],
-                "lane": held.lane.state_dict(),
-                "policy_state": {name: rows.copy() for name, rows in held.state.items()},
-                "ended": held.ended.copy(),
-                "decisions": held.decisions,
-                "generators": [generator.bit_generator.state for generator in held.generators],
+                "task_index": task_index,
+                "first_copy": first_copy,
+                "lane": opened.lane.state_dict(),
+                "policy_state": {name: rows.copy() for name, rows in opened.state.items()},
+                "ended": opened.ended.copy(),
+                "decisions": opened.decisions,
+                "generators": [generator.bit_generator.state for generator in opened.generators],
             }
-            for key, held in sorted(self._lanes.items())
+            for (task_index, first_copy), opened in sorted(self._lanes.items())
         ]
 
-    def load_lanes_state(self, saved: list[dict[str, object]]) -> None:
-        """Rebuilds lanes that `open` opened with the same assignments.
+    def load_lane_state(self, saved: OpenLaneState) -> None:
+        """Rebuilds a lane that `open` opened with the same assignment.
 
         Raises EnvironmentFault when an environment fails; the lane is closed then.
         """
-        for entry in saved:
-            task_index, first_copy = entry["task_index"], entry["first_copy"]
-            assert isinstance(task_index, int) and isinstance(first_copy, int)
-            held = self._lanes[task_index, first_copy]
-            lane_state, policy_state = entry["lane"], entry["policy_state"]
-            ended, decisions, generators = entry["ended"], entry["decisions"], entry["generators"]
-            assert isinstance(lane_state, dict) and isinstance(policy_state, dict)
-            assert isinstance(ended, np.ndarray) and isinstance(generators, list)
-            assert isinstance(decisions, int)
-            try:
-                held.lane.load_state_dict(lane_state)
-            except EnvironmentFault:
-                self._shut(task_index, first_copy)
-                raise
-            held.state = {name: rows.copy() for name, rows in policy_state.items()}
-            held.ended, held.decisions = ended.copy(), decisions
-            for generator, state in zip(held.generators, generators, strict=True):
-                generator.bit_generator.state = state
-
-    def _lane(self, share: LaneAssignment, seed: int, stagger: bool) -> Lane:
-        """A lane, not begun, on the backend that the runtime names for the task's suite."""
-        task = self.tasks[share.task_index]
-        suite = registry.suite(task.suite)
-        schedule = TrainingStarts(
-            copies=share.copies, first_copy=share.first_copy, total_copies=share.total_copies, seed=seed
-        )
-        place = {"first_copy": share.first_copy, "total_copies": share.total_copies, "stagger": stagger}
-        backend = self._backends.get(task.suite, "python")
-        if backend != "python":
-            entropy = generator_for(seed, task.name, share.first_copy).integers(2**31)
-            environment = vector_environment(task, share.copies, backend, int(entropy))
-            return VectorLane(
-                task,
-                share.task_index,
-                self.tasks.layout,
-                environment,
-                share.copies,
-                schedule,
-                backend,
-                **place,
-            )
-        return PythonLane(
-            task,
-            share.task_index,
-            self.tasks.layout,
-            build_all(suite, task, share.copies),
-            schedule,
-            supports_starts=suite.supports_starts,
-            **place,
-        )
+        key = saved["task_index"], saved["first_copy"]
+        opened = self._lanes[key]
+        try:
+            opened.lane.load_state_dict(saved["lane"])
+        except EnvironmentFault:
+            self._close_lane(*key)
+            raise
+        opened.state = {name: rows.copy() for name, rows in saved["policy_state"].items()}
+        opened.ended, opened.decisions = saved["ended"].copy(), saved["decisions"]
+        for generator, state in zip(opened.generators, saved["generators"], strict=True):
+            generator.bit_generator.state = state
 
     def drop(self, task_index: int) -> None:
         """Closes and forgets the environments of one task."""
@@ -278,18 +245,17 @@ class RolloutWorker:
         """Frees every simulator."""
         self._environments.close()
         for key in list(self._lanes):
-            self._shut(*key)
+            self._close_lane(*key)
 
-    def _held(self, share: LaneAssignment) -> _OpenLane:
-        held = self._lanes.get((share.task_index, share.first_copy))
-        if held is None:
+    def _opened(self, share: LaneAssignment) -> _OpenLane:
+        if not self.has(share):
             raise ConfigError(f"no lane is open for {share}; open it first, and again after a fault")
-        return held
+        return self._lanes[share.task_index, share.first_copy]
 
-    def _shut(self, task_index: int, first_copy: int) -> None:
-        held = self._lanes.pop((task_index, first_copy), None)
-        if held is not None:
-            held.lane.close()
+    def _close_lane(self, task_index: int, first_copy: int) -> None:
+        opened = self._lanes.pop((task_index, first_copy), None)
+        if opened is not None:
+            opened.lane.close()
 
     def _policy(self, snapshot: PolicySnapshot | Policy, label: str) -> Policy:
         """A policy as it is, or the one that a snapshot describes, rebuilt when it differs from the last of
@@ -299,27 +265,35 @@ class RolloutWorker:
             return snapshot
         known = self._policies.get(label)
         if known is None or not known[0].same_as(snapshot):
-            known = (snapshot, policy_from(snapshot, self.tasks))
-            self._policies[label] = known
+            known = self._policies[label] = (snapshot, policy_from(snapshot, self.tasks))
         return known[1]
 
-    def _job_lane(self, job: EpisodeJob, task: Task, schedule: FixedStarts) -> Lane:
-        """A lane that plays a job, on a vector backend if the job allows one that honours starts."""
-        count, layout = len(schedule.queues), self.tasks.layout
-        found = self._environments.take_vector(job.task_index, count) if job.native else None
-        if found is None:
-            environments = self._environments.take(job.task_index, count)
-            return PythonLane(
-                task, job.task_index, layout, environments, schedule, success_tail=job.success_tail
-            )
-        backend, vectors = found
+    def _lane(self, share: LaneAssignment, seed: int, stagger: bool) -> Lane:
+        """A lane, not begun, on the backend that the runtime names for the task's suite."""
+        task, layout = self.tasks[share.task_index], self.tasks.layout
+        place = {"first_copy": share.first_copy, "total_copies": share.total_copies}
+        schedule = TrainingStarts(copies=share.copies, seed=seed, **place)
+        settings: dict[str, Any] = {**place, "stagger": stagger}
+        backend = self._backends.get(task.suite, "python")
+        if backend == "python":
+            settings["supports_starts"] = registry.suite(task.suite).supports_starts
+            environments = official_environments(task, share.copies)
+            return PythonLane(task, share.task_index, layout, environments, schedule, **settings)
+        entropy = int(generator_for(seed, task.name, share.first_copy).integers(2**31))
+        vectors = vector_environment(task, share.copies, backend, entropy)
         return VectorLane(
-            task,
-            job.task_index,
-            layout,
-            vectors,
-            count,
-            schedule,
-            backend,
-            success_tail=job.success_tail,
+            task, share.task_index, layout, vectors, share.copies, schedule, backend, **settings
         )
+
+    def _job_lane(self, job: EpisodeJob) -> Lane:
+        """A lane that plays a job, on a vector backend if the job allows one that honours starts."""
+        # A task ends on success in continuous collection only; whole episodes are played out.
+        k, task = job.task_index, replace(self.tasks[job.task_index], end_on_success=False)
+        layout, schedule, tail = self.tasks.layout, schedule_of(job), job.success_tail
+        count = len(schedule.queues)
+        found = self._environments.take_vector(k, count) if job.native else None
+        if found is None:
+            environments = self._environments.take(k, count)
+            return PythonLane(task, k, layout, environments, schedule, success_tail=tail)
+        backend, vectors = found
+        return VectorLane(task, k, layout, vectors, count, schedule, backend, success_tail=tail)
