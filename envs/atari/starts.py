@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtrl.tasks import start_seed
+from mtrl.tasks import start_generator
 
 _WORDS = 2**32
 """Values of one draw of the twister."""
@@ -31,7 +31,7 @@ class ConsoleStart:
 
 def console_start(task_name: str, start: int, noop_max: int) -> ConsoleStart:
     """The seed of a start; its first draw names the number of idle frames, each of them equally likely."""
-    generator = np.random.Generator(np.random.PCG64(start_seed(task_name, start)))
+    generator = start_generator(task_name, start)
     while True:
         seed = int(generator.integers(2**31))
         idle_frames = drawn_idle_frames(seed, noop_max)

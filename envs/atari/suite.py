@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Option, Score, Task, VectorEnvironment
-from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
+from mtrl.tasks import (
+    Catalogue,
+    CatalogueSuite,
+    Option,
+    OptionRule,
+    Score,
+    Task,
+    VectorEnvironment,
+    require_vector_backend,
+)
 
 from ..envpool.names import EXTRAS, OTHER_SCREENS
 from .console import FRAME_LIMIT, PIXEL_SIZE, RAM_SIZE
@@ -57,25 +64,6 @@ class AtariEntry:
         return Score("return", low=self.random_return, high=self.human_return)
 
 
-def _native(task: Task, rom: str, copies: int, seed: int) -> VectorEnvironment:
-    from .native import NativeAtari
-
-    return NativeAtari(task, rom, copies)
-
-
-def _pool(task: Task, rom: str, copies: int, seed: int) -> VectorEnvironment:
-    from ..envpool.atari import AtariPool
-
-    return AtariPool(task, rom, copies, seed)
-
-
-BACKENDS: Mapping[str, Callable[[Task, str, int, int], VectorEnvironment]] = {
-    "native": _native,
-    "envpool": _pool,
-}
-"""Vector backend -> what builds it from task, ROM, copies and seed."""
-
-
 class AtariSuite(CatalogueSuite[AtariEntry]):
     """The Arcade Learning Environment (Bellemare et al. 2013; sticky actions, Machado et al. 2018).
 
@@ -85,11 +73,10 @@ class AtariSuite(CatalogueSuite[AtariEntry]):
     """
 
     name = "atari"
+    catalogue = Catalogue.read(Path(__file__).with_name("catalogue.json"), AtariEntry)
+    options = OPTIONS
     backend_extras = EXTRAS
     environment_megabytes = 1.0
-
-    def __init__(self) -> None:
-        super().__init__(Path(__file__).with_name("catalogue.json"), AtariEntry, OPTIONS)
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """One game; options: `frame_skip`, `sticky`, `noop_max`, `frame_stack`, `action_set` and
@@ -119,28 +106,31 @@ class AtariSuite(CatalogueSuite[AtariEntry]):
         """A new console with the game in it; takes about 0.2 s."""
         from .environment import AtariEnvironment
 
-        return AtariEnvironment(task, self.catalogue.entry(task.name).rom)
+        return AtariEnvironment(task, self.entry(task.name).rom)
 
     def vector_backends(self, task: Task) -> tuple[str, ...]:
         """`native`, ale-py's own vector interface, shows pictures alone; `envpool` shows the memory too, and
         no pictures of games whose screen has an unusual height.
         """
-        memory, pictures = task.observation.state is not None, task.observation.pixels is not None
-        unseen = pictures and self.catalogue.entry(task.name).rom in OTHER_SCREENS
-        lacking = {"native": memory, "envpool": unseen}
-        return tuple(name for name in BACKENDS if not lacking[name])
+        memory, images = task.observation.state is not None, task.observation.pixels is not None
+        unseen = images and self.entry(task.name).rom in OTHER_SCREENS
+        offered = {"native": not memory, "envpool": not unseen}
+        return tuple(name for name in offered if offered[name])
 
     def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
         """`copies` consoles with the game in them; see `VectorSuite`. `native` honours starts, and has no
         use for the seed.
         """
-        offered = self.vector_backends(task)
-        if backend not in offered:
-            raise UnsupportedError(
-                f"{task.name} with observation={task.option('observation', 'pixels')} has no vector backend "
-                f"{backend!r}; it has {', '.join(offered) or 'none'}"
-            )
-        return BACKENDS[backend](task, self.catalogue.entry(task.name).rom, copies, seed)
+        hint = "'native' shows images alone, and EnvPool no images of screens of an unusual height"
+        require_vector_backend(self, task, backend, hint)
+        rom = self.entry(task.name).rom
+        if backend == "native":
+            from .native import NativeAtari
+
+            return NativeAtari(task, rom, copies)
+        from ..envpool.atari import AtariPool
+
+        return AtariPool(task, rom, copies, seed)
 
 
 SUITE = AtariSuite()

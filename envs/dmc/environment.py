@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mtrl.tasks import Task, start_seed
 
 from .rendering import ImageStack, Renderer
-from .simulator import load_simulator
+from .simulator import action_range, load_simulator, observation_slices
 
 FRAME_SIZE = 480
 """Height and width in pixels of what `render` shows."""
@@ -31,17 +31,12 @@ class ControlEnvironment:
         self._name = task.name
         self._repeat = task.action_repeat
         self._simulator = load_simulator(domain, control_task)
-        bounds = self._simulator.action_spec()
-        self._middle = (bounds.maximum + bounds.minimum) / 2.0
-        self._half_range = (bounds.maximum - bounds.minimum) / 2.0
-        self._control = np.zeros(bounds.shape)
+        self._middle, self._half_range = action_range(self._simulator)
+        self._control = np.zeros_like(self._middle)
         self._wants_state = task.observation.state is not None
-        self._slices: list[tuple[str, slice, bool]] = []
-        offset = 0
-        for key, spec in self._simulator.observation_spec().items():
-            size = int(np.prod(spec.shape))
-            self._slices.append((key, slice(offset, offset + size), len(spec.shape) > 1))
-            offset += size
+        specs = self._simulator.observation_spec()
+        slices = observation_slices(self._simulator)
+        self._slices = [(key, where, len(specs[key].shape) > 1) for key, where in slices]
         self._renderer = Renderer(self._simulator.physics, camera, task.name)
         self._stack: ImageStack | None = None
         if task.observation.pixels is not None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from dm_control import suite as control_suite
 from dm_control.suite import quadruped
 
@@ -64,3 +66,16 @@ def load_simulator(domain: str, task: str) -> Any:  # noqa: ANN401 - dm_control 
         model.actuator_ctrllimited[:] = 1
         model.actuator_ctrlrange[:] = (-LQR_FORCE, LQR_FORCE)
     return simulator
+
+
+def action_range(simulator: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:  # noqa: ANN401
+    """Middle and half width [A] of the actuators' bounds: control = middle + half width * action."""
+    bounds = simulator.action_spec()
+    return (bounds.maximum + bounds.minimum) / 2.0, (bounds.maximum - bounds.minimum) / 2.0
+
+
+def observation_slices(simulator: Any) -> list[tuple[str, slice]]:  # noqa: ANN401
+    """Where each entry of dm_control's dictionary of observations stands in the flat state."""
+    specs = simulator.observation_spec()
+    ends = np.cumsum([int(np.prod(spec.shape)) for spec in specs.values()], dtype=int).tolist()
+    return [(key, slice(begin, end)) for key, begin, end in zip(specs, [0, *ends], ends, strict=False)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import UnknownNameError, UnsupportedError
+from mtrl.errors import UnknownNameError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Option, Score, Task
-from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
+from mtrl.tasks import Catalogue, CatalogueSuite, Option, OptionRule, Score, Task, require_vector_backend
 
 from ..envpool.names import EXTRAS, OTHER_PROBLEMS
 from ..offscreen import drawing_errors
@@ -87,11 +87,10 @@ class ControlSuite(CatalogueSuite[ControlEntry]):
     """
 
     name = "dmc"
+    catalogue = Catalogue.read(Path(__file__).with_name("catalogue.json"), ControlEntry)
+    options = OPTIONS
     environment_megabytes = 20.0
     backend_extras = EXTRAS
-
-    def __init__(self) -> None:
-        super().__init__(Path(__file__).with_name("catalogue.json"), ControlEntry, OPTIONS)
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """One task; options: `action_repeat` (1 to 16 control steps per decision), `observation`,
@@ -123,15 +122,12 @@ class ControlSuite(CatalogueSuite[ControlEntry]):
 
     def environment(self, task: Task) -> ControlEnvironment:
         """A new simulator of the task; raises UnsupportedError for pixels without off-screen OpenGL."""
-        entry = self.catalogue.entry(task.name)
+        entry = self.entry(task.name)
         # An environment draws in the thread that steps it. dm_control would draw with OSMesa in a thread of
         # its own, which Python stops before the contexts are freed: a traceback for each at every exit.
         os.environ.setdefault("DISABLE_RENDER_THREAD_OFFLOADING", "1")
-        with warnings.catch_warnings():
-            # dm_control looks for a display when imported, and warns where there is none
-            warnings.simplefilter("ignore")
-            with drawing_errors("dmc"):
-                from .environment import ControlEnvironment
+        with _importing():
+            from .environment import ControlEnvironment
         camera = str(task.option("camera", USUAL_CAMERA))
         if camera == USUAL_CAMERA:
             camera = SIDE_CAMERAS.get(entry.domain, entry.cameras[0])
@@ -139,37 +135,31 @@ class ControlSuite(CatalogueSuite[ControlEntry]):
 
     def vector_backends(self, task: Task) -> tuple[str, ...]:
         """EnvPool steps all but a handful of the tasks; states alone."""
-        other = self.catalogue.short_name(task.name) in OTHER_PROBLEMS
+        other = task.short_name in OTHER_PROBLEMS
         return () if other or task.observation.pixels is not None else ("envpool",)
 
     def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> ControlPool:
         """A pool of the task; raises MissingExtraError where EnvPool is not installed."""
-        known = ("python", *self.vector_backends(task))
-        if backend not in known[1:]:
-            raise UnsupportedError(
-                f"task {task.name} has no vector backend {backend!r}; it has {', '.join(known)}. "
-                "EnvPool shows states alone, and some of its tasks are other problems than dm_control's"
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with drawing_errors("dmc"):
-                from ..envpool.control import ControlPool
-        entry = self.catalogue.entry(task.name)
-        return ControlPool(
-            task.name,
-            entry.domain,
-            entry.task,
-            copies,
-            seed,
-            action_repeat=task.action_repeat,
-            step_limit=entry.step_limit,
-        )
+        hint = "EnvPool shows states alone, and some of its tasks are other problems than dm_control's"
+        require_vector_backend(self, task, backend, hint)
+        with _importing():
+            from ..envpool.control import ControlPool
+        entry = self.entry(task.name)
+        return ControlPool(task, entry.domain, entry.task, copies, seed, step_limit=entry.step_limit)
 
     def task_megabytes(self, task: Task) -> float:
         """Resident memory of one environment of this task, in megabytes, measured."""
-        domain = self.catalogue.entry(task.name).domain
+        domain = self.entry(task.name).domain
         simulator = LARGE_MEGABYTES.get(domain, self.environment_megabytes)
         return simulator + (PIXELS_MEGABYTES if task.observation.pixels is not None else 0.0)
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Around imports of dm_control, which looks for a display then and warns where there is none."""
+    with warnings.catch_warnings(), drawing_errors("dmc"):
+        warnings.simplefilter("ignore")
+        yield
 
 
 SUITE = ControlSuite()

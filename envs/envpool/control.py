@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..dmc.simulator import load_simulator
+from mtrl.tasks import Task
+
+from ..dmc.simulator import action_range, load_simulator, observation_slices
 from .names import control_identifier
 from .pool import PoolEnvironment, Rows
 
@@ -21,36 +23,21 @@ class ControlPool(PoolEnvironment):
     """
 
     def __init__(
-        self,
-        task_name: str,
-        domain: str,
-        task: str,
-        copies: int,
-        seed: int,
-        *,
-        action_repeat: int,
-        step_limit: int,
+        self, task: Task, domain: str, control_task: str, copies: int, seed: int, *, step_limit: int
     ) -> None:
-        """`task_name` is mtrl's; `domain` and `task` are dm_control's; `step_limit` in control steps."""
+        """`domain` and `control_task` are dm_control's names; `step_limit` in control steps."""
         super().__init__(
-            task_name,
-            control_identifier(domain, task),
+            task.name,
+            control_identifier(domain, control_task),
             copies,
             seed,
-            repeat=action_repeat,
+            repeat=task.action_repeat,
             # an episode's last decision is cut short where the repeat does not divide the limit
             max_episode_steps=step_limit,
         )
-        official = load_simulator(domain, task)
-        bounds = official.action_spec()
-        self._middle = (bounds.maximum + bounds.minimum) / 2.0
-        self._half_range = (bounds.maximum - bounds.minimum) / 2.0
-        self._slices: list[tuple[str, slice]] = []
-        offset = 0
-        for key, spec in official.observation_spec().items():
-            size = int(np.prod(spec.shape))
-            self._slices.append((key, slice(offset, offset + size)))
-            offset += size
+        official = load_simulator(domain, control_task)
+        self._middle, self._half_range = action_range(official)
+        self._slices = observation_slices(official)
         official.close()
 
     def _control(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:

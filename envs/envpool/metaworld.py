@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.tasks import Task
+
 from .names import metaworld_identifier
 from .pool import PoolEnvironment, Rows
 
@@ -27,11 +29,11 @@ class MetaworldPool(PoolEnvironment):
     departs from the official simulator stands in docs/decisions/0008-where-envpool-departs.md.
     """
 
-    def __init__(self, task_name: str, short_name: str, copies: int, seed: int) -> None:
-        """`task_name` is mtrl's; `short_name` metaworld's, such as "reach-v3"."""
+    def __init__(self, task: Task, copies: int, seed: int) -> None:
+        """The task's short name is metaworld's, such as "reach-v3"."""
         super().__init__(
-            task_name,
-            metaworld_identifier(short_name),
+            task.name,
+            metaworld_identifier(task.short_name),
             copies,
             seed,
             repeat=1,
@@ -39,7 +41,7 @@ class MetaworldPool(PoolEnvironment):
             partially_observable=False,
             max_episode_steps=_NEVER,
         )
-        self._turns_lever = short_name == "lever-pull-v3"
+        self._turns_lever = task.short_name == "lever-pull-v3"
 
     def _write(
         self,

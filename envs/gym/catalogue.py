@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mtrl.tasks import Split, start_id
-from mtrl.tasks.catalogue import catalogue_text
+from mtrl.tasks.catalogue import catalogue_text, resolve_options
 
 from .construction import build, entry_of, find
 from .entry import GymEntry
 from .environment import GymnasiumEnvironment
-from .suite import SUITE
+from .suite import OPTIONS, task_of
 
 EPISODES = 100
 """Episodes of random play whose mean return is the low end of a score."""
@@ -65,9 +65,9 @@ def entries(identifiers: Iterable[str]) -> dict[str, GymEntry]:
 
 def random_return(identifier: str, entry: GymEntry, episodes: int = EPISODES) -> float:
     """Mean undiscounted return of uniformly random actions over the first validation starts."""
-    described = SUITE.described(f"gym/{identifier}", entry)
-    limit = described.horizon_decisions
-    environment = GymnasiumEnvironment(described, build(described.name), limit)
+    task = task_of(f"gym/{identifier}", entry, resolve_options("gym", OPTIONS, None))
+    limit = task.horizon_decisions
+    environment = GymnasiumEnvironment(task, build(task.name), limit)
     out = {}
     if entry.state is not None:
         out["state"] = np.zeros(entry.state, dtype=np.float32)

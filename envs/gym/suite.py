@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Expert, Option, Score, Task
-from mtrl.tasks.catalogue import Catalogue, OptionRule, resolve_options
+from mtrl.tasks import Catalogue, CatalogueSuite, Option, OptionRule, Score, Task
 
 from .entry import GymEntry, Simulator
 
@@ -39,32 +38,40 @@ class AddedEnvironment:
     reward_version: str
 
 
-class GymSuite:
+class GymSuite(CatalogueSuite[GymEntry]):
     """Gymnasium (Towers et al. 2024): any registered id as "gym/<id>" or "gym/<module>:<id>".
 
     The catalogue lists built-in ids. Another id is built once to learn its spaces, and so is one that
-    `add_environment` brings. Observations are a Box of numbers (`state`), a Box of uint8 pictures
+    `add_environment` brings. Observations are a Box of numbers (`state`), a Box of uint8 images
     (`pixels`) or Discrete (`state`, one-hot); actions are Discrete or a bounded Box.
     """
 
     name = "gym"
-    supports_starts = True
-    has_experts = False
+    catalogue = Catalogue.read(Path(__file__).with_name("catalogue.json"), GymEntry)
+    options = OPTIONS
     environment_megabytes = 1.5
 
     def __init__(self) -> None:
-        self.catalogue = Catalogue(Path(__file__).with_name("catalogue.json"), GymEntry)
         self.added: dict[str, AddedEnvironment] = {}
-        self._described: dict[str, GymEntry] = {}
+        self._built: dict[str, GymEntry] = {}
         self._proved: set[Task] = set()
 
     def names(self) -> tuple[str, ...]:
         """The catalogue's ids, then what `add_environment` brought; other registered ids work too."""
-        return (*self.catalogue.names, *self.added)
+        return (*super().names(), *self.added)
 
-    def sets(self) -> Mapping[str, tuple[str, ...]]:
-        """`classic-control`, `toy-text` and `gymnasium-mujoco`."""
-        return self.catalogue.sets
+    def entry(self, name: str) -> GymEntry:
+        """From the catalogue, from `add_environment`, or from an environment that is built once."""
+        if name in self.added:
+            return self.added[name].entry
+        identifier = name.removeprefix("gym/")
+        if identifier in self.catalogue.entries or not identifier:
+            return super().entry(name)
+        if name not in self._built:
+            from .construction import describe
+
+            self._built[name] = describe(name, self.names())
+        return self._built[name]
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """One task; options: `action_repeat` (1 to 16) and `horizon` in environment steps (0: the id's own).
@@ -73,28 +80,9 @@ class GymSuite:
             UnknownNameError: for an id that is not registered.
             UnsupportedError: for spaces that mtrl does not map, or a package that is not installed.
         """
+        task = task_of(name, *self.described(name, options))
         added = self.added.get(name)
-        if added is None:
-            return self.described(name, self._entry(name), options)
-        task = self.described(name, added.entry, options)
-        return replace(task, score=added.score, reward_version=added.reward_version)
-
-    def described(self, name: str, entry: GymEntry, options: Mapping[str, Option] | None = None) -> Task:
-        """The task of that name, given what is known about it."""
-        resolved = resolve_options(self.name, OPTIONS, options)
-        repeat = int(resolved["action_repeat"])
-        steps = _episode_steps(entry, int(resolved["horizon"]))
-        return Task(
-            name=name,
-            observation=ObservationSpec(state=entry.state, pixels=entry.pixels),
-            action=ActionSpec(continuous=entry.continuous, discrete=entry.discrete),
-            simulator_rate_hz=entry.rate_hz,
-            action_repeat=repeat,
-            horizon_decisions=math.ceil(steps / repeat),
-            score=entry.score,
-            reward_version="gymnasium-1",
-            options=tuple(resolved.items()),
-        )
+        return replace(task, score=added.score, reward_version=added.reward_version) if added else task
 
     def environment(self, task: Task) -> GymnasiumEnvironment:
         """A new environment of the task; the first of a task is also tried for its starts.
@@ -109,12 +97,11 @@ class GymSuite:
         from .environment import GymnasiumEnvironment, require_starts
 
         added = self.added.get(task.name)
-        entry = added.entry if added is not None else self._entry(task.name)
         try:
             simulator = added.make() if added is not None else build(task.name)
         except SystemExit as error:
             raise EnvironmentFault(task.name, "construction", str(leaving(error))) from error
-        limit = _episode_steps(entry, int(task.option("horizon", 0)))
+        limit = _episode_steps(self.entry(task.name), int(task.option("horizon", 0)))
         environment = GymnasiumEnvironment(task, simulator, limit)
         if task not in self._proved:
             try:
@@ -125,30 +112,29 @@ class GymSuite:
             self._proved.add(task)
         return environment
 
-    def expert(self, task: Task) -> Expert:
-        """No id has a scripted expert: raises UnsupportedError."""
-        raise UnsupportedError(
-            f"{task.name} has no scripted expert. "
-            "Train an agent on it, or collect from metaworld, maze2d or point tasks"
-        )
-
     def add(self, name: str, added: AddedEnvironment) -> None:
-        """Takes an environment under its full name, and forgets the one that had the name before."""
-        if name in self.catalogue.names:
+        """Adds an environment under its full name, in place of one that had the name before."""
+        if name.removeprefix("gym/") in self.catalogue.entries:
             raise ConfigError(f"{name} is an id of Gymnasium; choose another name for your environment")
         self.added[name] = added
         self._proved = {task for task in self._proved if task.name != name}
 
-    def _entry(self, name: str) -> GymEntry:
-        if name in self.catalogue.names:
-            return self.catalogue.entry(name)
-        if name not in self._described:
-            if not name.removeprefix("gym/"):
-                raise UnknownNameError("task", name, self.names())
-            from .construction import describe
 
-            self._described[name] = describe(name, self.names())
-        return self._described[name]
+def task_of(name: str, entry: GymEntry, options: Mapping[str, Option]) -> Task:
+    """The task of an entry; `options` holds every option of the suite."""
+    repeat = int(options["action_repeat"])
+    steps = _episode_steps(entry, int(options["horizon"]))
+    return Task(
+        name=name,
+        observation=ObservationSpec(state=entry.state, pixels=entry.pixels),
+        action=ActionSpec(continuous=entry.continuous, discrete=entry.discrete),
+        simulator_rate_hz=entry.rate_hz,
+        action_repeat=repeat,
+        horizon_decisions=math.ceil(steps / repeat),
+        score=entry.score,
+        reward_version="gymnasium-1",
+        options=tuple(options.items()),
+    )
 
 
 def _episode_steps(entry: GymEntry, horizon: int) -> int:

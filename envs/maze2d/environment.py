@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import start_seed
+from mtrl.tasks import start_generator
 
 from . import dynamics
 from .drawing import draw
@@ -36,7 +36,7 @@ class MazeEnvironment:
 
         `out["state"]`: float32 [6].
         """
-        generator = np.random.Generator(np.random.PCG64(start_seed(self._name, start)))
+        generator = start_generator(self._name, start)
         cells = self._maze.free
         cell = cells[int(generator.integers(len(cells)))]
         goals = self._maze.goals(cell)

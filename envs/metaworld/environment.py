@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import start_seed
+from mtrl.tasks import Task, start_generator
 
 from .rendering import Camera
 from .simulator import OBSERVED_NOW, official_simulator
@@ -26,11 +26,10 @@ class MetaworldEnvironment:
     the accepted vector, at half its cost.
     """
 
-    def __init__(self, short_name: str, reward_version: str, action_repeat: int = 1) -> None:
-        """`short_name` is metaworld's own, such as "reach-v3"; `reward_version` is "v1" or "v2"."""
-        self._repeat = action_repeat
-        self._task_name = f"metaworld/{short_name}"
-        simulator = official_simulator(short_name, reward_version)
+    def __init__(self, task: Task) -> None:
+        """`task` carries the options; its short name is metaworld's own, such as "reach-v3"."""
+        self._repeat, self._task_name = task.action_repeat, task.name
+        simulator = official_simulator(task.short_name, str(task.option("reward_version", "v2")))
         simulator._partially_observable = False
         # bounds of the observation, with which every step clips, depend on the line above and are cached
         del simulator.sawyer_observation_space
@@ -54,7 +53,7 @@ class MetaworldEnvironment:
         """Puts the arm, the objects and the goal where `start` says; `out["state"]`: float32 [39]."""
         simulator = self._simulator
         self._forget()
-        simulator.np_random = np.random.Generator(np.random.PCG64(start_seed(self._task_name, start)))
+        simulator.np_random = start_generator(self._task_name, start)
         simulator._freeze_rand_vec = False
         simulator._reset_hand = self._place_only
         simulator.reset_model()

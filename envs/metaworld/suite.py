@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import OutOfRangeError, UnsupportedError
+from mtrl.errors import OutOfRangeError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Option, Score, Task
-from mtrl.tasks.catalogue import CatalogueSuite, OptionRule
+from mtrl.tasks import Catalogue, CatalogueSuite, Option, OptionRule, Score, Task, require_vector_backend
 
 from ..envpool.names import EXTRAS
 from ..offscreen import drawing_errors
@@ -50,12 +49,11 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
     """
 
     name = "metaworld"
+    catalogue = Catalogue.read(Path(__file__).with_name("catalogue.json"), MetaworldEntry)
+    options = OPTIONS
     has_experts = True
     backend_extras = EXTRAS
     environment_megabytes = 33.0
-
-    def __init__(self) -> None:
-        super().__init__(Path(__file__).with_name("catalogue.json"), MetaworldEntry, OPTIONS)
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """One task; options: `reward_version` ("v2" or "v1"), `horizon` (1 to 500 decisions) and
@@ -90,11 +88,7 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
         with drawing_errors("metaworld"):
             from .environment import MetaworldEnvironment
 
-        return MetaworldEnvironment(
-            self.catalogue.short_name(task.name),
-            str(task.option("reward_version", "v2")),
-            task.action_repeat,
-        )
+        return MetaworldEnvironment(task)
 
     def vector_backends(self, task: Task) -> tuple[str, ...]:
         """EnvPool has reward version 2 only, and no action repeat."""
@@ -103,22 +97,17 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
 
     def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> MetaworldPool:
         """A pool of the task; raises MissingExtraError where EnvPool is not installed."""
-        if backend not in self.vector_backends(task):
-            raise UnsupportedError(
-                f"task {task.name} with reward {task.reward_version} and action repeat {task.action_repeat} "
-                f"has no vector backend {backend!r}; use the backend 'python', or 'envpool' with reward "
-                "version 2 and action repeat 1"
-            )
+        require_vector_backend(self, task, backend, "EnvPool has reward version 2 and action repeat 1 alone")
         from ..envpool.metaworld import MetaworldPool
 
-        return MetaworldPool(task.name, self.catalogue.short_name(task.name), copies, seed)
+        return MetaworldPool(task, copies, seed)
 
     def expert(self, task: Task) -> MetaworldExpert:
         """The official scripted policy of the task."""
         with drawing_errors("metaworld"):
             from .expert import MetaworldExpert
 
-        return MetaworldExpert(self.catalogue.short_name(task.name))
+        return MetaworldExpert(task.short_name)
 
 
 SUITE = MetaworldSuite()

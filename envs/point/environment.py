@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import start_seed
+from mtrl.tasks import start_generator
 
 from . import geometry
 from .drawing import draw
@@ -30,7 +30,7 @@ class PointEnvironment:
 
     def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Draws start and goal near the axis of symmetry; `out["state"]`: float32 [4]."""
-        generator = np.random.Generator(np.random.PCG64(start_seed(TASK_NAME, start)))
+        generator = start_generator(TASK_NAME, start)
         along, across, goal = generator.uniform(-1.0, 1.0, 3)
         self._x = geometry.START[0] + geometry.START_SPREAD[0] * float(along)
         self._y = geometry.START[1] + geometry.START_SPREAD[1] * float(across)

@@ -7,39 +7,25 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import UnknownNameError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Option, Score, Task
-from mtrl.tasks.catalogue import OptionRule, resolve_options
+from mtrl.tasks import Catalogue, CatalogueSuite, Option, Score, Task
 
 from . import geometry
-from .environment import TASK_NAME, PointEnvironment
+from .environment import PointEnvironment
 from .expert import PointExpert
 
-OPTIONS: Mapping[str, OptionRule] = {}
 
-
-class PointSuite:
+class PointSuite(CatalogueSuite[None]):
     """One task, "point/obstacle": demonstrations pass left and right, and their mean hits the obstacle."""
 
     name = "point"
-    supports_starts = True
     has_experts = True
     environment_megabytes = 0.1
-
-    def names(self) -> tuple[str, ...]:
-        """The one task."""
-        return (TASK_NAME,)
-
-    def sets(self) -> Mapping[str, tuple[str, ...]]:
-        """No sets."""
-        return {}
+    catalogue = Catalogue({"obstacle": None})
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """The task; it has no options."""
-        if name != TASK_NAME:
-            raise UnknownNameError("task", name, self.names())
-        resolve_options(self.name, OPTIONS, options)
+        self.described(name, options)
         return Task(
             name=name,
             observation=ObservationSpec(state=4),

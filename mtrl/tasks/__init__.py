@@ -1,7 +1,17 @@
 """Tasks, task sets, reproducible starts and the suite contract."""
 
+from .catalogue import Catalogue, CatalogueSuite, OptionRule, require_vector_backend
 from .sampling import SamplingConfig, TaskSampler, sampler_for
-from .starts import FixedStarts, Split, StartSchedule, TrainingStarts, split_of, start_id, start_seed
+from .starts import (
+    FixedStarts,
+    Split,
+    StartSchedule,
+    TrainingStarts,
+    split_of,
+    start_generator,
+    start_id,
+    start_seed,
+)
 from .suite import (
     Environment,
     Expert,
@@ -17,6 +27,8 @@ from .task_set import NamedSet, TaskSet
 from .threads import native_threads, set_native_threads
 
 __all__ = [
+    "Catalogue",
+    "CatalogueSuite",
     "Environment",
     "Expert",
     "FixedStarts",
@@ -24,6 +36,7 @@ __all__ = [
     "MultimodalSuite",
     "NamedSet",
     "Option",
+    "OptionRule",
     "ProtocolValue",
     "SamplingConfig",
     "Score",
@@ -39,9 +52,11 @@ __all__ = [
     "VectorSuite",
     "hash_of_protocol",
     "native_threads",
+    "require_vector_backend",
     "sampler_for",
     "set_native_threads",
     "split_of",
+    "start_generator",
     "start_id",
     "start_seed",
 ]

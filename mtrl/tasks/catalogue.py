@@ -1,20 +1,23 @@
-"""What a suite needs to list its tasks without importing a simulator: a catalogue file, checked options."""
+"""How a suite lists its tasks without importing a simulator: a catalogue, and options that are checked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
 
-from .suite import Expert
+from .suite import Expert, VectorSuite
 from .task import Option, Task
 
 Entry = TypeVar("Entry")
+Tables = tuple[Mapping[str, Entry], Mapping[str, Sequence[str]]]
+"""Entries and sets by their short names."""
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 """The types of options in words."""
 
@@ -72,89 +75,97 @@ def resolve_options(
 
 
 class Catalogue(Generic[Entry]):
-    """A generated JSON file of tasks and sets, read at first use.
+    """The tasks and the sets of a suite by their short names, without the suite's prefix."""
 
-    The file holds `suite`, `package` (name and version it was generated with), `tasks` (short name ->
-    fields of the entry type) and `sets` (set name -> short names). Names given out and taken are
-    "suite/task".
-    """
+    def __init__(self, entries: Mapping[str, Entry], sets: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`entries`: short name -> what listing the task needs; `sets`: name of a set -> short names."""
+        self.path: Path | None = None
+        """The file that it is read from."""
+        self._load: Callable[[], Tables[Entry]] = lambda: (entries, sets or {})
 
-    def __init__(self, path: Path, entry_type: Callable[..., Entry]) -> None:
-        """`entry_type` is built with the fields of a task as keywords."""
-        self.path = path
-        self.entry_type = entry_type
+    @staticmethod
+    def read(path: Path, entry_type: Callable[..., Entry]) -> Catalogue[Entry]:
+        """Of a file that `catalogue_text` wrote, read at first use; `entry_type` takes a task's fields."""
+        catalogue = Catalogue[Entry]({})
 
-    @cached_property
-    def _content(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-        return content
+        def load() -> Tables[Entry]:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            entries = {short: entry_type(**fields) for short, fields in content["tasks"].items()}
+            return entries, content["sets"]
 
-    @cached_property
-    def suite(self) -> str:
-        """Prefix of the task names."""
-        return str(self._content["suite"])
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """All task names in the catalogue's order."""
-        return tuple(f"{self.suite}/{short}" for short in self._content["tasks"])
+        catalogue.path, catalogue._load = path, load
+        return catalogue
 
     @cached_property
-    def sets(self) -> dict[str, tuple[str, ...]]:
-        """Set name -> task names."""
-        return {
-            name: tuple(f"{self.suite}/{short}" for short in shorts)
-            for name, shorts in self._content["sets"].items()
-        }
+    def _tables(self) -> Tables[Entry]:
+        return self._load()
 
-    def short_name(self, name: str) -> str:
-        """Task name without the suite; raises UnknownNameError with the nearest names."""
-        if name not in self.names:
-            overview = f"`mtrl tasks {self.suite}` lists the {len(self.names)} tasks of the suite"
-            raise UnknownNameError("task", name, self.names, overview=overview)
-        return name.split("/", 1)[1]
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Short name -> what listing the task needs."""
+        return self._tables[0]
 
-    def entry(self, name: str) -> Entry:
-        """What the catalogue knows about a task; raises UnknownNameError with the nearest names."""
-        return self.entry_type(**self._content["tasks"][self.short_name(name)])
+    @property
+    def sets(self) -> Mapping[str, Sequence[str]]:
+        """Name of a set -> short names of its tasks."""
+        return self._tables[1]
 
 
 class CatalogueSuite(Generic[Entry]):
-    """What suites that list their tasks in a catalogue have in common.
+    """Base of suites whose tasks are listed in a catalogue.
 
-    A suite adds `environment_megabytes`, `task` and `environment`, and `expert` where there are experts.
+    A suite defines `name`, `environment_megabytes`, `catalogue`, `task` and `environment`; `options` where
+    its tasks have some; `has_experts` and `expert` where they have experts.
     """
 
     name: str
+    catalogue: Catalogue[Entry]
+    options: Mapping[str, OptionRule] = MappingProxyType({})
+    """The settings that every task of the suite accepts."""
     supports_starts = True
     has_experts = False
 
-    def __init__(
-        self, path: Path, entry_type: Callable[..., Entry], options: Mapping[str, OptionRule]
-    ) -> None:
-        """`path` of the catalogue file; `options` are the settings that every task of the suite accepts."""
-        self.catalogue = Catalogue(path, entry_type)
-        self.options = options
-
     def names(self) -> tuple[str, ...]:
         """All task names "suite/task", in the catalogue's order."""
-        return self.catalogue.names
+        return self._prefixed(self.catalogue.entries)
 
     def sets(self) -> Mapping[str, tuple[str, ...]]:
         """The named task sets of the catalogue."""
-        return self.catalogue.sets
+        return {name: self._prefixed(shorts) for name, shorts in self.catalogue.sets.items()}
+
+    def entry(self, name: str) -> Entry:
+        """What the catalogue holds about a task; raises UnknownNameError with the nearest names."""
+        suite, _, short = name.partition("/")
+        if suite != self.name or short not in self.catalogue.entries:
+            names = self.names()
+            overview = f"`mtrl tasks {self.name}` lists the {len(names)} tasks of the suite"
+            raise UnknownNameError("task", name, names, overview=overview)
+        return self.catalogue.entries[short]
 
     def described(self, name: str, options: Mapping[str, Option] | None) -> tuple[Entry, dict[str, Option]]:
-        """What the catalogue knows about a task, and every option with its value.
+        """The catalogue's entry of a task, and every option with its value.
 
         Raises UnknownNameError for the task's name, and what `resolve_options` raises.
         """
-        return self.catalogue.entry(name), resolve_options(self.name, self.options, options)
+        return self.entry(name), resolve_options(self.name, self.options, options)
 
     def expert(self, task: Task) -> Expert:
         """These tasks have no scripted experts: raises UnsupportedError."""
         raise UnsupportedError(
             f"{task.name} has no scripted expert. Train an agent on it, or collect from a task that has one"
+        )
+
+    def _prefixed(self, shorts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(f"{self.name}/{short}" for short in shorts)
+
+
+def require_vector_backend(suite: VectorSuite, task: Task, backend: str, hint: str) -> None:
+    """Raises UnsupportedError unless the task, with its options, has the vector backend."""
+    offered = suite.vector_backends(task)
+    if backend not in offered:
+        raise UnsupportedError(
+            f"task {task.name} with its options has no vector backend {backend!r}; it has "
+            f"{', '.join(('python', *offered))}. {hint}"
         )
 
 

@@ -8,8 +8,8 @@ GRPO groups are episodes of one start.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -42,43 +42,45 @@ def start_seed(task_name: str, start: int) -> np.random.SeedSequence:
     return np.random.SeedSequence([start, *task_name.encode()])
 
 
-class StartSchedule:
-    """Says which start a lane's copy begins next. Deterministic; owned by one lane."""
+def start_generator(task_name: str, start: int) -> np.random.Generator:
+    """The generator that a suite draws the initial state from, seeded by `start_seed`."""
+    return np.random.default_rng(start_seed(task_name, start))
 
+
+class StartSchedule(ABC):
+    """Which start each copy of one lane begins next; deterministic."""
+
+    def __init__(self, copies: int) -> None:
+        self._used = [0] * copies
+
+    @abstractmethod
     def next_start(self, copy: int) -> int | None:
         """Start of the next episode of this copy, or None when the copy has no episode left."""
-        raise NotImplementedError("next_start(copy: int) -> int | None")
 
     def state_dict(self) -> dict[str, list[int]]:
-        """Where every copy stands."""
-        raise NotImplementedError("state_dict() -> dict[str, list[int]]")
+        """Episodes begun per copy."""
+        return {"used": list(self._used)}
 
     def load_state_dict(self, state: dict[str, list[int]]) -> None:
         """Restores what `state_dict` returned."""
-        raise NotImplementedError("load_state_dict(state)")
+        self._used = list(state["used"])
 
 
-@dataclass
 class TrainingStarts(StartSchedule):
     """Unlimited training starts; no two copies of a task ever share one."""
 
-    copies: int
-    """Copies in this lane."""
-    first_copy: int = 0
-    """Index of this lane's first copy among all copies of the task in the run."""
-    total_copies: int = 0
-    """Copies of the task in the whole run; 0 means just this lane's."""
-    seed: int = 0
-    """Offsets the sequence, so that different seeds train on different starts."""
-
-    def __post_init__(self) -> None:
-        self.total_copies = self.total_copies or self.copies
-        if self.first_copy + self.copies > self.total_copies:
+    def __init__(self, copies: int, first_copy: int = 0, total_copies: int = 0, seed: int = 0) -> None:
+        """`copies` of this lane; `first_copy` is the index of the first among the `total_copies` of the task
+        in the run (0: this lane's alone). Different seeds train on different starts.
+        """
+        super().__init__(copies)
+        self.copies, self.first_copy, self.seed = copies, first_copy, seed
+        self.total_copies = total_copies or copies
+        if first_copy + copies > self.total_copies:
             raise ConfigError(
-                f"copies {self.first_copy} to {self.first_copy + self.copies - 1} do not fit into "
+                f"copies {first_copy} to {first_copy + copies - 1} do not fit into "
                 f"total_copies={self.total_copies}; they would share starts with other lanes"
             )
-        self._used = [0] * self.copies
 
     def next_start(self, copy: int) -> int:
         """Starts copy, copy + total, copy + 2 total ... of the training split, shifted by the seed."""
@@ -86,24 +88,14 @@ class TrainingStarts(StartSchedule):
         self._used[copy] += 1
         return start_id(Split.TRAIN, index + 1_000_003 * self.seed)
 
-    def state_dict(self) -> dict[str, list[int]]:
-        """Episodes begun per copy."""
-        return {"used": list(self._used)}
 
-    def load_state_dict(self, state: dict[str, list[int]]) -> None:
-        """Restores episodes begun per copy."""
-        self._used = list(state["used"])
-
-
-@dataclass
 class FixedStarts(StartSchedule):
-    """A given list of starts, one after another per copy; then the copy rests. Used to evaluate."""
+    """A given list of starts per copy, one after another; then the copy rests. Used to evaluate."""
 
-    queues: Sequence[Sequence[int]]
-    """One list of starts per copy."""
-
-    def __post_init__(self) -> None:
-        self._used = [0] * len(self.queues)
+    def __init__(self, queues: Sequence[Sequence[int]]) -> None:
+        """One list of starts per copy."""
+        super().__init__(len(queues))
+        self.queues = queues
 
     def next_start(self, copy: int) -> int | None:
         """The next listed start of the copy, None after the last."""
@@ -112,11 +104,3 @@ class FixedStarts(StartSchedule):
             return None
         self._used[copy] += 1
         return self.queues[copy][position]
-
-    def state_dict(self) -> dict[str, list[int]]:
-        """Episodes begun per copy."""
-        return {"used": list(self._used)}
-
-    def load_state_dict(self, state: dict[str, list[int]]) -> None:
-        """Restores episodes begun per copy."""
-        self._used = list(state["used"])

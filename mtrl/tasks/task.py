@@ -96,6 +96,11 @@ class Task:
         return self.name.split("/", 1)[0]
 
     @property
+    def short_name(self) -> str:
+        """The name without the suite."""
+        return self.name.split("/", 1)[1]
+
+    @property
     def rate_hz(self) -> float:
         """Decisions per simulated second, in Hz."""
         return self.simulator_rate_hz / self.action_repeat

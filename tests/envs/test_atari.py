@@ -54,13 +54,13 @@ def shrunk(*screens: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("rom", ["boxing", "breakout", "skiing", "lost_luggage", "tic_tac_toe_3d"])
 def test_the_catalogue_tells_what_the_emulator_says(rom: str) -> None:
     name = catalogue.game_name(rom)
-    assert catalogue.entries([rom]) == {name: SUITE.catalogue.entry(f"atari/{name}")}
+    assert catalogue.entries([rom]) == {name: SUITE.entry(f"atari/{name}")}
 
 
 def test_the_catalogue_is_what_the_generator_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names, order, sets and version; the slow twin asks the emulator for every game."""
     known = {
-        rom: {name: SUITE.catalogue.entry(f"atari/{name}")}
+        rom: {name: SUITE.entry(f"atari/{name}")}
         for rom, name in ((rom, catalogue.game_name(rom)) for rom in catalogue.offered_roms())
     }
     monkeypatch.setattr(
@@ -136,7 +136,7 @@ def test_without_stickiness_it_is_the_bare_emulator(name: str) -> None:
     task = game(name, sticky=0.0, noop_max=1, observation="both")
     actions = fixed_actions(task, 60)
     ours = played(task, 0, actions)
-    console = bare(SUITE.catalogue.entry(task.name).rom)
+    console = bare(SUITE.entry(task.name).rom)
     screen = console.getScreenGrayscale()
     np.testing.assert_array_equal(ours.observations[0]["pixels"][-1], shrunk(screen, screen))
     for step, action in enumerate(actions):

@@ -155,7 +155,7 @@ def test_only_the_rows_of_the_copies_that_are_reset_are_written() -> None:
 
 
 def twenty_starts(name: str) -> None:
-    rom = SUITE.catalogue.entry(name).rom
+    rom = SUITE.entry(name).rom
     task = SUITE.task(name, {"sticky": 0.0} if rom in native.ACTING_ROMS else {})
     environment, seen = built(task, 1), shown(task, 1)
     python = SUITE.environment(task)

@@ -158,7 +158,7 @@ def test_the_quadruped_observes_what_dm_control_means() -> None:
 
 def test_the_catalogue_s_numbers_reach_the_task() -> None:
     for name in SUITE.names():
-        entry, task = SUITE.catalogue.entry(name), SUITE.task(name)
+        entry, task = SUITE.entry(name), SUITE.task(name)
         assert buffers(task)["state"].shape == (entry.state,)
         assert task.action.continuous == entry.action
         assert task.simulator_rate_hz * entry.control_timestep == pytest.approx(1.0)

@@ -108,7 +108,7 @@ def test_a_camera_is_chosen_by_name_and_the_usual_one_follows_the_robot() -> Non
 
 def test_every_task_has_its_usual_camera_and_an_unknown_one_is_refused() -> None:
     for name in SUITE.names():
-        cameras = SUITE.catalogue.entry(name).cameras
+        cameras = SUITE.entry(name).cameras
         assert "".join(cameras) and "usual" not in cameras
     with pytest.raises(UnknownNameError, match=r"camera of dmc/walker-walk 'sid'.*'side'"):
         SUITE.task("dmc/walker-walk", {"camera": "sid"})

@@ -52,7 +52,7 @@ def test_backends_are_told_without_a_simulator_and_without_envpool(suite: Any) -
     assert isinstance(suite, VectorSuite)
     names = [name for name in suite.names() if "envpool" in suite.vector_backends(suite.task(name))]
     missing = {name.split("/")[1] for name in set(suite.names()) - set(names)}
-    roms = {suite.catalogue.entry(f"atari/{name}").rom for name in missing} if suite is ATARI else set()
+    roms = {suite.entry(f"atari/{name}").rom for name in missing} if suite is ATARI else set()
     assert missing == {METAWORLD: set(), DMC: OTHER_PROBLEMS, ATARI: missing}[suite]
     assert roms == (OTHER_SCREENS if suite is ATARI else set())
 
@@ -90,10 +90,10 @@ def test_envpool_has_every_task_under_the_name_we_ask_for() -> None:
     for name in METAWORLD.names():
         assert metaworld_identifier(name.split("/")[1]) in known
     for name in DMC.names():
-        entry = DMC.catalogue.entry(name)
+        entry = DMC.entry(name)
         assert control_identifier(entry.domain, entry.task) in known
     for name in ATARI.names():
-        assert atari_identifier(ATARI.catalogue.entry(name).rom) in known
+        assert atari_identifier(ATARI.entry(name).rom) in known
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -39,7 +39,7 @@ def pool_of(task: Task, copies: int = 2) -> Batch:
 
 def compare(name: str, steps: int, tolerance: float) -> None:
     task = SUITE.task(f"dmc/{name}")
-    entry = SUITE.catalogue.entry(task.name)
+    entry = SUITE.entry(task.name)
     pool = pool_of(task)
     simulator, result = official_control(entry.domain, entry.task, pool_seeds(SEED, 2)[0])
     pool.reset()

@@ -34,7 +34,7 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
         "gymnasium.register('away/Endless-v0', entry_point=CartPoleEnv)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(SUITE, "_described", {})
+    monkeypatch.setattr(SUITE, "_built", {})
     yield "somebodys_environments"
     for identifier in ("Short-v3", "away/Endless-v0"):
         gymnasium.registry.pop(identifier, None)
@@ -86,13 +86,13 @@ def test_the_catalogue_is_what_gymnasium_says() -> None:
     assert {name: tuple(members) for name, members in content["sets"].items()} == SETS
     found = entries(content["tasks"])
     for identifier, entry in found.items():
-        kept = SUITE.catalogue.entry(f"gym/{identifier}")
+        kept = SUITE.entry(f"gym/{identifier}")
         assert replace(kept, random_return=None) == entry
         assert kept.random_return is not None
 
 
 def test_random_play_is_the_low_end_and_gymnasiums_threshold_the_high_end_of_a_score() -> None:
-    entry = SUITE.catalogue.entry("gym/CartPole-v1")
+    entry = SUITE.entry("gym/CartPole-v1")
     assert random_return("CartPole-v1", entry) == entry.random_return
     assert SUITE.task("gym/CartPole-v1").score == Score("return", low=entry.random_return or 0.0, high=475.0)
     # no threshold: the return itself
@@ -234,4 +234,4 @@ def test_no_expert() -> None:
 def test_buffers_have_the_catalogues_size() -> None:
     for name in SUITE.names():
         task = SUITE.task(name)
-        assert buffers(task)["state"].shape == (SUITE.catalogue.entry(name).state,)
+        assert buffers(task)["state"].shape == (SUITE.entry(name).state,)

@@ -87,7 +87,7 @@ def test_every_listed_task_can_be_described(suite: str) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_option_is_covered_here(suite: str) -> None:
-    options = importlib.import_module(f"mtrl.envs.{suite}.suite").OPTIONS
+    options = registry.suite(suite).options
     assert OTHER_VALUES[suite].keys() == options.keys()
     assert all(options[key].default != value for key, value in OTHER_VALUES[suite].items())
 

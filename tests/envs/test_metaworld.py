@@ -48,7 +48,7 @@ def test_the_catalogue_is_what_the_generator_writes(monkeypatch: pytest.MonkeyPa
     """Names, order, sets and version; sizes are compared task by task in test_metaworld_all_tasks."""
     classes = {name: lambda name=name: f"metaworld/{name}" for name in catalogue.ALL_V3_ENVIRONMENTS}
     monkeypatch.setattr(catalogue, "ALL_V3_ENVIRONMENTS", classes)
-    monkeypatch.setattr(catalogue, "entry", SUITE.catalogue.entry)
+    monkeypatch.setattr(catalogue, "entry", SUITE.entry)
     assert catalogue.generate() == SUITE.catalogue.path.read_text(encoding="utf-8")
     assert Path(catalogue.__file__).with_name("catalogue.json") == SUITE.catalogue.path
 

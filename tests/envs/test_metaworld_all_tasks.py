@@ -76,5 +76,5 @@ def test_start_and_steps_equal_the_official_environment_s(findings: Mapping[str,
 
 
 def test_the_catalogue_has_the_official_sizes(findings: Mapping[str, Any]) -> None:
-    entry = SUITE.catalogue.entry(f"metaworld/{findings['task']}")
+    entry = SUITE.entry(f"metaworld/{findings['task']}")
     assert vars(entry) == findings["official_entry"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Option, Score, Task
-from mtrl.tasks.catalogue import CatalogueSuite, OptionRule, catalogue_text
+from mtrl.tasks import Catalogue, CatalogueSuite, Option, OptionRule, Score, Task
+from mtrl.tasks.catalogue import catalogue_text
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Counters(CatalogueSuite[Entry]):
     """Two tasks that no simulator stands behind."""
 
     name = "counter"
+    options = MappingProxyType({"repeat": OptionRule(1, low=1, high=4), "noise": OptionRule(0.0)})
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         entry, resolved = self.described(name, options)
@@ -46,7 +48,9 @@ def suite(tmp_path: Path) -> Counters:
     path = tmp_path / "catalogue.json"
     tasks = {"short": Entry(3), "long": Entry(30)}
     path.write_text(catalogue_text("counter", "none 1", tasks, {"both": ("long", "short")}))
-    return Counters(path, Entry, {"repeat": OptionRule(1, low=1, high=4), "noise": OptionRule(0.0)})
+    made = Counters()
+    made.catalogue = Catalogue.read(path, Entry)
+    return made
 
 
 def test_names_and_sets_come_from_the_catalogue_with_the_suite_s_prefix(suite: Counters) -> None:
@@ -91,3 +95,10 @@ def test_without_experts_asking_for_one_is_refused(suite: Counters) -> None:
     assert not suite.has_experts
     with pytest.raises(UnsupportedError, match="counter/long has no scripted expert"):
         suite.expert(suite.task("counter/long"))
+
+
+def test_a_catalogue_in_memory_serves_as_one_in_a_file() -> None:
+    suite = Counters()
+    suite.catalogue = Catalogue({"short": Entry(3)}, {"one": ("short",)})
+    assert suite.names() == ("counter/short",) and suite.sets() == {"one": ("counter/short",)}
+    assert suite.task("counter/short").horizon_decisions == 3
