@@ -1,10 +1,9 @@
-"""Per-task gradients in one backward pass, and what to do where tasks disagree."""
+"""Per-task gradients in one backward pass, and their combination where tasks conflict."""
 
 from .config import PARTS, SurgeryConfig
 from .jacobian import OwnedRows, TaskJacobian, TaskRows, cosines
 from .metrics import METRICS, Combined, require_finite
 from .row_methods import FastestMethod
-from .sparse import SparseUpdate
 from .surgery import GradientSurgery
 from .weightings import METHODS, Evidence, Weighting, make_weighting
 
@@ -17,7 +16,6 @@ __all__ = [
     "FastestMethod",
     "GradientSurgery",
     "OwnedRows",
-    "SparseUpdate",
     "SurgeryConfig",
     "TaskJacobian",
     "TaskRows",

@@ -1,4 +1,4 @@
-"""How far the gradients of tasks point against each other, step by step and on average."""
+"""A step's result and metrics: weights, cosines between task gradients, losses that are not finite."""
 
 from __future__ import annotations
 
@@ -13,6 +13,30 @@ import torch
 from mtrl.errors import DivergenceError
 
 from .jacobian import cosines
+
+METRICS = {
+    "cosine_mean": "mean cosine between the gradients of two tasks",
+    "cosine_min": "smallest cosine between the gradients of two tasks",
+    "conflict_share": "share of task pairs whose gradients point against each other, 0 to 1",
+    "weight_min": "smallest weight of a task",
+    "weight_max": "largest weight of a task",
+    "deficient": "1 where the Gramian lacked full rank and the solution was regularised",
+}
+"""Name -> meaning; the first three only at steps that solve for weights."""
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The result of one step."""
+
+    gradients: dict[str, torch.Tensor]
+    """Parameter name -> gradient, for the optimiser."""
+    weights: torch.Tensor
+    """[K] float64."""
+    losses: torch.Tensor
+    """[K], of which these are the gradients; without a graph."""
+    metrics: dict[str, float]
+    """See METRICS."""
 
 
 class ConflictRecord:
@@ -40,8 +64,8 @@ class ConflictRecord:
         }
 
     def take(self) -> npt.NDArray[np.float64] | None:
-        """[K, K], the average since the last call; NaN for pairs of which a gradient was always zero. None
-        where nothing was measured.
+        """[K, K], the average since the last call, or None where nothing was measured; NaN for pairs of which
+        a gradient was always zero.
         """
         if not bool(self._count.any()):
             return None
@@ -56,31 +80,6 @@ class ConflictRecord:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`."""
         self._sum, self._count = state["sum"].clone(), state["count"].clone()
-
-
-@dataclass(frozen=True)
-class Combined:
-    """One step's update."""
-
-    gradients: dict[str, torch.Tensor]
-    """Parameter name -> gradient. Hand it to the optimiser, or add what stays outside first."""
-    weights: torch.Tensor
-    """[K] float64."""
-    losses: torch.Tensor
-    """[K], of which these are the gradients; without a graph."""
-    metrics: dict[str, float]
-    """See METRICS."""
-
-
-METRICS = {
-    "cosine_mean": "mean cosine between the gradients of two tasks",
-    "cosine_min": "smallest cosine between the gradients of two tasks",
-    "conflict_share": "share of task pairs whose gradients point against each other, 0 to 1",
-    "weight_min": "smallest weight of a task",
-    "weight_max": "largest weight of a task",
-    "deficient": "1 where the Gramian lacked full rank and the solution was regularised",
-}
-"""Name -> meaning; the first three only at steps that solve for weights."""
 
 
 def require_finite(losses: torch.Tensor, what: str, update: int, tasks: Sequence[str] = ()) -> None:

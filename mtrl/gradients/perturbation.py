@@ -1,4 +1,4 @@
-"""Sharpness-aware gradients: each task's gradient a short way uphill of the weights."""
+"""Sharpness-aware gradients: each task's gradient at weights perturbed towards a higher loss."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .jacobian import TaskRows
 class SAMPerturbation:
     """The perturbations of SAMO (Ban et al. 2025, arXiv 2507.07883), one per task.
 
-    In every shared parameter the direction is g = (1 - local) a + local |a| g_k / |g_k|, with a the mean over
-    tasks and g_k the task's own gradient; the step is radius g / |g|, the norm over all shared parameters.
-    What a task owns moves along its own gradient, radius long. The paper estimates g_k from two forward
-    passes, since a backward pass per task is dear to it; here g_k is exact, for it came with the mean.
+    The paper estimates each task's gradient g_k from two forward passes; here it is exact, since it is
+    computed together with the mean. What a task owns moves along its own gradient alone.
     """
 
-    def __init__(self, rows: TaskRows, radius: float, local: float) -> None:
-        """`rows` may be overwritten task by task, each once its step was taken."""
-        self._rows = rows
-        self._radius, self._local = radius, local
+    def __init__(self, rows: TaskRows, rho: float, local: float) -> None:
+        """`rho` is the length of a perturbation, `local` the share of the task's own gradient in it. `rows`
+        may be overwritten task by task, each once its perturbation was taken.
+        """
+        self._rows, self._rho, self._local = rows, rho, local
         self._mean = {name: values.mean(0) for name, values in rows.shared.items()}
 
-    def step(self, task: int) -> dict[str, torch.Tensor]:
+    def of(self, task: int) -> dict[str, torch.Tensor]:
         """Parameter name -> what to add to it before the gradient of `task` is taken."""
         shared = {}
         for name, mean in self._mean.items():
             own = self._rows.shared[name][task]
             length = own.norm()
+            # per parameter, with g the mean over tasks: (1 - local) g + local |g| g_k / |g_k|
             alike = torch.where(length > 0, mean.norm() / length.clamp_min(1e-30), 0.0)
             shared[name] = (1 - self._local) * mean + self._local * alike * own
         single = torch.zeros(self._rows.tasks)
@@ -42,16 +42,15 @@ class SAMPerturbation:
     def _scaled(self, direction: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not direction:
             return {}
+        # epsilon = rho g / |g|, the norm over all parameters together
         length = torch.stack([values.norm() for values in direction.values()]).norm()
-        scale = torch.where(length > 0, self._radius / length.clamp_min(1e-30), 0.0)
+        scale = torch.where(length > 0, self._rho / length.clamp_min(1e-30), 0.0)
         return {name: scale * values for name, values in direction.items()}
 
 
 @contextmanager
 def perturbed(parameters: Mapping[str, nn.Parameter], step: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Parameters plus `step` for as long as the context lasts; afterwards they are what they were, bit for
-    bit.
-    """
+    """Adds `step` to parameters within the context and restores them bit for bit."""
     kept = {name: parameters[name].detach().clone() for name in step}
     try:
         with torch.no_grad():

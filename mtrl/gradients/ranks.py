@@ -1,10 +1,11 @@
-"""Task gradients of several data-parallel ranks, added up before they are weighed."""
+"""Task gradients of several data-parallel ranks, added up before they are weighted."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import nn
@@ -19,29 +20,24 @@ _LOSSES = "/losses"
 _CODES = 2**20
 
 
-def even(reducer: Reducer, tasks: int, like: torch.Tensor) -> torch.Tensor:
-    """[K], the portion of each rank where all have equally many samples of every task."""
-    return torch.full((tasks,), 1.0 / reducer.size, device=like.device)
-
-
 def reduced_losses(
     made: Callable[[], torch.Tensor], tasks: int, reducer: Reducer, portion: torch.Tensor
 ) -> torch.Tensor:
     """[K] float64, the mean losses of all ranks' samples; `made` gives this rank's, [K]."""
 
-    def weighed() -> Sums:
+    def scaled() -> Sums:
         losses = made().detach()
         return {_LOSSES: losses.double() * portion.to(losses.device)}
 
-    return reducer.sums(weighed, {_LOSSES: ((tasks,), torch.float64)})[_LOSSES]
+    return reducer.sums(scaled, {_LOSSES: ((tasks,), torch.float64)})[_LOSSES]
 
 
 class RankRows:
-    """Rows of all ranks as one.
+    """Adds up the rows of all ranks.
 
-    What tasks own is found from gradients, which ranks see different ones of. The first rows therefore settle
-    it: a parameter counts as owned where all ranks found the same owners. What a rank finds otherwise from
-    then on is brought into that form, so that shapes are always equal.
+    What tasks own is found from gradients, which differ between ranks. The first rows therefore determine it:
+    a parameter counts as owned where all ranks found the same owners. Later rows are converted to that form,
+    so that shapes are always equal.
     """
 
     def __init__(self, named: Mapping[str, nn.Parameter], tasks: int) -> None:
@@ -54,16 +50,10 @@ class RankRows:
         reducer: Reducer,
         portion: torch.Tensor,
     ) -> tuple[TaskRows, torch.Tensor]:
-        """Rows and losses [K] of all ranks' samples; `make` gives this rank's, `portion` [K] the share of
-        each task's samples that are its own. An error in `make` is raised on all ranks.
+        """Rows and losses [K] of all ranks' samples; `make` gives this rank's, `portion` [K] is its share of
+        every task's samples. An error in `make` is raised on all ranks.
         """
-        found: list[tuple[TaskRows, torch.Tensor]] = []
-
-        def once() -> tuple[TaskRows, torch.Tensor]:
-            if not found:
-                found.append(make())
-            return found[0]
-
+        once = cache(make)
         owned = self._owned
         if owned is None:
             owned = self._owned = self._agreed(lambda: once()[0], reducer)
@@ -95,15 +85,11 @@ class RankRows:
         found = reducer.sums(codes, {"code": (shape, torch.float64), "square": (shape, torch.float64)})
         # equal numbers, and no others, have R times the sum of squares equal to the square of the sum
         alike = reducer.size * found["square"] == found["code"].square()
-        settled = (alike & (found["code"] > 0)).tolist()
-        return {name: patterns[name] for name, owned in zip(self._named, settled, strict=True) if owned}
+        agreed = (alike & (found["code"] > 0)).tolist()
+        return {name: patterns[name] for name, owned in zip(self._named, agreed, strict=True) if owned}
 
     def _contribution(
-        self,
-        rows: TaskRows,
-        losses: torch.Tensor,
-        portion: torch.Tensor,
-        owned: Mapping[str, OwnedRows],
+        self, rows: TaskRows, losses: torch.Tensor, portion: torch.Tensor, owned: Mapping[str, OwnedRows]
     ) -> Sums:
         """This rank's part of the sums; parameters without a gradient are left out."""
         made = {_LOSSES: losses.detach().double() * portion.to(losses.device)}
@@ -137,5 +123,5 @@ def _require_owned(name: str, rows: torch.Tensor, pattern: OwnedRows) -> None:
     if bool((flat * others.view(*others.shape, *[1] * (flat.dim() - 2)).to(flat)).any()):
         raise UnsupportedError(
             f"{name}: rows that one task alone used in the first step are used by several now; the ranks of "
-            "a data-parallel run settle in the first step what tasks share. Train in one process"
+            "a data-parallel run agree in the first step on what tasks share. Train in one process"
         )

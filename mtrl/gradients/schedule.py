@@ -13,10 +13,10 @@ from .weightings import Evidence, Weighting
 
 
 class WeightingSchedule:
-    """Asks a weighting every `every` steps, and mixes what it finds with what it found before."""
+    """Solves for weights every `every` steps, and smooths them over time."""
 
-    def __init__(self, weighting: Weighting, tasks: int, every: int, smoothing: float) -> None:
-        """`smoothing` in [0, 1) is the share of the weights before (CR-MOGM, Zhou et al. 2022)."""
+    def __init__(self, weighting: Weighting[Any], tasks: int, every: int, smoothing: float) -> None:
+        """`smoothing` in [0, 1) is the share of the previous weights (CR-MOGM, Zhou et al. 2022)."""
         self.weighting = weighting
         self.steps = 0
         """Steps taken, solved for or not."""
@@ -34,7 +34,7 @@ class WeightingSchedule:
     def weights(
         self, losses: np.ndarray, gramian: torch.Tensor | None, persistence: np.ndarray | None = None
     ) -> torch.Tensor:
-        """[K] float64, the weights of this step; `losses` [K] and the [K, K] Gramian are its evidence."""
+        """[K] float64, the weights of this step, from its losses [K] and Gramian [K, K]."""
         self.solved = self._tasks > 1 and self.due
         self.steps += 1
         if self._tasks == 1:
@@ -43,13 +43,14 @@ class WeightingSchedule:
             evidence = Evidence(losses, None if gramian is None else gramian.numpy(), persistence)
             found = self.weighting.weights(evidence)
             if self._weights is not None and self._smoothing > 0:
+                # w_t = lambda w_(t-1) + (1 - lambda) w
                 found = self._smoothing * self._weights + (1 - self._smoothing) * found
             self._weights = found
         return torch.from_numpy(self._weights.copy())
 
     def persistence(self, rows: TaskRows, gramian: torch.Tensor) -> np.ndarray | None:
-        """[K], cosines between each task's gradient and its gradient a step before, 0 at the first; None for
-        a weighting that does not ask.
+        """[K], cosines between each task's gradient and that of the step before, 0 at the first; None for a
+        weighting that needs none.
         """
         if not self.weighting.needs_persistence:
             return None
@@ -67,8 +68,8 @@ class WeightingSchedule:
         return found.numpy()
 
     def observe_post_step_losses(self, losses: torch.Tensor) -> None:
-        """Losses [K] of the same batch after the update. Passed over where they are not finite, which the
-        next step meets again.
+        """Passes losses [K] of the same batch after the update to the weighting; those that are not finite
+        are ignored, since the next step raises for them.
         """
         values = losses.detach().double().cpu().numpy()
         if self.solved and np.isfinite(values).all():

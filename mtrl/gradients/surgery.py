@@ -16,7 +16,7 @@ from mtrl.reducer import ALONE, Reducer
 from .config import SurgeryConfig
 from .jacobian import RankBlocks, TaskJacobian, TaskRows
 from .metrics import Combined, ConflictRecord, require_finite
-from .ranks import even, reduced_losses
+from .ranks import reduced_losses
 from .row_methods import Losses, StepRows
 from .schedule import WeightingSchedule
 from .sparse import SparseUpdate
@@ -56,13 +56,14 @@ class GradientSurgery:
                 f"{signed} may be negative; use it on the critic, or take a method that reads gradients alone"
             )
         self.jacobian = TaskJacobian(parameters)
+        self._first = self.jacobian.parameters[0]
         if config.perturbation > 0 and any(p.dtype in _HALF for p in self.jacobian.parameters):
             raise UnsupportedError(
-                f"perturbation={config.perturbation:g} is less than what {self.jacobian.parameters[0].dtype} "
-                "weights resolve, so that most of them would not move; set agent.precision=fp32"
+                f"perturbation={config.perturbation:g} is less than what {self._first.dtype} weights "
+                "resolve, so that most of them would not move; set agent.precision=fp32"
             )
         self.size = sum(parameter.numel() for parameter in self.jacobian.parameters)
-        named = dict(zip(self.jacobian.names, self.jacobian.parameters, strict=True))
+        named = self.jacobian.named
         self._sparse = SparseUpdate(named, config.trained_share, seed) if config.trained_share < 1 else None
         self.streamed = self._rows_mb() > config.memory_mb
         whole = config.perturbation > 0 or self.weighting.needs_rows or self.weighting.needs_persistence
@@ -73,12 +74,11 @@ class GradientSurgery:
             )
         self._rows = StepRows(self.jacobian, config, tasks, self._check)
         self.choice = self._rows.choice
-        self.note = (
-            f"one task: gradient method {config.method!r} has nothing to weigh; the plain gradient is taken"
-            if tasks == 1 and config.method != "sum"
-            else ""
-        )
+        self.note = ""
         """What a user should know about this combination, or nothing."""
+        if tasks == 1 and config.method != "sum":
+            nothing = f"one task: gradient method {config.method!r} has nothing to weigh"
+            self.note = f"{nothing}; the plain gradient is taken"
         self._schedule = WeightingSchedule(self.weighting, tasks, config.every, config.smoothing)
         self._conflict = ConflictRecord(tasks)
         self._pass = WeightedPass(self.jacobian, weigh_owned=config.weigh_owned)
@@ -110,19 +110,18 @@ class GradientSurgery:
     ) -> Combined:
         """Losses [K], or a function that makes them, to one gradient.
 
-        With `loss_of`, one task's loss from its own samples, the faster of one backward and a loop is taken;
-        it must give the same loss however often it is asked. `perturbation` cannot do without it and raises
-        UnsupportedError. The losses' graph is freed unless `retain_graph`, which is asked once `losses` has
-        been and where one backward is taken.
+        With `loss_of`, the loss of one task from its own samples, the faster of one backward pass and a loop
+        is taken; it must return the same loss on every call. `perturbation` needs it, else UnsupportedError.
+        The losses' graph is freed unless `retain_graph`, which is called after `losses` and only where one
+        backward pass is taken.
 
-        Of several ranks each brings the losses of its own samples, and `portion` [K] says what share of each
-        task's samples those are (1 / size by default). Losses and rows are added up before they are weighed;
-        an error of one rank is raised on all.
+        Each of several ranks passes the losses of its own samples, and `portion` [K], their share of every
+        task's samples (1 / size by default). Losses and rows are added up before they are weighted; an error
+        of one rank is raised on all.
         """
-        share = even(reducer, self.tasks, self.jacobian.parameters[0]) if portion is None else portion
-        if self.takes_rows() or self._rows.gathered.count > 0:
-            rows, values = self._rows.reduced(losses, loss_of, reducer, share, retain_graph)
-            return self.combine(rows, values)
+        share = self._share(reducer, portion)
+        if self.takes_rows() or self._rows.micro_batches.count > 0:
+            return self.combine(*self._rows.reduced(losses, loss_of, reducer, share, retain_graph))
         local: list[torch.Tensor] = []
 
         def made() -> torch.Tensor:
@@ -130,10 +129,8 @@ class GradientSurgery:
             self._check(local[0])
             return local[0]
 
-        if reducer.size == 1:
-            values = made().detach()
-        else:
-            values = reduced_losses(made, self.tasks, reducer, share)
+        alone = reducer.size == 1
+        values = made().detach() if alone else reduced_losses(made, self.tasks, reducer, share)
         metrics: dict[str, float] = {}
         gramian = None
         if self.tasks > 1 and self.weighting.needs_gramian and self._schedule.due:
@@ -149,12 +146,12 @@ class GradientSurgery:
         """Adds a micro-batch of losses [K], whose task gradients the next `step` averages with its own. The
         losses' graph is freed.
 
-        What is gathered is no part of `state_dict`: save between steps. Raises UnsupportedError where rows
-        do not fit into `memory_mb`.
+        Micro-batches are no part of `state_dict`: save between steps. Raises UnsupportedError where rows do
+        not fit into `memory_mb`.
         """
         if self.streamed:
             raise self._too_large("gathering micro-batches")
-        self._rows.gathered.add(self.rows(losses), losses)
+        self._rows.micro_batches.add(self.rows(losses), losses)
 
     def rows(self, losses: torch.Tensor) -> TaskRows:
         """Gradients of every task, of one process alone. The losses' graph is freed.
@@ -163,13 +160,18 @@ class GradientSurgery:
         """
         return self._rows.rows(losses)
 
+    def _share(self, reducer: Reducer, portion: torch.Tensor | None) -> torch.Tensor:
+        if portion is not None:
+            return portion
+        return torch.full((self.tasks,), 1.0 / reducer.size, device=self._first.device)
+
     def _streamed_gramian(
         self, losses: torch.Tensor, reducer: Reducer, portion: torch.Tensor
     ) -> torch.Tensor:
         if reducer.size == 1:
             return self.jacobian.gramian(losses)
         memory = self.config.memory_mb
-        blocks = RankBlocks(reducer, portion, self.jacobian.parameters[0], BLOCK_MB, memory)
+        blocks = RankBlocks(reducer, portion, self._first, BLOCK_MB, memory)
         try:
             return self.jacobian.gramian(losses, min(BLOCK_MB, memory), blocks)
         except Exception as error:
@@ -180,12 +182,14 @@ class GradientSurgery:
         """The half of `step` that follows the rows; `losses` [K] are mean losses."""
         if self._sparse is not None:
             self._sparse.mask_rows(rows)
+        # G = J J^T
         gramian = rows.gramian()
         metrics = self._observe(gramian) if self.tasks > 1 else {}
         values = losses.detach().double().cpu().numpy()
         weights = self._schedule.weights(values, gramian, self._schedule.persistence(rows, gramian))
         owned = weights if self.config.weigh_owned else torch.ones_like(weights)
-        with torch.autocast(self.jacobian.parameters[0].device.type, enabled=False):
+        # the update w^T J
+        with torch.autocast(self._first.device.type, enabled=False):
             gradients = rows.combine(weights, owned)
         if self.weighting.needs_rows and self.tasks > 1:
             gradients |= {name: self.weighting.combine(values) for name, values in rows.shared.items()}
@@ -193,24 +197,20 @@ class GradientSurgery:
         return Combined(self.masked(gradients), weights, losses.detach(), metrics)
 
     def observe_post_step_losses(
-        self,
-        losses: Losses,
-        *,
-        reducer: Reducer = ALONE,
-        portion: torch.Tensor | None = None,
+        self, losses: Losses, *, reducer: Reducer = ALONE, portion: torch.Tensor | None = None
     ) -> None:
-        """Losses [K] of the same batch after the update, where `needs_post_step`. Passed over elsewhere,
-        and where a loss is not finite, which the next step meets again.
+        """Takes losses [K] of the same batch after the update, where `needs_post_step`. They are ignored
+        elsewhere, and where one is not finite, for which the next step raises.
         """
 
         def made() -> torch.Tensor:
             return losses() if callable(losses) else losses
 
-        if reducer.size == 1:
-            self._schedule.observe_post_step_losses(made())
+        if reducer.size > 1:
+            reduced = reduced_losses(made, self.tasks, reducer, self._share(reducer, portion))
+            self._schedule.observe_post_step_losses(reduced)
         else:
-            share = even(reducer, self.tasks, self.jacobian.parameters[0]) if portion is None else portion
-            self._schedule.observe_post_step_losses(reduced_losses(made, self.tasks, reducer, share))
+            self._schedule.observe_post_step_losses(made())
 
     @property
     def needs_post_step(self) -> bool:
@@ -218,12 +218,12 @@ class GradientSurgery:
         return self._schedule.solved and self.weighting.needs_post_step
 
     def masked(self, gradients: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Gradients of another origin, 0 where `trained_share` leaves parameters as they are."""
+        """Gradients of any origin, 0 where `trained_share` keeps parameters fixed."""
         return gradients if self._sparse is None else self._sparse.mask(gradients)
 
     def assign(self, gradients: Mapping[str, torch.Tensor]) -> None:
-        """Puts gradients where an optimiser looks for them."""
-        for name, parameter in zip(self.jacobian.names, self.jacobian.parameters, strict=True):
+        """Writes the parameters' `.grad`, which an optimiser reads."""
+        for name, parameter in self.jacobian.named.items():
             parameter.grad = gradients.get(name)
 
     def state_dict(self) -> dict[str, Any]:
@@ -247,10 +247,10 @@ class GradientSurgery:
         )
 
     def _rows_mb(self) -> float:
-        return self.tasks * self.size * self.jacobian.parameters[0].element_size() / 2**20
+        return self.tasks * self.size * self._first.element_size() / 2**20
 
     def takes_rows(self) -> bool:
-        """Whether the next step keeps all rows: to solve for weights, or for gradients uphill."""
+        """Whether the next step keeps all rows: to solve for weights, or for perturbed gradients."""
         if self.config.perturbation > 0:
             return True
         if self.tasks == 1 or self.streamed:
@@ -272,12 +272,10 @@ class GradientSurgery:
             )
 
     def _observe(self, gramian: torch.Tensor) -> dict[str, float]:
-        diagonal = gramian.diagonal()
         if not bool(torch.isfinite(gramian).all()):
-            bad = [f"gradient of task {k}" for k in range(self.tasks) if not torch.isfinite(diagonal[k])]
-            raise DivergenceError(
-                "a task gradient", self.updates, ", ".join(bad) or "inner products of gradients"
-            )
+            finite = torch.isfinite(gramian.diagonal()).tolist()
+            bad = ", ".join(f"gradient of task {k}" for k, known in enumerate(finite) if not known)
+            raise DivergenceError("a task gradient", self.updates, bad or "inner products of gradients")
         return self._conflict.add(gramian)
 
     def _weight_metrics(self, weights: torch.Tensor) -> dict[str, float]:

@@ -25,53 +25,47 @@ class WeightedPass:
         portion: torch.Tensor | None = None,
         retain_graph: bool = False,
     ) -> dict[str, torch.Tensor]:
-        """Parameter name -> gradient; `losses` and `weights` are [K], `portion` [K] what this rank's samples
-        count among those of all. The losses' graph is freed unless `retain_graph`.
+        """Parameter name -> gradient; `losses` and `weights` are [K], `portion` [K] is this rank's share of
+        every task's samples. The losses' graph is freed unless `retain_graph`.
         """
-        scale = weights.to(losses)
-        plain = bool((scale == 1).all())
-        apart = set() if self._weigh_owned or plain else self._apart(losses, reducer)
-        counted = None
+        named, scale = self._jacobian.named, weights.to(losses)
+        plain = self._weigh_owned or bool((scale == 1).all())
+        apart = set() if plain else self._owned_names(losses, reducer)
+        ones = torch.ones_like(scale)
         if portion is not None and reducer.size > 1:
-            counted = portion.to(losses)
-            scale = scale * counted
-        jacobian = self._jacobian
+            ones = portion.to(losses)
+            scale = scale * ones
+        groups = [(scale, [name for name in named if name not in apart])]
+        if apart:
+            groups.append((ones, [name for name in named if name in apart]))
 
         def make() -> dict[str, torch.Tensor]:
-            chosen = [n for n, name in enumerate(jacobian.names) if name not in apart]
-            groups = [(scale, chosen)]
-            if apart:
-                ones = torch.ones_like(scale) if counted is None else counted
-                groups.append((ones, [n for n, name in enumerate(jacobian.names) if name in apart]))
             found: dict[str, torch.Tensor] = {}
-            for number, (factor, group) in enumerate(groups):
+            for number, (factor, names) in enumerate(groups, start=1):
                 made = torch.autograd.grad(
-                    losses, [jacobian.parameters[n] for n in group], factor,
-                    retain_graph=retain_graph or number + 1 < len(groups), allow_unused=True,
+                    losses, [named[name] for name in names], factor,
+                    retain_graph=retain_graph or number < len(groups), allow_unused=True,
                 )  # fmt: skip
-                named = zip(group, made, strict=True)
-                found |= {jacobian.names[n]: value for n, value in named if value is not None}
+                pairs = zip(names, made, strict=True)
+                found |= {name: value for name, value in pairs if value is not None}
             return found
 
-        pairs = zip(jacobian.names, jacobian.parameters, strict=True)
-        return dict(reducer.sums(make, {name: (value.shape, value.dtype) for name, value in pairs}))
+        return dict(reducer.sums(make, {name: (value.shape, value.dtype) for name, value in named.items()}))
 
-    def _apart(self, losses: torch.Tensor, reducer: Reducer) -> set[str]:
+    def _owned_names(self, losses: torch.Tensor, reducer: Reducer) -> set[str]:
         """What tasks own, on every rank."""
         jacobian = self._jacobian
-        if reducer.size == 1:
+
+        def owned() -> Sums:
             if not jacobian.surveyed:
-                jacobian.survey(losses)
+                jacobian.gramian(losses)
+            return {"owned": torch.tensor([float(name in jacobian.owned) for name in jacobian.names])}
+
+        if reducer.size == 1:
+            owned()
             return set(jacobian.owned)
         if self._owned is None:
-
-            def make() -> Sums:
-                if not jacobian.surveyed:
-                    jacobian.survey(losses)
-                owned = [float(name in jacobian.owned) for name in jacobian.names]
-                return {"owned": torch.tensor(owned)}
-
-            found = reducer.sums(make, {"owned": ((len(jacobian.names),), torch.float32)})["owned"]
-            everywhere = (found == reducer.size).tolist()
+            count = reducer.sums(owned, {"owned": ((len(jacobian.names),), torch.float32)})["owned"]
+            everywhere = (count == reducer.size).tolist()
             self._owned = {name for name, owned in zip(jacobian.names, everywhere, strict=True) if owned}
         return self._owned

@@ -1,10 +1,10 @@
-"""What happens to rows as the backward pass reaches them: kept, or summed into the Gramian."""
+"""Collects rows as the backward pass reaches them: keeps them, or adds them to the Gramian."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache, partial
 
 import torch
@@ -15,9 +15,9 @@ from .graph import Site, Use
 from .layouts import TaskLayout
 from .rank_blocks import RankBlocks
 from .rows import OwnedRows, TaskRows, as_it_is, gramian_of, row_buffer
-from .rules import Found, Own, Product, Rule
+from .rules import RULES, Found, Own, Product
 
-_TURNING = "TBackward0"
+_TRANSPOSING = "TBackward0"
 _CASTING = "ToCopyBackward0"
 _FLATTENING = frozenset({_CASTING, "ViewBackward0", "UnsafeViewBackward0", "UnsqueezeBackward0"})
 
@@ -26,37 +26,39 @@ class Collector(ABC):
     """Takes rows site by site, for parameters given by index."""
 
     def __init__(self, tasks: int, names: Sequence[str], parameters: Sequence[nn.Parameter]) -> None:
-        self.tasks = tasks
-        self.names = names
-        self.parameters = parameters
+        self.tasks, self.names, self.parameters = tasks, names, parameters
         self.slow: Collection[int] = ()
+        self._rows: dict[int, torch.Tensor] = {}
+        self._owned: dict[int, list[OwnedRows]] = {}
         self._pending: dict[tuple[object, int], tuple[Use, torch.Tensor]] = {}
 
     def expect(self, uses: Iterable[Use], slow: Collection[int]) -> None:
         """Announces every use that `visit` will bring; rows of `slow` parameters come by `add_rows`."""
         self.slow = slow
 
-    def visit(self, site: Site, layout: TaskLayout, d: torch.Tensor, rule: Rule) -> None:
-        """Rows of all parameters of one site; `d` is the gradient of its output. Autograd is off."""
+    def visit(self, site: Site, layout: TaskLayout, d: torch.Tensor) -> None:
+        """Adds rows of all parameters of one site; `d` is the gradient of its output. Autograd is off."""
         for use in site.uses:
             if self.slow and self._skipped(use):
                 continue
-            found = rule.rows(site, use, d, layout)
+            found = RULES[site.name].rows(site, use, d, layout)
             if layout.members is not None:
                 found = _among_all(found, layout.members, self.tasks)
             if isinstance(found, Own):
                 if use.reshaped:
-                    self.add_owned(use, found)
+                    for index in use.parameters:
+                        own = _of_parameter(use, found, self.parameters[index])
+                        self._owned.setdefault(index, []).append(own)
                     self._done(use)
                     continue
-                found = dense(found, self.tasks)
-            turned = _turned(use.path)
-            if turned is not None:
+                found = found.dense(self.tasks)
+            transposed = _transposed(use.path)
+            if transposed is not None:
                 index = use.parameters[0]
                 if isinstance(found, Product):
-                    self.add_product(index, found.transposed() if turned else found)
+                    self.add_product(index, found.transposed() if transposed else found)
                 else:
-                    self.add_rows(index, found.mT if turned else found)
+                    self.add_rows(index, found.mT if transposed else found)
                 self._done(use)
                 continue
             rows = found.rows() if isinstance(found, Product) else found
@@ -67,22 +69,30 @@ class Collector(ABC):
     def _skipped(self, use: Use) -> bool:
         return any(index in self.slow for index in use.parameters)
 
-    @abstractmethod
-    def _done(self, use: Use) -> None:
-        """Hears that a use was visited."""
+    def _done(self, use: Use) -> None:  # noqa: B027 - only the Gramian counts the uses
+        """Called after every visited use whose rows were added."""
 
-    def _settle(self) -> None:
-        """Brings rows of functions of parameters (a slice, a merged LoRA weight) to the parameters."""
+    def _settle(self) -> dict[str, OwnedRows]:
+        """Completes the shared rows; returns what single tasks own, by name."""
+        # rows of functions of parameters (a slice, a merged LoRA weight), brought to the parameters
         for use, rows in self._pending.values():
-            wanted = [self.parameters[index] for index in use.parameters]
-            edge = GradientEdge(use.node, use.output)
             found = torch.autograd.grad(
-                [edge], wanted, [rows], is_grads_batched=True, retain_graph=True, allow_unused=True
-            )
+                [GradientEdge(use.node, use.output)], [self.parameters[index] for index in use.parameters],
+                [rows], is_grads_batched=True, retain_graph=True, allow_unused=True,
+            )  # fmt: skip
             for index, row in zip(use.parameters, found, strict=True):
                 if row is not None:
                     self.add_rows(index, row)
         self._pending.clear()
+        owned = {}
+        for index, parts in self._owned.items():
+            merged = merge_owned(parts)
+            if merged is not None and index not in self._rows:
+                owned[self.names[index]] = merged
+                continue
+            for part in parts:
+                self.add_rows(index, part.dense(self.tasks))
+        return owned
 
     @abstractmethod
     def add_rows(self, index: int, rows: torch.Tensor) -> None:
@@ -92,13 +102,9 @@ class Collector(ABC):
     def add_product(self, index: int, product: Product) -> None:
         """Adds A^T B per task to a parameter's rows."""
 
-    @abstractmethod
-    def add_owned(self, use: Use, own: Own) -> None:
-        """Takes rows of which each belongs to one task."""
-
 
 class RowCollector(Collector):
-    """Keeps all rows: K x P numbers, in buffers that the next step writes anew."""
+    """Keeps all rows: K x P numbers, in buffers that the next step overwrites."""
 
     def __init__(
         self,
@@ -109,8 +115,6 @@ class RowCollector(Collector):
     ) -> None:
         super().__init__(tasks, names, parameters)
         self._buffers = buffers
-        self._rows: dict[int, torch.Tensor] = {}
-        self._owned: dict[int, list[tuple[Use, Own]]] = {}
 
     def _buffer(self, index: int) -> torch.Tensor:
         key = (self.names[index], self.tasks)
@@ -135,34 +139,18 @@ class RowCollector(Collector):
             return
         beta = 0 if kept is None else 1
         places = [buffer] if product.left.dim() == 3 else buffer.unbind(1)
-        for (turned, right), out in zip(product.pairs(), places, strict=True):
-            torch.baddbmm(out, turned, right, beta=beta, alpha=product.scale, out=out)
+        for (left, right), out in zip(product.pairs(), places, strict=True):
+            torch.baddbmm(out, left, right, beta=beta, alpha=product.scale, out=out)
         self._rows[index] = buffer
-
-    def add_owned(self, use: Use, own: Own) -> None:
-        for index in use.parameters:
-            self._owned.setdefault(index, []).append((use, own))
-
-    def _done(self, use: Use) -> None:
-        pass
 
     def finish(self) -> TaskRows:
         """All rows, by parameter name."""
-        self._settle()
-        owned = {}
-        for index, parts in self._owned.items():
-            merged = merge_owned([_to_parameter(use, own, self.parameters[index]) for use, own in parts])
-            if merged is None or index in self._rows:
-                for use, own in parts:
-                    self.add_rows(index, _to_parameter(use, own, self.parameters[index]).dense(self.tasks))
-            else:
-                owned[self.names[index]] = merged
-        order = sorted(self._rows)
-        return TaskRows(self.tasks, {self.names[index]: self._rows[index] for index in order}, owned)
+        owned = self._settle()
+        return TaskRows(self.tasks, {self.names[n]: self._rows[n] for n in sorted(self._rows)}, owned)
 
 
 class GramianCollector(Collector):
-    """Keeps only G = J J^T; rows live until the last use of their parameter was visited."""
+    """Keeps only G = J J^T; rows are freed after the last use of their parameter."""
 
     def __init__(
         self,
@@ -177,10 +165,8 @@ class GramianCollector(Collector):
         self._blocks = blocks
         self._scratch = int(scratch_mb * 2**20)
         self._total = torch.zeros(tasks, tasks, dtype=torch.float64, device=parameters[0].device)
-        self.owned_names: list[str] = []
+        self.owned_names: tuple[str, ...] = ()
         self._remaining: Counter[int] = Counter()
-        self._rows: dict[int, torch.Tensor] = {}
-        self._owned: dict[int, list[tuple[Use, Own]]] = {}
 
     def expect(self, uses: Iterable[Use], slow: Collection[int]) -> None:
         super().expect(uses, slow)
@@ -199,13 +185,9 @@ class GramianCollector(Collector):
         left, right = product.left, product.right
         per_column = self.tasks * left.shape[-1] * left.element_size()
         width = max(1, min(right.shape[-1], self._scratch // max(1, per_column)))
-        for turned, every in product.pairs():
-            for columns in every.split(width, dim=-1):
-                self._add(index, torch.bmm(turned, columns), product.scale)
-
-    def add_owned(self, use: Use, own: Own) -> None:
-        for index in use.parameters:
-            self._owned.setdefault(index, []).append((use, own))
+        for transposed, whole in product.pairs():
+            for columns in whole.split(width, dim=-1):
+                self._add(index, torch.bmm(transposed, columns), product.scale)
 
     def _done(self, use: Use) -> None:
         for index in use.parameters:
@@ -220,15 +202,8 @@ class GramianCollector(Collector):
             self._blocks.add(self.names[index], rows if scale == 1.0 else rows * scale)
 
     def finish(self) -> torch.Tensor:
-        """[K, K] float64 on the processor."""
-        self._settle()
-        for index, parts in self._owned.items():
-            merged = merge_owned([_to_parameter(use, own, self.parameters[index]) for use, own in parts])
-            if merged is None or index in self._rows:
-                for use, own in parts:
-                    self.add_rows(index, _to_parameter(use, own, self.parameters[index]).dense(self.tasks))
-            else:
-                self.owned_names.append(self.names[index])
+        """[K, K] float64 on the CPU."""
+        self.owned_names = tuple(self._settle())
         if self._blocks is not None:
             for index, rows in self._rows.items():
                 self._add(index, rows)
@@ -239,10 +214,10 @@ class GramianCollector(Collector):
 
 
 @lru_cache(maxsize=256)
-def _turned(path: tuple[str, ...]) -> bool | None:
-    """Whether the operations of a path exchange dimensions; None where they do more than that and casts."""
-    simple = all(name in (_TURNING, _CASTING) for name in path)
-    return path.count(_TURNING) % 2 == 1 if simple else None
+def _transposed(path: tuple[str, ...]) -> bool | None:
+    """Whether the operations of a path transpose; None where they do more than that and casts."""
+    simple = all(name in (_TRANSPOSING, _CASTING) for name in path)
+    return path.count(_TRANSPOSING) % 2 == 1 if simple else None
 
 
 def _among_all(found: Found | Product, members: tuple[int, ...], tasks: int) -> Found:
@@ -258,36 +233,24 @@ def _among_all(found: Found | Product, members: tuple[int, ...], tasks: int) -> 
     return whole
 
 
-def dense(own: Own, tasks: int) -> torch.Tensor:
-    """[K, *shape] of rows that belong to one task each."""
-    mask = own.owner.unsqueeze(0) == torch.arange(tasks, device=own.owner.device).unsqueeze(1)
-    shape = own.gradient.shape
-    return own.gradient * mask.view(tasks, -1, *[1] * (len(shape) - 1)).to(own.gradient)
-
-
 def merge_owned(parts: Sequence[OwnedRows]) -> OwnedRows | None:
     """One set of rows in the parameter's own form, or None where tasks own different rows in each use."""
-    first = parts[0]
-    for part in parts[1:]:
+    first, *others = parts
+    total = first.gradient
+    for part in others:
         if part.gradient.shape != first.gradient.shape or not torch.equal(part.owner, first.owner):
             return None
-    total = first.gradient
-    for part in parts[1:]:
         total = total + part.gradient
     return OwnedRows(total, first.owner, first.pull, first.by_rows)
 
 
-def _to_parameter(use: Use, own: Own, parameter: nn.Parameter) -> OwnedRows:
-    pull: Callable[[torch.Tensor], torch.Tensor] = partial(_pull, use, parameter) if use.path else as_it_is
+def _of_parameter(use: Use, own: Own, parameter: nn.Parameter) -> OwnedRows:
     by_rows = len(own.owner) == len(parameter) and _FLATTENING.issuperset(use.path)
+    pull = partial(_pull, use, parameter) if use.path else as_it_is
     return OwnedRows(own.gradient, own.owner, pull, by_rows)
 
 
 def _pull(use: Use, parameter: nn.Parameter, gradient: torch.Tensor) -> torch.Tensor:
-    (found,) = torch.autograd.grad(
-        [GradientEdge(use.node, use.output)], [parameter], [gradient], retain_graph=True
-    )
+    edge = GradientEdge(use.node, use.output)
+    (found,) = torch.autograd.grad([edge], [parameter], [gradient], retain_graph=True)
     return found
-
-
-__all__ = ["Collector", "Found", "GramianCollector", "RowCollector"]

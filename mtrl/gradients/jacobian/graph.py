@@ -1,4 +1,4 @@
-"""Finds the places of an autograd graph at which parameters meet data."""
+"""The operations of an autograd graph in which parameters meet data, and a backward pass over them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESHAPING = frozenset(
         "ViewBackward0",
     }
 )  # fmt: skip
-"""Operations that only move or cast elements: of a parameter they make another form of it."""
+"""Operations that only move or cast elements."""
 
 ARITHMETIC = frozenset(
     {
@@ -43,7 +43,7 @@ MIXING = {
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One parameter, or a function of parameters alone, that enters an operation on data."""
+    """One parameter, or a function of parameters alone, as the input of an operation on data."""
 
     slot: int
     """Which input of the operation it is."""
@@ -54,13 +54,13 @@ class Use:
     parameters: tuple[int, ...]
     """Indices of the parameters behind it."""
     path: tuple[str, ...]
-    """Names of the operations between the one parameter and here; empty for the parameter itself."""
+    """Names of the operations from the one parameter to here; empty for the parameter itself."""
     reshaped: bool
     """Whether the path only moves and casts elements."""
 
     @property
     def shape(self) -> torch.Size:
-        """Shape of what enters the operation."""
+        """Shape of the input."""
         shape: torch.Size = self.node._input_metadata[self.output].shape
         return shape
 
@@ -77,18 +77,15 @@ class Site:
 
     @property
     def shape(self) -> torch.Size:
-        """Shape of the operation's result, and so of the gradient that arrives here."""
+        """Shape of the operation's result and of its gradient."""
         shape: torch.Size = self.node._input_metadata[0].shape
         return shape
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What tells this site from others when the graph is built anew."""
-        return (
-            self.name,
-            tuple(self.shape),
-            tuple((use.slot, use.parameters, use.path) for use in self.uses),
-        )
+        """Equal for the same site of the next step's graph."""
+        uses = tuple((use.slot, use.parameters, use.path) for use in self.uses)
+        return (self.name, tuple(self.shape), uses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +151,15 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
 
 
 def mixes(node: Node, name: str) -> bool:
-    """Whether an operation lets samples of one task change what it does to those of another."""
+    """Whether an operation's result for one task depends on the samples of others."""
     return name in MIXING and bool(getattr(node, "_saved_training", True))
 
 
 def _pure(
     node: Node, name: str, inputs: Sequence[tuple[Node, int]], pure: Mapping[Node, _Pure]
 ) -> _Pure | None:
-    """The node as a function of parameters, all its inputs being `pure` or without a gradient; None where
-    data may come in.
+    """The node as a function of parameters, all its inputs `pure` or without a gradient; None where one may
+    be data.
     """
     reshaping = name in RESHAPING or (name == "ExpandBackward0" and _same_shape(node, inputs))
     if not reshaping and name not in ARITHMETIC:
@@ -196,9 +193,9 @@ def visit(
 ) -> None:
     """Calls `show(number of the site, gradient of its output)` for every site that the losses reach.
 
-    `cotangent` [K] weighs the losses. Sites on the way are seen by hooks, so that each gradient lives only as
-    long as in a plain backward pass, and no gradient of a parameter is computed. Without `retain_graph` what
-    the graph saved goes on the way, but for that of the sites next to the data.
+    `cotangent` [K] weighs the losses. Inner sites are visited by hooks, so that each gradient lives only as
+    long as in a plain backward pass, and no gradient of a parameter is computed. Without `retain_graph` the
+    graph is freed, but for the saved tensors of the sites next to the data.
     """
     ends = [number for number, site in enumerate(sites) if site.terminal]
     hooks = []
@@ -218,7 +215,7 @@ def visit(
             retain_graph=retain_graph,
             allow_unused=True,
         )
-        # as within the pass: a saved weight would begin a graph
+        # as within the pass: a saved weight requires a gradient
         with torch.no_grad():
             for number, gradient in zip(ends, found, strict=True):
                 if gradient is not None:

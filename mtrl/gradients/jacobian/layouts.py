@@ -1,4 +1,4 @@
-"""Where the tasks of a task-major batch lie inside a tensor of the network."""
+"""The dimension of a network's tensor along which the tasks of a task-major batch lie."""
 
 from __future__ import annotations
 
@@ -22,20 +22,16 @@ class TaskLayout:
     tasks: int
     inner: int
     members: tuple[int, ...] | None = None
-    """The tasks that lie here, ascending, where those are not all: output layers for discrete tasks, an
-    encoder of pictures. Rows are found for these alone."""
-
-    def split(self, tensor: torch.Tensor) -> torch.Tensor:
-        """[tasks, ..., outer, inner, ...]: the task first, its samples in two dimensions at `dim`."""
-        shape = tensor.shape
-        wide = tensor.reshape(*shape[: self.dim], self.outer, self.tasks, self.inner, *shape[self.dim + 1 :])
-        return wide.movedim(self.dim + 1, 0)
+    """The tasks that pass here, ascending, where not all do: output layers for discrete tasks, an encoder of
+    images."""
 
     def by_task(self, tensor: torch.Tensor) -> torch.Tensor:
         """[tasks, ..., outer * inner, ...]: the task first, its samples in one dimension at `dim`."""
-        if self.outer == 1 and self.dim == 0:
-            return tensor.reshape(self.tasks, self.inner, *tensor.shape[1:])
-        return self.split(tensor).flatten(self.dim + 1, self.dim + 2)
+        dim, shape = self.dim, tensor.shape
+        if self.outer == 1 and dim == 0:
+            return tensor.reshape(self.tasks, self.inner, *shape[1:])
+        wide = tensor.reshape(*shape[:dim], self.outer, self.tasks, self.inner, *shape[dim + 1 :])
+        return wide.movedim(dim + 1, 0).flatten(dim + 1, dim + 2)
 
     def owners(self, device: torch.device) -> torch.Tensor:
         """[size of the dimension], which task every index along it belongs to; not to be written to."""
@@ -44,13 +40,13 @@ class TaskLayout:
 
 @lru_cache(maxsize=256)
 def _owners(outer: int, tasks: int, inner: int, device: torch.device) -> torch.Tensor:
-    # kept for whoever asks next, so never a tensor of inference alone
+    # cached, so usable outside inference mode too
     with torch.inference_mode(False):
         return torch.arange(tasks, device=device).repeat_interleave(inner).repeat(outer)
 
 
 def candidates(shape: torch.Size, tasks: int, dims: tuple[int, ...]) -> Iterator[TaskLayout]:
-    """Every way in which `tasks` tasks may lie along one of `dims`, the usual ones first."""
+    """Every layout of `tasks` tasks along one of `dims`, the usual ones first."""
     for dim in dims:
         if shape[dim] % tasks == 0 and shape[dim] > 0:
             blocks = shape[dim] // tasks
@@ -60,17 +56,14 @@ def candidates(shape: torch.Size, tasks: int, dims: tuple[int, ...]) -> Iterator
 
 
 def touched_along(gradient: torch.Tensor, dim: int) -> torch.Tensor:
-    """[size of the dimension], True where a gradient is anywhere other than zero."""
+    """[size of the dimension], True where any entry of a gradient is not zero."""
     return gradient.ne(0).movedim(dim, 0).reshape(gradient.shape[dim], -1).any(dim=1)
 
 
-def holds(layout: TaskLayout, gradient: torch.Tensor, task: int) -> bool:
-    """Whether a gradient that loss `task` alone gave rise to is zero outside that task's block."""
-    return fits(layout, touched_along(gradient, layout.dim), task)
-
-
 def fits(layout: TaskLayout, touched: torch.Tensor, task: int) -> bool:
-    """The same, for what `touched_along` found; `task` is the place among the layout's tasks."""
+    """Whether the gradient of one loss, as `touched_along` gives it, is zero outside that task's block;
+    `task` is the position among the layout's tasks.
+    """
     touched = touched.view(layout.outer, layout.tasks, layout.inner).any(dim=2).any(dim=0)
     touched[task] = False
     return not bool(touched.any())

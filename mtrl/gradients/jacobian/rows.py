@@ -12,15 +12,16 @@ from functools import partial
 import torch
 
 _PIECE = 2048
-"""Columns multiplied at a time. Few long rows are slow to multiply whole, and their sums in float32 lose two
-digits more."""
+"""Columns multiplied at a time: few long rows are slow to multiply whole, and lose two more digits in
+float32."""
+HUGE_PAGE = 2**21
+"""Bytes, on x86 and on most of ARM."""
 
 
 @dataclass
 class OwnedRows:
-    """Gradients of parameters whose leading rows each belong to one task, as in per-task heads.
-
-    Row k of the Jacobian is zero outside the rows of task k, so that all K fit into one gradient.
+    """Gradients of a parameter whose leading rows each belong to one task, as in per-task heads: all K in one
+    tensor.
     """
 
     gradient: torch.Tensor
@@ -42,7 +43,7 @@ class OwnedRows:
         if self.by_rows:
             return OwnedRows(gradient, self.owner, as_it_is, True)
         used = (self.owner + 1).to(self.gradient).view(-1, *[1] * (self.gradient.dim() - 1))
-        # An entry that no task uses comes out as 0; its gradient is 0 too.
+        # an entry that no task uses becomes 0; its gradient is 0 too
         owner = self.pull(used.expand_as(self.gradient)).flatten().long().sub_(1).clamp_min_(0)
         return OwnedRows(gradient.flatten(), owner, partial(torch.reshape, shape=gradient.shape))
 
@@ -53,30 +54,25 @@ class OwnedRows:
 
 @dataclass
 class TaskRows:
-    """The Jacobian of K losses with respect to named parameters.
-
-    The tensors are buffers that the next call for rows overwrites.
-    """
+    """The Jacobian of K losses by named parameters; the next call for rows overwrites its tensors."""
 
     tasks: int
     shared: dict[str, torch.Tensor] = field(default_factory=dict)
     """Parameter name -> [K, *parameter shape]."""
     owned: dict[str, OwnedRows] = field(default_factory=dict)
-    """Parameter name -> blocks of single tasks; surgery leaves them alone."""
+    """Parameter name -> rows of single tasks, which surgery does not change."""
 
     def gramian(self) -> torch.Tensor:
-        """[K, K] float64 on the processor, inner products of the shared rows."""
+        """[K, K] float64 on the CPU, inner products of the shared rows."""
         return gramian_of(list(self.shared.values()), self.tasks).cpu()
 
     def combine(
         self, weights: torch.Tensor, owned_weights: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
-        """Parameter name -> sum_k weights[k] * row k.
-
-        `weights` is [K]; `owned_weights`, 1 for every task unless given, weighs what tasks own.
+        """Parameter name -> sum_k weights[k] * row k; `owned_weights` [K], 1 unless given, weigh what tasks
+        own.
         """
-        if owned_weights is None:
-            owned_weights = torch.ones_like(weights)
+        owned_weights = torch.ones_like(weights) if owned_weights is None else owned_weights
         found = {
             name: (weights.to(rows) @ rows.reshape(self.tasks, -1)).view(rows.shape[1:])
             for name, rows in self.shared.items()
@@ -89,8 +85,8 @@ class TaskRows:
 
 
 def gramian_of(rows: Sequence[torch.Tensor], tasks: int) -> torch.Tensor:
-    """[K, K] float64: sum over `rows`, each [K, ...], of rows rows^T. Half precision is multiplied in
-    float32. On the device of the rows, since every transfer waits for it.
+    """[K, K] float64 on the device of `rows`, each [K, ...]: sum of rows rows^T. Half precision is multiplied
+    in float32.
     """
     device = rows[0].device if rows else torch.device("cpu")
     total = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
@@ -116,26 +112,21 @@ def cosines(gramian: torch.Tensor) -> torch.Tensor:
 
 
 def as_it_is(gradient: torch.Tensor) -> torch.Tensor:
-    """The `pull` of a parameter that the network uses in its own form."""
+    """The `pull` of a parameter that the network uses in its own shape."""
     return gradient
-
-
-HUGE_PAGE = 2**21
-"""Bytes, on x86 and on most of ARM."""
 
 
 def row_buffer(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
     """Uninitialised, of the type and on the device of `like`; in huge pages where Linux grants them.
 
-    K rows of a layer span hundreds of small pages, and every step walks through all of them: more than a
-    processor remembers the addresses of.
+    K rows of a layer span hundreds of small pages, more than the TLB of a CPU holds.
     """
     size = math.prod(shape) * like.element_size()
     if like.device.type != "cpu" or size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(shape, dtype=like.dtype, device=like.device)
-    # a mapping is shared unless told otherwise: of small pages, and written to by processes forked from here
+    # a shared mapping, the default, has small pages and is written to by forked processes
     memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel without them; small pages serve too
+    with suppress(OSError):  # a kernel without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     start = -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % HUGE_PAGE
     return torch.frombuffer(memory, dtype=like.dtype, count=math.prod(shape), offset=start).view(shape)

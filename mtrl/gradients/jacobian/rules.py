@@ -1,4 +1,4 @@
-"""How each operation's parameters get one gradient per task, from its input and the gradient of its output.
+"""One gradient per task for the parameters of each operation, from its input and its output's gradient.
 
 Notation: D is the gradient that arrives at the operation's output, X the input it saved. A rule returns rows
 [K, *shape], or `Own` where the parameter's leading rows belong to one task each.
@@ -21,6 +21,12 @@ class Own:
 
     gradient: torch.Tensor
     owner: torch.Tensor
+
+    def dense(self, tasks: int, axis: int = 0) -> torch.Tensor:
+        """[K, *shape], mostly zeros; `axis` is the dimension whose entries belong to tasks."""
+        mask = self.owner.unsqueeze(0) == torch.arange(tasks, device=self.owner.device).unsqueeze(1)
+        after = self.gradient.dim() - axis - 1
+        return self.gradient * mask.view(tasks, *[1] * axis, -1, *[1] * after).to(self.gradient)
 
 
 Found = torch.Tensor | Own
@@ -47,7 +53,7 @@ class Product:
 
     def rows(self) -> torch.Tensor:
         """[K, i, o], or [K, n, i, o]."""
-        found = [torch.bmm(turned, right) for turned, right in self.pairs()]
+        found = [torch.bmm(left, right) for left, right in self.pairs()]
         product = found[0] if self.left.dim() == 3 else torch.stack(found, dim=1)
         return product if self.scale == 1.0 else product * self.scale
 
@@ -86,11 +92,10 @@ def _matmul_dims(site: Site) -> tuple[int, ...]:
 
 def _matmul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found | Product:
     """Y = bias + X W: the gradient of W is X^T D."""
-    node = site.node
-    first = 0
-    scale = 1.0
+    node, first, scale = site.node, 0, 1.0
     if site.name in ("AddmmBackward0", "BaddbmmBackward0"):
         if use.slot == 0:
+            # Y = beta bias + alpha X W
             return reduce(d * node._saved_beta if node._saved_beta != 1 else d, layout, use.shape)
         first, scale = 1, float(node._saved_alpha)
     right = use.slot == first + 1
@@ -100,32 +105,29 @@ def _matmul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found 
         x, d = x.mT, d.mT
         if layout.dim == d.dim() - 1:
             layout = TaskLayout(d.dim() - 2, layout.outer, layout.tasks, layout.inner)
-    batched = d.dim() == 3
-    if batched and layout.dim == 0:
+    if d.dim() == 3 and layout.dim == 0:
+        # one product per task already: per-task heads
         gradient = torch.bmm(x.mT, d)
         gradient = gradient if scale == 1.0 else gradient * scale
         return Own(gradient if right else gradient.mT, layout.owners(d.device))
+    # grad_k W = X_k^T D_k over the samples of task k
     product = Product(layout.by_task(x), layout.by_task(d), scale)
     return product if right else product.transposed()
 
 
 def reduce(d: torch.Tensor, layout: TaskLayout, shape: torch.Size) -> Found:
-    """Sums what broadcasting a parameter of `shape` to the shape of `d` had spread, task by task."""
+    """Sums, task by task, over what broadcasting a parameter of `shape` to the shape of `d` repeated."""
     missing = d.dim() - len(shape)
     if d.dim() == 2 and d.shape[1:] == shape and layout.dim == 0 and layout.outer == 1:
-        # the offset of a layer: nothing to work out
+        # the bias of a layer, the most frequent case
         return d.reshape(layout.tasks, layout.inner, -1).sum(1)
     full = [1] * missing + list(shape)
     if full[layout.dim] != 1:
         spread = [axis for axis in range(d.dim()) if full[axis] == 1 and d.shape[axis] != 1]
         # a copy where nothing is summed: several parameters may be offsets of one sum
         plain = (d.sum(spread, keepdim=True) if spread else d.clone()).reshape(shape)
-        owner = layout.owners(d.device)
-        axis = layout.dim - missing
-        if axis == 0:
-            return Own(plain, owner)
-        mask = owner.unsqueeze(0) == torch.arange(layout.tasks, device=d.device).unsqueeze(1)
-        return plain * mask.view(layout.tasks, *[1] * axis, -1, *[1] * (len(shape) - axis - 1)).to(d)
+        own, axis = Own(plain, layout.owners(d.device)), layout.dim - missing
+        return own if axis == 0 else own.dense(layout.tasks, axis)
     rows = layout.by_task(d)
     spread = [axis + 1 for axis in range(d.dim()) if full[axis] == 1]
     return rows.sum(spread).reshape(layout.tasks, *shape)
@@ -136,6 +138,7 @@ def _any_dims(site: Site) -> tuple[int, ...]:
 
 
 def _add(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """Y = X + alpha W, or X - alpha W."""
     if use.slot == 1:
         factor = site.node._saved_alpha * (1 if site.name == "AddBackward0" else -1)
         d = d if factor == 1 else d * factor
@@ -143,24 +146,22 @@ def _add(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
 
 
 def _mul(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """Y = X W, entry by entry."""
     other = site.node._saved_other if use.slot == 0 else site.node._saved_self
     return reduce(d * other, layout, use.shape)
 
 
 def _div(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """Y = W / X, or X / W with the gradient -D X / W^2."""
     other = site.node._saved_other
     if use.slot == 0:
         return reduce(d / other, layout, use.shape)
     return reduce(-d * site.node._saved_self / other.square(), layout, use.shape)
 
 
-def _expand(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
-    return reduce(d, layout, use.shape)
-
-
 def _layer_norm_dims(site: Site) -> tuple[int, ...]:
     if any(use.slot == 0 for use in site.uses):
-        # what is normalised is itself a function of parameters
+        # the normalised input is itself a function of parameters
         return ()
     return tuple(range(len(site.shape) - len(site.node._saved_normalized_shape)))
 
@@ -214,7 +215,7 @@ def _convolution(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> F
 
 
 def _index_of(node: Node, name: str) -> torch.Tensor | None:
-    """Rows that were picked along the parameter's first dimension, or None for any other picking."""
+    """Indices along the parameter's first dimension, or None for any other indexing."""
     if name == "EmbeddingBackward0":
         plain = not node._saved_scale_grad_by_freq and not node._saved_sparse
         return node._saved_indices if plain else None
@@ -233,16 +234,15 @@ def _pick_dims(site: Site) -> tuple[int, ...]:
 
 
 def _pick(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
-    """Y = W[index]: the gradient of W collects D at the rows picked."""
+    """Y = W[index]: the gradient of W is the sum of D at every index."""
     index = _index_of(site.node, site.name)
     assert index is not None, "a site whose rule names no dimensions has no rows"
-    count = use.shape[0]
-    owner = layout.owners(d.device)
+    count, owner = use.shape[0], layout.owners(d.device)
     owner = owner.view(-1, *[1] * (index.dim() - layout.dim - 1)).expand(index.shape).reshape(-1)
     rows = index.reshape(-1).remainder(count)
     values = d.reshape(len(rows), *use.shape[1:])
     if site.name == "EmbeddingBackward0" and site.node._saved_padding_idx >= 0:
-        # Unsigned in torch: no padding is stored as its largest value, which no row has.
+        # -1, no padding, is stored unsigned, as an index that no row has
         values = values * (rows != site.node._saved_padding_idx).view(-1, *[1] * (values.dim() - 1))
     if index.dim() == 1 and layout.inner == 1 and len(torch.unique(rows)) == len(rows):
         owners = torch.zeros(count, dtype=torch.long, device=d.device).index_copy(0, rows, owner)
@@ -260,7 +260,7 @@ RULES: dict[str, Rule] = {
     "SubBackward0": Rule(_any_dims, _add),
     "MulBackward0": Rule(_any_dims, _mul),
     "DivBackward0": Rule(_any_dims, _div),
-    "ExpandBackward0": Rule(_any_dims, _expand),
+    "ExpandBackward0": Rule(_any_dims, lambda site, use, d, layout: reduce(d, layout, use.shape)),
     "NativeLayerNormBackward0": Rule(_layer_norm_dims, _layer_norm),
     "NativeGroupNormBackward0": Rule(_convolution_dims, _group_norm),
     "ConvolutionBackward0": Rule(_convolution_dims, _convolution),

@@ -15,16 +15,15 @@ from .graph import Site, find_sites, visit
 from .planning import Plan, make_plan
 from .rank_blocks import RankBlocks
 from .rows import TaskRows
-from .rules import RULES
 
 
 class TaskJacobian:
-    """Gradients of K task losses with respect to shared parameters, at the price of about one backward pass.
+    """Gradients of K task losses by shared parameters, at the price of about one backward pass.
 
-    Every sample belongs to one task, so the gradient of task k in a layer Y = X W is X_k^T D_k: the batch's
-    one backward pass already computes D, and only the last product is taken per task. The network needs no
-    change and no wrapper: the places where parameters meet data are read from the autograd graph of the
-    losses (linear layers, batched ensembles and experts, per-task heads, LayerNorm, embeddings,
+    Every sample belongs to one task, so the gradient of task k in a layer Y = X W is X_k^T D_k: the joint
+    backward pass already computes D, and only the last product is taken per task. The network needs no
+    change and no wrapper: the operations in which parameters meet data are read from the autograd graph of
+    the losses (linear layers, batched ensembles and experts, per-task heads, LayerNorm, embeddings,
     convolutions, elementwise scales; attention, recurrence and LoRA consist of these), however often a
     weight is used. The first call with a network also finds where the tasks lie in each of its tensors.
 
@@ -34,21 +33,19 @@ class TaskJacobian:
         for name, gradient in rows.combine(weights).items(): ...
 
     Losses that mix tasks, such as the balance loss of a mixture of experts, stay outside: their gradient is
-    added to the combination. Parameters of operations that are not known here are exact too, by one backward
-    pass per task; `slow` names them.
+    added to the combination. Parameters of operations without a rule are exact too, by one backward pass per
+    task; `slow` names them.
     """
 
     def __init__(self, parameters: nn.Module | Mapping[str, nn.Parameter] | Iterable[nn.Module]) -> None:
         """`parameters`: a module, or names and parameters; those without gradients are left out."""
-        if isinstance(parameters, nn.Module):
-            named = dict(parameters.named_parameters())
-        elif isinstance(parameters, Mapping):
-            named = dict(parameters)
-        else:
-            named = dict(nn.ModuleList(parameters).named_parameters())
-        named = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+        if not isinstance(parameters, Mapping):
+            module = parameters if isinstance(parameters, nn.Module) else nn.ModuleList(parameters)
+            parameters = dict(module.named_parameters())
+        named = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
         if not named:
             raise ConfigError("no parameter requires a gradient; expected at least one")
+        self.named = named
         self.names = list(named)
         self.parameters = list(named.values())
         self._index = {id(parameter): index for index, parameter in enumerate(self.parameters)}
@@ -64,15 +61,17 @@ class TaskJacobian:
     def rows(self, losses: torch.Tensor, *, retain_graph: bool = False) -> TaskRows:
         """The gradient of every loss; `losses` is [K], each of one task's samples.
 
-        The graph goes on the way unless `retain_graph`, as in `torch.autograd.grad`. The rows stand in
-        buffers that the next call overwrites. Raises UnsupportedError where samples of different tasks are
-        mixed by a batch normalisation.
+        The graph is freed unless `retain_graph`, as in `torch.autograd.grad`. The rows lie in buffers that
+        the next call overwrites. Raises UnsupportedError where a batch normalisation mixes the samples of
+        different tasks.
         """
         self._check(losses)
         if len(losses) == 1:
-            return self._single(losses, retain_graph)
+            found = self._gradients(losses[0], retain_graph)
+            pairs = zip(self.names, found, strict=True)
+            return TaskRows(1, {name: row.unsqueeze(0) for name, row in pairs if row is not None})
         collector = RowCollector(len(losses), self.names, self.parameters, self._buffers)
-        with self._as_stored():
+        with self._without_autocast():
             self._collect(losses, collector, retain_graph)
             rows = collector.finish()
         self.owned, self.surveyed = tuple(rows.owned), True
@@ -89,15 +88,11 @@ class TaskJacobian:
         """
         self._check(losses)
         collector = GramianCollector(len(losses), self.names, self.parameters, scratch_mb, blocks)
-        with self._as_stored():
+        with self._without_autocast():
             self._collect(losses, collector, retain_graph=True)
             total = collector.finish()
-        self.owned, self.surveyed = tuple(collector.owned_names), True
+        self.owned, self.surveyed = collector.owned_names, True
         return total
-
-    def survey(self, losses: torch.Tensor) -> None:
-        """Finds out what tasks own, once, for weightings that never ask for rows."""
-        self.gramian(losses)
 
     def loop(
         self,
@@ -107,26 +102,23 @@ class TaskJacobian:
     ) -> TaskRows:
         """The same rows from one forward and backward pass per task; `loss_of(k)` is a scalar.
 
-        `like` is what `rows` found for this network: it tells what tasks own, and its shared rows are
+        `like` is what `rows` found for this network, which says what tasks own; its shared rows are
         overwritten in the order of tasks. Both passes of task k happen within `around(k)`.
         """
-        shared = dict(like.shared)
-        owned = {name: torch.zeros_like(self.parameters[self.names.index(name)]) for name in like.owned}
+        owned = {name: torch.zeros_like(self.named[name]) for name in like.owned}
         for task in range(like.tasks):
             with around(task):
-                found: Sequence[torch.Tensor | None] = torch.autograd.grad(
-                    loss_of(task), self.parameters, allow_unused=True
-                )
+                found = self._gradients(loss_of(task))
             for name, gradient in zip(self.names, found, strict=True):
                 if name in owned and gradient is not None:
                     owned[name] += gradient
-                elif name in shared:
-                    if gradient is None:
-                        shared[name][task].zero_()
-                    else:
-                        shared[name][task].copy_(gradient)
+                elif name in like.shared:
+                    like.shared[name][task] = 0.0 if gradient is None else gradient
         pulled = {name: like.owned[name].of_parameter(gradient) for name, gradient in owned.items()}
-        return TaskRows(like.tasks, shared, pulled)
+        return TaskRows(like.tasks, dict(like.shared), pulled)
+
+    def _gradients(self, loss: torch.Tensor, retain_graph: bool = False) -> Sequence[torch.Tensor | None]:
+        return torch.autograd.grad(loss, self.parameters, retain_graph=retain_graph, allow_unused=True)
 
     def _check(self, losses: torch.Tensor) -> None:
         if losses.dim() != 1 or len(losses) == 0:
@@ -134,15 +126,10 @@ class TaskJacobian:
         if losses.grad_fn is None:
             raise ConfigError("the losses depend on no parameter; expected a graph that reaches the network")
 
-    def _as_stored(self) -> AbstractContextManager[object]:
-        """Products in the precision of what the forward pass stored, also where autocast is on around."""
+    def _without_autocast(self) -> AbstractContextManager[object]:
+        """Keeps products in the precision of what the forward pass stored."""
         device = self.parameters[0].device.type
         return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-    def _single(self, losses: torch.Tensor, retain_graph: bool) -> TaskRows:
-        found = torch.autograd.grad(losses[0], self.parameters, retain_graph=retain_graph, allow_unused=True)
-        pairs = zip(self.names, found, strict=True)
-        return TaskRows(1, {name: row.unsqueeze(0) for name, row in pairs if row is not None})
 
     def _collect(self, losses: torch.Tensor, collector: Collector, retain_graph: bool) -> None:
         sites = find_sites(losses, self._index)
@@ -159,10 +146,9 @@ class TaskJacobian:
         def collect(number: int, gradient: torch.Tensor) -> None:
             layout = plan.visited.get(number)
             if layout is not None:
-                site = sites[number]
-                collector.visit(site, layout, gradient, RULES[site.name])
+                collector.visit(sites[number], layout, gradient)
 
-        # All sites: the backward pass goes only as far as the last of those it is asked for.
+        # All sites: the backward pass ends at the last of those it is given.
         visit(losses, torch.ones_like(losses), sites, collect, retain_graph=retain_graph)
 
     def _plan(self, losses: torch.Tensor, sites: Sequence[Site]) -> Plan:
