@@ -2,59 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mtrl.rollout import Extra, Policy, PolicySnapshot
-from mtrl.spaces import Layout
+from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
-from mtrl.training import External, require_one_rank
 
+from ..libraries import LibraryController, LibraryFactory
 from .config import APPOArguments, PPOArguments, ReplayArguments, RLlibConfig, SACArguments
 from .metrics import METRICS
-from .policy import RLlibController, RLlibPolicy, controller_from, policy_from
+from .policy import RLlibPolicy, controller_from, network_from
 
 if TYPE_CHECKING:
     from .baseline import RLlibBaseline
 
 
-class RLlibFactory:
-    """What the entry point `rllib` names. Only `build` loads RLlib; its policies do without."""
+class RLlibFactory(LibraryFactory[RLlibConfig, "RLlibBaseline"]):
+    """The entry point `rllib` of the group mtrl.agents. Only `build` loads RLlib; policies do without."""
 
     name = "rllib"
     config_class = RLlibConfig
     metrics = METRICS
 
-    def needs(self, config: RLlibConfig, tasks: TaskSet) -> External:
-        """The library collects in its own loop."""
-        return External()
-
-    def extras(self, config: RLlibConfig, layout: Layout) -> tuple[Extra, ...]:
-        """The log-probability of an action."""
-        return RLlibPolicy.extras
-
-    def build(
-        self,
-        config: RLlibConfig,
-        tasks: TaskSet,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        parents: Mapping[str, Policy] | None = None,
-    ) -> RLlibBaseline:
-        """A new learner; raises what `RLlibBaseline` raises, UnsupportedError for more than one rank."""
+    def learner(self, config: RLlibConfig, tasks: TaskSet, seed: int) -> RLlibBaseline:
+        """A new learner; raises what `RLlibBaseline` raises."""
         from .baseline import RLlibBaseline
 
-        require_one_rank("rllib", ranks)
         return RLlibBaseline(config, tasks, seed)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> RLlibPolicy:
         """The policy of a snapshot."""
-        return policy_from(snapshot, tasks)
+        return RLlibPolicy(*network_from(snapshot, tasks), snapshot.version)
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> RLlibController:
-        """The deterministic policy as one forward pass, to be exported without distillation."""
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> LibraryController:
+        """The deterministic policy as one forward pass, which is exported without distillation."""
         return controller_from(snapshot, tasks)
 
 
@@ -65,7 +45,6 @@ __all__ = [
     "APPOArguments",
     "PPOArguments",
     "RLlibConfig",
-    "RLlibController",
     "RLlibFactory",
     "RLlibPolicy",
     "ReplayArguments",

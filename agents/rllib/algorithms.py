@@ -1,4 +1,4 @@
-"""From settings to the library's own objects, and the words for what it refuses; loads RLlib."""
+"""From settings to the library's own objects, and errors for what it refuses; loads RLlib."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ray.rllib.algorithms.sac import SAC, SACConfig
 from ray.rllib.core.rl_module.apis import TargetNetworkAPI
 from ray.rllib.core.rl_module.rl_module import RLModule
 
-from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.rollout import SharedSpace
 from mtrl.structured import plain
 
+from ..libraries import require_settings
 from .config import RLlibConfig
-from .environment import RunnerEnvironment
-from .summaries import book
+from .environment import RunnerEnvironment, log_summary
 
 CONFIGS: Mapping[str, type[AlgorithmConfig]] = {"sac": SACConfig, "ppo": PPOConfig, "appo": APPOConfig}
 
@@ -96,20 +96,12 @@ def arguments_of(config: RLlibConfig) -> dict[str, Any]:
     elsewhere.
     """
     name = config.algorithm
-    named: dict[str, Any] = plain(getattr(config, name))
-    taken = _parameters(CONFIGS[name])
-    free = [key for key in taken if key not in named and key not in OURS]
-    for key in config.settings:
-        if key in named:
-            raise ConfigError(f"agent.settings.{key} has a place of its own: write agent.{name}.{key}=VALUE")
-        if key in OURS and key in taken:
-            raise ConfigError(f"agent.settings.{key} is not for settings: {OURS[key]}")
-        if key not in free:
-            raise UnknownNameError(f"argument of {name.upper()} in agent.settings", key, [*free, *named])
-    replay = named.get("replay_buffer_config")
+    own: dict[str, Any] = plain(getattr(config, name))
+    require_settings(config.settings, name, own, _parameters(CONFIGS[name]), OURS)
+    replay = own.get("replay_buffer_config")
     if replay is not None and not replay["type"].startswith("Prioritized"):
-        named["replay_buffer_config"] = {key: replay[key] for key in ("type", "capacity")}
-    return {**named, **config.settings}
+        own["replay_buffer_config"] = {key: replay[key] for key in ("type", "capacity")}
+    return {**own, **config.settings}
 
 
 def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[int]) -> AlgorithmConfig:
@@ -146,7 +138,7 @@ def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[
                 }
             )
             .training(**arguments)
-            .callbacks(on_episode_end=book)
+            .callbacks(on_episode_end=log_summary)
             # an iteration is one round of steps and updates, so that a run stops soon when it is asked to
             .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=1)
             # a broken environment ends the run with its own words instead of being tried a thousand times
@@ -203,14 +195,8 @@ def quiet() -> Iterator[None]:
 
 
 def _parameters(kind: type[AlgorithmConfig]) -> list[str]:
-    """Every keyword of `training`, which hands on to its base what it does not know."""
-    found: dict[str, None] = {}
-    for each in kind.__mro__:
-        for name, parameter in inspect.signature(vars(each).get("training", _nothing)).parameters.items():
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD and name != "self":
-                found[name] = None
-    return list(found)
-
-
-def _nothing() -> None:
-    """Stands for a class that adds no argument."""
+    """Every keyword of `training`, which passes those of its base on by `**kwargs`."""
+    methods = [vars(each)["training"] for each in kind.__mro__ if "training" in vars(each)]
+    parameters = [each for method in methods for each in inspect.signature(method).parameters.values()]
+    names = [each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    return list(dict.fromkeys(name for name in names if name != "self"))

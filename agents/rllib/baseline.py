@@ -9,31 +9,30 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from mtrl.distributed import cluster
-from mtrl.errors import DivergenceError, MtrlError, ResourceError
+from mtrl.errors import MtrlError, ResourceError
 from mtrl.rollout import PolicySnapshot, RuntimeConfig, SharedSpace
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import BaselineRun, Use
 
+from ..libraries import LearnerFigures
 from .algorithms import algorithm_of, fresh_weights, settings_of, space_of
 from .config import RLlibConfig
+from .environment import summaries_of
 from .learning_state import MODULE, set_state, state_of
 from .metrics import METRICS
-from .network import ActingNetwork
-from .policy import RLlibPolicy, policy_from, snapshot_of
-from .summaries import summaries_of
+from .policy import ActingNetwork, RLlibPolicy, network_from, snapshot_of
 
 
 class RLlibBaseline:
     """SAC, PPO or APPO on all tasks at once, in RLlib's own iterations.
 
     Seeding is the library's: it sets the global generators of Python, NumPy and torch. Between two runs
-    nothing of RLlib is alive; what the learner knows is kept here as tensors.
+    nothing of RLlib is alive; what the learner has learned is kept here as tensors.
     """
 
     def __init__(self, config: RLlibConfig, tasks: TaskSet, seed: int) -> None:
@@ -66,12 +65,13 @@ class RLlibBaseline:
         """
         if self._steps >= run.budget:
             return True
-        with self._at_work() as algorithm:
+        with self._running() as algorithm:
             return self._iterate(algorithm, run)
 
     def policy(self) -> RLlibPolicy:
         """Acts with the current weights, which are copied."""
-        return policy_from(self.snapshot(), self._tasks)
+        snapshot = self.snapshot()
+        return RLlibPolicy(*network_from(snapshot, self._tasks), snapshot.version)
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The acting weights as named arrays."""
@@ -103,31 +103,31 @@ class RLlibBaseline:
         return state
 
     @contextmanager
-    def _at_work(self) -> Iterator[Algorithm]:
+    def _running(self) -> Iterator[Algorithm]:
         """RLlib with this learner's state, and Ray below it; keeps the state and ends both."""
         config = self._config
-        wanted = config.env_runners + config.learners
-        capacity = cluster.connect(RuntimeConfig(kind="ray", actors=wanted, address=config.address))
+        processes = config.env_runners + config.learners
+        capacity = cluster.connect(RuntimeConfig(kind="ray", actors=processes, address=config.address))
         try:
-            if capacity.processors < wanted:
+            if capacity.processors < processes:
                 raise ResourceError(
                     f"agent.env_runners={config.env_runners} and agent.learners={config.learners} need a "
                     f"processor each; the cluster has {capacity.processors}. Lower them"
                 )
-            cluster.await_processors(wanted)
-            # a copy may have begun one episode more than the books have seen of its task
+            cluster.await_processors(processes)
+            # a copy may have begun one episode more than have finished of its task
             begun = [count + 1 if self._steps else 0 for count in self._finished]
             settings = settings_of(config, self._space, self._seed + self._steps, begun)
             # starts are those of the run's seed, whatever was drawn since
             settings.env_config["seed"] = self._seed
-            with _own_words():
+            with _original_errors():
                 algorithm = algorithm_of(config, settings)
             try:
                 list(_each_learner(algorithm, partial(set_state, state=self._state)))
                 assert algorithm.env_runner_group is not None
                 algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group)
                 self._algorithm = algorithm
-                with _own_words():
+                with _original_errors():
                     yield algorithm
             finally:
                 try:
@@ -139,7 +139,8 @@ class RLlibBaseline:
             cluster.disconnect()
 
     def _iterate(self, algorithm: Algorithm, run: BaselineRun) -> bool:
-        before, figures = self._steps, _Figures(self._config.algorithm)
+        learner = f"{self._config.algorithm.upper()} of RLlib"
+        before, figures = self._steps, LearnerFigures(METRICS, learner)
         earlier = self._steps
         while True:
             results = algorithm.train()
@@ -148,7 +149,11 @@ class RLlibBaseline:
             for summary in summaries_of(results):
                 self._finished[summary.task_index] += 1
                 run.add(summary)
-            figures.add(results, self._iterations)
+            learned = results.get("learners", {}).get(MODULE, {})
+            # RLlib repeats the names of earlier updates, with NaN, where an iteration had none
+            if math.isfinite(learned.get("num_module_steps_trained", math.nan)):
+                for name in (key for key in learned if f"learner/{key}" in METRICS):
+                    figures.add(f"learner/{name}", float(learned[name]), self._iterations)
             spent = self._steps >= run.budget
             if spent or self._steps // run.log_every > before // run.log_every:
                 run.log(self._steps, figures.take())
@@ -160,38 +165,6 @@ class RLlibBaseline:
                 return False
 
 
-class _Figures:
-    """Means of what the learner recorded since they were last taken."""
-
-    def __init__(self, algorithm: str) -> None:
-        self._learner = f"{algorithm.upper()} of RLlib"
-        self._seen: dict[str, list[float]] = {}
-
-    def add(self, results: Mapping[str, Any], iteration: int) -> None:
-        """Keeps the documented figures of an iteration; raises DivergenceError for a loss that is not
-        finite.
-        """
-        recorded = results.get("learners", {}).get(MODULE, {})
-        if not math.isfinite(recorded.get("num_module_steps_trained", math.nan)):
-            # RLlib repeats the names of earlier updates, with NaN, where an iteration had none
-            return
-        for name, value in recorded.items():
-            key = f"learner/{name}"
-            if key not in METRICS:
-                continue
-            number = float(value)
-            if math.isfinite(number):
-                self._seen.setdefault(key, []).append(number)
-            elif name.endswith("loss"):
-                raise DivergenceError(self._learner, iteration, f"{key} is {number}")
-
-    def take(self) -> dict[str, float]:
-        """The means, forgotten then."""
-        found = {key: float(np.mean(values)) for key, values in self._seen.items()}
-        self._seen = {}
-        return found
-
-
 def _each_learner(algorithm: Algorithm, work: Callable[..., Any]) -> Iterator[Any]:
     """What `work` returns from each learner, wherever it runs."""
     assert algorithm.learner_group is not None
@@ -200,7 +173,7 @@ def _each_learner(algorithm: Algorithm, work: Callable[..., Any]) -> Iterator[An
 
 
 @contextmanager
-def _own_words() -> Iterator[None]:
+def _original_errors() -> Iterator[None]:
     """An error of ours comes out of RLlib as itself; RLlib wraps it in its own."""
     try:
         yield

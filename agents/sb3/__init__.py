@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mtrl.rollout import Extra, Policy, PolicySnapshot, SharedSpace
-from mtrl.spaces import Layout
+from mtrl.rollout import PolicySnapshot, SharedSpace
 from mtrl.tasks import TaskSet
-from mtrl.training import External, require_one_rank
 
+from ..libraries import LibraryController, LibraryFactory
 from .algorithms import replay_bytes
 from .baseline import SB3Baseline
 from .config import DQNArguments, PPOArguments, SACArguments, SB3Config
 from .metrics import METRICS
-from .policy import SB3Controller, SB3Policy, controller_from, policy_from
+from .policy import SB3Policy, controller_from, network_from
 
 
-class SB3Factory:
-    """What the entry point `sb3` names."""
+class SB3Factory(LibraryFactory[SB3Config, SB3Baseline]):
+    """The entry point `sb3` of the group mtrl.agents."""
 
     name = "sb3"
     config_class = SB3Config
     metrics = METRICS
 
-    def needs(self, config: SB3Config, tasks: TaskSet) -> External:
-        """The library collects in its own loop."""
-        return External()
-
-    def extras(self, config: SB3Config, layout: Layout) -> tuple[Extra, ...]:
-        """The log-probability of an action."""
-        return SB3Policy.extras
-
-    def build(
-        self,
-        config: SB3Config,
-        tasks: TaskSet,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        parents: Mapping[str, Policy] | None = None,
-    ) -> SB3Baseline:
-        """A new learner; raises UnsupportedError for more than one rank."""
-        require_one_rank("sb3", ranks)
+    def learner(self, config: SB3Config, tasks: TaskSet, seed: int) -> SB3Baseline:
+        """A new learner."""
         return SB3Baseline(config, tasks, seed)
 
     def replay_bytes(self, config: SB3Config, tasks: TaskSet) -> int:
@@ -55,10 +34,10 @@ class SB3Factory:
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> SB3Policy:
         """The policy of a snapshot."""
-        return policy_from(snapshot, tasks)
+        return SB3Policy(*network_from(snapshot, tasks), snapshot.version)
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> SB3Controller:
-        """The deterministic policy as one forward pass, to be exported without distillation."""
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> LibraryController:
+        """The deterministic policy as one forward pass, which is exported without distillation."""
         return controller_from(snapshot, tasks)
 
 
@@ -71,7 +50,6 @@ __all__ = [
     "SACArguments",
     "SB3Baseline",
     "SB3Config",
-    "SB3Controller",
     "SB3Factory",
     "SB3Policy",
 ]

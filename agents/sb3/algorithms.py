@@ -1,8 +1,7 @@
-"""From settings to the library's own objects, and the words for what it refuses."""
+"""From settings to the library's own objects, and errors for what it refuses."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 from collections.abc import Mapping
@@ -14,9 +13,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from mtrl.errors import ConfigError, ResourceError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.rollout import SharedSpace
 
+from ..libraries import require_settings
 from .config import SB3Config
 
 CLASSES: Mapping[str, type[BaseAlgorithm]] = {"sac": SAC, "ppo": PPO, "dqn": DQN}
@@ -42,12 +42,12 @@ OURS = {
 
 def space_of(config: SB3Config, space: SharedSpace) -> SharedSpace:
     """The space itself; raises UnsupportedError where the algorithm cannot act in it."""
-    serves = {"sac": not space.discrete, "dqn": space.discrete, "ppo": True}
-    if not serves[config.algorithm]:
-        kinds = {"sac": ("continuous", "discrete", "dqn"), "dqn": ("discrete", "continuous", "sac")}
-        wanted, came, other = kinds[config.algorithm]
+    kinds = {"sac": "continuous", "dqn": "discrete"}
+    served, came = kinds.get(config.algorithm), "discrete" if space.discrete else "continuous"
+    if served not in (None, came):
+        other = "dqn" if space.discrete else "sac"
         raise UnsupportedError(
-            f"{config.algorithm.upper()} of Stable-Baselines3 plays {wanted} tasks; "
+            f"{config.algorithm.upper()} of Stable-Baselines3 plays {served} tasks; "
             f"{space.tasks.names[0]} is {came}. Take agent.algorithm=ppo or agent.algorithm={other}"
         )
     return space
@@ -60,18 +60,9 @@ def arguments_of(config: SB3Config) -> dict[str, Any]:
     is settled elsewhere.
     """
     name = config.algorithm
-    named = {key.name: key for key in dataclasses.fields(getattr(config, name))}
-    taken = list(inspect.signature(CLASSES[name]).parameters)
-    free = [key for key in taken if key not in named and key not in OURS]
-    for key in config.settings:
-        if key in named:
-            raise ConfigError(f"agent.settings.{key} has a place of its own: write agent.{name}.{key}=VALUE")
-        if key in OURS and key in taken:
-            raise ConfigError(f"agent.settings.{key} is not for settings: {OURS[key]}")
-        if key not in free:
-            raise UnknownNameError(f"argument of {name.upper()} in agent.settings", key, [*free, *named])
-    arguments: dict[str, Any] = {key: getattr(getattr(config, name), key) for key in named}
-    arguments.update(config.settings)
+    own: Mapping[str, Any] = vars(getattr(config, name))
+    require_settings(config.settings, name, own, inspect.signature(CLASSES[name]).parameters, OURS)
+    arguments = {**own, **config.settings}
     policy = dict(arguments.pop("policy_kwargs", None) or {})
     if config.net_arch:
         policy["net_arch"] = list(config.net_arch)

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -18,10 +20,14 @@ from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import BaselineRun, Use
 
+from ..libraries import LearnerFigures
 from .algorithms import model_of, space_of
 from .config import SB3Config
+from .metrics import METRICS
 from .policy import SB3Policy, snapshot_of
-from .watching import Figures, Watching
+
+LATEST = ("train/n_updates", "rollout/exploration_rate")
+"""Figures of which the latest value is logged, not the mean."""
 
 
 class SB3Baseline:
@@ -45,12 +51,13 @@ class SB3Baseline:
         self._model: Any = model_of(
             config, self._space, DummyVecEnv([partial(_itself, each) for each in self._environments])
         )
-        self._figures = Figures(f"{config.algorithm.upper()} of Stable-Baselines3")
-        self._model.set_logger(self._figures)
+        learner = f"{config.algorithm.upper()} of Stable-Baselines3"
+        self._figures = LearnerFigures(METRICS, learner, LATEST)
+        self._model.set_logger(FigureLogger(self._figures))
 
     @property
     def model(self) -> Any:  # noqa: ANN401 - whichever algorithm it is
-        """The library's own object, for those who know it."""
+        """The library's own object."""
         return self._model
 
     @property
@@ -68,17 +75,17 @@ class SB3Baseline:
             return True
         if self._config.algorithm == "ppo":
             self._require_a_rollout(run.budget)
-        # a run begins with episodes of its own, and a resumed one draws anew
+        # a run begins with new episodes, and a resumed one with other draws
         self._model._last_obs = None
         set_random_seed(self._seed + self.steps)
         self._model.action_space.seed(self._seed + self.steps)
-        watching = Watching(run, self._figures)
+        reporter = RunReporter(run, self._figures)
         try:
             with warnings.catch_warnings():
-                # PPO is asked for on a GPU where there is one, which the library thinks unwise
+                # agent.device=auto takes a GPU where there is one; the library advises against it for PPO
                 warnings.filterwarnings("ignore", "You are trying to run PPO on the GPU")
                 self._model.learn(
-                    run.budget - self.steps, watching, log_interval=None, reset_num_timesteps=False
+                    run.budget - self.steps, reporter, log_interval=None, reset_num_timesteps=False
                 )
         finally:
             self._model.env.close()
@@ -111,7 +118,7 @@ class SB3Baseline:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restores `state`; continues with episodes that were not played before."""
         model = self._model
-        # the optimisers would go on in the tensors of the state itself
+        # a copy, because the optimisers update these tensors in place
         model.set_parameters(copy.deepcopy(state["parameters"]), exact_match=True, device=model.device)
         if state["log_ent_coef"] is not None:
             with torch.no_grad():
@@ -120,7 +127,7 @@ class SB3Baseline:
         if hasattr(model, "_n_calls"):
             model._n_calls = int(state["calls"])
         if hasattr(model, "learning_starts"):
-            # the replay is empty again, and fills as it did at the beginning
+            # the replay is empty again, and is filled by random play first
             model.learning_starts = self.steps + getattr(self._config, self._config.algorithm).learning_starts
         for environment, begun in zip(self._environments, state["episodes"], strict=True):
             environment.begun = int(begun)
@@ -138,6 +145,51 @@ class SB3Baseline:
                 f"{rollout:,} steps, and the budget is {budget:,}: nothing would be learned. Lower "
                 f"agent.ppo.n_steps to at most {max(1, budget // count)}, or raise steps"
             )
+
+
+class FigureLogger(Logger):
+    """Passes what the library records to `LearnerFigures`, and writes nothing itself."""
+
+    def __init__(self, figures: LearnerFigures) -> None:
+        super().__init__(folder=None, output_formats=[])
+        self._figures = figures
+        self._updates = 0
+
+    def record(self, key: str, value: Any, exclude: str | tuple[str, ...] | None = None) -> None:  # noqa: ANN401
+        """Keeps a documented figure; raises DivergenceError for a loss that is not finite."""
+        if key not in METRICS or value is None:
+            return
+        if key == "train/n_updates":
+            self._updates = int(value)
+        self._figures.add(key, float(value), self._updates)
+
+    def dump(self, step: int = 0) -> None:
+        """Nothing: figures are taken when the run logs."""
+
+
+class RunReporter(BaseCallback):
+    """Reports every step of the library's loop to a `BaselineRun`."""
+
+    def __init__(self, run: BaselineRun, figures: LearnerFigures) -> None:
+        """Ends the loop with the budget's last step, in the middle of a rollout if need be."""
+        super().__init__()
+        self._run, self._figures = run, figures
+        self._before = 0
+
+    def _on_training_start(self) -> None:
+        self._before = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        """Called after each step of all environments; False ends the loop."""
+        run, step = self._run, self.num_timesteps
+        for info in self.locals["infos"]:
+            if "summary" in info:
+                run.add(info["summary"])
+        if step // run.log_every > self._before // run.log_every and step < run.budget:
+            run.log(step, self._figures.take())
+        self._before = step
+        run.advance(step)
+        return step < run.budget and not run.stop()
 
 
 def _itself(environment: SharedEnvironment) -> SharedEnvironment:

@@ -7,7 +7,7 @@ from mtrl.training import Metric, Metrics
 _SAC = "stable_baselines3.sac.sac:SAC.train"
 _PPO = "stable_baselines3.ppo.ppo:PPO.train"
 _DQN = "stable_baselines3.dqn.dqn:DQN.train"
-_ANY = "mtrl.agents.sb3.watching:Figures.record"
+_ANY = "mtrl.agents.sb3.baseline:FigureLogger.record"
 
 METRICS: Metrics = {
     "train/learning_rate": Metric("step size of Adam", "1", _ANY),

@@ -19,7 +19,7 @@ from mtrl import registry
 from mtrl.agents.rllib import AGENT, APPOArguments, PPOArguments, RLlibConfig, RLlibPolicy, SACArguments
 from mtrl.agents.rllib.algorithms import CONFIGS, module_of, quiet, settings_of
 from mtrl.agents.rllib.baseline import RLlibBaseline
-from mtrl.agents.rllib.environment import TurnEnvironment, Turns
+from mtrl.agents.rllib.environment import RunnerEnvironment, TaskSchedule
 from mtrl.errors import ConfigError, IntegrityError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.rollout import Acting, PolicySnapshot, SharedSpace, policy_from
 from mtrl.spaces import Observation
@@ -135,7 +135,7 @@ def test_a_snapshot_comes_back_from_disk_as_the_same_policy(case: Case, tmp_path
 def test_a_controller_computes_what_the_policy_does(case: Case) -> None:
     _, tasks, snapshot, _ = case
     if tasks.layout.discrete_tasks.any():
-        with pytest.raises(UnsupportedError, match=r"gym/CartPole-v1 acts by index. Distil"):
+        with pytest.raises(UnsupportedError, match=r"gym/CartPole-v1 acts by index, which no artefact"):
             AGENT.controller(snapshot, tasks)
         return
     seen, task_index = observations(tasks)
@@ -192,9 +192,9 @@ def test_the_defaults_are_rllibs(algorithm: str, arguments: Any) -> None:
         assert plain(getattr(RLlibConfig(), key)) == getattr(network, key), key
 
 
-def play(turns: Turns, environments: int, steps: int) -> list[set[int]]:
+def play(schedule: TaskSchedule, environments: int, steps: int) -> list[set[int]]:
     """Steps vectors of environments as RLlib does; returns the tasks that each environment played."""
-    playing = [TurnEnvironment(turns) for _ in range(environments)]
+    playing = [RunnerEnvironment({"schedule": schedule}) for _ in range(environments)]
     met: list[set[int]] = [{environment.reset()[1]["task"]} for environment in playing]
     ended = [False] * environments
     for _ in range(steps):
@@ -218,18 +218,18 @@ def test_tasks_get_equally_many_steps_whatever_their_lengths(environments: int) 
         tasks = TaskSet([short, registry.task_set(["counter/long"]).tasks[0]])
         longest = max(task.horizon_decisions for task in tasks)
         assert longest > 3
-        turns = Turns(SharedSpace(tasks), first_copy=0, copies=environments, seed=1, begun=[0, 0])
-        play(turns, environments, 300)
-        assert abs(turns.steps[0] - turns.steps[1]) <= environments * longest
-        assert min(turns.steps) > 100 * environments
+        schedule = TaskSchedule(SharedSpace(tasks), first_copy=0, copies=environments, seed=1, begun=[0, 0])
+        play(schedule, environments, 300)
+        assert abs(schedule.steps[0] - schedule.steps[1]) <= environments * longest
+        assert min(schedule.steps) > 100 * environments
 
 
 def test_environments_stay_with_their_task_where_episodes_are_equally_long() -> None:
     with counter_suite():
         tasks = registry.task_set(["counter/short", "counter/long"])
-        turns = Turns(SharedSpace(tasks), first_copy=0, copies=2, seed=1, begun=[0, 0])
+        schedule = TaskSchedule(SharedSpace(tasks), first_copy=0, copies=2, seed=1, begun=[0, 0])
         if len({task.horizon_decisions for task in tasks}) == 1:
-            assert play(turns, 2, 100) == [{0}, {1}]
+            assert play(schedule, 2, 100) == [{0}, {1}]
 
 
 def test_copies_of_all_runners_begin_different_episodes() -> None:
@@ -237,8 +237,8 @@ def test_copies_of_all_runners_begin_different_episodes() -> None:
         tasks = registry.task_set(["counter/short"])
         starts: list[int] = []
         for first, begun in ((0, 0), (2, 0), (0, 5)):
-            turns = Turns(SharedSpace(tasks), first_copy=first, copies=4, seed=1, begun=[begun])
-            environments = [TurnEnvironment(turns) for _ in range(2)]
+            schedule = TaskSchedule(SharedSpace(tasks), first_copy=first, copies=4, seed=1, begun=[begun])
+            environments = [RunnerEnvironment({"schedule": schedule}) for _ in range(2)]
             starts += [environment.reset()[1]["start"] for environment in environments for _ in range(2)]
         assert len(set(starts)) == len(starts) == 12
 

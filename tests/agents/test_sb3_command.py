@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtrl import registry
-from mtrl.agents.sb3.watching import Watching
+from mtrl.agents.sb3.baseline import RunReporter
 from mtrl.launch.main import main
 from mtrl.training import (
     EPISODE_METRICS,
@@ -83,15 +83,15 @@ def test_records_come_at_their_steps_under_documented_names(finished: Path) -> N
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[int]]:
     """A run of DQN that Ctrl-C stopped and that went on; what was printed and kept when it stopped."""
     place, words = tmp_path_factory.mktemp("runs"), [DISCRETE, "agent.algorithm=dqn", "stages=[train]"]
-    ordinary = Watching._on_step
+    ordinary = RunReporter._on_step
 
-    def interrupted(self: Watching) -> bool:
+    def interrupted(self: RunReporter) -> bool:
         if self.num_timesteps == 60:
             signal.raise_signal(signal.SIGINT)
         return ordinary(self)
 
     with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(io.StringIO()) as printed:
-        patched.setattr(Watching, "_on_step", interrupted)
+        patched.setattr(RunReporter, "_on_step", interrupted)
         assert train(place, "parts", *words) == 130
     kept = Checkpoints(place / "parts").steps()
     assert train(place, "parts", *words, "--resume", "auto") == 0
@@ -133,7 +133,7 @@ def test_a_ceiling_on_minutes_ends_the_training_and_the_run_goes_on(tmp_path: Pa
         ([CONTINUOUS, "agent.algorithm=dqn"], "agent.algorithm=sac"),
         ([DISCRETE, "agent.algorithm=pbo"], "did you mean 'ppo'"),
         ([DISCRETE, "agent.settings.clip_rang_vf=1"], "did you mean 'clip_range_vf'"),
-        ([DISCRETE, "stages=[train,distill]"], "chunk teacher"),
+        ([DISCRETE, "stages=[train,distill]"], "the student plans continuous actions"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_run_exists(
