@@ -62,7 +62,7 @@ def test_a_good_policy_succeeds_on_every_task_and_its_log_is_whole(bench: BenchS
     )
     assert report.artefact == root
     assert [episode.task for episode in report.episodes] == ["bench/point", "bench/twin"]
-    assert report.success == 1.0
+    assert report.successes == 2
     assert seen == list(report.episodes)
     for episode in report.episodes:
         assert episode.ticks == episode.decisions <= 200

@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what a policy may command; the tighter of the policy's and the robot's are in force."""
+    """The policy's own limits; of each, the tighter of this and the robot's is in force."""
 
     action: float = 1.0
     """Largest magnitude of a command dimension, in the task's units of [-1, 1]."""
@@ -30,14 +30,6 @@ class Limits:
     def __post_init__(self) -> None:
         if min(self.action, self.rate, self.observation) <= 0:
             raise SpaceError(f"limits are positive; got {self}")
-
-    def tighter(self, other: Limits) -> Limits:
-        """The smaller of both, limit by limit."""
-        return Limits(
-            min(self.action, other.action),
-            min(self.rate, other.rate),
-            min(self.observation, other.observation),
-        )
 
 
 def require_deployable(tasks: Iterable[Task]) -> None:

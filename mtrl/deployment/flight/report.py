@@ -118,11 +118,6 @@ class DeploymentReport:
         return sum(episode.success for episode in self.episodes)
 
     @property
-    def success(self) -> float:
-        """Fraction of episodes that succeeded."""
-        return self.successes / len(self.episodes)
-
-    @property
     def deadline_miss_fraction(self) -> float:
         """Misses of all episodes per tick of all episodes."""
         ticks = sum(episode.ticks for episode in self.episodes)

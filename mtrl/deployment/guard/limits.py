@@ -9,7 +9,7 @@ import numpy as np
 from mtrl.errors import ConfigError
 from mtrl.structured import POSITIVE, SHARE, at_least, check
 
-from ..artefact.manifest import Limits, Manifest, TaskEntry
+from ..artefact.manifest import Manifest, TaskEntry
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,15 @@ class RobotConfig:
 
     def guard(self, manifest: Manifest, entry: TaskEntry) -> GuardConfig:
         """The limits of one task: of each pair, the tighter of the robot's and the policy's."""
-        limits = entry.limits.tighter(Limits(self.action_limit, self.rate_limit, self.observation_limit))
+        limits = entry.limits
         kept = self.kept_dimensions(entry.suite)
         return GuardConfig(
             action_size=entry.action_size,
             hold=tuple("last" if k in kept else "zero" for k in range(entry.action_size)),
-            action_limit=min(limits.action, manifest.action_high, -manifest.action_low),
-            rate_limit=limits.rate,
+            action_limit=min(self.action_limit, limits.action, manifest.action_high, -manifest.action_low),
+            rate_limit=min(self.rate_limit, limits.rate),
             acceleration_limit=self.acceleration_limit,
-            observation_limit=limits.observation,
+            observation_limit=min(self.observation_limit, limits.observation),
             stale_limit_s=self.stale_limit_ms / 1000,
             inference_deadline_s=self.inference_deadline_ms / 1000,
             hold_budget=self.hold_budget,

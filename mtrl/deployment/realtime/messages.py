@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
+from mtrl.structured import build
+
 from ..guard.limits import RobotConfig
 from .shared_memory import Seqlock, SharedBlock
 
@@ -113,11 +115,7 @@ class SessionSpec:
     @staticmethod
     def from_json(text: str) -> SessionSpec:
         """Reads what `to_json` wrote."""
-        fields = json.loads(text)
-        episodes = tuple(EpisodeSpec(**episode) for episode in fields["episodes"])
-        blocks = {name: (descriptor, words) for name, (descriptor, words) in fields["blocks"].items()}
-        robot = RobotConfig(**fields["robot"])
-        return SessionSpec(**{**fields, "episodes": episodes, "robot": robot, "blocks": blocks})
+        return build(SessionSpec, json.loads(text))
 
 
 class SessionMemory:

@@ -63,7 +63,7 @@ class PolicyLoop:
         self._sleep = sleep
         self._sequence = observations.sequence
         self._record = np.zeros(observations.width)
-        self._state = self._record[len(ObservationField) : len(ObservationField) + ring.state_size]
+        self._state = self._record[len(ObservationField) :][: ring.state_size]
         self._stamp = 0.0
         self._tick = -1
         self._message = np.zeros(commands.width)
@@ -122,7 +122,7 @@ class PolicyLoop:
         if guarded.flags & (OBSERVATION_VIOLATIONS | GuardFlag.LATE_INFERENCE):
             self._controller.forget_plan()
         self._message[CommandField.TICK] = tick
-        self._message[len(CommandField) : len(CommandField) + self._ring.action_size] = guarded.action
+        self._message[len(CommandField) :][: self._ring.action_size] = guarded.action
         self._commands.write(self._clock(), self._message)
         sent = self._clock()
         if fresh:

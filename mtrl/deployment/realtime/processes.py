@@ -34,8 +34,8 @@ class SessionProcesses:
         self._spec = spec
         self._processes: dict[str, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
 
-    def start(self, role: str, module: str) -> int:
-        """Starts `python -m module`, without waiting for it to be ready; returns its process id."""
+    def start(self, role: str, module: str) -> None:
+        """Starts `python -m module` without waiting for it to be ready; `role` is "robot" or "policy"."""
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         # A session of its own: Ctrl-C in a terminal reaches this process alone, which then ends both.
         process = subprocess.Popen(
@@ -54,7 +54,6 @@ class SessionProcesses:
                 stream.write(self._spec.to_json().encode())
         except BrokenPipeError:
             self._raise_if_dead(self._spec.episodes[0].task, "start-up")
-        return process.pid
 
     def await_ready(self, number: int, task: Task, timeout_s: float) -> None:
         """Returns when the robot's initial state is set up and the policy is loaded.

@@ -21,13 +21,12 @@ SLIP_FRACTION = 0.5
 class RobotLoop:
     """One episode of one task, ticked by a wall clock.
 
-    Tick 0 publishes the initial state. Every later tick acts on the newest command and publishes what
-    came of it. The simulator computes the period that begins at a tick at once, so a command that
-    arrives within one period of its observation acts without delay, and a later one acts a period late
-    while the robot repeats the one before. When commands stop for longer than the timeout the robot
-    holds by itself. Real hardware does not lose time; when the host delays this process by more than
-    half a period, its schedule slips and the slip is counted, so that a simulator's fault is not
-    charged to the policy.
+    Tick 0 publishes the initial state. Every later tick executes the newest command and publishes the
+    result. A simulator computes a whole period at once, so a command that arrives within one period of its
+    observation acts without delay, and a later one acts a period late while the robot repeats the one
+    before. When commands stop for longer than the timeout, the robot holds by itself. When the host delays
+    this process by more than half a period, the schedule slips and the slip is counted: hardware does not
+    lose time, so a simulator's delay is not charged to the policy.
     """
 
     def __init__(
@@ -99,14 +98,14 @@ class RobotLoop:
 
     def _publish(self) -> None:
         self._record[ObservationField.SCHEDULED] = self._ticker.scheduled
-        self._record[len(ObservationField) : len(ObservationField) + self._state_size] = self._state["state"]
+        self._record[len(ObservationField) :][: self._state_size] = self._state["state"]
         self._observations.write(self._clock(), self._record)
 
     def _take_command(self) -> None:
-        """The newest command of this episode, or the hold action when commands stopped or are not finite."""
+        """Takes the newest command of this episode, or holds when commands stopped or are not finite."""
         stamp = self._commands.read(self._command)
         limit = self._period_s + self._config.command_timeout_ms / 1000
-        proposal = self._command[len(CommandField) : len(CommandField) + self._action_size]
+        proposal = self._command[len(CommandField) :][: self._action_size]
         trusted = (
             stamp is not None
             and self._command[CommandField.EPISODE] == self._record[ObservationField.EPISODE]
@@ -114,7 +113,7 @@ class RobotLoop:
             and np.isfinite(proposal).all()
         )
         if trusted:
-            # The robot's own limit stands even where a guard upstream failed.
+            # The robot's own limit holds even when the guard failed.
             np.clip(proposal, -1.0, 1.0, out=self._action, casting="same_kind")
         else:
             self._record[ObservationField.TIMEOUTS] += 1
