@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Flies one episode per task; 0 when all were flown, whatever came of them."""
+    """Runs one episode per task; 0 when all ran, successful or not."""
     config = compose(arguments.overrides, command="deploy", config_dir=arguments.config_dir)
     manifest = read_manifest(arguments.artefact)
     names = arguments.task or [entry.name for entry in manifest.tasks]

@@ -93,7 +93,7 @@ def evaluate_policy(
 
 
 def deploy_stage(session: Session) -> DeploymentReport | None:
-    """One real-time episode per task on the configured robot; None when this artefact has flown them."""
+    """One real-time episode per task on the configured robot; None when this artefact has run them."""
     names = session.tasks.names
     if _flown(session.run.path, session.run.artefact, names):
         return None

@@ -40,6 +40,7 @@ from .runtime import (
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
 from .workers.backend import KEPT, Backend, Event, Lost
 from .workers.calls import Call, CallExecutor, CallValue, Collect
+from .workers.link import child_environment
 from .workers.processes import Processes
 from .workers.worker import LaneAssignment, RolloutWorker
 
@@ -105,6 +106,7 @@ __all__ = [
     "Version",
     "backends_of",
     "balance",
+    "child_environment",
     "fragment_bytes",
     "generator_for",
     "policy_from",

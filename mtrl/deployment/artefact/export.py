@@ -109,12 +109,12 @@ def controller_cases(
     expected = (len(task), layout.continuous_size)
     if action.shape != expected or action.dtype != np.float32:
         raise SpaceError(
-            f"a controller gives float32 actions {list(expected)}; got {action.dtype} {list(action.shape)}"
+            f"a controller returns float32 actions {list(expected)}; got {action.dtype} {list(action.shape)}"
         )
     wrong = ~(np.abs(action) <= 1.0)
     if wrong.any():
         raise SpaceError(
-            f"a controller gives finite actions in [-1, 1]; {int(wrong.sum())} of {wrong.size} numbers are "
+            f"a controller returns finite actions in [-1, 1]; {int(wrong.sum())} of {wrong.size} numbers are "
             f"none, the first {action[wrong][0]:.3g} for task {task[wrong.any(axis=1)][0]}"
         )
     return {"state": state, "task": task, "chunk": action[:, None]}

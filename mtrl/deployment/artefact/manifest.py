@@ -41,9 +41,7 @@ def require_deployable(tasks: Iterable[Task]) -> None:
     ]
     if refused:
         named = f"task {refused[0]}" if len(refused) == 1 else f"tasks {', '.join(refused)}"
-        raise SpaceError(
-            f"{named} cannot be deployed: an artefact takes a state vector and gives continuous actions"
-        )
+        raise SpaceError(f"{named} cannot be deployed: an artefact maps a state vector to continuous actions")
 
 
 @dataclass(frozen=True)

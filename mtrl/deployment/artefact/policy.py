@@ -104,8 +104,8 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
 
 
 def _open_session(graph: str | bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped
-    """ONNX Runtime on one thread that never spins: a spinning worker takes a core from other processes."""
-    # Imported here: listing robots and writing manifests must not cost the runtime's start.
+    """ONNX Runtime on one thread that never spins: a spinning worker occupies a core."""
+    # Imported here: listing robots and writing manifests must not load the runtime.
     import onnxruntime as ort
 
     options = ort.SessionOptions()

@@ -27,7 +27,7 @@ from .log import Flight, write_flight
 from .report import DeploymentReport, EpisodeReport, episode_report, file_stem, write_report
 
 HOLD_MARGIN = 4
-"""Rows of the flight ring per decision of the horizon: room for ticks that only hold."""
+"""Rows of the flight ring per decision of the horizon: space for ticks that only hold."""
 
 REPORTS = "deployments"
 """Folder of result files and logs inside `out_dir`."""

@@ -1,13 +1,11 @@
-"""Limits: what a site allows on its robot, and what the guard enforces for one task on it."""
+"""The limits of a site on its robot, and of the guard for one task on that robot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from mtrl.errors import ConfigError
-from mtrl.structured import POSITIVE, SHARE, at_least, check
+from mtrl.structured import POSITIVE, SHARE, Range, at_least, check
 
 from ..artefact.manifest import Manifest, TaskEntry
 
@@ -39,20 +37,25 @@ class GuardConfig:
     """Clean ticks over which commands fade in from the hold action; 0 starts at full strength."""
 
     def __post_init__(self) -> None:
-        if self.action_size < 1 or len(self.hold) != self.action_size:
+        positive = Range(0, includes_low=False, includes_high=False)
+        check(
+            self,
+            "guard",
+            action_size=at_least(1),
+            hold=("zero", "last"),
+            action_limit=positive,
+            rate_limit=positive,
+            acceleration_limit=at_least(0),
+            observation_limit=positive,
+            stale_limit_s=positive,
+            inference_deadline_s=positive,
+            hold_budget=at_least(0),
+            soft_start_ticks=at_least(0),
+        )
+        if len(self.hold) != self.action_size:
             raise ConfigError(
-                f"hold needs one word per command dimension; got {self.hold} for {self.action_size}"
+                f"guard.hold needs one word per command dimension; got {self.hold} for {self.action_size}"
             )
-        if not set(self.hold) <= {"zero", "last"}:
-            raise ConfigError(f'hold is "zero" or "last" per dimension; got {self.hold}')
-        positive = (
-            self.action_limit, self.rate_limit, self.observation_limit, self.stale_limit_s,
-            self.inference_deadline_s,
-        )  # fmt: skip
-        if not all(np.isfinite(value) and value > 0 for value in positive):
-            raise ConfigError(f"guard limits are positive and finite; got {self}")
-        if min(self.acceleration_limit, self.hold_budget, self.soft_start_ticks) < 0:
-            raise ConfigError(f"guard limits are not negative; got {self}")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class ChunkController:
     """
 
     def __init__(self, policy: ArtefactPolicy, entry: TaskEntry, generator: np.random.Generator) -> None:
-        """`generator` draws the noise `z`, when and as often as the manifest says."""
+        """`generator` draws the noise `z` as often as the manifest's `noise` requires."""
         self._policy = policy
         self._entry = entry
         self._generator = generator

@@ -57,7 +57,7 @@ class FlightRing:
     def append(
         self, numbers: tuple[float, ...], observation: Float64, proposal: Float64, command: Float64
     ) -> bool:
-        """Adds one row; `numbers` are the leading columns in order. False when there is no room."""
+        """Adds one row; `numbers` are the leading columns in order. False when the ring is full."""
         if self.count >= self.capacity:
             return False
         self.numbers[self.count] = numbers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import mtrl
 from mtrl.errors import IntegrityError
+from mtrl.rollout import child_environment
 
 from ..artefact.files import GoldenInput, golden_inputs, read_golden
 from ..artefact.policy import ArtefactPolicy
@@ -124,14 +123,12 @@ def latency_apart(artefact: Path, calls: int = 20_000, repeats: int = 3) -> dict
     In a process that has trained or held a cluster, other threads and a warm allocator are measured too.
     Raises IntegrityError when the process fails.
     """
-    root = str(Path(mtrl.__file__).resolve().parent.parent)
-    search = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(artefact.resolve()), str(calls), str(repeats)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": search},
+        env=child_environment(),
     )
     if done.returncode != 0:
         raise IntegrityError(f"the latency of {artefact} could not be measured:\n{done.stderr.strip()}")

@@ -129,7 +129,7 @@ class SessionMemory:
         self.observations = Seqlock(blocks["observation"])
         self.commands = Seqlock(blocks["command"])
         self.ring = blocks["ring"].floats
-        """Flight rows of the current episode, flat; `flight_ring.py` gives them a shape."""
+        """Flight rows of the current episode, flat; `FlightRing` shapes them."""
 
     @staticmethod
     def create(state_size: int, action_size: int, ring_words: int) -> SessionMemory:
@@ -148,7 +148,7 @@ class SessionMemory:
         return SessionMemory({name: SharedBlock(*pair) for name, pair in spec.blocks.items()})
 
     def descriptors(self) -> dict[str, tuple[int, int]]:
-        """What `SessionSpec.blocks` holds."""
+        """The value of `SessionSpec.blocks`."""
         return {name: (block.descriptor, block.words) for name, block in self.blocks.items()}
 
     def close(self) -> None:

@@ -9,10 +9,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
 from mtrl.errors import EnvironmentFault, GuardError
+from mtrl.rollout import child_environment
 from mtrl.tasks import Task
 
 from .messages import ControlField, SessionMemory, SessionSpec
@@ -37,13 +37,13 @@ class SessionProcesses:
     def start(self, role: str, module: str) -> None:
         """Starts `python -m module` without waiting for it to be ready; `role` is "robot" or "policy"."""
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        # A session of its own: Ctrl-C in a terminal reaches this process alone, which then ends both.
+        # In a new session Ctrl-C in a terminal reaches only this process, which then ends both children.
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            env=_environment(),
+            env=child_environment(),
             pass_fds=[pair[0] for pair in self._spec.blocks.values()],
             start_new_session=True,
         )
@@ -161,9 +161,3 @@ def run_child(body: Callable[[ProcessContext], None]) -> None:
 def _tail(errors: IO[bytes]) -> str:
     errors.seek(0)
     return errors.read().decode(errors="replace")[-_TAIL_CHARACTERS:].strip()
-
-
-def _environment() -> dict[str, str]:
-    # A child finds the same modules in the same order, wherever this process got them from.
-    paths = [str(Path(entry or ".").resolve()) for entry in sys.path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}

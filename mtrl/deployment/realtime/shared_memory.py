@@ -1,4 +1,4 @@
-"""Memory that two processes share: one writer, many readers, no lock that a dead process could keep.
+"""Memory shared by two processes: one writer, many readers, no lock that a dead process could keep.
 
 The memory is anonymous and travels as an inherited file descriptor, so nothing is left behind in
 /dev/shm however the processes end.
@@ -24,7 +24,7 @@ class SharedBlock:
     """A fixed number of 8-byte words, zero at first, shared through a file descriptor."""
 
     def __init__(self, descriptor: int, words: int) -> None:
-        """Maps `words` words of an open descriptor, which the block owns from now on."""
+        """Maps `words` words of an open descriptor, which `close` closes."""
         self.descriptor = descriptor
         self.words = words
         self._map = mmap.mmap(descriptor, words * 8)

@@ -94,7 +94,7 @@ def _request_fifo(priority: int) -> bool:
 
 
 def stolen_seconds(source: Path = Path("/proc/stat")) -> float:
-    """Processor time that a hypervisor has given to others since boot, in seconds summed over processors.
+    """CPU time that a hypervisor has given to other guests since boot, in seconds summed over processors.
 
     0 where the system does not report it. No priority inside a virtual machine protects from it.
     """

@@ -44,7 +44,7 @@ class WorkerLink:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mtrl.rollout.workers.worker_process", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
-                env=_environment(),
+                env=child_environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -126,8 +126,10 @@ class WorkerLink:
                 return  # the reader notices the same
 
 
-def _environment() -> dict[str, str]:
-    # A child finds the same modules in the same order, wherever this process got them from. One thread
-    # each: workers have a core of their own, and threads beyond the cores cost more than they bring.
+def child_environment() -> dict[str, str]:
+    """Environment variables with which a child process finds the same modules in the same order.
+
+    Libraries start one thread: a worker has one core, and more threads than cores cost more than they gain.
+    """
     paths = [str(Path(entry or ".").resolve()) for entry in sys.path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
