@@ -78,7 +78,6 @@ class ConflictRecord:
         return {"sum": self._sum.clone(), "count": self._count.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`."""
         self._sum, self._count = state["sum"].clone(), state["count"].clone()
 
 

@@ -56,7 +56,6 @@ class FastestMethod:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`."""
         self.chosen = state["chosen"]
         self.seconds = {method: list(state["seconds"][method]) for method in self.seconds}
 

@@ -85,7 +85,6 @@ class WeightingSchedule:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`."""
         self.weighting.load_state_dict(state["weighting"])
         self.steps = state["updates"]
         self._weights = None if state["weights"] is None else state["weights"].numpy().copy()

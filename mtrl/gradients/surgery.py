@@ -235,7 +235,6 @@ class GradientSurgery:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`."""
         self._schedule.load_state_dict(state)
         self.choice.load_state_dict(state["choice"])
         self._conflict.load_state_dict(state["conflict"])

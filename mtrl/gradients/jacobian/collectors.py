@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 
 import torch
@@ -25,8 +25,8 @@ _FLATTENING = frozenset({_CASTING, "ViewBackward0", "UnsafeViewBackward0", "Unsq
 class Collector(ABC):
     """Takes rows site by site, for parameters given by index."""
 
-    def __init__(self, tasks: int, names: Sequence[str], parameters: Sequence[nn.Parameter]) -> None:
-        self.tasks, self.names, self.parameters = tasks, names, parameters
+    def __init__(self, tasks: int, named: Mapping[str, nn.Parameter]) -> None:
+        self.tasks, self.names, self.parameters = tasks, list(named), list(named.values())
         self.slow: Collection[int] = ()
         self._rows: dict[int, torch.Tensor] = {}
         self._owned: dict[int, list[OwnedRows]] = {}
@@ -107,13 +107,9 @@ class RowCollector(Collector):
     """Keeps all rows: K x P numbers, in buffers that the next step overwrites."""
 
     def __init__(
-        self,
-        tasks: int,
-        names: Sequence[str],
-        parameters: Sequence[nn.Parameter],
-        buffers: dict[tuple[str, int], torch.Tensor],
+        self, tasks: int, named: Mapping[str, nn.Parameter], buffers: dict[tuple[str, int], torch.Tensor]
     ) -> None:
-        super().__init__(tasks, names, parameters)
+        super().__init__(tasks, named)
         self._buffers = buffers
 
     def _buffer(self, index: int) -> torch.Tensor:
@@ -153,18 +149,13 @@ class GramianCollector(Collector):
     """Keeps only G = J J^T; rows are freed after the last use of their parameter."""
 
     def __init__(
-        self,
-        tasks: int,
-        names: Sequence[str],
-        parameters: Sequence[nn.Parameter],
-        scratch_mb: float,
-        blocks: RankBlocks | None = None,
+        self, tasks: int, named: Mapping[str, nn.Parameter], scratch_mb: float, blocks: RankBlocks | None
     ) -> None:
         """`blocks` takes the rows where they are added over ranks first."""
-        super().__init__(tasks, names, parameters)
-        self._blocks = blocks
-        self._scratch = int(scratch_mb * 2**20)
-        self._total = torch.zeros(tasks, tasks, dtype=torch.float64, device=parameters[0].device)
+        super().__init__(tasks, named)
+        self._blocks, self._scratch = blocks, int(scratch_mb * 2**20)
+        device = self.parameters[0].device
+        self._total = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
         self.owned_names: tuple[str, ...] = ()
         self._remaining: Counter[int] = Counter()
 

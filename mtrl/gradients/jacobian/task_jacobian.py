@@ -70,7 +70,7 @@ class TaskJacobian:
             found = self._gradients(losses[0], retain_graph)
             pairs = zip(self.names, found, strict=True)
             return TaskRows(1, {name: row.unsqueeze(0) for name, row in pairs if row is not None})
-        collector = RowCollector(len(losses), self.names, self.parameters, self._buffers)
+        collector = RowCollector(len(losses), self.named, self._buffers)
         with self._without_autocast():
             self._collect(losses, collector, retain_graph)
             rows = collector.finish()
@@ -87,7 +87,7 @@ class TaskJacobian:
         that is used several times needs all its rows at once). `blocks` adds them over ranks.
         """
         self._check(losses)
-        collector = GramianCollector(len(losses), self.names, self.parameters, scratch_mb, blocks)
+        collector = GramianCollector(len(losses), self.named, scratch_mb, blocks)
         with self._without_autocast():
             self._collect(losses, collector, retain_graph=True)
             total = collector.finish()

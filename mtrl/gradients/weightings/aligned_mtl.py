@@ -16,8 +16,6 @@ _SCALES = ("min", "median", "rmse")
 
 @dataclass(frozen=True)
 class AlignedMTLConfig:
-    """Settings of Aligned-MTL."""
-
     scale: str = "min"
     """Common singular value of the aligned gradients: "min" (the paper's), "median" or "rmse" of their
     own."""

@@ -77,7 +77,6 @@ class Weighting(ABC, Generic[Settings]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`."""
         for name in self.state_names:
             value = state[name]
             setattr(self, name, value.numpy().copy() if isinstance(value, torch.Tensor) else value)

@@ -15,8 +15,6 @@ from .solvers import factor, shortest_in_hull
 
 @dataclass(frozen=True)
 class CAGradConfig:
-    """Settings of CAGrad."""
-
     radius: float = 0.5
     """c of the paper: the ball's radius as a share of the average gradient's norm, at least 0. In multi-task
     reinforcement learning 0.9 was used for 10 tasks and 0.5 for 50."""

@@ -14,8 +14,6 @@ from .solvers import softmax
 
 @dataclass(frozen=True)
 class DWAConfig:
-    """Settings of dynamic weight average."""
-
     temperature: float = 2.0
     """Above 0; larger is more even. The paper's 2."""
     period: int = 1000

@@ -14,8 +14,6 @@ from .solvers import cosine_matrix, regularised
 
 @dataclass(frozen=True)
 class FairGradConfig:
-    """Settings of FairGrad."""
-
     alpha: float = 1.0
     """Fairness: 1 is proportional (the direction of Nash-MTL), larger favours the worst task; above 0."""
     regularisation: float = 1e-4

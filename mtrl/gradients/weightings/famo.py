@@ -14,8 +14,6 @@ from .solvers import Adam, softmax
 
 @dataclass(frozen=True)
 class FAMOConfig:
-    """Settings of FAMO."""
-
     learning_rate: float = 0.025
     """Step of the logits, above 0; the paper's 0.025."""
     weight_decay: float = 1e-3

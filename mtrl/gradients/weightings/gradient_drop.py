@@ -14,8 +14,6 @@ from .base import Evidence, Weighting
 
 @dataclass(frozen=True)
 class GradDropConfig:
-    """Settings of GradDrop."""
-
     leak: float = 0.0
     """Share of the plain sum that is mixed in, in [0, 1]; the paper's per-task leak, alike for all."""
 

@@ -13,8 +13,6 @@ from .base import Evidence, Weighting, require_gramian
 
 @dataclass(frozen=True)
 class GradNormConfig:
-    """Settings of GradNorm."""
-
     alpha: float = 1.5
     """How strongly slow tasks are pulled, at least 0; the paper takes 1.5 and 0.12."""
     learning_rate: float = 0.025

@@ -12,8 +12,6 @@ from .pcgrad import random_orders
 
 @dataclass(frozen=True)
 class GradVacConfig:
-    """Settings of GradVac."""
-
     decay: float = 0.5
     """Share of the newest cosine in the running target, in [0, 1]. Common implementations take 0.5, the paper
     0.01."""

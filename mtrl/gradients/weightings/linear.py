@@ -11,8 +11,6 @@ from .base import Evidence, Weighting
 
 @dataclass(frozen=True)
 class SumConfig:
-    """Settings of the plain sum."""
-
     mean: bool = False
     """Whether to divide by the number of tasks."""
 

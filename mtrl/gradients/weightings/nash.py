@@ -15,8 +15,6 @@ from .solvers import regularised
 
 @dataclass(frozen=True)
 class NashMTLConfig:
-    """Settings of Nash-MTL."""
-
     max_norm: float = 1.0
     """Longest update; above 0. The solution of K tasks has length sqrt(K), so the paper's 1 always binds."""
     regularisation: float = 1e-4

@@ -14,8 +14,6 @@ from .solvers import Adam
 
 @dataclass(frozen=True)
 class UncertaintyConfig:
-    """Settings of uncertainty weighting."""
-
     learning_rate: float = 1e-3
     """Step of the log variances (Adam), above 0."""
     initial: float = 0.0

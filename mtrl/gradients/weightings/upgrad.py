@@ -14,8 +14,6 @@ from .solvers import conditioned_root, shortest_above
 
 @dataclass(frozen=True)
 class ConeConfig:
-    """Settings of projections onto the cone of common descent."""
-
     regularisation: float = 1e-4
     """Added to the diagonal of the Gramian after division by its trace; above 0."""
 
