@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def check_ray_ports(ray: RayProcesses) -> Finding:
     beyond = sorted({listener.port for listener in ray.listeners if listener.is_open})
     if not beyond:
         return good("Ray cluster", "one is running, and listens on loopback only")
-    ports = f"{len(beyond)} ports beyond loopback ({_first(beyond)})"
+    shown = ", ".join(map(str, beyond[:8])) + (f" and {len(beyond) - 8} more" if len(beyond) > 8 else "")
+    ports = f"{len(beyond)} ports beyond loopback ({shown})"
     if ray.guards:
         return good("Ray cluster", f"one is running with {' and '.join(ray.guards)}, on {ports}")
     return warning(
@@ -112,10 +114,9 @@ def _listening(root: Path) -> Iterator[tuple[str, tuple[str, int]]]:
 
 def _address(digits: str) -> str:
     raw = bytes.fromhex(digits)
-    words = b"".join(raw[start : start + 4][::-1] for start in range(0, len(raw), 4))
-    address = ipaddress.ip_address(words)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    words = (raw[start : start + 4][::-1] for start in range(0, len(raw), 4))
+    address = ipaddress.ip_address(b"".join(words))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _words(file: Path) -> list[str]:
@@ -127,19 +128,9 @@ def _words(file: Path) -> list[str]:
 
 
 def _inodes(process: Path) -> Iterator[str]:
-    try:
-        links = list((process / "fd").iterdir())
-    except OSError:
-        return
-    for link in links:
-        try:
-            target = str(link.readlink())
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            yield target[len("socket:[") : -1]
-
-
-def _first(ports: list[int]) -> str:
-    shown = ", ".join(map(str, ports[:8]))
-    return shown + (f" and {len(ports) - 8} more" if len(ports) > 8 else "")
+    """Inodes of the sockets of a process; none for those that this user may not inspect."""
+    with contextlib.suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if (target := str(link.readlink())).startswith("socket:["):
+                    yield target[len("socket:[") : -1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,15 +189,3 @@ def episode_report(
         stolen_seconds=stolen_seconds,
         log=str(log),
     )
-
-
-def write_report(directory: Path, report: EpisodeReport) -> Path:
-    """Writes `<directory>/<suite>-<task>.json` and returns its path."""
-    path = directory / f"{file_stem(report.task)}.json"
-    path.write_text(json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return path
-
-
-def file_stem(task: str) -> str:
-    """A task's name as a file name: "metaworld/reach-v3" becomes "metaworld-reach-v3"."""
-    return task.replace("/", "-")

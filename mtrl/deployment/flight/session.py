@@ -6,6 +6,7 @@ policy with its guard. They share memory and nothing else.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from ..realtime.processes import SessionProcesses
 from ..realtime.ticker import stolen_seconds
 from ..robots.robot import Robot
 from .log import Flight, write_flight
-from .report import DeploymentReport, EpisodeReport, episode_report, file_stem, write_report
+from .report import DeploymentReport, EpisodeReport, episode_report
 
 HOLD_MARGIN = 4
 """Rows of the flight ring per decision of the horizon: space for ticks that only hold."""
@@ -128,7 +129,7 @@ def _record(
     ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
     rows = int(memory.control[ControlField.ROWS])
     flight = Flight.of(ring, rows, task.name, checked.artefact, spec.robot.guard(checked.manifest, entry))
-    log = folder / f"{file_stem(task.name)}.mcap"
+    log = _path(folder, task.name, ".mcap")
     report = episode_report(
         flight,
         memory,
@@ -139,8 +140,14 @@ def _record(
         log=log,
     )
     write_flight(log, flight)
-    write_report(folder, report)
+    text = json.dumps(report.as_json(), indent=2, allow_nan=False)
+    _path(folder, task.name, ".json").write_text(text + "\n", encoding="utf-8")
     return report
+
+
+def _path(folder: Path, task: str, suffix: str) -> Path:
+    """The file of a task in `folder`: "metaworld/reach-v3" becomes "metaworld-reach-v3" and the suffix."""
+    return folder / (task.replace("/", "-") + suffix)
 
 
 def _ring_words(task: Task) -> int:
@@ -150,7 +157,7 @@ def _ring_words(task: Task) -> int:
 
 def _refuse_existing(folder: Path, tasks: Sequence[str], overwrite: bool) -> None:
     for name in tasks:
-        path = folder / f"{file_stem(name)}.json"
+        path = _path(folder, name, ".json")
         if path.exists() and not overwrite:
             raise ExistsError(
                 f"{path} already exists; choose another --out, or pass --overwrite to replace it"
