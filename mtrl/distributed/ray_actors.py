@@ -123,7 +123,7 @@ class RayActors(Backend):
         watched: dict[ObjectRef, int] = {reference: slot for slot, reference in self._starting.items()}
         watched |= {results[0]: slot for slot, results in self._results.items() if results}
         if not watched and not any(slot.up for slot in self.slots):
-            self._raise_none_started()
+            raise self._none_started()
         if not watched:
             time.sleep(seconds)
             return []
@@ -146,7 +146,9 @@ class RayActors(Backend):
             return self._lose(slot, f"its process is gone ({type(error).__name__})", blamed=False)
         self._results[slot].popleft()
         # arrays of the object store are read-only, and what is kept of them keeps their blocks there
-        return self._finished(slot, deepcopy(reply.value), reply.error)
+        return self._finished(
+            slot, deepcopy(reply.value), None if reply.error is None else reply.error.error()
+        )
 
     def _settle_start(self, slot: int, reference: ObjectRef) -> Event | None:
         try:

@@ -27,13 +27,13 @@ from mtrl.rollout import (
     Fragments,
     PolicySnapshot,
     PoolFragments,
+    RemoteError,
     RuntimeConfig,
     Version,
 )
 from mtrl.tasks import TaskSet
 
 from . import fragments_for
-from .actor import Mistake
 from .cluster import actor_environment
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Answer:
     """What a call to the server came to."""
 
     value: object
-    mistake: Mistake | None
+    error: RemoteError | None
     quarantined: dict[int, str]
     faults: list[tuple[EnvironmentFault, bool]]
     """Those since the last answer."""
@@ -63,14 +63,14 @@ class FragmentServer:
 
     def ask(self, method: str, *arguments: object) -> Answer:
         """Calls a method of the source, or of this class; errors of ours come back as data."""
-        value, mistake = None, None
+        value, failed = None, None
         try:
             target = self if method in ("open", "take") else self._source
             value = getattr(target, method)(*arguments)
         except MtrlError as error:
-            mistake = Mistake.of(error)
+            failed = RemoteError.of(error)
         faults, self._faults = self._faults, []
-        return Answer(value, mistake, dict(self._source.quarantined) if self._source else {}, faults)
+        return Answer(value, failed, dict(self._source.quarantined) if self._source else {}, faults)
 
     def open(self, make: Callable[..., Fragments]) -> None:
         """Starts the rollout actors; `make` takes a fault handler as `on_fault`."""
@@ -154,7 +154,7 @@ class RemoteFragments:
         self.quarantined.update(answer.quarantined)
         for fault, last in answer.faults:
             self.on_fault(fault, last)
-        if answer.mistake is not None:
-            raise answer.mistake.error()
+        if answer.error is not None:
+            raise answer.error.error()
         # arrays of the object store are read-only, and what is kept of them keeps their blocks there
         return deepcopy(answer.value)

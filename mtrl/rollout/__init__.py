@@ -40,8 +40,8 @@ from .runtime import (
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
 from .workers.backend import KEPT, Backend, Event, Lost
 from .workers.calls import Call, CallExecutor, CallValue, Collect
-from .workers.link import child_environment
-from .workers.processes import Processes
+from .workers.processes import Processes, child_environment
+from .workers.wire import RemoteError
 from .workers.worker import LaneAssignment, RolloutWorker
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ __all__ = [
     "Processes",
     "PythonLane",
     "RandomPolicy",
+    "RemoteError",
     "RolloutWorker",
     "Rollouts",
     "RoundRobin",

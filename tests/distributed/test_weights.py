@@ -1,8 +1,8 @@
 """The weight store and errors on their way, without processes."""
 
-from mtrl.distributed.actor import Mistake
 from mtrl.distributed.weights import WeightStore
 from mtrl.errors import UnknownNameError
+from mtrl.rollout import RemoteError
 
 
 def test_the_store_keeps_two_publications_and_gives_only_what_is_newer() -> None:
@@ -21,7 +21,7 @@ def test_an_error_that_pickle_would_break_arrives_whole() -> None:
     try:
         raise UnknownNameError("task", "trial/wakl", ["trial/walk"])
     except UnknownNameError as error:
-        again = Mistake.of(error).error()
+        again = RemoteError.of(error).error()
     assert isinstance(again, UnknownNameError)
     assert str(again) == "unknown task 'trial/wakl'; did you mean 'trial/walk'?"
     assert again.nearest == ["trial/walk"]

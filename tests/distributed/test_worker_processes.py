@@ -34,8 +34,8 @@ from mtrl.rollout import (
 from mtrl.rollout.workers import processes
 from mtrl.rollout.workers.backend import Event, Ready
 from mtrl.rollout.workers.calls import Play
-from mtrl.rollout.workers.frames import pack_frame, read_frame, write_frame
-from mtrl.rollout.workers.link import WorkerLink
+from mtrl.rollout.workers.processes import WorkerLink
+from mtrl.rollout.workers.wire import pack_frame, read_frame, write_frame
 from mtrl.tasks import TaskSet
 
 from ..synthetic import CounterSuite, counter_task
@@ -222,7 +222,7 @@ def test_a_constructor_that_fails_leaves_no_process(
     assert len(links) == 2
     for link in links:
         with pytest.raises(ProcessLookupError):
-            os.kill(link.pid, 0)
+            os.kill(link.process.pid, 0)
 
 
 def test_a_process_that_cannot_start_is_no_fault_of_its_first_job(
@@ -358,7 +358,7 @@ def test_a_process_that_dies_between_two_runs_is_replaced(trial_folder: Path) ->
         first = list(rollouts.run(jobs_for(0, 1), EXPERT))
         os.kill(pids(rollouts)[0], signal.SIGKILL)
         # not by its state: its first thread may have ended before the others
-        until(lambda: rollouts.backend._links[0].has_ended)
+        until(lambda: rollouts.backend._links[0].process.poll() is not None)
         again = list(rollouts.run(jobs_for(0, 1), EXPERT))
         assert rollouts.backend.replaced == 1
     assert faults.seen == [], "no job of the second run is to blame"
@@ -408,7 +408,7 @@ def test_a_policy_with_weights_arrives_whole(trial_folder: Path) -> None:
 
 
 def test_objects_do_not_travel() -> None:
-    with pytest.raises(TypeError, match="'a' has type object; only numbers and flags travel"):
+    with pytest.raises(TypeError, match="'a' has type object; expected numbers or flags"):
         pack_frame({}, {"a": np.array([None])})
     with pytest.raises(TypeError, match="holds plain values; got PosixPath"):
         pack_frame({"config": Path("here")}, {})

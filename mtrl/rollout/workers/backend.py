@@ -1,4 +1,4 @@
-"""Slots: a fixed number of workers that are watched, timed and replaced.
+"""The back end of a pool: slots for a fixed number of workers that are watched, timed and replaced.
 
 A worker carries out its calls in the order given, so only the first call of each can be blamed for a death
 or a hang, and only its clock runs.
@@ -41,7 +41,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker died or hung and is being replaced; its calls are the caller's again."""
+    """A worker died or hung and is being replaced; its calls are returned to the caller."""
 
     slot: int
     running: int | None
@@ -49,13 +49,13 @@ class Lost:
     waiting: tuple[int, ...]
     """Tickets of the calls behind it."""
     blamed: bool
-    """Whether the running call is surely to blame; a node may go for reasons of its own."""
+    """Whether the running call is surely to blame; a node may fail for reasons of its own."""
     reason: str
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker came up, for the first time or as a replacement."""
+    """A worker has started, for the first time or as a replacement."""
 
     slot: int
     epoch: int
@@ -66,10 +66,10 @@ Event = Finished | Lost | Ready
 
 @dataclass
 class Slot:
-    """One place for a worker, whichever process fills it at the moment."""
+    """The state of one worker and its replacements."""
 
     epoch: int = 0
-    """Workers before this one; what an older one answers is dropped."""
+    """Workers before this one; answers of an older one are dropped."""
     up: bool = False
     """Whether the worker has started; only then it takes calls."""
     calls: deque[int] = field(default_factory=deque)
@@ -79,13 +79,13 @@ class Slot:
 
 
 class Backend(ABC):
-    """What hosts the workers of a pool, processes or Ray actors; it knows no task and no job.
+    """Hosts the workers of a pool, processes or Ray actors, without regard to tasks and jobs.
 
     This class watches the slots; a back end adds the workers and how they are reached.
     """
 
     replacement_seconds = START_SECONDS
-    """How long lanes wait for the replacement of a lost worker before others take them over."""
+    """How long lanes wait for the replacement of a lost worker before they move to others."""
 
     def __init__(self, timeout_seconds: float) -> None:
         """A call that takes longer counts as hung."""
@@ -98,7 +98,7 @@ class Backend(ABC):
         self._last_failure = "none came up"
 
     def start(self, slots: int) -> None:
-        """Starts that many workers and returns at once; `wait` says when each is up."""
+        """Starts that many workers and returns at once; `wait` reports when each is up."""
         self.slots = [Slot() for _ in range(slots)]
         for slot in range(slots):
             self._begin(slot)
@@ -120,7 +120,7 @@ class Backend(ABC):
         return sorted(free, key=lambda i: len(self.slots[i].calls))
 
     def submit(self, slot: int, ticket: int, call: Call) -> None:
-        """Gives a call to a slot that is up; `ticket` comes back with the outcome."""
+        """Gives a call to a slot that is up; the outcome carries `ticket`."""
         held = self.slots[slot]
         assert held.up, "a slot that is not up takes no calls"
         if not held.calls:
@@ -133,13 +133,13 @@ class Backend(ABC):
         deadline = time.monotonic() + seconds
         while True:
             events = self._receive(self._seconds_to_deadline(deadline))
-            # what has arrived is taken first, so that no call is late whose answer waited for us
+            # what has arrived comes first, so that no call is late whose answer waited here
             events += self._overdue()
             now = time.monotonic()
             if any(slot.up for slot in self.slots):
                 self._last_up = now
             elif not events and now - self._last_up > START_SECONDS:
-                self._raise_none_started()
+                raise self._none_started()
             if events or now >= deadline:
                 return events
 
@@ -163,7 +163,7 @@ class Backend(ABC):
 
     @abstractmethod
     def _send(self, slot: int, call: Call) -> None:
-        """Hands a call to the worker."""
+        """Sends a call to the worker."""
 
     @abstractmethod
     def _receive(self, seconds: float) -> list[Event]:
@@ -207,8 +207,8 @@ class Backend(ABC):
         left = [slot.clock + self._timeout - now for slot in self.slots if slot.calls]
         return max(0.0, min([1.0, deadline - now, *(max(0.01, seconds) for seconds in left)]))
 
-    def _raise_none_started(self) -> None:
-        raise ResourceError(f"no worker could be started; the last one said:\n{self._last_failure}")
+    def _none_started(self) -> ResourceError:
+        return ResourceError(f"no worker could be started; the last one said:\n{self._last_failure}")
 
 
 def call_all(backend: Backend, calls: Sequence[tuple[int | None, Call]]) -> list[Finished | Lost]:

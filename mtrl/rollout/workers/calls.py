@@ -1,4 +1,4 @@
-"""What a worker is asked to do, and the doing of it: the same in a worker process and in a Ray actor."""
+"""Calls to a worker, and their execution: the same in a worker process and in a Ray actor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .worker import LaneAssignment, OpenLaneState, RolloutWorker
 
 @dataclass(frozen=True)
 class Play:
-    """Run a job; gives a JobResult."""
+    """Run a job; returns a JobResult."""
 
     job: EpisodeJob
     cache_megabytes: float = math.inf
@@ -27,7 +27,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Collect:
-    """Collect a fragment of a lane; gives it, or None where the lane is not open any more."""
+    """Collect a fragment of a lane; returns it, or None where the lane is not open any more."""
 
     share: LaneAssignment
     steps: int
@@ -36,24 +36,24 @@ class Collect:
     opening_seed: int | None
     """Opens the lane first, with this seed; None continues with the open one."""
     newest: bool = False
-    """Take the newest policy when the call begins, where the back end can, and not that of its submission."""
+    """Use the newest policy as the call begins, where the back end can, and not that of its submission."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure a task; gives the seconds of one decision of one copy."""
+    """Measure a task; returns the seconds of one decision of one copy."""
 
     task_index: int
 
 
 @dataclass(frozen=True)
 class LanesState:
-    """Give the state of every open lane, as `RolloutWorker.lanes_state`."""
+    """Return the state of every open lane, as `RolloutWorker.lanes_state`."""
 
 
 @dataclass(frozen=True, eq=False)
 class RestoreLane:
-    """Open a lane and bring it where its state was taken; gives None."""
+    """Open a lane and restore its state; returns None."""
 
     share: LaneAssignment
     opening_seed: int
@@ -75,7 +75,7 @@ class CallExecutor:
         self._held: OrderedDict[int, float] = OrderedDict()
 
     def perform(self, call: Call, policy: Callable[[], PolicySnapshot]) -> CallValue:
-        """What the call gives; raises EnvironmentFault when an environment fails."""
+        """The call's value; raises EnvironmentFault when an environment fails."""
         if isinstance(call, Play):
             self._make_room(call.job, call.cache_megabytes)
             return self._worker.run(call.job, policy())

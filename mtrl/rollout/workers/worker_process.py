@@ -10,50 +10,45 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from typing import Any, BinaryIO, cast
 
-from mtrl.errors import IntegrityError, MtrlError
+from mtrl.errors import IntegrityError
 from mtrl.tasks import set_native_threads
 
 from ..policy import PolicySnapshot
 from .calls import CallExecutor
-from .frames import pack_frame, read_frame, write_frame
-from .wire import Arrays, describe, describe_error, rebuild, rebuild_tasks
+from .wire import Arrays, RemoteError, describe, pack_frame, read_frame, rebuild, rebuild_tasks, write_frame
 
 GRACE_SECONDS = 1.0
-"""Time to free the simulators once the other side is gone."""
+"""Time to free the simulators once the parent is gone."""
 
-Order = tuple[dict[str, Any], Arrays]
-Reply = tuple[dict[str, Any], Arrays]
+Frame = tuple[dict[str, Any], Arrays]
 
 
 class WorkerServer:
     """Carries out orders one after another; every order but "policy" is answered by exactly one frame."""
 
     def __init__(self) -> None:
-        """Knows no task yet."""
+        """The tasks come with the first order."""
         self._executor: CallExecutor | None = None
         self._snapshot: PolicySnapshot | None = None
 
-    def answer(self, header: dict[str, Any], arrays: Arrays) -> Reply | None:
+    def answer(self, header: dict[str, Any], arrays: Arrays) -> Frame | None:
         """Carries out one order; errors come back as replies."""
-        if header["order"] == "policy":
-            self._snapshot = rebuild(header["policy"], arrays)
+        order, content = header["order"], header["content"]
+        if order == "policy":
+            self._snapshot = rebuild(content, arrays)
             return None
         try:
-            if header["order"] == "tasks":
-                self._executor = CallExecutor(rebuild_tasks(header["tasks"]), header["backends"])
+            if order == "tasks":
+                self._executor = CallExecutor(rebuild_tasks(content), header["backends"])
                 return {"reply": "ready"}, {}
             assert self._executor is not None, "the tasks come before the first call"
-            value = self._executor.perform(rebuild(header["call"], arrays), self._policy)
-            plain, found = describe(value)
-            return {"reply": "value", "value": plain}, found
-        except MtrlError as error:
-            return describe_error(error, traceback.format_exc()), {}
-        except Exception:  # noqa: BLE001 - sent whole, to be raised by the caller
+            plain, found = describe(self._executor.perform(rebuild(content, arrays), self._policy))
+            return {"reply": "value", "content": plain}, found
+        except Exception as error:  # noqa: BLE001 - sent whole, to be raised by the caller
             # a process that ended of it would be taken for the environment's fault
-            return {"reply": "bug", "trace": traceback.format_exc()}, {}
+            return {"reply": "error", "content": describe(RemoteError.of(error))[0]}, {}
 
     def close(self) -> None:
         """Frees the simulators."""
@@ -65,9 +60,9 @@ class WorkerServer:
         return self._snapshot
 
 
-def _receive(stream: BinaryIO, orders: queue.SimpleQueue[Order | None]) -> None:
-    """Hands orders on; ends the process when nobody is left to give any, whatever it is busy with."""
-    # a link that is closed in the middle of a message may look like a wrong one
+def _receive(stream: BinaryIO, orders: queue.SimpleQueue[Frame | None]) -> None:
+    """Queues orders; ends the process when the parent is gone, even in the middle of a call."""
+    # a connection that is closed in the middle of a frame may look like a wrong one
     with contextlib.suppress(EOFError, OSError, ValueError, IntegrityError):
         try:
             while True:
@@ -79,20 +74,20 @@ def _receive(stream: BinaryIO, orders: queue.SimpleQueue[Order | None]) -> None:
 
 
 def main(descriptor: int) -> None:
-    """Serves until the other side is gone; an order that is being carried out then is broken off."""
+    """Serves until the parent is gone; an order that is being carried out then is broken off."""
     # Ctrl-C in a terminal reaches every process; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # the other processors belong to the other workers
     set_native_threads(1)
     server = WorkerServer()
-    # closing the stream writes what is left in it, to a parent that may have gone in the midst of an answer
+    # closing the stream writes what is left in it, to a parent that may have ended in the middle of a frame
     with (
         contextlib.suppress(BrokenPipeError, ConnectionResetError),
         socket.socket(fileno=descriptor) as link,
         link.makefile("rwb") as file,
     ):
         stream = cast(BinaryIO, file)
-        orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        orders: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         threading.Thread(target=_receive, args=(stream, orders), daemon=True).start()
         try:
             while (order := orders.get()) is not None:
@@ -107,6 +102,6 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    # What a simulator prints must not get lost among nothing: it goes where messages go.
+    # What a simulator prints goes to standard error, where messages go.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     main(int(sys.argv[1]))
