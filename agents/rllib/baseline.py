@@ -23,9 +23,15 @@ from ..libraries import LearnerFigures
 from .algorithms import algorithm_of, fresh_weights, settings_of, space_of
 from .config import RLlibConfig
 from .environment import summaries_of
-from .learning_state import MODULE, set_state, state_of
 from .metrics import METRICS
 from .policy import ActingNetwork, RLlibPolicy, network_from, snapshot_of
+
+MODULE = "default_policy"
+"""RLlib's name of the one module of a single agent."""
+
+_COEFFICIENTS = ("curr_log_alpha", "curr_kl_coeffs_per_module")
+"""Numbers that a learner adapts: SAC's log temperature, PPO's and APPO's weight of the divergence. RLlib's
+own checkpoints leave them out."""
 
 
 class RLlibBaseline:
@@ -163,6 +169,34 @@ class RLlibBaseline:
                 return True
             if run.stop():
                 return False
+
+
+def state_of(learner: Any) -> dict[str, Any]:  # noqa: ANN401 - an object of RLlib
+    """Weights, optimisers and adapted coefficients of a learner, copied to the CPU."""
+    weights = learner.module[MODULE].unwrapped().state_dict()
+    optimizers = {name: copy.deepcopy(each.state_dict()) for name, each in learner._named_optimizers.items()}
+    for moments in (each for state in optimizers.values() for each in state["state"].values()):
+        moments.update({key: value.cpu() for key, value in moments.items() if torch.is_tensor(value)})
+    adapted = {name: getattr(learner, name, None) for name in _COEFFICIENTS}
+    return {
+        "weights": {name: value.detach().cpu().clone() for name, value in weights.items()},
+        "optimizers": optimizers,
+        "coefficients": {
+            name: torch.as_tensor(values[MODULE]).detach().cpu().clone()
+            for name, values in adapted.items()
+            if values is not None
+        },
+    }
+
+
+def set_state(learner: Any, state: Mapping[str, Any]) -> None:  # noqa: ANN401 - an object of RLlib
+    """Restores `state_of`; a state of weights alone leaves the rest as it begins."""
+    learner.module[MODULE].unwrapped().load_state_dict(state["weights"])
+    for name, saved in state["optimizers"].items():
+        learner._named_optimizers[name].load_state_dict(copy.deepcopy(saved))
+    with torch.no_grad():
+        for name, value in state["coefficients"].items():
+            getattr(learner, name)[MODULE].copy_(value)
 
 
 def _each_learner(algorithm: Algorithm, work: Callable[..., Any]) -> Iterator[Any]:

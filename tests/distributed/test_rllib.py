@@ -121,7 +121,7 @@ def test_a_run_learns_reports_stops_and_goes_on(algorithm: str, tmp_path: Path) 
     again.restore(load_state(tmp_path / "state"))
     assert_equal_states(again.state(), baseline.state())
     assert again.steps == baseline.steps and again.snapshot().same_as(snapshot)
-    with again._at_work():
+    with again._running():
         assert_equal_states(again.state(), baseline.state())
 
 

@@ -143,7 +143,9 @@ def test_evaluating_while_learning_is_logged(tmp_path: Path) -> None:
     assert {"evaluation_return/gym/CartPole-v1", "evaluation_success/point/obstacle"} <= set(row)
 
 
-@pytest.mark.parametrize(("stage", "word"), [("clone", "cloned twin"), ("distill", "chunk teacher")])
+@pytest.mark.parametrize(
+    ("stage", "word"), [("clone", "cloned twin"), ("distill", "the student plans continuous")]
+)
 def test_stages_that_the_agent_has_not_are_refused_at_once(
     stage: str, word: str, tmp_path: Path, capsys: Capture
 ) -> None:
