@@ -14,7 +14,7 @@ import torch
 
 from mtrl.data import Replay
 from mtrl.errors import ConfigError, DivergenceError
-from mtrl.nn import RewardScale
+from mtrl.nn import RewardScale, begin_as
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -25,7 +25,7 @@ from .experience import Experience, UpdateSchedule, padded
 from .fast import Fast
 from .gradient_computation import GradientComputation, torso_metrics
 from .learning import Learning, Sample, sample_of
-from .networks import Actor, Routing, TwinCritic, begin_as, moved
+from .networks import Actor, Routing, TwinCritic, moved
 from .part import Part, Ranks, not_finite
 from .policy import SACPolicy
 from .precision import device_of, uses_bf16
@@ -71,7 +71,9 @@ class SACAgent:
             self._actor = Actor(layout, config.network, config.exploration, clip).to(self._device)
             self._critic = TwinCritic(layout, config.network, clip, config.value_clip).to(self._device)
         if parent is not None:
-            begin_as(parent.actor, self._actor, self._critic)
+            begin_as(self._actor, parent.actor)
+            for name in ("mean", "scale"):
+                getattr(self._critic.observer, name).copy_(getattr(parent.actor.observer, name))
         self._target = copy.deepcopy(self._critic).requires_grad_(False)
         self._bf16 = uses_bf16(config.precision, self._device)
         # what the losses pass through: the networks themselves, or copies in bf16 that follow them

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mtrl.data import Bucket
-from mtrl.errors import ConfigError
 from mtrl.nn import (
     CategoricalValueHead,
     ObservationEncoder,
@@ -214,20 +213,3 @@ class TwinCritic(nn.Module):
             beside = self.network.torso.inputs - observed.shape[-1]
             return observed, observed.new_zeros(*observed.shape[:-1], beside)
         return observed, scatter_rows(action, way.continuous, way.count).to(observed.dtype)
-
-
-def begin_as(parent: Actor, actor: Actor, critic: TwinCritic) -> None:
-    """Takes over an actor, and its observation statistics for critics too; raises ConfigError that names the
-    difference of another network.
-    """
-    theirs, ours = parent.state_dict(), actor.state_dict()
-    for name in [*ours, *theirs]:
-        sizes = [str(tuple(state[name].shape)) if name in state else "absent" for state in (ours, theirs)]
-        if sizes[0] != sizes[1]:
-            raise ConfigError(
-                f"init_from: the parent's network differs: {name} is {sizes[1]} there; expected {sizes[0]}. "
-                "Give both the same agent.network and tasks"
-            )
-    actor.load_state_dict(theirs)
-    critic.observer.mean.copy_(parent.observer.mean)
-    critic.observer.scale.copy_(parent.observer.scale)
