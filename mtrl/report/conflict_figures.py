@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from xml.etree import ElementTree as ET
-
+import numpy as np
 from markupsafe import Markup
 
-from .axes import Axis, linear_axis, percent
+from .chart import Chart, fullness
 from .conflict import Conflict, cosine
 from .curves import Curve
-from .drawing import add, fullness, grid, level, line, markup, plot, title
-from .figures import PERCENT_AXIS
+from .figures import WIDTH
+from .scale import UNIT, Scale, percent
 
 PRINTED = 12
 """Up to so many tasks the cells hold their numbers."""
@@ -22,6 +20,8 @@ ROWS = 25
 _TEXT = 6.7
 """Width of a character of a name in pixels, on the large side."""
 
+_COSINES = Scale(-1.0, 1.0, (-1.0, -0.5, 0.0, 0.5, 1.0))
+
 
 def heat_figure(conflict: Conflict) -> Markup:
     """A square per pair of tasks: one colour where they pull the same way, the other where they pull apart.
@@ -30,93 +30,72 @@ def heat_figure(conflict: Conflict) -> Markup:
     """
     count = len(conflict.tasks)
     wide, high = (56, 28) if count <= PRINTED else (24, 20) if count <= ROWS else (14, 14)
+    size = 11.5 if count <= ROWS else 10.5
     names = [f"{index + 1}  {task}" for index, task in enumerate(conflict.tasks)]
-    left = round(max(len(name) for name in names) * _TEXT * (1 if count <= ROWS else 0.9)) + 14
-    width, height = left + wide * count + 2, 22 + high * count + 2
-    figure = ET.Element("svg", {"class": "heat", "role": "img", "width": str(width), "height": str(height)})
+    left = round(max(len(name) for name in names) * _TEXT * size / 11.5) + 14
     worst = "" if not conflict.pairs else f", smallest {cosine(conflict.pairs[0].cosine)}"
-    figure.set("aria-label", f"Mean cosines of the {conflict.part}'s task gradients{worst}")
-    figure.set("viewBox", f"0 0 {width} {height}")
+    label = f"Mean cosines of the {conflict.part}'s task gradients{worst}"
+    chart = Chart(label, left + wide * count + 2, 22 + high * count + 2, "fixed")
+    # one unit is a pixel, from the upper left corner of the first cell
+    plot = chart.bare(Scale(-left, chart.width - left, ()), Scale(chart.height - 22, -22, ()))
     for index, name in enumerate(names):
-        y = 22 + high * index + high / 2
-        text = add(figure, "text", "tick row", x=str(left - 8), y=f"{y:g}", dy="0.34em")
-        text.set("text-anchor", "end")
-        text.text = name
+        plot.text(-8, high * (index + 0.5), name, "ink", "right", size=size)
         if count <= ROWS or index == 0 or (index + 1) % 5 == 0:
-            text = add(figure, "text", "tick", x=f"{left + wide * (index + 0.5):g}", y="14")
-            text.set("text-anchor", "middle")
-            text.text = str(index + 1)
-        for other in range(count):
-            _cell(figure, conflict, index, other, (left + wide * other, 22 + high * index, wide, high))
-    return markup(figure)
+            plot.text(wide * (index + 0.5), -12, str(index + 1), "faint")
+    rows, columns = np.indices((count, count)).reshape(2, -1)
+    boxes = np.stack([columns * wide, rows * high, (columns + 1) * wide, (rows + 1) * high], axis=1)
+    boxes = boxes + np.array([0.5, 0.5, -0.5, -0.5])
+    cosines = conflict.mean[rows, columns]
+    titles = [f"{conflict.tasks[i]} · {conflict.tasks[j]}: " for i, j in zip(rows, columns, strict=True)]
+    own = rows == columns
+    measured = np.flatnonzero(np.isfinite(cosines) & ~own)
+    plot.rectangles(boxes[own], ["shade"] * count)
+    plot.rectangles(
+        boxes[measured],
+        ["s2" if cosines[k] < 0 else "s1" for k in measured],
+        [titles[k] + cosine(cosines[k]) for k in measured],
+        fullness=[fullness(cosines[k]) for k in measured],
+    )
+    unmeasured = np.flatnonzero(np.isnan(cosines) & ~own)
+    plot.rectangles(boxes[unmeasured], (), [titles[k] + "not measured" for k in unmeasured])
+    for k in measured if count <= PRINTED else ():
+        centre = wide * (columns[k] + 0.5), high * (rows[k] + 0.5)
+        plot.text(*centre, cosine(cosines[k]), "ink", size=11)
+    return chart.markup()
 
 
 def scale_figure() -> Markup:
     """The colours of cosines from -1 to 1, with numbers."""
-    figure = ET.Element("svg", {"class": "heat", "role": "img", "width": "286", "height": "30"})
-    figure.set("aria-label", "Colours of cosines from -1 to 1")
-    for index in range(42):
-        value = (index + 0.5) / 21 - 1
-        _patch(figure, value, (14 + 6 * index, 0, 6.2, 12))
-    for value in (-1.0, -0.5, 0.0, 0.5, 1.0):
-        text = add(figure, "text", "tick", x=f"{140 + 126 * value:g}", y="26")
-        text.set("text-anchor", "middle")
-        text.text = f"{value:+g}".replace("-", "−") if value else "0"
-    return markup(figure)
+    chart = Chart("Colours of cosines from -1 to 1", 286, 30, "fixed")
+    plot = chart.bare(Scale(-143 / 126, 143 / 126, ()), Scale(30, 0, ()))
+    values = (np.arange(42) + 0.5) / 21 - 1
+    boxes = [(value - 1 / 42, 0, value + 1 / 42, 12) for value in values]
+    colours = ["s2" if value < 0 else "s1" for value in values]
+    plot.rectangles(boxes, colours, fullness=[fullness(value) for value in values])
+    for value in _COSINES.ticks:
+        plot.text(value, 22, f"{value:+g}".replace("-", "−") if value else "0", "faint")
+    return chart.markup()
 
 
 def conflict_share_figure(conflict: Conflict) -> Markup:
     """The share of pairs that pull apart, over steps."""
-    return _over_steps(
-        f"{conflict.part}: {conflict.share.name}", conflict.share, PERCENT_AXIS, percent_ticks=True
-    )
+    last = f"last {percent(conflict.share.values[-1])}"
+    return _over_steps(conflict.part, conflict.share, UNIT, last, "s2")
 
 
 def smallest_figure(conflict: Conflict) -> Markup:
     """The smallest cosine of a pair, over steps, from -1 to 1."""
-    vertical = Axis(-1.0, 1.0, (-1.0, -0.5, 0.0, 0.5, 1.0))
-    return _over_steps(f"{conflict.part}: {conflict.smallest.name}", conflict.smallest, vertical)
+    last = f"last {cosine(conflict.smallest.values[-1])}"
+    return _over_steps(conflict.part, conflict.smallest, _COSINES, last, "s1")
 
 
-def _over_steps(label: str, curve: Curve, vertical: Axis, percent_ticks: bool = False) -> Markup:
+def _over_steps(part: str, curve: Curve, vertical: Scale, last: str, colour: str) -> Markup:
     steps, values = curve.thinned()
-    last = percent(values[-1]) if percent_ticks else cosine(values[-1])
-    horizontal = linear_axis(0.0, max(steps), wanted=3, snap=False)
-    figure = plot(f"{label}, last {last}", 130)
-    grid(figure, horizontal, vertical, percent=percent_ticks)
-    if not percent_ticks:
-        level(figure, vertical, 0.0, "mark", "0: neither together nor apart")
-    line(figure, horizontal, vertical, steps, values, "s1" if not percent_ticks else "s2", f"last {last}")
-    return markup(figure)
-
-
-def _cell(
-    figure: ET.Element, conflict: Conflict, row: int, column: int, place: tuple[float, float, float, float]
-) -> None:
-    x, y, wide, high = place
-    inner = (x + 0.5, y + 0.5, wide - 1.0, high - 1.0)
-    if row == column:
-        _rectangle(figure, "cell self", inner)
-        return
-    value = float(conflict.mean[row, column])
-    told = f"{conflict.tasks[row]} · {conflict.tasks[column]}: "
-    if math.isnan(value):
-        title(_rectangle(figure, "cell unmeasured", inner), f"{told}not measured")
-        return
-    title(_patch(figure, value, inner), told + cosine(value))
-    if len(conflict.tasks) > PRINTED:
-        return
-    text = add(figure, "text", "tick number", x=f"{x + wide / 2:g}", y=f"{y + high / 2:g}", dy="0.34em")
-    text.set("text-anchor", "middle")
-    text.text = cosine(value)
-
-
-def _patch(figure: ET.Element, value: float, place: tuple[float, float, float, float]) -> ET.Element:
-    drawn = _rectangle(figure, f"cell {'apart' if value < 0 else 'together'}", place)
-    drawn.set("fill-opacity", f"{fullness(value):.3f}")
-    return drawn
-
-
-def _rectangle(figure: ET.Element, kind: str, place: tuple[float, float, float, float]) -> ET.Element:
-    x, y, wide, high = (f"{value:g}" for value in place)
-    return add(figure, "rect", kind, x=x, y=y, width=wide, height=high)
+    horizontal = Scale.linear(0.0, max(steps), 3, snap=False)
+    chart = Chart(f"{part}: {curve.name}, {last}", WIDTH, 159)
+    plot = chart.plot(horizontal, vertical, share=vertical is UNIT)
+    if vertical is _COSINES:
+        title = "0: neither together nor apart"
+        plot.line((0, horizontal.high), (0, 0), "soft", title, width=1.0, dash=(3, 3))
+    plot.curve(steps, values, colour, last)
+    return chart.markup()

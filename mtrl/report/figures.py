@@ -4,55 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree as ET
 
 import numpy as np
 from markupsafe import Markup
 
 from mtrl.evaluation.estimates import Estimate
 
-from .axes import Axis, linear_axis, log_axis, short_number, value_axis
+from .chart import LEFT, RIGHT, Align, Chart
 from .curves import Curve
-from .drawing import add, at, coordinates, grid, line, markup, plot, title
 from .paths import PolicyPaths, Side
 from .realtime import LatencySummary
+from .scale import Scale, short_number
+
+WIDTH = 290
+"""Natural width of a figure in a card of the page, in pixels."""
+
+WIDE = 640
+"""Natural width of a figure that has a card to itself."""
 
 BAR_PITCH = 18
 """Height of one bar's row in pixels; the numbers beside the bars use the same line height."""
 
-PERCENT_AXIS = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
-"""Rates from 0 to 100%."""
-
-_PATH_CLASSES = {Side.LEFT: "path s1", Side.RIGHT: "path s2", Side.STOPPED: "path stopped"}
+_PATH_COLOURS = {Side.LEFT: "s1", Side.RIGHT: "s2", Side.STOPPED: "faint"}
 
 
 def curve_figure(curve: Curve) -> Markup:
     """One metric over training."""
     steps, values = curve.thinned()
-    horizontal = linear_axis(min(steps), max(steps), wanted=3, snap=False)
-    vertical = value_axis(values)
     label = f"{curve.name}: from {short_number(values[0])} to {short_number(values[-1])}"
-    figure = plot(label, 130)
-    grid(figure, horizontal, vertical)
-    line(figure, horizontal, vertical, steps, values)
-    return markup(figure)
+    chart = Chart(label, WIDTH, 159)
+    horizontal = Scale.linear(min(steps), max(steps), 3, snap=False)
+    chart.plot(horizontal, Scale.of(values)).curve(steps, values)
+    return chart.markup()
 
 
 def version_figure(
-    label: str, measured: str, versions: Sequence[float], means: Sequence[Estimate], vertical: Axis
+    label: str, measured: str, versions: Sequence[float], means: Sequence[Estimate], vertical: Scale
 ) -> Markup:
     """A mean over tasks ("success" or "score", a share) over policy versions, with the interval of each."""
-    horizontal = linear_axis(min(versions), max(versions), wanted=3, snap=False)
-    figure = plot(f"{label}: {measured} over versions", 150)
-    grid(figure, horizontal, vertical, percent=True)
-    for version, mean in zip(versions, means, strict=True):
-        if not mean.has_interval:
-            continue
-        x = at(horizontal.place(version))
-        ends = {"y1": at(1 - vertical.place(mean.low)), "y2": at(1 - vertical.place(mean.high))}
-        add(figure, "line", "whisker", x1=x, x2=x, **ends)
-    line(figure, horizontal, vertical, versions, [mean.value for mean in means])
-    return markup(figure)
+    chart = Chart(f"{label}: {measured} over versions", WIDTH, 179)
+    plot = chart.plot(Scale.linear(min(versions), max(versions), 3, snap=False), vertical, share=True)
+    known = [(version, mean) for version, mean in zip(versions, means, strict=True) if mean.has_interval]
+    for version, mean in known:
+        plot.whisker((version, version), (mean.low, mean.high))
+    plot.curve(versions, [mean.value for mean in means])
+    return chart.markup()
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class Bar:
     label: str
     """The policy."""
     colour: str
-    """Class of its colour."""
+    """Name of its colour."""
     level: Estimate
     shown: str
     """The level in words, such as "75.0%"."""
@@ -72,89 +68,75 @@ class Bar:
     """A further number, such as the return behind a score."""
 
 
-def bars_figure(
-    task: str,
-    bars: Sequence[Bar],
-    axis: Axis,
-    marks: Sequence[float] = (),
-    *,
-    scaled: bool = False,
-    share: bool = False,
-) -> Markup:
-    """Levels of several policies on one task, drawn from 0 or from the end of the axis nearest to it.
+def bars_figure(task: str, bars: Sequence[Bar], scale: Scale, marks: Sequence[float] = ()) -> Markup:
+    """Levels of several policies on one task, drawn from 0 or from the end of the scale nearest to it.
 
-    `marks` are emphasised values of the axis. `scaled` writes the ticks below the bars, for a figure whose
-    axis is its own; in percent where the levels are a `share`.
+    `marks` are emphasised values of the scale. The figure holds no text and takes the width it is given.
     """
     spoken = ", ".join(f"{bar.label} {bar.shown}" for bar in bars)
-    bottom = BAR_PITCH * len(bars)
-    figure = plot(f"{task}: {spoken}", bottom + (BAR_PITCH if scaled else 0), "bars")
-    for kind, values in (("grid", axis.ticks), ("mark", marks)):
-        for value in values:
-            x = at(axis.place(value))
-            add(figure, "line", kind, x1=x, x2=x, y1="0", y2=f"{bottom}")
-    zero = axis.place(0.0)
-    for index, bar in enumerate(bars):
-        middle = BAR_PITCH * index + BAR_PITCH / 2
-        end = axis.place(bar.level.value)
-        across = {"x": at(min(zero, end)), "width": at(abs(end - zero))}
-        drawn = add(figure, "rect", f"bar {bar.colour}", y=f"{middle - 5:g}", height="10", rx="2", **across)
-        title(drawn, " ".join(filter(None, (f"{task}, {bar.label}: {bar.shown}", bar.interval, bar.beside))))
-        if not bar.level.has_interval:
-            continue
-        low, high = at(axis.place(bar.level.low)), at(axis.place(bar.level.high))
-        add(figure, "line", "whisker", x1=low, x2=high, y1=f"{middle:g}", y2=f"{middle:g}")
-        for x in (low, high):
-            add(figure, "line", "whisker", x1=x, x2=x, y1=f"{middle - 3:g}", y2=f"{middle + 3:g}")
-    for tick in axis.ticks if scaled else ():
-        place = axis.place(tick)
-        text = add(figure, "text", "tick", x=at(place), y=str(bottom + 12))
-        text.set("text-anchor", "start" if place < 0.02 else "end" if place > 0.98 else "middle")
-        text.text = f"{100 * tick:,.0f}%" if share else short_number(tick)
-    return markup(figure)
+    rows = range(len(bars))
+    pixels = Scale(BAR_PITCH * len(bars), 0, ())
+    middles = [BAR_PITCH * (row + 0.5) for row in rows]
+    zero = min(max(0.0, scale.low), scale.high)
+    chart = Chart(f"{task}: {spoken}", 1000, pixels.low, "stretch")
+    plot = chart.bare(scale, pixels)
+    for tick in scale.ticks:
+        plot.line((tick, tick), (0, pixels.low), "grid", width=1.0)
+    for mark in marks:
+        plot.line((mark, mark), (0, pixels.low), "soft", width=1.0, dash=(3, 3))
+    plot.rectangles(
+        [
+            (min(zero, bar.level.value), middle - 5, max(zero, bar.level.value), middle + 5)
+            for bar, middle in zip(bars, middles, strict=True)
+        ],
+        [bar.colour for bar in bars],
+        [
+            " ".join(filter(None, (f"{task}, {bar.label}: {bar.shown}", bar.interval, bar.beside)))
+            for bar in bars
+        ],
+    )
+    for bar, middle in zip(bars, middles, strict=True):
+        low, high = bar.level.low, bar.level.high
+        if bar.level.has_interval:
+            plot.whisker((low, low, low, high, high, high), middle + np.array([-3, 3, 0, 0, -3, 3]))
+    return chart.markup()
 
 
-def latency_figure(latency: LatencySummary) -> Markup:
+def latency_figure(latency: LatencySummary, width: int = WIDTH) -> Markup:
     """Calls by duration, with the median, the 99th percentile and the longest call marked."""
     edges = latency.edges
     filled = [index for index, count in enumerate(latency.counts) if count]
     low, high = edges[filled[0]], edges[filled[-1] + 1]
     positive = low if low > 0 else edges[1] / 2
-    horizontal = log_axis(positive, high) if high > 5 * positive else linear_axis(low, high, snap=False)
-    vertical = linear_axis(0, max(latency.counts), wanted=3)
-    figure = plot(
+    log = high > 5 * positive
+    horizontal = Scale.logarithmic(positive, high) if log else Scale.linear(low, high, snap=False)
+    label = (
         f"Latency of {latency.calls} calls: median {latency.p50:.1f}, 99th percentile {latency.p99:.1f}, "
-        f"longest {latency.maximum:.1f} microseconds",
-        210,
-        "latency",
+        f"longest {latency.maximum:.1f} microseconds"
     )
-    grid(figure, horizontal, vertical)
-    for index in filled:
-        left, right = horizontal.place(edges[index]), horizontal.place(edges[index + 1])
-        height = latency.counts[index] / vertical.high
-        bar = add(
-            figure, "rect", "bar s1 thin",
-            x=at(left), width=at(right - left), y=at(1 - height), height=at(height),
-        )  # fmt: skip
-        title(bar, f"{edges[index]:.4g} to {edges[index + 1]:.4g} µs: {latency.counts[index]:,} calls")
+    head, tall = 44, 190
+    chart = Chart(label, width, head + tall + 26)
+    box = (LEFT, 26, width - LEFT - RIGHT, tall)
+    vertical = Scale.linear(0, max(latency.counts), 3)
+    plot = chart.plot(horizontal, vertical, box=box)
+    plot.rectangles(
+        [(max(edges[index], horizontal.low), 0, edges[index + 1], latency.counts[index]) for index in filled],
+        ["s1"] * len(filled),
+        [
+            f"{edges[index]:.4g} to {edges[index + 1]:.4g} µs: {latency.counts[index]:,} calls"
+            for index in filled
+        ],
+    )
     marks = (("p50", latency.p50), ("p99", latency.p99), ("max", latency.maximum))
+    middle = (horizontal.low * horizontal.high) ** 0.5 if log else (low + high) / 2
     for row, (name, value) in enumerate(marks):
-        place = horizontal.place(value)
         # one row each, so that neighbouring marks cannot cover one another
-        top = -38 + 13 * row
-        add(figure, "line", "mark", x1=at(place), x2=at(place), y1=f"{top + 3}", y2="100%")
-        text = add(
-            figure,
-            "text",
-            "tick note",
-            x=at(place),
-            y=str(top),
-            dx="4" if place < 0.7 else "-4",
-            dy="9",
-        )
-        text.set("text-anchor", "start" if place < 0.7 else "end")
-        text.text = f"{name} {value:,.1f}"
-    return markup(figure)
+        top = head - 8 - 13 * row
+        plot.line((value, value), (0, vertical.high * (1 + top / tall)), "soft", width=1.0, dash=(3, 3))
+        align: Align = "left" if value < middle else "right"
+        shift = (4 if value < middle else -4, top)
+        plot.text(value, vertical.high, f"{name} {value:,.1f}", "ink", align, shift=shift)
+    return chart.markup()
 
 
 def paths_figure(drawn: PolicyPaths, shown_beside: Sequence[PolicyPaths]) -> Markup:
@@ -162,27 +144,27 @@ def paths_figure(drawn: PolicyPaths, shown_beside: Sequence[PolicyPaths]) -> Mar
 
     The view holds the paths of `shown_beside` too, so that figures side by side have one scale.
     """
-    corners = [path for policy in (drawn, *shown_beside) for path in policy.paths]
-    for policy in (drawn, *shown_beside):
-        disc = np.array([policy.obstacle.x, policy.obstacle.y])
-        corners.append(np.stack([disc - policy.obstacle.radius, disc + policy.obstacle.radius]))
-    points = np.concatenate(corners)
+    policies = (drawn, *shown_beside)
+    discs = [
+        (p.obstacle.x + r, p.obstacle.y + r)
+        for p in policies
+        for r in (-p.obstacle.radius, p.obstacle.radius)
+    ]
+    points = np.concatenate([discs, *(path for policy in policies for path in policy.paths)])
     low, high = points.min(axis=0), points.max(axis=0)
-    size = np.maximum(high - low, 1e-9)
-    scale = 1000.0 / float(size.max())
-    margin = 20.0
-    width, height = size * scale + 2 * margin
+    margin = 0.02 * max(float((high - low).max()), 1e-9)
+    low, high = low - margin, high + margin
+    scale = WIDTH / (high - low).max()
+    width, height = scale * (high - low)
     counts = ", ".join(f"{drawn.count(side)} {side.value}" for side in Side)
-    figure = ET.Element("svg", {"class": "paths", "role": "img", "viewBox": f"0 0 {width:.0f} {height:.0f}"})
-    figure.set("aria-label", f"Paths of {drawn.policy}: {counts}")
-    x, y = (drawn.obstacle.x - low[0]) * scale + margin, (high[1] - drawn.obstacle.y) * scale + margin
-    radius = f"{drawn.obstacle.radius * scale:.1f}"
-    add(figure, "circle", "obstacle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius)
+    chart = Chart(f"Paths of {drawn.policy}: {counts}", width, height)
+    plot = chart.bare(Scale(low[0], high[0], ()), Scale(low[1], high[1], ()))
+    place = drawn.obstacle
+    disc = 2 * scale * place.radius
+    plot.dots([place.x], [place.y], "shade", size=disc, edge="faint", layer=1)
     for path, side in zip(drawn.paths, drawn.sides, strict=True):
         stride = max(1, len(path) // 200)
-        kept = np.concatenate([path[:-1:stride], path[-1:]])
-        x = (kept[:, 0] - low[0]) * scale + margin
-        y = (high[1] - kept[:, 1]) * scale + margin
-        add(figure, "polyline", _PATH_CLASSES[side], points=coordinates(x.tolist(), y.tolist()))
-        add(figure, "circle", _PATH_CLASSES[side] + " end", cx=f"{x[-1]:.1f}", cy=f"{y[-1]:.1f}", r="7")
-    return markup(figure)
+        x, y = np.concatenate([path[:-1:stride], path[-1:]]).T
+        plot.line(x, y, _PATH_COLOURS[side], width=1.2, opacity=0.5)
+        plot.dots(x[-1:], y[-1:], _PATH_COLOURS[side], size=6.0)
+    return chart.markup()

@@ -15,9 +15,9 @@ from mtrl.evaluation.formats import format_percent, format_plain
 from mtrl.evaluation.results import EvaluationResult
 from mtrl.evaluation.table import add_figures, add_names, empty_table, return_means
 
-from .axes import short_number
 from .curves import Curve, read_curves
 from .learning_figures import MANY_TASKS, Levels
+from .scale import short_number
 from .task_curves import TaskCurves, grouped
 
 FIRST = "first record"

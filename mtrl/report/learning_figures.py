@@ -6,27 +6,25 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
 from mtrl.evaluation.estimates import Estimate
 
-from .axes import Axis, linear_axis, percent, short_number, value_axis
+from .chart import BOTTOM, COLOURS, LEFT, RIGHT, TOP, Chart, Plot, fullness
 from .curves import DRAWN_POINTS, Curve
-from .drawing import COLOURS, add, at, fullness, grid, level, level_grid, line, markup, plot, signed, title
-from .figures import PERCENT_AXIS
+from .figures import WIDTH
+from .scale import UNIT, Scale, percent, short_number, signed_number
 from .task_curves import NamedCurve, TaskCurves
 
 MANY_TASKS = 12
 """From more tasks on, panels are smaller."""
 
-RETURN_HEIGHT, RETURN_SMALL = 116, 78
-SUCCESS_HEIGHT, SUCCESS_SMALL = 48, 34
-"""Heights of the two figures of a panel in pixels."""
+RETURN_HEIGHT, SUCCESS_HEIGHT, BETWEEN = 116, 48, 16
+"""Heights of the two parts of a panel and of the space between them in pixels."""
 
-BETWEEN = 16
-"""Pixels between them, as in the style sheet."""
+SMALL_WIDTH, SMALL_RETURN, SMALL_SUCCESS = 165, 78, 34
+"""Sizes of a small panel in pixels."""
 
 CROWD_POINTS = 100
 """Points kept of each line in a figure of many."""
@@ -50,168 +48,171 @@ class Levels:
     """The policy at the end of training."""
 
 
-def return_figure(
-    task: TaskCurves,
-    levels: Levels,
-    horizontal: Axis,
-    *,
-    small: bool = False,
-    tall: bool = False,
-    steps_below: bool = True,
-) -> Markup:
-    """A task's return over steps on an axis of its own, with what it is compared with.
+@dataclass(frozen=True)
+class PanelShape:
+    """What the panels of one metrics file share."""
 
-    `tall` takes the room of a figure of success below it, so that panels side by side end alike.
+    horizontal: Scale
+    small: bool = False
+    success: bool = False
+    """Whether some panel shows success, so that every panel has the height of two parts."""
+
+
+def panel_figure(
+    task: TaskCurves, levels: Levels, shape: PanelShape, *, success: bool, trained: Estimate | None = None
+) -> Markup:
+    """A task's return over steps on a scale of its own, with what it is compared with.
+
+    With `success` that stands below it, from 0 to 100%; `trained` is that of the policy at the end.
     """
-    drawn = [curve for curve in (task.returns, task.judged_returns) if curve is not None]
-    values = [value for curve in drawn for value in curve.values]
-    for estimate in (levels.random, levels.constant, levels.trained):
-        values += [] if estimate is None else [estimate.low, estimate.high, estimate.value]
-    margin = (max(values) - min(values)) * 0.05
-    vertical = _close_axis(min(values) - margin, max(values) + margin)
-    told = _told(task.returns)
-    height, below = (RETURN_SMALL, SUCCESS_SMALL) if small else (RETURN_HEIGHT, SUCCESS_HEIGHT)
-    height += BETWEEN + below if tall else 0
-    figure = plot(f"{task.name}: return{told}", height)
-    _frame(figure, horizontal, vertical, steps_below)
-    if levels.random is not None:
-        band = levels.random
-        if band.has_interval:
-            high, low = vertical.place(band.high), vertical.place(band.low)
-            add(figure, "rect", "band", x="0", width="100%", y=at(1 - high), height=at(high - low))
-        level(figure, vertical, band.value, "mark", f"random play: {_number(band.value)}")
-    if levels.constant is not None:
-        best = levels.constant.value
-        level(figure, vertical, best, "mark dotted", f"best constant action: {_number(best)}")
-    _task_line(figure, horizontal, vertical, task.returns, task.judged_returns, levels.trained)
-    return markup(figure)
-
-
-def success_figure(
-    task: TaskCurves, trained: Estimate | None, horizontal: Axis, *, small: bool = False
-) -> Markup:
-    """A task's success over steps, from 0 to 100%."""
-    vertical = Axis(0.0, 1.0, (0.0, 1.0)) if small else Axis(0.0, 1.0, (0.0, 0.5, 1.0))
-    figure = plot(f"{task.name}: success{_told(task.success)}", SUCCESS_SMALL if small else SUCCESS_HEIGHT)
-    _frame(figure, horizontal, vertical, True, percent=True)
-    _task_line(figure, horizontal, vertical, task.success, task.judged_success, trained)
-    return markup(figure)
+    width = SMALL_WIDTH if shape.small else WIDTH
+    below = SMALL_SUCCESS if shape.small else SUCCESS_HEIGHT
+    height = SMALL_RETURN if shape.small else RETURN_HEIGHT
+    lift = BETWEEN + below if shape.success else 0
+    returns = any(curve is not None and curve.values for curve in (task.returns, task.judged_returns))
+    spoken = [f"return{_told(task.returns)}"] if returns else []
+    spoken += [f"success{_told(task.success)}"] if success else []
+    chart = Chart(f"{task.name}: {', '.join(spoken)}", width, TOP + height + lift + BOTTOM)
+    across = width - LEFT - RIGHT
+    if returns:
+        box = (LEFT, BOTTOM + lift, across, height) if success else (LEFT, BOTTOM, across, height + lift)
+        vertical = _return_scale(task, levels)
+        plot = chart.plot(shape.horizontal, vertical, box=box, steps=not success)
+        _draw_levels(plot, levels, shape.horizontal)
+        _draw_task(plot, shape, task.returns, task.judged_returns, levels.trained)
+    if success:
+        vertical = Scale(0.0, 1.0, (0.0, 1.0) if shape.small else (0.0, 0.5, 1.0))
+        plot = chart.plot(shape.horizontal, vertical, box=(LEFT, BOTTOM, across, below), share=True)
+        _draw_task(plot, shape, task.success, task.judged_success, trained)
+    return chart.markup()
 
 
 def lines_figure(
     name: str,
     lines: Sequence[NamedCurve],
     colours: Sequence[str],
-    horizontal: Axis,
+    horizontal: Scale,
     *,
     unit_range: bool = False,
 ) -> Markup:
-    """Several lines of one metric, none empty, each of a colour's class; without colours pale, below their
-    median.
+    """Several lines of one metric, none empty, each in its colour; without colours pale, below their median.
 
-    `unit_range` gives the axis 0 to 1, where all values lie in it.
+    `unit_range` gives the scale 0 to 1, where all values lie in it.
     """
     values = [value for one in lines for value in one.curve.values]
     fits = unit_range and min(values) >= 0 and max(values) <= 1
-    vertical = Axis(0.0, 1.0, (0.0, 0.5, 1.0)) if fits else value_axis(values)
-    last = ", ".join(f"{one.name} {_number(one.curve.values[-1])}" for one in lines[:COLOURS])
-    figure = plot(f"{name}, last: {last}", 130)
-    grid(figure, horizontal, vertical)
-    crowd = not colours
+    last = ", ".join(f"{one.name} {signed_number(one.curve.values[-1])}" for one in lines[:COLOURS])
+    points = DRAWN_POINTS if colours else CROWD_POINTS
+    chart = Chart(f"{name}, last: {last}", WIDTH, 159)
+    plot = chart.plot(horizontal, Scale(0.0, 1.0, (0.0, 0.5, 1.0)) if fits else Scale.of(values))
     for one, colour in zip(lines, colours or ["pale"] * len(lines), strict=True):
-        told = f"{one.name}: last {_number(one.curve.values[-1])}"
-        steps, kept = one.curve.thinned(CROWD_POINTS if crowd else DRAWN_POINTS)
-        line(figure, horizontal, vertical, steps, kept, colour, told)
-    if crowd:
+        title = f"{one.name}: last {signed_number(one.curve.values[-1])}"
+        plot.curve(*one.curve.thinned(points), colour, title)
+    if not colours:
         steps, middle = _median(lines).thinned()
-        line(figure, horizontal, vertical, steps, middle, "s1", f"median: last {_number(middle[-1])}")
-    return markup(figure)
+        plot.curve(steps, middle, title=f"median: last {signed_number(middle[-1])}")
+    return chart.markup()
 
 
-def shares_figure(shares: Sequence[NamedCurve], horizontal: Axis) -> Markup:
-    """A row per task, from left to right the steps; the fuller the colour, the larger the task's share."""
+def shares_figure(shares: Sequence[NamedCurve], horizontal: Scale) -> Markup:
+    """A row per task, from left to right the steps; the fuller the colour, the larger the task's share.
+
+    The figure holds no text and takes the width it is given.
+    """
     largest = max(max(one.curve.values) for one in shares) or 1.0
-    height = ROW * len(shares)
     last = ", ".join(f"{one.name} {percent(one.curve.values[-1])}" for one in shares)
-    figure = plot(f"Shares of the tasks over steps, last: {last}", height, "rows")
-    for row, one in enumerate(shares):
-        for left, right, value in _stretches(one.curve, horizontal):
-            drawn = add(
-                figure, "rect", "heat", x=at(left), width=at(right - left),
-                y=f"{ROW * row + 1}", height=f"{ROW - 2}",
-            )  # fmt: skip
-            drawn.set("fill-opacity", f"{fullness(max(value, 0.0) / largest):.3f}")
-            title(drawn, f"{one.name}: {percent(value)}")
-    for tick in horizontal.ticks:
-        text = add(figure, "text", "tick", x=at(horizontal.place(tick)), y=str(height), dy="14")
-        text.set("text-anchor", "middle")
-        text.text = short_number(tick)
-    return markup(figure)
+    pixels = Scale(ROW * len(shares), 0, ())
+    found = [
+        ((left, ROW * row + 1, right, ROW * (row + 1) - 1), one.name, value)
+        for row, one in enumerate(shares)
+        for left, right, value in _stretches(one.curve, horizontal.low)
+    ]
+    label = f"Shares of the tasks over steps, last: {last}"
+    chart = Chart(label, 1000, pixels.low, "stretch")
+    chart.bare(horizontal, pixels).rectangles(
+        [place for place, _, _ in found],
+        ["s1"] * len(found),
+        [f"{name}: {percent(value)}" for _, name, value in found],
+        fullness=[fullness(max(value, 0.0) / largest) for _, _, value in found],
+    )
+    return chart.markup()
 
 
-def change_figure(name: str, before: Estimate, after: Estimate, axis: Axis) -> Markup:
+def change_figure(name: str, before: Estimate, after: Estimate, horizontal: Scale) -> Markup:
     """From `before` (hollow) to `after` (full) with the interval of each."""
-    figure = plot(f"{name}: from {_number(before.value)} to {_number(after.value)}", 20, "change")
-    start, end = at(axis.place(before.value)), at(axis.place(after.value))
-    add(figure, "line", "grid", x1="0", x2="100%", y1="10", y2="10")
-    add(figure, "line", "way", x1=start, x2=end, y1="10", y2="10")
+    label = f"{name}: from {signed_number(before.value)} to {signed_number(after.value)}"
+    chart = Chart(label, WIDTH, 20)
+    # room for half a dot at either end
+    margin = (horizontal.high - horizontal.low) * 6 / WIDTH
+    whole = Scale(horizontal.low - margin, horizontal.high + margin, ())
+    plot = chart.bare(whole, Scale(-1.0, 1.0, ()))
+    plot.line((horizontal.low, horizontal.high), (0, 0), "grid", width=1.0)
+    plot.line((before.value, after.value), (0, 0), "s2", width=2.0, opacity=0.45)
     for estimate in (before, after):
         if estimate.has_interval:
-            low, high = at(axis.place(estimate.low)), at(axis.place(estimate.high))
-            add(figure, "line", "whisker", x1=low, x2=high, y1="10", y2="10")
-    add(figure, "circle", "hollow", cx=start, cy="10", r="4")
-    add(figure, "circle", "dot s2", cx=end, cy="10", r="4.5")
-    return markup(figure)
+            plot.whisker((estimate.low, estimate.high), (0, 0))
+    plot.dots([before.value], [0], "card", size=8, edge="soft")
+    plot.dots([after.value], [0], "s2", size=9)
+    return chart.markup()
 
 
-def change_axis(before: Estimate, after: Estimate, measured: str) -> Axis:
+def change_scale(before: Estimate, after: Estimate, measured: str) -> Scale:
     """0 to 100% for success; for a return a range of its own that holds 0 and both intervals."""
     if measured == "success":
-        return PERCENT_AXIS
+        return UNIT
     ends = (0.0, before.low, before.high, after.low, after.high)
     margin = (max(ends) - min(ends)) * 0.04 or 1.0
-    return Axis(min(ends) - margin, max(ends) + margin, ())
+    return Scale(min(ends) - margin, max(ends) + margin, ())
 
 
-def _close_axis(low: float, high: float) -> Axis:
-    """Ends at the values, to leave no room empty, with two ticks or more."""
-    axes = (linear_axis(low, high, wanted, snap=False) for wanted in (3, 5, 8))
-    return next((axis for axis in axes if len(axis.ticks) > 2), linear_axis(low, high, 3))
+def _return_scale(task: TaskCurves, levels: Levels) -> Scale:
+    """Ends close to the values, to leave no room empty, with two ticks or more."""
+    drawn = [curve for curve in (task.returns, task.judged_returns) if curve is not None]
+    values = [value for curve in drawn for value in curve.values]
+    for estimate in (levels.random, levels.constant, levels.trained):
+        values += [] if estimate is None else [estimate.low, estimate.high, estimate.value]
+    margin = (max(values) - min(values)) * 0.05
+    low, high = min(values) - margin, max(values) + margin
+    scales = (Scale.linear(low, high, count, snap=False) for count in (3, 5, 8))
+    return next((scale for scale in scales if len(scale.ticks) > 2), Scale.linear(low, high, 3))
 
 
-def _frame(
-    figure: ET.Element, horizontal: Axis, vertical: Axis, steps_below: bool, percent: bool = False
-) -> None:
-    if steps_below:
-        grid(figure, horizontal, vertical, percent)
-    else:
-        level_grid(figure, vertical, percent)
+def _draw_levels(plot: Plot, levels: Levels, across: Scale) -> None:
+    ends = (across.low, across.high)
+    if levels.random is not None:
+        band = levels.random
+        if band.has_interval:
+            plot.rectangles([across.low, band.low, across.high, band.high], ["soft"], fullness=[0.14])
+        title = f"random play: {signed_number(band.value)}"
+        plot.line(ends, (band.value, band.value), "soft", title, width=1.0, dash=(3, 3))
+    if levels.constant is not None:
+        best = levels.constant.value
+        title = f"best constant action: {signed_number(best)}"
+        plot.line(ends, (best, best), "soft", title, width=1.6, dash=(1, 3))
 
 
-def _task_line(
-    figure: ET.Element,
-    horizontal: Axis,
-    vertical: Axis,
+def _draw_task(
+    plot: Plot,
+    shape: PanelShape,
     learning: Curve | None,
     judged: Curve | None,
     trained: Estimate | None,
 ) -> None:
     if learning is not None and learning.values:
-        steps, values = learning.thinned()
-        line(figure, horizontal, vertical, steps, values)
-    for step, value in zip(*judged.thinned(), strict=True) if judged is not None else ():
-        dot = add(
-            figure, "circle", "dot s2", r="3.5",
-            cx=at(horizontal.place(step)), cy=at(1 - vertical.place(value)),
-        )  # fmt: skip
-        title(dot, f"evaluated at {short_number(step)}: {_number(value)}")
-    if trained is None:
-        return
-    if trained.has_interval:
-        ends = {"y1": at(1 - vertical.place(trained.low)), "y2": at(1 - vertical.place(trained.high))}
-        add(figure, "line", "whisker", x1="100%", x2="100%", **ends)
-    dot = add(figure, "circle", "dot s2", cx="100%", cy=at(1 - vertical.place(trained.value)), r="4.5")
-    title(dot, f"evaluated at the end: {_number(trained.value)}")
+        plot.curve(*learning.thinned())
+    if judged is not None and judged.values:
+        steps, values = judged.thinned()
+        titles = [
+            f"evaluated at {short_number(step)}: {signed_number(value)}"
+            for step, value in zip(steps, values, strict=True)
+        ]
+        plot.dots(steps, values, "s2", titles)
+    if trained is not None:
+        end = shape.horizontal.high
+        if trained.has_interval:
+            plot.whisker((end, end), (trained.low, trained.high))
+        title = f"evaluated at the end: {signed_number(trained.value)}"
+        plot.dots([end], [trained.value], "s2", [title], size=9)
 
 
 def _median(lines: Sequence[NamedCurve]) -> Curve:
@@ -223,14 +224,13 @@ def _median(lines: Sequence[NamedCurve]) -> Curve:
     return Curve("median", steps, [statistics.median(at_step[step]) for step in steps])
 
 
-def _stretches(curve: Curve, horizontal: Axis) -> list[tuple[float, float, float]]:
-    """(left, right, mean share) in shares of the width; a value holds for the steps up to its own."""
+def _stretches(curve: Curve, left: float) -> list[tuple[float, float, float]]:
+    """(from step, to step, mean share); a value holds for the steps up to its own."""
     found: list[tuple[float, float, float]] = []
     group = math.ceil(len(curve.steps) / STRIPES)
-    left = 0.0
     for first in range(0, len(curve.steps), group):
         values = curve.values[first : first + group]
-        right = horizontal.place(curve.steps[min(first + group, len(curve.steps)) - 1])
+        right = curve.steps[min(first + group, len(curve.steps)) - 1]
         found.append((left, right, sum(values) / len(values)))
         left = right
     return found
@@ -239,8 +239,4 @@ def _stretches(curve: Curve, horizontal: Axis) -> list[tuple[float, float, float
 def _told(curve: Curve | None) -> str:
     if curve is None or not curve.values:
         return ""
-    return f" from {_number(curve.values[0])} to {_number(curve.values[-1])}"
-
-
-def _number(value: float) -> str:
-    return signed(short_number(value))
+    return f" from {signed_number(curve.values[0])} to {signed_number(curve.values[-1])}"

@@ -7,23 +7,23 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from .axes import percent, short_number
+from .chart import COLOURS
 from .conflict import Conflict, Conflicts
 from .conflict_figures import conflict_share_figure, heat_figure, smallest_figure
 from .curves import Curve, Curves
-from .drawing import COLOURS, signed
 from .figures import curve_figure
 from .learning import Learnt, LearntRow
 from .learning_figures import (
     MANY_TASKS,
     Levels,
-    change_axis,
+    PanelShape,
     change_figure,
+    change_scale,
     lines_figure,
-    return_figure,
+    panel_figure,
     shares_figure,
-    success_figure,
 )
+from .scale import Ticks, percent, signed_number
 from .task_curves import CurveGroup, GroupedCurves, TaskCurves
 
 OPEN_FIGURES = 6
@@ -52,8 +52,8 @@ class Panel:
     """The last return, and success, in words."""
     value: float | None
     """The last return."""
-    returns: Markup | None
-    success: Markup | None
+    figure: Markup | None
+    """Its return, and its success below."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class LearningPart:
     shares: tuple[tuple[str, str], ...]
     """Task -> its share at the end."""
     shares_figure: Markup | None
+    shares_ticks: Ticks
     torsos: tuple[Lines, ...]
     """Diagnostics of torsos and their experts, one figure each."""
     folded: tuple[Lines, ...]
@@ -139,8 +140,8 @@ def learnt_lines(learnt: Learnt) -> list[LearntLine]:
         same = [other for other in learnt.rows if other.task == row.task]
         figure = None
         if row.before is not None and row.after is not None:
-            axis = change_axis(row.before, row.after, row.measured)
-            figure = change_figure(f"{row.task}, {row.measured}", row.before, row.after, axis)
+            scale = change_scale(row.before, row.after, row.measured)
+            figure = change_figure(f"{row.task}, {row.measured}", row.before, row.after, scale)
         first = index == 0 or learnt.rows[index - 1].task != row.task
         lines.append(LearntLine(row, len(same) if first else 0, figure))
     return lines
@@ -171,14 +172,16 @@ def _conflict(found: Conflict) -> ConflictPart:
 
 def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:
     small = len(file.tasks) > MANY_TASKS
-    panels = tuple(_panel(task, file, learnt, small) for task in file.tasks)
+    success = [shows_success(task, learnt) for task in file.tasks]
+    shape = PanelShape(file.horizontal(2 if small else 4), small, any(success))
+    panels = tuple(_panel(*one, shape, learnt) for one in zip(file.tasks, success, strict=True))
     levels = list(learnt.levels.values()) if learnt is not None else []
     judged = any(task.judged_returns is not None for task in file.tasks) or any(x.trained for x in levels)
     there = {
         "judged": judged,
         "random": any(x.random for x in levels),
         "constant": any(x.constant for x in levels),
-        "success": any(panel.success is not None for panel in panels),
+        "success": any(success),
     }
     # beside panels of tasks, plain curves are bookkeeping
     opened = 0 if panels else OPEN_FIGURES
@@ -190,6 +193,7 @@ def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:
         marks=tuple(name for name, shown in there.items() if shown),
         shares=tuple((one.name, percent(one.curve.values[-1])) for one in shares),
         shares_figure=shares_figure(shares, file.horizontal()) if shares else None,
+        shares_ticks=file.horizontal().placed(),
         torsos=tuple(_torso(group, file) for group in file.torsos),
         folded=tuple(_lines(group, file, dict(_legend(file))) for group in file.by_task),
         legend=_legend(file),
@@ -198,24 +202,18 @@ def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:
     )
 
 
-def _panel(task: TaskCurves, file: GroupedCurves, learnt: Learnt | None, small: bool) -> Panel:
-    axis = file.horizontal(2 if small else 4)
-    levels = learnt.levels[task.name] if learnt is not None else Levels()
-    success = returns = trained = None
-    if shows_success(task, learnt):
-        if learnt is not None:
-            found = [row for row in learnt.rows if (row.task, row.measured) == (task.name, "success")]
-            trained = found[0].after if found else None
-        success = success_figure(task, trained, axis, small=small)
+def _panel(task: TaskCurves, success: bool, shape: PanelShape, learnt: Learnt | None) -> Panel:
+    levels, rows = (Levels(), ()) if learnt is None else (learnt.levels[task.name], learnt.rows)
+    trained = next((row.after for row in rows if (row.task, row.measured) == (task.name, "success")), None)
     drawn = [curve for curve in (task.returns, task.judged_returns) if curve is not None and curve.values]
-    if drawn:
-        tall = success is None and any(shows_success(other, learnt) for other in file.tasks)
-        returns = return_figure(task, levels, axis, small=small, tall=tall, steps_below=success is None)
     value = drawn[0].values[-1] if drawn else None
-    shown = "no finite return" if value is None else signed(short_number(value))
-    if success is not None and task.success is not None and task.success.values:
+    shown = "no finite return" if value is None else signed_number(value)
+    if success and task.success is not None and task.success.values:
         shown += f" · {percent(task.success.values[-1])}"
-    return Panel(task.name, shown, value, returns, success)
+    figure = None
+    if drawn or success:
+        figure = panel_figure(task, levels, shape, success=success, trained=trained)
+    return Panel(task.name, shown, value, figure)
 
 
 def _torso(group: CurveGroup, file: GroupedCurves) -> Lines:
@@ -240,7 +238,7 @@ def _lines(
     if colours:
         return Lines(name, "", (), figure)
     ordered = sorted(drawn, key=lambda one: one.curve.values[-1])
-    ends = tuple((one.name, signed(short_number(one.curve.values[-1]))) for one in (ordered[0], ordered[-1]))
+    ends = tuple((one.name, signed_number(one.curve.values[-1])) for one in (ordered[0], ordered[-1]))
     return Lines(name, "", (), figure, ends)
 
 

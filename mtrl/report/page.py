@@ -12,15 +12,16 @@ from markupsafe import Markup, escape
 from mtrl.evaluation.records import write_text
 from mtrl.evaluation.results import EvaluationResult
 
-from .axes import percent, short_number
+from .chart import PALETTE
 from .conflict_figures import scale_figure
 from .contents import RunContents, Value, read_run
 from .embedded_videos import screenings
-from .figures import latency_figure, paths_figure
+from .figures import WIDE, latency_figure, paths_figure
 from .learning import learnt
 from .learning_figures import MANY_TASKS
 from .learning_page import OPEN_FIGURES, conflict_parts, learning_parts, learnt_lines
 from .paths import Side
+from .scale import percent, short_number
 from .side_by_side import result_groups, version_figures
 from .task_curves import grouped
 
@@ -77,6 +78,7 @@ def render(run: RunContents, place: Path) -> str:
     template = _environment().get_template("page.html")
     return template.render(
         run=run,
+        palette=PALETTE,
         tiles=[tile(key, value) for key, value in sorted(run.summary, key=_headline_order)],
         groups=groups,
         by_success=all(group.judged == "success" for group in groups),
@@ -90,7 +92,7 @@ def render(run: RunContents, place: Path) -> str:
             for drawn in run.paths
         ],
         screenings=screenings(run.videos, place),
-        latency=latency_figure(run.latency) if run.latency else None,
+        latency=latency_figure(run.latency, WIDE) if run.latency else None,
         delays=[
             (episode.task, delay, latency_figure(delay))
             for episode in run.deployments

@@ -12,8 +12,9 @@ from mtrl.evaluation.comparison import Comparison, are_comparable, compare, requ
 from mtrl.evaluation.estimates import Estimate
 from mtrl.evaluation.results import EvaluationResult, Rate, TaskResult
 
-from .charts import MEAN, Chart, Measured, charts_of, estimate_of, score_axis
-from .figures import PERCENT_AXIS, version_figure
+from .bar_charts import MEAN, Chart, Measured, charts_of, estimate_of, score_scale
+from .figures import version_figure
+from .scale import UNIT
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ResultGroup:
     why_apart: str
     """Why these results are not in the first group; "" for the first."""
     legend: tuple[tuple[str, str], ...]
-    """Label -> colour class."""
+    """Label -> name of its colour."""
     charts: tuple[Chart, ...]
     table: tuple[TableRow, ...]
     """The mean first, then every task."""
@@ -117,10 +118,10 @@ def version_figures(evaluations: Sequence[EvaluationResult]) -> tuple[tuple[str,
         versions = [float(result.policy.version) for result in alike]
         scores = [scores.mean for one in alike if (scores := Measured.of(one).scores) is not None]
         if scores:
-            figure = version_figure(label, "score", versions, scores, score_axis(scores))
+            figure = version_figure(label, "score", versions, scores, score_scale(scores))
         else:
             means = [estimate_of(result.mean.success_any) for result in alike]
-            figure = version_figure(label, "success", versions, means, PERCENT_AXIS)
+            figure = version_figure(label, "success", versions, means, UNIT)
         figures.append((label, "score" if scores else "success", figure))
     return tuple(figures)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .axes import Axis, linear_axis
 from .curves import Curve, Curves
+from .scale import Scale
 
 OWN = ("return", "success", "evaluation_return", "evaluation_success", "share")
 """Metrics of a task that its panel or the shares' figure shows; other metrics of tasks fold away."""
@@ -66,10 +66,10 @@ class GroupedCurves:
     plain: tuple[Curve, ...]
     """All other curves, in the file's order of interest."""
 
-    def horizontal(self, ticks: int = 4) -> Axis:
+    def horizontal(self, ticks: int = 4) -> Scale:
         """The steps of the file from 0 on, which every panel shares, with about so many ticks."""
         ends = [curve.steps[-1] for curve in self.curves.curves if curve.steps]
-        return linear_axis(0.0, max(ends, default=1.0), wanted=ticks, snap=False)
+        return Scale.linear(0.0, max(ends, default=1.0), ticks, snap=False)
 
 
 def grouped(curves: Curves, order: Sequence[str] = ()) -> GroupedCurves:

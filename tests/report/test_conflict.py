@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mtrl.report import write_report
+from mtrl.report.chart import BOTTOM, LEFT, RIGHT, TOP
 from mtrl.report.conflict import COSINES, Conflict, cosine, find_conflicts
 from mtrl.report.conflict_figures import (
     PRINTED,
@@ -19,8 +20,9 @@ from mtrl.report.conflict_figures import (
     scale_figure,
     smallest_figure,
 )
+from mtrl.report.figures import WIDTH
 
-from .pages import Page
+from .pages import Page, shapes
 
 Matrix = Sequence[Sequence[float | None]]
 NAMES = ["a/one", "b/two", "c/three"]
@@ -86,7 +88,7 @@ def test_two_tasks_are_one_pair(tmp_path: Path, value: float, said: str) -> None
     assert found.verdict == (
         f"a/one and b/two {said}: mean cosine {cosine(value)}, below 0 in {below} of 1 record."
     )
-    assert heat_figure(found).count('class="cell self"') == 2
+    assert len(shapes(heat_figure(found), fill="var(--shade)")) == 2
     page = Page(write_report(tmp_path))
     assert "cosine of the pair" in page.texts["conflict"]
     assert "share of pairs" not in page.texts["conflict"]
@@ -104,8 +106,11 @@ def test_pairs_that_nobody_measured_are_dashed_not_zero(tmp_path: Path) -> None:
     found = conflict(tmp_path, line(1, matrix(-0.5, 0.2, None)))
     assert math.isnan(found.mean[1, 2])
     drawn = heat_figure(found)
-    assert drawn.count('class="cell unmeasured"') == 2
-    assert "<title>b/two · c/three: not measured</title>" in drawn
+    dashed = shapes(drawn, stroke="var(--line)")
+    assert {one.title for one in dashed} == {
+        f"{a}: not measured" for a in ("b/two · c/three", "c/three · b/two")
+    }
+    assert all("stroke-dasharray" in one.style for one in dashed)
     assert "Dashed: not measured." in Page(write_report(tmp_path)).texts["conflict"]
     none = conflict(tmp_path, line(1, matrix(None, None, None)))
     assert (none.verdict, none.share.values) == ("No pair of tasks was measured.", [])
@@ -114,13 +119,12 @@ def test_pairs_that_nobody_measured_are_dashed_not_zero(tmp_path: Path) -> None:
 
 def test_the_colour_tells_the_sign_and_its_fullness_the_size(tmp_path: Path) -> None:
     drawn = heat_figure(conflict(tmp_path, line(1, matrix(-1.0, 0.0, 0.25))))
-    cells = [part.partition("</rect>")[0] for part in drawn.split("<rect ")[1:]]
-    assert sum('class="cell apart"' in cell and 'fill-opacity="1.000"' in cell for cell in cells) == 2
-    assert sum('class="cell together"' in cell and 'fill-opacity="0.000"' in cell for cell in cells) == 2
-    assert sum(f'fill-opacity="{0.25**0.6:.3f}"' in cell for cell in cells) == 2
+    assert len(shapes(drawn, fill="var(--s2)")) == 2
+    assert not any("fill-opacity" in one.style for one in shapes(drawn, fill="var(--s2)")), "full"
+    together = [float(one.style["fill-opacity"]) for one in shapes(drawn, "path", fill="var(--s1)")]
+    assert together == pytest.approx([0.001, 0.25**0.6] * 2, abs=1e-5)
     assert drawn.count(">−1.00</text>") == 2
-    scale = scale_figure()
-    assert scale.count('class="cell apart"') == scale.count('class="cell together"') == 21
+    assert [len(shapes(scale_figure(), fill=f"var(--{colour})")) for colour in ("s1", "s2")] == [21, 21]
 
 
 def test_fifty_tasks_have_every_pair_and_every_name(tmp_path: Path) -> None:
@@ -133,7 +137,8 @@ def test_fifty_tasks_have_every_pair_and_every_name(tmp_path: Path) -> None:
     drawn = heat_figure(found)
     assert drawn.count("<title>") == 50 * 49
     assert all(f"{index + 1}  {name}</text>" in drawn for index, name in enumerate(names))
-    assert 'class="tick number"' not in drawn, f"numbers fit up to {PRINTED} tasks"
+    numbered = [one.text for one in shapes(drawn, "text") if "." in one.text]
+    assert not numbered, f"cosines fit up to {PRINTED} tasks"
     worst = np.unravel_index(np.argmin(values), values.shape)
     assert f"{names[min(worst)]} and {names[max(worst)]}, mean cosine" in found.verdict
 
@@ -142,8 +147,11 @@ def test_figures_over_steps_have_fixed_scales(tmp_path: Path) -> None:
     found = conflict(tmp_path, *THREE)
     share, smallest = conflict_share_figure(found), smallest_figure(found)
     assert share.count("%</text>") == 5
-    # cosines −0.5, −0.1 and −0.3 from −1 at 1000 to 1 at 0; steps from 0 to 30
-    assert 'points="333.3,750.0 666.7,550.0 1000.0,650.0"' in smallest
+    (line,) = shapes(smallest, "path", stroke="var(--s1)")
+    across, down = WIDTH - LEFT - RIGHT, 159 - TOP - BOTTOM
+    # cosines −0.5, −0.1 and −0.3 from −1 below to 1 above; steps from 0 to 30
+    for (x, y), step, height in zip(line.points, (1 / 3, 2 / 3, 1), (0.75, 0.55, 0.65), strict=True):
+        assert (x, y) == pytest.approx((LEFT + across * step, TOP + down * height), abs=0.01)
 
 
 def test_parts_stand_apart(tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ from rich.console import Console
 
 from mtrl.evaluation import EvaluationResult, write_result
 from mtrl.report import learning_table, write_report
-from mtrl.report.axes import Axis
+from mtrl.report.chart import COLOURS, TOP
 from mtrl.report.curves import Curve, read_curves
-from mtrl.report.drawing import COLOURS
 from mtrl.report.learning import FIRST, Learnt, learnt
-from mtrl.report.learning_figures import MANY_TASKS, lines_figure, shares_figure
+from mtrl.report.learning_figures import MANY_TASKS, RETURN_HEIGHT, lines_figure, shares_figure
+from mtrl.report.scale import Scale
 from mtrl.report.task_curves import GroupedCurves, NamedCurve, grouped
 from mtrl.tasks import Score, TaskSet
 
 from ..evaluation.outcomes import outcome_result
 from ..evaluation.samples import REACH, SWING, task
-from .pages import Page
+from .pages import Page, shapes
 
 TASKS = TaskSet([task(REACH), task(SWING, Score("return", 0.0, 1000.0))])
 TRAINED = {REACH: [1.0] * 8, SWING: [470.0, 490.0, 480.0, 480.0]}
@@ -68,6 +68,13 @@ def svgs(page: Page, words: str) -> list[str]:
     """What the figures say whose label holds `words`."""
     labels = [a.get("aria-label") or "" for tag, a in page.elements if tag == "svg"]
     return [label for label in labels if words in label]
+
+
+def chart(text: str, label: str) -> str:
+    """The chart of a page whose label begins so."""
+    return (
+        text[text.rindex("<svg", 0, text.index(f'aria-label="{label}')) :].partition("</svg>")[0] + "</svg>"
+    )
 
 
 def test_every_curve_stands_in_one_part(tmp_path: Path) -> None:
@@ -179,22 +186,20 @@ def test_every_task_has_a_panel_with_an_axis_of_its_own(tmp_path: Path) -> None:
     small = [{"step": s, "return/a/one": s / 3000, "return/a/large": s / 3.0} for s in (1000, 2000, 3000)]
     text = write_report(written(tmp_path, small)).read_text(encoding="utf-8")
     for name, first in (("one", "0.333"), ("large", "333")):
-        panel = text[text.index(f'aria-label="a/{name}: return from {first}') :].partition("</figure>")[0]
-        points = panel.partition('points="')[2].partition('"')[0].split()
-        heights = [float(point.split(",")[1]) for point in points]
+        (line,) = shapes(chart(text, f"a/{name}: return from {first}"), "path", stroke="var(--s1)")
+        shares = [(y - TOP) / RETURN_HEIGHT for _, y in line.points]
         # the range with a twentieth left free at either end
-        assert heights == pytest.approx([954.5, 500.0, 45.5], abs=0.2), name
+        assert shares == pytest.approx([0.9545, 0.5, 0.0455], abs=2e-4), name
 
 
 def test_a_panel_shows_what_was_evaluated_and_what_random_play_returns(tmp_path: Path) -> None:
     text = write_report(written(tmp_path, teacher=TRAINED, random=RANDOM)).read_text(encoding="utf-8")
-    panel = text[text.index(f'aria-label="{SWING}: return from') :].partition("</figure>")[0]
-    for title in ("random play: 23", "evaluated at 3,000: 450", "evaluated at the end: 480"):
-        assert f"<title>{title}</title>" in panel
-    assert panel.count('class="band"') == 1
+    panel = chart(text, f"{SWING}: return from")
+    titles = {one.title for one in shapes(panel)}
+    assert {"random play: 23", "evaluated at 3,000: 450", "evaluated at the end: 480"} <= titles
+    assert len(shapes(panel, fill="var(--soft)")) == 1, "the interval of random play"
     assert "success" not in panel, "judged by its return"
-    reach = text[text.index(f'aria-label="{REACH}: return from') :].partition("</figure>")[0]
-    assert f'aria-label="{REACH}: success from 0 to 0.75"' in reach
+    assert f'aria-label="{REACH}: return from 100 to 900, success from 0 to 0.75"' in text
 
 
 def test_losses_fold_away_with_one_colour_per_task(tmp_path: Path) -> None:
@@ -208,21 +213,20 @@ def test_many_lines_are_pale_below_their_median() -> None:
     curves = [Curve(f"{k}", [1.0, 2.0], [float(k), 2.0 * k]) for k in range(COLOURS + 1)]
     axis = read_axis()
     drawn = lines_figure("loss", [NamedCurve(f"task {c.name}", c) for c in curves], [], axis)
-    assert drawn.count('class="curve pale"') == COLOURS + 1
-    assert drawn.count('class="curve s1"') == 1
+    assert len(shapes(drawn, "path", stroke="var(--pale)")) == COLOURS + 1
+    assert len(shapes(drawn, "path", stroke="var(--s1)")) == 1
     assert "<title>median: last 8</title>" in drawn
 
 
 def test_the_largest_share_has_the_full_colour() -> None:
     shares = [NamedCurve("a/b", Curve("", [1.0, 2.0], [0.2, 0.8])), NamedCurve("c", Curve("", [2.0], [0.4]))]
     drawn = shares_figure(shares, read_axis())
-    assert [part.partition('"')[0] for part in drawn.split('fill-opacity="')[1:]] == [
-        f"{(value / 0.8) ** 0.6:.3f}" for value in (0.2, 0.8, 0.4)
-    ]
+    found = shapes(drawn, fill="var(--s1)")
+    assert [float(one.style.get("fill-opacity", 1)) for one in found] == pytest.approx(
+        [(value / 0.8) ** 0.6 for value in (0.2, 0.8, 0.4)], abs=1e-5
+    )
     # a value holds from the record before up to its own
-    assert 'x="0.00%" width="50.00%" y="1"' in drawn
-    assert 'x="50.00%" width="50.00%" y="1"' in drawn
-    assert 'x="0.00%" width="100.00%" y="21"' in drawn
+    assert [one.box for one in found] == [(0, 1, 500, 18), (500, 1, 500, 18), (0, 21, 1000, 18)]
 
 
 def test_shares_and_torsos_are_said_in_words(tmp_path: Path) -> None:
@@ -262,6 +266,6 @@ def test_a_return_that_was_never_finite_is_said_to_be_none(tmp_path: Path) -> No
     assert "no finite return" in Page(write_report(tmp_path)).texts["learning"]
 
 
-def read_axis() -> Axis:
+def read_axis() -> Scale:
 
-    return Axis(0.0, 2.0, (0.0, 1.0, 2.0))
+    return Scale(0.0, 2.0, (0.0, 1.0, 2.0))

@@ -12,43 +12,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtrl.errors import IntegrityError
-from mtrl.report.axes import linear_axis, log_axis, short_number, value_axis
+from mtrl.report.chart import Chart
 from mtrl.report.curves import DRAWN_POINTS, Curve, find_curves, read_curves
 from mtrl.report.paths import Obstacle, Side, read_paths, side_of
+from mtrl.report.scale import Scale, short_number
+
+from .pages import shapes
 
 DISC = Obstacle(0.0, 0.0, 0.25)
 PLACE = {"x": 0, "y": 0, "radius": 0.25}
 
 
 def test_linear_ticks_are_round() -> None:
-    assert linear_axis(0.03, 0.98).ticks == (0.0, 0.5, 1.0)
-    assert linear_axis(0.0, 6000.0, wanted=3, snap=False).ticks == (0.0, 2000.0, 4000.0, 6000.0)
-    assert linear_axis(-0.31, 0.29).ticks == (-0.4, -0.2, 0.0, 0.2, 0.4)
-    assert linear_axis(5.0, 5.0).place(5.0) == pytest.approx(0.5)
+    assert Scale.linear(0.03, 0.98).ticks == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    assert Scale.linear(0.0, 6000.0, 3, snap=False).ticks == (0.0, 2000.0, 4000.0, 6000.0)
+    assert Scale.linear(-0.31, 0.29).ticks == (-0.4, -0.2, 0.0, 0.2, 0.4)
+    assert Scale.linear(5.0, 5.0).low < 5.0 < Scale.linear(5.0, 5.0).high
 
 
 @given(st.floats(-1e9, 1e9), st.floats(1e-6, 1e9))
-def test_every_tick_lies_on_its_axis(low: float, width: float) -> None:
-    axis = linear_axis(low, low + width)
-    slack = 1e-6 * (axis.high - axis.low)
-    assert axis.low - slack <= low
-    assert axis.high + slack >= low + width
-    assert len(axis.ticks) <= 8
-    places = [axis.place(tick) for tick in axis.ticks]
+def test_every_tick_lies_on_its_scale(low: float, width: float) -> None:
+    scale = Scale.linear(low, low + width)
+    slack = 1e-6 * (scale.high - scale.low)
+    assert scale.low - slack <= low
+    assert scale.high + slack >= low + width
+    assert len(scale.ticks) <= 8
+    places = [place for place, _ in scale.placed()]
     assert places == sorted(places)
 
 
-def test_log_axis_places_equal_ratios_equally() -> None:
-    axis = log_axis(0.01, 100.0)
-    assert [axis.place(value) for value in (0.01, 1.0, 100.0)] == pytest.approx([0.0, 0.5, 1.0])
-    assert axis.ticks == pytest.approx((0.01, 0.1, 1.0, 10.0, 100.0))
-    assert log_axis(20.0, 110.0).ticks == pytest.approx((20.0, 50.0, 100.0))
+def test_a_logarithmic_scale_places_equal_ratios_equally() -> None:
+    scale = Scale.logarithmic(0.01, 100.0)
+    chart = Chart("", 100, 100)
+    chart.bare(scale, Scale(0.0, 1.0, ())).line((0.01, 1.0, 100.0), (0, 0, 0))
+    (line,) = shapes(chart.markup())
+    assert [x for x, _ in line.points] == pytest.approx([0.0, 50.0, 100.0])
+    assert scale.ticks == pytest.approx((0.01, 0.1, 1.0, 10.0, 100.0))
+    assert Scale.logarithmic(20.0, 110.0).ticks == pytest.approx((20.0, 50.0, 100.0))
 
 
-def test_only_positive_values_over_a_wide_range_get_a_log_axis() -> None:
-    assert value_axis([0.001, 1.0]).log
-    assert not value_axis([0.0, 1.0]).log
-    assert not value_axis([0.5, 1.0]).log
+def test_only_positive_values_over_a_wide_range_get_a_logarithmic_scale() -> None:
+    assert Scale.of([0.001, 1.0]).log
+    assert not Scale.of([0.0, 1.0]).log
+    assert not Scale.of([0.5, 1.0]).log
 
 
 def test_short_numbers() -> None:

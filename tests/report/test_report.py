@@ -16,7 +16,7 @@ from mtrl.report.page import tile
 from mtrl.tasks import TaskSet
 
 from ..evaluation.samples import REACH, SWING, deployment_report, evaluation, film, latency, task
-from .pages import Page
+from .pages import Page, bar_widths
 
 LOADS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
 SOLVED = TaskSet([task(REACH), task(SWING)])
@@ -128,14 +128,8 @@ def test_curves_paths_and_origin_are_shown(run: Path) -> None:
 
 
 def test_bars_have_the_lengths_of_the_rates(run: Path) -> None:
-    page = Page(write_report(run))
-    lengths = [
-        attributes["width"]
-        for tag, attributes in page.elements
-        if tag == "rect" and (attributes.get("class") or "") in ("bar s1", "bar s2", "bar s3")
-    ]
     # mean, reach, swing; teacher, student, BC in each
-    assert lengths == [
+    assert bar_widths(write_report(run)) == [
         "62.50%", "37.50%", "25.00%", "75.00%", "75.00%", "0.00%", "50.00%", "0.00%", "50.00%",
     ]  # fmt: skip
 

@@ -11,14 +11,14 @@ from mtrl.evaluation import compare, read_result, write_result
 from mtrl.evaluation.estimates import Estimate
 from mtrl.evaluation.table import return_means, score_means
 from mtrl.report import write_report
-from mtrl.report.axes import Axis, percent
-from mtrl.report.charts import score_axis
+from mtrl.report.bar_charts import score_scale
 from mtrl.report.figures import Bar, bars_figure
+from mtrl.report.scale import Scale, percent
 from mtrl.tasks import Score, TaskSet
 
 from ..evaluation.outcomes import outcome_result
 from ..evaluation.samples import REACH, SWING, task
-from .pages import Page
+from .pages import Page, bar_widths, shapes
 
 PLAIN = "gym/Any"
 MIXED = TaskSet([task(REACH), task(SWING, Score("return", 0.0, 1000.0)), task(PLAIN, Score("return"))])
@@ -35,13 +35,8 @@ def reported(
     """The page of a run with one result per label, and the widths of the bars on it."""
     for label, values in outcomes.items():
         write_result(root / f"evaluations/{label}.json", outcome_result(label, tasks, values))
-    page = Page(write_report(root))
-    widths = [
-        str(attributes["width"])
-        for tag, attributes in page.elements
-        if tag == "rect" and (attributes.get("class") or "").startswith("bar s")
-    ]
-    return page, widths
+    page = write_report(root)
+    return Page(page), bar_widths(page)
 
 
 def test_every_kind_of_task_has_a_chart_of_its_own(tmp_path: Path) -> None:
@@ -137,21 +132,22 @@ def test_versions_are_drawn_by_score_where_returns_decide(tmp_path: Path) -> Non
 
 
 def test_a_bar_grows_from_zero_to_either_side() -> None:
-    axis = Axis(-0.5, 1.5, (-0.5, 0.0, 0.5, 1.0, 1.5))
+    scale = Scale(-0.5, 1.5, (-0.5, 0.0, 0.5, 1.0, 1.5))
     bars = [
         Bar("a", "s1", Estimate(1.0, 0.5, 1.5), "100%", "[50, 150]"),
         Bar("b", "s2", Estimate(-0.25, -0.5, 0.0), "-25.0%", "[-50, 0]", "return 7"),
     ]
-    drawn = bars_figure("a/b", bars, axis, (1.0,))
-    assert 'class="bar s1" y="4" height="10" rx="2" x="25.00%" width="50.00%"' in drawn
-    assert 'class="bar s2" y="22" height="10" rx="2" x="12.50%" width="12.50%"' in drawn
-    assert 'class="mark" x1="75.00%"' in drawn
-    assert "<title>a/b, b: -25.0% [-50, 0] return 7</title>" in drawn
+    drawn = bars_figure("a/b", bars, scale, (1.0,))
+    (first,), (second,) = (shapes(drawn, fill=f"var(--{colour})") for colour in ("s1", "s2"))
+    assert (first.box, second.box) == ((250, 4, 500, 10), (125, 22, 125, 10))
+    (mark,) = shapes(drawn, stroke="var(--soft)")
+    assert mark.box == (750, 0, 0, 36)
+    assert second.title == "a/b, b: -25.0% [-50, 0] return 7"
 
 
-def test_a_score_axis_holds_nothing_everything_and_every_interval() -> None:
-    assert score_axis([Estimate(0.5, 0.4, 0.6)]).ticks == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    wide = score_axis([Estimate(7.0, -0.4, 7.3), Estimate(0.1, 0.0, 0.2)])
+def test_a_score_scale_holds_nothing_everything_and_every_interval() -> None:
+    assert score_scale([Estimate(0.5, 0.4, 0.6)]).ticks == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    wide = score_scale([Estimate(7.0, -0.4, 7.3), Estimate(0.1, 0.0, 0.2)])
     assert (wide.low, wide.high) == (-2.0, 8.0)
 
 

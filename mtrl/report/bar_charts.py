@@ -12,8 +12,8 @@ from mtrl.evaluation.formats import NO_INTERVAL, format_plain
 from mtrl.evaluation.results import EvaluationResult, MeanResult, Rate, TaskResult
 from mtrl.evaluation.table import Means, return_means, score_means
 
-from .axes import Axis, linear_axis, percent
-from .figures import PERCENT_AXIS, Bar, bars_figure
+from .figures import Bar, bars_figure
+from .scale import UNIT, Scale, Ticks, percent
 
 MEAN = "mean of all tasks"
 
@@ -59,8 +59,8 @@ class BarRow:
     figure: Markup
     bars: tuple[Bar, ...]
     is_mean: bool = False
-    own_scale: bool = False
-    """Whether its ticks stand below it, because its values do not fit the scale that the others share."""
+    ticks: Ticks = ()
+    """Of its own scale, where its values do not fit the one that the others share."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,14 @@ class Chart:
     kind: str
     """"success", "score" or "return"."""
     rows: tuple[BarRow, ...]
-    scale: tuple[str, ...]
-    """Ticks of the axis that the rows without one of their own share, evenly spaced from end to end; empty
-    where each has its own."""
+    ticks: Ticks
+    """Of the scale that the rows without one of their own share; empty where each has its own."""
 
 
 def charts_of(results: Sequence[Measured], colours: Mapping[str, str]) -> tuple[Chart, ...]:
     """A chart for the tasks judged by success, one for normalised scores, one for returns without a range.
 
-    `colours` maps a policy's label to the class of its colour. The results are comparable.
+    `colours` maps a policy's label to the name of its colour. The results are comparable.
     """
     first = results[0]
     judged = {task.name for task in first.judged}
@@ -94,13 +93,10 @@ def charts_of(results: Sequence[Measured], colours: Mapping[str, str]) -> tuple[
     return tuple(found)
 
 
-def score_axis(estimates: Sequence[Estimate]) -> Axis:
-    """An axis for normalised scores that holds 0, 100% and every interval."""
-    return linear_axis(
-        min([0.0, *(estimate.low for estimate in estimates)]),
-        max([1.0, *(estimate.high for estimate in estimates)]),
-        wanted=5,
-    )
+def score_scale(estimates: Sequence[Estimate]) -> Scale:
+    """A scale for normalised scores that holds 0, 100% and every interval."""
+    lows, highs = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
+    return Scale.linear(min([0.0, *lows]), max([1.0, *highs]), 5)
 
 
 def estimate_of(rate: Rate) -> Estimate:
@@ -124,8 +120,8 @@ def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> C
     rows: list[BarRow] = []
     for name, rates in levels:
         bars = _percent_bars(results, [estimate_of(rate) for rate in rates], colours)
-        rows.append(BarRow(name, bars_figure(name, bars, PERCENT_AXIS), bars, is_mean=not rows))
-    return Chart("success", tuple(rows), ("0", "25", "50", "75", "100%"))
+        rows.append(BarRow(name, bars_figure(name, bars, UNIT), bars, is_mean=not rows))
+    return Chart("success", tuple(rows), UNIT.placed(share=True))
 
 
 def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> Chart:
@@ -138,28 +134,27 @@ def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Map
         levels.append((name, scores, [_plain(_means(one.returns).of(name)) for one in results]))
     # a task far beyond its range would press all others against zero: it has a scale of its own
     near = [scores for _, scores, _ in levels if all(_is_near(estimate) for estimate in scores)]
-    axis = score_axis([estimate for scores in near for estimate in scores])
+    shared = score_scale([estimate for scores in near for estimate in scores])
     rows: list[BarRow] = []
     for name, scores, returns in levels:
         bars = _percent_bars(results, scores, colours, returns)
-        own = scores not in near
-        figure = bars_figure(name, bars, score_axis(scores) if own else axis, (1.0,), scaled=own, share=True)
-        rows.append(BarRow(name, figure, bars, is_mean=not rows, own_scale=own))
-    *inner, last = (f"{100 * tick:,.0f}".replace("-", "−") for tick in axis.ticks)
-    return Chart("score", tuple(rows), (*inner, f"{last}%") if near else ())
+        scale = shared if scores in near else score_scale(scores)
+        own = () if scores in near else scale.placed(share=True)
+        rows.append(BarRow(name, bars_figure(name, bars, scale, (1.0,)), bars, is_mean=not rows, ticks=own))
+    return Chart("score", tuple(rows), shared.placed(share=True) if near else ())
 
 
 def _return_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> Chart:
     rows = []
     for name in names:
         found = [_means(one.returns).of(name) for one in results]
-        axis = linear_axis(min(0.0, *(e.low for e in found)), max(0.0, *(e.high for e in found)))
+        scale = Scale.linear(min(0.0, *(e.low for e in found)), max(0.0, *(e.high for e in found)))
         bars = []
         for one, estimate in zip(results, found, strict=True):
             level, _, interval = _plain(estimate).partition(" ")
             label = one.result.policy.label
             bars.append(Bar(label, colours[label], estimate, level, interval))
-        rows.append(BarRow(name, bars_figure(name, bars, axis, scaled=True), tuple(bars)))
+        rows.append(BarRow(name, bars_figure(name, bars, scale), tuple(bars), ticks=scale.placed()))
     return Chart("return", tuple(rows), ())
 
 
