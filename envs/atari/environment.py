@@ -12,7 +12,8 @@ from ale_py import Action, ALEInterface, LoggerMode
 
 from mtrl.tasks import Task
 
-from .console import PIXEL_SIZE, RAM_SIZE, ImageStack, rom_path
+from ..images import ImageStack
+from .console import PIXEL_SIZE, RAM_SIZE, rom_path
 from .starts import console_start, sticking
 
 
@@ -48,7 +49,7 @@ class AtariEnvironment:
         self._wants_pixels = task.observation.pixels is not None
         self._wants_memory = task.observation.state is not None
         depth = task.observation.pixels[0] if task.observation.pixels is not None else 1
-        self._stack = ImageStack(1, depth)
+        self._stack = ImageStack(1, depth, PIXEL_SIZE, PIXEL_SIZE)
         self._memory = np.zeros(RAM_SIZE, dtype=np.uint8)
         self._stuck: Iterator[bool] = repeat(False)
         self._held = Action.NOOP

@@ -11,7 +11,8 @@ from ale_py import ALEInterface, ALEVectorInterface, LoggerMode
 from mtrl.errors import SpaceError, UnsupportedError
 from mtrl.tasks import Task
 
-from .console import PIXEL_SIZE, ImageStack, rom_path
+from ..images import ImageStack
+from .console import PIXEL_SIZE, rom_path
 from .starts import console_start
 
 _NEVER = 2**30
@@ -71,7 +72,7 @@ class NativeAtari:
             # an ended copy waits for its next action, and is reset before that comes
             autoreset_mode="NextStep",
         )
-        self._stack = ImageStack(copies, task.observation.pixels[0])
+        self._stack = ImageStack(copies, *task.observation.pixels)
         self._strength = np.ones(copies, dtype=np.float32)
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._begun = False

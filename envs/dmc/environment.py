@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.tasks import Task, start_seed
 
-from .rendering import ImageStack, Renderer
+from ..images import ImageStack
+from .rendering import Renderer
 from .simulator import action_range, load_simulator, observation_slices
 
 FRAME_SIZE = 480
@@ -40,24 +42,25 @@ class ControlEnvironment:
         self._renderer = Renderer(self._simulator.physics, camera, task.name)
         self._stack: ImageStack | None = None
         if task.observation.pixels is not None:
-            self._stack = ImageStack(
-                self._renderer,
-                size=int(task.option("pixel_size", 84)),
-                depth=int(task.option("frame_stack", 3)),
-                colour=str(task.option("colour", "rgb")),
-            )
+            depth = int(task.option("frame_stack", 3))
+            channels, self._size, _ = task.observation.pixels
+            self._stack = ImageStack(1, depth, channels // depth, self._size, self._size)
+            self._grey = np.zeros((self._size, self._size), dtype=np.uint8)
+            self._renderer.prepare(self._size)
 
     def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Draws the initial state from a random state seeded by the start.
 
-        `out`: `state` float32 [D]; `pixels` uint8 [frame_stack * channels, S, S], the picture repeated.
+        `out`: `state` float32 [D]; `pixels` uint8 [frame_stack * channels, S, S], the image repeated.
         """
         self._simulator.task._random = np.random.RandomState(np.random.MT19937(start_seed(self._name, start)))
         observation = self._simulator.reset().observation
         if self._wants_state:
             self._write(observation, out["state"])
         if self._stack is not None:
-            self._stack.begin(out["pixels"])
+            self._draw(self._stack.newest[0])
+            self._stack.begin(0)
+            out["pixels"][...] = self._stack.window.reshape(out["pixels"].shape)
 
     def step(
         self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
@@ -77,7 +80,9 @@ class ControlEnvironment:
         if self._wants_state:
             self._write(result.observation, out["state"])
         if self._stack is not None:
-            self._stack.advance(out["pixels"])
+            self._stack.advance()
+            self._draw(self._stack.newest[0])
+            out["pixels"][...] = self._stack.window.reshape(out["pixels"].shape)
         # the step limit ends an episode with discount 1; only a discount of 0 is the problem's own end
         return total, bool(result.last() and result.discount == 0.0), False
 
@@ -89,6 +94,16 @@ class ControlEnvironment:
         """Frees the renderer, if there is one, and the simulator."""
         self._renderer.close()
         self._simulator.close()
+
+    def _draw(self, out: npt.NDArray[np.uint8]) -> None:
+        """Writes the present image into `out`, [3, S, S] in colour or [1, S, S] in grey."""
+        frame = self._renderer.frame(self._size)
+        if len(out) == 3:
+            out[...] = frame.transpose(2, 0, 1)
+        else:
+            # OpenCV takes rows in the order of memory: the view is turned back, and the result turned again
+            cv2.cvtColor(frame[::-1], cv2.COLOR_RGB2GRAY, dst=self._grey)
+            out[0] = self._grey[::-1]
 
     def _write(self, observation: Mapping[str, Any], out: npt.NDArray[np.generic]) -> None:
         for key, where, nested in self._slices:

@@ -11,9 +11,14 @@ import numpy.typing as npt
 
 from mtrl.tasks import start_generator
 
+from ..images import draw_discs
 from . import dynamics
-from .drawing import draw
 from .maze import Maze
+
+SCALE = 32
+"""Pixels per metre."""
+FREE, WALL, REACHED, GOAL, BALL = (245, 245, 245), (90, 90, 90), (200, 230, 205), (60, 170, 90), (200, 60, 50)
+"""RGB; `REACHED` is the area around the goal in which it counts as reached."""
 
 
 class MazeEnvironment:
@@ -61,8 +66,18 @@ class MazeEnvironment:
         return math.exp(-distance) if self._dense else float(success), False, success
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """A picture from above, 32 pixels a metre, [H, W, 3]."""
-        return draw(self._maze, self._position(), self._goal)
+        """An RGB image from above, 32 pixels a metre, [H, W, 3]."""
+        walls = np.array([[letter == "#" for letter in row] for row in self._maze.rows])
+        wall = walls.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        height, width = self._maze.shape
+        x = (np.arange(width * SCALE) + 0.5) / SCALE - width / 2
+        y = height / 2 - (np.arange(height * SCALE) + 0.5) / SCALE
+        frame = np.full((*wall.shape, 3), FREE, dtype=np.uint8)
+        draw_discs(frame, x, y, [(self._goal, dynamics.GOAL_RADIUS, REACHED)])
+        frame[wall] = WALL
+        discs = [(self._goal, dynamics.RADIUS, GOAL), (self._position(), dynamics.RADIUS, BALL)]
+        draw_discs(frame, x, y, discs)
+        return frame
 
     def close(self) -> None:
         """Nothing to free."""

@@ -10,8 +10,11 @@ import numpy.typing as npt
 
 from mtrl.tasks import Task, start_generator
 
-from .rendering import Camera
+from ..offscreen import drawing_errors, require_backend
 from .simulator import OBSERVED_NOW, official_simulator
+
+FRAME_SIZE = 480
+"""Height and width in pixels of what `render` shows; metaworld sizes the off-screen buffer to it."""
 
 
 class MetaworldEnvironment:
@@ -42,7 +45,7 @@ class MetaworldEnvironment:
         self._body_positions = self._model.body_pos.copy()
         self._site_positions = self._model.site_pos.copy()
         self._attributes = {name: _own(value) for name, value in vars(simulator).items()}
-        self._camera: Camera | None = None
+        self._renderer: mujoco.Renderer | None = None
 
     @property
     def start_vector(self) -> npt.NDArray[np.float64]:
@@ -84,15 +87,19 @@ class MetaworldEnvironment:
 
     def render(self) -> npt.NDArray[np.uint8]:
         """An RGB frame [480, 480, 3]; raises UnsupportedError when no off-screen OpenGL is to be had."""
-        if self._camera is None:
-            self._camera = Camera(self._model, "corner2")
-        return self._camera.frame(self._data)
+        if self._renderer is None:
+            require_backend("a MuJoCo simulation")
+            with drawing_errors("drawing a MuJoCo simulation"):
+                self._renderer = mujoco.Renderer(self._model, FRAME_SIZE, FRAME_SIZE)
+        self._renderer.update_scene(self._data, camera="corner2")
+        # metaworld's corner cameras are mounted upside down
+        return np.ascontiguousarray(self._renderer.render()[::-1, ::-1])
 
     def close(self) -> None:
         """Frees the renderer, if there is one, and the simulator."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
         self._simulator.close()
 
     def _forget(self) -> None:

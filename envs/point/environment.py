@@ -10,10 +10,16 @@ import numpy.typing as npt
 
 from mtrl.tasks import start_generator
 
+from ..images import draw_discs
 from . import geometry
-from .drawing import draw
 
 TASK_NAME = "point/obstacle"
+FRAME_SIZE = 300
+"""Height and width of an image in pixels."""
+VIEW = 1.2
+"""Half of the shown width in metres."""
+BACKGROUND, OBSTACLE, GOAL, POINT = (245, 245, 245), (90, 90, 90), (60, 170, 90), (200, 60, 50)
+"""RGB."""
 
 
 class PointEnvironment:
@@ -58,8 +64,16 @@ class PointEnvironment:
         return reward, self._touched, not self._touched and after <= geometry.GOAL_RADIUS
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """A picture from above, [300, 300, 3]."""
-        return draw((self._x, self._y), self._goal)
+        """An RGB image from above, [300, 300, 3]."""
+        frame = np.full((FRAME_SIZE, FRAME_SIZE, 3), BACKGROUND, dtype=np.uint8)
+        across = np.linspace(-VIEW, VIEW, FRAME_SIZE)
+        discs = (
+            (geometry.OBSTACLE_CENTRE, geometry.OBSTACLE_RADIUS, OBSTACLE),
+            (self._goal, geometry.GOAL_RADIUS, GOAL),
+            ((self._x, self._y), 0.03, POINT),
+        )
+        draw_discs(frame, across, -across, discs)
+        return frame
 
     def close(self) -> None:
         """Nothing to free."""

@@ -163,9 +163,10 @@ def require_vector_backend(suite: VectorSuite, task: Task, backend: str, hint: s
     """Raises UnsupportedError unless the task, with its options, has the vector backend."""
     offered = suite.vector_backends(task)
     if backend not in offered:
+        settings = "".join(f" {key}={value}" for key, value in task.options)
         raise UnsupportedError(
-            f"task {task.name} with its options has no vector backend {backend!r}; it has "
-            f"{', '.join(('python', *offered))}. {hint}"
+            f"task {task.name}{' with' if settings else ''}{settings} has no vector backend {backend!r}; "
+            f"it has {', '.join(('python', *offered))}. {hint}"
         )
 
 

@@ -7,8 +7,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from mtrl.envs.atari.console import ImageStack
 from mtrl.envs.atari.starts import ConsoleStart, console_start, drawn_idle_frames, sticking
+from mtrl.envs.images import ImageStack
 
 
 def test_the_first_draw_is_scaled_to_the_choices() -> None:
@@ -51,7 +51,7 @@ def test_idle_frames_use_up_their_draws() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_the_window_holds_the_last_pictures(depth: int) -> None:
-    stack = ImageStack(2, depth)
+    stack = ImageStack(2, depth, 84, 84)
     shown: list[list[int]] = [[], []]
     for step in range(1, 4 * depth + 3):
         stack.advance()

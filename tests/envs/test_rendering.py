@@ -1,4 +1,4 @@
-"""Camera of every suite, and plain words where there can be none."""
+"""Images of every suite, and clear errors where there can be none."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import UnknownNameError, UnsupportedError
+from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Option, Score, Task, start_seed
+from mtrl.tasks import Catalogue, CatalogueSuite, Option, Score, Task, start_generator
 
 TASK_NAME = "example/slide"
 RATE_HZ = 20.0
@@ -27,7 +27,7 @@ class Cart:
 
     def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Position and mark are functions of the start alone."""
-        generator = np.random.default_rng(start_seed(TASK_NAME, start))
+        generator = start_generator(TASK_NAME, start)
         self.position, self.mark = (float(value) for value in generator.uniform(-0.5, 0.5, 2))
         out["state"][...] = (self.position, self.mark - self.position)
 
@@ -42,8 +42,8 @@ class Cart:
         return -distance, False, distance <= REACHED
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """There is no picture."""
-        raise UnsupportedError(f"{TASK_NAME} draws no picture")
+        """There is no image."""
+        raise UnsupportedError(f"{TASK_NAME} draws no image")
 
     def close(self) -> None:
         """Nothing to free."""
@@ -61,28 +61,17 @@ class CartExpert:
         return np.array([np.clip(4.0 * left, -1.0, 1.0)], dtype=np.float32)
 
 
-class ExampleSuite:
+class ExampleSuite(CatalogueSuite[None]):
     """One task."""
 
     name = "example"
-    supports_starts = True
+    catalogue = Catalogue({"slide": None})
     has_experts = True
     environment_megabytes = 0.1
 
-    def names(self) -> tuple[str, ...]:
-        """The one task."""
-        return (TASK_NAME,)
-
-    def sets(self) -> Mapping[str, tuple[str, ...]]:
-        """No sets."""
-        return {}
-
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
         """The task; it has no options."""
-        if name != TASK_NAME:
-            raise UnknownNameError("task", name, self.names())
-        for key in options or {}:
-            raise UnknownNameError("option of the suite 'example'", key, [])
+        self.described(name, options)
         return Task(
             name=name,
             observation=ObservationSpec(state=2),
