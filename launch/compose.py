@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from mtrl import registry
 from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
+from mtrl.gradients.weightings import method_config
 from mtrl.pipeline.config import Config
-from mtrl.structured import build, known_keys, open_keys, plain
+from mtrl.structured import build, defaults, known_keys, open_keys, plain
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
@@ -59,7 +60,8 @@ def compose(
     config_dir: Path | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The configuration of a command from `key=value` words.
+    """The configuration of a command from `key=value` words; what no file and no word sets has the default
+    of its dataclass.
 
     `config_dir` is a folder of the user's own groups, searched before ours. `base` is a finished run's
     configuration, which the overrides then change. Raises UnknownNameError with the nearest names for
@@ -68,10 +70,7 @@ def compose(
     if config_dir is not None and not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir} is not a folder")
     words = [_normalise(word, command, config_dir) for word in overrides]
-    values = _composed(words, config_dir) if base is None else _changed(base, words, command)
-    if any(word.startswith("robot=") for word in overrides) and "robot" in values:
-        values["robot"] = _robot(values["robot"], words)
-    return build(Config, values)
+    return build(Config, _composed(words, config_dir) if base is None else _changed(base, words, command))
 
 
 def members(group: str, config_dir: Path | None = None) -> list[str]:
@@ -113,46 +112,62 @@ def _require_key(key: str, command: str) -> None:
 
 def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir is not None else []
-    # Agent settings that the group's YAML leaves to the dataclass default are new keys to Hydra.
-    forced = [f"++{word}" if word.startswith(("agent.", *OPEN_KEYS)) else word for word in words]
-    plugged = [word for word in forced if word.startswith("++agent.name=")]
-    if plugged:
-        # A plug-in's agent without a YAML file starts from its dataclass, not from another agent's keys.
-        forced.insert(0, "~agent")
+    # The files hold differences alone, so that most keys are new to Hydra; their names are checked here.
+    forced = [word if _group(word) in GROUPS else f"++{word}" for word in words]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(CONFIG_ROOT), version_base="1.3"):
-            if any(word.startswith("agent.") or _group(word) in SECTIONS for word in words):
-                chosen = [word for word in forced if not word.startswith("++agent.")] + plugged
-                settled = hydra_compose(config_name="config", overrides=[*chosen, *search])
-                _check_agent_words(words, OmegaConf.select(settled, "agent.name"))
-            composed = hydra_compose(config_name="config", overrides=[*forced, *search])
-            for word in words:
-                if _group(word) in SECTIONS:
-                    _fill_section(composed, word, words, search)
-            values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            composed = hydra_compose("config", overrides=[*forced, *search], return_hydra_config=True)
+            kind = _agent_settings(OmegaConf.select(composed, "agent.name"))
+            if kind is not None:
+                _check_agent_words(words, composed.agent.name, kind)
+                for word in words:
+                    if _group(word) in SECTIONS:
+                        _fill_section(composed, word, words, search, kind)
+        surgery = composed.hydra.runtime.choices.get("gradients")
+        composed = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        merged = OmegaConf.merge(_defaults(words, composed, kind), composed)
+        values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"the configuration cannot be composed: {_first_lines(error)}") from error
     assert isinstance(values, dict), "the primary config is a mapping"
+    section = values["agent"].get("gradients")
+    if surgery is not None and section:
+        section["options"] = plain(method_config(section["method"], section["options"]))
     return {str(key): value for key, value in values.items()}
 
 
-def _fill_section(composed: DictConfig, word: str, words: Sequence[str], search: list[str]) -> None:
+def _defaults(words: Sequence[str], composed: DictConfig, kind: type | None) -> DictConfig:
+    """The defaults of all dataclasses, the agent's and the robot's own among them."""
+    values = defaults(Config)
+    if kind is not None:
+        values["agent"] = {"name": composed.agent.name, **defaults(kind)}
+    if any(word.startswith("robot.name=") for word in words):
+        described: Robot = registry.load("robot", composed.robot.name)
+        values["robot"] = plain(described.config)
+    return OmegaConf.create(values)
+
+
+def _fill_section(
+    composed: DictConfig, word: str, words: Sequence[str], search: list[str], kind: type
+) -> None:
     """Puts a member of a group in place of the section that it fills.
 
-    Whatever an experiment says of the section gives way, the settings of another method among it; single
-    keys among the words stay.
+    What an experiment sets in the section gives way, the settings of another method among it; single keys
+    among the words stay.
     """
     place = SECTIONS[_group(word)]
-    # Without an agent the section holds what the group's member says, and that alone.
-    chosen = hydra_compose(config_name="config", overrides=["~agent", word, *search])
+    # Without an agent the section holds the content of the group's member alone.
+    chosen = hydra_compose("config", overrides=["~agent", word, *search])
     member = OmegaConf.select(chosen, place)
     if member is None:
         raise ConfigError(
-            f"{word} says nothing of {place}; the first line of its file must be '# @package {place}'"
+            f"{word} sets nothing of {place}; the first line of its file must be '# @package {place}'"
         )
-    section = OmegaConf.create(OmegaConf.to_container(member))
-    for key in (other.partition("=")[0] for other in words):
+    for name in place.split(".")[1:]:
+        kind = typing.get_type_hints(kind)[name]
+    section = OmegaConf.merge(OmegaConf.create(defaults(kind)), OmegaConf.to_container(member))
+    for key in (_group(other) for other in words):
         if key == place:
             raise ConfigError(f"{word} fills {place} already; set single keys of it: {place}.KEY=VALUE")
         if key.startswith(f"{place}."):
@@ -185,24 +200,18 @@ def _changed(base: Mapping[str, Any], words: Sequence[str], command: str) -> dic
     return {str(key): value for key, value in values.items()}
 
 
-def _robot(composed: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """A plug-in's robot without a YAML file starts from the defaults that it declares."""
-    if not any(word.startswith("robot.name=") for word in words):
-        return dict(composed)
-    described: Robot = registry.load("robot", composed["name"])
-    changed = {word.partition("=")[0].partition(".")[2] for word in words if word.startswith("robot.")}
-    return {**plain(described.config), **{key: composed[key] for key in changed}}
-
-
-def _check_agent_words(words: Sequence[str], name: str | None) -> None:
-    """Gives `agent.*` keys and groups of agent settings our errors before Hydra's."""
-    if name not in registry.names("agent"):
-        return
-    known, opened = ["agent.name", *_agent_keys(name)], open_keys(_settings(name), "agent")
+def _check_agent_words(words: Sequence[str], name: str, kind: type) -> None:
+    """Refuses `agent.*` keys and groups of agent settings that the agent does not have."""
+    known, opened = ["agent.name", *known_keys(kind, "agent")], open_keys(kind, "agent")
     for word in words:
         key = _group(word)
         if key in SECTIONS and SECTIONS[key] not in known:
-            able = [other for other in registry.names("agent") if SECTIONS[key] in _agent_keys(other)]
+            kinds = {other: _agent_settings(other) for other in registry.names("agent")}
+            able = [
+                other
+                for other, found in kinds.items()
+                if found and SECTIONS[key] in known_keys(found, "agent")
+            ]
             raise UnsupportedError(
                 f"{word}: agent {name!r} has no settings {SECTIONS[key]}, so it takes no {key}; "
                 f"agents that do: {', '.join(able) or 'none'}"
@@ -212,13 +221,11 @@ def _check_agent_words(words: Sequence[str], name: str | None) -> None:
             raise UnknownNameError("key", key, known)
 
 
-def _agent_keys(name: str) -> list[str]:
-    return known_keys(_settings(name), "agent")
-
-
-def _settings(name: str) -> type:
-    kind = registry.load("agent", name).config_class
-    assert dataclasses.is_dataclass(kind) and isinstance(kind, type), "agents declare a dataclass"
+def _agent_settings(name: str | None) -> type | None:
+    """The dataclass of an agent's settings; None for a name that no agent has, which is refused later."""
+    if name not in registry.names("agent"):
+        return None
+    kind: type = registry.load("agent", name).config_class
     return kind
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -138,20 +138,25 @@ class RunDirectory:
         return read
 
     def resume_config(
-        self, asked: dict[str, Any], changeable: Iterable[tuple[str, str]], free: Set[str]
+        self,
+        asked: dict[str, Any],
+        changeable: Iterable[tuple[str, str]],
+        free: Set[str],
+        canonical: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values,
     ) -> None:
         """Requires that the run continues with its own settings, and keeps those that may change:
-        `changeable`, (section, key) each. Whole sections in `free` may differ. Raises ConfigError naming the
-        first setting that is another one.
+        `changeable`, (section, key) each. Whole sections in `free` may differ. `canonical` brings settings
+        into the form in which they are compared. Raises ConfigError naming the first setting that differs.
         """
         saved = self.read_config()
         before = json.dumps(saved)
         for section, key in changeable:
             if section in saved and key in asked.get(section, {}):
                 saved[section][key] = asked[section][key]
-        for key in sorted({*saved, *asked} - free):
-            if saved.get(key, _ABSENT) != asked.get(key, _ABSENT):
-                _refuse(*_first_difference(key, saved.get(key, _ABSENT), asked.get(key, _ABSENT)))
+        was, now = canonical(saved), canonical(asked)
+        for key in sorted({*was, *now} - free):
+            if was.get(key, _ABSENT) != now.get(key, _ABSENT):
+                _refuse(*_first_difference(key, was.get(key, _ABSENT), now.get(key, _ABSENT)))
         if json.dumps(saved) != before:
             self.write_config(saved)
 

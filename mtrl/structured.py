@@ -95,6 +95,33 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
     return kind(**arguments)
 
 
+def defaults(kind: type) -> dict[str, Any]:
+    """Every field of a dataclass that has a default, as nested plain values."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = plain(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = plain(field.default_factory())
+    return found
+
+
+def canonical(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of a dataclass as this version writes them: renamed keys under their present names, and
+    the sections of which `kind` selects another. What else is absent stays absent. Raises as `build` does.
+    """
+    built, renamed = plain(build(kind, values)), _renamed(kind)
+    given = {renamed.get(key, key): value for key, value in values.items()}
+    found = {}
+    for name, hint in _hints(kind).items():
+        section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
+        if section and isinstance(given.get(name), Mapping):
+            found[name] = canonical(hint, given[name])
+        elif name in given or (section and given.get("kind", name) != name):
+            found[name] = built[name]
+    return found
+
+
 def known_keys(kind: type, place: str = "") -> list[str]:
     """Every dotted key of a dataclass, sections and renamed keys included."""
     found = [_join(place, name) for name in _renamed(kind)]

@@ -16,7 +16,7 @@ PARTS = ("critic", "actor", "both")
 
 @dataclass(frozen=True)
 class SurgeryConfig:
-    """How task gradients are combined; configs/gradients/<method>.yaml mirrors it."""
+    """How task gradients are combined; configs/gradients/<method>.yaml names a method."""
 
     method: str = "sum"
     """Name of a weighting: sum, pcgrad, cagrad, mgda, upgrad, nash_mtl, famo, ..."""

@@ -1,4 +1,4 @@
-"""The whole configuration of a run: plain frozen dataclasses, mirrored by the YAML under `configs/`."""
+"""The configuration of a run: frozen dataclasses with every default; the YAML holds differences."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mtrl import registry
 from mtrl.data import DemonstrationConfig
 from mtrl.deployment import RobotConfig
 from mtrl.distillation import DistillationConfig
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.errors import ConfigError, MtrlError, UnknownNameError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.rollout import CollectionConfig, RuntimeConfig
-from mtrl.structured import at_least, build, check
+from mtrl.structured import at_least, build, canonical, check
 from mtrl.tasks import Option, SamplingConfig
 from mtrl.training import AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
 
@@ -106,7 +106,22 @@ def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:
     return name, factory, build(factory.config_class, settings, "agent")
 
 
+<<<<<<< HEAD
 def distiller_of(config: Config) -> AgentFactory:
     """The factory of the configured distiller: that of an agent which takes the parent "teacher"."""
     factory: AgentFactory = registry.load("distiller", config.distillation.method)
     return factory
+=======
+def canonical_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration as this version writes it, to compare it with a composed one; unchanged where
+    this version cannot read it.
+    """
+    try:
+        found = canonical(Config, values)
+        agent = dict(found["agent"])
+        factory: AgentFactory = registry.load("agent", agent.pop("name"))
+        found["agent"] = {"name": factory.name, **canonical(factory.config_class, agent)}
+    except (MtrlError, KeyError):
+        return dict(values)
+    return found
+>>>>>>> bc91532 (Keep defaults in the dataclasses and differences in YAML)

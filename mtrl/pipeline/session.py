@@ -25,7 +25,7 @@ from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import Interruptible, RunDirectory, load_state, progress, save_state
 
-from .config import Config
+from .config import Config, canonical_settings
 from .console import say
 
 CHANGEABLE_ON_RESUMING = (("training", "minutes"), ("agent", "on_non_finite"))
@@ -173,7 +173,7 @@ def open_session(
         Path(config.output) / run_name(config), overwrite=overwrite, resume=resume, config=plain(config)
     )
     if run.resumed:
-        run.resume_config(plain(config), CHANGEABLE_ON_RESUMING, FREE_ON_RESUMING)
+        run.resume_config(plain(config), CHANGEABLE_ON_RESUMING, FREE_ON_RESUMING, canonical_settings)
     with session_in(run, config, tasks, console or Console()) as session:
         yield session
 

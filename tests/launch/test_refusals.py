@@ -80,6 +80,17 @@ def test_a_training_that_is_refused_leaves_its_name_free(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_with_keys_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    composed = compose(["agent=sac", "torso=mlp", "gradients=mgda", "tasks=point/obstacle"])
+    config = dataclasses.replace(composed, output=str(tmp_path), name="old")
+    older = plain(config)
+    older["agent"]["gradients"]["way"] = "measure"
+    del older["agent"]["gradients"]["row_method"], older["agent"]["network"]["torso"]["moore"]
+    RunDirectory.create(tmp_path / "old", config=older)
+    with open_session(config, overwrite=False, resume=True) as session:
+        assert session.run.read_config() == older
+
+
 def test_a_run_that_began_before_a_setting_existed_is_not_resumed_as_another(tmp_path: Path) -> None:
     config = dataclasses.replace(compose(["tasks=point/obstacle"]), output=str(tmp_path), name="old")
     older = plain(config)
