@@ -108,16 +108,17 @@ def defaults(kind: type) -> dict[str, Any]:
 
 def canonical(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values of a dataclass as this version writes them: renamed keys under their present names, and
-    the sections of which `kind` selects another. What else is absent stays absent. Raises as `build` does.
+    the sections of which `kind` selects another. Fields in the class variable `ADDED` have their defaults where
+    they are absent: earlier versions did as these say. What else is absent stays absent. Raises as `build` does.
     """
-    built, renamed = plain(build(kind, values)), _renamed(kind)
+    built, renamed, added = plain(build(kind, values)), _renamed(kind), getattr(kind, "ADDED", ())
     given = {renamed.get(key, key): value for key, value in values.items()}
     found = {}
     for name, hint in _hints(kind).items():
         section = isinstance(hint, type) and dataclasses.is_dataclass(hint)
         if section and isinstance(given.get(name), Mapping):
             found[name] = canonical(hint, given[name])
-        elif name in given or (section and given.get("kind", name) != name):
+        elif name in given or name in added or (section and given.get("kind", name) != name):
             found[name] = built[name]
     return found
 

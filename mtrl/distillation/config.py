@@ -41,6 +41,8 @@ class DistillationConfig:
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
+    ADDED: ClassVar[tuple[str, ...]] = ("method", "settings")
+    """Fields that older files lack."""
 
     def __post_init__(self) -> None:
         check(

@@ -106,12 +106,12 @@ def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:
     return name, factory, build(factory.config_class, settings, "agent")
 
 
-<<<<<<< HEAD
 def distiller_of(config: Config) -> AgentFactory:
     """The factory of the configured distiller: that of an agent which takes the parent "teacher"."""
     factory: AgentFactory = registry.load("distiller", config.distillation.method)
     return factory
-=======
+
+
 def canonical_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration as this version writes it, to compare it with a composed one; unchanged where
     this version cannot read it.
@@ -124,4 +124,3 @@ def canonical_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     except (MtrlError, KeyError):
         return dict(values)
     return found
->>>>>>> bc91532 (Keep defaults in the dataclasses and differences in YAML)

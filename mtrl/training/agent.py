@@ -167,7 +167,7 @@ class AgentFactory(Protocol):
     # Properties, which a factory may narrow: its own dataclass is a type, and its constant is read only.
     @property
     def config_class(self) -> type:
-        """Frozen dataclass of the agent's settings; configs/agent/<name>.yaml holds what differs from its defaults."""
+        """Frozen dataclass of the agent's settings with their defaults."""
 
     @property
     def metrics(self) -> Metrics:
