@@ -125,7 +125,7 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
                     if _group(word) in SECTIONS:
                         _fill_section(composed, word, words, search, kind)
         surgery = composed.hydra.runtime.choices.get("gradients")
-        composed = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         merged = OmegaConf.merge(_defaults(words, composed, kind), composed)
         values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:

@@ -108,8 +108,8 @@ def defaults(kind: type) -> dict[str, Any]:
 
 def canonical(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values of a dataclass as this version writes them: renamed keys under their present names, and
-    the sections of which `kind` selects another. Fields in the class variable `ADDED` have their defaults where
-    they are absent: earlier versions did as these say. What else is absent stays absent. Raises as `build` does.
+    with defaults the sections of which `kind` selects another and what the class variable `ADDED` lists,
+    without which earlier versions behaved the same. What else is absent stays absent. Raises as `build` does.
     """
     built, renamed, added = plain(build(kind, values)), _renamed(kind), getattr(kind, "ADDED", ())
     given = {renamed.get(key, key): value for key, value in values.items()}
