@@ -165,6 +165,16 @@ def test_an_installed_plug_in_takes_the_same_road(monkeypatch: pytest.MonkeyPatc
         registry._declared.cache_clear()
 
 
+def test_a_checkout_wins_over_an_older_installation_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = EntryPoint("sim", "mtrl.no_such_module:ROBOT", "mtrl.robots")
+    monkeypatch.setattr(registry, "_installed", lambda group: [stale] if group == "mtrl.robots" else [])
+    registry._declared.cache_clear()
+    try:
+        assert registry.load("robot", "sim").name == "sim"
+    finally:
+        registry._declared.cache_clear()
+
+
 def test_listing_names_imports_no_plug_in() -> None:
     script = (
         "import sys; from mtrl import registry; print(*registry.names('suite')); "

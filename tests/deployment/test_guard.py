@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -152,6 +153,14 @@ def test_every_transition_is_kept_with_its_cause() -> None:
     ]
     with pytest.raises(GuardError, match="only a guard in INIT"):
         guard.arm(0.0)
+
+
+def test_the_docstring_lists_every_limit_with_the_method_that_applies_it() -> None:
+    assert Guard.__doc__ is not None
+    listed = re.findall(r"`(\w+)`", Guard.__doc__)
+    limits = {field.name for field in dataclasses.fields(GuardConfig)} - {"action_size", "hold"}
+    assert limits <= set(listed)
+    assert all(hasattr(Guard, name) for name in listed if name not in limits and name != "GuardConfig")
 
 
 @pytest.mark.parametrize(
