@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mtrl.errors import ConfigError, DivergenceError, IntegrityError, UnknownNameError, UnsupportedError
-from mtrl.nn import Gaussian, draw_index
+from mtrl.nn import Gaussian, draw_index, tensors_of
 from mtrl.rollout import (
     LOG_PROBABILITY,
     Acting,
@@ -240,4 +240,4 @@ def require_weights(
             f"the weights are not those of {algorithm} for these tasks; they differ at {differing[0][0]} and "
             f"{len(differing) - 1} more. Use the tasks and the layers that the policy was trained on"
         )
-    return {name: torch.as_tensor(np.array(value)) for name, value in found.items()}
+    return tensors_of(found)

@@ -14,7 +14,7 @@ from mtrl.data import Batch, Bucket, Trajectories
 from mtrl.distillation import ChunkLearner
 from mtrl.errors import ConfigError
 from mtrl.gradients import GradientSurgery, require_finite
-from mtrl.nn import ChunkNetwork, begin_as, require_continuous_states
+from mtrl.nn import ChunkNetwork, arrays_of, begin_as, require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.rollout import ChunkPolicy, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -85,7 +85,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The averaged weights as named arrays."""
-        tensors = {name: value.detach().numpy().copy() for name, value in self._average.state_dict().items()}
+        tensors = arrays_of(self._average.state_dict())
         return PolicySnapshot("diffusion", asdict(self._config), tensors, self.updates)
 
     def update(self, reducer: Reducer) -> Mapping[str, float]:

@@ -88,9 +88,4 @@ class DiffusionConfig:
             ema_decay=BELOW_ONE,
             gradient_clip=POSITIVE,
         )
-        if self.execution.steps > self.network.chunk:
-            raise OutOfRangeError(
-                "agent.execution.steps",
-                self.execution.steps,
-                f"1 to agent.network.chunk={self.network.chunk}",
-            )
+        self.execution.require_within(self.network.chunk, "agent.")

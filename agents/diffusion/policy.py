@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from mtrl.distillation import FirstStep, spec_of
-from mtrl.nn import ChunkNetwork
+from mtrl.nn import ChunkNetwork, tensors_of
 from mtrl.rollout import ChunkPolicy, ChunkSpec, PolicySnapshot
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
@@ -69,5 +69,5 @@ def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
     """The policy of a snapshot."""
     config = build(DiffusionConfig, snapshot.config)
     network = ChunkNetwork(config.network, tasks.layout)
-    network.load_state_dict({name: torch.as_tensor(np.array(v)) for name, v in snapshot.tensors.items()})
+    network.load_state_dict(tensors_of(snapshot.tensors))
     return policy_of(config, network.requires_grad_(False).eval(), snapshot.version)

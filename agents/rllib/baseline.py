@@ -14,6 +14,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from mtrl.distributed import cluster
 from mtrl.errors import MtrlError, ResourceError
+from mtrl.nn import arrays_of
 from mtrl.rollout import PolicySnapshot, RuntimeConfig, SharedSpace
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
@@ -24,7 +25,7 @@ from .algorithms import algorithm_of, fresh_weights, settings_of, space_of
 from .config import RLlibConfig
 from .environment import summaries_of
 from .metrics import METRICS
-from .policy import ActingNetwork, RLlibPolicy, network_from, snapshot_of
+from .policy import ActingNetwork, RLlibPolicy, network_from
 
 MODULE = "default_policy"
 """RLlib's name of the one module of a single agent."""
@@ -83,9 +84,9 @@ class RLlibBaseline:
         """The acting weights as named arrays."""
         weights = self._current()["weights"]
         with torch.random.fork_rng(devices=[]):
-            network = ActingNetwork(self._config, self._space)
-        network.load_weights({name: weights[name].numpy() for name in network.named_weights()})
-        return snapshot_of(network, plain(self._config), self._iterations)
+            names = ActingNetwork(self._config, self._space).named_weights()
+        tensors = arrays_of({name: weights[name] for name in names})
+        return PolicySnapshot("rllib", plain(self._config), tensors, self._iterations)
 
     def state(self) -> dict[str, Any]:
         """Weights, optimisers, adapted coefficients and counts; the replay is not kept."""

@@ -111,12 +111,6 @@ class RLlibPolicy(LibraryPolicy):
         return outputs
 
 
-def snapshot_of(network: ActingNetwork, plain: Mapping[str, Any], version: int) -> PolicySnapshot:
-    """The acting weights as named arrays; `plain` is the config as JSON."""
-    tensors = {name: value.detach().cpu().numpy().copy() for name, value in network.named_weights().items()}
-    return PolicySnapshot("rllib", plain, tensors, version)
-
-
 def network_from(snapshot: PolicySnapshot, tasks: TaskSet) -> tuple[RLlibConfig, SharedSpace, ActingNetwork]:
     """Settings, space and network of a snapshot; raises IntegrityError for weights of other tasks."""
     config = build(RLlibConfig, snapshot.config, "agent")

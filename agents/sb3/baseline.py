@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,17 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from mtrl.errors import ConfigError
+from mtrl.nn import arrays_of
 from mtrl.rollout import PolicySnapshot, SharedEnvironment, SharedSpace
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import BaselineRun, Use
 
 from ..libraries import LearnerFigures
-from .algorithms import model_of, space_of
+from .algorithms import acting_tensors, model_of, space_of
 from .config import SB3Config
 from .metrics import METRICS
-from .policy import SB3Policy, snapshot_of
+from .policy import SB3Policy
 
 LATEST = ("train/n_updates", "rollout/exploration_rate")
 """Figures of which the latest value is logged, not the mean."""
@@ -48,9 +49,10 @@ class SB3Baseline:
             for copy in range(config.copies)
         ]
         set_random_seed(seed)
-        self._model: Any = model_of(
-            config, self._space, DummyVecEnv([partial(_itself, each) for each in self._environments])
-        )
+        builders: list[Callable[[], Any]] = [
+            partial(lambda each: each, environment) for environment in self._environments
+        ]
+        self._model: Any = model_of(config, self._space, DummyVecEnv(builders))
         learner = f"{config.algorithm.upper()} of Stable-Baselines3"
         self._figures = LearnerFigures(METRICS, learner, LATEST)
         self._model.set_logger(FigureLogger(self._figures))
@@ -75,7 +77,7 @@ class SB3Baseline:
             return True
         if self._config.algorithm == "ppo":
             self._require_a_rollout(run.budget)
-        # a run begins with new episodes, and a resumed one with other draws
+        # a run begins with new episodes, a resumed one with other draws
         self._model._last_obs = None
         set_random_seed(self._seed + self.steps)
         self._model.action_space.seed(self._seed + self.steps)
@@ -100,7 +102,8 @@ class SB3Baseline:
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The acting weights as named arrays."""
-        return snapshot_of(self._config, self._model.policy, self._version, plain(self._config))
+        tensors = arrays_of(acting_tensors(self._config, self._model.policy))
+        return PolicySnapshot("sb3", plain(self._config), tensors, self._version)
 
     def state(self) -> dict[str, Any]:
         """Weights, optimisers and counts; the replay is not kept."""
@@ -190,7 +193,3 @@ class RunReporter(BaseCallback):
         self._before = step
         run.advance(step)
         return step < run.budget and not run.stop()
-
-
-def _itself(environment: SharedEnvironment) -> SharedEnvironment:
-    return environment

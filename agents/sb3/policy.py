@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,16 +63,6 @@ class SB3Policy(LibraryPolicy):
     def _tensors(self, rows: SharedObservation) -> Any:  # noqa: ANN401 - a tensor, or a dict of them
         self._network.set_training_mode(False)
         return self._network.obs_to_tensor(rows)[0]
-
-
-def snapshot_of(
-    config: SB3Config, network: BasePolicy, version: int, plain: Mapping[str, Any]
-) -> PolicySnapshot:
-    """The acting weights as named arrays; `plain` is the config as JSON."""
-    tensors = {
-        name: value.detach().cpu().numpy().copy() for name, value in acting_tensors(config, network).items()
-    }
-    return PolicySnapshot("sb3", plain, tensors, version)
 
 
 def network_from(snapshot: PolicySnapshot, tasks: TaskSet) -> tuple[SB3Config, SharedSpace, BasePolicy]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mtrl.errors import OutOfRangeError
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
 from mtrl.structured import BELOW_ONE, POSITIVE, at_least, check
@@ -55,9 +54,4 @@ class DistillationConfig:
             ema_decay=BELOW_ONE,
             jitter=at_least(0),
         )
-        if self.execution.steps > self.network.chunk:
-            raise OutOfRangeError(
-                "distillation.execution.steps",
-                self.execution.steps,
-                f"1 to distillation.network.chunk={self.network.chunk}",
-            )
+        self.execution.require_within(self.network.chunk, "distillation.")

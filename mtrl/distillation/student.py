@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from mtrl.nn import ChunkNetwork, ChunkShape
+from mtrl.nn import ChunkNetwork, ChunkShape, arrays_of, tensors_of
 from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, PolicySnapshot
 from mtrl.spaces import Layout, Moments
 from mtrl.structured import build
@@ -32,11 +30,6 @@ class StudentForm:
     """Length of z; 0 for a teacher without noise."""
     first_step: FirstStep
     """How z enters and leaves the network."""
-
-    @staticmethod
-    def from_json(settings: Mapping[str, Any]) -> StudentForm:
-        """The inverse of `asdict`."""
-        return build(StudentForm, settings)
 
 
 class Student(nn.Module):
@@ -110,14 +103,13 @@ class Student(nn.Module):
 
     def snapshot(self, version: int) -> PolicySnapshot:
         """The student as named arrays."""
-        tensors = {name: value.detach().numpy().copy() for name, value in self.state_dict().items()}
-        return PolicySnapshot("student", asdict(self.form), tensors, version)
+        return PolicySnapshot("student", asdict(self.form), arrays_of(self.state_dict()), version)
 
 
 def student_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Student:
     """The student of a snapshot, ready to act."""
-    student = Student(StudentForm.from_json(snapshot.config), tasks.layout)
-    student.load_state_dict({name: torch.as_tensor(np.array(v)) for name, v in snapshot.tensors.items()})
+    student = Student(build(StudentForm, snapshot.config), tasks.layout)
+    student.load_state_dict(tensors_of(snapshot.tensors))
     return student.requires_grad_(False).eval()
 
 

@@ -25,7 +25,7 @@ from .torsos import (
     build_torso,
 )
 from .value_heads import CategoricalValueHead, ScalarValueHead, ValueHead
-from .weights import begin_as, update_average
+from .weights import arrays_of, begin_as, tensors_of, update_average
 
 __all__ = [
     "BatchedLinear",
@@ -62,6 +62,7 @@ __all__ = [
     "Torso",
     "TorsoConfig",
     "ValueHead",
+    "arrays_of",
     "begin_as",
     "build_torso",
     "draw_index",
@@ -70,6 +71,7 @@ __all__ = [
     "require_continuous_states",
     "scatter_rows",
     "select_rows",
+    "tensors_of",
     "torso_diagnostics",
     "update_average",
 ]

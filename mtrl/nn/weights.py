@@ -1,7 +1,11 @@
-"""Weights of one module taken over by another."""
+"""Weights of modules: averaged, copied from a parent, and as arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -29,3 +33,13 @@ def begin_as(network: nn.Module, parent: nn.Module) -> None:
                 "Give both the same agent.network and tasks"
             )
     network.load_state_dict(theirs)
+
+
+def arrays_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, npt.NDArray[np.generic]]:
+    """Copies of tensors as arrays, which a `PolicySnapshot` holds."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
+
+
+def tensors_of(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, torch.Tensor]:
+    """The inverse: copies of a snapshot's arrays as tensors."""
+    return {name: torch.as_tensor(np.array(value)) for name, value in arrays.items()}

@@ -9,8 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import OutOfRangeError
 from mtrl.spaces import Observation
+from mtrl.structured import at_least, check
 
 from .policy import Acting, Action, Extra, PolicyState
 
@@ -67,10 +68,13 @@ class Execution:
     """Where z comes from: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise OutOfRangeError("execution.steps", self.steps, "1 to the chunk's length")
-        if self.noise not in ("chunk", "episode", "zero"):
-            raise ConfigError(f"execution.noise is 'chunk', 'episode' or 'zero'; got {self.noise!r}")
+        check(self, "execution", steps=at_least(1), noise=("chunk", "episode", "zero"))
+
+    def require_within(self, chunk: int, place: str = "") -> None:
+        """Raises OutOfRangeError where more than a chunk is executed; `place` is the key around both."""
+        if self.steps > chunk:
+            allowed = f"1 to the chunk's length, {place}network.chunk={chunk}"
+            raise OutOfRangeError(f"{place}execution.steps", self.steps, allowed)
 
 
 class ChunkPolicy:
@@ -83,10 +87,7 @@ class ChunkPolicy:
 
     def __init__(self, sampler: ChunkSampler, execution: Execution, version: int = 0) -> None:
         """Raises OutOfRangeError where more is executed than planned."""
-        if execution.steps > sampler.spec.chunk:
-            raise OutOfRangeError(
-                "execution.steps", execution.steps, f"1 to the chunk's length {sampler.spec.chunk}"
-            )
+        execution.require_within(sampler.spec.chunk)
         self.version = version
         self.sampler = sampler
         """The map that plans."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from mtrl.data import Replay, ReplayConfig
 from mtrl.errors import OutOfRangeError
-from mtrl.nn import require_continuous_states
+from mtrl.nn import arrays_of, require_continuous_states, tensors_of
 from mtrl.reducer import Reducer
 from mtrl.rollout import Acting, Action, Extra, Fragment, Policy, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
@@ -206,7 +206,7 @@ class PlannerAgent:
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The model as data."""
-        tensors = {name: value.detach().numpy().copy() for name, value in self._model.state_dict().items()}
+        tensors = arrays_of(self._model.state_dict())
         return PolicySnapshot("example-planner", asdict(self._config), tensors, self.updates)
 
     def on_evaluation(self, step: int, result: object) -> None:
@@ -292,7 +292,7 @@ class PlannerFactory:
         """The policy of a snapshot."""
         config = build(PlannerConfig, snapshot.config, "agent")
         model = WorldModel(tasks.layout, config)
-        model.load_state_dict({name: torch.as_tensor(np.array(v)) for name, v in snapshot.tensors.items()})
+        model.load_state_dict(tensors_of(snapshot.tensors))
         return PlanningPolicy(model.requires_grad_(False), config, tasks.layout, snapshot.version)
 
 
