@@ -14,7 +14,7 @@ import torch
 
 from mtrl.data import Replay
 from mtrl.errors import ConfigError, DivergenceError
-from mtrl.nn import RewardScale, begin_as
+from mtrl.nn import RewardScale, begin_as, device_of, scatter_rows, select_rows, torso_diagnostics, uses_bf16
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -22,23 +22,19 @@ from mtrl.training import Datasets, State, Use
 
 from .config import SACConfig
 from .experience import Experience, UpdateSchedule, padded
-from .fast import Fast
-from .gradient_computation import GradientComputation, torso_metrics
-from .learning import Learning, Sample, sample_of
-from .networks import Actor, Routing, TwinCritic, moved
-from .part import Part, Ranks, not_finite
+from .explicit import ExplicitGradientComputation
+from .gradients import GradientComputation, OptimizerGroup, UpdateContext, not_finite
+from .losses import TrainingBatch, target_entropies, temperature_gradient
+from .networks import Actor, MixedPrecisionNetworks, Routing, TwinCritic
 from .policy import SACPolicy
-from .precision import device_of, uses_bf16
 
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
 
 
 class SACAgent:
-    """Multi-task soft actor-critic (Haarnoja et al. 2018; discrete tasks after Christodoulou 2019).
-
-    One update: a batch of every task, the critics' step, every `actor_every`-th update the steps of actor
-    and temperatures on the critics as they were before it, then the targets' moving average.
+    """Multi-task soft actor-critic (Haarnoja et al. 2018, algorithm 1; discrete tasks after Christodoulou
+    2019; a temperature per task after Yu et al. 2020).
     """
 
     def __init__(
@@ -61,56 +57,61 @@ class SACAgent:
                 f"of their number, {ranks}"
             )
         self.updates = 0
-        layout = tasks.layout
-        self._config, self._layout, self._tasks = config, layout, tasks
-        self._ranks, self._seed = ranks, seed
+        self._config, self._layout, self._tasks = config, tasks.layout, tasks
+        self._samples, self._seed = config.batch_size // ranks, seed
+        self._alone = ranks == 1
         self._device = device_of(config.device)
-        clip = config.normalisation.clip
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self._actor = Actor(layout, config.network, config.exploration, clip).to(self._device)
-            self._critic = TwinCritic(layout, config.network, clip, config.value_clip).to(self._device)
-        if parent is not None:
-            begin_as(self._actor, parent.actor)
-            for name in ("mean", "scale"):
-                getattr(self._critic.observer, name).copy_(getattr(parent.actor.observer, name))
-        self._target = copy.deepcopy(self._critic).requires_grad_(False)
-        self._bf16 = uses_bf16(config.precision, self._device)
-        # what the losses pass through: the networks themselves, or copies in bf16 that follow them
-        self._fast = Fast(self._actor, self._critic, self._target, self._bf16)
-        explore = config.exploration
-        start = max(explore.initial_temperature, explore.temperature_floor)
-        log_temperature = torch.full((len(tasks),), math.log(start), device=self._device)
-        self._log_temperature = torch.nn.Parameter(log_temperature)
-        temperatures = {"params": [self._log_temperature], "lr": explore.temperature_rate}
-        self._parts = {
-            "critic": Part("critic", self._fast, config, len(tasks), seed),
-            # actor and temperatures move together
-            "actor": Part("actor", self._fast, config, len(tasks), seed, temperatures),
-        }
+        self._build_networks(parent)
+        self._build_optimizers()
         self._replay = Replay(tasks, config.replay)
         self._experience = Experience(
-            layout, config.normalisation, config.batch_size // ranks, frozen=parent is not None
+            self._layout, config.normalisation, self._samples, frozen=parent is not None
         )
         self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(len(tasks), config.discount, config.network.value_range)
-        self._way: Routing | None = None
-        self._routed_for: torch.Tensor | None = None
-        self._live: SACPolicy | None = None
+        self._target_entropy = target_entropies(config.exploration, self._layout).to(self._device)
+        self._shares: torch.Tensor | None = None
         self._draws = np.random.default_rng([seed, 1, rank] if rank else [seed, 1])
         self._noise = torch.Generator(self._device).manual_seed(seed + 1 + 1_000_003 * rank)
-        learning = Learning.of(config, layout, self._device)
-        self._computation = GradientComputation(learning, self._fast, self._parts, self._noise)
-        self._learning = learning
-        self._sample: Sample | None = None
-        self._log_temperature_gradient: torch.Tensor | None = None
+        parts = (config, self._networks, self._groups, self._noise)
+        self._computation = GradientComputation(*parts)
+        self._explicit = ExplicitGradientComputation.of(*parts)
+        self._live = SACPolicy(self._actor, self._layout, self.updates)
+        self._batch: TrainingBatch | None = None
+        self._losses: dict[str, torch.Tensor] = {}
+        self._temperature_gradient: torch.Tensor | None = None
+
+    def _build_networks(self, parent: SACPolicy | None) -> None:
+        config = self._config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            clip = config.normalisation.clip
+            self._actor = Actor(self._layout, config.network, config.exploration, clip).to(self._device)
+            self._critic = TwinCritic(self._layout, config).to(self._device)
+        if parent is not None:
+            begin_as(self._actor, parent.actor)
+            self._critic.observer.mean.copy_(parent.actor.observer.mean)
+            self._critic.observer.scale.copy_(parent.actor.observer.scale)
+        self._target = copy.deepcopy(self._critic).requires_grad_(False)
+        self._bf16 = uses_bf16(config.precision, self._device)
+        self._networks = MixedPrecisionNetworks(self._actor, self._critic, self._target, self._bf16)
+
+    def _build_optimizers(self) -> None:
+        config, explore, tasks = self._config, self._config.exploration, len(self._tasks)
+        start = max(explore.initial_temperature, explore.temperature_floor)
+        log_temperature = torch.full((tasks,), math.log(start), device=self._device)
+        self._log_temperature = torch.nn.Parameter(log_temperature)
+        temperatures = {"params": [self._log_temperature], "lr": explore.temperature_rate}
+        self._groups = {
+            "critic": OptimizerGroup("critic", self._networks, config, tasks, self._seed),
+            # actor and temperatures move together
+            "actor": OptimizerGroup("actor", self._networks, config, tasks, self._seed, temperatures),
+        }
 
     def policy(self) -> SACPolicy:
-        """Acts with the current weights; on the processor it is one object that learns on."""
+        """Acts with the current weights; on the CPU one object whose weights go on learning."""
         if self._device.type != "cpu":
             return SACPolicy(copy.deepcopy(self._actor).cpu(), self._layout, self.updates)
-        if self._live is None:
-            self._live = SACPolicy(self._actor, self._layout, self.updates)
         self._live.version = self.updates
         return self._live
 
@@ -121,7 +122,7 @@ class SACAgent:
         return PolicySnapshot("sac", asdict(self._config), tensors, self.updates)
 
     def ingest(self, data: Fragment | EpisodeGroup | Datasets) -> None:
-        """Takes a Fragment, or demonstrations.
+        """Adds a Fragment, or demonstrations, to the replay.
 
         Raises DivergenceError for a number that is not finite; of several ranks `due` does so, on all.
         """
@@ -133,7 +134,7 @@ class SACAgent:
         try:
             self._replay.add(data)
         except DivergenceError as error:
-            if self._ranks == 1:
+            if self._alone:
                 raise
             self._experience.fail(error)
             return
@@ -144,8 +145,7 @@ class SACAgent:
         """Updates at the replay ratio since some task had a batch of transitions; tasks join the updates as
         they have one.
         """
-        fresh = self._experience.agree(self._replay.sizes, self._reward_scale, reducer)
-        for k, moments in fresh:
+        for k, moments in self._experience.agree(self._replay.sizes, self._reward_scale, reducer):
             for network in (self._actor, self._critic, self._target):
                 network.observer.set_moments(moments, k)
         return self._schedule.due(steps, self.updates, bool(self._experience.usable))
@@ -155,12 +155,12 @@ class SACAgent:
 
     def set_task_shares(self, shares: npt.NDArray[np.float64]) -> None:
         """[K], sums to 1: the losses of task k count K shares[k] times."""
-        counted = torch.from_numpy(shares * len(shares)).float().to(self._device)
-        self._computation.shares = None if bool((counted == 1).all()) else counted
+        weights = torch.from_numpy(shares * len(shares)).float().to(self._device)
+        self._shares = None if bool((weights == 1).all()) else weights
 
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
-        """Cosines between the tasks' gradients of each part that surgery measured since the last call."""
-        found = {name: part.cosines() for name, part in self._parts.items()}
+        """Cosines between the tasks' gradients of each group that surgery measured since the last call."""
+        found = {name: group.cosines() for name, group in self._groups.items()}
         return {name: cosines for name, cosines in found.items() if cosines is not None}
 
     def update(self, reducer: Reducer) -> Mapping[str, float]:
@@ -170,67 +170,50 @@ class SACAgent:
         gradient that is not finite, or leaves the update out, as `on_non_finite` says; no weight is changed
         then.
         """
-        config = self._config
-        ranks = self._agreed_ranks(reducer)
-        parts, norms, broken = [self._parts["critic"]], dict[str, float](), ""
-        if self.updates % config.actor_every == 0:
-            parts.append(self._parts["actor"])
+        config, context = self._config, self._context(reducer)
+        groups = [self._groups["critic"]]
+        if self._updates_actor:
+            groups.append(self._groups["actor"])
+        norms, broken = dict[str, float](), ""
         try:
-            self._differentiate(ranks)
-            norms = {part.name: part.gather() for part in parts}
+            self._compute_gradients(context)
+            norms = {group.name: group.clip() for group in groups}
         except DivergenceError as error:
             broken = str(error)
-        losses = self._computation.named_losses(ranks.tasks)
-        broken = broken or not_finite(losses, norms, parts)
+        losses = self._named_losses(context)
+        broken = broken or not_finite(losses, norms, groups)
         self.updates += 1
         if broken:
             if config.on_non_finite == "stop":
                 raise DivergenceError("the SAC agent", self.updates, broken)
             return {"skipped_updates": 1.0}
-        self._log_temperature.grad = self._log_temperature_gradient
-        metrics: dict[str, float] = {}
-        for part in parts:
-            metrics |= part.step()
-        if any(part.needs_post_step for part in parts):
-            self._fast.sync()
-            for part in parts:
-                if part.needs_post_step:
-                    part.observe_post_step_losses(ranks)
-        self._fast.update_balance(reducer)
-        floor = config.exploration.temperature_floor
-        if floor > 0 and len(parts) > 1:
-            with torch.no_grad():
-                self._log_temperature.clamp_(min=math.log(floor))
-        assert self._sample is not None, "it was drawn"
-        if config.network.torso.kind == "paco":
-            networks: dict[str, Actor | TwinCritic] = {"critic": self._critic, "actor": self._actor}
-            torsos = {part.name: networks[part.name].network.torso for part in parts}
-            seed = [self._seed, self.updates]
-            self._computation.reset_runaways(torsos, self._sample.way, reducer, seed)
-        self._fast.average(config.target_rate)
+        # theta <- theta - lambda_Q dJ_Q(theta), phi <- phi - lambda_pi dJ_pi(phi), and log alpha alike
+        self._log_temperature.grad = self._temperature_gradient
+        surgery: dict[str, float] = {}
+        for group in groups:
+            surgery |= group.step()
+        self._finish_step(groups, context)
+        # target <- tau theta + (1 - tau) target
+        self._networks.average(config.target_rate)
         temperatures = self._log_temperature.detach().exp().tolist()
-        inside: dict[str, float] = {}
-        if config.diagnostics_every and self.updates % config.diagnostics_every == 0:
-            inside = torso_metrics(self._fast, self._sample, reducer)
         return {
             **losses,
-            **metrics,
+            **surgery,
             **{f"{name}_gradient_norm": norm for name, norm in norms.items()},
             **{f"temperature/{self._tasks[k].name}": value for k, value in enumerate(temperatures)},
-            **inside,
+            **self._torso_metrics(reducer),
             "skipped_updates": 0.0,
         }
 
     def shared_state(self) -> State:
         """Weights, optimisers, surgery, temperatures, statistics."""
-        shares = self._computation.shares
         return {
             "actor": dict(self._actor.state_dict()),
             "critic": dict(self._critic.state_dict()),
             "target": dict(self._target.state_dict()),
             "log_temperature": self._log_temperature.detach().clone(),
-            "parts": {name: part.state_dict() for name, part in self._parts.items()},
-            "shares": None if shares is None else shares.clone(),
+            "parts": {name: group.state_dict() for name, group in self._groups.items()},
+            "shares": None if self._shares is None else self._shares.clone(),
             "updates": self.updates,
             "schedule": self._schedule.state_dict(),
             "experience": self._experience.shared_state(),
@@ -258,10 +241,10 @@ class SACAgent:
         with torch.no_grad():
             self._log_temperature.copy_(shared["log_temperature"])
         # the optimisers would go on in the tensors of the state itself
-        for name, part in self._parts.items():
-            part.load_state_dict(copy.deepcopy(shared["parts"][name]))
+        for name, group in self._groups.items():
+            group.load_state_dict(copy.deepcopy(shared["parts"][name]))
         shares = shared["shares"]
-        self._computation.shares = None if shares is None else shares.clone().to(self._device)
+        self._shares = None if shares is None else shares.clone().to(self._device)
         self.updates = shared["updates"]
         self._schedule.load_state_dict(shared["schedule"])
         self._experience.restore(shared["experience"], None if local is None else local["experience"])
@@ -274,44 +257,111 @@ class SACAgent:
                 self._noise.set_state(local["noise"])
         self._reward_scale.largest[:] = shared["largest_returns"]
 
-    def _agreed_ranks(self, reducer: Reducer) -> Ranks:
+    @property
+    def _updates_actor(self) -> bool:
+        return self.updates % self._config.actor_every == 0
+
+    def _context(self, reducer: Reducer) -> UpdateContext:
         usable, portion = self._experience.usable, self._experience.portion
         if not usable:
             self._experience.raise_unusable(self._replay.sizes)
         names = [self._tasks[k].name for k in usable]
-        return Ranks(reducer, None if portion is None else portion.to(self._device), self.updates, names)
+        portion = None if portion is None else portion.to(self._device)
+        return UpdateContext(reducer, portion, self._shares, self.updates, names)
 
-    def _differentiate(self, ranks: Ranks) -> None:
-        """Leaves the gradients of one batch, summed over tasks, with the parts; changes no weight."""
-        self._computation.losses, self._log_temperature_gradient = {}, None
-        ranks.reducer.sums(self._draw, {})
-        assert self._sample is not None, "it was drawn"
-        observed = self._computation.critic(self._sample, ranks)
-        if self.updates % self._config.actor_every == 0:
-            self._log_temperature_gradient = self._computation.actor(self._sample, observed, ranks)
+    def _compute_gradients(self, context: UpdateContext) -> None:
+        """Writes the gradients of one batch, summed over tasks, into the groups; changes no weight."""
+        self._losses, self._temperature_gradient = {}, None
+        context.reducer.sums(self._draw, {})
+        batch = self._batch
+        assert batch is not None, "it was drawn"
+        explicit = self._explicit if self._explicit is not None and self._explicit.serves(batch) else None
+        computation = explicit or self._computation
+        found = computation.critic(batch, context)
+        self._losses = {"critic_loss": found["losses"], "value": found["value"]}
+        if self._updates_actor:
+            found = computation.actor(batch, context)
+            self._losses |= {"actor_loss": found["losses"], "entropy": found["entropy"]}
+            task = batch.routing.task
+            gradient = temperature_gradient(found["entropy"], select_rows(self._target_entropy, task))
+            self._temperature_gradient = scatter_rows(gradient, task, len(self._tasks))
 
     def _draw(self) -> Mapping[str, torch.Tensor]:
-        """Makes the sample of this update; returns nothing that is summed."""
+        """Draws the batch of this update; returns nothing that is summed."""
         config, experience = self._config, self._experience
-        width = config.batch_size // self._ranks
-        batch = self._replay.sample(width, self._draws, experience.own)
+        batch = self._replay.sample(self._samples, self._draws, experience.own)
         if len(experience.own) < len(experience.usable):
-            batch = padded(batch, experience.usable, width, self._layout)
+            batch = padded(batch, experience.usable, self._samples, self._layout)
         scale = torch.from_numpy(self._reward_scale.scale) if config.normalisation.returns else None
-        self._sample = sample_of(
-            self._learning,
+        self._batch = TrainingBatch.of(
             batch,
-            self._routed(batch.task_index),
+            Routing.of(batch.task_index, self._layout).to(self._device),
             self._critic.observer,
+            config,
             None if scale is None else scale.to(self._device),
             self._log_temperature.detach().exp(),
             torch.bfloat16 if self._bf16 else self._log_temperature.dtype,
         )
-        self._fast.sync()
+        self._networks.sync()
         return {}
 
-    def _routed(self, task: torch.Tensor) -> Routing:
-        """The routing of a batch, kept while batches hold the same tasks."""
-        if self._way is None or self._routed_for is not task:
-            self._way, self._routed_for = moved(self._actor.route(task), self._device), task
-        return self._way
+    def _finish_step(self, groups: list[OptimizerGroup], context: UpdateContext) -> None:
+        """What follows the optimisers' steps, on the weights that they left."""
+        if any(group.needs_post_step for group in groups):
+            self._networks.sync()
+            for group in groups:
+                if group.needs_post_step:
+                    group.observe_post_step_losses(context)
+        self._networks.update_balance(context.reducer)
+        floor = self._config.exploration.temperature_floor
+        if floor > 0 and len(groups) > 1:
+            with torch.no_grad():
+                self._log_temperature.clamp_(min=math.log(floor))
+        if self._config.network.torso.kind == "paco":
+            self._reset_runaways(groups, context.reducer)
+
+    def _reset_runaways(self, groups: list[OptimizerGroup], reducer: Reducer) -> None:
+        """Gives tasks whose loss exploded another mixture of the torsos (PaCo), the same on every rank."""
+        assert self._batch is not None, "it was drawn"
+        generator, task = self._noise, self._batch.routing.task
+        if reducer.size > 1:
+            number = int(np.random.SeedSequence([self._seed, self.updates]).generate_state(1)[0])
+            generator = torch.Generator(self._device).manual_seed(number)
+        networks: dict[str, Actor | TwinCritic] = {"critic": self._critic, "actor": self._actor}
+        for group in groups:
+            torso = networks[group.name].network.torso
+            torso.reset_tasks(self._losses[f"{group.name}_loss"], task, generator)
+
+    def _named_losses(self, context: UpdateContext) -> dict[str, float]:
+        """Metrics of the losses, brought from the device at once."""
+        found = self._losses
+        values = torch.stack([value.float() for value in found.values()]).tolist() if found else []
+        return {
+            f"{kind}/{name}": value
+            for kind, row in zip(found, values, strict=True)
+            for name, value in zip(context.tasks, row, strict=True)
+        }
+
+    @torch.no_grad()
+    def _torso_metrics(self, reducer: Reducer) -> dict[str, float]:
+        """Diagnostics of the torsos for the latest batch, every `diagnostics_every` updates:
+        "torso/critic/dormant_units" and others; of several ranks the mean over their batches.
+        """
+        every, batch = self._config.diagnostics_every, self._batch
+        if not every or self.updates % every or batch is None:
+            return {}
+        actor, critic, routing = self._networks.actor, self._networks.critic, batch.routing
+        seen = (batch.observation, routing.count, batch.samples)
+        action = batch.continuous if routing.has_continuous else None
+        inputs = {
+            "actor": (actor.network, actor.observer(*seen)),
+            "critic": (critic.network, critic.inputs(critic.observer(*seen), routing, action)),
+        }
+        found = {
+            f"torso/{part}/{name}": value
+            for part, (network, features) in inputs.items()
+            for name, value in torso_diagnostics(network.torso, features, routing.task).items()
+        }
+        values = torch.tensor(list(found.values()), dtype=torch.float64)
+        whole = reducer.sums(lambda: {"values": values}, {"values": (values.shape, values.dtype)})["values"]
+        return dict(zip(found, (whole / reducer.size).tolist(), strict=True))

@@ -7,232 +7,281 @@ from collections.abc import Mapping
 import torch
 
 from mtrl.nn import ExplicitNetwork, TanhGaussian, full_precision, scatter_rows, select_rows
+from mtrl.reducer import Sums
 
-from .fast import Fast
-from .learning import Learning, Sample
-from .losses import bootstrapped, discrete_soft_value, soft_value
-from .networks import Routing
+from .config import SACConfig
+from .gradients import OptimizerGroup, UpdateContext
+from .losses import TrainingBatch, bootstrapped, discrete_soft_value, soft_value
+from .networks import MixedPrecisionNetworks, Routing
 
 Raw = Mapping[str, torch.Tensor]
 """Output -> [N, K of the output, B, size]"""
 
 
-class ExplicitUpdate:
+class ExplicitGradientComputation:
     """`GradientComputation` without autograd: the same losses and gradients up to rounding, for less
     time at the sizes of our experiments (docs/decisions/0013).
 
-    It serves batches of all tasks, each of which sees a state, where actor and critics are what
+    It serves batches of all tasks, each of which has a state, where actor and critics are what
     `ExplicitNetwork` serves, neither is under surgery, no weight is frozen, values are not clipped, and all
-    of it is on the processor. Whatever else comes goes by autograd.
+    of it is on the CPU. Everything else is autograd's.
     """
 
     @staticmethod
-    def of(learning: Learning, fast: Fast) -> ExplicitUpdate | None:
+    def of(
+        config: SACConfig,
+        networks: MixedPrecisionNetworks,
+        groups: Mapping[str, OptimizerGroup],
+        generator: torch.Generator,
+    ) -> ExplicitGradientComputation | None:
         """None where the networks or the settings are of another kind."""
-        config, device = learning.config, learning.target_entropy.device
-        if not config.explicit or config.value_clip or device.type != "cpu":
-            return None
-        learned = (fast.actor, fast.critic)
-        if not all(value.requires_grad for network in learned for value in network.parameters()):
-            return None
-        fits = all(
-            ExplicitNetwork.serves(network.network) and network.observer.pixels is None for network in learned
+        learned = (networks.actor, networks.critic)
+        serves = (
+            config.explicit
+            and not config.value_clip
+            and generator.device.type == "cpu"
+            and all(group.surgery is None for group in groups.values())
+            and all(value.requires_grad for network in learned for value in network.parameters())
+            and all(ExplicitNetwork.serves(n.network) and n.observer.pixels is None for n in learned)
         )
-        return ExplicitUpdate(learning, fast) if fits else None
+        return ExplicitGradientComputation(config, networks, groups, generator) if serves else None
 
-    def __init__(self, learning: Learning, fast: Fast) -> None:
-        """For networks that `of` has looked at."""
-        self._learning, self._fast = learning, fast
-        used, kept = fast.used, fast.weights
-        # where the copies are in bf16, so are their gradients, and `take` brings them over
+    def __init__(
+        self,
+        config: SACConfig,
+        networks: MixedPrecisionNetworks,
+        groups: Mapping[str, OptimizerGroup],
+        generator: torch.Generator,
+    ) -> None:
+        """See `of`, which checks the networks; `generator` draws the actions' noise."""
+        self._config, self._networks, self._groups, self._generator = config, networks, groups, generator
+        used, weights = networks.used, networks.weights
+        # where the copies are in bf16, so are their gradients, which `copy_` converts
         self._gradients = {
-            name: kept[name].gradient if used is kept else torch.zeros_like(used[name].whole.detach())
+            name: weights[name].gradient if used is weights else torch.zeros_like(used[name].whole.detach())
             for name in ("actor", "critic")
         }
-        self._actor = ExplicitNetwork(fast.actor.network, used["actor"], self._gradients["actor"])
-        self._critic = ExplicitNetwork(fast.critic.network, used["critic"], self._gradients["critic"])
-        self._target = ExplicitNetwork(fast.target.network, used["target"])
-        self._states = fast.actor.observer.size
-        self._tasks = fast.actor.observer.mean.shape[0]
+        self._actor = ExplicitNetwork(networks.actor.network, used["actor"], self._gradients["actor"])
+        self._critic = ExplicitNetwork(networks.critic.network, used["critic"], self._gradients["critic"])
+        self._target = ExplicitNetwork(networks.target.network, used["target"])
+        self._states = networks.actor.observer.size
+        self._tasks = networks.actor.observer.mean.shape[0]
 
-    def serves(self, sample: Sample) -> bool:
+    def serves(self, batch: TrainingBatch) -> bool:
         """Whether the batch holds all tasks."""
-        return sample.way.count == self._tasks
+        return batch.routing.count == self._tasks
 
-    @torch.no_grad()
-    def critic(
-        self, sample: Sample, noise: torch.Tensor, shares: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Leaves the critics' gradient in their weights' `gradient`; returns losses [K] and targets [K, B].
-        `noise` [K_c, B, A] draws the following actions, `shares` [K] weigh the losses.
+    def critic(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
+        """Writes the critics' gradient into their group; returns "losses" and "value" [K] of all ranks."""
+        group, weights = self._groups["critic"], _weights(context)
+
+        @torch.no_grad()
+        def compute() -> Sums:
+            target = self._td_target(batch, batch.noise(self._generator))
+            losses = self._critic_losses(batch, target, _per_sample(batch, weights))
+            losses = losses if weights is None else losses * weights
+            context.require_finite(losses, group.name)
+            return {
+                "gradient": group.weights.gradient,
+                "losses": losses,
+                "value": context.partial(target.mean(1)),
+            }
+
+        return group.reduce(compute, ("value",), context)
+
+    def actor(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
+        """Writes the actor's gradient into its group, after `critic` of the same batch; returns "losses" and
+        "entropy" [K].
         """
-        goal, way, critic = self._goal(sample, noise), sample.way, self._fast.critic
-        self._show(self._critic, sample, sample.decided["state"].values, sample.continuous)
+        group, weights = self._groups["actor"], _weights(context)
+
+        @torch.no_grad()
+        def compute() -> Sums:
+            noise = batch.noise(self._generator)
+            losses, entropy = self._actor_losses(batch, noise, _per_sample(batch, weights))
+            losses = losses if weights is None else losses * weights
+            context.require_finite(losses, group.name)
+            return {
+                "gradient": group.weights.gradient,
+                "losses": losses,
+                "entropy": context.partial(entropy),
+            }
+
+        return group.reduce(compute, ("entropy",), context)
+
+    def _critic_losses(self, batch: TrainingBatch, target: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """Losses [K] against `target` [K, B]; `scale` [K] weighs a sample. Writes the critics' gradient."""
+        routing, critic = batch.routing, self._networks.critic
+        self._write(self._critic, batch, batch.observation["state"].values, batch.continuous)
         raw = self._critic.forward()
-        scale = _scale(sample, shares) / 2
-        losses, slopes = {}, {}
-        if way.acts_by_vector:
-            wanted, share = select_rows(goal, way.continuous), select_rows(scale, way.continuous)
-            losses["continuous"], slopes["continuous"] = self._regressed(raw["continuous"], wanted, share)
-        if way.acts_by_index:
-            every = self._every(raw)
-            index = sample.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
-            wanted, share = select_rows(goal, way.discrete), select_rows(scale, way.discrete)
-            losses["discrete"], slope = self._regressed(every.gather(3, index).squeeze(3), wanted, share)
-            slopes["discrete"] = torch.zeros_like(every).scatter_(3, index, slope.unsqueeze(3))
-        self._critic.backward(slopes)
-        self._fast.weights["critic"].copy_(self._gradients["critic"])
-        made = _merged(way, losses)
-        return made if shares is None else made * shares, goal
+        # the loss is the mean over the twins
+        scale = scale / 2
+        losses, gradients = {}, {}
+        if routing.has_continuous:
+            wanted, share = select_rows(target, routing.continuous), select_rows(scale, routing.continuous)
+            found = self._regression(raw["continuous"], wanted, share)
+            losses["continuous"], gradients["continuous"] = found
+        if routing.has_discrete:
+            q_all = critic.by_action(raw["discrete"])
+            index = batch.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
+            wanted, share = select_rows(target, routing.discrete), select_rows(scale, routing.discrete)
+            losses["discrete"], gradient = self._regression(q_all.gather(3, index).squeeze(3), wanted, share)
+            gradients["discrete"] = torch.zeros_like(q_all).scatter_(3, index, gradient.unsqueeze(3))
+        self._critic.backward(gradients)
+        self._networks.weights["critic"].copy_(self._gradients["critic"])
+        return _merged(routing, losses)
 
-    @torch.no_grad()
-    def actor(
-        self, sample: Sample, noise: torch.Tensor, shares: torch.Tensor | None
+    def _actor_losses(
+        self, batch: TrainingBatch, noise: torch.Tensor, scale: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for the actor: losses [K], and entropies [K] of -log pi of the drawn actions, or of the
-        discrete policy. The critics still hold what `critic` has shown them.
+        """Losses [K], and entropies [K] of -log pi of the drawn actions, or of the discrete policy. Reads the
+        observations that `_critic_losses` wrote into the critics; writes the actor's gradient.
         """
-        way, scale = sample.way, _scale(sample, shares)
-        raw = self._act(sample.decided["state"].values)
-        losses, entropies, slopes = {}, {}, {}
-        if way.acts_by_index:
-            # every action was valued already: what critics see of these tasks has no action in it
-            values = self._fast.critic.head.values(self._every(self._critic.latest)).amin(0)
-            found = self._of_policy(raw["discrete"][0], values, sample, select_rows(scale, way.discrete))
-            losses["discrete"], entropies["discrete"], slopes["discrete"] = found
-        if way.acts_by_vector:
-            found = self._of_gaussian(raw["continuous"][0], noise, sample, select_rows(scale, way.continuous))
-            losses["continuous"], entropies["continuous"], slopes["continuous"] = found
-        self._actor.backward({name: slope.to(raw[name].dtype) for name, slope in slopes.items()})
-        self._fast.weights["actor"].copy_(self._gradients["actor"])
-        made = _merged(way, losses)
-        return made if shares is None else made * shares, _merged(way, entropies)
+        routing, critic = batch.routing, self._networks.critic
+        raw = self._act(batch.observation["state"].values)
+        losses, entropies, gradients = {}, {}, {}
+        if routing.has_discrete:
+            # every action was valued already: the critics' inputs of these tasks hold no action
+            values = critic.head.values(critic.by_action(self._critic.latest["discrete"])).amin(0)
+            share = select_rows(scale, routing.discrete)
+            found = self._discrete(raw["discrete"][0], values, batch, share)
+            losses["discrete"], entropies["discrete"], gradients["discrete"] = found
+        if routing.has_continuous:
+            share = select_rows(scale, routing.continuous)
+            found = self._continuous(raw["continuous"][0], noise, batch, share)
+            losses["continuous"], entropies["continuous"], gradients["continuous"] = found
+        self._actor.backward({name: value.to(raw[name].dtype) for name, value in gradients.items()})
+        self._networks.weights["actor"].copy_(self._gradients["actor"])
+        return _merged(routing, losses), _merged(routing, entropies)
 
-    def _of_policy(
-        self, logits: torch.Tensor, values: torch.Tensor, sample: Sample, scale: torch.Tensor
+    def _discrete(
+        self, logits: torch.Tensor, values: torch.Tensor, batch: TrainingBatch, scale: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Losses [K_d], entropies [K_d] and the gradient [K_d, B, actions] of `logits`, of the same shape as
         `values`; `scale` [K_d] weighs a sample.
         """
-        log_policy = self._fast.actor.log_policy(logits, sample.way)
-        temperature = select_rows(sample.temperature, sample.way.discrete)
+        routing = batch.routing
+        log_policy = self._networks.actor.log_policy(logits, routing)
+        temperature = select_rows(batch.temperature, routing.discrete)
         policy = log_policy.exp()
-        surprise = log_policy.clamp_min(-1e8).neg_()
-        worth = torch.addcmul(values, temperature[..., None], surprise)
-        worth.masked_fill_(log_policy == -torch.inf, 0.0)
-        value = (policy * worth).sum(-1)
-        # d log pi(b) / d logit a = 1 - pi(a) where a is b and -pi(a) elsewhere; the temperature's own share
-        # of it sums to zero
-        slope = (value[..., None] - worth).mul_(policy).mul_(scale[:, None, None])
-        return value.mean(1).neg_(), (policy * surprise).sum(-1).mean(1), slope
+        negative_log = log_policy.clamp_min(-1e8).neg_()
+        # J_pi = -sum_a pi(a) q(a), q(a) = Q(s, a) - alpha log pi(a|s)  (Christodoulou 2019, eq. 12)
+        soft_q = torch.addcmul(values, temperature[..., None], negative_log)
+        soft_q.masked_fill_(log_policy == -torch.inf, 0.0)
+        value = (policy * soft_q).sum(-1)
+        # d log pi(b) / d logit_a = 1[a = b] - pi(a), so d J_pi / d logit_a = pi(a) (V - q(a)); the derivative
+        # of alpha log pi within q sums to zero
+        gradient = (value[..., None] - soft_q).mul_(policy).mul_(scale[:, None, None])
+        return value.mean(1).neg_(), (policy * negative_log).sum(-1).mean(1), gradient
 
-    def _of_gaussian(
-        self, raw: torch.Tensor, noise: torch.Tensor, sample: Sample, scale: torch.Tensor
+    def _continuous(
+        self, raw: torch.Tensor, noise: torch.Tensor, batch: TrainingBatch, scale: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The same for tasks that act by vectors: losses and entropies [K_c], and the gradient of `raw`
+        """The same for continuous tasks: losses and entropies [K_c], and the gradient of `raw`
         [K_c, B, 2 A].
         """
-        actor, critic, way = self._fast.actor, self._fast.critic, sample.way
-        mask, temperature = way.mask, select_rows(sample.temperature, way.continuous)
-        gaussian, squeezed = self._gaussian(raw, way)
+        networks, routing = self._networks, batch.routing
+        head, mask = networks.critic.head, routing.mask
+        temperature = select_rows(batch.temperature, routing.continuous)
+        gaussian, bounded = self._gaussian(raw, batch)
         jump = gaussian.log_std.exp().mul_(noise)
         drawn = gaussian.mean + jump
         action = drawn.tanh()
         log_p = gaussian.log_prob(drawn, noise)
-        self._show(self._critic, sample, None, action * mask)
-        chosen = self._critic.forward()["continuous"]
-        each = critic.head.values(chosen)
-        losses = soft_value(each.amin(0), log_p, temperature).mean(1).neg_()
-        # the smaller twin has the gradient; equal ones share it
-        second = torch.heaviside(each[0] - each[1], each.new_tensor(0.5))
-        slope = torch.stack([second - 1.0, -second]).mul_(scale[:, None])
-        slope = critic.head.value_gradient(chosen, each, slope)
+        self._write(self._critic, batch, None, action * mask)
+        q_taken = self._critic.forward()["continuous"]
+        twins = head.values(q_taken)
+        losses = soft_value(twins.amin(0), log_p, temperature).mean(1).neg_()
+        # d (-min_i Q_i): the smaller twin has the gradient; equal ones share it
+        second = torch.heaviside(twins[0] - twins[1], twins.new_tensor(0.5))
+        to_value = torch.stack([second - 1.0, -second]).mul_(scale[:, None])
+        to_raw_q = {"continuous": head.value_gradient(q_taken, twins, to_value).to(q_taken.dtype)}
         columns = slice(self._states, self._states + action.shape[-1])
-        pulled = full_precision(
-            self._critic.backward_inputs({"continuous": slope.to(chosen.dtype)}, columns)
-        ).sum(0)
-        along = select_rows(pulled.view(way.count, -1, action.shape[-1]), way.continuous)
-        # d log pi / d drawn is 2 tanh(drawn), and d log pi / d log deviation another -1
+        to_action = full_precision(self._critic.backward_inputs(to_raw_q, columns)).sum(0)
+        to_action = to_action.view(routing.count, -1, action.shape[-1])
+        to_action = select_rows(to_action, routing.continuous)
+        # eq. 10 with a = tanh(u), u = mean + std noise: da/du = 1 - a^2, d log pi / du = 2 a, and
+        # d log pi / d log std = 2 a std noise - 1
         weight = (temperature * scale[:, None])[..., None]
-        to_mean = along.addcmul(action, 2.0 * weight - action * along) * mask
-        to_deviation = (to_mean * jump - weight) * mask
-        to_raw = to_deviation.mul_(1.0 - squeezed.square()).mul_(actor.reach)
-        return losses, log_p.mean(1).neg_(), torch.cat([to_mean, to_raw], -1)
+        to_mean = to_action.addcmul(action, 2.0 * weight - action * to_action) * mask
+        to_log_std = (to_mean * jump - weight) * mask
+        to_spread = to_log_std.mul_(1.0 - bounded.square()).mul_(networks.actor.reach)
+        return losses, log_p.mean(1).neg_(), torch.cat([to_mean, to_spread], -1)
 
-    def _regressed(
-        self, raw: torch.Tensor, goal: torch.Tensor, scale: torch.Tensor
+    def _regression(
+        self, raw: torch.Tensor, target: torch.Tensor, scale: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Losses [K_o] of raw values [2, K_o, B, bins] against `goal` [K_o, B], and their gradient, `scale`
-        [K_o] being the weight of one value; see `learning.critic_losses`.
+        """Losses [K_o] of raw values [2, K_o, B, bins] against `target` [K_o, B], and their gradient, `scale`
+        [K_o] being the weight of one value; see `losses.critic_losses`.
         """
-        losses, slope = self._fast.critic.head.losses_and_gradient(raw, goal)
-        return losses.mean((0, 2)), slope.mul_(scale[:, None, None]).to(raw.dtype)
+        losses, gradient = self._networks.critic.head.losses_and_gradient(raw, target)
+        return losses.mean((0, 2)), gradient.mul_(scale[:, None, None]).to(raw.dtype)
 
-    def _goal(self, sample: Sample, noise: torch.Tensor) -> torch.Tensor:
-        """`learning.targets`."""
-        config, way, target = self._learning.config, sample.way, self._fast.target
-        state = sample.followed["state"].values
+    def _td_target(self, batch: TrainingBatch, noise: torch.Tensor) -> torch.Tensor:
+        """`losses.td_target`."""
+        config, routing, target = self._config, batch.routing, self._networks.target
+        state = batch.next_observation["state"].values
         raw = self._act(state)
-        action, bonus, following = None, None, {}
-        if way.acts_by_vector:
-            gaussian, _ = self._gaussian(raw["continuous"][0], way)
+        action, log_probability, values = None, None, {}
+        if routing.has_continuous:
+            gaussian, _ = self._gaussian(raw["continuous"][0], batch)
             if config.entropy_in_target:
-                action, bonus = gaussian.sample(noise)
+                action, log_probability = gaussian.sample(noise)
             else:
                 action = gaussian.action(noise)
-        self._show(self._target, sample, state, action)
-        valued = self._target.forward()
-        if way.acts_by_vector:
-            value = target.head.values(valued["continuous"]).amin(0)
-            if bonus is not None:
-                value = soft_value(value, bonus, select_rows(sample.temperature, way.continuous))
-            following["continuous"] = value
-        if way.acts_by_index:
-            log_policy = self._fast.actor.log_policy(raw["discrete"][0], way)
-            temperature = select_rows(sample.temperature, way.discrete)
-            weight = temperature if config.entropy_in_target else torch.zeros_like(temperature)
-            values = target.head.values(self._every(valued)).amin(0)
-            following["discrete"] = discrete_soft_value(values, log_policy, weight)
-        return bootstrapped(sample.reward, sample.final, _merged(way, following), config.discount)
+        self._write(self._target, batch, state, action)
+        raw_q = self._target.forward()
+        if routing.has_continuous:
+            value = target.head.values(raw_q["continuous"]).amin(0)
+            if log_probability is not None:
+                temperature = select_rows(batch.temperature, routing.continuous)
+                value = soft_value(value, log_probability, temperature)
+            values["continuous"] = value
+        if routing.has_discrete:
+            log_policy = self._networks.actor.log_policy(raw["discrete"][0], routing)
+            temperature = select_rows(batch.temperature, routing.discrete)
+            temperature = temperature if config.entropy_in_target else torch.zeros_like(temperature)
+            q_all = target.head.values(target.by_action(raw_q["discrete"])).amin(0)
+            values["discrete"] = discrete_soft_value(q_all, log_policy, temperature)
+        return bootstrapped(batch.reward, batch.final, _merged(routing, values), config.discount)
 
     def _act(self, state: torch.Tensor) -> Raw:
-        """What the actor gives for states [K, B, D]."""
+        """The actor's outputs for states [K, B, D]."""
         self._actor.inputs(state.shape[1])[..., : self._states] = state
         return self._actor.forward()
 
-    def _gaussian(self, raw: torch.Tensor, way: Routing) -> tuple[TanhGaussian, torch.Tensor]:
-        """The policy [K_c, B, A] of raw outputs, and tanh of their spread."""
-        mean, spread = full_precision(raw).chunk(2, -1)
-        squeezed = spread.tanh()
-        return TanhGaussian(mean, self._fast.actor.log_std(squeezed), way.mask), squeezed
+    def _gaussian(self, raw: torch.Tensor, batch: TrainingBatch) -> tuple[TanhGaussian, torch.Tensor]:
+        return self._networks.actor.gaussian(raw, batch.routing)
 
-    def _every(self, raw: Raw) -> torch.Tensor:
-        """[2, K_d, B, actions, bins]"""
-        critic = self._fast.critic
-        return raw["discrete"].unflatten(-1, (critic.actions, critic.head.outputs))
-
-    def _show(
+    def _write(
         self,
         network: ExplicitNetwork,
-        sample: Sample,
+        batch: TrainingBatch,
         state: torch.Tensor | None,
         action: torch.Tensor | None,
     ) -> None:
-        """Writes states [K, B, D] and actions [K_c, B, A] where critics read them, unless None."""
-        inputs = network.inputs(sample.width)
+        """Writes states [K, B, D] and actions [K_c, B, A] into the inputs of critics, unless None."""
+        inputs = network.inputs(batch.samples)
         if state is not None:
             inputs[..., : self._states] = state
         if action is not None:
             columns = slice(self._states, self._states + action.shape[-1])
-            inputs[..., columns] = scatter_rows(action, sample.way.continuous, sample.way.count)
+            inputs[..., columns] = scatter_rows(action, batch.routing.continuous, batch.routing.count)
 
 
-def _merged(way: Routing, found: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """[K, ...] of what was found for the tasks of each output."""
-    return way.merged(found.get("continuous"), found.get("discrete"))
+def _merged(routing: Routing, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """[K, ...] of what was computed for the tasks of each output."""
+    return routing.merged(parts.get("continuous"), parts.get("discrete"))
 
 
-def _scale(sample: Sample, shares: torch.Tensor | None) -> torch.Tensor:
-    """[K], what one sample of a task weighs in the sum of losses."""
-    even = sample.reward.new_full((sample.way.count,), 1.0 / sample.width)
-    return even if shares is None else shares * even
+def _weights(context: UpdateContext) -> torch.Tensor | None:
+    """[K], what the losses of a batch of all tasks are multiplied by."""
+    if context.portion is None or context.shares is None:
+        return context.shares if context.portion is None else context.portion
+    return context.shares * context.portion
+
+
+def _per_sample(batch: TrainingBatch, weights: torch.Tensor | None) -> torch.Tensor:
+    """[K], the weight of one sample of a task in the sum of losses."""
+    even = batch.reward.new_full((batch.routing.count,), 1.0 / batch.samples)
+    return even if weights is None else weights * even

@@ -1,37 +1,234 @@
-"""Losses and targets per sample, before any weighting over tasks. Shapes end in [..., B] unless said."""
+"""From transitions to losses per task; equations are those of Haarnoja et al. 2018 unless named."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
+
 import torch
 
+from mtrl.data import Batch, Bucket
+from mtrl.nn import ObservationEncoder, select_rows
+from mtrl.spaces import Layout
 
-def bootstrapped(
-    reward: torch.Tensor, final: torch.Tensor, following: torch.Tensor, discount: float
-) -> torch.Tensor:
-    """r + gamma (1 - final) V(s') (SAC, equation 3). `final` is termination; a truncated step bootstraps."""
-    return torch.add(reward, following.masked_fill(final, 0.0), alpha=discount)
+from .config import ExplorationConfig, SACConfig
+from .networks import Actor, Observation, Routing, TwinCritic
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A batch as the losses read it: on the networks' device, states standardised, rewards scaled."""
+
+    routing: Routing
+    samples: int
+    """B"""
+    observation: Observation
+    next_observation: Observation
+    continuous: torch.Tensor
+    """[K_c, B, A_max], actions taken."""
+    discrete: torch.Tensor
+    """[K_d, B], indices taken."""
+    reward: torch.Tensor
+    """[K, B], on the scale of values."""
+    final: torch.Tensor
+    """[K, B], True where the target does not bootstrap."""
+    temperature: torch.Tensor
+    """alpha [K, 1]"""
+
+    @staticmethod
+    def of(
+        batch: Batch,
+        routing: Routing,
+        encoder: ObservationEncoder,
+        config: SACConfig,
+        reward_scale: torch.Tensor | None,
+        temperature: torch.Tensor,
+        dtype: torch.dtype,
+    ) -> TrainingBatch:
+        """`reward_scale` [T] divides rewards; `temperature` [T]; `routing` is that of the batch, whose
+        tasks ascend; states have the networks' `dtype`.
+        """
+        device = temperature.device
+        fields = {name: values.to(device) for name, values in batch.fields.items()}
+        buckets = {
+            name: Bucket(bucket.values.to(device), bucket.rows.to(device))
+            for name, bucket in batch.buckets.items()
+        }
+        if "state" in buckets:
+            state = buckets["state"]
+            values = encoder.standardise(state.values, select_rows(routing.task, state.rows))
+            buckets["state"] = Bucket(values.to(dtype), state.rows)
+        reward, final = fields["reward"], fields["terminated"]
+        if reward_scale is not None:
+            reward = reward / select_rows(reward_scale, routing.task)[:, None]
+        if not config.bootstrap_truncated:
+            final = final | fields["truncated"]
+        observation, next_observation = (
+            {name: Bucket(bucket.values[:, moment], bucket.rows) for name, bucket in buckets.items()}
+            for moment in (0, 1)
+        )
+        return TrainingBatch(
+            routing=routing,
+            samples=batch.weight.shape[1],
+            observation=observation,
+            next_observation=next_observation,
+            continuous=select_rows(fields["continuous"], routing.continuous),
+            discrete=select_rows(fields["discrete"], routing.discrete),
+            reward=reward,
+            final=final,
+            temperature=select_rows(temperature, routing.task)[:, None],
+        )
+
+    def noise(self, generator: torch.Generator) -> torch.Tensor:
+        """[K_c, B, A_max], standard normal."""
+        return torch.randn(self.continuous.shape, generator=generator, device=self.continuous.device)
+
+    def only(self, row: int) -> TrainingBatch:
+        """One row of the batch, for a loop over tasks."""
+        routing = self.routing.only(row)
+
+        def cut(observation: Observation) -> Observation:
+            places = {name: bucket.rows == row for name, bucket in observation.items()}
+            first = torch.zeros_like(routing.task)
+            return {
+                name: Bucket(observation[name].values[place], first)
+                for name, place in places.items()
+                if bool(place.any())
+            }
+
+        return replace(
+            self,
+            routing=routing,
+            observation=cut(self.observation),
+            next_observation=cut(self.next_observation),
+            continuous=self.continuous[self.routing.continuous == row],
+            discrete=self.discrete[self.routing.discrete == row],
+            reward=self.reward[row : row + 1],
+            final=self.final[row : row + 1],
+            temperature=self.temperature[row : row + 1],
+        )
+
+
+def target_entropies(exploration: ExplorationConfig, layout: Layout) -> torch.Tensor:
+    """H_target [T] in nats: per action dimension, or as a share of ln(number of actions)."""
+    entropies = [
+        exploration.discrete_target_entropy * math.log(spec.discrete)
+        if spec.is_discrete
+        else exploration.target_entropy * spec.continuous
+        for spec in layout.actions
+    ]
+    return torch.tensor(entropies, dtype=torch.float32)
 
 
 def soft_value(value: torch.Tensor, log_probability: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
-    """V(s) = Q(s, a) - alpha log pi(a|s) for one drawn action (SAC, equation 3)."""
+    """V(s) = Q(s, a) - alpha log pi(a|s) for one drawn action (eq. 3); [..., B] each, `temperature`
+    broadcastable.
+    """
     return torch.addcmul(value, temperature, log_probability, value=-1.0)
 
 
 def discrete_soft_value(
     values: torch.Tensor, log_policy: torch.Tensor, temperature: torch.Tensor
 ) -> torch.Tensor:
-    """V(s) = sum_a pi(a|s) (Q(s, a) - alpha log pi(a|s)), [..., B, A] -> [..., B] (Christodoulou 2019,
-    equation 10). Illegal actions have log probability -inf and count nothing.
+    """V(s) = sum_a pi(a|s) (Q(s, a) - alpha log pi(a|s)), [..., B, A] -> [..., B] (Christodoulou 2019, eq.
+    10). Illegal actions have log probability -inf and count nothing.
     """
     policy = log_policy.exp()
     terms = values - temperature[..., None] * log_policy.clamp_min(-1e8)
     return (policy * terms).masked_fill(log_policy == -torch.inf, 0.0).sum(-1)
 
 
-def temperature_loss(
-    log_temperature: torch.Tensor, entropy: torch.Tensor, target_entropy: torch.Tensor
+def bootstrapped(
+    reward: torch.Tensor, final: torch.Tensor, next_value: torch.Tensor, discount: float
 ) -> torch.Tensor:
-    """log alpha (H - H_target) per task [K], for the policy's mean entropy [K] without gradient: raises
-    alpha where the entropy is below its target (SAC, equation 18, in the form in log alpha).
+    """r + gamma (1 - final) V(s') [..., B] (eq. 2). `final` is termination; a truncated step bootstraps
+    (Pardo et al. 2018, eq. 6).
     """
-    return log_temperature * (entropy - target_entropy)
+    return torch.add(reward, next_value.masked_fill(final, 0.0), alpha=discount)
+
+
+def temperature_gradient(entropy: torch.Tensor, target_entropy: torch.Tensor) -> torch.Tensor:
+    """[K], d/d(log alpha) of J(alpha) = log alpha (H - H_target), of each task's own temperature (eq. 18, in
+    the form in log alpha): descending it raises alpha where the entropy is below its target.
+    """
+    return entropy - target_entropy
+
+
+@torch.no_grad()
+def td_target(
+    config: SACConfig, actor: Actor, target: TwinCritic, batch: TrainingBatch, noise: torch.Tensor
+) -> torch.Tensor:
+    """[K, B]; `target` are the critics' moving averages, `noise` [K_c, B, A_max] draws the next actions."""
+    routing = batch.routing
+    gaussian, log_policy = actor(batch.next_observation, routing, batch.samples)
+    action, log_probability = None, None
+    if gaussian is not None:
+        if config.entropy_in_target:
+            action, log_probability = gaussian.sample(noise)
+        else:
+            action = gaussian.action(noise)
+    features = target.observer(batch.next_observation, routing.count, batch.samples)
+    q_taken, q_all = target(features, routing, action)
+    continuous, discrete = None, None
+    # V(s') from the smaller of the twins, min_i Q_i(s', a') - alpha log pi(a'|s')  (eq. 3)
+    if q_taken is not None:
+        continuous = target.head.values(q_taken).amin(0)
+        if log_probability is not None:
+            temperature = select_rows(batch.temperature, routing.continuous)
+            continuous = soft_value(continuous, log_probability, temperature)
+    if q_all is not None and log_policy is not None:
+        temperature = select_rows(batch.temperature, routing.discrete)
+        temperature = temperature if config.entropy_in_target else torch.zeros_like(temperature)
+        discrete = discrete_soft_value(target.head.values(q_all).amin(0), log_policy, temperature)
+    next_value = routing.merged(continuous, discrete)
+    found = bootstrapped(batch.reward, batch.final, next_value, config.discount)
+    return found.clamp(-config.value_clip, config.value_clip) if config.value_clip else found
+
+
+def critic_losses(
+    critic: TwinCritic, batch: TrainingBatch, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses [K] against `target` [K, B]; and the critics' features [K, B, size], without gradient."""
+    routing = batch.routing
+    features = critic.observer(batch.observation, routing.count, batch.samples)
+    q_taken, q_all = critic(features, routing, batch.continuous if routing.has_continuous else None)
+    q_index = None
+    if q_all is not None:
+        index = batch.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
+        q_index = q_all.gather(3, index).squeeze(3)
+    if q_taken is None or q_index is None:
+        raw = routing.merged(q_taken, q_index)
+    else:
+        raw = routing.merged(q_taken.transpose(0, 1), q_index.transpose(0, 1)).transpose(0, 1)
+    # J_Q = E[(Q(s, a) - target)^2 / 2], or its cross entropy (BRC), the mean over samples and twins  (eq. 5)
+    return critic.head.losses(raw, target).mean(dim=(0, 2)), features.detach()
+
+
+def actor_losses(
+    actor: Actor, critic: TwinCritic, features: torch.Tensor, batch: TrainingBatch, noise: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses [K]; and entropies [K], of -log pi of the drawn action, or of the discrete policy, without
+    gradient. `features` are the critics' of the batch.
+    """
+    routing = batch.routing
+    gaussian, log_policy = actor(batch.observation, routing, batch.samples)
+    action, log_probability = None, None
+    if gaussian is not None:
+        action, log_probability = gaussian.sample(noise)
+    q_taken, q_all = critic(features, routing, action)
+    losses: list[torch.Tensor | None] = [None, None]
+    entropies: list[torch.Tensor | None] = [None, None]
+    if q_taken is not None and log_probability is not None:
+        value = critic.head.values(q_taken).amin(0)
+        temperature = select_rows(batch.temperature, routing.continuous)
+        # J_pi = E[alpha log pi(f(noise, s)|s) - min_i Q_i(s, f(noise, s))]  (eq. 9)
+        losses[0] = -soft_value(value, log_probability, temperature).mean(1)
+        entropies[0] = -log_probability.detach().mean(1)
+    if q_all is not None and log_policy is not None:
+        values = critic.head.values(q_all).amin(0).detach()
+        temperature = select_rows(batch.temperature, routing.discrete)
+        # J_pi = E[sum_a pi(a|s) (alpha log pi(a|s) - min_i Q_i(s, a))]  (Christodoulou 2019, eq. 12)
+        losses[1] = -discrete_soft_value(values, log_policy, temperature).mean(1)
+        one = log_policy.new_ones(1, 1)
+        entropies[1] = discrete_soft_value(torch.zeros_like(values), log_policy.detach(), one).mean(1)
+    return routing.merged(*losses), routing.merged(*entropies)

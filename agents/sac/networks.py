@@ -1,9 +1,11 @@
-"""Actor and twin critics over task-major batches: an observer, one torso for all tasks, outputs per task."""
+"""Actor and twin critics over task-major batches: an encoder, one torso for all tasks, outputs per task."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 from mtrl.data import Bucket
 from mtrl.nn import (
     CategoricalValueHead,
+    FlatParameters,
     ObservationEncoder,
     ScalarValueHead,
     TanhGaussian,
@@ -22,30 +25,41 @@ from mtrl.nn import (
     scatter_rows,
     select_rows,
 )
+from mtrl.nn.torsos import Router as ExpertRouter
+from mtrl.reducer import Reducer
 from mtrl.spaces import Layout
 
-from .config import ExplorationConfig, NetworkConfig
+from .config import ExplorationConfig, NetworkConfig, SACConfig
 
 Observation = Mapping[str, Bucket]
-"""Bucket -> [K_b, B, ...] and its rows of the batch."""
+"""Bucket -> [K_b, B, ...] and its rows of the batch; states standardised."""
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Routing:
-    """The tasks of a batch, and which of them act how."""
+    """The tasks of a batch, and which rows are of continuous and which of discrete tasks."""
 
     task: torch.Tensor
     """[K], task indices."""
     continuous: torch.Tensor
-    """[K_c], rows of the batch whose tasks act by vectors."""
+    """[K_c], ascending rows of the batch."""
     discrete: torch.Tensor
-    """[K_d], rows of the batch whose tasks act by index."""
+    """[K_d], ascending rows of the batch."""
     continuous_task: torch.Tensor
-    """[K_c], the tasks in those rows."""
+    """[K_c], the tasks of those rows."""
     discrete_task: torch.Tensor
     """[K_d]"""
     mask: torch.Tensor
     """[K_c, 1, A_max], 1 where the task has the action dimension."""
+
+    @staticmethod
+    def of(task: torch.Tensor, layout: Layout) -> Routing:
+        """For tasks [K] on the CPU, repeated or not."""
+        kind = torch.tensor(layout.discrete_tasks)[task]
+        continuous, discrete = (~kind).nonzero().squeeze(1), kind.nonzero().squeeze(1)
+        mask = torch.tensor(layout.continuous_mask, dtype=torch.float32)[task[continuous]][:, None]
+        return Routing(task, continuous, discrete, task[continuous], task[discrete], mask)
 
     @property
     def count(self) -> int:
@@ -53,17 +67,17 @@ class Routing:
         return self.task.shape[0]
 
     @property
-    def acts_by_vector(self) -> bool:
+    def has_continuous(self) -> bool:
         """Whether K_c is above 0."""
         return self.continuous.shape[0] > 0
 
     @property
-    def acts_by_index(self) -> bool:
+    def has_discrete(self) -> bool:
         """Whether K_d is above 0."""
         return self.discrete.shape[0] > 0
 
     def merged(self, continuous: torch.Tensor | None, discrete: torch.Tensor | None) -> torch.Tensor:
-        """[K_c, ...] and [K_d, ...] -> [K, ...], every row from its own kind; None where K_c or K_d is 0."""
+        """[K_c, ...] and [K_d, ...] -> [K, ...], each row from its kind; None where K_c or K_d is 0."""
         if continuous is None or discrete is None:
             whole = continuous if discrete is None else discrete
             assert whole is not None, "a batch has tasks"
@@ -71,28 +85,17 @@ class Routing:
         whole = continuous.new_zeros(self.count, *continuous.shape[1:])
         return whole.index_copy(0, self.continuous, continuous).index_copy(0, self.discrete, discrete)
 
+    def only(self, row: int) -> Routing:
+        """The routing of one row of the batch."""
+        task, first = self.task[row : row + 1], torch.zeros_like(self.task[:1])
+        here = self.continuous == row
+        continuous = (first, first[:0], task, task[:0])
+        discrete = (first[:0], first, task[:0], task)
+        return Routing(task, *(continuous if bool(here.any()) else discrete), self.mask[here])
 
-class Router:
-    """Which tasks act by vectors and which by index."""
-
-    def __init__(self, layout: Layout) -> None:
-        """In task order."""
-        self._discrete = torch.from_numpy(layout.discrete_tasks.copy())
-        self._mask = torch.from_numpy(layout.continuous_mask.astype(np.float32))
-
-    def __call__(self, task: torch.Tensor) -> Routing:
-        """For a batch of tasks [K] on the processor, repeated or not."""
-        kind = self._discrete[task]
-        continuous, discrete = (~kind).nonzero().squeeze(1), kind.nonzero().squeeze(1)
-        mask = self._mask[task[continuous]][:, None]
-        return Routing(task, continuous, discrete, task[continuous], task[discrete], mask)
-
-
-def moved(way: Routing, device: torch.device) -> Routing:
-    """The same on another device."""
-    if way.task.device == device:
-        return way
-    return replace(way, **{name: value.to(device) for name, value in vars(way).items()})
+    def to(self, device: torch.device) -> Routing:
+        """The routing on another device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
 
 def _served(layout: Layout) -> dict[str, list[int]]:
@@ -105,7 +108,7 @@ class Actor(nn.Module):
     """tanh-Gaussian for continuous tasks, categorical for discrete ones."""
 
     legal: torch.Tensor
-    """[K, actions], True where the index is an action of the task."""
+    """[T, actions], True where the index is an action of the task."""
 
     def __init__(
         self, layout: Layout, config: NetworkConfig, exploration: ExplorationConfig, clip: float
@@ -113,46 +116,44 @@ class Actor(nn.Module):
         """One torso; outputs of each kind that some task has."""
         super().__init__()
         self.observer = ObservationEncoder(layout, config.pixels, clip)
-        self.route = Router(layout)
         sizes = {"continuous": 2 * layout.continuous_size, "discrete": layout.discrete_size}
         served = _served(layout)
+        outputs = {name: sizes[name] for name in served}
         self.network = TaskNetwork(
-            config.torso,
-            self.observer.size,
-            {name: sizes[name] for name in served},
-            layout.task_count,
-            served=served,
+            config.torso, self.observer.size, outputs, layout.task_count, served=served
         )
         self.register_buffer("legal", torch.from_numpy(layout.legal_mask.copy()), persistent=False)
         low, high = exploration.log_deviation_low, exploration.log_deviation_high
         self._middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
 
-    def log_std(self, squeezed: torch.Tensor) -> torch.Tensor:
-        """What tanh of a raw output stands for, between the two bounds; `reach` is its slope."""
-        return squeezed * self.reach + self._middle
+    def gaussian(self, raw: torch.Tensor, routing: Routing) -> tuple[TanhGaussian, torch.Tensor]:
+        """The policy [K_c, B, A_max] of raw outputs [K_c, B, 2 A_max], and the tanh that bounds its log std
+        (`reach` times it, from the middle of the bounds).
+        """
+        mean, spread = full_precision(raw).chunk(2, dim=-1)
+        bounded = spread.tanh()
+        return TanhGaussian(mean, bounded * self.reach + self._middle, routing.mask), bounded
 
-    def log_policy(self, logits: torch.Tensor, way: Routing) -> torch.Tensor:
-        """[K_d, B, actions], what raw outputs stand for: -inf for illegal actions; float32."""
-        return masked_log_softmax(logits, self.legal[way.discrete_task][:, None])
+    def log_policy(self, logits: torch.Tensor, routing: Routing) -> torch.Tensor:
+        """Log-probabilities [K_d, B, actions] of raw outputs, -inf for illegal actions; float32."""
+        return masked_log_softmax(logits, self.legal[routing.discrete_task][:, None])
 
     def forward(
-        self, observation: Observation, way: Routing, width: int
+        self, observation: Observation, routing: Routing, samples: int
     ) -> tuple[TanhGaussian | None, torch.Tensor | None]:
-        """The Gaussian [K_c, B, A] of the batch's continuous tasks, and log policies
-        [K_d, B, actions] of its discrete ones, -inf for illegal actions; float32. None for a kind that no
-        task of the batch has.
+        """The policies [K_c, B, A_max] of the batch's continuous tasks, and log-probabilities
+        [K_d, B, actions] of its discrete ones; None for a kind that no task of the batch has.
         """
-        observed = self.observer(observation, way.count, width)
-        hidden = self.network.torso(observed, way.task)
+        features = self.observer(observation, routing.count, samples)
+        hidden = self.network.torso(features, routing.task)
         gaussian, log_policy = None, None
-        if way.acts_by_vector:
-            rows = select_rows(hidden, way.continuous, -3)
-            raw = full_precision(self.network.read("continuous", rows, way.continuous_task))
-            mean, spread = raw.chunk(2, dim=-1)
-            gaussian = TanhGaussian(mean, self.log_std(spread.tanh()), way.mask)
-        if way.acts_by_index:
-            rows = select_rows(hidden, way.discrete, -3)
-            log_policy = self.log_policy(self.network.read("discrete", rows, way.discrete_task), way)
+        if routing.has_continuous:
+            rows = select_rows(hidden, routing.continuous, -3)
+            raw = self.network.read("continuous", rows, routing.continuous_task)
+            gaussian, _ = self.gaussian(raw, routing)
+        if routing.has_discrete:
+            rows = select_rows(hidden, routing.discrete, -3)
+            log_policy = self.log_policy(self.network.read("discrete", rows, routing.discrete_task), routing)
         return gaussian, log_policy
 
 
@@ -160,22 +161,22 @@ class TwinCritic(nn.Module):
     """Two critics as one batched network.
 
     The output for continuous tasks values the given action; that for discrete tasks values every action
-    at once, and the torso sees zeros in place of an action.
+    at once, and the torso reads zeros in place of an action.
     """
 
-    def __init__(self, layout: Layout, config: NetworkConfig, clip: float, value_clip: float) -> None:
+    def __init__(self, layout: Layout, config: SACConfig) -> None:
         """One pair of torsos; outputs of each kind that some task has."""
         super().__init__()
-        self.observer = ObservationEncoder(layout, config.pixels, clip)
-        self.head: ValueHead = ScalarValueHead(value_clip)
-        if config.critic == "categorical":
-            self.head = CategoricalValueHead(config.bins, config.value_range)
-        bins = self.head.outputs
+        network = config.network
+        self.observer = ObservationEncoder(layout, network.pixels, config.normalisation.clip)
+        self.head: ValueHead = ScalarValueHead(config.value_clip)
+        if network.critic == "categorical":
+            self.head = CategoricalValueHead(network.bins, network.value_range)
         self.actions = layout.discrete_size
-        torso = config.torso
-        if config.critic_width:
-            torso = replace(torso, width=config.critic_width)
-        sizes = {"continuous": bins, "discrete": self.actions * bins}
+        torso = network.torso
+        if network.critic_width:
+            torso = replace(torso, width=network.critic_width)
+        sizes = {"continuous": self.head.outputs, "discrete": self.actions * self.head.outputs}
         served = _served(layout)
         self.network = TaskNetwork(
             torso,
@@ -187,29 +188,93 @@ class TwinCritic(nn.Module):
         )
 
     def forward(
-        self, observed: torch.Tensor, way: Routing, action: torch.Tensor | None
+        self, features: torch.Tensor, routing: Routing, action: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Raw outputs [2, K_c, B, bins] and [2, K_d, B, actions, bins]; one bin for a scalar critic; None
-        for a kind that no task of the batch has.
+        """Raw values [2, K_c, B, bins] of `action` and [2, K_d, B, actions, bins] of every action; None for a
+        kind that no task of the batch has.
 
-        `observed` [K, B, size] comes from `observer`; `action` [K_c, B, A_max].
+        `features` [K, B, size] come from `observer`; `action` [K_c, B, A_max].
         """
-        hidden = self.network.torso(self.inputs(observed, way, action), way.task)
-        chosen, every = None, None
-        if way.acts_by_vector:
-            rows = select_rows(hidden, way.continuous, -3)
-            chosen = self.network.read("continuous", rows, way.continuous_task)
-        if way.acts_by_index:
-            rows = select_rows(hidden, way.discrete, -3)
-            every = self.network.read("discrete", rows, way.discrete_task)
-            every = every.unflatten(-1, (self.actions, self.head.outputs))
-        return chosen, every
+        hidden = self.network.torso(self.inputs(features, routing, action), routing.task)
+        q_taken, q_all = None, None
+        if routing.has_continuous:
+            rows = select_rows(hidden, routing.continuous, -3)
+            q_taken = self.network.read("continuous", rows, routing.continuous_task)
+        if routing.has_discrete:
+            rows = select_rows(hidden, routing.discrete, -3)
+            q_all = self.by_action(self.network.read("discrete", rows, routing.discrete_task))
+        return q_taken, q_all
+
+    def by_action(self, raw: torch.Tensor) -> torch.Tensor:
+        """[..., actions * bins] -> [..., actions, bins]"""
+        return raw.unflatten(-1, (self.actions, self.head.outputs))
 
     def inputs(
-        self, observed: torch.Tensor, way: Routing, action: torch.Tensor | None
+        self, features: torch.Tensor, routing: Routing, action: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """[K, B, size] and [K, B, A_max], what the torso sees side by side."""
+        """[K, B, size] and [K, B, A_max], which the torso reads side by side."""
         if action is None:
-            beside = self.network.torso.inputs - observed.shape[-1]
-            return observed, observed.new_zeros(*observed.shape[:-1], beside)
-        return observed, scatter_rows(action, way.continuous, way.count).to(observed.dtype)
+            width = self.network.torso.inputs - features.shape[-1]
+            return features, features.new_zeros(*features.shape[:-1], width)
+        return features, scatter_rows(action, routing.continuous, routing.count).to(features.dtype)
+
+
+class MixedPrecisionNetworks:
+    """Actor, critics and targets as the losses compute with them.
+
+    In fp32 they are the networks themselves. In bf16 they are copies whose weights are rounded before every
+    update (mixed precision with master weights, Micikevicius et al. 2018, section 3.1): one rounding
+    per network, where automatic casting would round every weight and activation.
+    """
+
+    def __init__(self, actor: Actor, critic: TwinCritic, target: TwinCritic, bf16: bool) -> None:
+        """Makes each network's weights one vector; `bf16` makes copies."""
+        networks = {"actor": actor, "critic": critic, "target": target}
+        self.weights = {name: FlatParameters(network) for name, network in networks.items()}
+        """What is optimised, averaged and saved."""
+        self.used = self.weights
+        """What the losses compute with."""
+        self.actor, self.critic, self.target = actor, critic, target
+        self._buffers = list(zip(target.buffers(), critic.buffers(), strict=True))
+        if bf16:
+            self.actor, self.critic, self.target = _bf16(actor), _bf16(critic), _bf16(target)
+            copies = [FlatParameters(network) for network in (self.actor, self.critic, self.target)]
+            self.used = dict(zip(self.weights, copies, strict=True))
+
+    def sync(self) -> None:
+        """Copies the present weights into the networks that the losses use."""
+        if self.used is not self.weights:
+            for name, copied in self.used.items():
+                copied.sync(self.weights[name])
+
+    @torch.no_grad()
+    def average(self, rate: float) -> None:
+        """target <- (1 - rate) target + rate critic, buffers copied."""
+        self.weights["target"].sync(self.weights["critic"], rate)
+        for averaged, source in self._buffers:
+            averaged.copy_(source)
+
+    def update_balance(self, reducer: Reducer) -> None:
+        """Moves the experts' selection biases, once per update and by the loads of all ranks."""
+        torsos = [network.network.torso for network in (self.actor, self.critic)]
+        if reducer.size > 1:
+            modules = [module for torso in torsos for module in torso.modules()]
+            loads = {
+                str(number): module.pending
+                for number, module in enumerate(modules)
+                if isinstance(module, ExpertRouter) and module.balanced
+            }
+            if loads:
+                like = {name: (load.shape, load.dtype) for name, load in loads.items()}
+                for name, load in reducer.sums(lambda: loads, like).items():
+                    loads[name].copy_(load)
+        for torso in torsos:
+            torso.update_balance()
+
+
+def _bf16(network: Network) -> Network:
+    """A copy with weights in bf16; buffers, such as statistics and selection biases, are shared."""
+    copied = copy.deepcopy(network, {id(buffer): buffer for buffer in network.buffers()})
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.bfloat16()
+    return copied

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +20,6 @@ from mtrl.tasks import TaskSet
 from .config import SACConfig
 from .networks import Actor, Routing
 
-REMEMBERED = 1024
-"""Selections of tasks whose routing a policy keeps."""
-
-
-@dataclass(frozen=True)
-class _Asked:
-    way: Routing
-    filled: dict[str, torch.Tensor]
-    """Bucket -> the rows whose tasks have it."""
-
 
 class SACPolicy:
     """Draws from the actor when exploring; otherwise its mean, or its most likely index."""
@@ -40,9 +30,9 @@ class SACPolicy:
         """Shares the actor's weights."""
         self.version = version
         self.actor = actor
-        """What decides."""
         self._layout = layout
-        self._asked: dict[bytes, _Asked] = {}
+        # collection acts for the same selections of tasks again and again
+        self._routes = lru_cache(1024)(self._route)
 
     def initial_state(self, count: int) -> PolicyState:
         """No state."""
@@ -59,21 +49,20 @@ class SACPolicy:
         acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
-        """Decides for N copies, at once where they belong to one task."""
+        """Actions of N copies, in one batch where they belong to one task."""
         layout, count = self._layout, len(task_index)
         together = count == 1 or bool((task_index == task_index[0]).all())
-        asked = self._asked_of(task_index[:1] if together else task_index)
-        way, shape = asked.way, (1, count) if together else (count, 1)
-        seen = {}
-        for bucket, rows in observation.items():
-            where = asked.filled[bucket]
+        routing, filled = self._routes(tuple((task_index[:1] if together else task_index).tolist()))
+        shape = (1, count) if together else (count, 1)
+        buckets = {}
+        for name, rows in observation.items():
+            where = filled[name]
             if len(where):
-                values = torch.from_numpy(rows).reshape(*shape, *rows.shape[1:])
-                values = select_rows(values, where)
-                if bucket == "state":
-                    values = self.actor.observer.standardise(values, select_rows(way.task, where))
-                seen[bucket] = Bucket(values, where)
-        gaussian, log_policy = self.actor(seen, way, shape[1])
+                values = select_rows(torch.from_numpy(rows).reshape(*shape, *rows.shape[1:]), where)
+                if name == "state":
+                    values = self.actor.observer.standardise(values, select_rows(routing.task, where))
+                buckets[name] = Bucket(values, where)
+        gaussian, log_policy = self.actor(buckets, routing, shape[1])
         densities = LOG_PROBABILITY.filled(count)
         action = Action(
             continuous=np.zeros((count, layout.continuous_size), dtype=np.float32),
@@ -82,19 +71,19 @@ class SACPolicy:
             extras={LOG_PROBABILITY.name: densities} if acting.explore else {},
         )
         if gaussian is not None:
-            copies = slice(None) if together else way.continuous.numpy()
+            copies = slice(None) if together else routing.continuous.numpy()
             drawing = [generators[c] for c in np.arange(count)[copies]]
             if acting.explore:
                 noise = np.empty((len(drawing), layout.continuous_size), dtype=np.float32)
                 for row, generator in zip(noise, drawing, strict=True):
                     generator.standard_normal(out=row, dtype=np.float32)
-                chosen, log_probability = gaussian.sample(torch.from_numpy(noise).view(gaussian.mean.shape))
+                vectors, log_probability = gaussian.sample(torch.from_numpy(noise).view(gaussian.mean.shape))
                 densities[copies] = log_probability.flatten().numpy()
             else:
-                chosen = gaussian.mode()
-            action.continuous[copies] = chosen.flatten(0, 1).numpy()
+                vectors = gaussian.mode()
+            action.continuous[copies] = vectors.flatten(0, 1).numpy()
         if log_policy is not None:
-            copies = slice(None) if together else way.discrete.numpy()
+            copies = slice(None) if together else routing.discrete.numpy()
             rows = log_policy.flatten(0, 1).numpy()
             if acting.explore:
                 drawing = [generators[c] for c in np.arange(count)[copies]]
@@ -106,22 +95,13 @@ class SACPolicy:
             action.discrete[copies] = index
         return action
 
-    def _asked_of(self, tasks: npt.NDArray[np.int64]) -> _Asked:
-        """What follows from the tasks [K] alone, worked out once: collection asks for the same ones again."""
-        key = tasks.tobytes()
-        known = self._asked.get(key)
-        if known is None:
-            layout, task = self._layout, torch.tensor(tasks, dtype=torch.int64)
-            way = self.actor.route(task)
-            filled = {
-                bucket: torch.from_numpy(np.isin(tasks, layout.members(bucket)).nonzero()[0])
-                for bucket in layout.buckets
-            }
-            known = _Asked(way, filled)
-            if len(self._asked) >= REMEMBERED:
-                self._asked.clear()
-            self._asked[key] = known
-        return known
+    def _route(self, tasks: tuple[int, ...]) -> tuple[Routing, dict[str, torch.Tensor]]:
+        """The routing of tasks [K], and bucket -> the rows whose tasks fill it."""
+        filled = {
+            bucket: torch.from_numpy(np.isin(tasks, self._layout.members(bucket)).nonzero()[0])
+            for bucket in self._layout.buckets
+        }
+        return Routing.of(torch.tensor(tasks), self._layout), filled
 
 
 def actor_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Actor:

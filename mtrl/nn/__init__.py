@@ -8,6 +8,7 @@ from .explicit import ExplicitNetwork
 from .flat import FlatParameters
 from .layers import BatchedLinear, ComposedLinear, LayerNorm, TaskLinear, TaskTable
 from .normalisation import RewardScale, TaskNormaliser
+from .precision import device_of, uses_bf16
 from .residual import ResidualBlock, ResidualMLP
 from .soft_experts import SoftExperts
 from .stack import Stack
@@ -65,6 +66,7 @@ __all__ = [
     "arrays_of",
     "begin_as",
     "build_torso",
+    "device_of",
     "draw_index",
     "full_precision",
     "masked_log_softmax",
@@ -74,4 +76,5 @@ __all__ = [
     "tensors_of",
     "torso_diagnostics",
     "update_average",
+    "uses_bf16",
 ]

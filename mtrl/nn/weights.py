@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mtrl.errors import ConfigError
 
@@ -15,9 +16,9 @@ from mtrl.errors import ConfigError
 @torch.no_grad()
 def update_average(average: nn.Module, source: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * source, buffers copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 1.0 - decay)
-    for kept, fresh in zip(average.buffers(), source.buffers(), strict=True):
-        kept.copy_(fresh)
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(source.parameters()), None)
+    for averaged, buffer in zip(average.buffers(), source.buffers(), strict=True):
+        averaged.copy_(buffer)
 
 
 def begin_as(network: nn.Module, parent: nn.Module) -> None:

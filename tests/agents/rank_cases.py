@@ -13,7 +13,7 @@ import torch
 from mtrl.agents.diffusion import DiffusionAgent, DiffusionConfig
 from mtrl.agents.diffusion.policy import DiffusionSampler
 from mtrl.agents.sac import NetworkConfig, SACAgent
-from mtrl.agents.sac.learning import Sample
+from mtrl.agents.sac.losses import TrainingBatch
 from mtrl.data import Batch, Bucket, Trajectories
 from mtrl.distillation import DistillationConfig, SameNoiseDistiller
 from mtrl.errors import MtrlError
@@ -138,13 +138,13 @@ class Noise:
         return torch.cat(parts, 1).to(torch.get_default_dtype())
 
 
-real_noise = Sample.noise
+real_noise = TrainingBatch.noise
 
 
-def prepared_noise(sample: Sample, generator: Any) -> torch.Tensor:
+def prepared_noise(batch: TrainingBatch, generator: Any) -> torch.Tensor:
     if isinstance(generator, Noise):
-        return generator.drawn(tuple(sample.continuous.shape))
-    return real_noise(sample, generator)
+        return generator.drawn(tuple(batch.continuous.shape))
+    return real_noise(batch, generator)
 
 
 def sac(rank: int | None, reducer: Reducer, changes: Mapping[str, Any], **samples: Any) -> SACAgent:
@@ -158,7 +158,10 @@ def sac(rank: int | None, reducer: Reducer, changes: Mapping[str, Any], **sample
             agent.ingest(fragment_of(MIXED, k, steps, ends={9: "truncated"}, seed=10 * who + k))
     agent.due(0, reducer)
     agent._replay = Samples(rank, **samples)  # type: ignore[assignment]
-    agent._computation._noise = Noise(rank)  # type: ignore[assignment]
+    noise: Any = Noise(rank)
+    agent._computation._generator = noise
+    if agent._explicit is not None:
+        agent._explicit._generator = noise
     agent.due(0, reducer)
     return agent
 
@@ -179,10 +182,10 @@ def digest(weights: torch.Tensor) -> str:
 
 def gradients_of(agent: SACAgent, reducer: Reducer) -> dict[str, torch.Tensor]:
     """Of the first update, summed over tasks."""
-    agent._differentiate(agent._agreed_ranks(reducer))
-    found = {name: part._weights.gradient.clone() for name, part in agent._parts.items()}
-    assert agent._log_temperature_gradient is not None
-    return found | {"temperature": agent._log_temperature_gradient.clone()}
+    agent._compute_gradients(agent._context(reducer))
+    found = {name: group.weights.gradient.clone() for name, group in agent._groups.items()}
+    assert agent._temperature_gradient is not None
+    return found | {"temperature": agent._temperature_gradient.clone()}
 
 
 def gradient_after(agent: Agent, network: torch.nn.Module, reducer: Reducer) -> torch.Tensor:
@@ -216,7 +219,7 @@ def sac_beside_one(reducer: Reducer, changes: Mapping[str, Any], *, lacking: boo
             "moved": float((before - weights_of(alone)).abs().max()),
             "metrics": max(abs(mine[k] - other[k]) / (1e-3 + abs(other[k])) for k in other),
             "told": dict(mine),
-            "streamed": any(p.surgery.streamed for p in ranked._parts.values() if p.surgery is not None),
+            "streamed": any(g.surgery.streamed for g in ranked._groups.values() if g.surgery is not None),
             "digest": digest(weights_of(ranked)),
         }
     return facts
@@ -458,7 +461,7 @@ def demonstrations_lacking(reducer: Reducer) -> list[str]:
 
 
 def learners(reducer: Reducer) -> Mapping[str, Any]:
-    Sample.noise = prepared_noise  # type: ignore[method-assign]
+    TrainingBatch.noise = prepared_noise  # type: ignore[method-assign]
     facts: dict[str, Any] = {name: sac_beside_one(reducer, changes) for name, changes in SAC.items()}
     for name in ("plain", "pcgrad", "famo"):
         facts[f"{name}, lacking a task"] = sac_beside_one(reducer, SAC[name], lacking=True)

@@ -127,15 +127,15 @@ def sums_of(agent: SACAgent, reducer: Reducer = ALONE) -> dict[str, torch.Tensor
     turn "actor.NAME", and "temperature.log".
     """
     agent.due(0, reducer)
-    agent._differentiate(agent._agreed_ranks(reducer))
+    agent._compute_gradients(agent._context(reducer))
     acting = agent.updates % agent._config.actor_every == 0
     found = {}
     for name in ("critic", "actor") if acting else ("critic",):
-        weights = agent._parts[name]._weights
+        weights = agent._groups[name].weights
         pairs = zip(weights.named, weights.split(weights.gradient), strict=True)
         found |= {f"{name}.{key}": gradient.clone() for key, gradient in pairs}
-    if agent._log_temperature_gradient is not None:
-        found["temperature.log"] = agent._log_temperature_gradient
+    if agent._temperature_gradient is not None:
+        found["temperature.log"] = agent._temperature_gradient
     return found
 
 

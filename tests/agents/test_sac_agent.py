@@ -20,8 +20,8 @@ from mtrl.agents.sac import (
     SACAgent,
     SACConfig,
 )
-from mtrl.agents.sac.learning import Learning, Sample, actor_losses, critic_losses, targets
-from mtrl.agents.sac.networks import Routing, moved
+from mtrl.agents.sac.losses import TrainingBatch, actor_losses, critic_losses, td_target
+from mtrl.agents.sac.networks import Routing
 from mtrl.data import Bucket, ReplayConfig
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, ResourceError
 from mtrl.gradients import Combined, GradientSurgery, SurgeryConfig, TaskRows
@@ -113,7 +113,7 @@ def test_computing_gradients_changes_no_weight() -> None:
     before = agent.snapshot()
     sums = sums_of(agent)
     assert agent.snapshot().same_as(before)
-    assert agent._computation.losses["critic"].shape == (3,)
+    assert agent._losses["critic_loss"].shape == (3,)
     for name, value in agent._critic.named_parameters():
         assert not value.numel() or sums[f"critic.{name}"].shape == value.shape
     update(agent)
@@ -189,11 +189,7 @@ def test_pixels_train_beside_states() -> None:
 
 
 @pytest.mark.parametrize("explore", [False, True])
-def test_a_copy_acts_alike_alone_and_among_other_tasks(
-    explore: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # fewer than are asked for below
-    monkeypatch.setattr("mtrl.agents.sac.policy.REMEMBERED", 2)
+def test_a_copy_acts_alike_alone_and_among_other_tasks(explore: bool) -> None:
     agent = agent_of()
     for _ in range(5):
         update(agent)
@@ -253,7 +249,7 @@ class Spoiling(Alone):
     """Puts a number into the gradient of one parameter, once."""
 
     def __init__(self, agent: SACAgent, part: str, name: str, value: float) -> None:
-        self._weights, self._name, self._value = agent._parts[part]._weights, name, value
+        self._weights, self._name, self._value = agent._groups[part].weights, name, value
         self._fact = {"critic": "value", "actor": "entropy"}[part]
 
     def sums(self, make: Callable[[], Sums], like: Like) -> Sums:
@@ -486,7 +482,7 @@ def test_a_task_that_ran_away_has_no_part_in_the_update() -> None:
     agent = agent_of(network=NetworkConfig(torso=mixture, bins=11), actor_every=2)
     agent.updates = 1
     sums = sums_of(agent)
-    assert bool((agent._computation.losses["critic"] > 1e-6).all())
+    assert bool((agent._losses["critic_loss"] > 1e-6).all())
     assert not any(gradient.any() for gradient in sums.values())
 
 
@@ -507,7 +503,7 @@ def test_losses_are_computed_where_the_networks_are() -> None:
         torch.device("meta"),
     )
     sums_of(agent)
-    held = agent._sample
+    held = agent._batch
     assert held is not None
 
     def over_there(value: object) -> object:
@@ -515,15 +511,14 @@ def test_losses_are_computed_where_the_networks_are() -> None:
             return value.to(meta)
         if isinstance(value, Mapping):
             return {name: Bucket(b.values.to(meta), b.rows.to(meta)) for name, b in value.items()}
-        return moved(value, meta) if isinstance(value, Routing) else value
+        return value.to(meta) if isinstance(value, Routing) else value
 
-    sample = Sample(**{name: over_there(value) for name, value in vars(held).items()})  # type: ignore[arg-type]
-    learning = Learning.of(agent._config, MIXED.layout, meta)
+    batch = TrainingBatch(**{name: over_there(value) for name, value in vars(held).items()})  # type: ignore[arg-type]
     actor, critic = agent._actor.to(meta), agent._critic.to(meta)
-    noise = torch.empty(2, sample.width, 2, device=meta)
-    goal = targets(learning, actor, critic, sample, noise)
-    losses, observed = critic_losses(critic, sample, goal)
-    for found in (losses, *actor_losses(actor, critic, observed, sample, noise)):
+    noise = torch.empty(2, batch.samples, 2, device=meta)
+    target = td_target(agent._config, actor, critic, batch, noise)
+    losses, features = critic_losses(critic, batch, target)
+    for found in (losses, *actor_losses(actor, critic, features, batch, noise)):
         assert found.shape == (3,) and found.device == meta
 
 

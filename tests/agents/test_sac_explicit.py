@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mtrl.agents.sac import ExplorationConfig, NetworkConfig, SACAgent
-from mtrl.agents.sac.explicit import ExplicitUpdate
+from mtrl.agents.sac.explicit import ExplicitGradientComputation
 from mtrl.errors import DivergenceError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import PixelEncoderConfig
@@ -44,14 +44,14 @@ def scalar(**changes: object) -> NetworkConfig:
 
 
 def explicit(agent: SACAgent) -> bool:
-    return agent._computation.explicit is not None
+    return agent._explicit is not None
 
 
 def same_gradients(agents: Sequence[SACAgent]) -> None:
     """Compares those of two agents."""
     found, expected = (sums_of(agent) for agent in agents)
     assert list(found) == list(expected)
-    losses, others = (agent._computation.losses["critic"] for agent in agents)
+    losses, others = (agent._losses["critic_loss"] for agent in agents)
     torch.testing.assert_close(losses, others, rtol=1e-4, atol=1e-5)
     for name, gradient in expected.items():
         close = 1e-4 * float(gradient.norm()) + 1e-7
@@ -124,7 +124,8 @@ def test_a_number_that_is_not_finite_is_told_as_by_autograd(head: str, tasks: Ta
 def test_a_frozen_weight_is_left_to_autograd() -> None:
     agent = agent_of(ARMS)
     agent._critic.network.torso.stack.linears[0].weight.requires_grad_(False)
-    assert ExplicitUpdate.of(agent._learning, agent._fast) is None
+    parts = (agent._config, agent._networks, agent._groups, agent._noise)
+    assert ExplicitGradientComputation.of(*parts) is None
 
 
 def test_a_batch_of_some_tasks_goes_by_autograd() -> None:

@@ -10,7 +10,7 @@ from mtrl.agents.sac.losses import (
     bootstrapped,
     discrete_soft_value,
     soft_value,
-    temperature_loss,
+    temperature_gradient,
 )
 
 
@@ -45,8 +45,6 @@ def test_a_policy_that_is_not_a_number_has_no_value() -> None:
 
 
 def test_too_little_entropy_raises_the_temperature() -> None:
-    log_temperature = torch.tensor([0.5, 0.5], requires_grad=True)
-    loss = temperature_loss(log_temperature, torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0]))
-    (slope,) = torch.autograd.grad(loss.sum(), log_temperature)
-    # descending the slope raises the first and lowers the second
-    assert slope.tolist() == [-1.0, 1.0]
+    gradient = temperature_gradient(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0]))
+    # descending it raises the first and lowers the second
+    assert gradient.tolist() == [-1.0, 1.0]

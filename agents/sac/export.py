@@ -1,4 +1,4 @@
-"""The policy on its way to a robot: the actor without noise, as one module that exporters can trace."""
+"""The actor without exploration, as one module that exporters can trace."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .policy import actor_from
 class SACController(nn.Module):
     """state [N, D_max], task [N] -> tanh of the mean action [N, A_max], 0 in dimensions that a task lacks.
 
-    Serves tasks with state vectors and continuous actions; what depends on the data, such as who acts by
-    index, is left out, so that the graph is the same for every input.
+    Serves tasks with state vectors and continuous actions; branches that depend on the data are left out, so
+    that the graph is the same for every input.
     """
 
     mask: torch.Tensor
@@ -26,8 +26,7 @@ class SACController(nn.Module):
     def __init__(self, actor: Actor, layout: Layout) -> None:
         """Shares the actor's weights."""
         super().__init__()
-        self.network = actor.network
-        self.observer = actor.observer
+        self.observer, self.network = actor.observer, actor.network
         self.register_buffer("mask", torch.from_numpy(layout.continuous_mask.astype(np.float32)))
 
     def forward(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Where and in which format the networks are computed."""
+"""On which device and in which number format networks are computed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mtrl.errors import ConfigError, ResourceError
 
 
 def device_of(device: str) -> torch.device:
-    """What `device` means here: "auto" is the first GPU, or the processor.
+    """The device of the setting `agent.device`; "auto" is the first GPU, else the CPU.
 
-    Raises ConfigError for a word that names no device, ResourceError for a GPU that is not there.
+    Raises ConfigError for another word, ResourceError for a GPU that is not there.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -28,11 +28,9 @@ def device_of(device: str) -> torch.device:
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
-    """What `precision` means here: "auto" takes bf16 only where the device has the instructions; without
-    them the mode exists and is slow.
-    """
+    """Whether the setting `agent.precision` means bf16; "auto" where the device has the instructions."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

@@ -1,0 +1,378 @@
+"""From a batch's losses to gradients of critics and actor, and the optimisers that step on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mtrl.gradients import GradientSurgery, require_finite
+from mtrl.reducer import Like, Reducer, Sums
+
+from .config import SACConfig
+from .losses import TrainingBatch, actor_losses, critic_losses, td_target
+from .networks import MixedPrecisionNetworks, TwinCritic
+
+
+@dataclass(frozen=True)
+class UpdateContext:
+    """The tasks of an update, and which of their samples are on this rank."""
+
+    reducer: Reducer
+    portion: torch.Tensor | None
+    """[K], the share of each task's samples that is on this rank; None for a single process."""
+    shares: torch.Tensor | None
+    """[T], what the loss of each task is multiplied by; None for 1 each."""
+    update: int
+    """Number of the update."""
+    tasks: Sequence[str]
+    """Names of the K tasks."""
+
+    def partial(self, values: torch.Tensor) -> torch.Tensor:
+        """[K] as this rank's part of a mean over all ranks' samples."""
+        return values if self.portion is None else values * self.portion.to(values)
+
+    def require_finite(self, losses: torch.Tensor, name: str) -> None:
+        """Of several ranks, names the one whose losses [K] are not finite, which their sum does not."""
+        if self.reducer.size > 1:
+            require_finite(losses, f"the {name}'s loss", self.update, self.tasks)
+
+
+@dataclass(frozen=True)
+class TaskLosses:
+    """How the losses of a batch are computed; every function may be called more than once."""
+
+    losses: Callable[[], torch.Tensor]
+    """[K]"""
+    loss_of: Callable[[int], torch.Tensor]
+    """The loss of one row of the batch."""
+    auxiliary: Callable[[], torch.Tensor | None]
+    """After `losses`: a loss that belongs to no task, stays outside surgery and is averaged over ranks."""
+    statistics: Callable[[], Mapping[str, torch.Tensor]]
+    """After `losses` or every `loss_of`: further values [K], by the names below."""
+    names: tuple[str, ...]
+
+
+class OptimizerGroup:
+    """The critics, or the actor: named parameters under Adam, differentiated by task losses [K].
+
+    Without surgery a step costs one backward pass of the summed losses, and one sum over ranks.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        networks: MixedPrecisionNetworks,
+        config: SACConfig,
+        tasks: int,
+        seed: int,
+        *further: dict[str, Any],
+    ) -> None:
+        """`name` is "critic" or "actor", one of `networks`; `further` are groups of the same optimiser.
+        Raises UnsupportedError for a weighting that does not serve.
+        """
+        self.name, self.tasks = name, tasks
+        self.weights = networks.weights[name]
+        """Their `gradient` is what `step` moves along."""
+        self._used = networks.used[name].named
+        self._clip = config.gradient_clip
+        self.optimizer = torch.optim.Adam(
+            [{"params": [self.weights.whole]}, *further],
+            lr=config.learning_rate,
+            eps=config.adam_epsilon,
+            fused=True,
+        )
+        self.surgery: GradientSurgery | None = None
+        if config.gradients.covers(name) and not config.gradients.plain:
+            signed = "the actor's loss" if name == "actor" else ""
+            self.surgery = GradientSurgery(self._used, config.gradients, tasks, seed, signed=signed)
+        torso = config.network.torso
+        self._balanced = torso.kind == "experts" and torso.experts.switch > 0
+        self._scale = 1.0
+        self._metrics: dict[str, float] = {}
+        self._latest: Callable[[], torch.Tensor] | None = None
+
+    def differentiate(self, functions: TaskLosses, context: UpdateContext) -> Sums:
+        """Writes the gradient of all ranks' samples for `clip`; returns "losses" and the statistics of them,
+        each [K] without gradient.
+
+        Surgery waits until the batch holds all tasks. Raises DivergenceError, on all ranks, where surgery
+        meets a number that is not finite on any.
+        """
+        count, size = len(context.tasks), context.reducer.size
+        if self.surgery is not None and count == self.tasks:
+            return self._combine(self.surgery, functions, context)
+
+        def compute() -> Sums:
+            losses = functions.losses()
+            auxiliary = functions.auxiliary()
+            total = context.partial(losses).sum()
+            if auxiliary is not None:
+                total = total + count * (auxiliary / size if size > 1 else auxiliary)
+            self.weights.write_gradients(self._gradients(total))
+            statistics = {name: context.partial(value) for name, value in functions.statistics().items()}
+            context.require_finite(losses, self.name)
+            return {
+                "gradient": self.weights.gradient, "losses": context.partial(losses.detach()), **statistics
+            }  # fmt: skip
+
+        found = self.reduce(compute, functions.names, context)
+        if self.surgery is not None:
+            parts = self.weights.split(self.weights.gradient)
+            named = dict(zip(self._used, parts, strict=True))
+            for key, gradient in self.surgery.masked(named).items():
+                named[key].copy_(gradient)
+        return found
+
+    def reduce(self, compute: Callable[[], Sums], names: Sequence[str], context: UpdateContext) -> Sums:
+        """Adds up over ranks what `compute` returns: "gradient" [P], of the summed losses, and this rank's
+        parts of "losses" and `names`, [K] each.
+        """
+        self._metrics, self._latest, count = {}, None, len(context.tasks)
+        whole = self.weights.whole
+        like: Like = {
+            "gradient": (whole.shape, whole.dtype),
+            **dict.fromkeys(("losses", *names), ((count,), whole.dtype)),
+        }
+        found = context.reducer.sums(compute, like)
+        self.weights.copy_(found["gradient"])
+        self._scale = 1.0 / count
+        return found
+
+    def _combine(self, surgery: GradientSurgery, functions: TaskLosses, context: UpdateContext) -> Sums:
+        """`differentiate` by surgery."""
+        size = context.reducer.size
+        self._scale = 1.0 / self.tasks
+        auxiliary: torch.Tensor | None = None
+        whole = True
+
+        def together() -> torch.Tensor:
+            nonlocal auxiliary, whole
+            whole = True
+            losses = functions.losses()
+            auxiliary = functions.auxiliary()
+            return losses
+
+        def alone(row: int) -> torch.Tensor:
+            nonlocal whole
+            whole = False
+            return functions.loss_of(row)
+
+        combined = surgery.step(
+            together, alone, reducer=context.reducer, portion=context.portion,
+            retain_graph=lambda: auxiliary is not None,
+        )  # fmt: skip
+        self._metrics, self._latest = combined.metrics, functions.losses
+
+        def compute() -> Sums:
+            nonlocal auxiliary
+            found = {name: context.partial(value) for name, value in functions.statistics().items()}
+            if not whole:
+                # after a loop the auxiliary loss is of the last task alone, and its graph is freed
+                auxiliary = None
+                if functions.auxiliary() is not None:
+                    together()
+            if auxiliary is None:
+                return found
+            gradients = self._gradients(auxiliary if size == 1 else auxiliary / size)
+            return found | {f"beside/{key}": value for key, value in zip(self._used, gradients, strict=True)}
+
+        balanced = self._used if self._balanced else {}
+        like: Like = {
+            **dict.fromkeys(functions.names, ((self.tasks,), self.weights.whole.dtype)),
+            **{f"beside/{key}": (value.shape, value.dtype) for key, value in balanced.items()},
+        }
+        found = dict(context.reducer.sums(compute, like))
+        gradients = dict(combined.gradients)
+        for key, parameter in self._used.items():
+            if f"beside/{key}" in found:
+                # divided by the scale that `clip` multiplies by
+                extra = found.pop(f"beside/{key}") / self._scale
+                gradients[key] = gradients.get(key, torch.zeros_like(parameter)) + extra
+            elif key not in gradients:
+                gradients[key] = torch.zeros_like(parameter)
+        self.weights.gather(surgery.masked(gradients))
+        return {"losses": combined.losses, **found}
+
+    def clip(self) -> float:
+        """Turns the gradient of the summed losses into the clipped one of their mean over tasks; returns its
+        norm before.
+        """
+        gradient = self.weights.gradient
+        norm = float(torch.linalg.vector_norm(gradient)) * self._scale
+        clipped = self._clip and norm > self._clip
+        factor = self._scale * (self._clip / (norm + 1e-6) if clipped else 1.0)
+        if factor != 1.0:
+            gradient.mul_(factor)
+        return norm
+
+    def not_finite(self) -> list[str]:
+        """Names of parameters whose gradient holds a number that is not finite."""
+        pairs = zip(self._used, self.weights.split(self.weights.gradient), strict=True)
+        return [f"{self.name}.{key}" for key, gradient in pairs if not torch.isfinite(gradient).all()]
+
+    def step(self) -> dict[str, float]:
+        """The optimiser's step on the clipped gradient; returns surgery's metrics."""
+        self.optimizer.step()
+        return {f"gradients/{self.name}/{key}": value for key, value in self._metrics.items()}
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether `loss_of` is called at other weights than the present ones (SAMO)."""
+        return self.surgery is not None and self.surgery.config.perturbation > 0
+
+    @property
+    def needs_post_step(self) -> bool:
+        """Whether surgery needs the losses of the same batch under the new weights."""
+        return self._latest is not None and self.surgery is not None and self.surgery.needs_post_step
+
+    def observe_post_step_losses(self, context: UpdateContext) -> None:
+        """Passes those losses to surgery; after the networks' `sync`."""
+        if self.surgery is not None and self._latest is not None:
+            with torch.no_grad():
+                self.surgery.observe_post_step_losses(
+                    self._latest, reducer=context.reducer, portion=context.portion
+                )
+
+    def cosines(self) -> npt.NDArray[np.float64] | None:
+        """[K, K], mean cosines between task gradients since the last call; None when none was measured."""
+        return None if self.surgery is None else self.surgery.take_cosines()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimiser and surgery; weights are the agent's."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "surgery": None if self.surgery is None else self.surgery.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`, whose tensors become the optimiser's own."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.surgery is not None and state["surgery"] is not None:
+            self.surgery.load_state_dict(state["surgery"])
+
+    def _gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
+        """The gradient of a scalar, for every parameter in order."""
+        used = list(self._used.values())
+        found = torch.autograd.grad(loss, used, allow_unused=True)
+        pairs = zip(used, found, strict=True)
+        return [torch.zeros_like(old) if new is None else new for old, new in pairs]
+
+
+def not_finite(
+    losses: Mapping[str, float], norms: Mapping[str, float], groups: Sequence[OptimizerGroup]
+) -> str:
+    """Which task's losses, or which gradients, hold a number that is not finite; empty for none."""
+    found = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    steep = [group for group in groups if not math.isfinite(norms.get(group.name, 0.0))]
+    found += [f"the gradient norm of {group.name} is {norms[group.name]}" for group in steep]
+    return ", ".join(found + [name for group in steep for name in group.not_finite()][:3])
+
+
+class GradientComputation:
+    """The gradients of an update by autograd, both on the weights as they are; changes no weight."""
+
+    def __init__(
+        self,
+        config: SACConfig,
+        networks: MixedPrecisionNetworks,
+        groups: Mapping[str, OptimizerGroup],
+        generator: torch.Generator,
+    ) -> None:
+        """`generator` draws the actions' noise."""
+        self._config, self._networks, self._groups, self._generator = config, networks, groups, generator
+        self._features: torch.Tensor | None = None
+
+    def critic(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
+        """Writes the critics' gradient into their group; returns "losses" and "value" [K] of all ranks."""
+        networks, features = self._networks, list[torch.Tensor]()
+
+        @cache
+        def target() -> torch.Tensor:
+            noise = batch.noise(self._generator)
+            return td_target(self._config, networks.actor, networks.target, batch, noise)
+
+        def losses() -> torch.Tensor:
+            found, seen = critic_losses(networks.critic, batch, target())
+            features[:] = [seen]
+            return self._weighed(found, batch, context)
+
+        def loss_of(row: int) -> torch.Tensor:
+            alone = batch.only(row)
+            found, _ = critic_losses(networks.critic, alone, target()[row : row + 1])
+            return self._weighed(found, alone, context)[0]
+
+        def statistics() -> Sums:
+            if not features:
+                with torch.no_grad():
+                    features.append(_features(networks.critic, batch))
+            return {"value": target().mean(1)}
+
+        auxiliary = networks.critic.network.torso.balance_loss
+        functions = TaskLosses(losses, loss_of, auxiliary, statistics, ("value",))
+        found = self._groups["critic"].differentiate(functions, context)
+        self._features = features[0]
+        return found
+
+    def actor(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
+        """Writes the actor's gradient into its group, after `critic` of the same batch; returns "losses" and
+        "entropy" [K].
+        """
+        features, group = self._features, self._groups["actor"]
+        assert features is not None, "`critic` comes first"
+        routing, noise = batch.routing, batch.noise(self._generator)
+        # [1] of each row, at the weights as they are
+        entropies = [torch.empty(0)] * routing.count
+        actor, critic = self._networks.actor, self._networks.critic
+
+        def losses() -> torch.Tensor:
+            found, entropy = actor_losses(actor, critic, features, batch, noise)
+            entropies[:] = entropy.split(1)
+            return self._weighed(found, batch, context)
+
+        def loss_of(row: int) -> torch.Tensor:
+            alone, its_noise = batch.only(row), noise[routing.continuous == row]
+            found, entropy = actor_losses(actor, critic, features[row : row + 1], alone, its_noise)
+            if not group.perturbs:
+                entropies[row] = entropy
+            return self._weighed(found, alone, context)[0]
+
+        def statistics() -> Sums:
+            return {"entropy": torch.cat(entropies)}
+
+        auxiliary = actor.network.torso.balance_loss
+        functions = TaskLosses(losses, loss_of, auxiliary, statistics, ("entropy",))
+        with _evaluating(critic):
+            return group.differentiate(functions, context)
+
+    def _weighed(self, losses: torch.Tensor, batch: TrainingBatch, context: UpdateContext) -> torch.Tensor:
+        """Losses [K] by the shares of their tasks. Those of tasks that ran away (PaCo) keep their value and
+        lose their gradient.
+        """
+        if context.shares is not None:
+            losses = losses * context.shares.index_select(0, batch.routing.task)
+        torso = self._networks.critic.network.torso
+        return (
+            losses.where(~torso.runaway(losses), losses.detach()) if torso.config.kind == "paco" else losses
+        )
+
+
+@contextmanager
+def _evaluating(critic: TwinCritic) -> Iterator[None]:
+    """Loads of the critics' experts are counted, and evened out, where the critics themselves learn."""
+    critic.eval()
+    try:
+        yield
+    finally:
+        critic.train()
+
+
+def _features(critic: TwinCritic, batch: TrainingBatch) -> torch.Tensor:
+    return critic.observer(batch.observation, batch.routing.count, batch.samples)
