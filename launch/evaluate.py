@@ -135,7 +135,7 @@ def _measure(
             "pass --overwrite to replace, or choose another place with --out"
         )
     require_writable(place)
-    films.require_pictures(session)
+    films.require_images(session)
     for label in known:
         say(session.console, f"{label} is not judged again, its result is there: {files[label]}")
     place.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         require_writable(arguments.out.parent if arguments.out.suffix == ".mp4" else arguments.out)
     choose_renderer()
     with contextlib.closing(Recorder(cast.tasks, cast.protocol)) as recorder:
-        recorder.require_pictures([k])
+        recorder.require_images([k])
         subjects = cast.subjects()
         split = Split[cast.protocol.split.upper()]
         names = [

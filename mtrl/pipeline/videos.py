@@ -73,7 +73,7 @@ def film_all(
                 for index in indices:
                     path = place(video_name(subject.reference.label, task.name, start_id(split, index)))
                     videos.append(
-                        recorder.film(
+                        recorder.record(
                             subject, k, index, path, frames=frames, on_decision=advance, on_frame=on_frame
                         )
                     )
@@ -120,14 +120,14 @@ class Films:
     count: int
     """Starts per task and policy, the first ones of the split; 0: no films."""
 
-    def require_pictures(self, session: Session) -> None:
+    def require_images(self, session: Session) -> None:
         """Raises UnsupportedError, before anything is evaluated, for a task that cannot be drawn."""
         if self.count:
             choose_renderer()
             recorder, reasons = Recorder(session.tasks, session.config.evaluation), {}
             for k, task in enumerate(session.tasks):
                 try:
-                    recorder.require_pictures([k])
+                    recorder.require_images([k])
                 except (MissingExtraError, UnsupportedError) as error:
                     reasons[task.name] = str(error)
             if reasons:
@@ -184,7 +184,7 @@ def film_drawn_tasks(session: Session, labels: Sequence[str]) -> list[Video]:
     there = {(video.policy, video.task, video.protocol_hash) for video in read_videos(session.run.videos)}
     made: list[Video] = []
     with contextlib.closing(Recorder(tasks, session.config.evaluation)) as recorder:
-        recorder.require_pictures(chosen)
+        recorder.require_images(chosen)
         for label in labels:
             subject = load_subject(session.policy_place(label), label)
             missing = [

@@ -43,7 +43,7 @@ class RunContents:
     paths: tuple[PolicyPaths, ...]
     """`point_paths.json`."""
     videos: tuple[Video, ...] = ()
-    """`videos/*.json` with their films, by file name."""
+    """`videos/*.json` with their videos, by file name."""
     conflicts: Conflicts | None = None
     """`cosines.jsonl`."""
 

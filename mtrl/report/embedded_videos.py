@@ -1,4 +1,4 @@
-"""Films in the page: small ones inside it, large ones beside it, policies of one start side by side."""
+"""Videos in the page: small ones inside it, large ones beside it, policies of one start side by side."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mtrl.videos import Video
 from .contents import policy_order
 
 EMBEDDED_BYTES = 2_000_000
-"""A larger film is linked instead: the page stays one that opens at once."""
+"""A larger video is linked instead: the page stays one that opens at once."""
 EMBEDDED_TOTAL = 24_000_000
-"""All films that the page holds itself; later ones are linked."""
+"""All videos that the page holds itself; later ones are linked."""
 
 
 @dataclass(frozen=True)
-class Film:
-    """A film as the page shows it."""
+class EmbeddedVideo:
+    """A video as the page shows it."""
 
     video: Video
     source: str
-    """The film itself as a data address, or its place beside the page."""
+    """The video itself as a data address, or its place beside the page."""
     poster: str
-    """Its last picture as a data address; "" where there is none."""
+    """Its last image as a data address; "" where there is none."""
     embedded: bool
 
     @property
@@ -36,33 +36,33 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Screening:
-    """The films of one start of one task, one per policy."""
+class VideoRow:
+    """The videos of one start of one task, one per policy."""
 
     task: str
     start: int
-    films: tuple[Film, ...]
+    videos: tuple[EmbeddedVideo, ...]
 
 
-def screenings(videos: Sequence[Video], page: Path) -> tuple[Screening, ...]:
-    """Films by task in order of appearance of their names, then by start; `page` is the folder of the page.
+def video_rows(videos: Sequence[Video], page: Path) -> tuple[VideoRow, ...]:
+    """Videos by task in order of appearance of their names, then by start; `page` is the folder of the page.
 
-    Films of one task under different protocols stand apart.
+    Videos of one task under different protocols stand apart.
     """
     room = EMBEDDED_TOTAL
-    found: dict[tuple[str, str, int], list[Film]] = {}
+    found: dict[tuple[str, str, int], list[EmbeddedVideo]] = {}
     for video in sorted(videos, key=lambda video: (video.task, video.start, policy_order(video.policy))):
         size = video.path.stat().st_size
         embedded = size <= min(EMBEDDED_BYTES, room)
         room -= size if embedded else 0
-        film = Film(
+        shown = EmbeddedVideo(
             video=video,
             source=_data(video.path, "video/mp4") if embedded else quote(_beside(video.path, page)),
             poster=_data(video.poster, "image/jpeg") if video.poster.is_file() else "",
             embedded=embedded,
         )
-        found.setdefault((video.task, video.protocol_hash, video.start), []).append(film)
-    return tuple(Screening(task, start, tuple(films)) for (task, _, start), films in found.items())
+        found.setdefault((video.task, video.protocol_hash, video.start), []).append(shown)
+    return tuple(VideoRow(task, start, tuple(shown)) for (task, _, start), shown in found.items())
 
 
 def _beside(path: Path, page: Path) -> str:

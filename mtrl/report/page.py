@@ -15,7 +15,7 @@ from mtrl.evaluation.results import EvaluationResult
 from .chart import PALETTE
 from .conflict_figures import scale_figure
 from .contents import RunContents, Value, read_run
-from .embedded_videos import screenings
+from .embedded_videos import video_rows
 from .figures import WIDE, latency_figure, paths_figure
 from .learning import learnt
 from .learning_figures import MANY_TASKS
@@ -57,7 +57,7 @@ def write_report(run_directory: Path) -> Path:
     Shows `summary.json`, `evaluations/*.json`, `point_paths.json`, `videos/*.json`, `latency.json`,
     `deployments/*.json`, `metrics.jsonl` and `*/metrics.jsonl`, `cosines.jsonl`, `config.yaml`. What is
     absent is said to be, with the command that makes it. The page asks nothing of the network, runs no
-    script and is the same for the same files; films too large for it play from `videos/` beside it.
+    script and is the same for the same files; videos too large for it play from `videos/` beside it.
 
     Raises:
         ConfigError: there is no such directory.
@@ -91,7 +91,7 @@ def render(run: RunContents, place: Path) -> str:
             )
             for drawn in run.paths
         ],
-        screenings=screenings(run.videos, place),
+        video_rows=video_rows(run.videos, place),
         latency=latency_figure(run.latency, WIDE) if run.latency else None,
         delays=[
             (episode.task, delay, latency_figure(delay))

@@ -1,4 +1,4 @@
-"""The point task's picture: which way each episode went round the obstacle."""
+"""The point task's image: which way each episode went round the obstacle."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""What a viewer of an episode needs beside the picture: which task, start and decision, reward, success."""
+"""The caption below an image of an episode: policy, task, start, decision, reward, success."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .video_file import Frame
 
 NARROWEST = 320
-"""Width in pixels that a picture is enlarged to, by a whole factor, so that the caption can be read."""
+"""Width in pixels that an image is enlarged to, by a whole factor, so that the caption can be read."""
 LINE = 20
 """Height of a line of the caption in pixels."""
 MARGIN = 8
@@ -21,69 +21,62 @@ INK, SUCCESS, BACKGROUND = (232, 232, 232), (110, 220, 130), (24, 26, 30)
 
 @dataclass(frozen=True)
 class Moment:
-    """What stands below one picture."""
+    """What the caption of one image says."""
 
     policy: str
     task: str
-    start: int
-    decision: int
-    """Decisions made so far; 0 for the first observation."""
     horizon: int
-    reward: float
+    start: int = 0
+    decision: int = 0
+    """Decisions made so far; 0 for the first observation."""
+    reward: float = 0.0
     """Of the last decision."""
-    episode_return: float
+    episode_return: float = 0.0
     """Sum of rewards so far."""
-    success: bool
+    success: bool = False
     """The success signal after the last decision."""
-    succeeded: bool
-    """The signal was on before, or is."""
+    succeeded: bool = False
+    """Whether the signal was ever on."""
+
+    def after(self, reward: float, success: bool) -> Moment:
+        """The moment after one more decision."""
+        return replace(
+            self,
+            decision=self.decision + 1,
+            reward=reward,
+            episode_return=self.episode_return + reward,
+            success=success,
+            succeeded=self.succeeded or success,
+        )
 
     @property
     def lines(self) -> tuple[str, str]:
         """The caption."""
         signal = "SUCCESS" if self.success else "succeeded" if self.succeeded else ""
-        played = (
+        progress = (
             f"{self.decision}/{self.horizon}  reward {self.reward:+.3f}  return {self.episode_return:.2f}"
         )
-        return f"{self.policy}  {self.task}  start {self.start}", f"{played}  {signal}".rstrip()
+        return f"{self.policy}  {self.task}  start {self.start}", f"{progress}  {signal}".rstrip()
 
 
-def captioned(picture: Frame, moment: Moment) -> Frame:
-    """The picture, enlarged where it is small, above two lines of text; both sides even, as H.264 asks."""
+def captioned(image: Frame, moment: Moment) -> Frame:
+    """The image, enlarged where it is small, above two lines of text; both sides even, as H.264 requires."""
     import cv2
 
-    factor = max(1, -(-NARROWEST // picture.shape[1]))
-    enlarged = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    factor = max(1, -(-NARROWEST // image.shape[1]))
+    enlarged = image.repeat(factor, axis=0).repeat(factor, axis=1)
     height, width = enlarged.shape[:2]
-    text = 2 * LINE + MARGIN
-    whole = np.empty((_even(height + text), _even(width), 3), dtype=np.uint8)
+    rows = height + 2 * LINE + MARGIN
+    whole = np.empty((rows + rows % 2, width + width % 2, 3), dtype=np.uint8)
     whole[...] = BACKGROUND
     whole[:height, :width] = enlarged
+    font = cv2.FONT_HERSHEY_SIMPLEX
     for row, line in enumerate(moment.lines):
         colour = SUCCESS if row and moment.succeeded else INK
-        baseline = height + (row + 1) * LINE - 3
+        place = (MARGIN, height + (row + 1) * LINE - 3)
         # OpenCV's letters are ASCII
         words = line.encode("ascii", "replace").decode()
-        cv2.putText(
-            whole,
-            words,
-            (MARGIN, baseline),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            _scale(words, width),
-            colour,
-            1,
-            cv2.LINE_AA,
-        )
+        (needed, _), _ = cv2.getTextSize(words, font, SIZE, 1)
+        size = SIZE * min(1.0, (width - 2 * MARGIN) / max(needed, 1))
+        cv2.putText(whole, words, place, font, size, colour, 1, cv2.LINE_AA)
     return whole
-
-
-def _scale(words: str, width: int) -> float:
-    """The usual size, or the one at which the line fits between the margins."""
-    import cv2
-
-    (needed, _), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, SIZE, 1)
-    return SIZE * min(1.0, (width - 2 * MARGIN) / max(needed, 1))
-
-
-def _even(length: int) -> int:
-    return length + length % 2

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError, ResourceError
 
 Frame = npt.NDArray[np.uint8]
-"""An RGB picture [height, width, 3]."""
+"""An RGB image [height, width, 3]."""
 
 FASTEST = 30
-"""Most frames a second; a picture of a MuJoCo scene costs 0.1 s without a GPU, a decision 0.001 s."""
+"""Most frames a second; an image of a MuJoCo scene costs 0.1 s without a GPU, a decision 0.001 s."""
 SLOWEST = 10
 """Fewest frames a second; below it players stutter when one seeks."""
 
@@ -38,9 +38,9 @@ def frames_per_second(rate_hz: float) -> Fraction:
 
 
 class RealTime:
-    """How often each decision's picture is shown so that a second of video is a second of simulation.
+    """How often each decision's image is shown so that a second of video is a second of simulation.
 
-    The picture after decision t stands at t / rate seconds. A task faster than the video skips pictures,
+    The image after decision t stands at t / rate seconds. A task faster than the video skips images,
     a slower one repeats them.
     """
 
@@ -54,7 +54,7 @@ class RealTime:
         return max(0, int(decision * self._per_decision) + 1 - shown)
 
     def last_decision(self, frames: int) -> int:
-        """The last decision that a film of `frames` pictures, at least 2, has room for."""
+        """The last decision that a video of `frames` images, at least 2, has room for."""
         among = Fraction(frames - 1) / self._per_decision
         return max(1, math.ceil(among) if self._per_decision <= 1 else math.floor(among))
 

@@ -1,4 +1,4 @@
-"""What is known of a film, kept beside it."""
+"""What is known of a video, kept beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VIDEO_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Video:
-    """One filmed episode: `<name>.mp4`, its last picture `<name>.jpg`, and this record `<name>.json`."""
+    """One recorded episode: `<name>.mp4`, its last image `<name>.jpg`, and this record `<name>.json`."""
 
     path: Path
     """The MP4 file."""
@@ -29,23 +29,23 @@ class Video:
     """The success signal was on after at least one decision; None for a task that is judged by its return."""
     decisions: int
     whole: bool
-    """Whether the film shows the episode to its end."""
+    """Whether the video shows the episode to its end."""
     frames: int
     frames_per_second: float
 
     @property
     def poster(self) -> Path:
-        """The last picture, a JPEG file."""
+        """The last image, a JPEG file."""
         return self.path.with_suffix(".jpg")
 
 
 def video_name(label: str, task: str, start: int) -> str:
-    """File name of a film, for example "student-metaworld-reach-v3-2.mp4"."""
+    """File name of a video, for example "student-metaworld-reach-v3-2.mp4"."""
     return re.sub(r"[^\w.-]+", "-", f"{label}-{task}-{start}") + ".mp4"
 
 
 def read_videos(directory: Path) -> tuple[Video, ...]:
-    """The films in a folder by file name; a record whose film was removed is left out.
+    """The videos in a folder by file name; a record whose video was removed is left out.
 
     Raises IntegrityError for a record that is truncated or edited; the message names it.
     """
@@ -81,7 +81,7 @@ def read_videos(directory: Path) -> tuple[Video, ...]:
 
 
 def write_video_record(video: Video) -> Path:
-    """Writes `<name>.json` beside the film, replacing an older one."""
+    """Writes `<name>.json` beside the video, replacing an older one."""
     content = {name: value for name, value in asdict(video).items() if name != "path"}
     record = {"schema": VIDEO_SCHEMA, **content}
     return write_record(video.path.with_suffix(".json"), record, overwrite=True)

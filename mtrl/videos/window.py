@@ -1,4 +1,4 @@
-"""A window that shows pictures at the pace of the task; needs a display and Python's tkinter."""
+"""A window that shows images at the pace of the task; needs a display and Python's tkinter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WITHOUT = "there is no window here ({reason}); the video is written all the same
 
 
 class Window:
-    """One picture after another, each for as long as it lasts."""
+    """One image after another, each for as long as it lasts."""
 
     def __init__(self, root: Any, photo: Any) -> None:  # noqa: ANN401 - tkinter may be absent
         """`root` is a tkinter.Tk, `photo` the class tkinter.PhotoImage."""
@@ -23,7 +23,7 @@ class Window:
         self._until = 0.0
 
     def show(self, frame: Frame, times: int, rate: float) -> None:
-        """Shows an RGB picture for `times` / `rate` seconds after the one before; nothing once closed."""
+        """Shows an RGB image for `times` / `rate` seconds after the one before; nothing once closed."""
         if self._root is None:
             return
         import tkinter
@@ -35,7 +35,7 @@ class Window:
                 self._label = tkinter.Label(self._root)
                 self._label.pack()
             self._label.configure(image=image)
-            # tkinter keeps no reference of its own to a picture that is shown
+            # tkinter keeps no reference of its own to an image that is shown
             self._label.image = image
             self._root.update()
         except tkinter.TclError:

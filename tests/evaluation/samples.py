@@ -88,14 +88,14 @@ def evaluation(
     )
 
 
-def film(run: Path, label: str, task_name: str, start: int, success: bool = True) -> Video:
-    """A film of five grey pictures with its poster and record, in a run's videos."""
+def video(run: Path, label: str, task_name: str, start: int, success: bool = True) -> Video:
+    """A video of five grey images with its poster and record, in a run's videos."""
     path = run / "videos" / video_name(label, task_name, start)
     path.parent.mkdir(parents=True, exist_ok=True)
     with VideoFile(path, Fraction(20)) as file:
         for shade in range(5):
             file.write(np.full((32, 32, 3), 40 * shade, dtype=np.uint8))
-    video = Video(
+    made = Video(
         path=path,
         policy=PolicyReference(label, label, "f00d" * 16, 0),
         task=task_name,
@@ -108,9 +108,9 @@ def film(run: Path, label: str, task_name: str, start: int, success: bool = True
         frames=5,
         frames_per_second=20.0,
     )
-    video.poster.write_bytes(b"a picture of " + label.encode())
-    write_video_record(video)
-    return video
+    made.poster.write_bytes(b"an image of " + label.encode())
+    write_video_record(made)
+    return made
 
 
 def latency(samples_us: Sequence[float]) -> Latency:

@@ -121,11 +121,11 @@ def test_sides_are_those_of_a_traveller() -> None:
     under = [[-1, 0], [0, -0.6], [1, 0]]
     assert side_of(np.array(over), DISC) is Side.LEFT
     assert side_of(np.array(under), DISC) is Side.RIGHT
-    # the other way round, the same picture has the other names
+    # the other way round, the same image has the other names
     assert side_of(np.array(over[::-1]), DISC) is Side.RIGHT
 
 
-def test_turning_the_picture_changes_no_side() -> None:
+def test_turning_the_image_changes_no_side() -> None:
     path = np.array([[-1, 0.1], [0.1, 0.4], [1, 0]])
     for angle in np.linspace(0, 2 * math.pi, 9):
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

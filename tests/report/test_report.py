@@ -10,12 +10,11 @@ import pytest
 
 from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation import compare, read_result, write_result
-from mtrl.report import embedded_videos as films
-from mtrl.report import write_report
+from mtrl.report import embedded_videos, write_report
 from mtrl.report.page import tile
 from mtrl.tasks import TaskSet
 
-from ..evaluation.samples import REACH, SWING, deployment_report, evaluation, film, latency, task
+from ..evaluation.samples import REACH, SWING, deployment_report, evaluation, latency, task, video
 from .pages import Page, bar_widths
 
 LOADS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
@@ -50,8 +49,8 @@ def run(tmp_path: Path) -> Path:
         json.dumps([{"policy": "student", "paths": routes, "obstacle": obstacle}])
     )
     for label in ("bc", "teacher", "student"):
-        film(root, label, REACH, 2)
-    film(root, "teacher", REACH, 5, success=False)
+        video(root, label, REACH, 2)
+    video(root, "teacher", REACH, 5, success=False)
     return root
 
 
@@ -181,7 +180,7 @@ def test_hostile_text_is_only_text(run: Path) -> None:
     routes = [[[-1, 0], [0, 0.5], [1, 0]]]
     hostile = {"policy": HOSTILE, "paths": routes, "obstacle": {"x": 0, "y": 0, "radius": 0.25}}
     (run / "point_paths.json").write_text(json.dumps([hostile]))
-    film(run, HOSTILE, HOSTILE, 2)
+    video(run, HOSTILE, HOSTILE, 2)
     page = Page(write_report(run))
     tags = {tag for tag, _ in page.elements}
     assert "script" not in tags
@@ -230,7 +229,7 @@ def videos_of(page: Page) -> list[dict[str, str | None]]:
     return [attributes for tag, attributes in page.elements if tag == "video"]
 
 
-def test_films_of_one_start_stand_side_by_side(run: Path) -> None:
+def test_videos_of_one_start_stand_side_by_side(run: Path) -> None:
     page = Page(write_report(run))
     shown = [attributes["aria-label"] for attributes in videos_of(page)]
     assert shown == [
@@ -242,7 +241,7 @@ def test_films_of_one_start_stand_side_by_side(run: Path) -> None:
     assert page.values["videos"] == [12.5] * 4
 
 
-def test_a_film_in_the_page_is_the_file(run: Path) -> None:
+def test_a_video_in_the_page_is_the_file(run: Path) -> None:
     name = "videos/teacher-metaworld-reach-v3-2"
     shown = videos_of(Page(write_report(run)))[0]
     for kind, ending in (("src", ".mp4"), ("poster", ".jpg")):
@@ -250,26 +249,26 @@ def test_a_film_in_the_page_is_the_file(run: Path) -> None:
         assert base64.b64decode(coded) == (run / f"{name}{ending}").read_bytes()
 
 
-def test_a_large_film_is_played_from_beside_the_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_video_is_played_from_beside_the_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = (run / "videos/student-metaworld-reach-v3-2.mp4").stat().st_size
-    monkeypatch.setattr(films, "EMBEDDED_BYTES", large - 1)
+    monkeypatch.setattr(embedded_videos, "EMBEDDED_BYTES", large - 1)
     sources = [attributes["src"] or "" for attributes in videos_of(Page(write_report(run)))]
     assert sources[1] == "videos/student-metaworld-reach-v3-2.mp4"
-    monkeypatch.setattr(films, "EMBEDDED_BYTES", 10**6)
-    monkeypatch.setattr(films, "EMBEDDED_TOTAL", 2 * large + 100)
+    monkeypatch.setattr(embedded_videos, "EMBEDDED_BYTES", 10**6)
+    monkeypatch.setattr(embedded_videos, "EMBEDDED_TOTAL", 2 * large + 100)
     sources = [attributes["src"] or "" for attributes in videos_of(Page(write_report(run)))]
     assert [source.startswith("data:") for source in sources] == [True, True, False, False]
 
 
-def test_films_may_lie_on_another_disk(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_videos_may_lie_on_another_disk(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run / "videos").rename(tmp_path / "roomy")
     (run / "videos").symlink_to(tmp_path / "roomy")
-    monkeypatch.setattr(films, "EMBEDDED_BYTES", 0)
+    monkeypatch.setattr(embedded_videos, "EMBEDDED_BYTES", 0)
     sources = {attributes["src"] or "" for attributes in videos_of(Page(write_report(run)))}
     assert "videos/student-metaworld-reach-v3-2.mp4" in sources
 
 
-def test_films_under_another_protocol_stand_apart(run: Path) -> None:
+def test_videos_under_another_protocol_stand_apart(run: Path) -> None:
     record = run / "videos/student-metaworld-reach-v3-2.json"
     record.write_text(record.read_text().replace('"protocol_hash": "1', '"protocol_hash": "2'))
     page = write_report(run).read_text(encoding="utf-8")
