@@ -1,7 +1,6 @@
-"""Rollouts on Ray: actors, versioned weights, continuous collection; the only room that imports Ray.
+"""Rollouts on Ray: actors, versioned weights, continuous collection.
 
-Importing this package does not import Ray. `rollouts_for` and `fragments_for` choose by the
-configuration, and only `runtime.kind=ray` loads it.
+Importing this package does not import Ray; only `runtime.kind=ray` does.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def fragments_for(
 ) -> Fragments:
     """Continuous collection in this process, or by a pool of worker processes or Ray actors.
 
-    `step_seconds` [K], a decision's cost per copy, balances the lanes; measured where it is not given.
+    `step_seconds` [K], a decision's cost per copy, balances the lanes; measured unless given.
     `delivery` is in rounds on worker processes and by arrival on Ray unless given.
 
     Raises as `require_backends`, before anything starts.
@@ -89,8 +88,8 @@ def fragments_for(
 
 
 def _started(tasks: TaskSet, config: RuntimeConfig, **asked: Any) -> tuple[Backend, Plan]:  # noqa: ANN401
-    """A back end whose workers are starting, once `preflight` has found processors and memory for what is
-    asked; and `preflight` as of then, out of the memory that was free before they started.
+    """A back end whose workers are starting, once `preflight` has found processors and memory for `asked`;
+    and `preflight` with the memory that was free before they started.
     """
     backend: Backend
     if config.kind == "local":

@@ -36,7 +36,7 @@ START_ATTEMPTS = 3
 """Times an actor may die before it is up; then its slot stays empty."""
 
 LOSSES = (RayActorError, ObjectLostError, OutOfMemoryError, WorkerCrashedError, NodeDiedError)
-"""What a lost process or node looks like, whichever part of Ray notices first."""
+"""Errors of a lost process or node, whichever part of Ray notices first."""
 START_FAILURES = (*LOSSES, RuntimeEnvSetupError, ActorUnschedulableError)
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ logger = logging.getLogger(__name__)
 class RayActors(Backend):
     """`mtrl.rollout.Backend` on Ray actors.
 
-    A hang is its call's fault; a death is no one's, for a node may go. Weights travel once per
-    publication, never with a call.
+    A hang is its call's fault; a death is not, for a node may fail. Weights are sent once per publication,
+    never with a call.
     """
 
     replacement_seconds = 15.0
@@ -61,7 +61,7 @@ class RayActors(Backend):
         self._tasks, self._backends = tasks, dict(config.backends)
         self._actors: dict[int, ActorHandle] = {}
         self._starting: dict[int, ObjectRef] = {}
-        """Unanswered first calls; no work is given before they are answered."""
+        """Unanswered first calls; work follows once they are answered."""
         self._results: defaultdict[int, deque[ObjectRef]] = defaultdict(deque)
         self._sent: dict[int, int] = {}
         """Publication that each actor has been given."""

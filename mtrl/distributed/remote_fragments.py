@@ -1,4 +1,4 @@
-"""Continuous collection that an actor owns, for learners in other processes of the cluster.
+"""Continuous collection by an actor, for learners in other processes of the cluster.
 
 The server supervises the rollout actors and outlives the learner: one that is restarted continues with the
 same `RemoteFragments` and has lost at most the fragment that was on its way.
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtrl.errors import EnvironmentFault, MtrlError
 from mtrl.rollout import (
@@ -35,6 +34,7 @@ from mtrl.tasks import TaskSet
 
 from . import fragments_for
 from .cluster import actor_environment
+from .weights import on_this_node
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call to the server came to."""
+    """The outcome of a call to the server."""
 
     value: object
     error: RemoteError | None
@@ -52,33 +52,29 @@ class Answer:
 
 
 class FragmentServer:
-    """The actor: a `PoolFragments`, asked by name. It collects while somebody waits for a fragment, and its
-    workers run ahead as far as the delivery lets them.
+    """The actor: a `PoolFragments`, called by name of its methods. It collects while a call waits for a
+    fragment, and its workers run ahead as far as the delivery lets them.
     """
 
     def __init__(self) -> None:
-        """Owns nothing yet."""
+        """The source comes with the first call, `open`."""
         self._source: PoolFragments | None = None
         self._faults: list[tuple[EnvironmentFault, bool]] = []
 
-    def ask(self, method: str, *arguments: object) -> Answer:
-        """Calls a method of the source, or of this class; errors of ours come back as data."""
-        value, failed = None, None
+    def call(self, method: str, *arguments: object) -> Answer:
+        """Calls a method of the source, or of this class; errors of mtrl come back as data."""
+        value, error = None, None
         try:
             target = self if method in ("open", "take") else self._source
             value = getattr(target, method)(*arguments)
-        except MtrlError as error:
-            failed = RemoteError.of(error)
+        except MtrlError as raised:
+            error = RemoteError.of(raised)
         faults, self._faults = self._faults, []
-        return Answer(value, failed, dict(self._source.quarantined) if self._source else {}, faults)
+        return Answer(value, error, dict(self._source.quarantined) if self._source else {}, faults)
 
     def open(self, make: Callable[..., Fragments]) -> None:
         """Starts the rollout actors; `make` takes a fault handler as `on_fault`."""
-
-        def keep(fault: EnvironmentFault, last: bool) -> None:
-            self._faults.append((fault, last))
-
-        source = make(on_fault=keep)
+        source = make(on_fault=lambda fault, last: self._faults.append((fault, last)))
         assert isinstance(source, PoolFragments), "a server is for runtime.kind=ray"
         self._source = source
 
@@ -89,7 +85,7 @@ class FragmentServer:
 
 
 class RemoteFragments:
-    """`Fragments` of a server elsewhere; may be sent to any process of the cluster, one of which consumes."""
+    """`Fragments` of a server; may be sent to any process of the cluster, one of which consumes."""
 
     def __init__(self, server: ActorHandle) -> None:
         """`server` is a FragmentServer."""
@@ -108,49 +104,48 @@ class RemoteFragments:
         *,
         delivery: Delivery = "arrival",
     ) -> RemoteFragments:
-        """Starts a server on this node, which lives until `end` and no longer than this process. Joins Ray
-        before: `connect`. Arguments and errors as of `fragments_for`.
+        """Starts a server on this node, which runs until `end` and no longer than this process. Ray must be
+        joined before, by `connect`. Arguments and errors as of `fragments_for`.
         """
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actor = ray.remote(FragmentServer).options(
-            num_cpus=0, scheduling_strategy=here, runtime_env=actor_environment()
+            num_cpus=0, scheduling_strategy=on_this_node(), runtime_env=actor_environment()
         )
         remote = RemoteFragments(cast("ActorHandle", actor.remote()))
         make = partial(fragments_for, tasks, config, collection, snapshot, seed)
-        remote._ask("open", partial(make, step_seconds=step_seconds, delivery=delivery))
+        remote._call("open", partial(make, step_seconds=step_seconds, delivery=delivery))
         return remote
 
     def publish(self, snapshot: PolicySnapshot) -> Version:
         """As of Fragments; the weight store has it when this returns."""
-        return cast(Version, self._ask("publish", snapshot))
+        return cast(Version, self._call("publish", snapshot))
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
         """As of Fragments."""
-        self._ask("set_shares", shares)
+        self._call("set_shares", shares)
 
     def stream(self) -> Iterator[Fragment]:
         """As of Fragments."""
-        while (fragment := cast("Fragment | None", self._ask("take"))) is not None:
+        while (fragment := cast("Fragment | None", self._call("take"))) is not None:
             yield fragment
 
     def state_dict(self) -> dict[str, Any]:
         """As of Fragments."""
-        return cast("dict[str, Any]", self._ask("state_dict"))
+        return cast("dict[str, Any]", self._call("state_dict"))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """As of Fragments."""
-        self._ask("load_state_dict", state)
+        self._call("load_state_dict", state)
 
     def close(self) -> None:
         """Leaves the workers to the next consumer; `end` ends them."""
 
     def end(self) -> None:
         """Ends server and workers; called where `start` was."""
-        self._ask("close")
+        self._call("close")
         ray.kill(self._server)
 
-    def _ask(self, method: str, *arguments: object) -> object:
-        answer: Answer = ray.get(self._server.ask.remote(method, *arguments))
+    def _call(self, method: str, *arguments: object) -> object:
+        answer: Answer = ray.get(self._server.call.remote(method, *arguments))
         self.quarantined.update(answer.quarantined)
         for fault, last in answer.faults:
             self.on_fault(fault, last)

@@ -1,4 +1,4 @@
-"""What a run will need, found out before it starts: processors, memory, threads."""
+"""What a run needs of processors, memory and threads, computed before it starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTOR_MEGABYTES = 160.0
 numpy loaded, of which 74 MB are its own; the margin covers arrays in flight. Loading torch adds
 `TORCH_MEGABYTES`."""
 TORCH_MEGABYTES = 200.0
-"""What a policy that needs torch adds to an actor; measured: 185 MB resident, 145 MB its own."""
+"""Memory that a policy with torch adds to an actor; measured: 185 MB resident, 145 MB its own."""
 OBJECT_STORE_MEGABYTES = 512
 """Ray's shared memory in a private cluster; results wait there until the driver takes them."""
 
@@ -32,7 +32,7 @@ class ResourcePlan:
     actor_megabytes: float
     """All actors together, before they build environments."""
     environment_megabytes: float
-    """All environments that the run would like to keep."""
+    """All environments that the run would keep if memory sufficed."""
     least_megabytes: float
     """Environments that must be held at once: every actor at its largest task."""
     available_megabytes: float
@@ -69,8 +69,8 @@ def preflight(
 
     `copies` is the largest number of environments side by side in one job. `held` plans continuous collection
     instead: so many copies of each task, open on one actor or another all the time. `processor_count` and
-    `available_megabytes` default to this machine's; of a cluster that is not joined yet, what
-    `config.actors` asks for is taken to be there. `torch` says whether the policy loads it.
+    `available_megabytes` default to this machine's; a cluster that is not joined yet is taken to have
+    `config.actors`. `torch`: whether the policy loads it.
     """
     unknown = config.address and processor_count is None
     if processor_count is None:
@@ -78,11 +78,14 @@ def preflight(
     if available_megabytes is None:
         available_megabytes = float("inf") if unknown else memory_megabytes()
     actors = config.actors or max(processor_count, 1)
-    setting, host, nought = _words_for(config)
+    setting, host, hosts, none = "runtime.actors", "actor", "actors", "one per processor"
+    if config.kind == "local" and config.workers:
+        setting, host, hosts = "runtime.workers", "worker process", "worker processes"
+        none = "none but this one"
     if actors > processor_count:
         raise ResourceError(
             f"{setting}={actors} needs {actors} processors, one per {host}; {processor_count} are there. "
-            f"Set {setting} to at most {processor_count}, or to 0 for {nought}"
+            f"Set {setting} to at most {processor_count}, or to 0 for {none}"
         )
     sizes = [registry.task_megabytes(task) * copies for task in tasks]
     own = actors * (ACTOR_MEGABYTES + TORCH_MEGABYTES * torch)
@@ -90,7 +93,6 @@ def preflight(
     if held:
         most = least = sum(sizes)
     if own + least > available_megabytes:
-        hosts = f"{host}es" if host.endswith("s") else f"{host}s"
         raise ResourceError(
             f"{actors} {hosts} need at least {own + least:.0f} MB of memory "
             f"({own:.0f} MB themselves, {least:.0f} MB for environments); "
@@ -103,7 +105,7 @@ def preflight(
 def thread_budget(actors: int, cores: int | None = None) -> int:
     """Threads for the learner when each actor keeps one core busy; at least 1.
 
-    Threads beyond the cores cost far more than they bring: two OpenMP threads on busy cores took a
+    Threads beyond the cores cost far more than they gain: two OpenMP threads on busy cores took a
     learner from 157 to 7 updates a second.
     """
     return max(1, (processors() if cores is None else cores) - actors)
@@ -112,7 +114,7 @@ def thread_budget(actors: int, cores: int | None = None) -> int:
 def processors() -> int:
     """Processors this process may use: its affinity, cut to the container's quota."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _words(Path("/sys/fs/cgroup/cpu.max"))
+    quota = _read("/sys/fs/cgroup/cpu.max").split()
     if len(quota) == 2 and quota[0] != "max":
         return max(1, min(allowed, int(quota[0]) // int(quota[1])))
     return allowed
@@ -121,29 +123,18 @@ def processors() -> int:
 def memory_megabytes() -> float:
     """Free memory in MB: the machine's, or what the container's limit leaves; infinity if unknown."""
     free = float("inf")
-    for line in _lines(Path("/proc/meminfo")):
+    for line in _read("/proc/meminfo").splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             free = int(value.split()[0]) / 1024
-    limit, used = _words(Path("/sys/fs/cgroup/memory.max")), _words(Path("/sys/fs/cgroup/memory.current"))
-    if limit and used and limit[0] != "max":
-        free = min(free, (int(limit[0]) - int(used[0])) / 2**20)
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current")
+    if limit and used and limit != "max":
+        free = min(free, (int(limit) - int(used)) / 2**20)
     return free
 
 
-def _words_for(config: RuntimeConfig) -> tuple[str, str, str]:
-    """The setting that says how many there are, what it counts, and what 0 means."""
-    if config.kind == "local" and config.workers:
-        return "runtime.workers", "worker process", "none but this one"
-    return "runtime.actors", "actor", "one per processor"
-
-
-def _lines(path: Path) -> list[str]:
+def _read(path: str) -> str:
     try:
-        return path.read_text().splitlines()
+        return Path(path).read_text()
     except OSError:
-        return []
-
-
-def _words(path: Path) -> list[str]:
-    return [word for line in _lines(path)[:1] for word in line.split()]
+        return ""

@@ -19,36 +19,37 @@ Publication = tuple[int, "list[ObjectRef]"]
 unopened."""
 
 
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Places an actor on the node of the caller."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 class WeightStore:
-    """The actor that holds the last publications; the arrays lie in the object store."""
+    """The actor that holds the last publications; the arrays are in the object store."""
 
     def __init__(self) -> None:
         """Empty."""
-        self._references: dict[int, list[ObjectRef]] = {}
+        self.references: dict[int, list[ObjectRef]] = {}
 
     def publish(self, publication: int, reference: list[ObjectRef], keep: int) -> None:
         """Keeps a publication, and of the older ones so many that they are `keep` together."""
-        self._references[publication] = reference
-        for old in sorted(self._references)[:-keep]:
-            del self._references[old]
+        self.references[publication] = reference
+        for old in sorted(self.references)[:-keep]:
+            del self.references[old]
 
     def pull_if_newer(self, publication: int) -> Publication | None:
         """The newest publication if it is newer than the caller's, else None."""
-        newest = max(self._references, default=publication)
-        return (newest, self._references[newest]) if newest > publication else None
-
-    def kept(self) -> list[int]:
-        """Numbers of the publications still held."""
-        return sorted(self._references)
+        newest = max(self.references, default=publication)
+        return (newest, self.references[newest]) if newest > publication else None
 
 
 class WeightPublisher:
     """The driver's side: puts each snapshot into the object store once and numbers it."""
 
     def __init__(self) -> None:
-        """Starts the store on the driver's node, where it lives as long as the driver."""
+        """Starts the store on the driver's node; it ends with the driver."""
         self.newest: Publication = (0, [])
-        """Goes to an actor with the first call after it, which does not depend on the store then."""
+        """Sent to an actor with its next call, which does not depend on the store then."""
         self._snapshot: PolicySnapshot | None = None
         self.store: ActorHandle = self._start()
 
@@ -71,9 +72,8 @@ class WeightPublisher:
         ray.kill(self.store)
 
     def _start(self) -> ActorHandle:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        store = ray.remote(WeightStore).options(num_cpus=0, scheduling_strategy=here).remote()
-        return cast("ActorHandle", store)
+        store = ray.remote(WeightStore).options(num_cpus=0, scheduling_strategy=on_this_node())
+        return cast("ActorHandle", store.remote())
 
 
 class WeightReader:
@@ -95,7 +95,7 @@ class WeightReader:
         return self._fetched(self._received)
 
     def newest(self, store: ActorHandle) -> PolicySnapshot:
-        """The newest snapshot that the store has; where it does not answer, the newest that is known here."""
+        """The newest snapshot in the store; where it does not answer, the newest received."""
         known = max(self._number, self._received[0])
         try:
             pulled: Publication | None = ray.get(cast("Any", store).pull_if_newer.remote(known))
@@ -108,6 +108,5 @@ class WeightReader:
     def _fetched(self, publication: Publication) -> PolicySnapshot:
         number, (reference,) = publication
         if self._snapshot is None or self._number != number:
-            self._snapshot = cast(PolicySnapshot, ray.get(reference))
-            self._number = number
+            self._snapshot, self._number = cast(PolicySnapshot, ray.get(reference)), number
         return self._snapshot

@@ -12,8 +12,10 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from mtrl import registry
-from mtrl.errors import ConfigError, EnvironmentFault, SpaceError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, SpaceError, UnknownNameError, UnsupportedError
 from mtrl.tasks import SelfTruncating, Split, Task, start_id
+
+from .lanes.lane import require_finite
 
 DRAWN_STARTS = 2**31
 """Resets without a seed draw from this many training starts."""
@@ -35,7 +37,7 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own declaration
 
     def __init__(self, task: Task | str, render_mode: str | None = None) -> None:
-        """`task` is a task, or its name for a task with default options. Builds one environment.
+        """`task` is a task, or the name of one with default options. Builds one environment.
 
         Raises ConfigError for a render mode other than None and "rgb_array", UnsupportedError for a suite
         that cannot honour starts.
@@ -56,15 +58,17 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
             entry_point=f"{__name__}:GymnasiumView",
             kwargs={"task": self.task, "render_mode": render_mode},
         )
-        self._boxes = _boxes(self.task)
+        observation, action = self.task.observation, self.task.action
+        self._boxes: dict[str, spaces.Box] = {}
+        if observation.state is not None:
+            self._boxes["state"] = spaces.Box(-np.inf, np.inf, (observation.state,), np.float32)
+        if observation.pixels is not None:
+            self._boxes["pixels"] = spaces.Box(0, 255, observation.pixels, np.uint8)
         several = len(self._boxes) > 1
         self.observation_space = spaces.Dict({**self._boxes}) if several else _only(self._boxes)
-        action = self.task.action
-        self.action_space = (
-            spaces.Discrete(action.discrete)
-            if action.is_discrete
-            else spaces.Box(-1.0, 1.0, (action.continuous,), np.float32)
-        )
+        self.action_space = spaces.Box(-1.0, 1.0, (action.continuous,), np.float32)
+        if action.is_discrete:
+            self.action_space = spaces.Discrete(action.discrete)
         self._environment = suite.environment(self.task)
         self._own_clock = self._environment if isinstance(self._environment, SelfTruncating) else None
         self._start = -1
@@ -88,8 +92,7 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
         self._start, self._decisions = int(start), 0
         out = self._buffers()
         self._environment.reset(self._start, out)
-        self._check(out)
-        return self._shown(out), {"start": self._start}
+        return self._checked(out), {"start": self._start}
 
     def step(self, action: Any) -> tuple[ViewObservation, float, bool, bool, dict[str, Any]]:  # noqa: ANN401
         """Acts for one decision; continuous actions are clipped to [-1, 1].
@@ -102,13 +105,13 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
         out = self._buffers()
         reward, terminated, success = self._environment.step(self._native(action), out)
         self._decisions += 1
-        self._check(out, reward)
+        observation = self._checked(out, reward)
         terminated = bool(terminated or (success and self.task.end_on_success))
         cut = self._decisions >= self.task.horizon_decisions
         if self._own_clock is not None:
             cut = cut or self._own_clock.truncated
         info = {"start": self._start, "success": bool(success)}
-        return self._shown(out), float(reward), terminated, bool(cut and not terminated), info
+        return observation, float(reward), terminated, bool(cut and not terminated), info
 
     def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
         """An RGB frame [H, W, 3] in render mode "rgb_array", else None.
@@ -124,11 +127,8 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
             self._environment.close()
 
     def _buffers(self) -> dict[str, npt.NDArray[Any]]:
-        """New arrays: whoever receives an observation may keep it."""
+        """New arrays: an observation belongs to its receiver."""
         return {bucket: np.zeros(box.shape, dtype=box.dtype) for bucket, box in self._boxes.items()}
-
-    def _shown(self, out: dict[str, npt.NDArray[Any]]) -> ViewObservation:
-        return out if len(out) > 1 else _only(out)
 
     def _native(self, action: Any) -> npt.NDArray[np.float32] | int:  # noqa: ANN401
         spec = self.task.action
@@ -144,25 +144,10 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
             expected = f"{spec.continuous} finite numbers"
         raise SpaceError(f"an action of task {self.task.name} is {expected}; got {action!r}")
 
-    def _check(self, out: Mapping[str, npt.NDArray[Any]], reward: float = 0.0) -> None:
-        state = out.get("state")
-        broken = [] if np.isfinite(reward) else ["reward"]
-        if state is not None and not np.isfinite(state).all():
-            broken.append("state")
-        if broken:
-            when = f"decision {self._decisions}, start {self._start}"
-            fields = " and ".join(map(repr, broken))
-            raise EnvironmentFault(self.task.name, when, f"not finite: {fields}")
-
-
-def _boxes(task: Task) -> dict[str, spaces.Box]:
-    """Bucket -> its space."""
-    boxes = {}
-    if task.observation.state is not None:
-        boxes["state"] = spaces.Box(-np.inf, np.inf, (task.observation.state,), np.float32)
-    if task.observation.pixels is not None:
-        boxes["pixels"] = spaces.Box(0, 255, task.observation.pixels, np.uint8)
-    return boxes
+    def _checked(self, out: dict[str, npt.NDArray[Any]], reward: float = 0.0) -> ViewObservation:
+        when = f"decision {self._decisions}, start {self._start}"
+        require_finite(self.task, when, out.get("state"), reward)
+        return out if len(out) > 1 else _only(out)
 
 
 def _only(items: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the one value, whatever it is

@@ -38,31 +38,26 @@ class SharedSpace:
     """
 
     def __init__(self, tasks: TaskSet) -> None:
-        """Raises UnsupportedError for tasks of which some act by index and some by a vector."""
+        """Raises UnsupportedError for discrete and continuous tasks in one set."""
         layout = tasks.layout
-        by_index = layout.discrete_tasks
-        if by_index.any() and not by_index.all():
-            kinds = {True: "discrete", False: "continuous"}
-            found = "; ".join(
-                f"{word}: {_some([task.name for task in tasks if task.action.is_discrete is kind])}"
-                for kind, word in kinds.items()
-            )
+        discrete = [task.name for task in tasks if task.action.is_discrete]
+        continuous = [task.name for task in tasks if not task.action.is_discrete]
+        if discrete and continuous:
             raise UnsupportedError(
                 "a library with one action space cannot play discrete and continuous tasks in one run; got "
-                f"{found}. Train each kind in a run of its own, or all of them with agent=sac"
+                f"discrete: {_some(discrete)}; continuous: {_some(continuous)}. Train each kind in a run of "
+                "its own, or all of them with agent=sac"
             )
         self.tasks, self.layout = tasks, layout
-        self.discrete = bool(by_index.all())
+        self.discrete = bool(discrete)
         self.task_columns = len(tasks) if len(tasks) > 1 else 0
         """Entries of the one-hot task: K, or 0 for one task."""
         self.flat = layout.pixels_shape is None
         """Whether an observation is one vector rather than a Dict."""
         self.observation_space: spaces.Space[Any] = self._observations()
-        self.action_space: spaces.Space[Any] = (
-            spaces.Discrete(layout.discrete_size)
-            if self.discrete
-            else spaces.Box(-1.0, 1.0, (layout.continuous_size,), np.float32)
-        )
+        self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (layout.continuous_size,), np.float32)
+        if self.discrete:
+            self.action_space = spaces.Discrete(layout.discrete_size)
         self._one_hot = np.eye(len(tasks), dtype=np.float32)[:, : self.task_columns]
         self._counts = np.array([max(1, task.action.discrete) for task in tasks], dtype=np.int64)
 
@@ -191,8 +186,8 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
             self._view = self._view or GymnasiumView(self.task)
             observation, info = self._view.reset(seed=seed, options=chosen)
         self._start, self._rewards, self._successes = int(info["start"]), [], []
-        shown = self.space.observe_native(observation, self.task_index)
-        return shown, {"task": self.task_index, "start": self._start}
+        info = {"task": self.task_index, "start": self._start}
+        return self.space.observe_native(observation, self.task_index), info
 
     def step(self, action: Any) -> tuple[SharedObservation, float, bool, bool, dict[str, Any]]:  # noqa: ANN401
         """Acts for one decision.
@@ -209,11 +204,8 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
             observation, reward, terminated, truncated, found = self._view.step(native)
         self._rewards.append(reward)
         self._successes.append(bool(found["success"]))
-        info: dict[str, Any] = {
-            "task": self.task_index,
-            "start": self._start,
-            "success": self._successes[-1],
-        }
+        info: dict[str, Any] = {"task": self.task_index, "start": self._start}
+        info["success"] = self._successes[-1]
         if terminated or truncated:
             info["summary"] = EpisodeSummary.of(
                 self._rewards,

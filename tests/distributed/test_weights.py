@@ -10,7 +10,7 @@ def test_the_store_keeps_two_publications_and_gives_only_what_is_newer() -> None
     assert store.pull_if_newer(0) is None
     for publication in (1, 2, 3):
         store.publish(publication, [f"reference {publication}"], 2)  # type: ignore[list-item]
-    assert store.kept() == [2, 3]
+    assert sorted(store.references) == [2, 3]
     assert store.pull_if_newer(0) == (3, ["reference 3"])
     assert store.pull_if_newer(2) == (3, ["reference 3"])
     assert store.pull_if_newer(3) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Self
 
@@ -19,8 +20,8 @@ CachePlan = Callable[[int, bool], float]
 worker may keep; raises ResourceError when memory does not suffice."""
 ResultHandler = Callable[[JobResult], None]
 LOOKAHEAD = 8
-"""Jobs per worker that may be finished or running beyond the first unfinished one; bounds what waits in
-the caller's memory for its turn."""
+"""Jobs per worker that may be finished or running beyond the first unfinished one; bounds the results that
+wait in memory for their turn."""
 
 
 class PoolRollouts:
@@ -57,7 +58,7 @@ class PoolRollouts:
         """Yields results in job order; see `Rollouts.run`. One run, or session, at a time.
 
         Leaving the iterator early, an error, or Ctrl-C ends the workers that are still busy; the next run
-        finds fresh ones. Errors of ours in a worker are raised here as themselves.
+        finds new ones. Errors of mtrl in a worker are raised here as themselves.
         """
         if jobs:
             with self.open(snapshot, on_result) as session:
@@ -85,7 +86,7 @@ class RolloutSession:
         self._queue = JobQueue(pool.quarantined)
         self._copies, self._cache_megabytes = 0, 0.0
         self._torch = snapshot.needs_torch
-        # no job of this session is to blame for what happened before
+        # no job of this session is to blame for earlier losses
         for event in self._backend.wait(0.0):
             if isinstance(event, Lost):
                 self._pool.hosted[event.slot].clear()
@@ -108,14 +109,14 @@ class RolloutSession:
 
     def take(self) -> JobResult | None:
         """The next result by arrival, waited for; None when no job is left. `policy_version` of recorded
-        episodes says which policy played them.
+        episodes is that of the policy that played them.
         """
         while (result := next(self._queue.finished(in_order=False), None)) is None and self._queue.jobs:
             self._advance(1.0)
         return result
 
     def republish(self, snapshot: PolicySnapshot) -> Version:
-        """The policy of every job that no worker has been given yet.
+        """The policy of every job that is not yet submitted to a worker.
 
         Raises ResourceError when it is the first that needs torch and jobs do not fit into memory beside it.
         """
@@ -151,12 +152,12 @@ class RolloutSession:
         self._assign()
         for event in self._backend.wait(seconds):
             if isinstance(event, Finished):
-                self._finished(event)
+                self._collect(event)
             elif isinstance(event, Lost):
                 self._lost(event)
 
     def _assign(self) -> None:
-        """One job for everyone before anyone gets a second; near the end nobody does."""
+        """One job for each worker before any gets a second; near the end none does."""
         hosted = self._pool.hosted
         for depth in range(1, IN_FLIGHT + 1):
             if depth > 1 and len(self._queue.waiting) <= len(hosted):
@@ -170,17 +171,16 @@ class RolloutSession:
                 hosted[slot].add(job.task_index)
                 self._backend.submit(slot, position, Play(job, self._cache_megabytes))
 
-    def _finished(self, event: Finished) -> None:
-        position = event.ticket
-        if position not in self._queue.jobs:
+    def _collect(self, event: Finished) -> None:
+        if event.ticket not in self._queue.jobs:
             return  # dropped meanwhile
         if isinstance(event.error, EnvironmentFault):
-            self._failed(position, event.error, blamed=True)
+            self._failed(event.ticket, event.error, blamed=True)
         elif event.error is not None:
             raise event.error
         else:
             assert isinstance(event.value, JobResult), "a job gives a result"
-            self._queue.finish(position, event.value)
+            self._queue.results[event.ticket] = event.value
             if self._on_result is not None:
                 self._on_result(event.value)
 
@@ -198,7 +198,7 @@ class RolloutSession:
     def _failed(self, position: int, fault: EnvironmentFault, blamed: bool) -> None:
         queue = self._queue
         counts, allowed = (queue.faults, self._pool.attempts) if blamed else (queue.deaths, DEATHS)
-        counts[position] = counts.get(position, 0) + 1
+        counts[position] += 1
         last = counts[position] >= allowed
         if last:
             self._pool.quarantined[queue.jobs[position].task_index] = fault.summary
@@ -217,48 +217,47 @@ class JobQueue:
         self.jobs: dict[int, EpisodeJob] = {}
         """Those that are not yet delivered or dropped, in order."""
         self.waiting: list[int] = []
-        self.faults: dict[int, int] = {}
-        self.deaths: dict[int, int] = {}
+        self.results: dict[int, JobResult] = {}
+        """Those that are not yet delivered."""
+        self.faults: Counter[int] = Counter()
+        self.deaths: Counter[int] = Counter()
         self._quarantined = quarantined
-        self._results: dict[int, JobResult] = {}
         self._count = 0
 
     def extend(self, jobs: Iterable[EpisodeJob]) -> None:
         """Adds jobs behind the others."""
-        for job in jobs:
+        for position, job in enumerate(jobs, self._count):
+            self._count = position + 1
             if job.task_index not in self._quarantined:
-                self.jobs[self._count] = job
-                self.waiting.append(self._count)
-            self._count += 1
-
-    def finish(self, position: int, result: JobResult) -> None:
-        """Keeps a result until it is delivered."""
-        self._results[position] = result
+                self.jobs[position] = job
+                self.waiting.append(position)
 
     def finished(self, *, in_order: bool) -> Iterator[JobResult]:
-        """Delivers results: those whose turn it is, or in the order in which they finished."""
-        while self._results:
-            position = next(iter(self.jobs if in_order else self._results))
-            if position not in self._results:
+        """Delivers results, in job order as far as there are any or in the order in which they finished."""
+        while self.results:
+            position = next(iter(self.jobs if in_order else self.results))
+            if position not in self.results:
                 return
             del self.jobs[position]
-            yield self._results.pop(position)
+            yield self.results.pop(position)
 
     def choose(self, hosted: set[int], elsewhere: set[int], workers: int) -> int | None:
-        """The next job for one of `workers`: of a task whose simulators it holds, then of nobody's."""
+        """The next job for one of `workers`: of a task whose simulators it holds, then of one that no worker
+        holds.
+        """
         if not self.waiting:
             return None
         head = next(iter(self.jobs))
         near = [position for position in self.waiting if position < head + LOOKAHEAD * workers]
-        for preferred in (
-            [p for p in near if self.jobs[p].task_index in hosted],
-            [p for p in near if self.jobs[p].task_index not in elsewhere],
-            near,
-        ):
-            if preferred:
-                self.waiting.remove(preferred[0])
-                return preferred[0]
-        return None
+
+        def rank(position: int) -> int:
+            task = self.jobs[position].task_index
+            return 0 if task in hosted else 1 if task not in elsewhere else 2
+
+        position = min(near, key=rank, default=None)
+        if position is not None:
+            self.waiting.remove(position)
+        return position
 
     def put_back(self, position: int) -> None:
         """Puts a job back where it was."""
@@ -270,5 +269,5 @@ class JobQueue:
         task = self.jobs[position].task_index
         for later in [p for p, job in self.jobs.items() if p >= position and job.task_index == task]:
             del self.jobs[later]
-            self._results.pop(later, None)
+            self.results.pop(later, None)
         self.waiting = [p for p in self.waiting if p in self.jobs]

@@ -255,14 +255,9 @@ class Lane(ABC):
                 self._require_finite_copy(copy, f"step, decision {decisions[copy]}", self.reward[copy])
 
     def _require_finite_copy(self, copy: int, when: str, reward: float | np.float32 = 0.0) -> None:
-        broken = [] if np.isfinite(reward) else ["reward"]
         states = self._native.get("state")
-        if states is not None and not np.isfinite(states[copy]).all():
-            broken.append("state")
-        if broken:
-            place = f"{when} of copy {copy}, start {self.start_id[copy]}"
-            fields = " and ".join(map(repr, broken))
-            raise EnvironmentFault(self.task.name, place, f"not finite: {fields}")
+        place = f"{when} of copy {copy}, start {self.start_id[copy]}"
+        require_finite(self.task, place, None if states is None else states[copy], reward)
 
     def _keep_final(self, copy: int) -> None:
         last = {bucket: rows[copy].copy() for bucket, rows in self.observation.items()}
@@ -296,6 +291,17 @@ class _ActionHistory:
     def of(self, copy: int) -> Actions:
         actions: Actions = self._rows[copy, : self._lengths[copy]].copy()
         return actions
+
+
+def require_finite(
+    task: Task, when: str, state: npt.NDArray[np.generic] | None, reward: float | np.float32
+) -> None:
+    """Raises EnvironmentFault where a state or reward is not finite."""
+    broken = [] if np.isfinite(reward) else ["'reward'"]
+    if state is not None and not np.isfinite(state).all():
+        broken.append("'state'")
+    if broken:
+        raise EnvironmentFault(task.name, when, f"not finite: {' and '.join(broken)}")
 
 
 def _plainly_finite(values: npt.NDArray[np.float32]) -> bool:

@@ -23,7 +23,7 @@ from ..lanes.recorder import StepRecorder
 from ..lanes.run_job import run_job, schedule_of
 from ..lanes.vector_lane import VectorLane
 from ..policy import Acting, Policy, PolicySnapshot, PolicyState, Version, generator_for
-from ..scripted import policy_from
+from ..scripted import RandomPolicy, policy_from
 
 MEASURED_STEPS = 30
 """Decisions behind the measured cost of a task."""
@@ -89,12 +89,13 @@ class RolloutWorker:
         self.tasks = tasks
         self._backends = dict(backends or {})
         self._environments = EnvironmentPool(tasks, self._backends)
-        self._policies: dict[str, tuple[PolicySnapshot, Policy]] = {}
+        self._last: tuple[PolicySnapshot, Policy] | None = None
+        """The snapshot that was rebuilt last, and its policy."""
         self._lanes: dict[tuple[int, int], _OpenLane] = {}
         """By task and first copy."""
 
-    def run(self, job: EpisodeJob, snapshot: PolicySnapshot, label: str = "policy") -> JobResult:
-        """Plays a job with the policy, rebuilt when the snapshot differs from the last one of `label`.
+    def run(self, job: EpisodeJob, snapshot: PolicySnapshot) -> JobResult:
+        """Plays a job with the policy, rebuilt when the snapshot differs from the last one.
 
         Raises EnvironmentFault when an environment fails, UnsupportedError when the suite has no starts.
         """
@@ -104,7 +105,7 @@ class RolloutWorker:
                 f"suite {suite.name!r} cannot honour starts, so it serves continuous training only; "
                 "evaluate and collect episodes with a suite that has starts"
             )
-        policy = self._policy(snapshot, label)
+        policy = self._policy(snapshot)
         try:
             return run_job(job, self._job_lane(job), policy, incarnation=snapshot.incarnation)
         except EnvironmentFault:
@@ -118,7 +119,7 @@ class RolloutWorker:
 
         `stagger` cuts first episodes short, each elsewhere, so that later resets do not coincide.
         """
-        policy = self._policy(policy, "policy")
+        policy = self._policy(policy)
         self._close_lane(share.task_index, share.first_copy)
         lane = self._lane(share, seed, stagger)
         try:
@@ -139,7 +140,7 @@ class RolloutWorker:
     def measure(self, task_index: int) -> float:
         """Seconds that one decision of one copy takes, its share of a reset included; random actions."""
         task = self.tasks[task_index]
-        policy = self._policy(PolicySnapshot("random"), "measure")
+        policy = RandomPolicy(self.tasks)
         lane = self._lane(LaneAssignment(task_index, 1, 0, 1), 0, False)
         index = np.full(1, task_index, dtype=np.int64)
         generators, acting = [generator_for(0, task.name, 0)], Acting(explore=True)
@@ -177,7 +178,7 @@ class RolloutWorker:
         """
         if isinstance(policy, PolicySnapshot):
             incarnation = policy.incarnation
-        policy = self._policy(policy, "policy")
+        policy = self._policy(policy)
         opened = self._opened(share)
         opened.use(policy)
         lane = opened.lane
@@ -257,16 +258,12 @@ class RolloutWorker:
         if opened is not None:
             opened.lane.close()
 
-    def _policy(self, snapshot: PolicySnapshot | Policy, label: str) -> Policy:
-        """A policy as it is, or the one that a snapshot describes, rebuilt when it differs from the last of
-        `label`.
-        """
+    def _policy(self, snapshot: PolicySnapshot | Policy) -> Policy:
         if not isinstance(snapshot, PolicySnapshot):
             return snapshot
-        known = self._policies.get(label)
-        if known is None or not known[0].same_as(snapshot):
-            known = self._policies[label] = (snapshot, policy_from(snapshot, self.tasks))
-        return known[1]
+        if self._last is None or not self._last[0].same_as(snapshot):
+            self._last = snapshot, policy_from(snapshot, self.tasks)
+        return self._last[1]
 
     def _lane(self, share: LaneAssignment, seed: int, stagger: bool) -> Lane:
         """A lane, not begun, on the backend that the runtime names for the task's suite."""
