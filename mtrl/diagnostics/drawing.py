@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 
-from .finding import Finding, broken, good, warning
+from . import Finding, broken, good, warning
 
 BACKENDS = ("osmesa", "egl")
 """Values of MUJOCO_GL that need no display, the one for any machine first."""

@@ -16,7 +16,7 @@ from mtrl.errors import ResourceError
 from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import TaskSet
 
-from .finding import Finding, broken, good, optional, warning
+from . import Finding, broken, good, optional, warning
 
 AMPLE_BYTES = 5_000_000_000
 """Free disk below which a longer run may not fit."""

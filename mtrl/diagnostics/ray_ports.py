@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .finding import Finding, good, optional, warning
+from . import Finding, good, optional, warning
 
 TRANSPORT = "Ray's transport unpickles what it receives: anyone who reaches a port runs code as you"
 """The only exception to the rule that mtrl unpickles nothing."""

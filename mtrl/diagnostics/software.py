@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from .finding import Finding, broken, good, optional, warning
+from . import Finding, broken, good, optional, warning
 
 PYTHON = (3, 11)
 DISTRIBUTION = "mtrl-platform"

@@ -62,7 +62,7 @@ def test_skipped_ticks_are_misses() -> None:
 def test_realigning_follows_a_peers_schedule() -> None:
     loop = ticker(FakeClock())
     loop.wait()
-    loop.realign(100.003)
+    loop.scheduled = 100.003
     assert loop.finish(100.0129) is False
     assert loop.wait() == pytest.approx(100.013)
 

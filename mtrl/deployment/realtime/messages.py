@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
-
-from mtrl.structured import build
 
 from ..guard.limits import RobotConfig
 from .shared_memory import Seqlock, SharedBlock
@@ -107,15 +104,6 @@ class SessionSpec:
     """Process id of the session; a child whose parent is another one ends itself."""
     blocks: Mapping[str, tuple[int, int]]
     """Shared block -> (file descriptor, words): control, observation, command, ring."""
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self))
-
-    @staticmethod
-    def from_json(text: str) -> SessionSpec:
-        """Reads what `to_json` wrote."""
-        return build(SessionSpec, json.loads(text))
 
 
 class SessionMemory:

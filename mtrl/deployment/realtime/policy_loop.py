@@ -111,7 +111,7 @@ class PolicyLoop:
         if fresh:
             # A robot whose stamps depart from its schedule must not make this loop run faster.
             scheduled = float(self._record[ObservationField.SCHEDULED])
-            self.ticker.realign(max(scheduled, self._stamp - self.ticker.period_s))
+            self.ticker.scheduled = max(scheduled, self._stamp - self.ticker.period_s)
         inference_s, planned = 0.0, False
         self._proposal[:] = 0
         acceptable = not self._guard.observation_flags(self._state, self._stamp, read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import IO
 
 from mtrl.errors import EnvironmentFault, GuardError
 from mtrl.rollout import child_environment
+from mtrl.structured import build
 from mtrl.tasks import Task
 
 from .messages import ControlField, SessionMemory, SessionSpec
@@ -51,7 +54,7 @@ class SessionProcesses:
         assert process.stdin is not None
         try:
             with process.stdin as stream:
-                stream.write(self._spec.to_json().encode())
+                stream.write(json.dumps(asdict(self._spec)).encode())
         except BrokenPipeError:
             self._raise_if_dead(self._spec.episodes[0].task, "start-up")
 
@@ -151,7 +154,7 @@ def run_child(body: Callable[[ProcessContext], None]) -> None:
     """Entry point of a child process: runs `body` on the spec from standard input until the session ends."""
     # Ctrl-C in a terminal reaches every process; the session decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    context = ProcessContext(SessionSpec.from_json(sys.stdin.read()))
+    context = ProcessContext(build(SessionSpec, json.load(sys.stdin)))
     try:
         body(context)
     except SessionEnded:

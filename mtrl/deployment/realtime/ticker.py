@@ -18,8 +18,7 @@ class Ticker:
 
     Tick n begins at scheduled_n = scheduled_0 + n periods. It misses its deadline when its work is
     finished after scheduled_n + one period, that is, after the next tick should have begun; a tick
-    that never runs because an earlier one overran it is a miss too. `realign` moves the schedule to
-    a peer's, so that two processes keep one phase.
+    that never runs because an earlier one overran it is a miss too.
     """
 
     def __init__(
@@ -30,6 +29,7 @@ class Ticker:
     ) -> None:
         self.period_s = period_s
         self.scheduled = 0.0
+        """When the current tick was scheduled; the next follows one period later. Set it to follow a peer."""
         self.ticks = 0
         """Periods that passed: ticks that ran plus ticks that were skipped."""
         self.misses = 0
@@ -50,10 +50,6 @@ class Ticker:
             self._sleep(remaining)
         return self.scheduled
 
-    def realign(self, scheduled: float) -> None:
-        """Sets when the current tick was really scheduled; the next follows one period after."""
-        self.scheduled = scheduled
-
     def finish(self, at: float, skipped: int = 0) -> bool:
         """Ends the current tick at `at`, after `skipped` ticks that never ran; returns whether it missed."""
         late = at > self.scheduled + self.period_s
@@ -70,7 +66,12 @@ def undisturbed(priority: int = 0) -> Iterator[bool]:
     Yields whether the priority was granted; where the system refuses it, the loop runs at normal priority.
     The loop must sleep every tick: a FIFO thread that never does is throttled for tens of milliseconds.
     """
-    granted = priority > 0 and _request_fifo(priority)
+    granted = False
+    if priority > 0:
+        # some systems have no such call, most users no right to it
+        with contextlib.suppress(AttributeError, OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+            granted = True
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -81,16 +82,6 @@ def undisturbed(priority: int = 0) -> Iterator[bool]:
         gc.unfreeze()
         if granted:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-
-
-def _request_fifo(priority: int) -> bool:
-    if not hasattr(os, "sched_setscheduler"):
-        return False
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-    except OSError:
-        return False
-    return True
 
 
 def stolen_seconds(source: Path = Path("/proc/stat")) -> float:

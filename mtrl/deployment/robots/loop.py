@@ -76,7 +76,7 @@ class RobotLoop:
             scheduled = self._ticker.wait()
             late = self._clock() - scheduled
             if late > SLIP_FRACTION * self._period_s:
-                self._ticker.realign(scheduled + late)
+                self._ticker.scheduled = scheduled + late
                 self._record[ObservationField.SLIPS] += 1
             self._tick()
 
