@@ -230,7 +230,7 @@ def _tasks(record: Json) -> dict[str, TaskOutcome]:
 
 
 def _cosines(path: Path) -> dict[str, dict[str, float]]:
-    """What `mtrl.training.cosines` wrote, averaged over the second half of its lines."""
+    """What `CosineTracker` wrote, averaged over the second half of its lines."""
     parts: dict[str, list[dict[str, float]]] = {}
     for record in read_jsonl(path) if path.exists() else []:
         pairs = combinations(range(len(record["tasks"])), 2)

@@ -5,8 +5,6 @@ from mtrl.run_directory import RunDirectory, require_disk
 from .agent import (
     PARENTS,
     Agent,
-    AgentFactory,
-    Baseline,
     Datasets,
     External,
     FollowsBudget,
@@ -25,14 +23,14 @@ from .agent import (
     Use,
     require_one_rank,
 )
-from .baseline import BaselineRun, run_baseline
+from .baseline import Baseline, BaselineRun, run_baseline
 from .checkpoint import Checkpoints
 from .codec import load_state, save_state
 from .config import Clock, OnlineConfig, TrainingConfig
-from .cosines import CosineTracker
 from .episode_statistics import EPISODE_METRICS, EpisodeStatistics
+from .factory import AgentFactory
 from .interrupt import SAVING, Interruptible
-from .jsonl import JsonlTracker, read_jsonl
+from .jsonl import CosineTracker, JsonlTracker, read_jsonl
 from .loop import learn
 from .metrics import Metric, Metrics, metrics_table, undocumented
 from .progress import progress

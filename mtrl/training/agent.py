@@ -12,17 +12,12 @@ import torch
 
 from mtrl.errors import UnsupportedError
 from mtrl.reducer import Reducer
-from mtrl.rollout import EpisodeGroup, Extra, Fragment, GroupRequest, Policy, PolicySnapshot
-from mtrl.spaces import Layout
+from mtrl.rollout import EpisodeGroup, Fragment, GroupRequest, Policy, PolicySnapshot
 from mtrl.tasks import TaskSet
-
-from .metrics import Metrics
 
 if TYPE_CHECKING:
     from mtrl.data import Trajectories
     from mtrl.evaluation import EvaluationResult
-
-    from .baseline import BaselineRun
 
 Use = Literal["collect", "evaluate", "export"]
 """What a snapshot is for: collection may explore or plan with more than is evaluated or exported."""
@@ -157,71 +152,6 @@ class Agent(Protocol):
 
     def restore(self, shared: State, local: State | None) -> None:
         """Restores both; `local` is None where the number of ranks has changed."""
-
-
-class AgentFactory(Protocol):
-    """What an entry point in the group `mtrl.agents` names."""
-
-    name: str
-
-    # Properties, which a factory may narrow: its own dataclass is a type, and its constant is read only.
-    @property
-    def config_class(self) -> type:
-        """Frozen dataclass of the agent's settings with their defaults."""
-
-    @property
-    def metrics(self) -> Metrics:
-        """Every name that `update` returns, or a baseline logs, with its meaning."""
-
-    def needs(self, config: Any, tasks: TaskSet) -> Needs:  # noqa: ANN401 - its own dataclass
-        """What the agent will learn from; builds no network and no simulator."""
-
-    def extras(self, config: Any, layout: Layout) -> tuple[Extra, ...]:  # noqa: ANN401
-        """What its policies record beside every action; see `Extra`."""
-
-    def build(
-        self,
-        config: Any,  # noqa: ANN401
-        tasks: TaskSet,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        parents: Mapping[str, Policy] | None = None,
-    ) -> Agent | Baseline:
-        """A new agent, or a Baseline where needs are External; `config` is an instance of `config_class`.
-
-        Weights are equal on all ranks; draws of data and noise differ. `parents` holds the policies that the
-        configuration names. Raises UnsupportedError for tasks that it cannot serve, ConfigError for settings
-        that do not fit each other.
-        """
-
-    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
-        """Rebuilds a policy from data."""
-
-
-class Baseline(Protocol):
-    """A learner that owns its loop (Stable-Baselines3, RLlib).
-
-    It shares tasks, starts, evaluation, tracking, distillation and export; it stores tensors and JSON, and
-    promises no bit-equal resume. Building one starts no simulator and no worker: `run` does.
-    """
-
-    @property
-    def steps(self) -> int:
-        """Environment steps taken so far."""
-
-    def run(self, run: BaselineRun) -> bool:
-        """Trains until `run.budget` steps are taken; False when stopped before."""
-
-    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
-        """The current policy as data."""
-
-    def state(self) -> State:
-        """Weights, optimisers and counts; experience is not kept."""
-
-    def restore(self, state: State) -> None:
-        """Restores `state`; the run continues with fresh experience."""
 
 
 @runtime_checkable

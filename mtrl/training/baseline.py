@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
-from mtrl.rollout import EpisodeSummary
+from mtrl.rollout import EpisodeSummary, PolicySnapshot
 
-from .agent import Baseline
+from .agent import State, Use
 from .run_metrics import evaluation_metrics
 from .run_recorder import RunRecorder, require_format
+
+
+class Baseline(Protocol):
+    """A learner that owns its loop (Stable-Baselines3, RLlib).
+
+    It shares tasks, starts, evaluation, tracking, distillation and export; it stores tensors and JSON, and
+    promises no bit-equal resume. Building one starts no simulator and no worker: `run` does.
+    """
+
+    @property
+    def steps(self) -> int:
+        """Environment steps taken so far."""
+
+    def run(self, run: BaselineRun) -> bool:
+        """Trains until `run.budget` steps are taken; False when stopped before."""
+
+    def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
+        """The current policy as data."""
+
+    def state(self) -> State:
+        """Weights, optimisers and counts; experience is not kept."""
+
+    def restore(self, state: State) -> None:
+        """Restores `state`; the run continues with fresh experience."""
 
 
 class BaselineRun:
