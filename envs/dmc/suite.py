@@ -19,8 +19,8 @@ from ..envpool.names import EXTRAS, OTHER_PROBLEMS
 from ..offscreen import drawing_errors
 
 if TYPE_CHECKING:
-    from ..envpool.control import ControlPool
     from .environment import ControlEnvironment
+    from .vector_environment import ControlPool
 
 USUAL_CAMERA = "usual"
 """The option `camera` that lets the domain decide."""
@@ -143,7 +143,7 @@ class ControlSuite(CatalogueSuite[ControlEntry]):
         hint = "EnvPool shows states alone, and some of its tasks are other problems than dm_control's"
         require_vector_backend(self, task, backend, hint)
         with _importing():
-            from ..envpool.control import ControlPool
+            from .vector_environment import ControlPool
         entry = self.entry(task.name)
         return ControlPool(task, entry.domain, entry.task, copies, seed, step_limit=entry.step_limit)
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from mtrl.tasks import Task
 
-from ..dmc.simulator import action_range, load_simulator, observation_slices
-from .names import control_identifier
-from .pool import PoolEnvironment, Rows
+from ..envpool.names import control_identifier
+from ..envpool.pool import PoolEnvironment, Rows
+from .simulator import action_range, load_simulator, observation_slices
 
 
 class ControlPool(PoolEnvironment):
