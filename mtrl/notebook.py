@@ -179,17 +179,9 @@ def train(
 
     if not isinstance(agent, str):
         raise ConfigError(f"an agent is given by its name, such as 'diffusion'; got {type(agent).__name__}")
-    if data is not None and not isinstance(data, Mapping):
-        raise ConfigError(
-            "data maps a task's index to its demonstrations, as `demonstrate` returns; "
-            f"got {type(data).__name__}"
-        )
-    for name, value in (
-        ("updates", updates),
-        ("steps", steps),
-        ("random_steps", random_steps),
-        ("seed", seed),
-    ):
+    _require_demonstrations(data)
+    numbers = {"updates": updates, "steps": steps, "random_steps": random_steps, "seed": seed}
+    for name, value in numbers.items():
         if value is not None:
             _require_whole(name, value)
     tasks, factory = make_tasks(tasks), registry.load("agent", agent)
@@ -229,6 +221,14 @@ def train(
             f"after random_steps={random_steps} are too few for an update at its replay ratio; raise steps"
         )
     return cast("Agent", learner)
+
+
+def _require_demonstrations(data: object) -> None:
+    if data is not None and not isinstance(data, Mapping):
+        raise ConfigError(
+            "data maps a task's index to its demonstrations, as `demonstrate` returns; "
+            f"got {type(data).__name__}"
+        )
 
 
 def _play(tasks: TaskSet, data: Mapping[int, Trajectories] | None, warmup: int, seed: int) -> Source:
