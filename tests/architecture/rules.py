@@ -1,13 +1,18 @@
 """The rules, one function each: a source file in, the lines that break it out."""
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from posixpath import commonpath
 
-from .source import ROOMS, Source, room_of
+from .source import PACKAGES, Source, component_of
 
 LONGEST_FILE = 400
-PLUGIN_ROOMS = ("mtrl.envs", "mtrl.agents")
+LONGEST_FUNCTION = 70
+FULLEST_FOLDER = 20
+UNLIMITED_FOLDERS = {"mtrl/gradients/weightings"}
+"""One method a file, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ _REACH: dict[str, tuple[str, ...]] = {
     "mtrl.configs": ("mtrl.configs",),
     "mtrl.launch": ("mtrl.launch", "mtrl.configs"),
 }
-"""Room outside the library -> the rooms outside the library that it may import."""
+"""Component outside the library -> the components outside the library that it may import."""
 
 _UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 _UNSAFE_BUILTINS = {"eval", "exec"}
@@ -41,45 +46,47 @@ _UNSAFE_FLAGS = {"shell", "allow_pickle"}
 
 def one_way(source: Source) -> Iterator[tuple[int, str]]:
     """mtrl <- envs, agents <- launch; launch reaches suites and agents through the registry only."""
-    allowed = _REACH.get(source.room, ())
+    allowed = _REACH.get(source.component, ())
     for item in source.imports:
-        room = room_of(item.target)
-        if room in ROOMS.values() and room not in allowed:
-            way = "reach it through mtrl.registry" if source.room == "mtrl.launch" else "imports go one way"
-            yield item.line, f"{source.room} imports {room}: {way}"
+        target = component_of(item.target)
+        if target in PACKAGES.values() and target not in allowed:
+            launch = source.component == "mtrl.launch"
+            hint = "reach it through mtrl.registry" if launch else "imports go one way"
+            yield item.line, f"{source.component} imports {target}: {hint}"
 
 
 def bare_names(source: Source) -> Iterator[tuple[int, str]]:
     """`import envs` finds whatever folder of that name comes first, often a user's."""
     for item in source.imports:
         first = item.target.split(".")[0]
-        if first in ROOMS and not item.relative:
-            yield item.line, f"imports {first}: write {ROOMS[first]}"
+        if first in PACKAGES and not item.relative:
+            yield item.line, f"imports {first}: write {PACKAGES[first]}"
 
 
 def import_style(source: Source) -> Iterator[tuple[int, str]]:
-    """Relative inside a room, absolute between rooms."""
+    """Relative inside a component, absolute between components."""
     for item in source.imports:
         if item.dynamic or not item.target.startswith("mtrl."):
             continue
-        inside = room_of(item.target) == source.room and source.room != "mtrl"
+        component = source.component
+        inside = component_of(item.target) == component and component != "mtrl"
         if inside and not item.relative:
-            yield item.line, f"imports {item.target} absolutely from within {source.room}: write it relative"
+            yield item.line, f"imports {item.target} absolutely from within {component}: write it relative"
         if not inside and item.relative:
-            yield item.line, f"imports {item.target} relatively from {source.room}: write it absolute"
+            yield item.line, f"imports {item.target} relatively from {component}: write it absolute"
 
 
-def ray_in_one_room(source: Source) -> Iterator[tuple[int, str]]:
-    """Whoever does not import mtrl.distributed must not need Ray; RLlib's baseline is Ray."""
-    if source.room == "mtrl.distributed" or source.path.startswith("agents/rllib/"):
+def ray_in_one_package(source: Source) -> Iterator[tuple[int, str]]:
+    """Code that does not import mtrl.distributed must not need Ray; RLlib's baseline is Ray."""
+    if source.component == "mtrl.distributed" or source.path.startswith("agents/rllib/"):
         return
     for item in source.imports:
         if item.target.split(".")[0] == "ray" and not item.relative:
-            yield item.line, f"{source.room} imports ray: only mtrl.distributed may"
+            yield item.line, f"{source.component} imports ray: only mtrl.distributed may"
 
 
 def no_utils(source: Source) -> Iterator[tuple[int, str]]:
-    """A room named after no idea collects everything, and imports run in circles through it."""
+    """A package named after no idea collects everything, and imports run in circles through it."""
     named = [
         part for part in source.path.removesuffix(".py").split("/") if part.strip("_") in ("utils", "util")
     ]
@@ -139,28 +146,39 @@ def _is_false(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is False
 
 
-def fits_in_a_head(source: Source) -> Iterator[tuple[int, str]]:
+def short_files(source: Source) -> Iterator[tuple[int, str]]:
     """A file is one idea."""
     lines = len(source.text.splitlines())
     if lines > LONGEST_FILE:
         yield lines, f"{lines} lines; {LONGEST_FILE} are the most"
 
 
+def short_functions(source: Source) -> Iterator[tuple[int, str]]:
+    """A function fits on a screen; decorators do not count, functions inside do."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > LONGEST_FUNCTION:
+                yield node.lineno, f"{node.name} has {lines} lines; {LONGEST_FUNCTION} are the most"
+
+
 RULES: dict[str, Rule] = {
     "one-way": one_way,
     "bare-name": bare_names,
     "import-style": import_style,
-    "ray": ray_in_one_room,
+    "ray": ray_in_one_package,
     "utils": no_utils,
     "launch-name": launch_file_names,
     "swallowed-error": no_swallowed_errors,
     "runs-data": nothing_runs_data,
-    "long-file": fits_in_a_head,
+    "long-file": short_files,
+    "long-function": short_functions,
 }
+"""Name -> rule of a single file."""
 
 
 def check(sources: Iterable[Source]) -> list[Violation]:
-    """Every line of every file that breaks a rule, import cycles between rooms included."""
+    """Every line of every file that breaks a rule, those of the whole tree included."""
     sources = list(sources)
     found = [
         Violation(source.path, line, name, detail)
@@ -168,33 +186,68 @@ def check(sources: Iterable[Source]) -> list[Violation]:
         for name, rule in RULES.items()
         for line, detail in rule(source)
     ]
-    return found + list(cycles(sources))
+    return [*found, *full_folders(sources), *cycles(sources), *folder_cycles(sources)]
+
+
+def full_folders(sources: Iterable[Source]) -> Iterator[Violation]:
+    """More files in a folder than a reader takes in at once."""
+    counts = Counter(source.path.rpartition("/")[0] for source in sources)
+    for folder, count in counts.items():
+        if count > FULLEST_FOLDER and folder not in UNLIMITED_FOLDERS:
+            detail = f"{count} source files; {FULLEST_FOLDER} are the most"
+            yield Violation(folder, 1, "full-folder", detail)
+
+
+Edges = dict[str, dict[str, tuple[str, int]]]
+"""Importing node -> imported node -> file and line of the first such import."""
 
 
 def cycles(sources: Iterable[Source]) -> Iterator[Violation]:
-    """Imports between rooms that lie on a circle; those under TYPE_CHECKING and in functions count too."""
-    edges: dict[str, dict[str, tuple[str, int]]] = {}
+    """Imports between components that lie on a circle; those under TYPE_CHECKING and in functions count."""
+    edges: Edges = {}
     for source in sources:
         for item in source.imports:
-            target = room_of(item.target)
-            if target.startswith("mtrl.") and target != source.room:
-                edges.setdefault(source.room, {}).setdefault(target, (source.path, item.line))
+            target = component_of(item.target)
+            if target.startswith("mtrl.") and target != source.component:
+                edges.setdefault(source.component, {}).setdefault(target, (source.path, item.line))
+    yield from _circles(edges, "cycle")
+
+
+def folder_cycles(sources: Iterable[Source]) -> Iterator[Violation]:
+    """The same between the modules and packages of one folder, its `__init__` among them."""
+    sources = list(sources)
+    nodes = {source.module: source.node for source in sources}
+    folders: dict[str, Edges] = {}
+    for source in sources:
+        for item in source.imports:
+            target = nodes.get(item.target) or nodes.get(item.target.rpartition(".")[0])
+            if target is None or target == source.node or component_of(target) != source.component:
+                continue
+            folder = commonpath([source.node.replace(".", "/"), target.replace(".", "/")])
+            depth = folder.count("/") + 2
+            start, end = (".".join(node.split(".")[:depth]) for node in (source.node, target))
+            folders.setdefault(folder, {}).setdefault(start, {}).setdefault(end, (source.path, item.line))
+    for folder in sorted(folders):
+        yield from _circles(folders[folder], "folder-cycle")
+
+
+def _circles(edges: Edges, rule: str) -> Iterator[Violation]:
     for start in sorted(edges):
         for target, (path, line) in sorted(edges[start].items()):
-            back = _way(edges, target, start)
+            back = _path(edges, target, start)
             if back:
-                yield Violation(path, line, "cycle", " -> ".join([start, *back]))
+                yield Violation(path, line, rule, " -> ".join([start, *back]))
 
 
-def _way(edges: dict[str, dict[str, tuple[str, int]]], start: str, goal: str) -> list[str]:
-    """Rooms from start to goal, both included, or nothing where no import leads there."""
-    ways = [[start]]
+def _path(edges: Edges, start: str, goal: str) -> list[str]:
+    """Nodes from start to goal, both included, or nothing where no import leads there."""
+    paths = [[start]]
     seen = {start}
-    while ways:
-        way = ways.pop(0)
-        if way[-1] == goal:
-            return way
-        for following in sorted(set(edges.get(way[-1], ())) - seen):
+    while paths:
+        path = paths.pop(0)
+        if path[-1] == goal:
+            return path
+        for following in sorted(set(edges.get(path[-1], ())) - seen):
             seen.add(following)
-            ways.append([*way, following])
+            paths.append([*path, following])
     return []

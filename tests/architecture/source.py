@@ -8,10 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ROOMS = {"envs": "mtrl.envs", "agents": "mtrl.agents", "configs": "mtrl.configs", "launch": "mtrl.launch"}
+PACKAGES = {"envs": "mtrl.envs", "agents": "mtrl.agents", "configs": "mtrl.configs", "launch": "mtrl.launch"}
 """Top-level folder -> the package it is imported as."""
 
-FOLDERS = ("mtrl", *ROOMS)
+FOLDERS = ("mtrl", *PACKAGES)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Source:
     def module(self) -> str:
         """The name it is imported by, such as `mtrl.envs.dmc.suite`."""
         folder, *rest = self.path.removesuffix(".py").split("/")
-        parts = [ROOMS.get(folder, folder), *rest]
+        parts = [PACKAGES.get(folder, folder), *rest]
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     @property
@@ -48,8 +48,13 @@ class Source:
         return self.module if self.path.endswith("/__init__.py") else self.module.rpartition(".")[0]
 
     @property
-    def room(self) -> str:
-        return room_of(self.module)
+    def node(self) -> str:
+        """The module's name, that of an `__init__.py` spelled out."""
+        return f"{self.module}.__init__" if self.path.endswith("/__init__.py") else self.module
+
+    @property
+    def component(self) -> str:
+        return component_of(self.module)
 
     @property
     def imports(self) -> Iterator[Import]:
@@ -81,8 +86,8 @@ def _dynamic_target(node: ast.Call) -> str:
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 
 
-def room_of(module: str) -> str:
-    """`mtrl.tasks.starts` is in the room `mtrl.tasks`; `mtrl/errors.py` is a room of its own."""
+def component_of(module: str) -> str:
+    """`mtrl.tasks.starts` belongs to `mtrl.tasks`; `mtrl/errors.py` is a component of its own."""
     return ".".join(module.split(".")[:2])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import mtrl
 
-from .source import ROOMS, ROOT
+from .source import PACKAGES, ROOT
 
 
 @pytest.mark.parametrize("name", ["envs", "agents", "configs"])
@@ -22,7 +22,7 @@ def test_a_bare_name_is_refused(name: str) -> None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-@pytest.mark.parametrize("name", sorted(ROOMS))
+@pytest.mark.parametrize("name", sorted(PACKAGES))
 def test_ruff_says_the_same(name: str) -> None:
     for line in (f"import {name}", f"from {name}.x import y"):
         command = [sys.executable, "-m", "ruff", "check", "--output-format", "json", "--select", "TID251"]

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from .source import FOLDERS, ROOMS, ROOT, files, read_project, read_tree
+from .source import FOLDERS, PACKAGES, ROOT, files, read_project, read_tree
 
 UNTESTED_EXTRAS = {"ros2"}
 """Extras that the lock does not hold: no test of every day needs them."""
@@ -21,7 +21,7 @@ def packages_of(root: Path) -> set[str]:
     found = set()
     for path in files(root, suffix="__init__.py"):
         folder, *rest = path.parent.relative_to(root).parts
-        found.add(".".join([ROOMS.get(folder, folder), *rest]))
+        found.add(".".join([PACKAGES.get(folder, folder), *rest]))
     return found
 
 
@@ -62,7 +62,7 @@ def test_code_lies_in_packages_only() -> None:
 
 def test_each_top_level_folder_is_mapped() -> None:
     mapping = read_project()["tool"]["setuptools"]["package-dir"]
-    assert mapping == {"mtrl": "mtrl", **{package: folder for folder, package in ROOMS.items()}}
+    assert mapping == {"mtrl": "mtrl", **{package: folder for folder, package in PACKAGES.items()}}
 
 
 @pytest.mark.parametrize("group", ["mtrl.suites", "mtrl.agents", "mtrl.robots"])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from .rules import LONGEST_FILE, RULES, check
-from .source import parse, read_tree
+from .rules import FULLEST_FOLDER, LONGEST_FILE, LONGEST_FUNCTION, RULES, check
+from .source import Source, parse, read_tree
 
 BAD: list[tuple[str, str, str]] = [
     ("one-way", "mtrl/tasks/a.py", "from mtrl.envs.dmc import SUITE"),
@@ -53,6 +53,13 @@ BAD: list[tuple[str, str, str]] = [
     ("runs-data", "mtrl/a.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
     ("runs-data", "mtrl/a.py", "import os\nos.system('ls')"),
     ("long-file", "mtrl/a.py", "x = 1\n" * (LONGEST_FILE + 1)),
+    ("long-function", "mtrl/a.py", "def f():\n" + "    x = 1\n" * LONGEST_FUNCTION),
+    ("long-function", "mtrl/a.py", "class A:\n    async def f():\n" + "        x = 1\n" * LONGEST_FUNCTION),
+    (
+        "long-function",
+        "mtrl/a.py",
+        "def f():\n    def g():\n" + "        x = 1\n" * LONGEST_FUNCTION + "    return g",
+    ),
 ]
 
 GOOD: list[tuple[str, str]] = [
@@ -77,6 +84,8 @@ GOOD: list[tuple[str, str]] = [
     ("mtrl/a.py", "try:\n    f()\nexcept Exception as error:\n    raise KeyError from error"),
     ("mtrl/a.py", "import numpy as np\nnp.load('x', allow_pickle=False)"),
     ("mtrl/a.py", "x = 1\n" * LONGEST_FILE),
+    ("mtrl/a.py", "@cache\ndef f():\n" + "    x = 1\n" * (LONGEST_FUNCTION - 1)),
+    ("mtrl/a.py", "class A:\n" + "    x = 1\n" * (LONGEST_FUNCTION + 1)),
 ]
 
 
@@ -110,7 +119,7 @@ def test_a_violation_names_file_line_and_rule() -> None:
     assert str(found) == "mtrl/nn/a.py:3: [ray] mtrl.nn imports ray: only mtrl.distributed may"
 
 
-def test_a_cycle_between_rooms_is_caught_through_a_third() -> None:
+def test_a_cycle_between_components_is_caught_through_a_third() -> None:
     found = check(
         [
             parse("mtrl/tasks/a.py", "from mtrl.spaces import Layout"),
@@ -127,5 +136,57 @@ def test_a_cycle_between_rooms_is_caught_through_a_third() -> None:
     assert "mtrl.tasks -> mtrl.spaces -> mtrl.data -> mtrl.tasks" in {item.detail for item in found}
 
 
-def test_imports_inside_a_room_are_no_cycle() -> None:
-    assert check([parse("mtrl/nn/a.py", "from .b import x"), parse("mtrl/nn/b.py", "from .a import y")]) == []
+FOLDER_CYCLES = {
+    "between modules": {"mtrl/nn/a.py": "from .b import x", "mtrl/nn/b.py": "from .a import y"},
+    "deferred": {"mtrl/nn/a.py": "from .b import x", "mtrl/nn/b.py": "def f():\n    from .a import y"},
+    "by modules themselves": {"launch/a.py": "from . import b", "launch/b.py": "from . import a"},
+    "between packages": {
+        "envs/dmc/suite.py": "from ..pool.physics import x",
+        "envs/pool/__init__.py": "",
+        "envs/pool/physics.py": "",
+        "envs/pool/control.py": "from ..dmc import SUITE",
+        "envs/dmc/__init__.py": "",
+    },
+    "with the package itself": {
+        "mtrl/nn/__init__.py": "from .torsos import Torso",
+        "mtrl/nn/torsos/__init__.py": "",
+        "mtrl/nn/torsos/plain.py": "from .. import Layer",
+    },
+}
+
+
+@pytest.mark.parametrize("name", FOLDER_CYCLES)
+def test_a_cycle_inside_a_folder_is_caught(name: str) -> None:
+    found = check([parse(path, text) for path, text in FOLDER_CYCLES[name].items()])
+    assert [item.rule for item in found] == ["folder-cycle", "folder-cycle"]
+
+
+def test_a_cycle_inside_a_folder_names_its_modules() -> None:
+    _, found = check(
+        [
+            parse("mtrl/nn/torsos/a.py", "from .b import x"),
+            parse("mtrl/nn/torsos/b.py", "import torch\nfrom .a import y"),
+        ]
+    )
+    expected = "mtrl.nn.torsos.b -> mtrl.nn.torsos.a -> mtrl.nn.torsos.b"
+    assert str(found) == f"mtrl/nn/torsos/b.py:2: [folder-cycle] {expected}"
+
+
+def test_imports_down_a_folder_are_no_cycle() -> None:
+    sources = {
+        "mtrl/nn/__init__.py": "from .layers import Layer\nfrom .torsos import Torso",
+        "mtrl/nn/layers.py": "",
+        "mtrl/nn/torsos/__init__.py": "from .plain import Torso",
+        "mtrl/nn/torsos/plain.py": "from ..layers import Layer\nfrom mtrl.errors import MtrlError",
+    }
+    assert check([parse(path, text) for path, text in sources.items()]) == []
+
+
+def test_a_full_folder_is_caught_but_for_weightings() -> None:
+    def folder(name: str, count: int) -> list[Source]:
+        return [parse(f"{name}/module_{n}.py", "") for n in range(count)]
+
+    assert check(folder("mtrl/nn", FULLEST_FOLDER) + folder("mtrl/nn/torsos", FULLEST_FOLDER)) == []
+    assert check(folder("mtrl/gradients/weightings", FULLEST_FOLDER + 5)) == []
+    (found,) = check(folder("mtrl/nn", FULLEST_FOLDER + 1))
+    assert str(found) == "mtrl/nn:1: [full-folder] 21 source files; 20 are the most"

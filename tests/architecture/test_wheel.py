@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from .conftest import Installed, run
-from .source import ROOMS, files, read_project
+from .source import PACKAGES, files, read_project
 
 PRINT_HOMES = "import mtrl, mtrl.envs, mtrl.agents, mtrl.configs, mtrl.launch; " + "; ".join(
-    f"print({package}.__file__)" for package in ("mtrl", *ROOMS.values())
+    f"print({package}.__file__)" for package in ("mtrl", *PACKAGES.values())
 )
 LIST_PACKAGES = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
 
@@ -17,13 +17,13 @@ LIST_PACKAGES = "import importlib, sys; [importlib.import_module(name) for name 
 @pytest.fixture
 def users_folder(tmp_path: Path) -> Path:
     """A project with packages of its own under the very names of our folders, and a config named as ours."""
-    for name in ROOMS:
+    for name in PACKAGES:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(
             f"raise RuntimeError('the user\\'s {name} was imported')\n"
         )
     for name in ("metaworld", "dmc", "diffusion", "main"):
-        for folder in ROOMS:
+        for folder in PACKAGES:
             (tmp_path / folder / f"{name}.py").write_text("raise RuntimeError('a module of the user')\n")
     (tmp_path / "configs" / "train.yaml").write_text("agent: the user's\n")
     return tmp_path
@@ -37,7 +37,7 @@ def test_the_wheel_holds_every_file_of_the_tree(bare_clone: Path, wheel_names: s
     expected = set()
     for path in files(bare_clone):
         folder, *rest = path.relative_to(bare_clone).parts
-        expected.add("/".join([*ROOMS.get(folder, folder).split("."), *rest]))
+        expected.add("/".join([*PACKAGES.get(folder, folder).split("."), *rest]))
     packed = {name for name in wheel_names if ".dist-info/" not in name}
     assert packed == expected, "edit tool.setuptools.package-data in pyproject.toml"
     assert "mtrl/py.typed" in packed
@@ -64,7 +64,7 @@ def test_imports_find_the_wheel_beside_a_users_own_folders(installed: Installed,
     found = homes(run(installed.python, "-c", PRINT_HOMES, cwd=users_folder))
     assert found == [
         (installed.site_packages / package.replace(".", "/") / "__init__.py").resolve()
-        for package in ("mtrl", *ROOMS.values())
+        for package in ("mtrl", *PACKAGES.values())
     ]
 
 
@@ -103,4 +103,4 @@ def test_a_bare_python_has_no_mtrl(bare_python: Path, tmp_path: Path) -> None:
 
 
 def checkout_homes(root: Path) -> list[Path]:
-    return [(root / folder / "__init__.py").resolve() for folder in ("mtrl", *ROOMS)]
+    return [(root / folder / "__init__.py").resolve() for folder in ("mtrl", *PACKAGES)]
