@@ -13,7 +13,6 @@ from .aggregates import (
 from .comparison import Comparison, TaskComparison, are_comparable, compare, doubts, require_comparable
 from .comparison_inputs import Entry, entries_of, group_alike, holds_results
 from .comparison_table import comparison_table, group_table, group_verdict, verdict
-from .estimates import Estimate
 from .formats import format_rate
 from .groups import (
     GroupComparison,
@@ -23,12 +22,18 @@ from .groups import (
     run_group,
     summarise_group,
 )
-from .modes import modes_of
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
-from .protocol import EvaluationConfig, evaluate, evaluation_jobs
+from .protocol import EvaluationConfig, evaluate, modes_of
 from .provenance import Provenance
 from .records import Json, read_json, read_kept, write_record
-from .result_file import read_result, result_from_record, result_record, write_result
+from .result_file import (
+    KeptResult,
+    newest_results,
+    read_result,
+    result_from_record,
+    result_record,
+    write_result,
+)
 from .results import (
     EpisodeResult,
     EvaluationResult,
@@ -38,13 +43,12 @@ from .results import (
     TaskResult,
     from_episodes,
 )
-from .run_results import KeptResult, newest_results
 from .run_summary import summarise
 from .statistics import (
+    Estimate,
     TaskMeans,
     bootstrap_means,
     mean_rate_interval,
-    paired_bootstrap,
     paired_differences,
     uniform_beta_interval,
     wilson_interval,
@@ -79,7 +83,6 @@ __all__ = [
     "doubts",
     "entries_of",
     "evaluate",
-    "evaluation_jobs",
     "exact_mcnemar",
     "format_rate",
     "from_episodes",
@@ -94,7 +97,6 @@ __all__ = [
     "modes_of",
     "newest_results",
     "optimality_gap",
-    "paired_bootstrap",
     "paired_differences",
     "performance_profile",
     "performance_profile_band",

@@ -11,14 +11,14 @@ another set of seeds would give.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError
 
-from .estimates import Array, Estimate, check_resampling, finite_array, percentile_estimate
+from .statistics import Array, Estimate, check_resampling, finite_array, percentile_estimate
 
 Scores = npt.NDArray[np.float64]
 """Normalised scores of several runs on several tasks, shape [R, K]."""
@@ -100,7 +100,9 @@ def performance_profile_band(
     """
     check_resampling(resamples, confidence)
     table = _runs_by_tasks("scores", scores)
-    draws = np.stack([performance_profile(_redrawn(table, generator), thresholds) for _ in range(resamples)])
+    draws = np.stack(
+        [performance_profile(_redrawn(table, generator, False), thresholds) for _ in range(resamples)]
+    )
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(draws, [tail, 1.0 - tail], axis=0)
     return low, high
@@ -125,12 +127,8 @@ def stratified_bootstrap(
         ConfigError: not a table, no runs, or a score that is not finite.
         OutOfRangeError: fewer than one resample, or a confidence outside (0, 1).
     """
-    check_resampling(resamples, confidence)
-    table = _runs_by_tasks("scores", scores)
-    draws = np.empty(resamples)
-    for index in range(resamples):
-        draws[index] = statistic(_redrawn(table, generator, whole_runs))
-    return percentile_estimate(statistic(table), draws, confidence, len(table))
+    tables = (_runs_by_tasks("scores", scores),)
+    return _bootstrap(tables, statistic, generator, resamples, confidence, whole_runs)
 
 
 def independent_bootstrap(
@@ -145,24 +143,29 @@ def independent_bootstrap(
 ) -> Estimate:
     """A statistic of two methods' scores [R, K] and [S, K]; each method's runs are redrawn by themselves.
 
-    `statistic` maps both tables to a number, for example `probability_of_improvement`; `whole_runs` is as in
-    `stratified_bootstrap`.
-
-    Raises:
-        ConfigError: wrong shapes, no runs, or a score that is not finite.
-        OutOfRangeError: fewer than one resample, or a confidence outside (0, 1).
+    `statistic` maps both tables to a number, for example `probability_of_improvement`. Otherwise as
+    `stratified_bootstrap`; raises ConfigError for different tasks too.
     """
+    tables = _same_tasks(first, second)
+    return _bootstrap(tables, statistic, generator, resamples, confidence, whole_runs)
+
+
+def _bootstrap(
+    tables: Sequence[Scores],
+    statistic: Callable[..., float],
+    generator: np.random.Generator,
+    resamples: int,
+    confidence: float,
+    whole_runs: bool,
+) -> Estimate:
     check_resampling(resamples, confidence)
-    ours, theirs = _same_tasks(first, second)
     draws = np.empty(resamples)
     for index in range(resamples):
-        draws[index] = statistic(
-            _redrawn(ours, generator, whole_runs), _redrawn(theirs, generator, whole_runs)
-        )
-    return percentile_estimate(statistic(ours, theirs), draws, confidence, min(len(ours), len(theirs)))
+        draws[index] = statistic(*(_redrawn(table, generator, whole_runs) for table in tables))
+    return percentile_estimate(statistic(*tables), draws, confidence, min(map(len, tables)))
 
 
-def _redrawn(table: Scores, generator: np.random.Generator, whole_runs: bool = False) -> Scores:
+def _redrawn(table: Scores, generator: np.random.Generator, whole_runs: bool) -> Scores:
     runs, tasks = table.shape
     if whole_runs:
         return table[generator.integers(0, runs, size=runs)]

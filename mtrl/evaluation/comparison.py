@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,11 +11,10 @@ import numpy as np
 
 from mtrl.errors import ConfigError
 
-from .estimates import Estimate
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
+from .records import Json
 from .results import EvaluationResult, TaskResult
-from .statistics import TaskMeans, paired_differences
-from .task_protocol import protocol_differences
+from .statistics import Estimate, TaskMeans, paired_differences
 
 _Name = TypeVar("_Name", str, int)
 
@@ -256,3 +256,30 @@ def _some(values: Iterable[object]) -> str:
     listed = [str(value) for value in values]
     tail = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return ", ".join(listed[:5]) + tail
+
+
+def protocol_differences(first: Mapping[str, Json], second: Mapping[str, Json]) -> tuple[str, ...]:
+    """One phrase per field that differs, such as "options.horizon is 200 against 500"."""
+    ours, theirs = dict(_flat(first)), dict(_flat(second))
+    return tuple(
+        f"{key} is {_said(ours, key)} against {_said(theirs, key)}"
+        for key in sorted({*ours, *theirs})
+        if ours.get(key) != theirs.get(key) or (key in ours) != (key in theirs)
+    )
+
+
+def _flat(fields: Mapping[str, Json], prefix: str = "") -> list[tuple[str, Json]]:
+    found: list[tuple[str, Json]] = []
+    for key, value in fields.items():
+        if key == "options" and not prefix and isinstance(value, list):
+            pairs = [pair for pair in value if isinstance(pair, list) and len(pair) == 2]
+            value = {str(name): setting for name, setting in pairs}
+        if isinstance(value, dict):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found
+
+
+def _said(fields: dict[str, Json], key: str) -> str:
+    return json.dumps(fields[key]) if key in fields else "not set"

@@ -12,9 +12,8 @@ from typing import Any
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.run_directory import RunDirectory
 
-from .result_file import read_result
+from .result_file import KeptResult, newest_results, read_result
 from .results import EvaluationResult
-from .run_results import KeptResult, newest_results
 
 FREE_KEYS = ("seed", "name", "output", "stages", "evaluation", "runtime", "tracking", "robot")
 """Settings in which the runs of one group may differ: the seed, and what does not change a policy."""

@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from .comparison import Comparison, TaskComparison
-from .estimates import Estimate
 from .formats import format_percent, format_points, format_signed
 from .groups import FEW_RUNS, GroupComparison, GroupSummary
 from .results import EvaluationResult, TaskResult
+from .statistics import Estimate
 from .table import add_figures, add_measures, add_names, empty_table, starts_of
 
 

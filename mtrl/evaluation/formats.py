@@ -5,8 +5,8 @@ An interval has fewer digits than its value, as long as it still holds the value
 
 from __future__ import annotations
 
-from .estimates import Estimate
 from .results import Rate
+from .statistics import Estimate
 
 NO_INTERVAL = "[-]"
 """What stands for the interval of a single outcome."""

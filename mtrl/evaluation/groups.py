@@ -24,8 +24,8 @@ from .aggregates import (
     stratified_bootstrap,
 )
 from .comparison import require_comparable
-from .estimates import Estimate
 from .results import EvaluationResult
+from .statistics import Estimate
 
 GROUP_SEED = 0
 """Seed of the resampling of runs, so that a table repeats itself."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from mtrl import registry
 from mtrl.errors import ConfigError
 from mtrl.rollout import Acting, EpisodeJob, JobResult, PolicySnapshot, Rollouts
 from mtrl.structured import Range, at_least, check
-from mtrl.tasks import Split, TaskSet, start_id
+from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 
 from .provenance import Provenance
 from .results import EpisodeResult, EvaluationResult, PolicyReference, from_episodes
@@ -114,3 +118,21 @@ def evaluate(
         provenance=provenance,
         confidence=config.confidence,
     )
+
+
+def modes_of(tasks: TaskSet, result: JobResult) -> dict[str, Any]:
+    """Which mode of a multimodal task each successful episode shows, and every path for a figure."""
+    task = tasks[result.job.task_index]
+    suite = registry.suite(task.suite)
+    assert isinstance(suite, MultimodalSuite) and result.episodes is not None
+    offsets = result.episodes.offsets
+    states = result.episodes.observations["state"].astype(np.float32, copy=False)
+    counts = dict.fromkeys(suite.modes(task), 0)
+    paths = []
+    for e, summary in enumerate(result.summaries):
+        episode = states[offsets[e] + e : offsets[e + 1] + e + 1]
+        paths.append([[round(float(v), 4) for v in point] for point in suite.plan_view(task, episode)])
+        if summary.success_any:
+            counts[suite.mode(task, episode)] += 1
+    x, y, radius = suite.obstacle(task)
+    return {"successes": counts, "paths": paths, "obstacle": {"x": x, "y": y, "radius": radius}}

@@ -14,10 +14,9 @@ from rich.text import Text
 from mtrl.errors import ConfigError
 
 from .comparison import require_comparable
-from .estimates import Estimate
 from .formats import format_percent, format_plain, format_rate
 from .results import EvaluationResult, TaskResult
-from .statistics import TaskMeans, bootstrap_means
+from .statistics import Estimate, TaskMeans, bootstrap_means
 
 SCORE_SEED = 0
 """Seed of the resampling behind every interval of a score, so that a table repeats itself."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from mtrl.evaluation.estimates import Estimate
 from mtrl.evaluation.formats import NO_INTERVAL, format_plain
 from mtrl.evaluation.results import EvaluationResult, MeanResult, Rate, TaskResult
+from mtrl.evaluation.statistics import Estimate
 from mtrl.evaluation.table import Means, return_means, score_means
 
 from .figures import Bar, bars_figure

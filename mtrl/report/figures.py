@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from mtrl.evaluation.estimates import Estimate
+from mtrl.evaluation.statistics import Estimate
 
 from .chart import LEFT, RIGHT, Align, Chart
 from .curves import Curve

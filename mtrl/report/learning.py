@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mtrl.evaluation.comparison import are_comparable
-from mtrl.evaluation.estimates import Estimate
 from mtrl.evaluation.formats import format_percent, format_plain
 from mtrl.evaluation.results import EvaluationResult
+from mtrl.evaluation.statistics import Estimate
 from mtrl.evaluation.table import add_figures, add_names, empty_table, return_means
 
 from .curves import Curve, read_curves

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from mtrl.evaluation.estimates import Estimate
+from mtrl.evaluation.statistics import Estimate
 
 from .chart import BOTTOM, COLOURS, LEFT, RIGHT, TOP, Chart, Plot, fullness
 from .curves import DRAWN_POINTS, Curve

@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from mtrl.errors import ConfigError
 from mtrl.evaluation.comparison import Comparison, are_comparable, compare, require_comparable
-from mtrl.evaluation.estimates import Estimate
 from mtrl.evaluation.results import EvaluationResult, Rate, TaskResult
+from mtrl.evaluation.statistics import Estimate
 
 from .bar_charts import MEAN, Chart, Measured, charts_of, estimate_of, score_scale
 from .figures import version_figure

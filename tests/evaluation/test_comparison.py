@@ -25,7 +25,7 @@ from mtrl.evaluation import (
     verdict,
     write_result,
 )
-from mtrl.evaluation.task_protocol import protocol_differences
+from mtrl.evaluation.comparison import protocol_differences
 from mtrl.tasks import Score, TaskSet, hash_of_protocol
 
 from .outcomes import outcome_result

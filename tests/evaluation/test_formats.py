@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtrl.evaluation.estimates import Estimate
 from mtrl.evaluation.formats import (
     format_percent,
     format_plain,
@@ -16,6 +15,7 @@ from mtrl.evaluation.formats import (
     format_signed,
 )
 from mtrl.evaluation.results import Rate
+from mtrl.evaluation.statistics import Estimate
 
 FORMATS = {
     "rate": lambda e: format_rate(Rate(e.value, e.low, e.high)),

@@ -18,7 +18,7 @@ from mtrl.evaluation import (
     are_comparable,
     compare,
     from_episodes,
-    paired_bootstrap,
+    paired_differences,
     read_result,
     require_comparable,
     wilson_interval,
@@ -221,7 +221,7 @@ def test_comparison_counts_pairs() -> None:
     # +1/4 on the first task, -1/2 on the second
     assert found.success.value == pytest.approx((0.25 - 0.5) / 2)
     assert (found.better, found.reference, found.gained, found.lost) == ("student", "teacher", 2, 2)
-    expected = paired_bootstrap(
+    expected = paired_differences(
         [[1, 0, 1, 1], [1, 0]], [[1, 1, 0, 0], [1, 1]], np.random.default_rng(0), confidence=0.95
-    )
+    ).mean
     assert found.success == expected

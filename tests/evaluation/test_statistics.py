@@ -14,7 +14,7 @@ from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.evaluation import (
     Estimate,
     mean_rate_interval,
-    paired_bootstrap,
+    paired_differences,
     uniform_beta_interval,
     wilson_interval,
 )
@@ -89,24 +89,24 @@ def test_mean_of_unequal_tasks_weighs_tasks_alike() -> None:
         mean_rate_interval([1], [0])
 
 
-def test_paired_bootstrap_cancels_what_pairs_share() -> None:
+def test_a_paired_bootstrap_cancels_what_pairs_share() -> None:
     # the starts differ wildly, the policies by exactly 0.25 on each: no uncertainty remains
     hardness = np.random.default_rng(0).normal(size=30)
-    found = paired_bootstrap([hardness + 0.25], [hardness], np.random.default_rng(1), resamples=500)
+    found = paired_differences([hardness + 0.25], [hardness], np.random.default_rng(1), resamples=500).mean
     assert (found.value, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
 
 
-def test_paired_bootstrap_weighs_tasks_alike_and_repeats_itself() -> None:
+def test_a_paired_bootstrap_weighs_tasks_alike_and_repeats_itself() -> None:
     first, second = [[1.0, 1.0], [0.0] * 10], [[0.0, 0.0], [0.0] * 10]
-    found = paired_bootstrap(first, second, np.random.default_rng(3))
+    found = paired_differences(first, second, np.random.default_rng(3)).mean
     assert found.value == 0.5
-    assert found == paired_bootstrap(first, second, np.random.default_rng(3))
+    assert found == paired_differences(first, second, np.random.default_rng(3)).mean
 
 
-def test_paired_bootstrap_width_agrees_with_the_normal_approximation() -> None:
+def test_a_paired_bootstrap_width_agrees_with_the_normal_approximation() -> None:
     generator = np.random.default_rng(5)
     first, second = generator.integers(0, 2, (2, 400)).astype(float)
-    found = paired_bootstrap([first], [second], np.random.default_rng(6), resamples=4000)
+    found = paired_differences([first], [second], np.random.default_rng(6), resamples=4000).mean
     half = 1.959964 * (first - second).std() / math.sqrt(400)
     assert found.low == pytest.approx(found.value - half, abs=0.1 * half)
     assert found.high == pytest.approx(found.value + half, abs=0.1 * half)
@@ -119,7 +119,7 @@ def test_a_single_outcome_has_no_interval_and_neither_has_what_it_is_part_of() -
     assert (found.mean.value, found.mean.has_interval) == (2.25, False)
     assert bootstrap_means([[2.0, 2.0]], np.random.default_rng(0), resamples=100).mean.has_interval
     # one pair in favour of the first policy proves nothing
-    pair = paired_bootstrap([[1.0]], [[0.0]], np.random.default_rng(0), resamples=100)
+    pair = paired_differences([[1.0]], [[0.0]], np.random.default_rng(0), resamples=100).mean
     assert pair.value == 1.0 and not pair.excludes(0.0)
 
 
@@ -135,13 +135,13 @@ def test_a_single_run_has_no_interval() -> None:
     assert not independent_bootstrap(several, one, difference, **draw).has_interval  # type: ignore[arg-type]
 
 
-def test_paired_bootstrap_refuses_what_does_not_pair() -> None:
+def test_a_paired_bootstrap_refuses_what_does_not_pair() -> None:
     generator = np.random.default_rng(0)
     with pytest.raises(ConfigError, match="1 and 2 tasks"):
-        paired_bootstrap([[1.0]], [[1.0], [1.0]], generator)
+        paired_differences([[1.0]], [[1.0], [1.0]], generator)
     with pytest.raises(ConfigError, match="task 0: pairing needs one outcome per common start"):
-        paired_bootstrap([[1.0, 0.0]], [[1.0]], generator)
+        paired_differences([[1.0, 0.0]], [[1.0]], generator)
     with pytest.raises(ConfigError, match="finite"):
-        paired_bootstrap([[math.inf]], [[1.0]], generator)
+        paired_differences([[math.inf]], [[1.0]], generator)
     with pytest.raises(OutOfRangeError, match="resamples=0"):
-        paired_bootstrap([[1.0]], [[1.0]], generator, resamples=0)
+        paired_differences([[1.0]], [[1.0]], generator, resamples=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtrl.evaluation import compare, read_result, write_result
-from mtrl.evaluation.estimates import Estimate
+from mtrl.evaluation.statistics import Estimate
 from mtrl.evaluation.table import return_means, score_means
 from mtrl.report import write_report
 from mtrl.report.bar_charts import score_scale
