@@ -1,12 +1,11 @@
 """What agents learn from: batches over tasks, demonstrations in memory, and datasets on disk."""
 
 from .batch import Batch, Bucket
-from .chunks import ChunkDataset
+from .chunks import ChunkDataset, RankDataset
 from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
-from .rank_dataset import RankDataset
 from .replay import Replay, ReplayConfig, replay_bytes
-from .storage import MappedStorage, MemoryStorage, ReplayStorage
+from .storage import MappedStorage
 from .trajectories import Trajectories, Windows
 
 __all__ = [
@@ -16,11 +15,9 @@ __all__ = [
     "Collected",
     "DemonstrationConfig",
     "MappedStorage",
-    "MemoryStorage",
     "RankDataset",
     "Replay",
     "ReplayConfig",
-    "ReplayStorage",
     "Trajectories",
     "Windows",
     "collect_demonstrations",

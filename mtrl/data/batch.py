@@ -58,16 +58,8 @@ class Batch:
                     f"bucket {name!r} has {len(bucket.values)} rows of values for {len(bucket.rows)} tasks"
                 )
 
-    def bucket_task_index(self, name: str) -> torch.Tensor:
-        """[K_b], the tasks whose observations stand in the bucket."""
-        return self.task_index[self.buckets[name].rows]
-
-    def bucket_weight(self, name: str) -> torch.Tensor:
-        """[K_b, B] or [K_b, T, B], the weights that go with the bucket's rows."""
-        return self.weight[self.buckets[name].rows]
-
     def task_losses(self, losses: torch.Tensor) -> torch.Tensor:
         """Weighted mean loss per task, [K]; 0 for a task without weight. `losses` is shaped as `weight`."""
-        # Padding may hold anything, and 0 * NaN is NaN.
+        # loss_k = sum_b w_kb l_kb / sum_b w_kb; padding may hold anything, and 0 * NaN is NaN
         total = (self.weight * losses.where(self.weight > 0, 0.0)).flatten(1).sum(dim=1)
         return total / self.weight.flatten(1).sum(dim=1).clamp_min(torch.finfo(losses.dtype).tiny)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 
 from mtrl.errors import ConfigError
 from mtrl.rollout import Acting, EpisodeJob, Episodes, JobResult, NoiseConfig, PolicySnapshot, Rollouts
@@ -51,7 +52,27 @@ class Collected:
     trajectories: Trajectories
     attempts: int
     successes: int
-    """Among the attempts that were looked at."""
+    """Among the attempts."""
+
+
+@dataclass
+class _Progress:
+    parts: list[Episodes] = field(default_factory=list)
+    attempts: int = 0
+    successes: int = 0
+
+    @property
+    def kept(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def add(self, result: JobResult, keep_failures: bool) -> None:
+        assert result.episodes is not None, "demonstration jobs record"
+        won = [summary.success_any for summary in result.summaries]
+        self.attempts += len(won)
+        self.successes += sum(won)
+        chosen = [e for e, success in enumerate(won) if success or keep_failures]
+        if chosen:
+            self.parts.append(result.episodes.select(chosen))
 
 
 def collect_demonstrations(
@@ -67,29 +88,19 @@ def collect_demonstrations(
 
     Attempt i of a task plays training start i with a generator of (seed, task, start), so the result
     is the same on any runtime. `on_episodes(task_index, kept)` reports progress. `only` restricts the
-    collection to some tasks. `stop` is asked after every job; once it says so, the tasks that have enough
-    are returned and the others left out. Raises ConfigError when an expert cannot produce enough, or
+    collection to some tasks. `stop` is called after every job; once it returns True, the tasks that have
+    enough are returned and the others left out. Raises ConfigError when an expert cannot produce enough, or
     when a task was quarantined.
     """
-    kept: dict[int, list[Episodes]] = {k: [] for k in (range(len(tasks)) if only is None else only)}
-    tried = dict.fromkeys(kept, 0)
-    won = dict.fromkeys(kept, 0)
+    found = {k: _Progress() for k in (range(len(tasks)) if only is None else only)}
     snapshot = PolicySnapshot("expert", asdict(config.noise))
-    limit = int(config.attempts_factor * config.episodes)
     stopped = False
-    while not stopped:
-        jobs = _next_jobs(config, seed, kept, tried, limit)
-        if not jobs:
-            break
+    while not stopped and (jobs := _next_jobs(config, seed, found)):
         for result in rollouts.run(jobs, snapshot):
             k = result.job.task_index
-            tried[k] += len(result.summaries)
-            won[k] += sum(summary.success_any for summary in result.summaries)
-            chosen = _keep(result, config.keep_failures)
-            if len(chosen):
-                kept[k].append(chosen)
+            found[k].add(result, config.keep_failures)
             if on_episodes is not None:
-                on_episodes(k, min(config.episodes, _count(kept[k])))
+                on_episodes(k, min(config.episodes, found[k].kept))
             stopped = stop()
             if stopped:
                 break
@@ -98,55 +109,39 @@ def collect_demonstrations(
                 f"task {tasks[k].name} was quarantined, so its demonstrations are missing: {fault}"
             )
     collected = {}
-    for k, parts in kept.items():
-        if _count(parts) < config.episodes:
-            if stopped:
-                continue
+    for k, progress in found.items():
+        if progress.kept >= config.episodes:
+            episodes = Episodes.concatenate(progress.parts).select(range(config.episodes))
+            trajectories = Trajectories.from_episodes(episodes)
+            collected[k] = Collected(trajectories, progress.attempts, progress.successes)
+        elif not stopped:
             raise ConfigError(
-                f"task {tasks[k].name}: the expert succeeded in {_count(parts)} of {tried[k]} attempts; "
-                f"{config.episodes} were asked for. "
+                f"task {tasks[k].name}: the expert succeeded in {progress.kept} of {progress.attempts} "
+                f"attempts; {config.episodes} were asked for. "
                 "Lower demonstrations.noise.high or demonstrations.episodes"
             )
-        joined = Episodes.concatenate(parts).select(range(config.episodes))
-        collected[k] = Collected(Trajectories.from_episodes(joined), tried[k], won[k])
     return collected
 
 
-def _next_jobs(
-    config: DemonstrationConfig, seed: int, kept: dict[int, list[Episodes]], tried: dict[int, int], limit: int
-) -> list[EpisodeJob]:
+def _next_jobs(config: DemonstrationConfig, seed: int, found: dict[int, _Progress]) -> list[EpisodeJob]:
     """Jobs for what is still missing, interleaved over tasks; whole jobs, so attempts stay in order."""
+    size, limit = config.job_episodes, int(config.attempts_factor * config.episodes)
     shares: list[list[EpisodeJob]] = []
-    for k, parts in kept.items():
-        missing = min(config.episodes - _count(parts), limit - tried[k])
-        count = -(-missing // config.job_episodes) if missing > 0 else 0
-        first = tried[k]
+    for k, progress in found.items():
+        first = progress.attempts
+        missing = max(0, min(config.episodes - progress.kept, limit - first))
         shares.append(
             [
                 EpisodeJob(
                     task_index=k,
-                    starts=tuple(
-                        start_id(Split.TRAIN, first + job * config.job_episodes + i)
-                        for i in range(config.job_episodes)
-                    ),
+                    starts=tuple(start_id(Split.TRAIN, begin + i) for i in range(size)),
                     seed=seed,
                     acting=Acting(explore=True),
                     copies=config.copies,
                     record=True,
                     success_tail=config.success_tail,
                 )
-                for job in range(count)
+                for begin in range(first, first + missing, size)
             ]
         )
-    longest = max((len(share) for share in shares), default=0)
-    return [share[i] for i in range(longest) for share in shares if i < len(share)]
-
-
-def _keep(result: JobResult, failures: bool) -> Episodes:
-    assert result.episodes is not None, "demonstration jobs record"
-    wanted = [e for e, summary in enumerate(result.summaries) if failures or summary.success_any]
-    return result.episodes.select(wanted)
-
-
-def _count(parts: list[Episodes]) -> int:
-    return sum(len(part) for part in parts)
+    return [job for turn in zip_longest(*shares) for job in turn if job is not None]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,10 @@ from .trajectories import Trajectories
 
 if TYPE_CHECKING:
     import gymnasium
+    from minari.data_collector import EpisodeBuffer
 
+Row = tuple[type[np.floating[Any]] | type[np.integer[Any]], tuple[int, ...]]
+"""Element type and shape of one row of an array."""
 _DATASET_ID = re.compile(r"([-\w]{2,}/)+[-\w]+-v\d+", re.ASCII)
 
 
@@ -54,7 +58,6 @@ def write_dataset(
     Raises ConfigError for a malformed id or provenance, SpaceError when the arrays are not the task's,
     ExistsError when the dataset is there and `overwrite` is False, ResourceError when the disk is full.
     """
-    from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
     target = _place(root, dataset_id)
@@ -67,26 +70,12 @@ def write_dataset(
         "algorithm_name": "expert",
         "mtrl": {"task": task.name, "protocol_hash": task.protocol_hash, "provenance": _json(provenance)},
     }
-    offsets = trajectories.offsets
     with atomic_directory(target, overwrite) as partial:
         storage = MinariStorage.new(
             partial / "data", observation_space, action_space, data_format="hdf5", jpeg_encoding=False
         )
         storage.update_metadata(metadata)
-        storage.update_episodes(
-            EpisodeBuffer(
-                observations=_native(task, trajectories, slice(offsets[e] + e, offsets[e + 1] + e + 1)),
-                actions=trajectories.actions[offsets[e] : offsets[e + 1]],
-                rewards=trajectories.rewards[offsets[e] : offsets[e + 1]],
-                terminations=trajectories.terminated[offsets[e] : offsets[e + 1]],
-                truncations=trajectories.truncated[offsets[e] : offsets[e + 1]],
-                infos={
-                    "expert_action": trajectories.labels[offsets[e] : offsets[e + 1]],
-                    "success": trajectories.success[offsets[e] : offsets[e + 1]],
-                },
-            )
-            for e in range(trajectories.episode_count)
-        )
+        storage.update_episodes(_episode_buffers(task, trajectories))
         storage.update_episode_metadata([{"start_id": int(start)} for start in trajectories.start_id])
         return write_manifest(partial)
 
@@ -104,25 +93,28 @@ def read_dataset(root: Path, dataset_id: str, task: Task) -> Trajectories:
         raise ConfigError(
             f"dataset {dataset_id} was recorded for {recorded['task']} "
             f"under protocol {recorded['protocol_hash']}; "
-            f"expected {task.name} under {task.protocol_hash}. Collect it anew with the present settings"
+            f"expected {task.name} under {task.protocol_hash}. Collect it again with the present settings"
         )
     dataset = MinariDataset(_place(root, dataset_id) / "data")
     episodes = list(dataset.iterate_episodes())
-    lengths = [len(episode.rewards) for episode in episodes]
     starts = [metadata["start_id"] for metadata in dataset.storage.get_episode_metadata(range(len(episodes)))]
     buckets = task.observation.buckets
+
+    def joined(get: Callable[[Any], Any]) -> npt.NDArray[Any]:
+        return np.concatenate([get(episode) for episode in episodes])
+
+    def bucket(name: str) -> npt.NDArray[np.generic]:
+        return joined(lambda e: e.observations[name] if len(buckets) > 1 else e.observations)
+
     trajectories = Trajectories(
-        observations={
-            bucket: np.concatenate([_bucket(episode.observations, bucket, buckets) for episode in episodes])
-            for bucket in buckets
-        },
-        actions=np.concatenate([episode.actions for episode in episodes]),
-        labels=np.concatenate([episode.infos["expert_action"] for episode in episodes]),
-        rewards=np.concatenate([episode.rewards for episode in episodes]),
-        terminated=np.concatenate([episode.terminations for episode in episodes]),
-        truncated=np.concatenate([episode.truncations for episode in episodes]),
-        success=np.concatenate([episode.infos["success"] for episode in episodes]),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        observations={name: bucket(name) for name in buckets},
+        actions=joined(lambda e: e.actions),
+        labels=joined(lambda e: e.infos["expert_action"]),
+        rewards=joined(lambda e: e.rewards),
+        terminated=joined(lambda e: e.terminations),
+        truncated=joined(lambda e: e.truncations),
+        success=joined(lambda e: e.infos["success"]),
+        offsets=np.cumsum([0, *(len(episode.rewards) for episode in episodes)], dtype=np.int64),
         start_id=np.array(starts, dtype=np.int64),
     )
     _check(task, trajectories)
@@ -155,30 +147,36 @@ def _place(root: Path, dataset_id: str) -> Path:
     return root.absolute() / dataset_id
 
 
+def _rows(task: Task) -> dict[str, Row]:
+    """Array -> element type and shape of one row: the task's buckets, then `actions`."""
+    found: dict[str, Row] = {}
+    if task.observation.state is not None:
+        found["state"] = (np.float32, (task.observation.state,))
+    if task.observation.pixels is not None:
+        found["pixels"] = (np.uint8, task.observation.pixels)
+    found["actions"] = (np.int64, ()) if task.action.is_discrete else (np.float32, (task.action.continuous,))
+    return found
+
+
 def _spaces(task: Task) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
     from gymnasium import spaces
 
-    found: dict[str, gymnasium.Space[Any]] = {}
-    if task.observation.state is not None:
-        found["state"] = spaces.Box(-np.inf, np.inf, (task.observation.state,), np.float32)
-    if task.observation.pixels is not None:
-        found["pixels"] = spaces.Box(0, 255, task.observation.pixels, np.uint8)
+    rows = _rows(task)
+    _, action_shape = rows.pop("actions")
+    limits = {"state": (-np.inf, np.inf), "pixels": (0, 255)}
+    found: dict[str, gymnasium.Space[Any]] = {
+        name: spaces.Box(*limits[name], shape, dtype) for name, (dtype, shape) in rows.items()
+    }
     observation = spaces.Dict(found) if len(found) > 1 else next(iter(found.values()))
     if task.action.is_discrete:
         return observation, spaces.Discrete(task.action.discrete)
-    return observation, spaces.Box(-1.0, 1.0, (task.action.continuous,), np.float32)
+    return observation, spaces.Box(-1.0, 1.0, action_shape, np.float32)
 
 
 def _check(task: Task, trajectories: Trajectories) -> None:
     """Raises SpaceError unless every array has the task's own row shape and the dtype that is stored."""
-    expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {}
-    if task.observation.state is not None:
-        expected["state"] = (np.float32, (task.observation.state,))
-    if task.observation.pixels is not None:
-        expected["pixels"] = (np.uint8, task.observation.pixels)
-    action = (np.int64, ()) if task.action.is_discrete else (np.float32, (task.action.continuous,))
     arrays = {**trajectories.observations, "actions": trajectories.actions}
-    for name, (dtype, shape) in {**expected, "actions": action}.items():
+    for name, (dtype, shape) in _rows(task).items():
         if name not in arrays:
             raise SpaceError(
                 f"trajectories of {task.name} lack the bucket {name!r}; they have {sorted(arrays)}"
@@ -195,17 +193,21 @@ def _check(task: Task, trajectories: Trajectories) -> None:
         raise SpaceError(f"there is no episode of {task.name}; a dataset holds at least one")
 
 
-def _native(
-    task: Task, trajectories: Trajectories, rows: slice
-) -> npt.NDArray[np.generic] | dict[str, npt.NDArray[np.generic]]:
-    """The observations of one episode in the form of the dataset's observation space."""
-    filled = {bucket: trajectories.observations[bucket][rows] for bucket in task.observation.buckets}
-    return filled if len(filled) > 1 else next(iter(filled.values()))
+def _episode_buffers(task: Task, trajectories: Trajectories) -> Iterator[EpisodeBuffer]:
+    """Each episode with its observations in the form of the dataset's observation space."""
+    from minari.data_collector import EpisodeBuffer
 
-
-def _bucket(observations: Any, bucket: str, buckets: tuple[str, ...]) -> npt.NDArray[np.generic]:  # noqa: ANN401
-    found: npt.NDArray[np.generic] = observations[bucket] if len(buckets) > 1 else observations
-    return found
+    for e, (begin, end) in enumerate(pairwise(trajectories.offsets)):
+        rows, steps = slice(begin + e, end + e + 1), slice(begin, end)
+        filled = {bucket: trajectories.observations[bucket][rows] for bucket in task.observation.buckets}
+        yield EpisodeBuffer(
+            observations=filled if len(filled) > 1 else next(iter(filled.values())),
+            actions=trajectories.actions[steps],
+            rewards=trajectories.rewards[steps],
+            terminations=trajectories.terminated[steps],
+            truncations=trajectories.truncated[steps],
+            infos={"expert_action": trajectories.labels[steps], "success": trajectories.success[steps]},
+        )
 
 
 def _json(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Replay by task: what was lived, in rings that store every observation once."""
+"""Replay by task: transitions in rings that store every observation once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
 from .replay_ring import ReplayRing, ring_bytes
-from .storage import ReplayStorage
+from .storage import MappedStorage
 from .trajectories import Trajectories
 
 FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated")
@@ -32,37 +33,38 @@ class ReplayConfig:
     capacity: int = 100_000
     """Observations kept of every task, at least 2; the oldest go first."""
     save: bool = True
-    """Write the replay into checkpoints. Without it a resumed run collects anew before it learns."""
+    """Write the replay into checkpoints. Without it a resumed run collects again before it learns."""
     demonstrations: float = 0.0
     """Share of each batch that comes from demonstrations, 0 (none are needed) to below 1; 0.5 is RLPD (Ball
-    et al. 2023). A task without demonstrations fills its share from what it lived."""
+    et al. 2023). A task without demonstrations fills its share with its own transitions."""
 
     def __post_init__(self) -> None:
         check(self, "replay", capacity=at_least(2), demonstrations=BELOW_ONE)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What follows from the tasks of a batch alone, kept while batches hold the same."""
+class _Selection:
+    """What follows from the tasks of a batch alone, kept for the next batch of the same tasks."""
 
     rows: tuple[int, ...]
-    task_index: torch.Tensor
+    """Task index of each row of the batch."""
     places: dict[str, dict[int, int]]
     """Bucket that some task fills -> row of the batch -> row of the bucket."""
-    filled: dict[str, torch.Tensor]
 
     @staticmethod
-    def of(layout: Layout, rows: tuple[int, ...]) -> _Asked:
-        members = {
+    def of(layout: Layout, rows: tuple[int, ...]) -> _Selection:
+        filled = {
             b: [i for i, k in enumerate(rows) if b in layout.observations[k].buckets] for b in layout.buckets
         }
-        members = {b: where for b, where in members.items() if where}
-        return _Asked(
-            rows,
-            torch.tensor(rows, dtype=torch.int64),
-            {b: {i: place for place, i in enumerate(where)} for b, where in members.items()},
-            {b: torch.tensor(where) for b, where in members.items()},
-        )
+        return _Selection(rows, {b: {i: at for at, i in enumerate(own)} for b, own in filled.items() if own})
+
+    @cached_property
+    def task_index(self) -> torch.Tensor:
+        return torch.tensor(self.rows, dtype=torch.int64)
+
+    @cached_property
+    def bucket_rows(self) -> dict[str, torch.Tensor]:
+        return {b: torch.tensor(list(own)) for b, own in self.places.items()}
 
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -80,9 +82,9 @@ class Replay:
         tasks: TaskSet,
         config: ReplayConfig,
         extras: Sequence[Extra] = (),
-        storage: ReplayStorage | None = None,
+        storage: MappedStorage | None = None,
     ) -> None:
-        """One ring per task, in memory unless `storage` keeps the arrays elsewhere.
+        """One ring per task, in memory unless `storage` keeps the arrays in files.
 
         `extras` of the policy that collects: those that are `replayed` are stored, and fields of every batch.
         Raises ConfigError for one that is called as another field is.
@@ -98,7 +100,7 @@ class Replay:
             ReplayRing(self._layout, k, config.capacity, self._extras, storage) for k in range(len(tasks))
         ]
         self._demonstrations: dict[int, ReplayRing] = {}
-        self._asked: _Asked | None = None
+        self._selection: _Selection | None = None
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
@@ -106,7 +108,7 @@ class Replay:
         return np.array([ring.size for ring in self._rings], dtype=np.int64)
 
     def add(self, fragment: Fragment) -> None:
-        """Takes in a fragment.
+        """Stores a fragment.
 
         Raises DivergenceError, before anything is stored, naming the task and the tensor that is not finite.
         """
@@ -130,8 +132,8 @@ class Replay:
         extras [K, B, *shape]. Rows are the tasks in ascending order, all by default. Raises ConfigError for
         a task that has fewer transitions than its share of the batch.
         """
-        asked, seen, fields, weight = self._drawn(batch_size, 1, generator, tasks)
-        return _batch(asked, seen, {name: values[:, 0] for name, values in fields.items()}, weight[:, 0])
+        selection, seen, fields, weight = self._drawn(batch_size, 1, generator, tasks)
+        return _batch(selection, seen, {name: values[:, 0] for name, values in fields.items()}, weight[:, 0])
 
     def sample_sequences(
         self,
@@ -154,61 +156,55 @@ class Replay:
 
     def _drawn(
         self, batch_size: int, length: int, generator: np.random.Generator, tasks: Sequence[int] | None
-    ) -> tuple[_Asked, Arrays, Arrays, npt.NDArray[np.float32]]:
+    ) -> tuple[_Selection, Arrays, Arrays, npt.NDArray[np.float32]]:
         """Buckets, fields and weight as of `sample_sequences`."""
         rows = tuple(range(len(self._rings))) if tasks is None else tuple(sorted(set(tasks)))
         layout, shape = self._layout, (len(rows), length, batch_size)
-        if self._asked is None or self._asked.rows != rows:
-            self._asked = _Asked.of(layout, rows)
-        asked = self._asked
-        seen = {
+        if self._selection is None or self._selection.rows != rows:
+            self._selection = _Selection.of(layout, rows)
+        selection = self._selection
+        seen: Arrays = {
             b: np.zeros(
-                (len(where), length + 1, batch_size, *layout.bucket_shape(b)), dtype=layout.bucket_dtype(b)
+                (len(own), length + 1, batch_size, *layout.bucket_shape(b)), dtype=layout.bucket_dtype(b)
             )
-            for b, where in asked.places.items()
+            for b, own in selection.places.items()
         }
-        continuous = np.zeros((*shape, layout.continuous_size), dtype=np.float32)
-        discrete = np.zeros(shape, dtype=np.int64)
-        reward = np.zeros(shape, dtype=np.float32)
-        terminated, truncated = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-        extras = {extra.name: extra.filled(*shape) for extra in self._extras}
+        fields: Arrays = {
+            "continuous": np.zeros((*shape, layout.continuous_size), dtype=np.float32),
+            "discrete": np.zeros(shape, dtype=np.int64),
+            "reward": np.zeros(shape, dtype=np.float32),
+            "terminated": np.zeros(shape, dtype=bool),
+            "truncated": np.zeros(shape, dtype=bool),
+            **{extra.name: extra.filled(*shape) for extra in self._extras},
+        }
         weight, padded = np.ones(shape, dtype=np.float32), False
         for i, k in enumerate(rows):
             for ring, part in self._shares(k, batch_size):
                 chosen = ring.follow(ring.draw(part.stop - part.start, generator), length)
                 for bucket, arrays in seen.items():
-                    place = asked.places[bucket].get(i)
+                    place = selection.places[bucket].get(i)
                     if place is not None:
                         ring.observe(bucket, chosen.seen, arrays[place][:, part])
                 places = chosen.places
-                ring.act(places, continuous[i, :, part], discrete[i, :, part])
-                reward[i, :, part] = ring.reward.take(places)
-                terminated[i, :, part] = ring.terminated.take(places)
-                truncated[i, :, part] = ring.truncated.take(places)
-                for name, values in extras.items():
-                    values[i, :, part] = ring.extras[name].take(places, axis=0)
+                ring.act(places, fields["continuous"][i, :, part], fields["discrete"][i, :, part])
+                for name, rows_of in ring.fields.items():
+                    fields[name][i, :, part] = rows_of.take(places, axis=0)
                 if chosen.real is not None:
                     weight[i, :, part], padded = chosen.real, True
-        fields: dict[str, npt.NDArray[Any]] = {
-            "continuous": continuous,
-            "discrete": discrete,
-            "reward": reward,
-            "terminated": terminated,
-            "truncated": truncated,
-        }
         if padded:
+            # w = 1 on real decisions and 0 past the end of an episode, or of what is stored
             padding = weight == 0.0
             for name in FIELDS:
                 fields[name][padding] = 0
             for extra in self._extras:
-                extras[extra.name][padding] = extra.filled()
-            for bucket, where in asked.places.items():
+                fields[extra.name][padding] = extra.filled()
+            for bucket, own in selection.places.items():
                 # the observation after a real decision is real
-                seen[bucket][:, 1:][padding[list(where)]] = 0
-        return asked, seen, fields | extras, weight
+                seen[bucket][:, 1:][padding[list(own)]] = 0
+        return selection, seen, fields, weight
 
     def state_dict(self) -> dict[str, Any]:
-        """What was lived; demonstrations are stored beside the run and added again."""
+        """All rings but those of demonstrations, which are stored beside the run and added again."""
         return {"rings": [ring.state_dict() for ring in self._rings]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -218,16 +214,19 @@ class Replay:
 
     def _shares(self, k: int, count: int) -> list[tuple[ReplayRing, slice]]:
         """Which ring fills which places of the batch."""
-        ring, shown = self._rings[k], self._demonstrations.get(k)
-        lent = round(count * self._config.demonstrations) if shown is not None else 0
-        if ring.size < count - lent:
+        ring, demonstrations = self._rings[k], self._demonstrations.get(k)
+        # RLPD: a fixed share of the batch is demonstrations
+        own = count - (round(count * self._config.demonstrations) if demonstrations is not None else 0)
+        if ring.size < own:
             raise ConfigError(
                 f"the replay of task {self._tasks[k].name} holds {ring.size} transitions; expected at least "
-                f"{count - lent}, its share of a batch. Collect more before the first update "
+                f"{own}, its share of a batch. Collect more before the first update "
                 "(online.warmup), or lower agent.batch_size"
             )
-        shares = [(ring, slice(0, count - lent))]
-        return shares if shown is None or not lent else [*shares, (shown, slice(count - lent, count))]
+        shares = [(ring, slice(0, own))]
+        if demonstrations is not None and own < count:
+            shares.append((demonstrations, slice(own, count)))
+        return shares
 
     def _require_finite(self, fragment: Fragment) -> None:
         arrays: Observation = {"reward": fragment.reward, "action": fragment.continuous}
@@ -251,10 +250,10 @@ def replay_bytes(tasks: TaskSet, config: ReplayConfig) -> int:
     return sum(ring_bytes(tasks.layout, k, config.capacity) for k in range(len(tasks)))
 
 
-def _batch(asked: _Asked, seen: Arrays, fields: Arrays, weight: npt.NDArray[np.float32]) -> Batch:
+def _batch(selection: _Selection, seen: Arrays, fields: Arrays, weight: npt.NDArray[np.float32]) -> Batch:
     return Batch(
-        task_index=asked.task_index,
+        task_index=selection.task_index,
         weight=torch.from_numpy(weight),
-        buckets={b: Bucket(torch.from_numpy(values), asked.filled[b]) for b, values in seen.items()},
+        buckets={b: Bucket(torch.from_numpy(values), selection.bucket_rows[b]) for b, values in seen.items()},
         fields={name: torch.from_numpy(values) for name, values in fields.items()},
     )

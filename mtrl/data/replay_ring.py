@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,11 @@ from mtrl.errors import ConfigError
 from mtrl.rollout import Extra, Fragment
 from mtrl.spaces import Layout, Observation
 
-from .storage import MemoryStorage, ReplayStorage
+from .storage import MappedStorage
 from .trajectories import Trajectories
 
 Places = npt.NDArray[np.int64]
+OUTCOMES = ("reward", "terminated", "truncated")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Sequences:
 class ReplayRing:
     """Observations of one task in its own, unpadded sizes; each is stored once.
 
-    A row holds an observation and, where a decision was made on it, the action, what came of it, and the
+    A row holds an observation and, where a decision was made on it, the action, its outcome, and the
     row of the true successor. Rows are numbered as they are written, and a successor has a higher number
     than its predecessor: when the ring overwrites a row, every transition into it is gone already. The
     last row of a fragment waits for its decision, which the next fragment of that copy brings: the one
@@ -47,33 +49,32 @@ class ReplayRing:
         task_index: int,
         capacity: int,
         extras: Sequence[Extra] = (),
-        storage: ReplayStorage | None = None,
+        storage: MappedStorage | None = None,
     ) -> None:
         """`capacity` counts observations; `extras` are stored beside the actions. A storage that was filled
-        before is taken over as it is, but that no fragment continues where the last ones stopped.
+        before is continued as it is, but no fragment continues where the last ones stopped.
         """
         self._layout, self._task_index, self._capacity = layout, task_index, capacity
         self._extras = tuple(extras)
-        spec, action = layout.observations[task_index], layout.actions[task_index]
-        storage = storage or MemoryStorage()
+        self._width = layout.actions[task_index].continuous
 
-        def rows(name: str, dtype: npt.DTypeLike, *shape: int, count: int = capacity) -> npt.NDArray[Any]:
-            return storage.allocate(f"{task_index}.{name}", (count, *shape), dtype)
+        def allocate(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+            return (
+                storage.allocate(f"{task_index}.{name}", shape, dtype) if storage else np.zeros(shape, dtype)
+            )
 
-        self._observations: Observation = {}
-        if spec.state is not None:
-            self._observations["state"] = rows("observations.state", np.float32, spec.state)
-        if spec.pixels is not None:
-            self._observations["pixels"] = rows("observations.pixels", np.uint8, *spec.pixels)
-        self._width = action.continuous
-        self.continuous = rows("continuous", np.float32, self._width)
-        self.discrete = rows("discrete", np.int32, count=capacity if action.is_discrete else 0)
-        self.reward = rows("reward", np.float32)
-        self.terminated, self.truncated = rows("terminated", np.bool_), rows("truncated", np.bool_)
-        self.extras = {e.name: rows(f"extras.{e.name}", e.dtype, *e.shape) for e in self._extras}
-        self._successor = rows("successor", np.int64)
-        self._begins = rows("begins", np.bool_)
-        self._counter = rows("written", np.int64, count=1)
+        self._arrays = {
+            name: allocate(name, (capacity, *shape), dtype)
+            for name, (dtype, shape) in _rows(layout, task_index, self._extras).items()
+        }
+        spec = layout.observations[task_index]
+        self._observations: Observation = {b: self._arrays[f"observations.{b}"] for b in spec.buckets}
+        self._actions = self._arrays["continuous" if self._width else "discrete"]
+        self.fields = {name: self._arrays[name] for name in OUTCOMES}
+        """Outcomes and extras: name -> [capacity, *shape]."""
+        self.fields |= {extra.name: self._arrays[f"extras.{extra.name}"] for extra in self._extras}
+        self._successor, self._begins = self._arrays["successor"], self._arrays["begins"]
+        self._counter = allocate("written", (1,), np.int64)
         self._waiting: dict[int, tuple[int, int, int]] = {}
         """Copy -> epoch, step and row number of its latest observation."""
         self._candidates: Places | None = None
@@ -81,7 +82,7 @@ class ReplayRing:
     @property
     def size(self) -> int:
         """Transitions that can be drawn."""
-        return len(self._drawable())
+        return len(self._drawn_from())
 
     @property
     def written(self) -> int:
@@ -105,13 +106,11 @@ class ReplayRing:
                 numbers[0] = first
             following = numbers[1:].copy()
             following[fragment.final_index[ends, 0]] = begin + steps + 1 - skipped + np.arange(len(ends))
-            self._decide(
+            self._write_decisions(
                 numbers[:-1],
                 following,
                 fragment.continuous[:, copy] if self._width else fragment.discrete[:, copy],
-                fragment.reward[:, copy],
-                fragment.terminated[:, copy],
-                fragment.truncated[:, copy],
+                {name: getattr(fragment, name)[:, copy] for name in OUTCOMES},
                 {name: values[:, copy] for name, values in fragment.extras.items()},
             )
             self._waiting[place] = (fragment.epoch, fragment.first_step + steps, int(numbers[-1]))
@@ -121,17 +120,20 @@ class ReplayRing:
         begin = self._append({b: data.observations[b] for b in self._observations})
         episode = np.repeat(np.arange(data.episode_count), data.lengths)
         numbers = begin + np.arange(data.step_count) + episode
-        self._decide(numbers, numbers + 1, data.actions, data.rewards, data.terminated, data.truncated, {})
+        outcomes = {"reward": data.rewards, "terminated": data.terminated, "truncated": data.truncated}
+        self._write_decisions(numbers, numbers + 1, data.actions, outcomes, {})
 
     def draw(self, count: int, generator: np.random.Generator) -> Places:
         """[count], places of transitions, uniform with replacement."""
-        candidates = self._drawable()
+        # p(place) = 1 / N over the N rows on which a decision was made
+        candidates = self._drawn_from()
         return candidates.take(generator.integers(0, len(candidates), size=count))
 
     def follow(self, first: Places, steps: int) -> Sequences:
         """At most `steps` decisions from each of the places `first` [B] on, until the episode ends."""
         if steps == 1:
             return Sequences(first[None], np.array((first, self._successor.take(first))), None)
+        # seen[t + 1] = successor(seen[t]); real[t] = real[t - 1] and a decision was made on seen[t]
         places = np.empty((steps, len(first)), dtype=np.int64)
         seen = np.empty((steps + 1, len(first)), dtype=np.int64)
         real = np.ones((steps, len(first)), dtype=bool)
@@ -155,11 +157,11 @@ class ReplayRing:
     def act(
         self, places: Places, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]
     ) -> None:
-        """Writes the actions of `places` [...] to `continuous` [..., A_max] and `discrete` [...]."""
+        """Writes the actions of `places` [...] to `continuous` [..., A_max] or `discrete` [...]."""
         if self._width:
-            continuous[..., : self._width] = self.continuous.take(places, axis=0)
+            continuous[..., : self._width] = self._actions.take(places, axis=0)
         else:
-            discrete[...] = self.discrete.take(places)
+            discrete[...] = self._actions.take(places)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows in use, how far they were written, and where each copy continues."""
@@ -168,7 +170,7 @@ class ReplayRing:
         return {
             "written": self.written,
             "links": np.array(links, dtype=np.int64).reshape(-1, 4),
-            "arrays": {name: rows[:used].copy() for name, rows in self._arrays().items()},
+            "arrays": {name: rows[:used].copy() for name, rows in self._arrays.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -180,38 +182,24 @@ class ReplayRing:
                 "this replay was saved by an earlier version of mtrl, which did not keep what a lane's next "
                 "fragment continues from. Resume the run with the version that saved it, or train it again"
             )
-        used, arrays = len(state["arrays"]["reward"]), self._arrays()
+        used = len(state["arrays"]["reward"])
         if used > self._capacity or (used < self._capacity and used < state["written"]):
             raise ConfigError(
                 f"the saved replay is a ring of {used} observations, this one of {self._capacity}; "
                 "resume with the same agent.replay.capacity"
             )
-        if arrays.keys() != state["arrays"].keys():
-            differing = sorted(arrays.keys() ^ state["arrays"].keys())
+        if differing := sorted(self._arrays.keys() ^ state["arrays"].keys()):
             raise ConfigError(
                 f"the saved replay and this one differ in {', '.join(differing)}; resume with the agent's "
-                "settings of then"
+                "settings that it was saved with"
             )
-        for name, rows in arrays.items():
+        for name, rows in self._arrays.items():
             rows[:used] = state["arrays"][name]
-        # storage that outlived its process may hold rows of after the checkpoint
+        # storage that outlived its process may hold rows written after the checkpoint
         self._begins[used:] = False
         self._counter[0] = state["written"]
         self._candidates = None
         self._waiting = {int(copy): (int(e), int(s), int(n)) for copy, e, s, n in state["links"]}
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {
-            **{f"observations.{bucket}": rows for bucket, rows in self._observations.items()},
-            **{f"extras.{name}": rows for name, rows in self.extras.items()},
-            "continuous": self.continuous,
-            **({"discrete": self.discrete} if not self._width else {}),
-            "reward": self.reward,
-            "terminated": self.terminated,
-            "truncated": self.truncated,
-            "successor": self._successor,
-            "begins": self._begins,
-        }
 
     def _native(self, bucket: str, padded: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         return self._layout.native_state(self._task_index, padded) if bucket == "state" else padded
@@ -240,30 +228,26 @@ class ReplayRing:
         self._candidates = None
         return begin
 
-    def _decide(
+    def _write_decisions(
         self,
         numbers: Places,
         following: Places,
         actions: npt.NDArray[Any],
-        reward: npt.NDArray[np.float32],
-        terminated: npt.NDArray[np.bool_],
-        truncated: npt.NDArray[np.bool_],
+        outcomes: Mapping[str, npt.NDArray[Any]],
         extras: Mapping[str, npt.NDArray[Any]],
     ) -> None:
-        """Books decisions [T] made on rows `numbers`, whose successors are the rows `following`."""
+        """Writes decisions [T] made on rows `numbers`, whose successors are the rows `following`."""
         slots = numbers % self._capacity
-        if self._width:
-            self.continuous[slots] = actions[:, : self._width]
-        else:
-            self.discrete[slots] = actions
-        self.reward[slots], self.terminated[slots], self.truncated[slots] = reward, terminated, truncated
+        self._actions[slots] = actions[:, : self._width] if self._width else actions
+        for name, values in outcomes.items():
+            self.fields[name][slots] = values
         for extra in self._extras:
-            self.extras[extra.name][slots] = extras.get(extra.name, extra.filled())
+            self.fields[extra.name][slots] = extras.get(extra.name, extra.filled())
         self._successor[slots] = following % self._capacity
         self._begins[slots] = True
         self._candidates = None
 
-    def _drawable(self) -> Places:
+    def _drawn_from(self) -> Places:
         if self._candidates is None:
             self._candidates = np.flatnonzero(self._begins)
         return self._candidates
@@ -271,8 +255,27 @@ class ReplayRing:
 
 def ring_bytes(layout: Layout, task_index: int, capacity: int) -> int:
     """Memory of a full ring, extras not counted."""
-    spec, action = layout.observations[task_index], layout.actions[task_index]
-    observation = 4 * (spec.state or 0) + (int(np.prod(spec.pixels)) if spec.pixels else 0)
-    # reward, three flags, successor, and the list of what can be drawn
-    row = observation + 4 * (action.continuous or 1) + 4 + 3 + 8 + 8
-    return capacity * row
+    rows = _rows(layout, task_index, ()).values()
+    # and an index in the list of what can be drawn
+    return capacity * (8 + sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in rows))
+
+
+def _rows(
+    layout: Layout, task_index: int, extras: Sequence[Extra]
+) -> dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]:
+    """Array of a ring -> element type and shape of one row."""
+    spec, width = layout.observations[task_index], layout.actions[task_index].continuous
+    state = {} if spec.state is None else {"observations.state": (np.float32, (spec.state,))}
+    pixels = {} if spec.pixels is None else {"observations.pixels": (np.uint8, spec.pixels)}
+    return {
+        **state,
+        **pixels,
+        **{f"extras.{extra.name}": (extra.dtype, extra.shape) for extra in extras},
+        "continuous": (np.float32, (width,)),
+        **({} if width else {"discrete": (np.int32, ())}),
+        "reward": (np.float32, ()),
+        "terminated": (np.bool_, ()),
+        "truncated": (np.bool_, ()),
+        "successor": (np.int64, ()),
+        "begins": (np.bool_, ()),
+    }

@@ -1,9 +1,9 @@
-"""Where a replay's arrays live: in memory, or in the files of a folder."""
+"""Replay arrays that are kept in files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,26 +11,8 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError
 
 
-class ReplayStorage(Protocol):
-    """Hands out arrays by name, which replay writes to in place."""
-
-    def allocate(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """The array of that name as it was left, zeros where it is new.
-
-        Raises ConfigError where one of another shape or type is kept under the name.
-        """
-
-
-class MemoryStorage:
-    """Memory of this process; the operating system provides it as it fills."""
-
-    def allocate(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Zeros."""
-        return np.zeros(shape, dtype=dtype)
-
-
 class MappedStorage:
-    """One memory-mapped file per array, `NAME.npy`, in a folder: it may exceed memory and outlives the
+    """Replay arrays in memory-mapped files `NAME.npy` of a folder: they may exceed memory and outlive the
     process. A folder serves one replay at a time.
     """
 
@@ -40,7 +22,10 @@ class MappedStorage:
         self._folder = folder
 
     def allocate(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """As of ReplayStorage. A new file takes up room on disk as it fills."""
+        """The array of that name as it was left, zeros where it is new; a file grows on disk as it fills.
+
+        Raises ConfigError where an array of another shape or type has the name.
+        """
         path = self._folder / f"{name}.npy"
         if 0 in shape:
             # a file without content cannot be mapped

@@ -142,27 +142,6 @@ class Trajectories:
         )
 
     @staticmethod
-    def concatenate(parts: Sequence[Trajectories]) -> Trajectories:
-        """Joins trajectories of one task in the given order; raises SpaceError when they do not fit."""
-        if not parts:
-            raise SpaceError("there is nothing to join: expected at least one set of trajectories")
-        shapes = {_row_shapes(part) for part in parts}
-        if len(shapes) > 1:
-            raise SpaceError(
-                f"trajectories of one task have equal row shapes; got {sorted(map(str, shapes))}"
-            )
-        lengths = np.concatenate([part.lengths for part in parts])
-        return Trajectories(
-            observations={
-                bucket: np.concatenate([part.observations[bucket] for part in parts])
-                for bucket in parts[0].observations
-            },
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            start_id=np.concatenate([part.start_id for part in parts]),
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in STEP_FIELDS},
-        )
-
-    @staticmethod
     def from_episodes(episodes: Episodes) -> Trajectories:
         """Collected episodes as demonstrations, sharing their arrays.
 
@@ -180,8 +159,3 @@ class Trajectories:
             offsets=episodes.offsets,
             start_id=episodes.start_id,
         )
-
-
-def _row_shapes(part: Trajectories) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-    arrays = {**part.observations, "actions": part.actions}
-    return tuple((name, str(values.dtype), values.shape[1:]) for name, values in sorted(arrays.items()))

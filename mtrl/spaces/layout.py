@@ -123,11 +123,19 @@ class Layout:
         """The unpadded tail axis of a state array [..., D_max] for one task: [..., D_task], a view."""
         return padded[..., : self.observations[task_index].state or 0]
 
+    def pad_state(self, native: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """[..., D_task] -> [..., D_max], zeros where the mask is False."""
+        return _padded(native, self.state_size)
+
     def pad_continuous(self, native: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """[..., A_task] -> [..., A_max], zeros where the mask is False."""
-        padded = np.zeros((*native.shape[:-1], self.continuous_size), dtype=np.float32)
-        padded[..., : native.shape[-1]] = native
-        return padded
+        return _padded(native, self.continuous_size)
+
+
+def _padded(native: npt.NDArray[np.generic], width: int) -> npt.NDArray[np.float32]:
+    padded = np.zeros((*native.shape[:-1], width), dtype=np.float32)
+    padded[..., : native.shape[-1]] = native
+    return padded
 
 
 def _prefix_mask(lengths: Sequence[int], width: int) -> npt.NDArray[np.bool_]:

@@ -91,8 +91,9 @@ def test_buckets_hold_the_tasks_that_fill_them(
 ) -> None:
     batch = batch_of(drawn, [0, 1, 2])
     for name in mixed.layout.buckets:
-        assert batch.bucket_task_index(name).tolist() == mixed.layout.members(name).tolist()
-    assert batch.bucket_weight("pixels").sum(dim=1).tolist() == [2]
+        rows = batch.buckets[name].rows
+        assert batch.task_index[rows].tolist() == mixed.layout.members(name).tolist()
+    assert batch.weight[batch.buckets["pixels"].rows].sum(dim=1).tolist() == [2]
     assert batch.weight.sum(dim=1).tolist() == list(SHARES)
 
 

@@ -44,13 +44,6 @@ def test_the_share_of_one_task_does_not_touch_another() -> None:
     assert batch().task_losses(losses)[1] == 1.0
 
 
-def test_buckets_know_their_tasks_and_weights() -> None:
-    mixed = batch()
-    assert mixed.bucket_task_index("state").tolist() == [4, 7]
-    assert mixed.bucket_task_index("pixels").tolist() == [0]
-    assert mixed.bucket_weight("state").tolist() == [[1, 1, 2], [0, 0, 0]]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -81,7 +74,6 @@ def test_sequences_weigh_every_step() -> None:
     losses = torch.tensor([[[1.0, 2.0], [6.0, NAN]], [[5.0, NAN], [NAN, NAN]]])
     # by hand: (1 + 2 + 6) / 3, and 2 * 5 / 2
     torch.testing.assert_close(sequences.task_losses(losses), torch.tensor([3.0, 5.0]))
-    assert sequences.bucket_weight("state").shape == (2, 2, 2)
     with pytest.raises(SpaceError, match=r"field 'reward' has shape \(2, 2, 3\); expected \(2, 2, 2, ...\)"):
         Batch(**{**vars(sequences), "fields": {"reward": torch.zeros(2, 2, 3)}})
     with pytest.raises(SpaceError, match=r"weight has shape \(2,\)"):

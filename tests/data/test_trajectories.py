@@ -66,9 +66,9 @@ def test_select_by_hand() -> None:
 
 
 @pytest.mark.parametrize("task", [STATE, PIXELS, BOTH])
-def test_joining_undoes_taking_apart(task: object) -> None:
+def test_selecting_every_episode_changes_nothing(task: object) -> None:
     data = trajectories_of(task, [3, 1, 4, 2])
-    assert_equal(Trajectories.concatenate([data.select([0, 1]), data.select([2]), data.select([3])]), data)
+    assert_equal(data.select(range(4)), data)
 
 
 def test_from_episodes_keeps_labels_apart_from_actions() -> None:
@@ -112,10 +112,3 @@ def test_from_episodes_keeps_labels_apart_from_actions() -> None:
 def test_arrays_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         dataclasses.replace(trajectories_of(STATE, [3, 2]), **change)
-
-
-def test_different_tasks_are_not_joined() -> None:
-    with pytest.raises(SpaceError, match="equal row shapes"):
-        Trajectories.concatenate([trajectories_of(STATE, [2]), trajectories_of(BOTH, [2])])
-    with pytest.raises(SpaceError, match="nothing to join"):
-        Trajectories.concatenate([])
