@@ -198,7 +198,7 @@ class OptimizerGroup:
                 gradients[key] = gradients.get(key, torch.zeros_like(parameter)) + extra
             elif key not in gradients:
                 gradients[key] = torch.zeros_like(parameter)
-        self.weights.gather(surgery.masked(gradients))
+        self.weights.write_gradients(surgery.masked(gradients))
         return {"losses": combined.losses, **found}
 
     def clip(self) -> float:

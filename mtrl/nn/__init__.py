@@ -2,16 +2,21 @@
 
 from .chunk_network import ChunkNetwork, ChunkShape, require_continuous_states
 from .distributions import Gaussian, TanhGaussian, draw_index, full_precision, masked_log_softmax
-from .encoders import ObservationEncoder, PixelEncoder, PixelEncoderConfig, scatter_rows, select_rows
+from .encoders import (
+    ObservationEncoder,
+    PixelEncoder,
+    PixelEncoderConfig,
+    SoftExperts,
+    scatter_rows,
+    select_rows,
+)
 from .expert_diagnostics import torso_diagnostics
 from .explicit import ExplicitNetwork
 from .flat import FlatParameters
-from .layers import BatchedLinear, ComposedLinear, LayerNorm, TaskLinear, TaskTable
+from .layers import BatchedLinear, ComposedLinear, LayerNorm, Stack, TaskLinear, TaskTable
 from .normalisation import RewardScale, TaskNormaliser
 from .precision import device_of, uses_bf16
 from .residual import ResidualBlock, ResidualMLP
-from .soft_experts import SoftExperts
-from .stack import Stack
 from .task_embedding import TaskEmbedding, TaskEmbeddingConfig
 from .task_network import TaskNetwork
 from .torsos import (

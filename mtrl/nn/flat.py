@@ -1,4 +1,4 @@
-"""All weights of a network side by side in one tensor, for steps that treat them alike."""
+"""All weights of a network as one vector, for steps that treat them alike."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class FlatParameters:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        """Takes the weights over as they are; all of one kind, on one device."""
-        # a vector without dimensions makes an empty weight, which has no place
+        """All parameters must have one dtype and device."""
+        # empty weights, of a vector without dimensions, have no place in it
         named = {name: value for name, value in network.named_parameters() if value.numel()}
         self.named = named
         self.whole = nn.Parameter(torch.cat([value.detach().flatten() for value in named.values()]))
@@ -37,17 +37,14 @@ class FlatParameters:
 
     @cached_property
     def gradient(self) -> torch.Tensor:
-        """[P], where `write_gradients`, `copy_` and `gather` leave the gradient."""
+        """[P], where `write_gradients` and `copy_` leave the gradient."""
         return torch.zeros_like(self.whole, requires_grad=False)
 
-    def write_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Puts gradients, one for every parameter in order, into `whole.grad`."""
-        self.whole.grad = whole = self.gradient
-        parts = [gradient.reshape(-1) for gradient in gradients]
-        if parts[0].dtype == whole.dtype:
-            torch.cat(parts, out=whole)
-        else:
-            whole.copy_(torch.cat(parts))
+    def write_gradients(self, gradients: Sequence[torch.Tensor] | Mapping[str, torch.Tensor]) -> None:
+        """Writes gradients, one for every parameter, in order or by name, into `whole.grad`."""
+        if isinstance(gradients, Mapping):
+            gradients = [gradients[name] for name in self.named]
+        self.copy_(torch.cat([gradient.reshape(-1) for gradient in gradients]))
 
     def copy_(self, gradient: torch.Tensor) -> None:
         """`write_gradients` for a gradient [P] that is one vector already, perhaps `gradient` itself."""
@@ -55,14 +52,9 @@ class FlatParameters:
         if gradient is not whole:
             whole.copy_(gradient)
 
-    def gather(self, gradients: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """`write_gradients` for gradients by name, one for every parameter; returns [P]."""
-        self.write_gradients([gradients[name] for name in self.named])
-        return self.gradient
-
     @torch.no_grad()
     def sync(self, source: FlatParameters, share: float = 1.0) -> None:
-        """whole <- (1 - share) whole + share source, rounded where the kinds differ."""
+        """whole <- (1 - share) whole + share source, rounded where the dtypes differ."""
         if share == 1.0:
             self.whole.copy_(source.whole)
         else:

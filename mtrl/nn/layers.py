@@ -10,9 +10,12 @@ take the axes of tasks and samples as one, tasks outermost.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
+
+from mtrl.errors import UnknownNameError
 
 Leading = tuple[int, ...]
 """Sizes of the axes that own separate weights, e.g. (N,) for an ensemble or (N, E) for its experts."""
@@ -29,12 +32,8 @@ def fill_he_uniform(parameter: torch.Tensor, inputs: int, generator: torch.Gener
     fill_uniform(parameter, math.sqrt(6.0 / inputs), generator)
 
 
-class BatchedLinear(nn.Module):
-    """One dense layer per leading index, all in a single batched product.
-
-    weight [*leading, inputs, outputs], bias [*leading, outputs]. The gradient of task k is
-    X_k^T D_k and the sum of D_k over samples, with X the input and D the gradient of the output.
-    """
+class _Dense(nn.Module):
+    """weight [*leading, inputs, outputs] and bias [*leading, outputs]."""
 
     bias: torch.Tensor | None
 
@@ -58,6 +57,14 @@ class BatchedLinear(nn.Module):
         else:
             fill_uniform(self.weight, bound, generator)
 
+
+class BatchedLinear(_Dense):
+    """One dense layer per leading index, all in a single batched product.
+
+    The gradient of task k is X_k^T D_k and the sum of D_k over samples, with X the input and D the gradient
+    of the output.
+    """
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """[*leading, K, B, inputs] -> [*leading, K, B, outputs]; K and B may be one axis."""
         # what has its shape already needs no view, which autograd would follow
@@ -74,75 +81,37 @@ class BatchedLinear(nn.Module):
         return out.reshape(*self.leading, -1, *rest, weight.shape[-1])
 
 
-class TaskLinear(nn.Module):
-    """One dense layer per task: a sample passes only through the layer of its own task.
+class TaskLinear(_Dense):
+    """One dense layer per task, the last leading axis: a sample passes only through that of its own task.
 
-    weight [*leading, T, inputs, outputs], bias [*leading, T, outputs] for all T tasks of the set.
     The gradient of task k touches only row task_index[k].
     """
 
-    def __init__(
-        self,
-        leading: Leading,
-        tasks: int,
-        inputs: int,
-        outputs: int,
-        *,
-        bound: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        """Weights are He-uniform, or U(+-`bound`) when given; biases start at zero."""
-        super().__init__()
-        self.leading = leading
-        self.weight = nn.Parameter(torch.empty(*leading, tasks, inputs, outputs))
-        self.bias = nn.Parameter(torch.zeros(*leading, tasks, outputs))
-        if bound is None:
-            fill_he_uniform(self.weight, inputs, generator)
-        else:
-            fill_uniform(self.weight, bound, generator)
+    bias: torch.Tensor
 
     def forward(self, inputs: torch.Tensor, task_index: torch.Tensor | None) -> torch.Tensor:
-        """[*leading, K, B, inputs], task_index [K] -> [*leading, K, B, outputs]
+        """[*leading, K, B, inputs], task_index [K] -> [*leading, K, B, outputs], `leading` without tasks.
 
         None stands for every task in order, for which no weights need to be gathered.
         """
         weight = self.weight.reshape(-1, *self.weight.shape[-2:])
         bias = self.bias.reshape(-1, 1, self.bias.shape[-1])
         if task_index is not None:
-            rows = _rows(self.weight.shape[:-2], task_index)
+            rows = _rows(self.leading, task_index)
             weight, bias = weight.index_select(0, rows), bias.index_select(0, rows)
         out = torch.baddbmm(bias, inputs.reshape(-1, *inputs.shape[-2:]), weight)
         return out.reshape(*inputs.shape[:-1], weight.shape[-1])
 
 
-class ComposedLinear(nn.Module):
-    """A dense layer whose weights are a mixture of J parameter sets, another mixture for each task.
+class ComposedLinear(_Dense):
+    """A dense layer whose weights are a mixture of J parameter sets, the last leading axis.
 
     y = x W_k + b_k with W_k = sum_j m_kj W_j and b_k = sum_j m_kj b_j. The sets are mixed before they
-    are applied, which costs J times fewer products than mixing J outputs whenever B is above J.
-    weight [*leading, J, inputs, outputs], bias [*leading, J, outputs]. The gradient of task k is
-    m_kj X_k^T D_k for W_j, and <W_j, X_k^T D_k> + <b_j, sum D_k> for m_kj.
+    are applied, which costs J times fewer products than mixing J outputs whenever B is above J. The gradient
+    of task k is m_kj X_k^T D_k for W_j, and <W_j, X_k^T D_k> + <b_j, sum D_k> for m_kj.
     """
 
-    def __init__(
-        self,
-        leading: Leading,
-        sets: int,
-        inputs: int,
-        outputs: int,
-        *,
-        bound: float | None = None,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        """Weights are He-uniform, or U(+-`bound`) when given; biases start at zero."""
-        super().__init__()
-        self.leading = leading
-        self.weight = nn.Parameter(torch.empty(*leading, sets, inputs, outputs))
-        self.bias = nn.Parameter(torch.zeros(*leading, sets, outputs))
-        if bound is None:
-            fill_he_uniform(self.weight, inputs, generator)
-        else:
-            fill_uniform(self.weight, bound, generator)
+    bias: torch.Tensor
 
     def forward(self, inputs: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
         """[*leading, K, B, inputs], mixture [*leading, K, 1, J] -> [*leading, K, B, outputs]"""
@@ -168,18 +137,16 @@ class LayerNorm(nn.Module):
     weight: torch.Tensor | None
     bias: torch.Tensor | None
 
-    def __init__(self, leading: Leading, width: int, *, affine: bool = True, floor: float = 1e-5) -> None:
-        """`floor` is added to the variance."""
+    def __init__(self, leading: Leading, width: int, *, affine: bool = True, eps: float = 1e-5) -> None:
+        """`eps` is added to the variance."""
         super().__init__()
-        self.leading = leading
-        self.width = width
-        self.floor = floor
+        self.width, self.eps = width, eps
         self.register_parameter("weight", nn.Parameter(torch.ones(*leading, width)) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(*leading, width)) if affine else None)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """[*leading, K, B, width] -> the same shape; without `affine`, K and B may be one axis."""
-        normal = torch.layer_norm(inputs, (self.width,), None, None, self.floor)
+        normal = torch.layer_norm(inputs, (self.width,), None, None, self.eps)
         if self.weight is None or self.bias is None:
             return normal
         return normal * self.weight[..., None, None, :] + self.bias[..., None, None, :]
@@ -199,15 +166,14 @@ class TaskTable(nn.Module):
     ) -> None:
         """Entries start as U(+-`bound`)."""
         super().__init__()
-        self.leading = leading
         self.weight = nn.Parameter(torch.empty(*leading, tasks, width))
         fill_uniform(self.weight, bound, generator)
 
     def forward(self, task_index: torch.Tensor) -> torch.Tensor:
         """task_index [K] -> [*leading, K, 1, width]"""
-        width = self.weight.shape[-1]
-        rows = self.weight.reshape(-1, width).index_select(0, _rows(self.weight.shape[:-1], task_index))
-        return rows.reshape(*self.leading, -1, 1, width)
+        *leading, tasks, width = self.weight.shape
+        rows = self.weight.reshape(-1, width).index_select(0, _rows((*leading, tasks), task_index))
+        return rows.reshape(*leading, -1, 1, width)
 
 
 def mixture_bound(parts: int) -> float:
@@ -217,7 +183,77 @@ def mixture_bound(parts: int) -> float:
     return math.sqrt(3.0 / parts)
 
 
-def _rows(axes: torch.Size, task_index: torch.Tensor) -> torch.Tensor:
-    """Where the rows of `task_index` [K] lie once the axes [*leading, T] are one: [prod(leading) * K]."""
-    blocks = torch.arange(axes[:-1].numel(), device=task_index.device) * axes[-1]
+def _rows(axes: Leading, task_index: torch.Tensor) -> torch.Tensor:
+    """The rows of `task_index` [K] once the axes [*leading, T] are one: [prod(leading) * K]."""
+    *leading, tasks = axes
+    blocks = torch.arange(math.prod(leading), device=task_index.device) * tasks
     return (blocks[:, None] + task_index).flatten()
+
+
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": nn.functional.relu,
+    "silu": nn.functional.silu,
+    "gelu": nn.functional.gelu,
+    "elu": nn.functional.elu,
+    "tanh": torch.tanh,
+}
+
+Note = Callable[[str, torch.Tensor], None]
+"""Receives the name and value of an activation; see `Torso.record`."""
+
+
+def activation_named(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Raises UnknownNameError."""
+    if name not in ACTIVATIONS:
+        raise UnknownNameError("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
+class Stack(nn.Module):
+    """Linear, LayerNorm when asked, activation: once for each entry of `widths`."""
+
+    def __init__(
+        self,
+        leading: Leading,
+        inputs: int,
+        widths: Sequence[int],
+        *,
+        activation: str = "relu",
+        norm: bool = False,
+        affine: bool = True,
+        activate_last: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Without `activate_last` the last layer is linear, with neither norm nor activation."""
+        super().__init__()
+        self.activate = activation_named(activation)
+        self.in_place = activation == "relu"
+        self.linears = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for depth, width in enumerate(widths):
+            self.linears.append(BatchedLinear(leading, inputs, width, generator=generator))
+            if norm and (activate_last or depth < len(widths) - 1):
+                self.norms.append(LayerNorm(leading, width, affine=affine))
+            inputs = width
+        self.outputs = inputs
+        self.normed = len(self.norms) > 0
+        # an affine norm has weights per leading index, which need the axes of tasks and samples apart
+        self.merges = not (norm and affine)
+        self.activated = len(widths) if activate_last else len(widths) - 1
+
+    def forward(self, inputs: torch.Tensor, note: Note | None = None) -> torch.Tensor:
+        """[*leading, K, B, inputs] -> [*leading, K, B, widths[-1]]; `note` receives each activation."""
+        shape = inputs.shape[:-1]
+        # one change of shape here instead of two in every layer
+        hidden = inputs.flatten(-3, -2) if self.merges else inputs
+        norms = iter(self.norms)
+        for depth, linear in enumerate(self.linears):
+            hidden = linear(hidden)
+            if depth < self.activated:
+                if self.normed:
+                    hidden = next(norms)(hidden)
+                # neither a linear map nor a norm keeps its output for the backward pass
+                hidden = torch.relu_(hidden) if self.in_place else self.activate(hidden)
+                if note is not None:
+                    note("hidden", hidden.view(*shape, -1))
+        return hidden.view(*shape, self.outputs) if self.merges else hidden

@@ -1,4 +1,4 @@
-"""What a network is told about the task it acts in."""
+"""What a network reads about the task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TaskEmbeddingConfig:
     size: int = 32
     """Length of a learned or given embedding, 1 to 4096 (BRC: 32; CARE: 50); one-hot is one per task."""
     normalised: bool = True
-    """Whether a learned embedding is scaled to length 1, so that no task can shout (BRC: true)."""
+    """Whether a learned embedding is scaled to length 1, so that all tasks weigh alike (BRC: true)."""
 
     def __post_init__(self) -> None:
         if self.kind not in EMBEDDINGS:
@@ -53,7 +53,6 @@ class TaskEmbedding(nn.Module):
         self.leading = leading
         self.size = tasks if config.kind == "one_hot" else config.size
         self.table: TaskTable | None = None
-        self._latest: tuple[torch.Tensor, torch.Tensor] | None = None
         if config.kind == "learned":
             bound = math.sqrt(3.0 / config.size)
             self.table = TaskTable(leading, tasks, config.size, bound=bound, generator=generator)
@@ -63,7 +62,7 @@ class TaskEmbedding(nn.Module):
     def forward(self, task_index: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
         """`given` [K, size] or [*leading, K, size] takes the place of the network's own embedding.
 
-        Raises SpaceError when it has another length, or when there is none and none is owned.
+        Raises SpaceError when it has another length, or when neither has one.
         """
         if given is not None:
             if given.shape[-1] != self.size or given.shape[-2] != len(task_index):
@@ -77,17 +76,5 @@ class TaskEmbedding(nn.Module):
             return nn.functional.normalize(rows, dim=-1) if self.config.normalised else rows
         if self.config.kind == "given":
             raise SpaceError("embedding.kind=given: pass the task embedding with every call")
-        return self._one_hot(task_index)
-
-    def _one_hot(self, task_index: torch.Tensor) -> torch.Tensor:
-        """Looked up once for an index tensor that is used again and again, as training batches do; it must
-        not be written over in between.
-        """
-        kept = not (torch.onnx.is_in_onnx_export() or torch.is_inference_mode_enabled())
-        if kept and self._latest is not None and self._latest[0] is task_index:
-            return self._latest[1]
         rows = self.identity.index_select(0, task_index).unsqueeze(-2)
-        rows = rows.expand(*self.leading, *rows.shape)
-        if kept:
-            self._latest = (task_index, rows)
-        return rows
+        return rows.expand(*self.leading, *rows.shape)

@@ -56,11 +56,11 @@ class TaskNetwork(nn.Module):
             self._served[name] = owners
             if kind == "task":
                 self.outputs[name] = TaskLinear(
-                    lead, len(owners), width, size, bound=bound, generator=generator
+                    (*lead, len(owners)), width, size, bound=bound, generator=generator
                 )
             elif kind == "composed":
                 self.outputs[name] = ComposedLinear(
-                    lead, config.paco.sets, width, size, bound=bound, generator=generator
+                    (*lead, config.paco.sets), width, size, bound=bound, generator=generator
                 )
             else:
                 self.outputs[name] = BatchedLinear(lead, width, size, bound=bound, generator=generator)

@@ -38,7 +38,7 @@ def test_one_optimiser_step_equals_that_of_all_parameters() -> None:
         slow.step()
         loss = flat(inputs).square().mean()
         found = torch.autograd.grad(loss, list(weights.named.values()))
-        weights.gather(dict(zip(weights.named, found, strict=True)))
+        weights.write_gradients(dict(zip(weights.named, found, strict=True)))
         quick.step()
     for expected, value in zip(plain.parameters(), flat.parameters(), strict=True):
         torch.testing.assert_close(value, expected, rtol=0, atol=0)
@@ -54,7 +54,8 @@ def test_another_follows_in_part_or_rounded() -> None:
     half.sync(first)
     assert torch.equal(rounded[0].weight, first.whole.detach()[:12].view(4, 3).bfloat16())
     gradients = {name: torch.ones_like(value) for name, value in half.named.items()}
-    assert first.gather(gradients).dtype == torch.float32
+    first.write_gradients(gradients)
+    assert first.gradient.dtype == torch.float32
 
 
 def test_gradients_are_laid_in_the_order_of_the_parameters() -> None:
@@ -64,7 +65,8 @@ def test_gradients_are_laid_in_the_order_of_the_parameters() -> None:
     weights.write_gradients(gradients)
     assert weights.whole.grad is not None and torch.equal(weights.whole.grad, expected)
     named = {name: 2 * rows for name, rows in zip(weights.named, gradients, strict=True)}
-    assert torch.equal(weights.gather(dict(reversed(named.items()))), 2 * expected)
+    weights.write_gradients(dict(reversed(named.items())))
+    assert torch.equal(weights.gradient, 2 * expected)
     weights.copy_(expected)
     assert torch.equal(weights.whole.grad, expected)
     weights.copy_(weights.gradient)

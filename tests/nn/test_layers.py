@@ -43,7 +43,7 @@ def test_a_batched_layer_is_one_plain_layer_per_index(leading: tuple[int, ...]) 
 
 
 def test_a_task_layer_uses_the_weights_of_each_rows_task() -> None:
-    layer = shaken(TaskLinear((2,), 4, 5, 3))
+    layer = shaken(TaskLinear((2, 4), 5, 3))
     inputs = noise(2, 3, 6, 5)
     out = layer(inputs, TASKS)
     for member in range(2):
@@ -53,14 +53,14 @@ def test_a_task_layer_uses_the_weights_of_each_rows_task() -> None:
 
 
 def test_a_task_layer_leaves_absent_tasks_without_gradient() -> None:
-    layer = shaken(TaskLinear((2,), 4, 5, 3))
+    layer = shaken(TaskLinear((2, 4), 5, 3))
     layer(noise(2, 3, 6, 5), TASKS).square().sum().backward()
     touched = layer.weight.grad.flatten(2).abs().sum(-1) > 0
     assert touched.tolist() == [[True, False, True, True]] * 2
 
 
 def test_a_composed_layer_mixes_outputs_of_its_sets() -> None:
-    layer = shaken(ComposedLinear((2,), 3, 5, 4))
+    layer = shaken(ComposedLinear((2, 3), 5, 4))
     inputs, mixture = noise(2, 3, 6, 5), noise(2, 3, 1, 3, seed=9)
     out = layer(inputs, mixture)
     for member in range(2):
@@ -74,7 +74,7 @@ def test_a_composed_layer_mixes_outputs_of_its_sets() -> None:
 
 
 def test_documented_per_task_gradients_of_a_composed_layer() -> None:
-    layer = shaken(ComposedLinear((1,), 3, 5, 4))
+    layer = shaken(ComposedLinear((1, 3), 5, 4))
     inputs, mixture = noise(1, 2, 6, 5), noise(1, 2, 1, 3, seed=9).requires_grad_()
     out = layer(inputs, mixture)
     slope = noise(1, 2, 6, 4, seed=4)
@@ -90,7 +90,7 @@ def test_documented_per_task_gradients_of_a_composed_layer() -> None:
 
 
 def test_layer_norm_by_hand() -> None:
-    layer = LayerNorm((2,), 2, floor=0.0)
+    layer = LayerNorm((2,), 2, eps=0.0)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[1.0, 1.0], [2.0, 3.0]]))
         layer.bias.copy_(torch.tensor([[0.0, 0.0], [0.5, 0.0]]))
@@ -113,7 +113,7 @@ def test_weights_start_he_uniform_with_zero_biases_or_within_the_bound() -> None
     assert layer.weight.abs().max() <= bound and layer.weight.abs().max() > 0.99 * bound
     assert layer.weight.var().item() == pytest.approx(bound**2 / 3, rel=0.03)
     assert (layer.bias == 0).all()
-    head = TaskLinear((1,), 3, 24, 500, bound=1e-3, generator=generator())
+    head = TaskLinear((1, 3), 24, 500, bound=1e-3, generator=generator())
     assert 0.99e-3 < head.weight.abs().max() <= 1e-3
 
 

@@ -1,7 +1,12 @@
 """Torsos that are chosen by configuration and share one contract."""
 
+from __future__ import annotations
+
+import torch
+
+from mtrl.errors import OutOfRangeError
+
 from .base import Torso
-from .build import build_torso
 from .care import CareTorso
 from .config import (
     CareConfig,
@@ -42,3 +47,32 @@ __all__ = [
     "build_torso",
     "orthonormalise",
 ]
+
+TORSOS: dict[str, type[Torso]] = {
+    "mlp": MLPTorso,
+    "multi_head": MLPTorso,
+    "residual": ResidualTorso,
+    "soft_modules": SoftModulesTorso,
+    "paco": PaCoTorso,
+    "moore": MooreTorso,
+    "care": CareTorso,
+    "film": FilmTorso,
+    "experts": ExpertsTorso,
+}
+
+
+def build_torso(
+    config: TorsoConfig,
+    inputs: int,
+    tasks: int,
+    members: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Torso:
+    """[K, B, inputs] -> [K, B, width], or [N, K, B, width] with `members` = N.
+
+    The same generator state gives the same weights. Raises OutOfRangeError for empty sizes.
+    """
+    for name, size in (("inputs", inputs), ("tasks", tasks), ("members", 1 if members is None else members)):
+        if size < 1:
+            raise OutOfRangeError(name, size, "at least 1")
+    return TORSOS[config.kind](config, inputs, tasks, members, generator)

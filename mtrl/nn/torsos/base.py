@@ -11,8 +11,7 @@ from torch import nn
 
 from mtrl.errors import SpaceError
 
-from ..layers import Leading
-from ..stack import Stack
+from ..layers import Leading, Stack
 from ..task_embedding import TaskEmbedding
 from .config import TorsoConfig
 

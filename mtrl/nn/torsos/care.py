@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..stack import Stack
+from ..layers import Stack
 from .base import Torso
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 from mtrl.structured import BELOW_ONE, POSITIVE, at_least, between, check
 
-from ..stack import activation_named
+from ..layers import activation_named
 from ..task_embedding import TaskEmbeddingConfig
 
 OUTPUTS = ("auto", "shared", "task", "composed")

@@ -7,8 +7,7 @@ from torch import nn
 
 from mtrl.errors import ConfigError
 
-from ..layers import BatchedLinear, LayerNorm, Leading
-from ..stack import Stack, activation_named
+from ..layers import BatchedLinear, LayerNorm, Leading, Stack, activation_named
 from .base import Torso
 from .config import ExpertsConfig, TorsoConfig
 from .router import Router, Routing

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..layers import ComposedLinear, LayerNorm, TaskTable, fill_uniform, mixture_bound
-from ..stack import activation_named
+from ..layers import ComposedLinear, LayerNorm, TaskTable, activation_named, fill_uniform, mixture_bound
 from .base import Torso
 
 
@@ -26,7 +25,7 @@ class PaCoTorso(Torso):
         self.linears = nn.ModuleList()
         self.norms = nn.ModuleList()
         for _ in range(config.depth):
-            self.linears.append(ComposedLinear(lead, sets, inputs, config.width, generator=generator))
+            self.linears.append(ComposedLinear((*lead, sets), inputs, config.width, generator=generator))
             if config.layer_norm:
                 self.norms.append(LayerNorm(lead, config.width, affine=config.norm_affine))
             inputs = config.width

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..layers import BatchedLinear, LayerNorm
-from ..stack import activation_named
+from ..layers import BatchedLinear, LayerNorm, activation_named
 from .base import Torso
 
 

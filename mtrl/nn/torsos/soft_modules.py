@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..layers import BatchedLinear
-from ..stack import Stack, activation_named
+from ..layers import BatchedLinear, Stack, activation_named
 from .base import Torso
 
 
