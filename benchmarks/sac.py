@@ -38,7 +38,7 @@ from typing import Any
 
 from side_by_side import RUNS, interleave, median_of, publish
 
-from mtrl.distributed import processors, thread_budget
+from mtrl.distributed import processors
 
 STEPS = {"sb3": 400, "rllib": 60}
 """Environment steps of a window, per peer and so for ours beside it."""
@@ -117,7 +117,7 @@ def main() -> None:
     if arguments.updates:
         print(json.dumps(updates_here(arguments.updates, arguments.runs, arguments.words)))
         return
-    threads = thread_budget(0, processors())
+    threads = processors()
     figures: dict[str, float] = {}
     details: dict[str, object] = {"threads": threads}
     for peer, runs in (("sb3", arguments.runs), ("rllib", min(RLLIB_RUNS, arguments.runs))):

@@ -29,16 +29,9 @@ from mtrl.rollout import (
 from mtrl.tasks import TaskSet
 
 from . import resources
-from .resources import ResourcePlan, preflight, processors, thread_budget
+from .resources import ResourcePlan, preflight, processors
 
-__all__ = [
-    "ResourcePlan",
-    "fragments_for",
-    "preflight",
-    "processors",
-    "rollouts_for",
-    "thread_budget",
-]
+__all__ = ["ResourcePlan", "fragments_for", "preflight", "processors", "rollouts_for"]
 
 Plan = Callable[..., ResourcePlan]
 

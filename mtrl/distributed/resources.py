@@ -102,15 +102,6 @@ def preflight(
     return ResourcePlan(actors, processor_count, own, most, least, available_megabytes)
 
 
-def thread_budget(actors: int, cores: int | None = None) -> int:
-    """Threads for the learner when each actor keeps one core busy; at least 1.
-
-    Threads beyond the cores cost far more than they gain: two OpenMP threads on busy cores took a
-    learner from 157 to 7 updates a second.
-    """
-    return max(1, (processors() if cores is None else cores) - actors)
-
-
 def processors() -> int:
     """Processors this process may use: its affinity, cut to the container's quota."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

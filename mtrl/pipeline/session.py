@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from mtrl import registry
-from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
+from mtrl.distributed import preflight, processors, rollouts_for
 from mtrl.errors import EnvironmentFault
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.integrity import verify_manifest
@@ -123,7 +123,7 @@ class Session:
 
     def set_threads(self) -> None:
         """Gives the learner its threads; the workers rest while it learns."""
-        torch.set_num_threads(self.config.training.threads or thread_budget(0, processors()))
+        torch.set_num_threads(self.config.training.threads or processors())
 
     def policy_place(self, label: str) -> Path:
         """Where the policy of that label is kept."""

@@ -28,15 +28,7 @@ from .policy import (
     Version,
     generator_for,
 )
-from .runtime import (
-    CollectionConfig,
-    FaultHandler,
-    FaultLog,
-    FaultText,
-    Fragments,
-    Rollouts,
-    RuntimeConfig,
-)
+from .runtime import CollectionConfig, FaultHandler, FaultLog, FaultText, Fragments, Rollouts, RuntimeConfig
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
 from .workers.backend import KEPT, Backend, Event, Lost
 from .workers.calls import Call, CallExecutor, CallValue, Collect

@@ -112,14 +112,10 @@ class Episodes:
 
     def select(self, keep: Sequence[int]) -> Episodes:
         """The listed episodes, in the listed order."""
-        steps = np.concatenate(
-            [np.arange(self.offsets[e], self.offsets[e + 1]) for e in keep] or [np.zeros(0, np.int64)]
-        )
-        rows = np.concatenate(
-            [np.arange(self.offsets[e] + e, self.offsets[e + 1] + e + 1) for e in keep]
-            or [np.zeros(0, np.int64)]
-        )
-        lengths = [int(self.offsets[e + 1] - self.offsets[e]) for e in keep]
+        first, last, none = self.offsets[:-1], self.offsets[1:], np.zeros(0, dtype=np.int64)
+        steps = np.concatenate([none, *(np.arange(first[e], last[e]) for e in keep)])
+        rows = np.concatenate([none, *(np.arange(first[e] + e, last[e] + e + 1) for e in keep)])
+        lengths = [last[e] - first[e] for e in keep]
         return Episodes(
             task_index=self.task_index,
             policy_version=self.policy_version,
@@ -150,12 +146,5 @@ class Episodes:
         )
 
 
-STEP_FIELDS = (
-    "continuous",
-    "discrete",
-    "reward",
-    "terminated",
-    "truncated",
-    "success",
-)
+STEP_FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated", "success")
 """The per-step arrays that all `Episodes` have."""

@@ -1,4 +1,4 @@
-"""Pre-flight, thread budget and balance: decided without Ray."""
+"""Pre-flight and balance: decided without Ray."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtrl import registry
-from mtrl.distributed import preflight, processors, rollouts_for, thread_budget
+from mtrl.distributed import preflight, processors, rollouts_for
 from mtrl.errors import ConfigError, ResourceError
 from mtrl.rollout import LaneAssignment, LocalRollouts, RuntimeConfig, balance
 from mtrl.tasks import TaskSet
@@ -77,15 +77,6 @@ def test_a_cluster_not_joined_yet_is_believed_to_suffice(tasks: TaskSet) -> None
 def test_no_number_of_actors_means_one_per_processor(tasks: TaskSet) -> None:
     plan = preflight(tasks, RuntimeConfig(kind="ray"), available_megabytes=1e9)
     assert plan.actors == plan.processors == processors()
-
-
-def test_the_learner_gets_the_threads_that_actors_leave() -> None:
-    assert [thread_budget(actors, cores) for actors, cores in [(2, 8), (8, 8), (9, 8), (0, 2)]] == [
-        6,
-        1,
-        1,
-        2,
-    ]
 
 
 def test_the_local_runtime_never_imports_ray() -> None:

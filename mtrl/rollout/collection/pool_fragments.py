@@ -98,11 +98,9 @@ class PoolFragments:
     @property
     def lanes(self) -> tuple[tuple[LaneAssignment, ...], ...]:
         """The lanes of each slot."""
-        placement = self._placement
-        return tuple(
-            tuple(placement.lanes[lane] for lane in placement.of(slot))
-            for slot in range(len(self.backend.slots))
-        )
+        lanes = self._placement.lanes
+        slots = range(len(self.backend.slots))
+        return tuple(tuple(lanes[lane] for lane in self._placement.of(slot)) for slot in slots)
 
     def publish(self, snapshot: PolicySnapshot) -> Version:
         """New weights, used by every fragment requested from now on; by arrival on Ray also by one that was
@@ -151,11 +149,9 @@ class PoolFragments:
                 raise outcome.error
             if isinstance(outcome, Finished) and isinstance(outcome.value, list):
                 found |= {(state["task_index"], state["first_copy"]): state for state in outcome.value}
-        lanes = {
-            lane: found.get((s.task_index, s.first_copy)) for lane, s in enumerate(self._placement.lanes)
-        }
+        states = [found.get((share.task_index, share.first_copy)) for share in self._placement.lanes]
         # those of a worker that was lost meanwhile are not open any more
-        self._open &= {lane for lane, state in lanes.items() if state is not None}
+        self._open = {lane for lane in self._open if states[lane] is not None}
         ready = []
         for request in self._requests:
             plain, arrays = describe(request.fragment)
@@ -163,7 +159,7 @@ class PoolFragments:
         return {
             "deal": self._placement.state_dict(),
             "supervisor": self._supervisor.state_dict(),
-            "lanes": [{"lane": lane, "state": lanes[lane]} for lane in sorted(self._open)],
+            "lanes": [{"lane": lane, "state": states[lane]} for lane in sorted(self._open)],
             "ready": ready,
         }
 
@@ -191,17 +187,10 @@ class PoolFragments:
             seed = self._supervisor.reopening_seed(share)
             calls.append((home, RestoreLane(share, seed, self._collection.stagger, entry["state"])))
         for lane, outcome in zip(lanes, call_all(self.backend, calls), strict=True):
-            share = self._placement.lanes[lane]
-            if share.task_index in self.quarantined:
-                continue
-            if isinstance(outcome, Lost):
-                self._supervisor.lost(share, self._fault(share, outcome.reason), outcome.blamed)
-            elif outcome.error is None:
+            if isinstance(outcome, Finished) and outcome.error is None:
                 self._open.add(lane)
-            elif isinstance(outcome.error, EnvironmentFault):
-                self._supervisor.failed(share, outcome.error)
             else:
-                raise outcome.error
+                self._count(self._placement.lanes[lane], outcome)
         self._forget()
 
     def _advance(self) -> None:
@@ -266,10 +255,7 @@ class PoolFragments:
         # without an error the lane had failed already, and may have been opened again since
         if request.opening == self._supervisor.openings(share):
             self._open.discard(request.lane)
-        if event.error is not None and share.task_index not in self.quarantined:
-            if not isinstance(event.error, EnvironmentFault):
-                raise event.error
-            self._supervisor.failed(share, event.error)
+        self._count(share, event)
         self._forget()
 
     def _lost(self, event: Lost) -> None:
@@ -279,10 +265,22 @@ class PoolFragments:
             self._calls.pop(ticket).ticket = None
         if event.running is not None:
             request = self._calls.pop(event.running)
-            request.ticket, share = None, self._placement.lanes[request.lane]
-            if share.task_index not in self.quarantined:
-                self._supervisor.lost(share, self._fault(share, event.reason), event.blamed)
+            request.ticket = None
+            self._count(self._placement.lanes[request.lane], event)
         self._forget()
+
+    def _count(self, share: LaneAssignment, outcome: Finished | Lost) -> None:
+        """Counts a fault of a lane, or the loss of a worker over it; raises every other error."""
+        if share.task_index in self.quarantined:
+            return
+        if isinstance(outcome, Lost):
+            name = self._tasks[share.task_index].name
+            fault = EnvironmentFault(name, f"a fragment of {share}", outcome.reason)
+            self._supervisor.lost(share, fault, outcome.blamed)
+        elif isinstance(outcome.error, EnvironmentFault):
+            self._supervisor.failed(share, outcome.error)
+        elif outcome.error is not None:
+            raise outcome.error
 
     def _forget(self) -> None:
         """Forgets requests of quarantined tasks; by arrival also those that came to nothing."""
@@ -308,6 +306,3 @@ class PoolFragments:
     def _bytes(self, lane: int) -> int:
         share, steps = self._placement.lanes[lane], self._collection.steps
         return self._sizes.get(lane) or fragment_bytes(self._tasks, share.task_index, share.copies, steps)
-
-    def _fault(self, share: LaneAssignment, reason: str) -> EnvironmentFault:
-        return EnvironmentFault(self._tasks[share.task_index].name, f"a fragment of {share}", reason)

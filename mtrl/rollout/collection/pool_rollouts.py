@@ -49,11 +49,7 @@ class PoolRollouts:
         self._session: RolloutSession | None = None
 
     def run(
-        self,
-        jobs: Sequence[EpisodeJob],
-        snapshot: PolicySnapshot,
-        *,
-        on_result: ResultHandler | None = None,
+        self, jobs: Sequence[EpisodeJob], snapshot: PolicySnapshot, *, on_result: ResultHandler | None = None
     ) -> Iterator[JobResult]:
         """Yields results in job order; see `Rollouts.run`. One run, or session, at a time.
 

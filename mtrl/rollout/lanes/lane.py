@@ -56,30 +56,8 @@ class Lane(ABC):
     overwritten by the next `step`.
     """
 
-    task: Task
-    task_index: int
-    copies: int
-    supports_starts: bool
-    backend = ""
+    backend = "python"
     """"python" (the official environment) or the name of a vector backend."""
-    observation: Observation
-    """Bucket -> [M, ...], padded."""
-    reward: npt.NDArray[np.float32]
-    """[M]"""
-    terminated: npt.NDArray[np.bool_]
-    """[M]"""
-    truncated: npt.NDArray[np.bool_]
-    """[M]"""
-    success: npt.NDArray[np.bool_]
-    """[M], the success signal after this step."""
-    start_id: npt.NDArray[np.int64]
-    """[M], start of the episode that the stored observation belongs to."""
-    episode_id: npt.NDArray[np.int64]
-    """[M], unique per (task, episode) in a run."""
-    active: npt.NDArray[np.bool_]
-    """[M], False once a copy has no start left."""
-    finals: list[FinalObservation]
-    """Episodes that ended in the last step."""
 
     def __init__(
         self,
@@ -102,19 +80,25 @@ class Lane(ABC):
         began together do not all reset in one step ever after.
         """
         self.task, self.task_index, self.layout = task, task_index, layout
-        self.copies, self.schedule = copies, schedule
+        self.copies, self.schedule, self.success_tail = copies, schedule, success_tail
         self.supports_starts = supports_starts
-        self.success_tail = success_tail
         self._first_copy, self._total_copies = first_copy, total_copies or copies
         self.observation = layout.zeros(copies)
+        """Bucket -> [M, ...], padded."""
         self.reward = np.zeros(copies, dtype=np.float32)
-        self.terminated = np.zeros(copies, dtype=bool)
-        self.truncated = np.zeros(copies, dtype=bool)
+        """[M]"""
+        self.terminated, self.truncated = np.zeros(copies, dtype=bool), np.zeros(copies, dtype=bool)
+        """[M] each."""
         self.success = np.zeros(copies, dtype=bool)
+        """[M], the success signal after this step."""
         self.start_id = np.full(copies, -1, dtype=np.int64)
+        """[M], start of the episode that the stored observation belongs to."""
         self.episode_id = np.full(copies, -1, dtype=np.int64)
+        """[M], unique per (task, episode) in a run."""
         self.active = np.ones(copies, dtype=bool)
-        self.finals = []
+        """[M], False once a copy has no start left."""
+        self.finals: list[FinalObservation] = []
+        """Episodes that ended in the last step."""
         self._episodes = [0] * copies
         self._width = task.action.continuous
         """A of the task, 0 where it is discrete."""

@@ -20,8 +20,6 @@ from .lane import Actions, Lane
 class PythonLane(Lane):
     """M environments of one task; see `Lane` for the attributes."""
 
-    backend = "python"
-
     def __init__(
         self,
         task: Task,

@@ -28,23 +28,22 @@ Frame = tuple[dict[str, Any], Arrays]
 class WorkerServer:
     """Carries out orders one after another; every order but "policy" is answered by exactly one frame."""
 
-    def __init__(self) -> None:
-        """The tasks come with the first order."""
-        self._executor: CallExecutor | None = None
-        self._snapshot: PolicySnapshot | None = None
+    executor: CallExecutor
+    """Comes with the first order."""
+    snapshot: PolicySnapshot
+    """Comes before the first call that acts."""
 
     def answer(self, header: dict[str, Any], arrays: Arrays) -> Frame | None:
         """Carries out one order; errors come back as replies."""
         order, content = header["order"], header["content"]
         if order == "policy":
-            self._snapshot = rebuild(content, arrays)
+            self.snapshot = rebuild(content, arrays)
             return None
         try:
             if order == "tasks":
-                self._executor = CallExecutor(rebuild_tasks(content), header["backends"])
+                self.executor = CallExecutor(rebuild_tasks(content), header["backends"])
                 return {"reply": "ready"}, {}
-            assert self._executor is not None, "the tasks come before the first call"
-            plain, found = describe(self._executor.perform(rebuild(content, arrays), self._policy))
+            plain, found = describe(self.executor.perform(rebuild(content, arrays), lambda: self.snapshot))
             return {"reply": "value", "content": plain}, found
         except Exception as error:  # noqa: BLE001 - sent whole, to be raised by the caller
             # a process that ended of it would be taken for the environment's fault
@@ -52,12 +51,8 @@ class WorkerServer:
 
     def close(self) -> None:
         """Frees the simulators."""
-        if self._executor is not None:
-            self._executor.close()
-
-    def _policy(self) -> PolicySnapshot:
-        assert self._snapshot is not None, "a policy comes before the first call that acts"
-        return self._snapshot
+        if hasattr(self, "executor"):
+            self.executor.close()
 
 
 def _receive(stream: BinaryIO, orders: queue.SimpleQueue[Frame | None]) -> None:
