@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         ranks: int = 1,
         parent: ChunkNetwork | None = None,
     ) -> None:
-        """Begins with the weights of `parent` and its standardisation of states, which then stays. Raises
+        """Begins with the weights of `parent` and its standardisation of states, which is then kept. Raises
         UnsupportedError for tasks with pixels or discrete actions.
         """
         require_continuous_states(tasks, self.NAME)
@@ -77,7 +77,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         self._surgery: GradientSurgery | None = None
         if not config.gradients.plain:
             self._surgery = GradientSurgery(self._network, config.gradients, layout.task_count, seed)
-        self._batch: tuple[Batch, torch.Tensor, torch.Tensor] | None = None
+        self._batch: Batch | None = None
 
     def policy(self) -> ChunkPolicy:
         """Acts with the averaged weights."""
@@ -86,7 +86,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The averaged weights as named arrays."""
         tensors = arrays_of(self._average.state_dict())
-        return PolicySnapshot("diffusion", asdict(self._config), tensors, self.updates)
+        return PolicySnapshot("diffusion", dataclasses.asdict(self._config), tensors, self.updates)
 
     def update(self, reducer: Reducer) -> Mapping[str, float]:
         """One batch, a clipped AdamW step, and the weights' moving average."""
@@ -125,29 +125,29 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         return data if counts.all() else data.select(np.flatnonzero(counts))
 
     def _draw(self) -> Mapping[str, torch.Tensor]:
-        """Makes the batch of this update, with noise levels [K, B] and noise [K, B, H, A], which regression
-        leaves undrawn; returns nothing that is summed.
-        """
+        """Makes the batch of this update, noise among its fields; returns nothing that is summed."""
         batch = self._data.sample(self._config.batch_size // self._ranks, self._draws)
-        chunk = batch.fields["chunk"]
-        sigma, noise = chunk.new_empty(chunk.shape[:2]), chunk.new_empty(chunk.shape)
         if self._config.objective == "diffusion":
-            sigma = draw_sigma(self._config.noise, sigma.numel(), self._noise).view(sigma.shape)
-            noise = torch.randn(chunk.flatten(0, 1).shape, generator=self._noise).view(chunk.shape)
-        self._batch = (batch, sigma, noise)
+            sigma, noise = self._levels(batch)
+            batch = dataclasses.replace(batch, fields={**batch.fields, "sigma": sigma, "noise": noise})
+        self._batch = batch
         return {}
 
-    def _losses(self) -> torch.Tensor:
-        """[K], of this rank's samples."""
+    def _levels(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise levels [K, B] and noise [K, B, H, A] of one update."""
+        chunk = batch.fields["chunk"]
+        sigma = draw_sigma(self._config.noise, chunk.shape[0] * chunk.shape[1], self._noise)
+        noise = torch.randn(chunk.flatten(0, 1).shape, generator=self._noise)
+        return sigma.view(chunk.shape[:2]), noise.view(chunk.shape)
+
+    def _losses(self, row: int | None = None) -> torch.Tensor:
+        """[K], of this rank's samples, or [1] of one row's task."""
         assert self._batch is not None, "it was drawn"
-        batch, sigma, noise = self._batch
-        return batch.task_losses(self._sample_losses(batch, sigma, noise))
+        batch = self._batch if row is None else _only(self._batch, row)
+        return batch.task_losses(self._sample_losses(batch))
 
     def _loss_of(self, row: int) -> torch.Tensor:
-        assert self._batch is not None, "it was drawn"
-        batch, sigma, noise = self._batch
-        alone = _only(batch, row)
-        return alone.task_losses(self._sample_losses(alone, sigma[row : row + 1], noise[row : row + 1]))[0]
+        return self._losses(row)[0]
 
     def _gradients(
         self, reducer: Reducer
@@ -157,7 +157,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         """
         portion, surgery = self._data.portion, self._surgery
         if surgery is not None:
-            # Otherwise one joint backward: the faster of two ways would become part of the numbers.
+            # a fixed method: of two, the faster by the clock would change the numbers
             loss_of = self._loss_of if surgery.config.perturbation > 0 else None
             combined = surgery.step(self._losses, loss_of, reducer=reducer, portion=portion)
             surgery_metrics = {f"gradients/{name}": value for name, value in combined.metrics.items()}
@@ -174,28 +174,19 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         found = dict(reducer.sums(make, self._like(losses=(self._layout.task_count,))))
         return found, found.pop("/losses"), {}
 
-    def _sample_losses(self, batch: Batch, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def _sample_losses(self, batch: Batch) -> torch.Tensor:
         """[K, B]"""
         states = batch.buckets["state"].values.flatten(0, 1)
-        chunk, real = batch.fields["chunk"].flatten(0, 1), batch.fields["real"].flatten(0, 1)
         task = batch.task_index.repeat_interleave(batch.weight.shape[1])
+        fields = {name: values.flatten(0, 1) for name, values in batch.fields.items()}
         if self._config.objective == "regression":
-            losses = regression_loss(self._network, states, task, chunk, real)
+            losses = regression_loss(self._network, states, task, **fields)
         else:
-            losses = denoising_loss(
-                self._network,
-                self._config.noise,
-                states,
-                task,
-                chunk,
-                real,
-                sigma.flatten(),
-                noise.flatten(0, 1),
-            )
+            losses = denoising_loss(self._network, self._config.noise, states, task, **fields)
         return losses.unflatten(0, batch.weight.shape)
 
     def _learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero; constant where no budget is known."""
+        """Linear warm-up, then a cosine to zero; constant without `decay_updates`."""
         config, step = self._config, self.updates
         if step < config.warmup:
             return config.learning_rate * (step + 1) / config.warmup

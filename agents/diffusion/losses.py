@@ -33,8 +33,9 @@ def denoising_loss(
     `real` [N, H] (0 past the end of a demonstration), `sigma` [N].
     """
     skip, out, into, level = (c[:, None, None] for c in preconditioning(sigma, levels.data_deviation))
-    noisy = chunk + sigma[:, None, None] * noise
-    target = (chunk - skip * noisy) / out
+    noisy = chunk + sigma[:, None, None] * noise  # x = y + sigma n
+    target = (chunk - skip * noisy) / out  # (y - c_skip x) / c_out
+    # lambda c_out^2 |F(c_in x, c_noise) - target|^2 with lambda c_out^2 = 1
     raw = network(network.condition(states, task), task, into * noisy, level[:, 0, 0])
     return _masked_mean((raw - target) ** 2, network.chunk_mask(task) * real[:, :, None])
 

@@ -26,7 +26,7 @@ METRICS: Metrics = {
     ),
     **{
         f"gradients/{name}": Metric(
-            f"{meaning}; where agent.gradients asks for more than the plain sum",
+            f"{meaning}; where agent.gradients is not the plain sum",
             "1",
             "mtrl.gradients.surgery:GradientSurgery.step",
         )

@@ -38,7 +38,7 @@ OURS = {
     "policy_model_config": "write agent.fcnet_hiddens and agent.fcnet_activation",
     "train_batch_size": "write agent.ALGORITHM.train_batch_size_per_learner",
     "optimization_config": "write agent.sac.actor_lr, agent.sac.critic_lr and agent.sac.alpha_lr",
-    "store_buffer_in_checkpoints": "checkpoints are ours, and hold no experience",
+    "store_buffer_in_checkpoints": "checkpoints hold no experience",
     "learner_class": "it is a class, which no setting can name",
     "learner_connector": "it is a function, which no setting can name",
     "add_default_connectors_to_learner_pipeline": "the learner needs them",
@@ -92,8 +92,8 @@ def space_of(space: SharedSpace) -> SharedSpace:
 def arguments_of(config: RLlibConfig) -> dict[str, Any]:
     """The arguments of the algorithm's `training`.
 
-    Raises UnknownNameError for a key of `settings` that it lacks, ConfigError for one that is settled
-    elsewhere.
+    Raises UnknownNameError for a key of `settings` that it lacks, ConfigError for one that has a
+    key elsewhere.
     """
     name = config.algorithm
     own: dict[str, Any] = plain(getattr(config, name))
@@ -107,7 +107,7 @@ def arguments_of(config: RLlibConfig) -> dict[str, Any]:
 def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[int]) -> AlgorithmConfig:
     """RLlib's own settings of a run, checked by RLlib.
 
-    `begun` [K] are episodes of each task that were played before. Raises ConfigError for what RLlib refuses.
+    `begun` [K] are the episodes of each task in earlier sessions. Raises ConfigError for what RLlib refuses.
     """
     environments = config.copies * len(space.tasks)
     runners = max(1, config.env_runners)
@@ -139,9 +139,9 @@ def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[
             )
             .training(**arguments)
             .callbacks(on_episode_end=log_summary)
-            # an iteration is one round of steps and updates, so that a run stops soon when it is asked to
+            # an iteration is one round of steps and updates, so that a run stops soon
             .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=1)
-            # a broken environment ends the run with its own words instead of being tried a thousand times
+            # a broken environment ends the run with its own error instead of a thousand retries
             .fault_tolerance(restart_failed_env_runners=False, restart_failed_sub_environments=False)
             .debugging(seed=seed, log_level="ERROR")
         )

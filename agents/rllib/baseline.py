@@ -98,7 +98,7 @@ class RLlibBaseline:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restores `state`; continues with episodes that were not played before."""
+        """Restores `state`; continues with new episodes."""
         self._state = copy.deepcopy({key: state[key] for key in ("weights", "optimizers", "coefficients")})
         self._steps, self._iterations = int(state["steps"]), int(state["iterations"])
         self._finished = [int(count) for count in state["finished"]]
@@ -209,7 +209,7 @@ def _each_learner(algorithm: Algorithm, work: Callable[..., Any]) -> Iterator[An
 
 @contextmanager
 def _original_errors() -> Iterator[None]:
-    """An error of ours comes out of RLlib as itself; RLlib wraps it in its own."""
+    """Raises the MtrlError that caused an error of RLlib in place of it."""
     try:
         yield
     except Exception as error:

@@ -83,7 +83,7 @@ class PPOArguments:
     lambda_: float = 1.0
     """Decay of generalised advantage estimation, 0 to 1."""
     clip_param: float = 0.3
-    """How far the probability ratio may leave 1 and still be rewarded, above 0."""
+    """How far the probability ratio may leave 1 before it is clipped, above 0."""
     vf_clip_param: float = 10.0
     """Largest squared error of the value that counts, above 0; raise it with the scale of returns."""
     vf_loss_coeff: float = 1.0
@@ -115,7 +115,7 @@ class APPOArguments:
     lambda_: float = 1.0
     """Decay of generalised advantage estimation, 0 to 1."""
     clip_param: float = 0.4
-    """How far the probability ratio may leave 1 and still be rewarded, above 0."""
+    """How far the probability ratio may leave 1 before it is clipped, above 0."""
     vf_loss_coeff: float = 0.5
     """Weight of the value loss, at least 0."""
     entropy_coeff: float = 0.01
@@ -152,7 +152,7 @@ class RLlibConfig:
     """"sac", "ppo" or "appo", for continuous or discrete tasks."""
     env_runners: int = 0
     """Processes that step environments, at least 0; 0 steps them in this one (RLlib: 2 for PPO and APPO).
-    Every one of them plays all tasks."""
+    Each steps all tasks."""
     copies: int = 1
     """Environments of each task in each of them, at least 1."""
     learners: int = 0

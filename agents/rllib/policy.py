@@ -1,7 +1,7 @@
 """Acting with RLlib's default networks, in plain torch and under RLlib's names.
 
-RLlib itself takes seconds to import and hundreds of megabytes; a worker that plays a finished policy needs
-neither. A test compares both, number by number.
+RLlib itself takes seconds to import and hundreds of megabytes, which acting with a finished policy does not
+need. A test compares both, number by number.
 """
 
 from __future__ import annotations

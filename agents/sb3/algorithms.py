@@ -47,7 +47,7 @@ def space_of(config: SB3Config, space: SharedSpace) -> SharedSpace:
     if served not in (None, came):
         other = "dqn" if space.discrete else "sac"
         raise UnsupportedError(
-            f"{config.algorithm.upper()} of Stable-Baselines3 plays {served} tasks; "
+            f"{config.algorithm.upper()} of Stable-Baselines3 learns {served} tasks; "
             f"{space.tasks.names[0]} is {came}. Take agent.algorithm=ppo or agent.algorithm={other}"
         )
     return space
@@ -57,7 +57,7 @@ def arguments_of(config: SB3Config) -> dict[str, Any]:
     """The constructor's arguments but policy and environments.
 
     Raises UnknownNameError for a key of `settings` that the constructor lacks, ConfigError for one that
-    is settled elsewhere.
+    has a key elsewhere.
     """
     name = config.algorithm
     own: Mapping[str, Any] = vars(getattr(config, name))
@@ -104,7 +104,7 @@ def network_of(config: SB3Config, space: SharedSpace) -> BasePolicy:
 
 
 def acting_tensors(config: SB3Config, network: BasePolicy) -> dict[str, torch.Tensor]:
-    """Those weights of a policy network that decide how it acts; critics and targets stay behind."""
+    """The weights that act, without critics and targets."""
     prefix = {"sac": "actor.", "dqn": "q_net.", "ppo": ""}[config.algorithm]
     return {name: value for name, value in network.state_dict().items() if name.startswith(prefix)}
 

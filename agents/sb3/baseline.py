@@ -119,7 +119,7 @@ class SB3Baseline:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restores `state`; continues with episodes that were not played before."""
+        """Restores `state`; continues with new episodes."""
         model = self._model
         # a copy, because the optimisers update these tensors in place
         model.set_parameters(copy.deepcopy(state["parameters"]), exact_match=True, device=model.device)
@@ -130,7 +130,7 @@ class SB3Baseline:
         if hasattr(model, "_n_calls"):
             model._n_calls = int(state["calls"])
         if hasattr(model, "learning_starts"):
-            # the replay is empty again, and is filled by random play first
+            # the replay is empty again, and is filled by random actions first
             model.learning_starts = self.steps + getattr(self._config, self._config.algorithm).learning_starts
         for environment, begun in zip(self._environments, state["episodes"], strict=True):
             environment.begun = int(begun)

@@ -21,7 +21,7 @@ class SACArguments:
     buffer_size: int = 1_000_000
     """Transitions of the replay, all tasks together, at least 1."""
     learning_starts: int = 100
-    """Environment steps of random play before the first update, at least 0."""
+    """Environment steps of random actions before the first update, at least 0."""
     batch_size: int = 256
     """Transitions of an update, all tasks together, at least 1."""
     tau: float = 0.005
@@ -57,7 +57,7 @@ class PPOArguments:
     gae_lambda: float = 0.95
     """Decay of generalised advantage estimation, 0 to 1."""
     clip_range: float = 0.2
-    """How far the probability ratio may leave 1 and still be rewarded, above 0."""
+    """How far the probability ratio may leave 1 before it is clipped, above 0."""
     normalize_advantage: bool = True
     """Whether advantages are standardised in each minibatch."""
     ent_coef: float = 0.0
@@ -79,7 +79,7 @@ class DQNArguments:
     buffer_size: int = 1_000_000
     """Transitions of the replay, all tasks together, at least 1."""
     learning_starts: int = 100
-    """Environment steps of random play before the first update, at least 0."""
+    """Environment steps of random actions before the first update, at least 0."""
     batch_size: int = 32
     """Transitions of an update, all tasks together, at least 1."""
     tau: float = 1.0

@@ -83,7 +83,7 @@ class ChunkLearner(ABC, Generic[Network]):
         self._data.ingest({k: self._select(part) for k, part in data.trajectories.items()})
 
     def due(self, steps: int, reducer: Reducer) -> int:
-        """All updates that were granted, once the demonstrations are there."""
+        """The granted updates that are left, once all ranks have demonstrations."""
         if not self._data.ready and self._data.agree(reducer) and not self._keeps_moments:
             for network in (self._network, self._average):
                 network.set_moments(self._data.moments)
@@ -102,7 +102,7 @@ class ChunkLearner(ABC, Generic[Network]):
         }
 
     def local_state(self) -> State:
-        """Random states; demonstrations are stored beside the run."""
+        """Random states; demonstrations are stored with the run."""
         return {"draws": self._draws.bit_generator.state, "noise": self._noise.get_state()}
 
     def restore(self, shared: State, local: State | None) -> None:

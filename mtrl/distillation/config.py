@@ -18,7 +18,7 @@ class DistillationConfig:
     method: str = "same_noise"
     """Name of a distiller, an entry point of the group mtrl.distillers."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of that distiller beside those below; same_noise takes none."""
+    """Further settings of that distiller; same_noise takes none."""
     network: ChunkShape = field(default_factory=ChunkShape)
     """Sizes of the student. It begins from every weight of the teacher's that has its name and shape: with
     the teacher's width and fewer blocks, from the first blocks."""

@@ -60,9 +60,9 @@ class FoldedStudent(nn.Module):
     def forward(self, state: torch.Tensor, task: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
         """As `Student.forward`: state [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max]."""
         mask = self.noise_mask[task]
-        known = ((state - self.shift[task]) * self.factor[task]).clamp(-5.0, 5.0).flatten(1)
+        standardised = ((state - self.shift[task]) * self.factor[task]).clamp(-5.0, 5.0).flatten(1)
         noise = None if z is None else z * mask
-        inputs = known if noise is None else torch.cat([known, noise], dim=1)
+        inputs = standardised if noise is None else torch.cat([standardised, noise], dim=1)
         hidden = inputs @ self.enter + self.table[task]
         for block in self.blocks:
             hidden = block(hidden)

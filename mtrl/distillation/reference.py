@@ -28,8 +28,8 @@ def reference_chunk(
     weights = {name: np.asarray(v, dtype=np.float64) for name, v in tensors.items()}
     rows = np.asarray(task, dtype=np.int64)
     mean, scale = weights["network.mean"][rows][:, None], weights["network.scale"][rows][:, None]
-    known = np.clip((np.asarray(state, dtype=np.float64) - mean) / scale, -5.0, 5.0)
-    known = known * weights["network.state_mask"][rows][:, None]
+    standardised = np.clip((np.asarray(state, dtype=np.float64) - mean) / scale, -5.0, 5.0)
+    standardised = standardised * weights["network.state_mask"][rows][:, None]
     action_mask = np.repeat(weights["network.action_mask"][rows][:, None], shape.chunk, axis=1)
     noise = (
         np.zeros_like(action_mask) if z is None else np.asarray(z).reshape(action_mask.shape) * action_mask
@@ -38,7 +38,7 @@ def reference_chunk(
     angles = np.full((len(rows), 1), first.level) * 2.0 ** (octaves / 2)
     inputs = np.concatenate(
         [
-            known.reshape(len(rows), -1),
+            standardised.reshape(len(rows), -1),
             weights["network.embedding.weight"][rows],
             first.scale * noise.reshape(len(rows), -1),
             np.sin(angles),

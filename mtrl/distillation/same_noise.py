@@ -155,8 +155,8 @@ class SameNoiseDistiller(ChunkLearner[Student]):
     def _loss(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean squared error over the entries of this rank's batch, and their number."""
         size = self._config.batch_size // self._ranks
-        picked = self._draws.integers(len(self._pool["task"]), size=size)
-        states, task, z, target = (self._pool[name][picked] for name in ("states", "task", "z", "target"))
+        rows = self._draws.integers(len(self._pool["task"]), size=size)
+        states, task, z, target = (self._pool[name][rows] for name in ("states", "task", "z", "target"))
         predicted = self._network.unclipped(states, task, z if z.shape[1] else None)
         # L = sum mask (student(s, z) - teacher(s, z))^2 / sum mask
         mask = self._network.network.chunk_mask(task)
@@ -168,9 +168,9 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         batch = self._data.sample(self._config.batch_size // self._ranks, self._draws)
         states = batch.buckets["state"].values.flatten(0, 1)
         task = batch.task_index.repeat_interleave(batch.weight.shape[1])
-        there = batch.weight.flatten() > 0
-        if not bool(there.all()):
-            states, task = states[there], task[there]
+        real = batch.weight.flatten() > 0
+        if not bool(real.all()):
+            states, task = states[real], task[real]
         network = self._network.network
         # s' = s + jitter sigma_task xi: the teacher is copied near the demonstrations too
         shift = self._config.jitter * torch.randn(states.shape, generator=self._noise)
@@ -188,10 +188,10 @@ def _inherit(student: ChunkNetwork, teacher: ChunkNetwork) -> None:
     """Copies every weight and buffer of equal name and shape: all of them for equal sizes, the first
     blocks for a shallower student, at least the normalisation for any other.
     """
-    theirs = teacher.state_dict()
-    for name, mine in student.state_dict().items():
-        if name in theirs and theirs[name].shape == mine.shape:
-            mine.copy_(theirs[name])
+    source = teacher.state_dict()
+    for name, value in student.state_dict().items():
+        if name in source and source[name].shape == value.shape:
+            value.copy_(source[name])
 
 
 class SameNoiseFactory:
@@ -223,6 +223,10 @@ class SameNoiseFactory:
         teacher = (parents or {}).get("teacher")
         if teacher is None:
             raise ConfigError("a student needs a teacher; name its run or artefact with teacher=")
+        if config.settings:
+            raise ConfigError(
+                f"distillation.settings: same_noise takes none; got {', '.join(config.settings)}"
+            )
         return SameNoiseDistiller(config, teacher_of(teacher, tasks), tasks, seed, rank=rank, ranks=ranks)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:

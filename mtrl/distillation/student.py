@@ -22,7 +22,7 @@ from .teacher import FirstStep, spec_of
 
 @dataclass(frozen=True)
 class StudentForm:
-    """What rebuilds a student beside its weights."""
+    """What a student is rebuilt from, with its weights."""
 
     network: ChunkShape
     execution: Execution

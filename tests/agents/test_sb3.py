@@ -195,8 +195,8 @@ def test_a_controller_of_discrete_tasks_is_refused() -> None:
     ("config", "names", "error", "words"),
     [
         (SMALL["ppo"], [*CONTINUOUS, *DISCRETE], UnsupportedError, "one action space"),
-        (SMALL["sac"], DISCRETE, UnsupportedError, "SAC .* plays continuous .* is discrete"),
-        (SMALL["dqn"], CONTINUOUS, UnsupportedError, "DQN .* plays discrete .* is continuous"),
+        (SMALL["sac"], DISCRETE, UnsupportedError, "SAC .* learns continuous .* is discrete"),
+        (SMALL["dqn"], CONTINUOUS, UnsupportedError, "DQN .* learns discrete .* is continuous"),
         (SB3Config(settings={"clip_rnge_vf": 1.0}), DISCRETE, UnknownNameError, "'clip_range_vf'"),
         (SB3Config(settings={"gamma": 0.9}), DISCRETE, ConfigError, r"write agent\.ppo\.gamma"),
         (SB3Config(settings={"seed": 3}), DISCRETE, ConfigError, "write seed=N"),
