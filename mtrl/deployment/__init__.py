@@ -2,7 +2,7 @@
 
 `artefact/` holds the exported policy, `guard/` the limits, `realtime/` the policy's process and shared
 memory, `robots/` the robot's process, `flight/` a whole deployment with its log and report. Imports go in
-this order.
+this order. `artefact/export.py` needs torch, so it is imported by its path.
 """
 
 from .artefact.files import VerificationReport, verify, write_artefact
@@ -20,7 +20,7 @@ from .flight.report import DeploymentReport, EpisodeReport
 from .flight.session import compatible_task, deploy
 from .guard.guard import Guard, GuardedAction, GuardFlag, GuardState, Transition
 from .guard.limits import GuardConfig, RobotConfig
-from .realtime.latency import Latency, LatencyReport, measure_latency
+from .realtime.latency import Latency, LatencyReport, latency_apart, measure_latency
 from .robots.robot import Connect, Robot, run_robot
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "artefact_snapshot",
     "compatible_task",
     "deploy",
+    "latency_apart",
     "measure_latency",
     "read_flight",
     "read_manifest",

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.deployment import Manifest, TaskEntry, TrainingProvenance, require_deployable, write_artefact
+from mtrl.deployment import (
+    Manifest,
+    TaskEntry,
+    TrainingProvenance,
+    latency_apart,
+    require_deployable,
+    write_artefact,
+)
 from mtrl.deployment.artefact.export import OPSET, controller_cases, controller_graph, require_policy_parity
-from mtrl.deployment.realtime.latency import latency_apart
 from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, require_reference_parity
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.deployment import Latency, measure_latency
-from mtrl.deployment.realtime.latency import latency_apart
+from mtrl.deployment import Latency, latency_apart, measure_latency
 from mtrl.errors import IntegrityError
 
 from .bench_suite import SUITE

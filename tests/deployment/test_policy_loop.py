@@ -1,4 +1,4 @@
-"""The policy's loop under a clock that the test turns, against a robot that the test plays."""
+"""The policy's loop under a clock that the test sets, against a scripted robot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> ArtefactPolicy:
     return ArtefactPolicy(directory)
 
 
-class PlayedRobot:
+class ScriptedRobot:
     """Publishes given states at given times while the loop sleeps, then ends the episode."""
 
     def __init__(self, policy: ArtefactPolicy, script: list[tuple[float, int, list[float]]]) -> None:
@@ -64,7 +64,7 @@ def on_time(ticks: int) -> list[tuple[float, int, list[float]]]:
 
 
 def test_every_observation_gets_one_command(policy: ArtefactPolicy) -> None:
-    robot = PlayedRobot(policy, on_time(11))
+    robot = ScriptedRobot(policy, on_time(11))
     ring = robot.run()
     assert ring.numbers[: ring.count, Column.TICK].tolist() == list(range(10))
     assert ring.command[:10] == pytest.approx(np.tile(ACTION, (10, 1)), abs=1e-6)
@@ -75,13 +75,13 @@ def test_every_observation_gets_one_command(policy: ArtefactPolicy) -> None:
 
 
 def test_a_chunk_is_executed_half_and_then_planned_again(policy: ArtefactPolicy) -> None:
-    ring = PlayedRobot(policy, on_time(7)).run()
+    ring = ScriptedRobot(policy, on_time(7)).run()
     assert ring.numbers[:6, Column.PLANNED].tolist() == [1, 0, 1, 0, 1, 0]
 
 
 def test_actions_of_skipped_ticks_are_skipped_and_counted_as_misses(policy: ArtefactPolicy) -> None:
     script = [row for row in on_time(9) if row[1] not in (3, 4, 5)]
-    robot = PlayedRobot(policy, script)
+    robot = ScriptedRobot(policy, script)
     ring = robot.run()
     assert ring.numbers[: ring.count, Column.TICK].tolist() == [0, 1, 2, 2, 6, 7]
     # tick 6 lies beyond the chunk that was planned at tick 2, so it plans
@@ -92,7 +92,7 @@ def test_actions_of_skipped_ticks_are_skipped_and_counted_as_misses(policy: Arte
 
 def test_when_observations_stop_it_streams_hold_commands(policy: ArtefactPolicy) -> None:
     script = [*on_time(3), (1.3, 3, STATE), (1.32, 4, STATE)]
-    ring = PlayedRobot(policy, script).run()
+    ring = ScriptedRobot(policy, script).run()
     flags = [GuardFlag(int(value)) for value in ring.numbers[: ring.count, Column.FLAGS]]
     stale = [GuardFlag.STALE_OBSERVATION in flag for flag in flags]
     held = stale.count(True)
@@ -108,7 +108,7 @@ def test_when_observations_stop_it_streams_hold_commands(policy: ArtefactPolicy)
 def test_a_bad_observation_reaches_neither_the_history_nor_the_plan(policy: ArtefactPolicy) -> None:
     script = on_time(6)
     script[2] = (script[2][0], 2, [np.nan, 0, 0, 0])
-    robot = PlayedRobot(policy, script)
+    robot = ScriptedRobot(policy, script)
     ring = robot.run()
     states = ring.numbers[: ring.count, Column.STATE].tolist()
     assert states == [GuardState.RUN, GuardState.RUN, GuardState.HOLD, GuardState.RUN, GuardState.RUN]
@@ -120,13 +120,13 @@ def test_an_answer_after_the_next_tick_is_late(policy: ArtefactPolicy) -> None:
     script = on_time(5)
     script[2] = (script[2][0] + 1.2 * PERIOD, 2, STATE)
     script[3] = (script[2][0] + 0.001, 3, STATE)
-    robot = PlayedRobot(policy, script)
+    robot = ScriptedRobot(policy, script)
     robot.run()
     assert robot.loop.ticker.misses == 1
 
 
 def test_observations_of_another_episode_are_ignored(policy: ArtefactPolicy) -> None:
-    robot = PlayedRobot(policy, on_time(3))
+    robot = ScriptedRobot(policy, on_time(3))
     foreign = np.zeros(robot.observations.width)
     foreign[ObservationField.EPISODE] = 9
     robot.observations.write(0.5, foreign)
@@ -134,7 +134,7 @@ def test_observations_of_another_episode_are_ignored(policy: ArtefactPolicy) -> 
 
 
 def test_a_full_ring_stops_recording_and_not_the_robot(policy: ArtefactPolicy) -> None:
-    robot = PlayedRobot(policy, on_time(11))
+    robot = ScriptedRobot(policy, on_time(11))
     robot.ring.capacity = 4
     assert robot.run().count == 4
     assert robot.loop.ticker.ticks == 10

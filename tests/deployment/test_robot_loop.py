@@ -1,4 +1,4 @@
-"""The simulated robot under a clock that the test turns."""
+"""The loop of a robot under a clock that the test sets."""
 
 from __future__ import annotations
 

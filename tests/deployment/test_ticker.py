@@ -1,4 +1,4 @@
-"""The schedule under a clock that the test turns."""
+"""The schedule under a clock that the test sets."""
 
 from __future__ import annotations
 

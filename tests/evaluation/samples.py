@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtrl.deployment.flight.report import EpisodeReport
-from mtrl.deployment.guard.limits import RobotConfig
-from mtrl.deployment.realtime.latency import Latency
+from mtrl.deployment import EpisodeReport, Latency, RobotConfig
 from mtrl.evaluation import EpisodeResult, EvaluationResult, PolicyReference, Provenance, from_episodes
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Split, Task, TaskSet, start_id
@@ -114,12 +112,12 @@ def video(run: Path, label: str, task_name: str, start: int, success: bool = Tru
 
 
 def latency(samples_us: Sequence[float]) -> Latency:
-    """The deployment room's summary of durations in microseconds."""
+    """The deployment's summary of durations in microseconds."""
     return Latency.of(np.array(samples_us, dtype=np.float64) * 1e-6)
 
 
 def deployment_report(name: str, ticks: int, misses: int, success: bool = True) -> EpisodeReport:
-    """A real-time episode as the deployment room reports it."""
+    """A real-time episode as the deployment reports it."""
     return EpisodeReport(
         task=name,
         start=2,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.deployment.realtime.latency import latency_apart
+from mtrl.deployment import latency_apart
 from mtrl.launch.main import main
 
 Capture = pytest.CaptureFixture[str]
@@ -56,14 +56,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return place / "direct", re.sub(r"\s+", " ", printed.getvalue())
 
 
-def test_the_teacher_is_exported_and_flown_and_the_output_says_why(finished: tuple[Path, str]) -> None:
+def test_the_teacher_is_exported_and_deployed_and_the_output_says_why(finished: tuple[Path, str]) -> None:
     run, printed = finished
     assert "exporting the teacher: the run has no student, and a policy of agent 'sac' is one" in printed
     manifest = json.loads((run / "artefact" / "manifest.json").read_text())
     shape = {key: manifest[key] for key in ("history", "chunk", "execute", "noise_size")}
     assert shape == {"history": 1, "chunk": 1, "execute": 1, "noise_size": 0}
-    (flown,) = (run / "deployments").glob("*.json")
-    assert json.loads(flown.read_text())["task"] == "point/obstacle"
+    (deployed,) = (run / "deployments").glob("*.json")
+    assert json.loads(deployed.read_text())["task"] == "point/obstacle"
     summary = json.loads((run / "summary.json").read_text())
     assert summary["realtime_episodes"] == 1 and "teacher_latency_us_p50" in summary
     assert (run / "report.html").exists()
@@ -77,8 +77,8 @@ def test_the_artefact_acts_like_the_policy_on_the_same_starts(
     assert mtrl("evaluate", str(run / "artefact"), *words) == 0
     (file,) = tmp_path.glob("*.json")
     (own,) = (run / "evaluations").glob("teacher-*.json")
-    flown, taught = (json.loads(path.read_text())["episodes"] for path in (file, own))
-    for theirs, ours in zip(flown, taught, strict=True):
+    deployed, taught = (json.loads(path.read_text())["episodes"] for path in (file, own))
+    for theirs, ours in zip(deployed, taught, strict=True):
         assert (theirs["start"], theirs["length"]) == (ours["start"], ours["length"])
         np.testing.assert_allclose(theirs["episode_return"], ours["episode_return"], rtol=1e-4)
     success = json.loads((run / "artefact" / "manifest.json").read_text())["provenance"]["success"]
