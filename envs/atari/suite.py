@@ -19,8 +19,9 @@ from mtrl.tasks import (
     require_vector_backend,
 )
 
-from ..envpool.names import EXTRAS, OTHER_SCREENS
+from ..envpool import EXTRAS
 from .console import FRAME_LIMIT, PIXEL_SIZE, RAM_SIZE
+from .pool import OTHER_SCREENS, AtariPool
 
 if TYPE_CHECKING:
     from .environment import AtariEnvironment
@@ -128,8 +129,6 @@ class AtariSuite(CatalogueSuite[AtariEntry]):
             from .native import NativeAtari
 
             return NativeAtari(task, rom, copies)
-        from ..envpool.atari import AtariPool
-
         return AtariPool(task, rom, copies, seed)
 
 

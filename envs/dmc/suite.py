@@ -15,12 +15,12 @@ from mtrl.errors import UnknownNameError
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Catalogue, CatalogueSuite, Option, OptionRule, Score, Task, require_vector_backend
 
-from ..envpool.names import EXTRAS, OTHER_PROBLEMS
+from ..envpool import EXTRAS
 from ..offscreen import drawing_errors
 
 if TYPE_CHECKING:
     from .environment import ControlEnvironment
-    from .vector_environment import ControlPool
+    from .pool import ControlPool
 
 USUAL_CAMERA = "usual"
 """The option `camera` that lets the domain decide."""
@@ -43,6 +43,20 @@ OPTIONS = {
 SIDE_CAMERAS = {"quadruped": "y", "dog": "y-axis"}
 """Usual cameras that are not the model's first: the quadruped's first one stands still, and the first of
 the dog that fetches sits on the ball. For the quadruped this is also what DrQ and TD-MPC2 look through."""
+
+OTHER_PROBLEMS = frozenset(
+    {
+        # the second and third hinge begin ten times closer to upright
+        "cartpole-three_poles",
+        "cartpole-two_poles",
+        # motors without limits, and masses and springs of its own
+        "lqr-lqr_2_1",
+        "lqr-lqr_6_2",
+        # a terrain of noise, where dm_control's is smooth
+        "quadruped-escape",
+    }
+)
+"""Tasks "domain-task" that EnvPool has under dm_control's name and that are other problems there."""
 
 RETURNS = {
     "dmc/lqr-lqr_2_1": (498.0, 849.0),
@@ -143,7 +157,7 @@ class ControlSuite(CatalogueSuite[ControlEntry]):
         hint = "EnvPool shows states alone, and some of its tasks are other problems than dm_control's"
         require_vector_backend(self, task, backend, hint)
         with _importing():
-            from .vector_environment import ControlPool
+            from .pool import ControlPool
         entry = self.entry(task.name)
         return ControlPool(task, entry.domain, entry.task, copies, seed, step_limit=entry.step_limit)
 

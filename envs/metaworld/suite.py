@@ -11,13 +11,13 @@ from mtrl.errors import OutOfRangeError
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Catalogue, CatalogueSuite, Option, OptionRule, Score, Task, require_vector_backend
 
-from ..envpool.names import EXTRAS
+from ..envpool import EXTRAS
 from ..offscreen import drawing_errors
 
 if TYPE_CHECKING:
-    from ..envpool.metaworld import MetaworldPool
     from .environment import MetaworldEnvironment
     from .expert import MetaworldExpert
+    from .pool import MetaworldPool
 
 OPTIONS = {
     # metaworld's reward_function_version; "v2" is what the published MT10 and MT50 results use
@@ -98,7 +98,7 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
     def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> MetaworldPool:
         """A pool of the task; raises MissingExtraError where EnvPool is not installed."""
         require_vector_backend(self, task, backend, "EnvPool has reward version 2 and action repeat 1 alone")
-        from ..envpool.metaworld import MetaworldPool
+        from .pool import MetaworldPool
 
         return MetaworldPool(task, copies, seed)
 

@@ -8,15 +8,12 @@ import pytest
 
 from mtrl import registry
 from mtrl.envs.atari import SUITE as ATARI
+from mtrl.envs.atari.pool import OTHER_SCREENS, atari_identifier
 from mtrl.envs.dmc import SUITE as DMC
-from mtrl.envs.envpool.names import (
-    OTHER_PROBLEMS,
-    OTHER_SCREENS,
-    atari_identifier,
-    control_identifier,
-    metaworld_identifier,
-)
+from mtrl.envs.dmc.pool import control_identifier
+from mtrl.envs.dmc.suite import OTHER_PROBLEMS
 from mtrl.envs.metaworld import SUITE as METAWORLD
+from mtrl.envs.metaworld.pool import metaworld_identifier
 from mtrl.errors import MissingExtraError, UnsupportedError
 from mtrl.rollout import require_backends
 from mtrl.tasks import VectorSuite

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtrl.envs.dmc import SUITE
-from mtrl.envs.envpool.pool import pool_seeds
+from mtrl.envs.envpool import pool_seeds
 from mtrl.tasks import Task
 
 from .pools import Batch, flat, official_control, require_envpool

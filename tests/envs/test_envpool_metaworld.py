@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mtrl.envs.envpool.metaworld import official_lever
-from mtrl.envs.envpool.pool import pool_seeds
+from mtrl.envs.envpool import pool_seeds
 from mtrl.envs.metaworld import SUITE
+from mtrl.envs.metaworld.pool import official_lever
 
 from .pools import Batch, official_metaworld, require_envpool, smooth_actions
 

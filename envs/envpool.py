@@ -1,4 +1,9 @@
-"""What all pools share: building one, resetting some copies, and stepping those whose episode goes on."""
+"""EnvPool (Weng et al. 2022): compiled simulators as a backend for training.
+
+EnvPool draws its own initial states, and its simulators are compiled against other releases of MuJoCo, ALE
+and Meta-World than the official environments here. So it serves the collection of experience; evaluation
+and everything that names a start runs on the official environments.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,8 @@ import numpy.typing as npt
 from mtrl.errors import MissingExtraError
 from mtrl.tasks import native_threads
 
+EXTRAS: Mapping[str, str] = {"envpool": "envpool"}
+"""The backend's package, and the extra that installs it."""
 Rows = slice | npt.NDArray[np.int32]
 """Which copies the rows of an answer belong to: all of them, or those of an index."""
 

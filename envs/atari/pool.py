@@ -10,8 +10,26 @@ import numpy.typing as npt
 
 from mtrl.tasks import Task
 
-from .names import atari_identifier
-from .pool import PoolEnvironment, Rows
+from ..envpool import PoolEnvironment, Rows
+
+OTHER_SCREENS = frozenset(
+    {
+        "adventure",
+        "air_raid",
+        "carnival",
+        "journey_escape",
+        "keystone_kapers",
+        "king_kong",
+        "klax",
+        "laser_gates",
+        "mr_do",
+        "pacman",
+        "pooyan",
+        "sir_lancelot",
+        "space_war",
+    }
+)
+"""ROMs whose screen is not 210 lines high, which EnvPool takes for granted: its pictures are other ones."""
 
 
 class AtariPool(PoolEnvironment):
@@ -62,3 +80,8 @@ class AtariPool(PoolEnvironment):
             out["pixels"][rows] = observation
         if self._wants_memory:
             out["state"][rows] = info["ram"] / np.float32(255.0)
+
+
+def atari_identifier(rom: str) -> str:
+    """EnvPool's name: "UpNDown-v5" for "up_n_down"."""
+    return "".join(word.capitalize() for word in rom.split("_")) + "-v5"

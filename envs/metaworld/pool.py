@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from mtrl.tasks import Task
 
-from .names import metaworld_identifier
-from .pool import PoolEnvironment, Rows
+from ..envpool import PoolEnvironment, Rows
 
 _NEVER = 1_000_000_000
 """Steps after which EnvPool would end an episode; here the lane does, at the task's horizon."""
@@ -74,3 +73,9 @@ def official_lever(orientation: npt.NDArray[np.float64]) -> npt.NDArray[np.float
     )
     largest = np.take_along_axis(turned, np.abs(turned).argmax(axis=1)[:, None], axis=1)
     return turned * np.sign(largest)
+
+
+def metaworld_identifier(short_name: str) -> str:
+    """EnvPool's name: "MetaWorld/PickPlace-v3" for "pick-place-v3"."""
+    *words, version = short_name.split("-")
+    return f"MetaWorld/{''.join(word.capitalize() for word in words)}-{version}"

@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from mtrl.tasks import Task
 
-from ..envpool.names import control_identifier
-from ..envpool.pool import PoolEnvironment, Rows
+from ..envpool import PoolEnvironment, Rows
 from .simulator import action_range, load_simulator, observation_slices
 
 
@@ -55,3 +54,9 @@ class ControlPool(PoolEnvironment):
         for key, where in self._slices:
             part = observation[key]
             state[rows, where] = part.reshape(len(part), -1)
+
+
+def control_identifier(domain: str, task: str) -> str:
+    """EnvPool's name: "BallInCupCatch-v1" for "ball_in_cup" and "catch"."""
+    words = [*domain.split("_"), *task.split("_")]
+    return "".join(word[:1].upper() + word[1:] for word in words) + "-v1"
