@@ -43,7 +43,7 @@ def main(words: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("before", metavar="BEFORE", help="a hash, branch or tag")
     parser.add_argument("after", metavar="AFTER", help="the one compared with it")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures here, and keep rounds beside it"
+        "--json", type=Path, metavar="FILE", help="write the figures here, and keep rounds next to it"
     )
     parser.add_argument("--rounds", type=int, default=3, help="turns of every benchmark (3)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What gradients per task cost over a plain backward pass, and over the ways in which peers get them.
+"""What gradients per task cost over a plain backward pass, and over the methods of peers.
 
     python benchmarks/gradients.py --json gradients.json
 
@@ -6,8 +6,8 @@ One thread. A torso of three layers and one head per task; forward and backward 
 the median over three processes of the median of interleaved runs, for 10 and 50 tasks; `_small` is 64
 samples a task and width 256, the rest 128 and 400:
 
-plain_ratio          time of per-task gradients, by the way that was chosen in the first steps, over that of
-                     the plain gradient of the summed losses
+plain_ratio          time of per-task gradients, by the method chosen in the first steps, over that of the
+                     plain gradient of the summed losses
 loop_ratio           time of a loop over tasks, each with its own samples, over that of per-task gradients
 best_ratio           time of per-task gradients over the better of that loop and the one backward
 surgery_ratio        time of a whole PCGrad step (rows, Gramian, weights, combination) over the plain gradient
@@ -62,13 +62,13 @@ BARS = {
     "streamed_peak_ratio": "at most 1.3",
 }
 PROCESSES = 3
-"""In which the ways to the rows are compared."""
+"""In which the methods are compared."""
 SHAPES = {"": (128, 400), "_small": (64, 256)}
 Part = tuple[dict[str, float], dict[str, object]]
 
 
 def main() -> None:
-    """Measures, prints, and writes the figures where asked."""
+    """Measures, prints, and writes the figures to --json."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,14 +132,14 @@ def per_task_apart(tasks: int, samples: int, width: int, runs: int) -> Part:
     command = [sys.executable, __file__, "--runs", str(runs), "--per-task", *sizes]
     parts = []
     for _ in range(PROCESSES):
-        told = subprocess.run(command, check=True, capture_output=True, text=True)
-        parts.append(json.loads(told.stdout.splitlines()[-1]))
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        parts.append(json.loads(done.stdout.splitlines()[-1]))
     figures = {name: statistics.median(found[name] for found, _ in parts) for name in parts[0][0]}
     return figures, {"processes": [raw for _, raw in parts]}
 
 
 def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
-    """All ways to the rows, taking turns."""
+    """All methods, interleaved."""
     critic = Critic(tasks, width)
     batch = torch.randn(tasks, samples, 53), torch.randn(tasks, samples)
     parameters = list(critic.parameters())
@@ -156,17 +156,17 @@ def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
     def loop() -> TaskRows:
         return jacobian.loop(lambda task: critic.loss(task, *batch), pattern)
 
-    ways: dict[str, Callable[[], object]] = {"backward": backward, "loop": loop}
-    choice = FastestMethod(tuple(ways))
+    methods: dict[str, Callable[[], object]] = {"backward": backward, "loop": loop}
+    choice = FastestMethod(tuple(methods))
     while not choice.chosen:
-        way = choice.next()
-        choice.record(way, seconds_of(ways[way]))
+        method = choice.next()
+        choice.record(method, seconds_of(methods[method]))
     rivals: dict[str, Callable[[], object]] = {
         "plain": plain,
-        **ways,
+        **methods,
         "surgery": lambda: surgery.step(critic.losses(*batch)),
     }
-    # steps of a few milliseconds each: a median of ten would tell more of the machine than of the ways
+    # steps of a few milliseconds each: a median of ten would measure the machine, not the methods
     repeats = max(2, 4000 // (tasks * samples)) * runs
     raw = interleave({name: partial(seconds_of, work) for name, work in rivals.items()}, repeats)
     plain_s, chosen_s = raw["plain"], raw[choice.chosen]
@@ -235,10 +235,10 @@ def memory(runs: int) -> Part:
     found: dict[str, list[float]] = {"plain": [], "streamed": []}
     for _ in range(PROCESSES):
         for kind, peaks in found.items():
-            told = subprocess.run(
+            done = subprocess.run(
                 [sys.executable, __file__, "--peak", kind], check=True, capture_output=True, text=True
             )
-            peaks.append(float(told.stdout.split()[-1]))
+            peaks.append(float(done.stdout.split()[-1]))
     peak = {kind: statistics.median(peaks) for kind, peaks in found.items()}
     return {"streamed_peak_ratio": peak["streamed"] / peak["plain"]}, {"peak_mb": found}
 

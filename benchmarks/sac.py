@@ -6,14 +6,14 @@ Figures, each the median of interleaved runs:
 
 ratio_sb3_fp32          environment steps per second of training one Meta-World task over those of
                         Stable-Baselines3's SAC: one environment, one update per step, batches of 256, two
-                        layers of 256 units, as many threads as there are processors. Ours runs the loop of
+                        layers of 256 units, a thread per CPU core. Ours runs the loop of
                         `mtrl train agent=sac`; each trains in a process of its own, which waits while the
                         other is measured. Both step the task through mtrl, so that its price is the same.
 ratio_rllib_fp32        the same over RLlib's SAC (new API stack, local env runner and learner, uniform
                         replay); fewer and shorter windows, since it is slow
 steps_per_second        ours, in the runs against Stable-Baselines3
 updates_per_second_fp32 `agent.update()` of experiment=sac_mixed: five tasks, 64 transitions of each, width
-                        256, critics with LayerNorm; as many threads as there are processors
+                        256, critics with LayerNorm; a thread per CPU core
 bf16_speedup            the same updates per second in bf16 over those in fp32
 ..._one_thread          both with one thread
 ..._published_size      both with networks and batches of the published MTMHSAC (three layers of 400 units,
@@ -41,10 +41,10 @@ from side_by_side import RUNS, interleave, median_of, publish
 from mtrl.distributed import processors
 
 STEPS = {"sb3": 400, "rllib": 60}
-"""Environment steps of a window, per peer and so for ours beside it."""
+"""Environment steps of a window, per peer, and for ours next to it."""
 OUR_STEPS = 400
 RLLIB_RUNS = 2
-"""Runs against RLlib are this many, or all that were asked for if those are fewer."""
+"""Runs against RLlib are this many, or `--runs` if that is fewer."""
 UPDATES = 60
 """Updates of a window."""
 FRAGMENTS = 100
@@ -54,7 +54,7 @@ PUBLISHED = ("agent.network.torso.width=400", "agent.network.torso.depth=3", "ag
 
 BARS = {"ratio_sb3_fp32": ">= 1.4", "ratio_rllib_fp32": ">= 12", "updates_per_second_fp32": ">= 60"}
 BF16_BARS = {"bf16_speedup": ">= 1.6"}
-"""Where the processor multiplies in bfloat16."""
+"""Where the CPU multiplies in bfloat16."""
 
 
 class Rival:
@@ -77,7 +77,7 @@ class Rival:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None, "it was asked for"
+        assert self._process.stdin is not None, "a pipe"
         self._process.stdin.close()
         try:
             self._process.wait(60)
@@ -87,13 +87,13 @@ class Rival:
 
     def train(self, steps: int) -> float:
         """Environment steps per second over the next `steps`."""
-        assert self._process.stdin is not None, "it was asked for"
+        assert self._process.stdin is not None, "a pipe"
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
         return float(self._answer()["steps_per_second"])
 
     def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None, "it was asked for"
+        assert self._process.stdout is not None, "a pipe"
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(
@@ -104,7 +104,7 @@ class Rival:
 
 
 def main() -> None:
-    """Measures, prints, and writes the figures where asked."""
+    """Measures, prints, and writes the figures to --json."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -196,7 +196,7 @@ def updates_here(threads: int, runs: int, words: Sequence[str]) -> dict[str, lis
 
 
 def multiplies_in_bf16(path: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor has AVX512-BF16 or AMX; False where that cannot be read."""
+    """Whether the CPU has AVX512-BF16 or AMX; False where that cannot be read."""
     if not path.exists():
         return False
     flags: Sequence[str] = next(

@@ -82,14 +82,14 @@ class Windows:
     """Answers requests for windows from within a training loop that owns the process."""
 
     def __init__(self, requests: TextIO, answers: TextIO, facts: Callable[[], Mapping[str, int]]) -> None:
-        """`facts` are told once, before the first window."""
+        """`facts` are sent once, before the first window."""
         self._requests, self._answers, self._facts = requests, answers, facts
         self._began, self._from, self._until = 0.0, 0, WARMUP + SETTLE
         self._asked = False
         self.over = False
 
     def reached(self, step: int) -> None:
-        """Tells the loop's progress; blocks between windows, until the next one is asked for."""
+        """Reports the loop's progress; blocks between windows, until the next is requested."""
         if self.over or step < self._until:
             return
         if self._asked:

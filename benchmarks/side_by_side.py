@@ -103,14 +103,14 @@ def draw(record: Mapping[str, Any]) -> str:
             f"Command: `{origin['command']}`, {origin['created']}, commit {origin['commit']}.",
             f"Machine: {origin['hardware']}; load average {record['load_average']:g} at the end.",
             "What each figure means stands at the head of the script; every run behind the medians is in the",
-            "JSON beside this page.",
+            "JSON next to this page.",
             "",
         ]
     )
 
 
 def main() -> None:
-    """Draws the page beside each JSON file named."""
+    """Draws a page next to each JSON file."""
     for name in sys.argv[1:]:
         path = Path(name)
         path.with_suffix(".md").write_text(

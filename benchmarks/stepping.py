@@ -11,7 +11,7 @@ overhead_cartpole_us          microseconds a step and copy that a lane of 16 Car
                               loop of `env.step`, resets on both sides
 ratio_vs_async_metaworld16    steps per second of 16 copies in two worker processes, with the policy and the
 ratio_vs_async_cartpole16     fragments, over gymnasium's AsyncVectorEnv of 16 with ready-made actions
-envpool_over_python_metaworld steps per second of a lane of 16 copies on EnvPool, a thread per processor, over
+envpool_over_python_metaworld steps per second of a lane of 16 copies on EnvPool, a thread per CPU core, over
                               the same lane on the official environment, which has one; in one process
 mixed_efficiency              time that Meta-World, DeepMind Control and Atari need one after another, over
                               the time of the same fragments from one mixed run, two worker processes
@@ -33,7 +33,7 @@ os.environ.setdefault("MUJOCO_GL", "")
 import gymnasium
 import numpy as np
 from side_by_side import RUNS, interleave, median_of, publish
-from steppers import (
+from stepped_environments import (
     LaneStepper,
     async_cartpole,
     async_metaworld,
@@ -132,7 +132,7 @@ def versus_async(runs: int) -> Part:
 
 
 def versus_python(runs: int) -> Part:
-    """One process, sixteen copies, the same lane; EnvPool steps without the lock, on every processor."""
+    """One process, sixteen copies, the same lane; EnvPool steps without the lock, on every core."""
     with ExitStack() as stack:
         python = stack.enter_context(LaneStepper(METAWORLD, COPIES))
         envpool = stack.enter_context(LaneStepper(METAWORLD, COPIES, backend="envpool"))
@@ -187,7 +187,7 @@ class WorkerStepper:
     def seconds(self, rounds: int) -> float:
         """Time of `rounds` fragments of every lane, once two rounds have gone by.
 
-        Every lane has one fragment ready from before; afterwards those under way are let finish, so that
+        Every lane has one fragment ready from before; afterwards those in progress finish, so that
         the next rival has the machine to itself.
         """
         for _ in range(2 * self._lanes):

@@ -37,7 +37,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run these variants now")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--list", action="store_true", help="say what is missing, run nothing")
-    choice.add_argument("--draw", action="store_true", help="draw the pages anew, run nothing")
+    choice.add_argument("--draw", action="store_true", help="redraw the pages, run nothing")
     arguments = parser.parse_args(words)
     try:
         chosen = [_study(name) for name in arguments.names or STUDIES]

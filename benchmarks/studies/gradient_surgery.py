@@ -16,7 +16,7 @@ CHOSEN = "open-close"
 `task_conflict` measures all candidates, this one in a wide torso too."""
 
 NARROW = ("agent.network.torso.width=32", "agent.network.torso.task_input=false")
-"""A torso of 32 units that is not told the task, so that tasks must share features; outputs stay per task."""
+"""A torso of 32 units without the task as input, so that tasks must share features; outputs stay per task."""
 
 SHOWN = "agent.replay.demonstrations=0.5"
 """Half of each batch from the tasks' experts: without it so narrow a torso learns one of the four in the time
@@ -56,7 +56,7 @@ STUDY = Study(
     name="gradient_surgery",
     question=(
         "Does combining task gradients by surgery learn more than their plain sum, on two pairs of tasks "
-        "that undo each other, in a torso of 32 units that is not told the task, with half of each batch "
+        "that undo each other, in a torso of 32 units without the task as input, with half of each batch "
         "from demonstrations? The cosines below say how far their gradients did oppose each other."
     ),
     shared=(

@@ -17,10 +17,10 @@ LEAST_INTERVALS = 3
 
 
 class Meter:
-    """Notes how much processor time a process has used whenever its metrics file grows.
+    """Notes how much CPU time a process has used whenever its metrics file grows.
 
-    Lines of the note: the last `step` in the metrics, processor `seconds` since the process began, and its
-    `session`, so that intervals across an interruption can be told.
+    Lines of the note: the last `step` in the metrics, CPU `seconds` since the process began, and its
+    `session`, to find intervals across an interruption.
     """
 
     def __init__(self, note: Path, metrics: Path, process: int) -> None:
@@ -55,7 +55,7 @@ def processor_seconds(process: int) -> float | None:
 
 
 def processor_curve(note: Path, records: Sequence[Mapping[str, Any]]) -> tuple[float, list[dict[str, float]]]:
-    """(processor minutes of the whole training, one entry per evaluation in the metrics `records`).
+    """(CPU minutes of the whole training, one entry per evaluation in the metrics `records`).
 
     Minutes are steps times the median cost of a step over the intervals between records in which nothing
     was evaluated and nothing interrupted, so that evaluating costs nothing. (0, []) when too few were noted.

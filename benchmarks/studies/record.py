@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 RUNS = Path("runs") / "studies"
 """Where runs of studies lie while they are made, below the folder that the studies are started in."""
 
-YARDSTICKS = "yardsticks"
+REFERENCES = "reference-policies"
 """Variant that trains nothing: it judges `random` and the best constant actions; see that module."""
 
 
@@ -36,7 +36,7 @@ class Study:
     name: str
     """Name of its files: docs/results/<name>.json and <name>.md."""
     question: str
-    """What it asks, in a sentence or two; stands above its tables."""
+    """Its question, in a sentence or two; printed above its tables."""
     shared: tuple[str, ...]
     """Settings of every run, as `mtrl train` takes them."""
     variants: Mapping[str, tuple[str, ...]]
@@ -45,32 +45,32 @@ class Study:
     """Seeds of every variant."""
     methods: Mapping[str, tuple[str, str]]
     """Column of the table -> (variant, label of the policy), the reference first."""
-    yardsticks: bool = False
+    references: bool = False
     """Whether uniformly random play and the best constant actions are judged on the same starts, once; a
-    column of the table takes them as ("yardsticks", "random") or ("yardsticks", "constant")."""
+    column of the table takes them as ("reference-policies", "random") or (..., "constant")."""
     equal_cost: tuple[str, str] | None = None
     """Two columns of the table to compare again when both have taken the same steps, and when both have cost
-    the same processor time; their runs evaluate while they learn (`online.evaluate_every`)."""
+    the same CPU time; their runs evaluate while they learn (`online.evaluate_every`)."""
 
     def runs(self) -> tuple[tuple[str, int], ...]:
         """(variant, seed) of every run, seed after seed, so that an early stop leaves whole seeds."""
         trained = tuple((variant, seed) for seed in self.seeds for variant in self.variants)
-        return ((YARDSTICKS, 0), *trained) if self.yardsticks else trained
+        return ((REFERENCES, 0), *trained) if self.references else trained
 
     def key(self, variant: str, seed: int) -> str:
         """Name of a run, of its folder and of its entry in the file."""
-        return YARDSTICKS if variant == YARDSTICKS else f"{variant}-seed{seed}"
+        return REFERENCES if variant == REFERENCES else f"{variant}-seed{seed}"
 
     def keys(self, variant: str) -> list[str]:
         """Names of all runs of a variant."""
-        return [self.key(variant, seed) for seed in ((0,) if variant == YARDSTICKS else self.seeds)]
+        return [self.key(variant, seed) for seed in ((0,) if variant == REFERENCES else self.seeds)]
 
     def words(self, variant: str, seed: int) -> list[str]:
         """Arguments of `mtrl` that make a run; the same ones continue it where it stopped.
 
-        Those of the yardsticks are for `python -m benchmarks.studies.yardsticks`.
+        Those of the reference policies are for `python -m benchmarks.studies.reference_policies`.
         """
-        if variant == YARDSTICKS:
+        if variant == REFERENCES:
             named = [f"name={self.key(variant, seed)}", f"output={RUNS / self.name}"]
             return [*self.shared, "runtime=local", "training.threads=1", f"seed={seed}", *named]
         return [
@@ -88,8 +88,8 @@ class Study:
 
     def command(self, variant: str, seed: int) -> str:
         """The command line of a run, quoted for a shell."""
-        yard = ["python", "-m", "benchmarks.studies.yardsticks"]
-        return shlex.join([*(yard if variant == YARDSTICKS else ["mtrl"]), *self.words(variant, seed)])
+        module = ["python", "-m", "benchmarks.studies.reference_policies"]
+        return shlex.join([*(module if variant == REFERENCES else ["mtrl"]), *self.words(variant, seed)])
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Finished:
     figures: Mapping[str, float] = field(default_factory=dict)
     """Numbers of the run's summary, such as `point_modes_kept`, and means of its metrics."""
     curve: Sequence[Mapping[str, float]] = ()
-    """One entry per evaluation while learning: `step`, processor `minutes` of learning and collecting until
+    """One entry per evaluation while learning: `step`, CPU `minutes` of learning and collecting until
     then, and the metrics `evaluation_return/TASK` and `evaluation_success/TASK`."""
     cosines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Part ("critic", "actor") -> "TASK | TASK" -> mean cosine between the tasks' gradients over the second

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .meter import Meter
-from .record import RUNS, YARDSTICKS, Finished, Study, StudyError, read_finished, write_finished
+from .record import REFERENCES, RUNS, Finished, Study, StudyError, read_finished, write_finished
 from .table import draw
 
 PROGRAM = (sys.executable, "-m", "mtrl.launch.main")
 """What runs `mtrl`."""
 
-YARDSTICK_PROGRAM = (sys.executable, "-m", "benchmarks.studies.yardsticks")
-"""What judges the yardsticks of a study."""
+REFERENCE_PROGRAM = (sys.executable, "-m", "benchmarks.studies.reference_policies")
+"""Evaluates the reference policies of a study."""
 
 PATIENCE_SECONDS = 120.0
 """How long an interrupted training may take to save itself before it is ended."""
@@ -47,10 +47,10 @@ def run_studies(
     program: Sequence[str] = PROGRAM,
     only: Collection[str] = (),
 ) -> None:
-    """Runs every missing run of every study and draws the tables anew.
+    """Runs every missing run of every study and redraws the tables.
 
     Each training has one thread, its own session (Ctrl-C reaches it through this process alone) and a log
-    beside its folder. A run that is in the file is not repeated; an interrupted one is continued.
+    next to its folder. A run that is in the file is not repeated; an interrupted one is continued.
 
     Args:
         studies: what to run, in order.
@@ -105,7 +105,7 @@ def missing(study: Study, results: Path) -> list[tuple[str, int]]:
             raise StudyError(
                 f"{results / study.name}.json holds {key} of another command:\n  {finished[key].command}\n"
                 f"the study would run\n  {study.command(variant, seed)}\n"
-                "remove the entry to run it again, or name the variant anew"
+                "remove the entry to run it again, or rename the variant"
             )
     return [(variant, seed) for variant, seed in study.runs() if study.key(variant, seed) not in finished]
 
@@ -125,10 +125,10 @@ def source_commit(root: Path, results: Path) -> str | None:
     if not (root / ".git").exists():
         return None
     apart = os.path.relpath(results.resolve(), root.resolve())
-    asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", f":(exclude){apart}"])
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", f":(exclude){apart}"])
     head, changes = (
         subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-        for words in asked
+        for words in commands
     )
     return f"{head}-dirty" if changes else head
 
@@ -138,7 +138,7 @@ def _start(
 ) -> _Child:
     key = study.key(variant, seed)
     log = root / RUNS / study.name / f"{key}.log"
-    chosen = YARDSTICK_PROGRAM if variant == YARDSTICKS else program
+    chosen = REFERENCE_PROGRAM if variant == REFERENCES else program
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*chosen, *study.words(variant, seed)],

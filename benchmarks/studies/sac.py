@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .record import YARDSTICKS, Study
+from .record import REFERENCES, Study
 
 SEEDS = (1, 2, 3)
 
@@ -42,7 +42,7 @@ MIXED = Study(
     question=(
         "Do the defaults of `agent=sac` learn five heterogeneous tasks better than the published settings of "
         "MTMHSAC (three layers of 256 units, batches of 128 per task, squared error, no normalisation), at "
-        "equal steps and at equal processor minutes? The first table compares whole runs, of which those of "
+        "equal steps and at equal CPU minutes? The first table compares whole runs, of which those of "
         "MTMHSAC have half the steps. A third column has the defaults with a categorical critic in place of "
         "the scalar one."
     ),
@@ -74,10 +74,10 @@ EVERYTHING = Study(
     methods={
         "sac": ("scalar-critic", "teacher"),
         "categorical critic": ("base", "teacher"),
-        "random": (YARDSTICKS, "random"),
-        "constant": (YARDSTICKS, "constant"),
+        "random": (REFERENCES, "random"),
+        "constant": (REFERENCES, "constant"),
     },
-    yardsticks=True,
+    references=True,
 )
 
 DEFAULTS = Study(

@@ -17,7 +17,7 @@ from mtrl.evaluation import (
 )
 
 from .equal import Column, at_equal_cost, return_interval
-from .record import YARDSTICKS, Finished, Study
+from .record import REFERENCES, Finished, Study
 
 RESAMPLING_SEED = 0
 """Seed behind every interval, so that a page repeats itself."""
@@ -129,9 +129,8 @@ def _returns(columns: Mapping[str, Column]) -> list[str]:
 COSTS = {
     "step": ("many steps", "Steps are those of all tasks together."),
     "minutes": (
-        "much processor time",
-        "Minutes count collecting and learning, not evaluating: steps times the median processor time of a "
-        "step.",
+        "much CPU time",
+        "Minutes count collecting and learning, not evaluating: steps times the median CPU time of a step.",
     ),
 }
 """Cost -> how it is spoken of."""
@@ -158,7 +157,7 @@ def _equal_cost(
     rows.append(
         ["**mean of the tasks**", *(f"{np.mean(m):.1f} ({', '.join(f'{v:.0f}' for v in m)})" for m in means)]
     )
-    for title, of in (("steps", "step"), ("processor minutes", "minutes")):
+    for title, of in (("steps", "step"), ("CPU minutes", "minutes")):
         cells = [[getattr(moment, of) for moment in side] for side in found]
         rows.append(
             [
@@ -169,13 +168,13 @@ def _equal_cost(
                 ),
             ]
         )
-    spent, said = COSTS[cost]
+    spent, sentence = COSTS[cost]
     caption = (
         f"Each seed of {study.equal_cost[1]} at its first evaluation that had taken as {spent} as the whole "
         f"run of the same seed of {study.equal_cost[0]}; where its run ends before, at its end, and the "
-        f"other at its last evaluation by then. {said}"
+        f"other at its last evaluation by then. {sentence}"
     )
-    return [f"## At equal {'processor minutes' if cost == 'minutes' else 'steps'}", _markdown(rows), caption]
+    return [f"## At equal {'CPU minutes' if cost == 'minutes' else 'steps'}", _markdown(rows), caption]
 
 
 def _cosines(study: Study, finished: Mapping[str, Finished]) -> list[str]:
@@ -210,11 +209,11 @@ def _figures(study: Study, finished: Mapping[str, Finished]) -> list[str]:
     names = sorted({name for run in runs.values() for name in run.figures if not name.endswith(judged)})
     if not names:
         return []
-    if len(study.variants) == 1 and not study.yardsticks:
+    if len(study.variants) == 1 and not study.references:
         rows = [["figure", *runs]]
         rows += [[f"`{name}`", *(_figure(run, name) for run in runs.values())] for name in names]
         return ["## Further figures", _markdown(rows)]
-    groups = {v: [runs[key] for key in study.keys(v) if key in runs] for v in (YARDSTICKS, *study.variants)}
+    groups = {v: [runs[key] for key in study.keys(v) if key in runs] for v in (REFERENCES, *study.variants)}
     groups = {variant: found for variant, found in groups.items() if found}
     rows = [["figure", *groups]]
     rows += [[f"`{name}`", *(_mean_figure(found, name) for found in groups.values())] for name in names]

@@ -1,4 +1,4 @@
-"""Two commits of this repository beside each other: how fast each is, and whether both train the same."""
+"""Two commits of this repository side by side: how fast each is, and whether both train the same."""
 
 from .metrics import RUNS, Outcome, compare_metrics
 from .speed import SCRIPTS, compare_speed

@@ -17,7 +17,7 @@ from .trees import CommitError, Program, Side
 
 METRICS, STEP = "metrics.jsonl", "step"
 REJECTED = 2
-"""Exit status of `mtrl` for settings that it does not know."""
+"""Exit status of `mtrl` for unknown settings."""
 Record = Mapping[str, object]
 
 COMMON = ("seed=1", "runtime=local", "tracking=files", "training.threads=1")
@@ -37,7 +37,7 @@ SAC = (
 )
 RUNS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "sac": SAC,
-    # the clock chooses between one backward and a loop, which round differently: one is named here
+    # one backward pass and a loop round differently, and which is taken depends on the clock
     "sac_pcgrad": (
         *SAC,
         "gradients=pcgrad",
@@ -72,7 +72,7 @@ RUNS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     ),
 }
 """Name -> settings of `mtrl train` beside `COMMON`. A setting that commits spell differently is a tuple of
-its spellings, newest first; every commit takes the first that it knows."""
+its spellings, newest first; every commit takes the first that it accepts."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Outcome:
 
 
 def compare_metrics(sides: Sequence[Side], names: Sequence[str], console: Console) -> dict[str, Outcome]:
-    """Trains the named `RUNS` at both commits side by side, one thread each, and says what came out."""
+    """Trains the named `RUNS` at both commits side by side, one thread each, and compares them."""
     outcomes: dict[str, Outcome] = {}
     for position, name in enumerate(names, start=1):
         began = time.monotonic()

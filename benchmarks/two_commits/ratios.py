@@ -1,4 +1,4 @@
-"""Ratios of two commits' figures: which way is up, intervals over rounds, the geometric mean, the table."""
+"""Ratios of two commits' figures: direction, intervals over rounds, the geometric mean, the table."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ KINDS = {
     # time added, as a share of the simulator's own: -1 would be no time at all
     r"stepping/overhead_metaworld(_official)?": "added share",
 }
-"""Pattern of benchmark/figure -> which way is up. A figure that no pattern names is refused: who adds one to
-a benchmark says here what it is."""
+"""Pattern of benchmark/figure -> whether higher or lower is better. A figure that no pattern matches
+is refused: add it here with its direction."""
 
 
 class Pair(TypedDict):
@@ -120,13 +120,12 @@ class Comparison:
 def better(key: str, value: float) -> float | None:
     """A figure turned so that higher is better; None for one that is not finite or has no ratio to others.
 
-    Raises CommitError for a figure that `KINDS` does not know.
+    Raises CommitError for a figure that is not in `KINDS`.
     """
     kind = next((kind for pattern, kind in KINDS.items() if re.fullmatch(pattern, key)), None)
     if kind is None:
         raise CommitError(
-            f"{key} is a figure of which nobody has said whether higher or lower is better; "
-            "add it to KINDS in benchmarks/two_commits/ratios.py"
+            f"{key} is a figure without a direction; add it to KINDS in benchmarks/two_commits/ratios.py"
         )
     positive = 1 + value if kind == "added share" else value
     if not 0 < positive < math.inf:

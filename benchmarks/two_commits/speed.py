@@ -15,7 +15,7 @@ from .ratios import Comparison, Pair, better
 from .trees import CommitError, Side, write_json
 
 SCRIPTS = {"stepping": 1.5, "sac": 3.0, "gradients": 4.0}
-"""Benchmark -> minutes that one process of it takes on two processors; only said beforehand."""
+"""Benchmark -> minutes that one process of it takes on two cores; printed beforehand."""
 SHORT = ("--runs", "1")
 """Runs within a process: the rounds are the repetitions."""
 NO_FIGURES = {"load_average"}
@@ -27,10 +27,10 @@ def compare_speed(
 ) -> Comparison:
     """Measures what `path`'s file of finished pairs lacks, prints the table and returns its figures.
 
-    With `path` the figures are written there, and every finished pair beside it until then.
+    With `path` the figures are written there, and every finished pair next to it until then.
 
     Raises:
-        CommitError: a commit lacks a benchmark, one failed or wrote a figure that `KINDS` does not know, or
+        CommitError: a commit lacks a benchmark, one failed or wrote a figure that is not in `KINDS`, or
             the file of finished pairs is of other commits.
     """
     for side in sides:
@@ -71,7 +71,7 @@ def compare_speed(
 
 
 class Kept:
-    """Finished pairs beside the file of figures, so that an interrupted comparison continues."""
+    """Finished pairs next to the file of figures, so that an interrupted comparison continues."""
 
     def __init__(self, path: Path | None, commits: Sequence[str]) -> None:
         """Reads what is there; raises CommitError for pairs of other commits. None keeps nothing on disk."""

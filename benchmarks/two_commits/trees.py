@@ -22,7 +22,7 @@ LAST_LINES = 15
 
 
 class CommitError(Exception):
-    """A comparison that cannot be made; says why and what to do."""
+    """A comparison that cannot be made, with the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Program:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def failure(self, status: int) -> str:
-        """What is said of an exit status that is not 0."""
+        """The message for an exit status that is not 0."""
         end = "\n".join(f"  {line}" for line in self.output().splitlines()[-LAST_LINES:])
         return f"{self._side}: python {' '.join(self._words)}\nended with status {status}:\n{end}"
 

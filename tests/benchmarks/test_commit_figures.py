@@ -1,4 +1,4 @@
-"""What two commits' figures and metrics come to: which way is up, means, intervals, and equal bits."""
+"""What two commits' figures and metrics come to: directions, means, intervals, and equal bits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_figure_is_turned_so_that_higher_is_better() -> None:
     # a difference of times below zero has no ratio to another
     assert better("stepping/overhead_cartpole_us", -1.0) is None
     assert better("sac/bf16_speedup", math.nan) is None
-    with pytest.raises(CommitError, match="sac/steps_per_hour is a figure of which nobody has said"):
+    with pytest.raises(CommitError, match="sac/steps_per_hour is a figure without a direction"):
         better("sac/steps_per_hour", 1.0)
     with pytest.raises(CommitError, match="stepping/steps_per_second"):
         better("stepping/steps_per_second", 1.0)

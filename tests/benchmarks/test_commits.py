@@ -102,16 +102,16 @@ def main(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str], Path], int
 def test_commits_take_turns_in_trees_that_are_removed(
     repository: Repository, main: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    repository.write("benchmarks/steppers.py", "STEPS = 1")
+    repository.write("benchmarks/stepped_environments.py", "STEPS = 1")
     before = repository.commit(1.0)
-    repository.write("benchmarks/steppers.py", "STEPS = 2")
+    repository.write("benchmarks/stepped_environments.py", "STEPS = 2")
     after = repository.commit(2.0, {"ratio_sb3_fp32": 1.5})
     (repository.root / "mtrl" / "__init__.py").write_text("what the user is just writing")
     words = [before[:8], after, "--only", "sac,gradients", "--rounds", "2", "--work", str(tmp_path / "work")]
     more = ["--json", str(tmp_path / "out" / "figures.json")]
     # the stub of gradients has no such figure
     assert main([*words, *more], repository.root) == 2
-    assert "gradients/ratio_sb3_fp32 is a figure of which nobody" in capsys.readouterr().err
+    assert "gradients/ratio_sb3_fp32 is a figure without a direction" in capsys.readouterr().err
     assert repository.started() == ["sac 1.0", "sac 2.0", "gradients 1.0", "gradients 2.0"]
     words[3] = "sac"
     assert main([*words, *more], repository.root) == 0
@@ -123,7 +123,7 @@ def test_commits_take_turns_in_trees_that_are_removed(
     assert record["left_out"] == {"sac/ratio_sb3_fp32": "only after has it"}
     assert [pair["round"] for pair in record["pairs"]] == [1, 2]
     out = capsys.readouterr().out
-    assert "steppers.py differs between the commits" in out and "geometric mean" in out
+    assert "stepped_environments.py differs between the commits" in out and "geometric mean" in out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["figures.json"]
     assert list((tmp_path / "work").iterdir()) == []
     assert len(git(repository.root, "worktree", "list").splitlines()) == 1

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.studies import Finished, Study, TaskOutcome, draw
 from benchmarks.studies.equal import at_equal_cost, return_interval
 from benchmarks.studies.meter import Meter, processor_curve, processor_seconds
-from benchmarks.studies.yardsticks import judge
+from benchmarks.studies.reference_policies import evaluate_references
 from mtrl import registry
 from mtrl.evaluation import EvaluationConfig, read_result
 from mtrl.tasks import Score
@@ -119,19 +119,25 @@ def test_an_interval_of_returns_covers_starts_and_runs() -> None:
     assert two.value == pytest.approx(starts.mean()) and two.low < one.low - 4 and two.high > one.high + 4
 
 
-def test_a_page_with_yardsticks_minutes_and_cosines() -> None:
+def test_a_page_with_reference_policies_minutes_and_cosines() -> None:
     study = Study(
         "small",
         "?",
         (),
         {"base": (), "old": ("a=1",)},
         (1, 2),
-        {"new": ("base", "teacher"), "old": ("old", "teacher"), "constant": ("yardsticks", "constant")},
-        yardsticks=True,
+        {
+            "new": ("base", "teacher"),
+            "old": ("old", "teacher"),
+            "constant": ("reference-policies", "constant"),
+        },
+        references=True,
         equal_cost=("new", "old"),
     )
-    assert study.runs()[0] == ("yardsticks", 0)
-    assert study.command("yardsticks", 0).startswith("python -m benchmarks.studies.yardsticks runtime=local")
+    assert study.runs()[0] == ("reference-policies", 0)
+    assert study.command("reference-policies", 0).startswith(
+        "python -m benchmarks.studies.reference_policies runtime=local"
+    )
     curves = {"base": moment(100, 2.0, 0.8, 100.0), "old": moment(40, 2.5, 0.3, 40.0)}
     runs = {
         study.key(variant, seed): finished(seed, [50.0, 150.0], [curves[variant]])
@@ -140,22 +146,24 @@ def test_a_page_with_yardsticks_minutes_and_cosines() -> None:
     }
     runs["base-seed1"] = replace(runs["base-seed1"], cosines={"critic": {f"{PUSH} | {SWING}": -0.25}})
     swing = runs["base-seed1"].policies["teacher"][SWING]
-    runs["yardsticks"] = replace(runs["base-seed1"], policies={"constant": {SWING: swing}}, cosines={})
+    runs["reference-policies"] = replace(
+        runs["base-seed1"], policies={"constant": {SWING: swing}}, cosines={}
+    )
     page = draw(study, runs)
     assert f"| {PUSH} | 50.0 (50, 50) | 50.0 (50, 50) |  |" in page
     assert "## Returns" in page and f"| {SWING} | 100.0 [50.0, 150.0] |" in page
-    assert f"| {PUSH} | 80.0 (80, 80) | 30.0 (30, 30) |" in page.split("## At equal processor minutes")[1]
-    assert "| processor minutes | 2, 2 | 2.5, 2.5 |" in page
+    assert f"| {PUSH} | 80.0 (80, 80) | 30.0 (30, 30) |" in page.split("## At equal CPU minutes")[1]
+    assert "| CPU minutes | 2, 2 | 2.5, 2.5 |" in page
     assert "| steps | 100, 100 | 40, 40 |" in page.split("## At equal steps")[1].split("## At equal")[0]
     assert f"| {PUSH} and {SWING} | -0.250 |" in page
-    assert "| yardsticks | 1.0 | `none` |" in page
+    assert "| reference-policies | 1.0 | `none` |" in page
 
 
-def test_every_constant_action_is_judged_and_the_best_is_kept(tmp_path: Path) -> None:
+def test_every_constant_action_is_evaluated_and_the_best_is_kept(tmp_path: Path) -> None:
     tasks = registry.task_set(["gym/CartPole-v1", "point/obstacle"])
     settings = EvaluationConfig(episodes=3, copies=3)
     (tmp_path / "evaluations").mkdir()
-    found = judge(tasks, settings, tmp_path)
+    found = evaluate_references(tasks, settings, tmp_path)
     notes = json.loads((tmp_path / "constants.json").read_text())
     best = int(found["constant_action/gym/CartPole-v1"])
     assert notes[f"gym/CartPole-v1 {best}"] == max(notes.values()) and len(notes) == 2
@@ -167,5 +175,5 @@ def test_every_constant_action_is_judged_and_the_best_is_kept(tmp_path: Path) ->
     assert [task.name for task in random.tasks] == list(tasks.names)
     assert "constant" not in registry.names("policy")
     before = (tmp_path / "evaluations" / "random.json").read_bytes()
-    assert judge(tasks, settings, tmp_path) == found
+    assert evaluate_references(tasks, settings, tmp_path) == found
     assert (tmp_path / "evaluations" / "random.json").read_bytes() == before

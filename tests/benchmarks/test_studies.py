@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.studies import Finished, Study, StudyError, draw, read_finished, run_studies, write_finished
 from benchmarks.studies.__main__ import RESULTS, STUDIES, main
-from benchmarks.studies.record import YARDSTICKS
+from benchmarks.studies.record import REFERENCES
 from benchmarks.studies.runner import missing, source_commit
 from mtrl.evaluation import write_result
 from mtrl.launch.compose import compose
@@ -221,7 +221,7 @@ def test_every_study_can_be_composed(name: str) -> None:
         words = [word for word in study.words(variant, seed) if "=" in word]
         assert compose(words, command="train").seed == seed
     for variant, _ in study.methods.values():
-        assert variant in (*study.variants, *([YARDSTICKS] if study.yardsticks else []))
+        assert variant in (*study.variants, *([REFERENCES] if study.references else []))
 
 
 @pytest.mark.parametrize("name", STUDIES)

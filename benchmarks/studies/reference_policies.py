@@ -1,8 +1,9 @@
-"""`python -m benchmarks.studies.yardsticks key=value...`: what needs no learning, on a study's starts.
+"""`python -m benchmarks.studies.reference_policies key=value...`:
+policies without learning on a study's starts.
 
-Judges uniformly random play of every task and, of the tasks that act by index, every constant action; the
-best one of each task, chosen on the very starts that it is reported for, is the policy `constant`. What was
-judged is kept, so that an interrupted run goes on.
+Evaluates uniformly random play of every task and, of the discrete tasks, every constant action; the best
+one of each task, chosen on the very starts that it is reported for, is the policy `constant`. Finished
+evaluations are kept, so that an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from mtrl.tasks import TaskSet
 
 
 class ConstantPolicy:
-    """One action for each task, whatever is seen."""
+    """One action for each task, whatever the observation."""
 
     version = 0
     extras: tuple[Extra, ...] = ()
 
     def __init__(self, snapshot: PolicySnapshot, tasks: TaskSet) -> None:
-        """`snapshot.config` holds "actions": task name -> index; every task acts by index."""
+        """`snapshot.config` holds "actions": task name -> index; every task is discrete."""
         self._width = tasks.layout.continuous_size
         self._actions = np.array([snapshot.config["actions"][name] for name in tasks.names], dtype=np.int64)
 
@@ -61,30 +62,30 @@ class ConstantPolicy:
         acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
-        """The same again."""
+        """The constant action of every task."""
         count = len(task_index)
         nothing = np.zeros((count, self._width), dtype=np.float32)
         return Action(nothing, self._actions[task_index], state)
 
 
-def judge(tasks: TaskSet, settings: EvaluationConfig, place: Path) -> dict[str, float]:
-    """Writes `evaluations/random.json` and `evaluations/constant.json` below `place`.
+def evaluate_references(tasks: TaskSet, settings: EvaluationConfig, folder: Path) -> dict[str, float]:
+    """Writes `evaluations/random.json` and `evaluations/constant.json` below `folder`.
 
     Returns task -> best constant action, as `constant_action/TASK`.
     """
     registry.register("policy", "constant", ConstantPolicy)
     try:
-        files = {label: place / "evaluations" / f"{label}.json" for label in ("random", "constant")}
+        files = {label: folder / "evaluations" / f"{label}.json" for label in ("random", "constant")}
         if not files["random"].exists():
-            write_result(files["random"], _judged(tasks, settings, "random", {}))
+            write_result(files["random"], _evaluated(tasks, settings, "random", {}))
         best = {
-            task.name: _best_constant(TaskSet([task]), settings, place / "constants.json")
+            task.name: _best_constant(TaskSet([task]), settings, folder / "constants.json")
             for task in tasks
             if task.action.is_discrete
         }
         if best and not files["constant"].exists():
             chosen = TaskSet([task for task in tasks if task.name in best])
-            write_result(files["constant"], _judged(chosen, settings, "constant", {"actions": best}))
+            write_result(files["constant"], _evaluated(chosen, settings, "constant", {"actions": best}))
         return {f"constant_action/{name}": float(action) for name, action in best.items()}
     finally:
         registry.unregister("policy", "constant")
@@ -96,7 +97,7 @@ def _best_constant(task: TaskSet, settings: EvaluationConfig, notes: Path) -> in
         known = _notes(notes)
         if f"{name} {action}" in known:
             continue
-        result = _judged(task, settings, "constant", {"actions": {name: action}})
+        result = _evaluated(task, settings, "constant", {"actions": {name: action}})
         returns = [episode.episode_return for episode in result.episodes]
         known[f"{name} {action}"] = sum(returns) / len(returns)
         write_record(notes, dict(known.items()), overwrite=True)
@@ -111,7 +112,7 @@ def _notes(path: Path) -> dict[str, float]:
     return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
 
 
-def _judged(
+def _evaluated(
     tasks: TaskSet, settings: EvaluationConfig, kind: str, config: Mapping[str, object]
 ) -> EvaluationResult:
     rollouts = LocalRollouts(tasks, RuntimeConfig())
@@ -129,15 +130,15 @@ def _judged(
 
 
 def main(words: Sequence[str]) -> int:
-    """Judges, and leaves a folder as a training does."""
+    """Evaluates, and writes a folder as a training does."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     config = compose(list(words), command="train")
-    place = Path(config.output) / run_name(config)
-    (place / "evaluations").mkdir(parents=True, exist_ok=True)
+    folder = Path(config.output) / run_name(config)
+    (folder / "evaluations").mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    found = judge(task_set_of(config), config.evaluation, place)
+    found = evaluate_references(task_set_of(config), config.evaluation, folder)
     record: dict[str, Json] = {**found, "wall_seconds": round(time.monotonic() - began, 1)}
-    write_record(place / "summary.json", record, overwrite=True)
+    write_record(folder / "summary.json", record, overwrite=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The rivals of the stepping benchmark: our lane, bare loops, and the peers' vector environments."""
+"""What the stepping benchmark steps: our lane, bare loops, and the peers' vector environments."""
 
 from __future__ import annotations
 
