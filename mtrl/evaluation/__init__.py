@@ -53,7 +53,7 @@ from .statistics import (
     uniform_beta_interval,
     wilson_interval,
 )
-from .table import print_results, results_table, score_table, success_table
+from .table import print_results, results_table
 
 __all__ = [
     "Comparison",
@@ -110,10 +110,8 @@ __all__ = [
     "result_record",
     "results_table",
     "run_group",
-    "score_table",
     "sequential_test",
     "stratified_bootstrap",
-    "success_table",
     "summarise",
     "summarise_group",
     "uniform_beta_interval",

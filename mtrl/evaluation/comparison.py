@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from mtrl.errors import ConfigError
 
@@ -18,6 +19,8 @@ from .statistics import Estimate, TaskMeans, paired_differences
 
 _Name = TypeVar("_Name", str, int)
 
+_Outcomes = Callable[[EvaluationResult, str], Sequence[float]]
+
 COMPARISON_SEED = 0
 """Seed of the resampling behind every interval of a difference, so that a report repeats itself."""
 
@@ -27,20 +30,18 @@ class TaskComparison:
     """How much better one policy is than another on one task."""
 
     name: str
-    """Name of the task."""
     kind: str
     """What is measured, as in `Score`: "success" or "return"."""
     starts: int
-    """Common starts."""
     score: Estimate | None
     """Mean difference of the normalised scores, with a paired bootstrap interval; None for a return
     without a range."""
     episode_return: Estimate
     """Mean difference of the undiscounted returns, with a paired bootstrap interval."""
     gained: int | None
-    """Starts that the first policy solved and the reference did not; None for a task judged by its return."""
+    """Starts that the first policy solved and the reference did not; None where returns are measured."""
     lost: int | None
-    """Starts that the reference solved and the first policy did not; None for a task judged by its return."""
+    """Starts that the reference solved and the first policy did not; None where returns are measured."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,19 @@ class Comparison:
     """Level of the intervals, in (0, 1)."""
     score: Estimate | None
     """Difference of the mean normalised scores over the tasks that have one; equal to `success` where every
-    task is judged by success; None where no task has a normalised score."""
+    task is measured by success; None where no task has a normalised score."""
     tasks: tuple[TaskComparison, ...]
     """One per task, in the order of the first policy's result."""
     mcnemar: float | None
-    """Exact p-value of the starts gained and lost on tasks judged by success; None without such tasks."""
+    """Exact p-value of the starts gained and lost on tasks measured by success; None without such tasks."""
     sequential: SequentialTest | None
     """The same starts in the order of their numbers, tested so that more may be added until it decides."""
+
+    @property
+    def changed(self) -> tuple[int, int] | None:
+        """Starts gained and lost on tasks measured by success; None without such tasks."""
+        counts = [(t.gained, t.lost) for t in self.tasks if t.gained is not None and t.lost is not None]
+        return (sum(gained for gained, _ in counts), sum(lost for _, lost in counts)) if counts else None
 
     @property
     def starts(self) -> int:
@@ -157,67 +164,54 @@ def compare(
     level = better.confidence if confidence is None else confidence
     names = better.task_names
 
-    def resampled(ours: list[list[float]], theirs: list[list[float]]) -> TaskMeans | None:
+    def resampled(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> TaskMeans | None:
         source = generator or np.random.default_rng(COMPARISON_SEED)
         return paired_differences(ours, theirs, source, confidence=level) if ours else None
 
-    ours = [[float(e.success_any) for e in better.task_episodes(name)] for name in names]
-    theirs = [[float(e.success_any) for e in reference.task_episodes(name)] for name in names]
-    success = resampled(ours, theirs)
+    def by_task(
+        outcomes: Callable[[EvaluationResult, str], Sequence[float]], names: Sequence[str]
+    ) -> list[list[Sequence[float]]]:
+        return [[outcomes(result, name) for name in names] for result in (better, reference)]
+
     normalised = [task.name for task in better.normalised_tasks]
-    judged_by_success = all(task.score.kind == "success" for task in better.tasks)
-    scores = (
-        success
-        if judged_by_success
-        else resampled(
-            *([list(r.normalised_scores(name)) for name in normalised] for r in (better, reference))
-        )
-    )
-    returns = resampled(*([_returns(result, name) for name in names] for result in (better, reference)))
-    by_task = dict(zip(normalised, scores.tasks if scores else (), strict=True))
-    pairs = [pair for one, two in zip(ours, theirs, strict=True) for pair in zip(one, two, strict=True)]
+    solved = by_task(_successes, names)
+    success = resampled(*solved)
+    # without a task measured by its return the scores are the successes, and so are their intervals
+    returns_count = any(task.score.kind != "success" for task in better.tasks)
+    scored = by_task(EvaluationResult.normalised_scores, normalised)
+    scores = resampled(*scored) if returns_count else success
+    returns = resampled(*by_task(_returns, names))
     assert success is not None and returns is not None, "a result has tasks"
-    tasks = tuple(
-        _task_comparison(task, one, two, by_task.get(task.name), episode_return)
-        for task, one, two, episode_return in zip(better.tasks, ours, theirs, returns.tasks, strict=True)
-    )
-    judged = [task for task in tasks if task.gained is not None and task.lost is not None]
-    return Comparison(
+    score_of = dict(zip(normalised, scores.tasks if scores else (), strict=True))
+    tasks = []
+    for task, ours, theirs, episode_return in zip(better.tasks, *solved, returns.tasks, strict=True):
+        counts = _changed(ours, theirs) if task.score.kind == "success" else (None, None)
+        score = score_of.get(task.name)
+        tasks.append(TaskComparison(task.name, task.score.kind, len(ours), score, episode_return, *counts))
+    gained, lost = _changed(*(np.concatenate(outcomes) for outcomes in solved))
+    found = Comparison(
         better=better.policy.label,
         reference=reference.policy.label,
         success=success.mean,
-        gained=sum(one > two for one, two in pairs),
-        lost=sum(one < two for one, two in pairs),
+        gained=gained,
+        lost=lost,
         confidence=level,
         score=scores.mean if scores else None,
-        tasks=tasks,
-        mcnemar=exact_mcnemar(sum(t.gained or 0 for t in judged), sum(t.lost or 0 for t in judged))
-        if judged
-        else None,
-        sequential=_sequential(better, reference, [task.name for task in judged], 1.0 - level)
-        if judged
-        else None,
+        tasks=tuple(tasks),
+        mcnemar=None,
+        sequential=None,
     )
+    if found.changed is None:
+        return found
+    tested = [task.name for task in tasks if task.gained is not None]
+    sequential = _sequential(better, reference, tested, 1.0 - level)
+    return replace(found, mcnemar=exact_mcnemar(*found.changed), sequential=sequential)
 
 
-def _task_comparison(
-    task: TaskResult,
-    ours: Sequence[float],
-    theirs: Sequence[float],
-    score: Estimate | None,
-    episode_return: Estimate,
-) -> TaskComparison:
-    pairs = list(zip(ours, theirs, strict=True))
-    judged = task.score.kind == "success"
-    return TaskComparison(
-        name=task.name,
-        kind=task.score.kind,
-        starts=len(pairs),
-        score=score,
-        episode_return=episode_return,
-        gained=sum(one > two for one, two in pairs) if judged else None,
-        lost=sum(one < two for one, two in pairs) if judged else None,
-    )
+def _changed(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> tuple[int, int]:
+    """How many starts were gained, and how many lost."""
+    difference = np.subtract(ours, theirs)
+    return int((difference > 0).sum()), int((difference < 0).sum())
 
 
 def _sequential(
@@ -236,6 +230,10 @@ def _what_differs(first: TaskResult, second: TaskResult) -> str:
     if first.protocol is None or second.protocol is None:
         return "its sizes, rates, horizon, reward or score differ (an older result file does not say which)"
     return ", ".join(protocol_differences(first.protocol, second.protocol))
+
+
+def _successes(result: EvaluationResult, name: str) -> list[float]:
+    return [float(episode.success_any) for episode in result.task_episodes(name)]
 
 
 def _returns(result: EvaluationResult, name: str) -> list[float]:

@@ -139,11 +139,9 @@ def _task_rows(task: TaskResult, own: Sequence[TaskComparison]) -> list[tuple[st
 
 
 def _tests(comparison: Comparison) -> str:
-    if comparison.mcnemar is None or comparison.sequential is None:
+    if comparison.changed is None or comparison.mcnemar is None or comparison.sequential is None:
         return ""
-    judged = [task for task in comparison.tasks if task.gained is not None]
-    gained = sum(task.gained or 0 for task in judged)
-    lost = sum(task.lost or 0 for task in judged)
+    gained, lost = comparison.changed
     return (
         f". Starts gained {gained}, lost {lost}: exact McNemar p = {comparison.mcnemar:.2g}, "
         f"p = {comparison.sequential.p_value:.2g} if more starts may still be added"

@@ -39,7 +39,6 @@ class RunGroup:
     """Results of one method's runs. Made by `run_group`."""
 
     name: str
-    """Name of the method."""
     results: tuple[EvaluationResult, ...]
     """One per run, at least two, all comparable."""
 
@@ -63,9 +62,7 @@ class GroupSummary:
     tasks: tuple[tuple[str, Estimate], ...]
     """Task -> mean over runs of the normalised score."""
     mean: Estimate
-    """Mean over tasks and runs."""
     interquartile_mean: Estimate
-    """Mean of the middle half of all runs x tasks."""
     optimality_gap: Estimate
     """How far runs fall short of a score of 1 on average."""
 
@@ -77,13 +74,10 @@ class GroupComparison:
     better: str
     reference: str
     runs: tuple[int, int]
-    """Runs of the first group and of the reference."""
     tasks: tuple[tuple[str, Estimate], ...]
     """Task -> difference of the mean normalised scores."""
     mean: Estimate
-    """Difference of the means over tasks and runs."""
     interquartile_mean: Estimate
-    """Difference of the interquartile means."""
     improvement: Estimate
     """Probability that a run of the first group beats one of the reference, averaged over tasks; 0.5 means
     no difference."""

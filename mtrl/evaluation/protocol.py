@@ -36,7 +36,7 @@ class EvaluationConfig:
     plan: bool = True
     """Whether a policy that can plan does so; otherwise it acts by its prior."""
     random: bool = False
-    """Whether a run judges random play too, on the same starts: what its policies are to be better than."""
+    """Whether a run evaluates random play too, on the same starts, as the level to be better than."""
 
     def __post_init__(self) -> None:
         check(

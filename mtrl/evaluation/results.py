@@ -20,7 +20,6 @@ class EpisodeResult:
     """One episode on one named start."""
 
     task: str
-    """Name of the task."""
     start: int
     """The start; its split is that of the evaluation."""
     episode_return: float
@@ -77,7 +76,6 @@ class TaskResult:
     """All episodes of one task in a few numbers."""
 
     name: str
-    """Name of the task."""
     protocol_hash: str
     """The task's protocol; results are compared only where it is equal."""
     score: Score
@@ -85,15 +83,11 @@ class TaskResult:
     episodes: int
     """Episodes behind every number below."""
     success_any: Rate
-    """Success after any decision."""
     success_end: Rate
-    """Success after the last decision."""
     mean_return: float
-    """Mean undiscounted return."""
     mean_score: float
     """Mean normalised score, unclipped."""
     mean_length: float
-    """Mean decisions per episode."""
     mean_first_success: float | None
     """Mean decisions to the first success over the episodes that know it; None when none does."""
     protocol: Mapping[str, Json] | None = None
@@ -178,13 +172,10 @@ class EvaluationResult:
 
     policy: PolicyReference
     split: Split
-    """Family of starts."""
     seed: int
-    """Seed of the policy's own random numbers."""
     confidence: float
     """Level of every interval, in (0, 1)."""
     set_hash: str
-    """Protocol hash of the ordered task set."""
     tasks: tuple[TaskResult, ...]
     """One summary per task, in the set's order."""
     episodes: tuple[EpisodeResult, ...]

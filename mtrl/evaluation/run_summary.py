@@ -20,8 +20,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Writes `summary.json` and returns it; figures of stages that did not run again stay.
 
-    `<policy>_success` is the mean success at any step over tasks judged by success, but for those with
-    several modes; `<policy>_score` the mean normalised score over tasks judged by their return;
+    `<policy>_success` is the mean success at any step over tasks measured by success, but for those with
+    several modes; `<policy>_score` the mean normalised score over tasks measured by their return;
     `point_<policy>_success` is that of the multimodal tasks; `point_modes_kept` is the share of the
     rarer mode among the student's successes, at most 0.5; `realtime_success` counts real-time
     episodes, `realtime_episodes` how many there were; `wall_seconds` adds up all sessions of the run.

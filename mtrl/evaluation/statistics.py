@@ -42,9 +42,7 @@ class TaskMeans:
     """Means of several tasks and the mean of those, from one set of resamples."""
 
     mean: Estimate
-    """Mean over the tasks, each weighing the same."""
     tasks: tuple[Estimate, ...]
-    """One per task, in the order given."""
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from mtrl.errors import ConfigError
 
 from .comparison import require_comparable
 from .formats import format_percent, format_plain, format_rate
-from .results import EvaluationResult, TaskResult
+from .results import EvaluationResult
 from .statistics import Estimate, TaskMeans, bootstrap_means
 
 SCORE_SEED = 0
@@ -26,79 +26,56 @@ NARROWEST_NAME = 14
 
 
 def results_table(results: Sequence[EvaluationResult]) -> Table:
-    """One column per policy: `success_table`, or `score_table` where a task is judged by its return.
+    """One column per policy; one row per task measured by success, two per task measured by its return.
 
-    Raises:
-        ConfigError: no results, or results that `require_comparable` refuses.
-    """
-    judged_by_success = all(task.score.kind == "success" for result in results for task in result.tasks)
-    return success_table(results) if judged_by_success else score_table(results)
-
-
-def success_table(results: Sequence[EvaluationResult]) -> Table:
-    """One row per task, one column per policy: success at any decision with its Wilson interval.
-
-    The last row, bold, is the mean over tasks. Percent throughout.
-
-    Raises:
-        ConfigError: no results, or results that `require_comparable` refuses.
-    """
-    first = _comparable(results)
-    table = empty_table(
-        f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {100 * first.confidence:g}%"
-    )
-    add_names(table)
-    _add_policies(table, results)
-    for position, name in enumerate(first.task_names):
-        rates = [task.success_any for task in _of_task(results, name)]
-        last = position == len(first.task_names) - 1
-        # Text, not str: a name in square brackets must not be read as markup
-        table.add_row(Text(name), *(Text(format_rate(rate)) for rate in rates), end_section=last)
-    means = [Text(format_rate(result.mean.success_any)) for result in results]
-    table.add_row(Text("mean"), *means, style="bold")
-    return table
-
-
-def score_table(results: Sequence[EvaluationResult]) -> Table:
-    """One column per policy, for sets in which tasks are judged by success, by their return, or both.
-
-    A task judged by success fills one row (success at any decision with its Wilson interval), one judged
-    by its return two (normalised score, and the return itself, with seeded bootstrap intervals); a return
-    without a range has no normalised score. The last row, bold, is the mean over tasks of the normalised
-    scores, in which a success counts 100%. Of a single episode there is no bootstrap interval: "2.1 [-]".
+    Success at any decision stands with its Wilson interval, normalised score and return with seeded bootstrap
+    intervals; a return without a range has no normalised score. Where some task is measured by its return, a
+    column says what a row measures. The last row, bold, is the mean over tasks of the normalised scores, in
+    which a success counts 100%. Of a single episode there is no bootstrap interval: "2.1 [-]".
 
     Raises:
         ConfigError: no results, or results that `require_comparable` refuses.
     """
     first = _comparable(results)
     level = f"{100 * first.confidence:g}%"
-    table = empty_table(
-        f"Results ({starts_of(first)})",
-        f"in brackets: {level} intervals, Wilson for success, bootstrap over episodes for the rest\n"
-        f"mean: of the normalised scores, in which a success counts 100%{_left_out(first)}{_single(first)}",
-    )
+    mixed = any(task.score.kind != "success" for task in first.tasks)
+    if mixed:
+        title = f"Results ({starts_of(first)})"
+        caption = (
+            f"in brackets: {level} intervals, Wilson for success, bootstrap over episodes for the rest\n"
+        )
+        caption += "mean: of the normalised scores, in which a success counts 100%"
+        caption += _left_out(first) + _single(first)
+    else:
+        title, caption = f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {level}"
+    table = empty_table(title, caption)
     add_names(table)
-    add_measures(table)
-    _add_policies(table, results)
-    means = [found for result in results if (found := score_means(result)) is not None]
-    returns = [return_means(result) for result in results]
+    if mixed:
+        add_measures(table)
+    for result in results:
+        add_figures(table, result.policy.label)
+    scores = [found for result in results if mixed and (found := score_means(result)) is not None]
+    returns = [return_means(result) for result in results if mixed]
     for position, name in enumerate(first.task_names):
-        last = position == len(first.task_names) - 1
-        tasks = _of_task(results, name)
+        tasks = [task for result in results if (task := result.task(name)) is not None]
+        rows: list[tuple[str, list[str]]] = []
         if tasks[0].score.kind == "success":
-            cells = [format_rate(task.success_any) for task in tasks]
-            table.add_row(Text(name), "success, %", *map(Text, cells), end_section=last)
-            continue
-        tail: list[str] = [name]
-        if tasks[0].is_normalised:
-            cells = [format_percent(scores.of(name)) for scores in means]
-            table.add_row(Text(name), "score, %", *map(Text, cells))
-            tail = [""]
-        cells = [format_plain(found.of(name)) for found in returns]
-        table.add_row(*map(Text, tail), "return", *map(Text, cells), end_section=last)
-    if first.normalised_tasks:
-        cells = [format_percent(scores.mean) for scores in means]
-        table.add_row("mean", "score, %", *map(Text, cells), style="bold")
+            rows.append(("success, %", [format_rate(task.success_any) for task in tasks]))
+        else:
+            if tasks[0].is_normalised:
+                rows.append(("score, %", [format_percent(means.of(name)) for means in scores]))
+            rows.append(("return", [format_plain(means.of(name)) for means in returns]))
+        for index, (measured, cells) in enumerate(rows):
+            last = position == len(first.tasks) - 1 and index == len(rows) - 1
+            heads = ["" if index else name, *([measured] if mixed else [])]
+            # Text, not str: a name in square brackets must not be read as markup
+            table.add_row(*map(Text, [*heads, *cells]), end_section=last)
+    if not mixed:
+        cells = [format_rate(result.mean.success_any) for result in results]
+        table.add_row(*map(Text, ["mean", *cells]), style="bold")
+    elif first.normalised_tasks:
+        cells = [format_percent(means.mean) for means in scores]
+        table.add_row(*map(Text, ["mean", "score, %", *cells]), style="bold")
     return table
 
 
@@ -169,12 +146,8 @@ def starts_of(result: EvaluationResult) -> str:
     return f"{result.split.name.lower()} starts, {episodes} episodes a task"
 
 
-def _of_task(results: Sequence[EvaluationResult], name: str) -> list[TaskResult]:
-    return [task for result in results if (task := result.task(name)) is not None]
-
-
 def empty_table(title: str, caption: str) -> Table:
-    """A table in the house's manner, without columns yet."""
+    """A table with title and caption, without columns yet."""
     return Table(
         title=Text(title),
         caption=Text(caption),
@@ -198,8 +171,3 @@ def add_measures(table: Table) -> None:
 def add_figures(table: Table, label: str) -> None:
     """A policy's column; a narrow terminal breaks its cells, since a number cut short would be another."""
     table.add_column(Text(label), justify="right", overflow="fold")
-
-
-def _add_policies(table: Table, results: Sequence[EvaluationResult]) -> None:
-    for result in results:
-        add_figures(table, result.policy.label)

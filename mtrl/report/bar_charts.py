@@ -26,28 +26,28 @@ class Measured:
     """A result and the bootstrap intervals that its charts and table show."""
 
     result: EvaluationResult
-    judged: tuple[TaskResult, ...]
-    """The tasks judged by success, in the set's order."""
+    by_success: tuple[TaskResult, ...]
+    """The tasks measured by success, in the set's order."""
     scores: Means | None
-    """Mean normalised scores; None where every task is judged by success, or none has a normalised score."""
+    """Mean normalised scores; None where success alone is measured, or no score is normalised."""
     returns: Means | None
-    """Mean returns; None where every task is judged by success."""
+    """Mean returns; None where every task is measured by success."""
 
     @staticmethod
     def of(result: EvaluationResult) -> Measured:
-        """Resamples only what is shown: nothing for a result that is judged by success alone."""
-        judged = tuple(task for task in result.tasks if task.score.kind == "success")
-        if len(judged) == len(result.tasks):
-            return Measured(result, judged, None, None)
-        return Measured(result, judged, score_means(result), return_means(result))
+        """Resamples only what is shown: nothing for a result that is measured by success alone."""
+        by_success = tuple(task for task in result.tasks if task.score.kind == "success")
+        if len(by_success) == len(result.tasks):
+            return Measured(result, by_success, None, None)
+        return Measured(result, by_success, score_means(result), return_means(result))
 
     @property
     def mean_success(self) -> MeanResult | None:
-        """Means over the tasks judged by success; None without such tasks."""
-        return MeanResult.of(self.judged, self.result.confidence) if self.judged else None
+        """Means over the tasks measured by success; None without such tasks."""
+        return MeanResult.of(self.by_success, self.result.confidence) if self.by_success else None
 
     def score(self, name: str) -> Estimate | None:
-        """The mean normalised score of a task judged by its return, where it has one."""
+        """The mean normalised score of a task measured by its return, where it has one."""
         return self.scores.of(name) if self.scores is not None and name in self.scores.names else None
 
 
@@ -75,16 +75,16 @@ class Chart:
 
 
 def charts_of(results: Sequence[Measured], colours: Mapping[str, str]) -> tuple[Chart, ...]:
-    """A chart for the tasks judged by success, one for normalised scores, one for returns without a range.
+    """A chart for the tasks measured by success, one for normalised scores, one for returns without a range.
 
     `colours` maps a policy's label to the name of its colour. The results are comparable.
     """
     first = results[0]
-    judged = {task.name for task in first.judged}
-    scored = [task.name for task in first.result.normalised_tasks if task.name not in judged]
+    by_success = {task.name for task in first.by_success}
+    scored = [task.name for task in first.result.normalised_tasks if task.name not in by_success]
     plain = [task.name for task in first.result.tasks if not task.is_normalised]
     found = []
-    if judged:
+    if by_success:
         found.append(_success_chart(results, colours))
     if scored:
         found.append(_score_chart(results, scored, colours))
@@ -113,10 +113,12 @@ def percent_interval(estimate: Estimate) -> str:
 
 def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> Chart:
     first = results[0]
-    whole = len(first.judged) == len(first.result.tasks)
+    whole = len(first.by_success) == len(first.result.tasks)
     means = [one.mean_success.success_any for one in results if one.mean_success is not None]
     levels = [(MEAN if whole else "mean of these tasks", means)]
-    levels += [(task.name, [_task(one, task.name).success_any for one in results]) for task in first.judged]
+    levels += [
+        (task.name, [_task(one, task.name).success_any for one in results]) for task in first.by_success
+    ]
     rows: list[BarRow] = []
     for name, rates in levels:
         bars = _percent_bars(results, [estimate_of(rate) for rate in rates], colours)
@@ -176,11 +178,11 @@ def _is_near(estimate: Estimate) -> bool:
 
 
 def _task(one: Measured, name: str) -> TaskResult:
-    return next(task for task in one.judged if task.name == name)
+    return next(task for task in one.by_success if task.name == name)
 
 
 def _means(found: Means | None) -> Means:
-    assert found is not None, "a result with tasks judged by their return has them resampled"
+    assert found is not None, "a result with tasks measured by their return has them resampled"
     return found
 
 

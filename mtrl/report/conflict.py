@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .curves import Curve
+from .curves import Curve, read_lines
 
 COSINES = "cosines.jsonl"
 """One JSON object a line: step, part, tasks [K] and cosines [K][K] with null for pairs not measured."""
@@ -102,10 +102,8 @@ def find_conflicts(directory: Path) -> Conflicts | None:
         return None
     records: dict[str, list[_Record]] = {}
     unreadable: list[int] = []
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not text.strip():
-            continue
-        found = _parse(text)
+    for number, row in read_lines(path):
+        found = None if row is None else _parse(row)
         if found is None:
             unreadable.append(number)
         else:
@@ -114,13 +112,7 @@ def find_conflicts(directory: Path) -> Conflicts | None:
     return Conflicts(parts, tuple(unreadable))
 
 
-def _parse(text: str) -> tuple[str, _Record] | None:
-    try:
-        row = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(row, dict):
-        return None
+def _parse(row: dict[str, Any]) -> tuple[str, _Record] | None:
     step, part, tasks, cosines = (row.get(key) for key in ("step", "part", "tasks", "cosines"))
     if isinstance(step, bool) or not isinstance(step, int | float) or not isinstance(part, str):
         return None

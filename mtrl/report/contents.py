@@ -37,15 +37,11 @@ class RunContents:
     evaluations: tuple[EvaluationResult, ...]
     """`evaluations/*.json`: teachers, students, behaviour cloning, the rest; newest version last."""
     deployments: tuple[RealtimeEpisode, ...]
-    """`deployments/*.json`, by file name."""
     latency: LatencySummary | None
-    """`latency.json`."""
     paths: tuple[PolicyPaths, ...]
-    """`point_paths.json`."""
     videos: tuple[Video, ...] = ()
     """`videos/*.json` with their videos, by file name."""
     conflicts: Conflicts | None = None
-    """`cosines.jsonl`."""
 
 
 def read_run(directory: Path) -> RunContents:

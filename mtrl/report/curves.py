@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 STEP_KEYS = ("step", "steps", "update", "updates", "environment_steps")
 """Fields that say where on the horizontal axis a line stands, first match; otherwise lines are counted."""
@@ -61,19 +62,24 @@ def find_curves(directory: Path) -> tuple[Curves, ...]:
     )
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Number, from 1, and JSON object of every line that is not blank; None for one that holds no object."""
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            yield number, row if isinstance(row, dict) else None
+
+
 def read_curves(path: Path, source: str) -> Curves:
     """Reads a file of one JSON object a line; nested objects give names such as "loss/critic"."""
     curves: dict[str, Curve] = {}
     unreadable: list[int] = []
     step_name = "line"
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
+    for number, row in read_lines(path):
+        if row is None:
             unreadable.append(number)
             continue
         key = next((name for name in STEP_KEYS if _is_number(row.get(name))), None)

@@ -56,9 +56,7 @@ class Bar:
     """One policy's bar and the numbers beside it."""
 
     label: str
-    """The policy."""
     colour: str
-    """Name of its colour."""
     level: Estimate
     shown: str
     """The level in words, such as "75.0%"."""

@@ -34,7 +34,6 @@ class LearntRow:
     before: Estimate | None
     """Random play evaluated on the same starts, or the first record, which has no interval."""
     last: float | None
-    """The last record of learning, exploration included."""
     after: Estimate | None
     """The policy at the end, evaluated."""
 
@@ -67,32 +66,31 @@ class Learnt:
     after: str
     """Label of the evaluated policy; "" before any evaluation."""
     first_step: float
-    """Where the first record stands."""
     last_step: float
-    """Where the last record stands."""
     rows: tuple[LearntRow, ...]
-    """A task judged by success has two, its success and its return; any other its return."""
+    """A task measured by success has two, its success and its return; any other its return."""
     levels: dict[str, Levels]
     """Task -> what its returns are compared with."""
-    judged_by_success: tuple[str, ...]
+    by_success: tuple[str, ...]
     """Tasks whose success is measured at all."""
 
     @property
     def verdict(self) -> str:
         """What was learned, in plain words."""
         before = "random play" if self.before != FIRST else f"the first record (step {self.first_step:,.0f})"
-        judged = {row.task: False for row in self.rows if row.before is not None and row.after is not None}
+        evaluated = {row.task: False for row in self.rows if row.before is not None and row.after is not None}
         for row in self.rows:
-            if row.task in judged:
-                judged[row.task] |= row.learned
-        if not judged:
+            if row.task in evaluated:
+                evaluated[row.task] |= row.learned
+        if not evaluated:
             return f"Learning for {self.last_step:,.0f} steps; not evaluated yet."
-        short = [name for name, learned in judged.items() if not learned]
+        short = [name for name, learned in evaluated.items() if not learned]
+        count = len(evaluated)
         said = f"After {self.last_step:,.0f} steps the policy is better than {before} on "
         if not short:
-            return f"{said}{'all ' if len(judged) > 1 else ''}{len(judged)} task{'s' * (len(judged) > 1)}."
+            return f"{said}{'all ' if count > 1 else ''}{count} task{'s' * (count > 1)}."
         listed = ", ".join(short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
-        return f"{said}{len(judged) - len(short)} of {len(judged)} tasks; not on {listed}."
+        return f"{said}{count - len(short)} of {count} tasks; not on {listed}."
 
 
 def learnt(tasks: Sequence[TaskCurves], evaluations: Sequence[EvaluationResult]) -> Learnt | None:
@@ -110,8 +108,8 @@ def learnt(tasks: Sequence[TaskCurves], evaluations: Sequence[EvaluationResult])
     for task in tasks:
         there = [m if m is not None and task.name in m.names else None for m in means]
         levels[task.name] = Levels(*(None if m is None else m.of(task.name) for m in there))
-        judge = None if known is None else known.task(task.name)
-        if task.ever_solved if judge is None else judge.score.kind == "success":
+        summary = None if known is None else known.task(task.name)
+        if task.ever_solved if summary is None else summary.score.kind == "success":
             by_success.append(task.name)
             before, after = _success(random, task.name), _success(trained, task.name)
             rows.append(_row(task.name, "success", task.success, before, after, random is not None))
@@ -125,7 +123,7 @@ def learnt(tasks: Sequence[TaskCurves], evaluations: Sequence[EvaluationResult])
         last_step=max(found[-1] for found in steps),
         rows=tuple(rows),
         levels=levels,
-        judged_by_success=tuple(by_success),
+        by_success=tuple(by_success),
     )
 
 
@@ -152,7 +150,7 @@ def learning_table(run: Path, evaluations: Sequence[EvaluationResult]) -> Table 
         add_figures(table, label)
     table.add_column("", no_wrap=True)
     few = len(found.levels) <= MANY_TASKS
-    # of many tasks, what each is judged by
+    # of many tasks, what each is measured by
     rows = [r for i, r in enumerate(found.rows) if few or i == 0 or found.rows[i - 1].task != r.task]
     for index, row in enumerate(rows):
         ends = index + 1 == len(rows) or rows[index + 1].task != row.task

@@ -41,9 +41,7 @@ class Levels:
     """What a task's returns are compared with; None where it was not evaluated."""
 
     random: Estimate | None = None
-    """Random play."""
     constant: Estimate | None = None
-    """The best constant action."""
     trained: Estimate | None = None
     """The policy at the end of training."""
 
@@ -69,7 +67,7 @@ def panel_figure(
     below = SMALL_SUCCESS if shape.small else SUCCESS_HEIGHT
     height = SMALL_RETURN if shape.small else RETURN_HEIGHT
     lift = BETWEEN + below if shape.success else 0
-    returns = any(curve is not None and curve.values for curve in (task.returns, task.judged_returns))
+    returns = any(curve is not None and curve.values for curve in (task.returns, task.evaluated_returns))
     spoken = [f"return{_told(task.returns)}"] if returns else []
     spoken += [f"success{_told(task.success)}"] if success else []
     chart = Chart(f"{task.name}: {', '.join(spoken)}", width, TOP + height + lift + BOTTOM)
@@ -79,11 +77,11 @@ def panel_figure(
         vertical = _return_scale(task, levels)
         plot = chart.plot(shape.horizontal, vertical, box=box, steps=not success)
         _draw_levels(plot, levels, shape.horizontal)
-        _draw_task(plot, shape, task.returns, task.judged_returns, levels.trained)
+        _draw_task(plot, shape, task.returns, task.evaluated_returns, levels.trained)
     if success:
         vertical = Scale(0.0, 1.0, (0.0, 1.0) if shape.small else (0.0, 0.5, 1.0))
         plot = chart.plot(shape.horizontal, vertical, box=(LEFT, BOTTOM, across, below), share=True)
-        _draw_task(plot, shape, task.success, task.judged_success, trained)
+        _draw_task(plot, shape, task.success, task.evaluated_success, trained)
     return chart.markup()
 
 
@@ -167,7 +165,7 @@ def change_scale(before: Estimate, after: Estimate, measured: str) -> Scale:
 
 def _return_scale(task: TaskCurves, levels: Levels) -> Scale:
     """Ends close to the values, to leave no room empty, with two ticks or more."""
-    drawn = [curve for curve in (task.returns, task.judged_returns) if curve is not None]
+    drawn = [curve for curve in (task.returns, task.evaluated_returns) if curve is not None]
     values = [value for curve in drawn for value in curve.values]
     for estimate in (levels.random, levels.constant, levels.trained):
         values += [] if estimate is None else [estimate.low, estimate.high, estimate.value]
@@ -195,13 +193,13 @@ def _draw_task(
     plot: Plot,
     shape: PanelShape,
     learning: Curve | None,
-    judged: Curve | None,
+    evaluated: Curve | None,
     trained: Estimate | None,
 ) -> None:
     if learning is not None and learning.values:
         plot.curve(*learning.thinned())
-    if judged is not None and judged.values:
-        steps, values = judged.thinned()
+    if evaluated is not None and evaluated.values:
+        steps, values = evaluated.thinned()
         titles = [
             f"evaluated at {short_number(step)}: {signed_number(value)}"
             for step, value in zip(steps, values, strict=True)

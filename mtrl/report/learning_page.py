@@ -51,9 +51,7 @@ class Panel:
     shown: str
     """The last return, and success, in words."""
     value: float | None
-    """The last return."""
     figure: Markup | None
-    """Its return, and its success below."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,9 @@ class LearningPart:
     curves: Curves
     panels: tuple[Panel, ...]
     small: bool
-    """Whether the panels are small, because there are many."""
     marks: tuple[str, ...]
-    """What the panels show beside the line, of "judged", "random", "constant" and "success"."""
+    """What the panels show beside the line, of "evaluated", "random", "constant" and "success"."""
     shares: tuple[tuple[str, str], ...]
-    """Task -> its share at the end."""
     shares_figure: Markup | None
     shares_ticks: Ticks
     torsos: tuple[Lines, ...]
@@ -90,9 +86,7 @@ class LearningPart:
     legend: tuple[tuple[str, str], ...]
     """Task -> colour class in these; empty where there are too many tasks for colours."""
     shown: tuple[tuple[Curve, Markup | None], ...]
-    """Plain curves that stand open."""
     hidden: tuple[tuple[Curve, Markup | None], ...]
-    """Plain curves that fold out."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,6 @@ class ConflictPart:
     crowded: bool
     """Whether the cells are too small for numbers, which a pointer then tells."""
     unmeasured: bool
-    """Whether some pair was never measured."""
 
 
 def learning_parts(files: Sequence[GroupedCurves], learnt: Learnt | None) -> list[LearningPart]:
@@ -127,9 +120,9 @@ def learning_parts(files: Sequence[GroupedCurves], learnt: Learnt | None) -> lis
 
 def shows_success(task: TaskCurves, learnt: Learnt | None) -> bool:
     """Whether a task's panel has a figure of success: where it is measured, and was logged."""
-    measured = task.ever_solved if learnt is None else task.name in learnt.judged_by_success
+    measured = task.ever_solved if learnt is None else task.name in learnt.by_success
     return measured and any(
-        curve is not None and curve.values for curve in (task.success, task.judged_success)
+        curve is not None and curve.values for curve in (task.success, task.evaluated_success)
     )
 
 
@@ -176,9 +169,11 @@ def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:
     shape = PanelShape(file.horizontal(2 if small else 4), small, any(success))
     panels = tuple(_panel(*one, shape, learnt) for one in zip(file.tasks, success, strict=True))
     levels = list(learnt.levels.values()) if learnt is not None else []
-    judged = any(task.judged_returns is not None for task in file.tasks) or any(x.trained for x in levels)
+    evaluated = any(task.evaluated_returns is not None for task in file.tasks) or any(
+        x.trained for x in levels
+    )
     there = {
-        "judged": judged,
+        "evaluated": evaluated,
         "random": any(x.random for x in levels),
         "constant": any(x.constant for x in levels),
         "success": any(success),
@@ -205,7 +200,7 @@ def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:
 def _panel(task: TaskCurves, success: bool, shape: PanelShape, learnt: Learnt | None) -> Panel:
     levels, rows = (Levels(), ()) if learnt is None else (learnt.levels[task.name], learnt.rows)
     trained = next((row.after for row in rows if (row.task, row.measured) == (task.name, "success")), None)
-    drawn = [curve for curve in (task.returns, task.judged_returns) if curve is not None and curve.values]
+    drawn = [curve for curve in (task.returns, task.evaluated_returns) if curve is not None and curve.values]
     value = drawn[0].values[-1] if drawn else None
     shown = "no finite return" if value is None else signed_number(value)
     if success and task.success is not None and task.success.values:

@@ -22,11 +22,8 @@ class LatencySummary:
     counts: tuple[int, ...]
     """Calls per bin, one fewer than edges; they add up to `calls`."""
     p50: float
-    """Median, microseconds."""
     p99: float
-    """99th percentile, microseconds."""
     maximum: float
-    """Longest call, microseconds."""
     calls: int
     """Number of calls, at least 1."""
 
@@ -53,7 +50,6 @@ class RealtimeEpisode:
     artefact: str
     """Root hash of the artefact."""
     robot: str
-    """Name of the robot."""
     success: bool
     """Whether the success signal was ever on."""
     ticks: int

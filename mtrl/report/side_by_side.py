@@ -22,13 +22,12 @@ class TableRow:
     """One policy on one task, or on the mean of all."""
 
     name: str
-    """The task."""
     policy: str
     span: int
     """Rows that the task's name covers, 0 when a row above prints it."""
     episodes: int
     any: Rate | None
-    """Success after any decision; None for a task judged by its return, and a mean without other tasks."""
+    """Success after any decision; None for a task measured by its return, and a mean without other tasks."""
     end: Rate | None
     """Success after the last decision; None as for `any`."""
     score: float | None
@@ -40,20 +39,6 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class PairedRow:
-    """One policy against another on the same starts."""
-
-    better: str
-    reference: str
-    difference: Estimate | None
-    """Of the mean normalised scores, in which a success counts 1; None where no task has one."""
-    gained: int | None
-    """Starts of tasks judged by success that only the first solved; None without such tasks."""
-    lost: int | None
-    """Starts of tasks judged by success that only the reference solved; None without such tasks."""
-
-
-@dataclass(frozen=True)
 class ResultGroup:
     """Results under one protocol, on the same starts."""
 
@@ -62,15 +47,14 @@ class ResultGroup:
     why_apart: str
     """Why these results are not in the first group; "" for the first."""
     legend: tuple[tuple[str, str], ...]
-    """Label -> name of its colour."""
     charts: tuple[Chart, ...]
     table: tuple[TableRow, ...]
     """The mean first, then every task."""
-    comparisons: tuple[PairedRow, ...]
+    comparisons: tuple[Comparison, ...]
     """Every policy against the group's first."""
 
     @property
-    def judged(self) -> str:
+    def measured(self) -> str:
         """What decides: "success" or "return" for all tasks, or "both"."""
         kinds = {task.score.kind for task in self.results[0].tasks}
         return kinds.pop() if len(kinds) == 1 else "both"
@@ -159,18 +143,7 @@ def _group(
         legend=tuple((result.policy.label, colours[result.policy.label]) for result in results),
         charts=charts_of(measured, colours),
         table=tuple(_table(measured)),
-        comparisons=tuple(_paired(compare(result, results[0])) for result in results[1:]),
-    )
-
-
-def _paired(found: Comparison) -> PairedRow:
-    judged = [(task.gained, task.lost) for task in found.tasks if task.gained is not None]
-    return PairedRow(
-        better=found.better,
-        reference=found.reference,
-        difference=found.score,
-        gained=sum(gained or 0 for gained, _ in judged) if judged else None,
-        lost=sum(lost or 0 for _, lost in judged) if judged else None,
+        comparisons=tuple(compare(result, results[0]) for result in results[1:]),
     )
 
 
@@ -201,15 +174,15 @@ def _table(results: Sequence[Measured]) -> list[TableRow]:
 def _task_row(one: Measured, name: str, span: int) -> TableRow:
     task = one.result.task(name)
     assert task is not None, "comparable results have the same tasks"
-    judged = task.score.kind == "success"
+    by_success = task.score.kind == "success"
     return TableRow(
         name=name,
         policy=one.result.policy.label,
         span=span,
         episodes=task.episodes,
-        any=task.success_any if judged else None,
-        end=task.success_end if judged else None,
+        any=task.success_any if by_success else None,
+        end=task.success_end if by_success else None,
         score=task.mean_score if task.is_normalised else None,
-        score_interval=None if judged else one.score(name),
+        score_interval=None if by_success else one.score(name),
         task=task,
     )

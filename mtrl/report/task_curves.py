@@ -21,16 +21,16 @@ class TaskCurves:
     """While learning, exploration included."""
     success: Curve | None
     """While learning, exploration included."""
-    judged_returns: Curve | None
+    evaluated_returns: Curve | None
     """Evaluated while learning, on fixed starts without exploration."""
-    judged_success: Curve | None
+    evaluated_success: Curve | None
     """Evaluated while learning, on fixed starts without exploration."""
 
     @property
     def ever_solved(self) -> bool:
         """Whether any episode was logged as a success."""
         return any(
-            max(curve.values, default=0.0) > 0 for curve in (self.success, self.judged_success) if curve
+            max(curve.values, default=0.0) > 0 for curve in (self.success, self.evaluated_success) if curve
         )
 
 

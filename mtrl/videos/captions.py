@@ -30,7 +30,6 @@ class Moment:
     decision: int = 0
     """Decisions made so far; 0 for the first observation."""
     reward: float = 0.0
-    """Of the last decision."""
     episode_return: float = 0.0
     """Sum of rewards so far."""
     success: bool = False

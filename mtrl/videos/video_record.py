@@ -26,7 +26,7 @@ class Video:
     start: int
     episode_return: float
     success: bool | None
-    """The success signal was on after at least one decision; None for a task that is judged by its return."""
+    """The success signal was on after at least one decision; None where returns are measured."""
     decisions: int
     whole: bool
     """Whether the video shows the episode to its end."""

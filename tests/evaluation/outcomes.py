@@ -38,12 +38,12 @@ def outcome_result(
     )
 
 
-def _episode(name: str, index: int, value: float, judged_by_success: bool) -> EpisodeResult:
-    success = judged_by_success and bool(value)
+def _episode(name: str, index: int, value: float, by_success: bool) -> EpisodeResult:
+    success = by_success and bool(value)
     return EpisodeResult(
         task=name,
         start=start_id(Split.TEST, index),
-        episode_return=100.0 if judged_by_success else float(value),
+        episode_return=100.0 if by_success else float(value),
         success_any=success,
         success_end=success,
         length=50,

@@ -33,7 +33,7 @@ def task(name: str, score: Score | None = None, horizon: int = 500) -> Task:
 
 
 def task_set() -> TaskSet:
-    """One task judged by success and one by its return, 1000 mapping to 1."""
+    """One task measured by success and one by its return, 1000 mapping to 1."""
     return TaskSet([task(REACH), task(SWING, Score("return", 0.0, 1000.0))])
 
 

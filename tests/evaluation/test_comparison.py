@@ -70,7 +70,7 @@ def test_swapping_the_policies_turns_every_sign() -> None:
     assert (one.tasks[0].gained, one.tasks[0].lost) == (other.tasks[0].lost, other.tasks[0].gained)
 
 
-def test_tasks_judged_by_success_alone_score_as_they_succeed() -> None:
+def test_tasks_by_success_alone_score_as_they_succeed() -> None:
     both = TaskSet([task(REACH), task("metaworld/push-v3")])
     ours = outcome_result("a", both, {REACH: [1, 1, 0], "metaworld/push-v3": [1, 0, 1]})
     theirs = outcome_result("b", both, {REACH: [0, 1, 0], "metaworld/push-v3": [0, 0, 1]})

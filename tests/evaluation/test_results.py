@@ -52,7 +52,7 @@ def test_summaries_by_hand() -> None:
     assert reach.success_end.rate == 0.5
     assert (reach.mean_return, reach.mean_length, reach.mean_first_success) == (100.0, 50.0, 11.0)
     assert reach.mean_score == 0.75
-    # the second task is judged by its return: 100 of 1000
+    # the second task is measured by its return: 100 of 1000
     assert (swing.mean_score, swing.success_any.rate) == (0.1, 0.5)
 
 

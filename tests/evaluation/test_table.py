@@ -15,8 +15,7 @@ from mtrl.evaluation import (
     compare,
     comparison_table,
     print_results,
-    score_table,
-    success_table,
+    results_table,
 )
 from mtrl.evaluation.comparison_table import verdict
 from mtrl.tasks import Score, TaskSet
@@ -26,7 +25,7 @@ from .samples import REACH, SWING, evaluation, task
 
 
 def solved() -> TaskSet:
-    """The two tasks, both judged by success."""
+    """The two tasks, both measured by success."""
     return TaskSet([task(REACH), task(SWING)])
 
 
@@ -50,7 +49,7 @@ def test_rows_hold_the_numbers_of_each_policy() -> None:
 
 
 def test_the_mean_is_the_last_row_and_bold() -> None:
-    table = success_table([evaluation()])
+    table = results_table([evaluation(tasks=solved())])
     assert table.rows[-1].style == "bold"
     assert [row.style for row in table.rows[:-1]] == [None, None]
     assert "62.5 [" in printed(evaluation(tasks=solved())).split("mean")[1]
@@ -65,9 +64,9 @@ def test_names_are_not_markup() -> None:
 
 def test_what_cannot_be_compared_is_not_put_side_by_side() -> None:
     with pytest.raises(ConfigError, match="cannot be compared"):
-        success_table([evaluation(), evaluation("student", reach=(True,))])
+        results_table([evaluation(), evaluation("student", reach=(True,))])
     with pytest.raises(ConfigError, match="at least one"):
-        success_table([])
+        results_table([])
 
 
 def test_a_mixed_table_says_what_each_row_measures() -> None:
@@ -102,7 +101,7 @@ def test_intervals_of_scores_repeat_themselves_and_lie_around_the_mean() -> None
     # mean 475, standard error 288.3 / sqrt(20) = 64.5: 47.5 +- 12.6 percent, bootstrap noise aside
     low, high = (int(x) for x in first.split("47.5 [")[1].split("]")[0].split(", "))
     assert abs(low - 34.9) < 2 and abs(high - 60.1) < 2
-    assert score_table([result]).row_count == 3
+    assert results_table([result]).row_count == 3
 
 
 def test_a_narrow_terminal_loses_no_number() -> None:

@@ -122,7 +122,7 @@ def test_without_random_play_the_first_record_stands_for_it(tmp_path: Path) -> N
     swing = befores[SWING, "return"]
     assert swing is not None
     assert (swing.value, swing.has_interval) == (30.0, False)
-    assert (SWING, "success") not in befores, "a task judged by its return has no success"
+    assert (SWING, "success") not in befores, "a task measured by its return has no success"
     assert found.verdict == (
         "After 3,000 steps the policy is better than the first record (step 1,000) on 1 of 2 tasks; "
         f"not on {REACH}."
@@ -140,9 +140,9 @@ def test_a_teacher_stands_before_its_student(tmp_path: Path) -> None:
     assert learned(written(tmp_path), teacher, student).after == "teacher"
 
 
-def test_an_unjudged_run_shows_what_was_recorded(tmp_path: Path) -> None:
+def test_an_unevaluated_run_shows_what_was_recorded(tmp_path: Path) -> None:
     found = learned(written(tmp_path))
-    assert found.judged_by_success == (REACH,), "what was ever solved is measured by success"
+    assert found.by_success == (REACH,), "what was ever solved is measured by success"
     assert [(row.task, row.measured, row.last, row.after) for row in found.rows] == [
         (SWING, "return", 400.0, None),
         (REACH, "success", 0.75, None),
@@ -198,7 +198,7 @@ def test_a_panel_shows_what_was_evaluated_and_what_random_play_returns(tmp_path:
     titles = {one.title for one in shapes(panel)}
     assert {"random play: 23", "evaluated at 3,000: 450", "evaluated at the end: 480"} <= titles
     assert len(shapes(panel, fill="var(--soft)")) == 1, "the interval of random play"
-    assert "success" not in panel, "judged by its return"
+    assert "success" not in panel, "measured by its return"
     assert f'aria-label="{REACH}: return from 100 to 900, success from 0 to 0.75"' in text
 
 

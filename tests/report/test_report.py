@@ -19,7 +19,7 @@ from .pages import Page, bar_widths
 
 LOADS = {"src", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
 SOLVED = TaskSet([task(REACH), task(SWING)])
-"""Two tasks judged by success."""
+"""Two tasks measured by success."""
 HOSTILE = 'evil/<script>alert("1")</script><img src=x onerror=alert(2)>'
 
 

@@ -1,4 +1,4 @@
-"""The report of tasks judged by their return: scores and returns, never a success that nobody measures."""
+"""The report of tasks measured by their return: scores and returns, never a success that nobody measures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_kind_of_task_has_a_chart_of_its_own(tmp_path: Path) -> None:
     places = [said.index(part) for part in ("Share of episodes", "own range", "without a range")]
     assert places == sorted(places)
     assert widths == [
-        # success: the mean of the only task judged by it, then that task
+        # success: the mean of the only task measured by it, then that task
         "75.00%", "50.00%", "75.00%", "50.00%",
         # scores: (0.75 + 0.45) / 2 and (0.5 + 0.4) / 2, then the task with a range
         "60.00%", "45.00%", "45.00%", "40.00%",
@@ -78,7 +78,7 @@ def test_a_task_without_success_shows_none(tmp_path: Path) -> None:
     assert swing[1] == [0.45, 450.0, 50.0], "score, return, length"
     assert plain[0][3:6] == ["–", "–", "–"]
     assert plain[1] == [-3.0, 50.0], "no score: a return without a range"
-    # the mean's success is that of the one task judged by it
+    # the mean's success is that of the one task measured by it
     assert rows[0][0][3] == rows[1][0][3] == "75.0% [30.1, 95.4]"
     assert rows[0][1][-1] == pytest.approx(0.6)
 

@@ -1,4 +1,4 @@
-"""Videos: at the pace of the task, of the episode that was judged, whole or not there."""
+"""Videos: at the pace of the task, of the episode that was evaluated, whole or not there."""
 
 from __future__ import annotations
 
@@ -202,8 +202,8 @@ def test_the_video_of_a_start_is_the_evaluated_episode(drawn: DrawnSuite, tmp_pa
         video = recorder.record(RANDOM, 0, index, tmp_path / "video.mp4")
         row = drawn.built[index % 2]
         assert row.total == pytest.approx(totals[index], abs=1e-6)
-        (judged,) = [one for one in result.task_episodes("counter/long") if one.start == video.start]
-        assert (video.episode_return, video.decisions) == (judged.episode_return, judged.length)
+        (evaluated,) = [one for one in result.task_episodes("counter/long") if one.start == video.start]
+        assert (video.episode_return, video.decisions) == (evaluated.episode_return, evaluated.length)
 
 
 def test_a_video_may_be_cut_short_and_ends_on_the_last_image(drawn: DrawnSuite, tmp_path: Path) -> None:
