@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mtrl.data import Replay
 from mtrl.errors import ConfigError, DivergenceError
@@ -70,7 +71,7 @@ class SACAgent:
         self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(len(tasks), config.discount, config.network.value_range)
         self._target_entropy = target_entropies(config.exploration, self._layout).to(self._device)
-        self._shares: torch.Tensor | None = None
+        self._shares: Tensor | None = None
         self._draws = np.random.default_rng([seed, 1, rank] if rank else [seed, 1])
         self._noise = torch.Generator(self._device).manual_seed(seed + 1 + 1_000_003 * rank)
         parts = (config, self._networks, self._groups, self._noise)
@@ -78,8 +79,8 @@ class SACAgent:
         self._explicit = ExplicitGradientComputation.of(*parts)
         self._live = SACPolicy(self._actor, self._layout, self.updates)
         self._batch: TrainingBatch | None = None
-        self._losses: dict[str, torch.Tensor] = {}
-        self._temperature_gradient: torch.Tensor | None = None
+        self._losses: dict[str, Tensor] = {}
+        self._temperature_gradient: Tensor | None = None
 
     def _build_networks(self, parent: SACPolicy | None) -> None:
         config = self._config
@@ -286,7 +287,7 @@ class SACAgent:
             gradient = temperature_gradient(found["entropy"], select_rows(self._target_entropy, task))
             self._temperature_gradient = scatter_rows(gradient, task, len(self._tasks))
 
-    def _draw(self) -> Mapping[str, torch.Tensor]:
+    def _draw(self) -> Mapping[str, Tensor]:
         """Draws the batch of this update; returns nothing that is summed."""
         config, experience = self._config, self._experience
         batch = self._replay.sample(self._samples, self._draws, experience.own)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mtrl.data import Batch, Bucket
 from mtrl.errors import ConfigError, MtrlError
@@ -38,7 +39,7 @@ class Experience:
         """Tasks of which some rank has a batch."""
         self.own: list[int] = []
         """Those of which this rank has one."""
-        self.portion: torch.Tensor | None = None
+        self.portion: Tensor | None = None
         """[K of usable], the share of each task's samples that is this rank's; None alone."""
         self._layout, self._batch = layout, batch
         self._refresh = settings.refresh_at if settings.observations and not frozen else ()
@@ -98,7 +99,7 @@ class Experience:
             "update (online.warmup), or lower agent.batch_size"
         )
 
-    def _raise(self) -> Mapping[str, torch.Tensor]:
+    def _raise(self) -> Mapping[str, Tensor]:
         if self._failure is not None:
             raise self._failure
         return {}
@@ -178,7 +179,7 @@ def padded(batch: Batch, tasks: Sequence[int], width: int, layout: Layout) -> Ba
     places = {k: row for row, k in enumerate(tasks)}
     rows = torch.tensor([places[k] for k in batch.task_index.tolist()], dtype=torch.int64)
 
-    def spread(values: torch.Tensor, where: torch.Tensor, total: int) -> torch.Tensor:
+    def spread(values: Tensor, where: Tensor, total: int) -> Tensor:
         return values.new_zeros(total, *values.shape[1:]).index_copy_(0, where, values)
 
     buckets = {}

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from mtrl.nn import ExplicitNetwork, TanhGaussian, full_precision, scatter_rows, select_rows
+from mtrl.nn import ExplicitNetwork, full_precision, scatter_rows, select_rows
 from mtrl.reducer import Sums
 
 from .config import SACConfig
 from .gradients import OptimizerGroup, UpdateContext
-from .losses import TrainingBatch, bootstrapped, discrete_soft_value, soft_value
-from .networks import MixedPrecisionNetworks, Routing
+from .losses import TrainingBatch, soft_value, td_target
+from .networks import ByKind, MixedPrecisionNetworks, Routing
 
-Raw = Mapping[str, torch.Tensor]
+Raw = Mapping[str, Tensor]
 """Output -> [N, K of the output, B, size]"""
 
 
@@ -109,7 +110,7 @@ class ExplicitGradientComputation:
 
         return group.reduce(compute, ("entropy",), context)
 
-    def _critic_losses(self, batch: TrainingBatch, target: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    def _critic_losses(self, batch: TrainingBatch, target: Tensor, scale: Tensor) -> Tensor:
         """Losses [K] against `target` [K, B]; `scale` [K] weighs a sample. Writes the critics' gradient."""
         routing, critic = batch.routing, self._networks.critic
         self._write(self._critic, batch, batch.observation["state"].values, batch.continuous)
@@ -131,9 +132,7 @@ class ExplicitGradientComputation:
         self._networks.weights["critic"].copy_(self._gradients["critic"])
         return _merged(routing, losses)
 
-    def _actor_losses(
-        self, batch: TrainingBatch, noise: torch.Tensor, scale: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _actor_losses(self, batch: TrainingBatch, noise: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K], and entropies [K] of -log pi of the drawn actions, or of the discrete policy. Reads the
         observations that `_critic_losses` wrote into the critics; writes the actor's gradient.
         """
@@ -155,8 +154,8 @@ class ExplicitGradientComputation:
         return _merged(routing, losses), _merged(routing, entropies)
 
     def _discrete(
-        self, logits: torch.Tensor, values: torch.Tensor, batch: TrainingBatch, scale: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, logits: Tensor, values: Tensor, batch: TrainingBatch, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Losses [K_d], entropies [K_d] and the gradient [K_d, B, actions] of `logits`, of the same shape as
         `values`; `scale` [K_d] weighs a sample.
         """
@@ -175,15 +174,15 @@ class ExplicitGradientComputation:
         return value.mean(1).neg_(), (policy * negative_log).sum(-1).mean(1), gradient
 
     def _continuous(
-        self, raw: torch.Tensor, noise: torch.Tensor, batch: TrainingBatch, scale: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, raw: Tensor, noise: Tensor, batch: TrainingBatch, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The same for continuous tasks: losses and entropies [K_c], and the gradient of `raw`
         [K_c, B, 2 A].
         """
         networks, routing = self._networks, batch.routing
         head, mask = networks.critic.head, routing.mask
         temperature = select_rows(batch.temperature, routing.continuous)
-        gaussian, bounded = self._gaussian(raw, batch)
+        gaussian, bounded = networks.actor.gaussian(raw, routing)
         jump = gaussian.log_std.exp().mul_(noise)
         drawn = gaussian.mean + jump
         action = drawn.tanh()
@@ -208,57 +207,40 @@ class ExplicitGradientComputation:
         to_spread = to_log_std.mul_(1.0 - bounded.square()).mul_(networks.actor.reach)
         return losses, log_p.mean(1).neg_(), torch.cat([to_mean, to_spread], -1)
 
-    def _regression(
-        self, raw: torch.Tensor, target: torch.Tensor, scale: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _regression(self, raw: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K_o] of raw values [2, K_o, B, bins] against `target` [K_o, B], and their gradient, `scale`
         [K_o] being the weight of one value; see `losses.critic_losses`.
         """
         losses, gradient = self._networks.critic.head.losses_and_gradient(raw, target)
         return losses.mean((0, 2)), gradient.mul_(scale[:, None, None]).to(raw.dtype)
 
-    def _td_target(self, batch: TrainingBatch, noise: torch.Tensor) -> torch.Tensor:
-        """`losses.td_target`."""
-        config, routing, target = self._config, batch.routing, self._networks.target
+    def _td_target(self, batch: TrainingBatch, noise: Tensor) -> Tensor:
+        """[K, B]; see `losses.td_target`."""
+        actor, critic, routing = self._networks.actor, self._networks.target, batch.routing
         state = batch.next_observation["state"].values
         raw = self._act(state)
-        action, log_probability, values = None, None, {}
-        if routing.has_continuous:
-            gaussian, _ = self._gaussian(raw["continuous"][0], batch)
-            if config.entropy_in_target:
-                action, log_probability = gaussian.sample(noise)
-            else:
-                action = gaussian.action(noise)
-        self._write(self._target, batch, state, action)
-        raw_q = self._target.forward()
-        if routing.has_continuous:
-            value = target.head.values(raw_q["continuous"]).amin(0)
-            if log_probability is not None:
-                temperature = select_rows(batch.temperature, routing.continuous)
-                value = soft_value(value, log_probability, temperature)
-            values["continuous"] = value
-        if routing.has_discrete:
-            log_policy = self._networks.actor.log_policy(raw["discrete"][0], routing)
-            temperature = select_rows(batch.temperature, routing.discrete)
-            temperature = temperature if config.entropy_in_target else torch.zeros_like(temperature)
-            q_all = target.head.values(target.by_action(raw_q["discrete"])).amin(0)
-            values["discrete"] = discrete_soft_value(q_all, log_policy, temperature)
-        return bootstrapped(batch.reward, batch.final, _merged(routing, values), config.discount)
+        continuous, discrete = (raw[name][0] if name in raw else None for name in ("continuous", "discrete"))
+        policy = actor.policies((continuous, discrete), routing)
 
-    def _act(self, state: torch.Tensor) -> Raw:
+        def values(action: Tensor | None) -> ByKind:
+            self._write(self._target, batch, state, action)
+            found = self._target.forward()
+            q_all = found.get("discrete")
+            return found.get("continuous"), None if q_all is None else critic.by_action(q_all)
+
+        return td_target(self._config, batch, noise, policy, values, critic.head)
+
+    def _act(self, state: Tensor) -> Raw:
         """The actor's outputs for states [K, B, D]."""
         self._actor.inputs(state.shape[1])[..., : self._states] = state
         return self._actor.forward()
-
-    def _gaussian(self, raw: torch.Tensor, batch: TrainingBatch) -> tuple[TanhGaussian, torch.Tensor]:
-        return self._networks.actor.gaussian(raw, batch.routing)
 
     def _write(
         self,
         network: ExplicitNetwork,
         batch: TrainingBatch,
-        state: torch.Tensor | None,
-        action: torch.Tensor | None,
+        state: Tensor | None,
+        action: Tensor | None,
     ) -> None:
         """Writes states [K, B, D] and actions [K_c, B, A] into the inputs of critics, unless None."""
         inputs = network.inputs(batch.samples)
@@ -269,19 +251,19 @@ class ExplicitGradientComputation:
             inputs[..., columns] = scatter_rows(action, batch.routing.continuous, batch.routing.count)
 
 
-def _merged(routing: Routing, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _merged(routing: Routing, parts: Mapping[str, Tensor]) -> Tensor:
     """[K, ...] of what was computed for the tasks of each output."""
     return routing.merged(parts.get("continuous"), parts.get("discrete"))
 
 
-def _weights(context: UpdateContext) -> torch.Tensor | None:
+def _weights(context: UpdateContext) -> Tensor | None:
     """[K], what the losses of a batch of all tasks are multiplied by."""
     if context.portion is None or context.shares is None:
         return context.shares if context.portion is None else context.portion
     return context.shares * context.portion
 
 
-def _per_sample(batch: TrainingBatch, weights: torch.Tensor | None) -> torch.Tensor:
+def _per_sample(batch: TrainingBatch, weights: Tensor | None) -> Tensor:
     """[K], the weight of one sample of a task in the sum of losses."""
     even = batch.reward.new_full((batch.routing.count,), 1.0 / batch.samples)
     return even if weights is None else weights * even

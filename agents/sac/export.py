@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.rollout import PolicySnapshot
 from mtrl.spaces import Layout
@@ -21,7 +21,7 @@ class SACController(nn.Module):
     that the graph is the same for every input.
     """
 
-    mask: torch.Tensor
+    mask: Tensor
 
     def __init__(self, actor: Actor, layout: Layout) -> None:
         """Shares the actor's weights."""
@@ -29,7 +29,7 @@ class SACController(nn.Module):
         self.observer, self.network = actor.observer, actor.network
         self.register_buffer("mask", torch.from_numpy(layout.continuous_mask.astype(np.float32)))
 
-    def forward(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+    def forward(self, state: Tensor, task: Tensor) -> Tensor:
         """Each row is a batch of one sample of its own task."""
         standardised = self.observer.standardise(state, task)
         hidden = self.network.torso(standardised.unsqueeze(1), task)

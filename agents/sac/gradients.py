@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mtrl.gradients import GradientSurgery, require_finite
 from mtrl.reducer import Like, Reducer, Sums
@@ -26,20 +27,20 @@ class UpdateContext:
     """The tasks of an update, and which of their samples are on this rank."""
 
     reducer: Reducer
-    portion: torch.Tensor | None
+    portion: Tensor | None
     """[K], the share of each task's samples that is on this rank; None for a single process."""
-    shares: torch.Tensor | None
+    shares: Tensor | None
     """[T], what the loss of each task is multiplied by; None for 1 each."""
     update: int
     """Number of the update."""
     tasks: Sequence[str]
     """Names of the K tasks."""
 
-    def partial(self, values: torch.Tensor) -> torch.Tensor:
+    def partial(self, values: Tensor) -> Tensor:
         """[K] as this rank's part of a mean over all ranks' samples."""
         return values if self.portion is None else values * self.portion.to(values)
 
-    def require_finite(self, losses: torch.Tensor, name: str) -> None:
+    def require_finite(self, losses: Tensor, name: str) -> None:
         """Of several ranks, names the one whose losses [K] are not finite, which their sum does not."""
         if self.reducer.size > 1:
             require_finite(losses, f"the {name}'s loss", self.update, self.tasks)
@@ -49,13 +50,13 @@ class UpdateContext:
 class TaskLosses:
     """How the losses of a batch are computed; every function may be called more than once."""
 
-    losses: Callable[[], torch.Tensor]
+    losses: Callable[[], Tensor]
     """[K]"""
-    loss_of: Callable[[int], torch.Tensor]
+    loss_of: Callable[[int], Tensor]
     """The loss of one row of the batch."""
-    auxiliary: Callable[[], torch.Tensor | None]
+    auxiliary: Callable[[], Tensor | None]
     """After `losses`: a loss that belongs to no task, stays outside surgery and is averaged over ranks."""
-    statistics: Callable[[], Mapping[str, torch.Tensor]]
+    statistics: Callable[[], Mapping[str, Tensor]]
     """After `losses` or every `loss_of`: further values [K], by the names below."""
     names: tuple[str, ...]
 
@@ -97,7 +98,7 @@ class OptimizerGroup:
         self._balanced = torso.kind == "experts" and torso.experts.switch > 0
         self._scale = 1.0
         self._metrics: dict[str, float] = {}
-        self._latest: Callable[[], torch.Tensor] | None = None
+        self._latest: Callable[[], Tensor] | None = None
 
     def differentiate(self, functions: TaskLosses, context: UpdateContext) -> Sums:
         """Writes the gradient of all ranks' samples for `clip`; returns "losses" and the statistics of them,
@@ -150,17 +151,17 @@ class OptimizerGroup:
         """`differentiate` by surgery."""
         size = context.reducer.size
         self._scale = 1.0 / self.tasks
-        auxiliary: torch.Tensor | None = None
+        auxiliary: Tensor | None = None
         whole = True
 
-        def together() -> torch.Tensor:
+        def together() -> Tensor:
             nonlocal auxiliary, whole
             whole = True
             losses = functions.losses()
             auxiliary = functions.auxiliary()
             return losses
 
-        def alone(row: int) -> torch.Tensor:
+        def alone(row: int) -> Tensor:
             nonlocal whole
             whole = False
             return functions.loss_of(row)
@@ -258,7 +259,7 @@ class OptimizerGroup:
         if self.surgery is not None and state["surgery"] is not None:
             self.surgery.load_state_dict(state["surgery"])
 
-    def _gradients(self, loss: torch.Tensor) -> list[torch.Tensor]:
+    def _gradients(self, loss: Tensor) -> list[Tensor]:
         """The gradient of a scalar, for every parameter in order."""
         used = list(self._used.values())
         found = torch.autograd.grad(loss, used, allow_unused=True)
@@ -288,23 +289,27 @@ class GradientComputation:
     ) -> None:
         """`generator` draws the actions' noise."""
         self._config, self._networks, self._groups, self._generator = config, networks, groups, generator
-        self._features: torch.Tensor | None = None
+        self._features: Tensor | None = None
 
     def critic(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
         """Writes the critics' gradient into their group; returns "losses" and "value" [K] of all ranks."""
-        networks, features = self._networks, list[torch.Tensor]()
+        networks, features = self._networks, list[Tensor]()
 
         @cache
-        def target() -> torch.Tensor:
-            noise = batch.noise(self._generator)
-            return td_target(self._config, networks.actor, networks.target, batch, noise)
+        @torch.no_grad()
+        def target() -> Tensor:
+            noise, routing, critic = batch.noise(self._generator), batch.routing, networks.target
+            policy = networks.actor(batch.next_observation, routing, batch.samples)
+            features = critic.observer(batch.next_observation, routing.count, batch.samples)
+            values = partial(critic, features, routing)
+            return td_target(self._config, batch, noise, policy, values, critic.head)
 
-        def losses() -> torch.Tensor:
+        def losses() -> Tensor:
             found, seen = critic_losses(networks.critic, batch, target())
             features[:] = [seen]
             return self._weighed(found, batch, context)
 
-        def loss_of(row: int) -> torch.Tensor:
+        def loss_of(row: int) -> Tensor:
             alone = batch.only(row)
             found, _ = critic_losses(networks.critic, alone, target()[row : row + 1])
             return self._weighed(found, alone, context)[0]
@@ -332,12 +337,12 @@ class GradientComputation:
         entropies = [torch.empty(0)] * routing.count
         actor, critic = self._networks.actor, self._networks.critic
 
-        def losses() -> torch.Tensor:
+        def losses() -> Tensor:
             found, entropy = actor_losses(actor, critic, features, batch, noise)
             entropies[:] = entropy.split(1)
             return self._weighed(found, batch, context)
 
-        def loss_of(row: int) -> torch.Tensor:
+        def loss_of(row: int) -> Tensor:
             alone, its_noise = batch.only(row), noise[routing.continuous == row]
             found, entropy = actor_losses(actor, critic, features[row : row + 1], alone, its_noise)
             if not group.perturbs:
@@ -352,7 +357,7 @@ class GradientComputation:
         with _evaluating(critic):
             return group.differentiate(functions, context)
 
-    def _weighed(self, losses: torch.Tensor, batch: TrainingBatch, context: UpdateContext) -> torch.Tensor:
+    def _weighed(self, losses: Tensor, batch: TrainingBatch, context: UpdateContext) -> Tensor:
         """Losses [K] by the shares of their tasks. Those of tasks that ran away (PaCo) keep their value and
         lose their gradient.
         """
@@ -374,5 +379,5 @@ def _evaluating(critic: TwinCritic) -> Iterator[None]:
         critic.train()
 
 
-def _features(critic: TwinCritic, batch: TrainingBatch) -> torch.Tensor:
+def _features(critic: TwinCritic, batch: TrainingBatch) -> Tensor:
     return critic.observer(batch.observation, batch.routing.count, batch.samples)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from mtrl.data import Batch, Bucket
-from mtrl.nn import ObservationEncoder, select_rows
+from mtrl.nn import ObservationEncoder, ValueHead, select_rows
 from mtrl.spaces import Layout
 
 from .config import ExplorationConfig, SACConfig
-from .networks import Actor, Observation, Routing, TwinCritic
+from .networks import Actor, ByKind, Observation, Policies, Routing, TwinCritic
+
+Target = Callable[[Tensor | None], ByKind]
+"""Actions [K_c, B, A_max] of continuous tasks -> raw values, as `TwinCritic` returns them."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +29,15 @@ class TrainingBatch:
     """B"""
     observation: Observation
     next_observation: Observation
-    continuous: torch.Tensor
+    continuous: Tensor
     """[K_c, B, A_max], actions taken."""
-    discrete: torch.Tensor
+    discrete: Tensor
     """[K_d, B], indices taken."""
-    reward: torch.Tensor
+    reward: Tensor
     """[K, B], on the scale of values."""
-    final: torch.Tensor
+    final: Tensor
     """[K, B], True where the target does not bootstrap."""
-    temperature: torch.Tensor
+    temperature: Tensor
     """alpha [K, 1]"""
 
     @staticmethod
@@ -41,8 +46,8 @@ class TrainingBatch:
         routing: Routing,
         encoder: ObservationEncoder,
         config: SACConfig,
-        reward_scale: torch.Tensor | None,
-        temperature: torch.Tensor,
+        reward_scale: Tensor | None,
+        temperature: Tensor,
         dtype: torch.dtype,
     ) -> TrainingBatch:
         """`reward_scale` [T] divides rewards; `temperature` [T]; `routing` is that of the batch, whose
@@ -79,7 +84,7 @@ class TrainingBatch:
             temperature=select_rows(temperature, routing.task)[:, None],
         )
 
-    def noise(self, generator: torch.Generator) -> torch.Tensor:
+    def noise(self, generator: torch.Generator) -> Tensor:
         """[K_c, B, A_max], standard normal."""
         return torch.randn(self.continuous.shape, generator=generator, device=self.continuous.device)
 
@@ -109,7 +114,7 @@ class TrainingBatch:
         )
 
 
-def target_entropies(exploration: ExplorationConfig, layout: Layout) -> torch.Tensor:
+def target_entropies(exploration: ExplorationConfig, layout: Layout) -> Tensor:
     """H_target [T] in nats: per action dimension, or as a share of ln(number of actions)."""
     entropies = [
         exploration.discrete_target_entropy * math.log(spec.discrete)
@@ -120,16 +125,14 @@ def target_entropies(exploration: ExplorationConfig, layout: Layout) -> torch.Te
     return torch.tensor(entropies, dtype=torch.float32)
 
 
-def soft_value(value: torch.Tensor, log_probability: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+def soft_value(value: Tensor, log_probability: Tensor, temperature: Tensor) -> Tensor:
     """V(s) = Q(s, a) - alpha log pi(a|s) for one drawn action (eq. 3); [..., B] each, `temperature`
     broadcastable.
     """
     return torch.addcmul(value, temperature, log_probability, value=-1.0)
 
 
-def discrete_soft_value(
-    values: torch.Tensor, log_policy: torch.Tensor, temperature: torch.Tensor
-) -> torch.Tensor:
+def discrete_soft_value(values: Tensor, log_policy: Tensor, temperature: Tensor) -> Tensor:
     """V(s) = sum_a pi(a|s) (Q(s, a) - alpha log pi(a|s)), [..., B, A] -> [..., B] (Christodoulou 2019, eq.
     10). Illegal actions have log probability -inf and count nothing.
     """
@@ -138,56 +141,51 @@ def discrete_soft_value(
     return (policy * terms).masked_fill(log_policy == -torch.inf, 0.0).sum(-1)
 
 
-def bootstrapped(
-    reward: torch.Tensor, final: torch.Tensor, next_value: torch.Tensor, discount: float
-) -> torch.Tensor:
+def bootstrapped(reward: Tensor, final: Tensor, next_value: Tensor, discount: float) -> Tensor:
     """r + gamma (1 - final) V(s') [..., B] (eq. 2). `final` is termination; a truncated step bootstraps
     (Pardo et al. 2018, eq. 6).
     """
     return torch.add(reward, next_value.masked_fill(final, 0.0), alpha=discount)
 
 
-def temperature_gradient(entropy: torch.Tensor, target_entropy: torch.Tensor) -> torch.Tensor:
+def temperature_gradient(entropy: Tensor, target_entropy: Tensor) -> Tensor:
     """[K], d/d(log alpha) of J(alpha) = log alpha (H - H_target), of each task's own temperature (eq. 18, in
     the form in log alpha): descending it raises alpha where the entropy is below its target.
     """
     return entropy - target_entropy
 
 
-@torch.no_grad()
 def td_target(
-    config: SACConfig, actor: Actor, target: TwinCritic, batch: TrainingBatch, noise: torch.Tensor
-) -> torch.Tensor:
-    """[K, B]; `target` are the critics' moving averages, `noise` [K_c, B, A_max] draws the next actions."""
-    routing = batch.routing
-    gaussian, log_policy = actor(batch.next_observation, routing, batch.samples)
+    config: SACConfig, batch: TrainingBatch, noise: Tensor, policy: Policies, target: Target, head: ValueHead
+) -> Tensor:
+    """[K, B]; `policy` is that of the next observations, `target` gives the averaged critics' raw values of
+    actions in them, and `noise` [K_c, B, A_max] draws these.
+    """
+    routing, (gaussian, log_policy) = batch.routing, policy
     action, log_probability = None, None
     if gaussian is not None:
         if config.entropy_in_target:
             action, log_probability = gaussian.sample(noise)
         else:
             action = gaussian.action(noise)
-    features = target.observer(batch.next_observation, routing.count, batch.samples)
-    q_taken, q_all = target(features, routing, action)
+    q_taken, q_all = target(action)
     continuous, discrete = None, None
     # V(s') from the smaller of the twins, min_i Q_i(s', a') - alpha log pi(a'|s')  (eq. 3)
     if q_taken is not None:
-        continuous = target.head.values(q_taken).amin(0)
+        continuous = head.values(q_taken).amin(0)
         if log_probability is not None:
             temperature = select_rows(batch.temperature, routing.continuous)
             continuous = soft_value(continuous, log_probability, temperature)
     if q_all is not None and log_policy is not None:
         temperature = select_rows(batch.temperature, routing.discrete)
         temperature = temperature if config.entropy_in_target else torch.zeros_like(temperature)
-        discrete = discrete_soft_value(target.head.values(q_all).amin(0), log_policy, temperature)
+        discrete = discrete_soft_value(head.values(q_all).amin(0), log_policy, temperature)
     next_value = routing.merged(continuous, discrete)
     found = bootstrapped(batch.reward, batch.final, next_value, config.discount)
     return found.clamp(-config.value_clip, config.value_clip) if config.value_clip else found
 
 
-def critic_losses(
-    critic: TwinCritic, batch: TrainingBatch, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def critic_losses(critic: TwinCritic, batch: TrainingBatch, target: Tensor) -> tuple[Tensor, Tensor]:
     """Losses [K] against `target` [K, B]; and the critics' features [K, B, size], without gradient."""
     routing = batch.routing
     features = critic.observer(batch.observation, routing.count, batch.samples)
@@ -205,8 +203,8 @@ def critic_losses(
 
 
 def actor_losses(
-    actor: Actor, critic: TwinCritic, features: torch.Tensor, batch: TrainingBatch, noise: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+    actor: Actor, critic: TwinCritic, features: Tensor, batch: TrainingBatch, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Losses [K]; and entropies [K], of -log pi of the drawn action, or of the discrete policy, without
     gradient. `features` are the critics' of the batch.
     """
@@ -216,8 +214,8 @@ def actor_losses(
     if gaussian is not None:
         action, log_probability = gaussian.sample(noise)
     q_taken, q_all = critic(features, routing, action)
-    losses: list[torch.Tensor | None] = [None, None]
-    entropies: list[torch.Tensor | None] = [None, None]
+    losses: list[Tensor | None] = [None, None]
+    entropies: list[Tensor | None] = [None, None]
     if q_taken is not None and log_probability is not None:
         value = critic.head.values(q_taken).amin(0)
         temperature = select_rows(batch.temperature, routing.continuous)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.data import Bucket
 from mtrl.nn import (
@@ -33,6 +33,10 @@ from .config import ExplorationConfig, NetworkConfig, SACConfig
 
 Observation = Mapping[str, Bucket]
 """Bucket -> [K_b, B, ...] and its rows of the batch; states standardised."""
+ByKind = tuple[Tensor | None, Tensor | None]
+"""What belongs to the continuous and to the discrete tasks of a batch; None for a kind that it lacks."""
+Policies = tuple[TanhGaussian | None, Tensor | None]
+"""Likewise: actions [K_c, B, A_max], and log-probabilities [K_d, B, actions], -inf for illegal ones."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -40,21 +44,21 @@ Network = TypeVar("Network", bound=nn.Module)
 class Routing:
     """The tasks of a batch, and which rows are of continuous and which of discrete tasks."""
 
-    task: torch.Tensor
+    task: Tensor
     """[K], task indices."""
-    continuous: torch.Tensor
+    continuous: Tensor
     """[K_c], ascending rows of the batch."""
-    discrete: torch.Tensor
+    discrete: Tensor
     """[K_d], ascending rows of the batch."""
-    continuous_task: torch.Tensor
+    continuous_task: Tensor
     """[K_c], the tasks of those rows."""
-    discrete_task: torch.Tensor
+    discrete_task: Tensor
     """[K_d]"""
-    mask: torch.Tensor
+    mask: Tensor
     """[K_c, 1, A_max], 1 where the task has the action dimension."""
 
     @staticmethod
-    def of(task: torch.Tensor, layout: Layout) -> Routing:
+    def of(task: Tensor, layout: Layout) -> Routing:
         """For tasks [K] on the CPU, repeated or not."""
         kind = torch.tensor(layout.discrete_tasks)[task]
         continuous, discrete = (~kind).nonzero().squeeze(1), kind.nonzero().squeeze(1)
@@ -76,7 +80,7 @@ class Routing:
         """Whether K_d is above 0."""
         return self.discrete.shape[0] > 0
 
-    def merged(self, continuous: torch.Tensor | None, discrete: torch.Tensor | None) -> torch.Tensor:
+    def merged(self, continuous: Tensor | None, discrete: Tensor | None) -> Tensor:
         """[K_c, ...] and [K_d, ...] -> [K, ...], each row from its kind; None where K_c or K_d is 0."""
         if continuous is None or discrete is None:
             whole = continuous if discrete is None else discrete
@@ -104,10 +108,22 @@ def _served(layout: Layout) -> dict[str, list[int]]:
     return {name: np.flatnonzero(tasks).tolist() for name, tasks in kinds.items() if tasks.any()}
 
 
+def _read(network: TaskNetwork, hidden: Tensor, routing: Routing) -> ByKind:
+    """The outputs for hidden features [..., K, B, width], each for the rows of its kind."""
+    continuous, discrete = None, None
+    if routing.has_continuous:
+        rows = select_rows(hidden, routing.continuous, -3)
+        continuous = network.read("continuous", rows, routing.continuous_task)
+    if routing.has_discrete:
+        rows = select_rows(hidden, routing.discrete, -3)
+        discrete = network.read("discrete", rows, routing.discrete_task)
+    return continuous, discrete
+
+
 class Actor(nn.Module):
     """tanh-Gaussian for continuous tasks, categorical for discrete ones."""
 
-    legal: torch.Tensor
+    legal: Tensor
     """[T, actions], True where the index is an action of the task."""
 
     def __init__(
@@ -126,7 +142,7 @@ class Actor(nn.Module):
         low, high = exploration.log_deviation_low, exploration.log_deviation_high
         self._middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
 
-    def gaussian(self, raw: torch.Tensor, routing: Routing) -> tuple[TanhGaussian, torch.Tensor]:
+    def gaussian(self, raw: Tensor, routing: Routing) -> tuple[TanhGaussian, Tensor]:
         """The policy [K_c, B, A_max] of raw outputs [K_c, B, 2 A_max], and the tanh that bounds its log std
         (`reach` times it, from the middle of the bounds).
         """
@@ -134,27 +150,21 @@ class Actor(nn.Module):
         bounded = spread.tanh()
         return TanhGaussian(mean, bounded * self.reach + self._middle, routing.mask), bounded
 
-    def log_policy(self, logits: torch.Tensor, routing: Routing) -> torch.Tensor:
+    def log_policy(self, logits: Tensor, routing: Routing) -> Tensor:
         """Log-probabilities [K_d, B, actions] of raw outputs, -inf for illegal actions; float32."""
         return masked_log_softmax(logits, self.legal[routing.discrete_task][:, None])
 
-    def forward(
-        self, observation: Observation, routing: Routing, samples: int
-    ) -> tuple[TanhGaussian | None, torch.Tensor | None]:
-        """The policies [K_c, B, A_max] of the batch's continuous tasks, and log-probabilities
-        [K_d, B, actions] of its discrete ones; None for a kind that no task of the batch has.
-        """
+    def forward(self, observation: Observation, routing: Routing, samples: int) -> Policies:
+        """The policies in B = `samples` observations of each task."""
         features = self.observer(observation, routing.count, samples)
-        hidden = self.network.torso(features, routing.task)
-        gaussian, log_policy = None, None
-        if routing.has_continuous:
-            rows = select_rows(hidden, routing.continuous, -3)
-            raw = self.network.read("continuous", rows, routing.continuous_task)
-            gaussian, _ = self.gaussian(raw, routing)
-        if routing.has_discrete:
-            rows = select_rows(hidden, routing.discrete, -3)
-            log_policy = self.log_policy(self.network.read("discrete", rows, routing.discrete_task), routing)
-        return gaussian, log_policy
+        outputs = _read(self.network, self.network.torso(features, routing.task), routing)
+        return self.policies(outputs, routing)
+
+    def policies(self, outputs: ByKind, routing: Routing) -> Policies:
+        """The policies of raw outputs [K_c, B, 2 A_max] and [K_d, B, actions]."""
+        continuous, discrete = outputs
+        gaussian = None if continuous is None else self.gaussian(continuous, routing)[0]
+        return gaussian, None if discrete is None else self.log_policy(discrete, routing)
 
 
 class TwinCritic(nn.Module):
@@ -187,31 +197,19 @@ class TwinCritic(nn.Module):
             served=served,
         )
 
-    def forward(
-        self, features: torch.Tensor, routing: Routing, action: torch.Tensor | None
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Raw values [2, K_c, B, bins] of `action` and [2, K_d, B, actions, bins] of every action; None for a
-        kind that no task of the batch has.
-
-        `features` [K, B, size] come from `observer`; `action` [K_c, B, A_max].
+    def forward(self, features: Tensor, routing: Routing, action: Tensor | None) -> ByKind:
+        """Raw values [2, K_c, B, bins] of `action` [K_c, B, A_max], and [2, K_d, B, actions, bins] of every
+        action; `features` [K, B, size] come from `observer`.
         """
         hidden = self.network.torso(self.inputs(features, routing, action), routing.task)
-        q_taken, q_all = None, None
-        if routing.has_continuous:
-            rows = select_rows(hidden, routing.continuous, -3)
-            q_taken = self.network.read("continuous", rows, routing.continuous_task)
-        if routing.has_discrete:
-            rows = select_rows(hidden, routing.discrete, -3)
-            q_all = self.by_action(self.network.read("discrete", rows, routing.discrete_task))
-        return q_taken, q_all
+        q_taken, q_all = _read(self.network, hidden, routing)
+        return q_taken, None if q_all is None else self.by_action(q_all)
 
-    def by_action(self, raw: torch.Tensor) -> torch.Tensor:
+    def by_action(self, raw: Tensor) -> Tensor:
         """[..., actions * bins] -> [..., actions, bins]"""
         return raw.unflatten(-1, (self.actions, self.head.outputs))
 
-    def inputs(
-        self, features: torch.Tensor, routing: Routing, action: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def inputs(self, features: Tensor, routing: Routing, action: Tensor | None) -> tuple[Tensor, Tensor]:
         """[K, B, size] and [K, B, A_max], which the torso reads side by side."""
         if action is None:
             width = self.network.torso.inputs - features.shape[-1]

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mtrl.data import Bucket
 from mtrl.errors import ConfigError
@@ -95,7 +96,7 @@ class SACPolicy:
             action.discrete[copies] = index
         return action
 
-    def _route(self, tasks: tuple[int, ...]) -> tuple[Routing, dict[str, torch.Tensor]]:
+    def _route(self, tasks: tuple[int, ...]) -> tuple[Routing, dict[str, Tensor]]:
         """The routing of tasks [K], and bucket -> the rows whose tasks fill it."""
         filled = {
             bucket: torch.from_numpy(np.isin(tasks, self._layout.members(bucket)).nonzero()[0])

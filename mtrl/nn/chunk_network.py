@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.spaces import Layout
@@ -56,9 +56,9 @@ class ChunkShape:
 class ChunkNetwork(TaskNormaliser):
     """Residual MLP over [standardised history, task embedding, scaled chunk, noise-level features]."""
 
-    state_mask: torch.Tensor
-    action_mask: torch.Tensor
-    frequencies: torch.Tensor
+    state_mask: Tensor
+    action_mask: Tensor
+    frequencies: Tensor
 
     def __init__(self, shape: ChunkShape, layout: Layout) -> None:
         """Raises UnsupportedError for tasks with pixels or discrete actions."""
@@ -80,20 +80,18 @@ class ChunkNetwork(TaskNormaliser):
         """Length of a flattened chunk, H * A_max, which is also the length of its noise z."""
         return self.shape.chunk * self.actions
 
-    def condition(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+    def condition(self, states: Tensor, task: Tensor) -> Tensor:
         """States [N, h, D_max] and task [N] -> the part of the input that does not change while
         sampling, [N, h * D_max + E]. Standardised states are clipped to 5 deviations.
         """
         standardised = self.standardise(states, task) * self.state_mask[task][:, None]
         return torch.cat([standardised.flatten(1), self.embedding(task)], dim=1)
 
-    def chunk_mask(self, task: torch.Tensor) -> torch.Tensor:
+    def chunk_mask(self, task: Tensor) -> Tensor:
         """[N] -> [N, H, A_max], 1 where the action dimension belongs to the task."""
         return self.action_mask[task][:, None].expand(-1, self.shape.chunk, -1)
 
-    def forward(
-        self, condition: torch.Tensor, task: torch.Tensor, chunk: torch.Tensor, level: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, condition: Tensor, task: Tensor, chunk: Tensor, level: Tensor) -> Tensor:
         """Raw output [N, H, A_max], zero in masked dimensions.
 
         `condition` from `condition()`; `chunk` [N, H, A_max], already scaled to about unit size;

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.errors import SpaceError, UnknownNameError
 from mtrl.spaces import Layout
@@ -94,7 +94,7 @@ class PixelEncoder(nn.Module):
         self.linear = BatchedLinear((), flat, config.features, generator=generator)
         self.norm = LayerNorm((), config.features)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """uint8 [K, B, C, H, W] -> [K, B, features] in (-1, 1)"""
         if tuple(images.shape[-3:]) != self.pixels or images.dim() != 5:
             raise SpaceError(f"images [K, B, {self.pixels}] are expected; got {list(images.shape)}")
@@ -140,7 +140,7 @@ class SoftExperts(nn.Module):
             (experts,), width, [hidden, width], activation="relu", activate_last=False, generator=generator
         )
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """[K, B, n, d] -> [K, B, n, d]"""
         logits = self.route(tokens.flatten(1, 2)).unflatten(1, tokens.shape[1:3])
         logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -163,7 +163,7 @@ class ObservationEncoder(TaskNormaliser):
             self.pixels = PixelEncoder(pixels, layout.pixels_shape)
         self.size = layout.state_size + (self.pixels.outputs if self.pixels is not None else 0)
 
-    def forward(self, observation: Mapping[str, Bucket], count: int, samples: int) -> torch.Tensor:
+    def forward(self, observation: Mapping[str, Bucket], count: int, samples: int) -> Tensor:
         """Buckets [K_b, B, ...], states standardised -> [K, B, size] for K = `count` tasks and B = `samples`
         of each; zeros for a task that does not fill a bucket.
         """
@@ -184,13 +184,13 @@ class ObservationEncoder(TaskNormaliser):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
-def scatter_rows(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+def scatter_rows(values: Tensor, rows: Tensor, count: int) -> Tensor:
     """[K_b, ...] -> [K, ...] for K = `count`: `values` in the ascending `rows` [K_b], zeros in the others."""
     if rows.shape[0] == count:
         return values
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, rows, values)
 
 
-def select_rows(values: torch.Tensor, rows: torch.Tensor, dim: int = 0) -> torch.Tensor:
+def select_rows(values: Tensor, rows: Tensor, dim: int = 0) -> Tensor:
     """The ascending `rows` along `dim`; no copy where that is all of them."""
     return values if rows.shape[0] == values.shape[dim] else values.index_select(dim, rows)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from .torsos import Torso
 
 
-def expert_load(gates: torch.Tensor) -> torch.Tensor:
+def expert_load(gates: Tensor) -> Tensor:
     """[..., K, B, E] -> [..., E]: the share of samples that give each expert any weight, divided by the
     experts per sample, so that an even load is 1 / E and loads sum to 1.
     """
@@ -22,18 +23,18 @@ def expert_load(gates: torch.Tensor) -> torch.Tensor:
     return used / used.sum(dim=-1, keepdim=True).clamp_min(1.0)
 
 
-def load_variation(load: torch.Tensor) -> torch.Tensor:
+def load_variation(load: Tensor) -> Tensor:
     """Standard deviation of the loads [..., E] over their mean, [...]; 0 is even."""
     return load.std(dim=-1, correction=0) / load.mean(dim=-1)
 
 
-def gate_entropy(gates: torch.Tensor) -> torch.Tensor:
+def gate_entropy(gates: Tensor) -> Tensor:
     """Mean entropy of a sample's gates over ln E, in [0, 1]: 0 one expert, 1 all alike. [...]"""
     share = _shares(gates)
     return torch.special.entr(share).sum(-1).mean(dim=(-2, -1)) / math.log(gates.shape[-1])
 
 
-def task_expert_information(gates: torch.Tensor) -> torch.Tensor:
+def task_expert_information(gates: Tensor) -> Tensor:
     """Mutual information of task and expert in nats, [...]; tasks count alike.
 
     0: every task uses the experts in the same way; at most min(ln K, ln E): each task has its own.
@@ -43,7 +44,7 @@ def task_expert_information(gates: torch.Tensor) -> torch.Tensor:
     return (torch.special.xlogy(joint, joint) - torch.special.xlogy(joint, independent)).sum(dim=(-2, -1))
 
 
-def expert_cosine(outputs: torch.Tensor) -> torch.Tensor:
+def expert_cosine(outputs: Tensor) -> Tensor:
     """[..., E, K, B, d] -> [..., E, E], cosine of two experts' outputs, averaged over samples.
 
     Off the diagonal, 1 means copies of each other, 0 is what MOORE enforces.
@@ -54,7 +55,7 @@ def expert_cosine(outputs: torch.Tensor) -> torch.Tensor:
     return flat @ flat.mT / samples
 
 
-def dormant_fraction(hidden: torch.Tensor, threshold: float = 0.025) -> torch.Tensor:
+def dormant_fraction(hidden: Tensor, threshold: float = 0.025) -> Tensor:
     """Share of dormant units of a layer, [..., K, B, d] -> [...] (Sokar et al. 2023, arXiv 2302.12902,
     equation 1: a unit's mean size over the layer's mean, at most `threshold`, there 0.025).
     """
@@ -66,9 +67,9 @@ def dormant_fraction(hidden: torch.Tensor, threshold: float = 0.025) -> torch.Te
 @torch.no_grad()
 def torso_diagnostics(
     torso: Torso,
-    features: torch.Tensor | tuple[torch.Tensor, ...],
-    task_index: torch.Tensor,
-    embedding: torch.Tensor | None = None,
+    features: Tensor | tuple[Tensor, ...],
+    task_index: Tensor,
+    embedding: Tensor | None = None,
 ) -> dict[str, float]:
     """One forward, measured: the mean over ensemble members of every figure that the torso has.
 
@@ -98,6 +99,6 @@ def torso_diagnostics(
     return found
 
 
-def _shares(gates: torch.Tensor) -> torch.Tensor:
+def _shares(gates: Tensor) -> Tensor:
     size = gates.detach().double().abs()
     return size / size.sum(dim=-1, keepdim=True).clamp_min(1e-30)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .flat import FlatParameters
 from .layers import BatchedLinear, LayerNorm, TaskLinear
@@ -31,7 +31,7 @@ class ExplicitNetwork:
     `inputs` keep their values while B stays the same; the next `forward` overwrites what it returned.
     """
 
-    latest: Mapping[str, torch.Tensor]
+    latest: Mapping[str, Tensor]
     """Output -> [N, K_o, B, size] for its K_o tasks: the result of the latest `forward`."""
 
     @staticmethod
@@ -48,9 +48,7 @@ class ExplicitNetwork:
         tasks = sorted(task for name in network.outputs for task in network.tasks_of(name))
         return alike and embedded and linear and tasks == list(range(torso.tasks))
 
-    def __init__(
-        self, network: TaskNetwork, weights: FlatParameters, gradient: torch.Tensor | None = None
-    ) -> None:
+    def __init__(self, network: TaskNetwork, weights: FlatParameters, gradient: Tensor | None = None) -> None:
         """`weights` hold the network's parameters, perhaps among others, and `gradient` [P] is laid out as
         they are; without it there is no `backward`.
         """
@@ -60,7 +58,7 @@ class ExplicitNetwork:
         self._eps = cast(LayerNorm, torso.stack.norms[0]).eps if torso.stack.normed else None
         self._one_hot = torso.entry - torso.inputs
         self._differentiates = gradient is not None
-        slots: dict[int, torch.Tensor] = {}
+        slots: dict[int, Tensor] = {}
         if gradient is not None:
             parts = zip(weights.named.values(), weights.split(gradient), strict=True)
             slots = {id(value): slot for value, slot in parts}
@@ -69,9 +67,9 @@ class ExplicitNetwork:
             _Head(name, _Layer(output, slots), network.tasks_of(name), torso.tasks)
             for name, output in network.outputs.items()
         ]
-        self._inputs: torch.Tensor | None = None
+        self._inputs: Tensor | None = None
 
-    def inputs(self, samples: int) -> torch.Tensor:
+    def inputs(self, samples: int) -> Tensor:
         """[K, B, entry] for B = `samples` of each of all K tasks in order: what `forward` reads. The columns
         of the one-hot task embedding, if any, are the last and filled in; the others begin at 0.
         """
@@ -79,7 +77,7 @@ class ExplicitNetwork:
             self._inputs = self._allocate(samples)
         return self._inputs
 
-    def _allocate(self, samples: int) -> torch.Tensor:
+    def _allocate(self, samples: int) -> Tensor:
         """Buffers for B = `samples`; returns the inputs."""
         weight = self._layers[0].weight
         inputs = weight.new_zeros(self._tasks, samples, self._entry)
@@ -99,7 +97,7 @@ class ExplicitNetwork:
         self.latest = {head.name: head.raw for head in self._heads}
         return inputs
 
-    def forward(self) -> Mapping[str, torch.Tensor]:
+    def forward(self) -> Mapping[str, Tensor]:
         """Output -> [N, K_o, B, size] for its K_o tasks, of `inputs`."""
         hidden = self._merged_inputs
         self._activations = []
@@ -117,19 +115,19 @@ class ExplicitNetwork:
             head.forward(hidden)
         return self.latest
 
-    def backward(self, gradients: Mapping[str, torch.Tensor]) -> None:
+    def backward(self, gradients: Mapping[str, Tensor]) -> None:
         """Fills in the weights' gradient, from those [N, K_o, B, size] of what the latest `forward` gave."""
         assert len(gradients) == len(self._heads), "weights of outputs that are left out would keep theirs"
         self._backward(gradients, weights=True)
 
-    def backward_inputs(self, gradients: Mapping[str, torch.Tensor], columns: slice) -> torch.Tensor:
+    def backward_inputs(self, gradients: Mapping[str, Tensor], columns: slice) -> Tensor:
         """The gradient [N, K * B, columns] of those inputs alone; that of the weights stays as it is. Outputs
         that are left out have no gradient.
         """
         to_linear = self._backward(gradients, weights=False)
         return torch.bmm(to_linear, self._layers[0].transposed[..., columns])
 
-    def _backward(self, gradients: Mapping[str, torch.Tensor], *, weights: bool) -> torch.Tensor:
+    def _backward(self, gradients: Mapping[str, Tensor], *, weights: bool) -> Tensor:
         """Returns the gradient [N, K * B, width] of the first layer's product."""
         last = len(self._layers)
         gradient = self._gradients[last % 2]
@@ -155,7 +153,7 @@ class ExplicitNetwork:
 class _Layer:
     """Weights as batched products read them, and where their gradients go."""
 
-    def __init__(self, layer: nn.Module, slots: Mapping[int, torch.Tensor]) -> None:
+    def __init__(self, layer: nn.Module, slots: Mapping[int, Tensor]) -> None:
         """`slots`: where gradients are written, by id(parameter), or nothing."""
         assert isinstance(layer, (TaskLinear, BatchedLinear)) and layer.bias is not None, "see `serves`"
         self.weight = _flat(layer.weight.detach(), 2)
@@ -165,7 +163,7 @@ class _Layer:
             self._weight_slot = _flat(slots[id(layer.weight)], 2)
             self._bias_slot = _flat(slots[id(layer.bias)], 1).unsqueeze(1)
 
-    def differentiate(self, inputs: torch.Tensor, gradient: torch.Tensor) -> None:
+    def differentiate(self, inputs: Tensor, gradient: Tensor) -> None:
         """Writes the gradients, from the product's inputs and the gradient of its outputs."""
         torch.bmm(inputs.mT, gradient, out=self._weight_slot)
         torch.sum(gradient, 1, True, out=self._bias_slot)
@@ -180,7 +178,7 @@ class _Head:
         self._rows = None if list(served) == list(range(tasks)) else torch.tensor(served)
         """[K_o]; None for all tasks in order."""
 
-    def allocate(self, hidden: torch.Tensor, samples: int) -> None:
+    def allocate(self, hidden: Tensor, samples: int) -> None:
         """Buffers for B = `samples`; `hidden` [N, K * B, width] is like the output of the last layer."""
         members, _, width = hidden.shape
         blocks, _, outputs = self._layer.weight.shape
@@ -192,14 +190,14 @@ class _Head:
         self._raw = hidden.new_empty(*self._shape[:2], outputs)
         self.raw = self._raw.view(members, self._count, samples, outputs)
 
-    def forward(self, hidden: torch.Tensor) -> None:
+    def forward(self, hidden: Tensor) -> None:
         """Writes `raw` for hidden features [N, K * B, width]."""
         if self._rows is not None:
             hidden = torch.index_select(self._by_task(hidden), 1, self._rows, out=self._selected)
         self._inputs = hidden.view(self._shape)
         torch.baddbmm(self._layer.bias, self._inputs, self._layer.weight, out=self._raw)
 
-    def backward(self, gradient: torch.Tensor | None, to_hidden: torch.Tensor, *, weights: bool) -> None:
+    def backward(self, gradient: Tensor | None, to_hidden: Tensor, *, weights: bool) -> None:
         """Writes the gradient of the hidden features of its tasks into `to_hidden`, from that of `raw`; zeros
         for None.
         """
@@ -217,10 +215,10 @@ class _Head:
         if self._rows is not None:
             self._by_task(to_hidden).index_copy_(1, self._rows, self._selected_gradient)
 
-    def _by_task(self, values: torch.Tensor) -> torch.Tensor:
+    def _by_task(self, values: Tensor) -> Tensor:
         return values.view(len(values), -1, self._samples, values.shape[-1])
 
 
-def _flat(values: torch.Tensor, inner: int) -> torch.Tensor:
+def _flat(values: Tensor, inner: int) -> Tensor:
     """All axes before the last `inner` as one."""
     return values.reshape(-1, *values.shape[values.dim() - inner :])

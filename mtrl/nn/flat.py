@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class FlatParameters:
@@ -30,23 +30,23 @@ class FlatParameters:
         for value, part in zip(named.values(), self.split(self.whole.detach()), strict=True):
             value.data = part
 
-    def split(self, vector: torch.Tensor) -> list[torch.Tensor]:
+    def split(self, vector: Tensor) -> list[Tensor]:
         """The part of a vector like `whole` that belongs to each parameter, in the parameter's shape."""
         pairs = zip(vector.split(self._sizes), self.named.values(), strict=True)
         return [part.view(value.shape) for part, value in pairs]
 
     @cached_property
-    def gradient(self) -> torch.Tensor:
+    def gradient(self) -> Tensor:
         """[P], where `write_gradients` and `copy_` leave the gradient."""
         return torch.zeros_like(self.whole, requires_grad=False)
 
-    def write_gradients(self, gradients: Sequence[torch.Tensor] | Mapping[str, torch.Tensor]) -> None:
+    def write_gradients(self, gradients: Sequence[Tensor] | Mapping[str, Tensor]) -> None:
         """Writes gradients, one for every parameter, in order or by name, into `whole.grad`."""
         if isinstance(gradients, Mapping):
             gradients = [gradients[name] for name in self.named]
         self.copy_(torch.cat([gradient.reshape(-1) for gradient in gradients]))
 
-    def copy_(self, gradient: torch.Tensor) -> None:
+    def copy_(self, gradient: Tensor) -> None:
         """`write_gradients` for a gradient [P] that is one vector already, perhaps `gradient` itself."""
         self.whole.grad = whole = self.gradient
         if gradient is not whole:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.errors import UnknownNameError
 
@@ -21,13 +21,13 @@ Leading = tuple[int, ...]
 """Sizes of the axes that own separate weights, e.g. (N,) for an ensemble or (N, E) for its experts."""
 
 
-def fill_uniform(parameter: torch.Tensor, bound: float, generator: torch.Generator | None) -> None:
+def fill_uniform(parameter: Tensor, bound: float, generator: torch.Generator | None) -> None:
     """Draws every entry from U(-bound, bound)."""
     with torch.no_grad():
         parameter.uniform_(-bound, bound, generator=generator)
 
 
-def fill_he_uniform(parameter: torch.Tensor, inputs: int, generator: torch.Generator | None) -> None:
+def fill_he_uniform(parameter: Tensor, inputs: int, generator: torch.Generator | None) -> None:
     """U(+-sqrt(6 / inputs)), which keeps the variance through ReLU (He et al. 2015, equation 10)."""
     fill_uniform(parameter, math.sqrt(6.0 / inputs), generator)
 
@@ -35,7 +35,7 @@ def fill_he_uniform(parameter: torch.Tensor, inputs: int, generator: torch.Gener
 class _Dense(nn.Module):
     """weight [*leading, inputs, outputs] and bias [*leading, outputs]."""
 
-    bias: torch.Tensor | None
+    bias: Tensor | None
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class BatchedLinear(_Dense):
     of the output.
     """
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """[*leading, K, B, inputs] -> [*leading, K, B, outputs]; K and B may be one axis."""
         # what has its shape already needs no view, which autograd would follow
         plain = inputs.dim() == 3 and self.weight.dim() == 3
@@ -87,9 +87,9 @@ class TaskLinear(_Dense):
     The gradient of task k touches only row task_index[k].
     """
 
-    bias: torch.Tensor
+    bias: Tensor
 
-    def forward(self, inputs: torch.Tensor, task_index: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, inputs: Tensor, task_index: Tensor | None) -> Tensor:
         """[*leading, K, B, inputs], task_index [K] -> [*leading, K, B, outputs], `leading` without tasks.
 
         None stands for every task in order, for which no weights need to be gathered.
@@ -111,9 +111,9 @@ class ComposedLinear(_Dense):
     of task k is m_kj X_k^T D_k for W_j, and <W_j, X_k^T D_k> + <b_j, sum D_k> for m_kj.
     """
 
-    bias: torch.Tensor
+    bias: Tensor
 
-    def forward(self, inputs: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor, mixture: Tensor) -> Tensor:
         """[*leading, K, B, inputs], mixture [*leading, K, 1, J] -> [*leading, K, B, outputs]"""
         sets, width, outputs = self.weight.shape[-3:]
         mixed = mixture.reshape(-1, mixture.shape[-3], sets)
@@ -134,8 +134,8 @@ class LayerNorm(nn.Module):
     samples of D * x_hat and of D.
     """
 
-    weight: torch.Tensor | None
-    bias: torch.Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
 
     def __init__(self, leading: Leading, width: int, *, affine: bool = True, eps: float = 1e-5) -> None:
         """`eps` is added to the variance."""
@@ -144,7 +144,7 @@ class LayerNorm(nn.Module):
         self.register_parameter("weight", nn.Parameter(torch.ones(*leading, width)) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(*leading, width)) if affine else None)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """[*leading, K, B, width] -> the same shape; without `affine`, K and B may be one axis."""
         normal = torch.layer_norm(inputs, (self.width,), None, None, self.eps)
         if self.weight is None or self.bias is None:
@@ -169,7 +169,7 @@ class TaskTable(nn.Module):
         self.weight = nn.Parameter(torch.empty(*leading, tasks, width))
         fill_uniform(self.weight, bound, generator)
 
-    def forward(self, task_index: torch.Tensor) -> torch.Tensor:
+    def forward(self, task_index: Tensor) -> Tensor:
         """task_index [K] -> [*leading, K, 1, width]"""
         *leading, tasks, width = self.weight.shape
         rows = self.weight.reshape(-1, width).index_select(0, _rows((*leading, tasks), task_index))
@@ -183,14 +183,14 @@ def mixture_bound(parts: int) -> float:
     return math.sqrt(3.0 / parts)
 
 
-def _rows(axes: Leading, task_index: torch.Tensor) -> torch.Tensor:
+def _rows(axes: Leading, task_index: Tensor) -> Tensor:
     """The rows of `task_index` [K] once the axes [*leading, T] are one: [prod(leading) * K]."""
     *leading, tasks = axes
     blocks = torch.arange(math.prod(leading), device=task_index.device) * tasks
     return (blocks[:, None] + task_index).flatten()
 
 
-ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.functional.relu,
     "silu": nn.functional.silu,
     "gelu": nn.functional.gelu,
@@ -198,11 +198,11 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
 }
 
-Note = Callable[[str, torch.Tensor], None]
+Note = Callable[[str, Tensor], None]
 """Receives the name and value of an activation; see `Torso.record`."""
 
 
-def activation_named(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+def activation_named(name: str) -> Callable[[Tensor], Tensor]:
     """Raises UnknownNameError."""
     if name not in ACTIVATIONS:
         raise UnknownNameError("activation", name, ACTIVATIONS)
@@ -241,7 +241,7 @@ class Stack(nn.Module):
         self.merges = not (norm and affine)
         self.activated = len(widths) if activate_last else len(widths) - 1
 
-    def forward(self, inputs: torch.Tensor, note: Note | None = None) -> torch.Tensor:
+    def forward(self, inputs: Tensor, note: Note | None = None) -> Tensor:
         """[*leading, K, B, inputs] -> [*leading, K, B, widths[-1]]; `note` receives each activation."""
         shape = inputs.shape[:-1]
         # one change of shape here instead of two in every layer

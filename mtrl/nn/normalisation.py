@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.rollout import Fragment
 from mtrl.spaces import Layout, Moments
@@ -20,9 +20,9 @@ SMALLEST_RETURN = 1e-3
 class TaskNormaliser(nn.Module):
     """Standardises padded states by the mean and scale of their own task, buffers of the network."""
 
-    mean: torch.Tensor
+    mean: Tensor
     """[T, D_max]"""
-    scale: torch.Tensor
+    scale: Tensor
     """[T, D_max]"""
 
     def __init__(self, layout: Layout, clip: float = 5.0) -> None:
@@ -37,7 +37,7 @@ class TaskNormaliser(nn.Module):
         self.mean[task] = torch.as_tensor(moments.mean[task])
         self.scale[task] = torch.as_tensor(moments.scale[task])
 
-    def standardise(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+    def standardise(self, states: Tensor, task: Tensor) -> Tensor:
         """(states - mean) / scale, clipped: states [K, ..., D_max] of tasks [K] -> the same shape."""
         mean, scale = self.mean.index_select(0, task), self.scale.index_select(0, task)
         for _ in range(states.ndim - 2):

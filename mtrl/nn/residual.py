@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
@@ -16,7 +16,7 @@ class ResidualBlock(nn.Module):
         self.expand = nn.Linear(width, width)
         self.contract = nn.Linear(width, width)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Tensor) -> Tensor:
         """[..., width] -> [..., width]"""
         return hidden + self.contract(nn.functional.silu(self.expand(self.norm(hidden))))
 
@@ -28,10 +28,10 @@ class ResidualBlock(nn.Module):
 class FoldedBlock(nn.Module):
     """A residual block for inference, its weights as [inputs, outputs], which a single row reads faster."""
 
-    expand: torch.Tensor
-    contract: torch.Tensor
-    expand_bias: torch.Tensor
-    contract_bias: torch.Tensor
+    expand: Tensor
+    contract: Tensor
+    expand_bias: Tensor
+    contract_bias: Tensor
 
     def __init__(self, block: ResidualBlock) -> None:
         """Copies the weights."""
@@ -42,7 +42,7 @@ class FoldedBlock(nn.Module):
         self.register_buffer("expand_bias", block.expand.bias.detach())
         self.register_buffer("contract_bias", block.contract.bias.detach())
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: Tensor) -> Tensor:
         """[N, width] -> [N, width]"""
         inner = torch.addmm(self.expand_bias, self.norm(hidden), self.expand)
         return hidden + torch.addmm(self.contract_bias, nn.functional.silu(inner), self.contract)
@@ -64,7 +64,7 @@ class ResidualMLP(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]"""
         hidden = self.enter(inputs)
         for block in self.blocks:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.errors import SpaceError, UnknownNameError
 from mtrl.structured import between, check
@@ -37,7 +37,7 @@ class TaskEmbeddingConfig:
 class TaskEmbedding(nn.Module):
     """task_index [K] -> [*leading, K, 1, size]; the axis of length 1 stands for the samples."""
 
-    identity: torch.Tensor
+    identity: Tensor
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TaskEmbedding(nn.Module):
         if config.kind == "one_hot":
             self.register_buffer("identity", torch.eye(tasks), persistent=False)
 
-    def forward(self, task_index: torch.Tensor, given: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, task_index: Tensor, given: Tensor | None = None) -> Tensor:
         """`given` [K, size] or [*leading, K, size] takes the place of the network's own embedding.
 
         Raises SpaceError when it has another length, or when neither has one.

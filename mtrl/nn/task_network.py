@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.errors import SpaceError, UnknownNameError
 
@@ -47,7 +47,7 @@ class TaskNetwork(nn.Module):
         bound = config.output_bound
         self.outputs = nn.ModuleDict()
         self._served: dict[str, list[int]] = {}
-        self._latest: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._latest: dict[str, tuple[Tensor, Tensor | None]] = {}
         for name, size in outputs.items():
             owners = list(range(tasks)) if served is None or name not in served else list(served[name])
             row = torch.zeros(tasks, dtype=torch.int64)
@@ -69,7 +69,7 @@ class TaskNetwork(nn.Module):
         """The tasks that output `name` is for, in the order of its layers."""
         return list(self._served[name])
 
-    def read(self, name: str, hidden: torch.Tensor, task_index: torch.Tensor) -> torch.Tensor:
+    def read(self, name: str, hidden: Tensor, task_index: Tensor) -> Tensor:
         """Output layer `name` on hidden [K, B, width] (or [N, K, B, width]) -> [..., K, B, size].
 
         `hidden` may hold a selection of the torso's tasks, `task_index` then names those.
@@ -91,7 +91,7 @@ class TaskNetwork(nn.Module):
             out = layer(wide)
         return out.squeeze(0) if self.members is None else out
 
-    def _rows(self, name: str, task_index: torch.Tensor) -> torch.Tensor | None:
+    def _rows(self, name: str, task_index: Tensor) -> Tensor | None:
         """Where output `name` keeps the layers of these tasks; None for all of them in order.
 
         Looked up once for an index tensor that is used again and again, as training batches do; it must
@@ -101,7 +101,7 @@ class TaskNetwork(nn.Module):
         known = None if exporting else self._latest.get(name)
         if known is not None and known[0] is task_index:
             return known[1]
-        rows: torch.Tensor | None = getattr(self, f"row_of_{name}")[task_index]
+        rows: Tensor | None = getattr(self, f"row_of_{name}")[task_index]
         if exporting:
             return rows
         if task_index.tolist() == self._served[name]:
@@ -111,10 +111,10 @@ class TaskNetwork(nn.Module):
 
     def forward(
         self,
-        features: torch.Tensor | tuple[torch.Tensor, ...],
-        task_index: torch.Tensor,
-        embedding: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor]:
+        features: Tensor | tuple[Tensor, ...],
+        task_index: Tensor,
+        embedding: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """[K, B, inputs], task_index [K] -> every output by name, [..., K, B, size] each."""
         hidden = self.torso(features, task_index, embedding)
         return {name: self.read(name, hidden, task_index) for name in self.outputs}

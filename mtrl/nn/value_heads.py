@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .distributions import full_precision
 
@@ -18,25 +18,23 @@ class ScalarValueHead(nn.Module):
         super().__init__()
         self.clip = clip
 
-    def values(self, raw: torch.Tensor) -> torch.Tensor:
+    def values(self, raw: Tensor) -> Tensor:
         """[..., 1] -> [...]"""
         return full_precision(raw[..., 0])
 
-    def losses(self, raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def losses(self, raw: Tensor, target: Tensor) -> Tensor:
         """Half the squared error of `raw` [..., 1] against `target` [...], per sample [...]."""
         predicted = self.values(raw)
         if self.clip:
             predicted = predicted.clamp(-self.clip, self.clip)
         return 0.5 * (predicted - target).square()
 
-    def losses_and_gradient(
-        self, raw: torch.Tensor, target: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def losses_and_gradient(self, raw: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """`losses`, and the gradient [..., 1] of their sum with respect to `raw`; without `clip` only."""
         error = self.values(raw) - target
         return 0.5 * error.square(), error[..., None]
 
-    def value_gradient(self, raw: torch.Tensor, values: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    def value_gradient(self, raw: Tensor, values: Tensor, gradient: Tensor) -> Tensor:
         """The gradient [..., 1] with respect to `raw`, from that [...] of its `values`."""
         return gradient[..., None]
 
@@ -44,7 +42,7 @@ class ScalarValueHead(nn.Module):
 class CategoricalValueHead(nn.Module):
     """Raw [..., bins] are logits over values, trained by cross entropy against a two-hot target."""
 
-    support: torch.Tensor
+    support: Tensor
     """[bins], the values of the bins."""
 
     def __init__(self, bins: int, value_range: float) -> None:
@@ -53,30 +51,28 @@ class CategoricalValueHead(nn.Module):
         self.outputs = bins
         self.register_buffer("support", torch.linspace(-value_range, value_range, bins), persistent=False)
 
-    def values(self, raw: torch.Tensor) -> torch.Tensor:
+    def values(self, raw: Tensor) -> Tensor:
         """[..., bins] -> [...], the mean of the distribution."""
         return full_precision(raw).softmax(-1) @ self.support
 
-    def losses(self, raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def losses(self, raw: Tensor, target: Tensor) -> Tensor:
         """Cross entropy of `raw` [..., bins] against `target` [...], per sample [...]."""
         return -(self.two_hot(target) * full_precision(raw).log_softmax(-1)).sum(-1)
 
-    def losses_and_gradient(
-        self, raw: torch.Tensor, target: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def losses_and_gradient(self, raw: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """`losses`, and the gradient [..., bins] of their sum with respect to `raw`."""
         log_p = full_precision(raw).log_softmax(-1)
         two_hot = self.two_hot(target)
         losses = (two_hot * log_p).sum(-1).neg_()
         return losses, log_p.exp_().sub_(two_hot)
 
-    def value_gradient(self, raw: torch.Tensor, values: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    def value_gradient(self, raw: Tensor, values: Tensor, gradient: Tensor) -> Tensor:
         """The gradient [..., bins] with respect to `raw`, from that [...] of its `values`."""
         softmax = full_precision(raw).softmax(-1)
         # d (p . z) / d logit_i = p_i (z_i - p . z)
         return softmax.mul_(self.support - values[..., None]).mul_(gradient[..., None])
 
-    def two_hot(self, values: torch.Tensor) -> torch.Tensor:
+    def two_hot(self, values: Tensor) -> Tensor:
         """[...] -> [..., bins]: the weights of the two neighbouring bins whose mean is the value; values
         outside are clipped (Bellemare et al. 2017, eq. 7, for one atom).
         """

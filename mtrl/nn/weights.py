@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mtrl.errors import ConfigError
@@ -36,11 +36,11 @@ def begin_as(network: nn.Module, parent: nn.Module) -> None:
     network.load_state_dict(theirs)
 
 
-def arrays_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, npt.NDArray[np.generic]]:
+def arrays_of(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[np.generic]]:
     """Copies of tensors as arrays, which a `PolicySnapshot` holds."""
     return {name: value.detach().cpu().numpy().copy() for name, value in tensors.items()}
 
 
-def tensors_of(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, torch.Tensor]:
+def tensors_of(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Tensor]:
     """The inverse: copies of a snapshot's arrays as tensors."""
     return {name: torch.as_tensor(np.array(value)) for name, value in arrays.items()}

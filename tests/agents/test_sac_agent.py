@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -516,7 +517,10 @@ def test_losses_are_computed_where_the_networks_are() -> None:
     batch = TrainingBatch(**{name: over_there(value) for name, value in vars(held).items()})  # type: ignore[arg-type]
     actor, critic = agent._actor.to(meta), agent._critic.to(meta)
     noise = torch.empty(2, batch.samples, 2, device=meta)
-    target = td_target(agent._config, actor, critic, batch, noise)
+    policy = actor(batch.next_observation, batch.routing, batch.samples)
+    features = critic.observer(batch.next_observation, batch.routing.count, batch.samples)
+    values = partial(critic, features, batch.routing)
+    target = td_target(agent._config, batch, noise, policy, values, critic.head)
     losses, features = critic_losses(critic, batch, target)
     for found in (losses, *actor_losses(actor, critic, features, batch, noise)):
         assert found.shape == (3,) and found.device == meta

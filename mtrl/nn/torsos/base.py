@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.errors import SpaceError
 
@@ -42,7 +42,7 @@ class Torso(nn.Module, ABC):
         self.members = members
         self.leading = (members or 1,)
         self.embedding = TaskEmbedding(config.embedding, tasks, leading=self.leading, generator=generator)
-        self._records: list[tuple[str, torch.Tensor]] | None = None
+        self._records: list[tuple[str, Tensor]] | None = None
         self._build(generator)
 
     @abstractmethod
@@ -76,17 +76,15 @@ class Torso(nn.Module, ABC):
         return self.config.width
 
     @abstractmethod
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """[N, K, B, entry], [K], [N, K, 1, e] -> [N, K, B, width]"""
 
     def forward(
         self,
-        features: torch.Tensor | tuple[torch.Tensor, ...],
-        task_index: torch.Tensor,
-        embedding: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+        features: Tensor | tuple[Tensor, ...],
+        task_index: Tensor,
+        embedding: Tensor | None = None,
+    ) -> Tensor:
         """`embedding` [K, e] or [N, K, e] takes the place of the torso's own task embedding; `features` may
         come in parts, to be put side by side.
 
@@ -114,16 +112,16 @@ class Torso(nn.Module, ABC):
         """Whether the task embedding is asked for at all."""
         return self.config.task_input or self.config.kind not in ("mlp", "multi_head", "residual")
 
-    def mixture(self, task_index: torch.Tensor) -> torch.Tensor:
+    def mixture(self, task_index: Tensor) -> Tensor:
         """[N, K, 1, J], the weights of a composed output layer; only PaCo has them."""
         raise SpaceError(f"a torso of kind {self.config.kind} mixes no parameter sets")
 
     def reset_tasks(
         self,
-        losses: torch.Tensor,
-        task_index: torch.Tensor,
+        losses: Tensor,
+        task_index: Tensor,
         generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Gives tasks that have run away a new beginning; call it after an update with its losses [K].
 
         Returns [K], True for tasks that were reset, whose losses should have no part in the update: ask
@@ -131,11 +129,11 @@ class Torso(nn.Module, ABC):
         """
         return self.runaway(losses)
 
-    def runaway(self, losses: torch.Tensor) -> torch.Tensor:
+    def runaway(self, losses: Tensor) -> Tensor:
         """losses [K] -> [K], True for tasks that `reset_tasks` would reset; only PaCo has such."""
         return torch.zeros(losses.shape, dtype=torch.bool, device=losses.device)
 
-    def balance_loss(self) -> torch.Tensor | None:
+    def balance_loss(self) -> Tensor | None:
         """The auxiliary loss of the latest training forward, forgotten once read; None for most.
 
         It mixes the samples of all tasks, so it stands outside their losses: add its gradient to the
@@ -147,7 +145,7 @@ class Torso(nn.Module, ABC):
         """Moves selection biases by the loads since the last call; once per update. No-op for most."""
 
     @contextmanager
-    def record(self) -> Iterator[list[tuple[str, torch.Tensor]]]:
+    def record(self) -> Iterator[list[tuple[str, Tensor]]]:
         """Collects what forward passes inside it note, detached, in order.
 
         ("hidden", [N, (E,) K, B, d]) after each activation, ("gates", [N, K, B, E]) the mixing weights,
@@ -164,7 +162,7 @@ class Torso(nn.Module, ABC):
         """Whether `record` is open."""
         return self._records is not None
 
-    def note(self, name: str, value: torch.Tensor) -> None:
+    def note(self, name: str, value: Tensor) -> None:
         """Keeps `value` while `record` is open."""
         if self._records is not None:
             self._records.append((name, value.detach()))
@@ -179,7 +177,7 @@ class Torso(nn.Module, ABC):
         """Whether the task embedding is put beside the features."""
         return self.appends_task and self.config.task_input
 
-    def _check(self, parts: tuple[torch.Tensor, ...], task_index: torch.Tensor) -> None:
+    def _check(self, parts: tuple[Tensor, ...], task_index: Tensor) -> None:
         shape, width = parts[0].shape, 0
         fits = len(shape) in (3, 4) and shape[-3] == task_index.shape[0]
         for part in parts if fits else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..layers import Stack
 from .base import Torso
@@ -36,9 +37,7 @@ class CareTorso(Torso):
         self.encoders = head((*lead, care.encoders), inputs, care.width)
         self.stack = self._hidden_stack(lead, 2 * care.width, generator)
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """The attention depends on the task alone."""
         care = self.config.care
         context = self.context(embedding)

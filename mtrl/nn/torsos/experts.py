@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtrl.errors import ConfigError
 
@@ -49,7 +49,7 @@ class ExpertBank(nn.Module):
         )
         self.norm = LayerNorm(axes, width) if config.normalised else None
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """[N, count, K, C, width] -> [N, count, K, C, width]"""
         if self.reduce is not None and self.open is not None:
             inputs = inputs * (2.0 * torch.sigmoid(self.open(self.reduce(inputs))))
@@ -77,9 +77,7 @@ class ExpertsBlock(nn.Module):
             if parts.self_gate:
                 self.self_gate = BatchedLinear(leading, width, parts.shared, bound=0.0, generator=generator)
 
-    def forward(
-        self, hidden: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor, torso: Torso
-    ) -> torch.Tensor:
+    def forward(self, hidden: Tensor, task_index: Tensor, embedding: Tensor, torso: Torso) -> Tensor:
         """[N, K, B, width], [K], [N, K, 1, e] -> [N, K, B, width]; `torso` takes the notes."""
         normal = self.norm(hidden)
         routing = self.router(normal, embedding, task_index)
@@ -122,9 +120,7 @@ class ExpertsTorso(Torso):
             ExpertsBlock(config, self.leading, self.embedding.size, generator) for _ in range(config.depth)
         )
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """Each block chooses anew."""
         hidden = self.activate(self.enter_norm(self.enter(features)))
         self.note("hidden", hidden)
@@ -132,9 +128,9 @@ class ExpertsTorso(Torso):
             hidden = block(hidden, task_index, embedding, self)
         return hidden
 
-    def balance_loss(self) -> torch.Tensor | None:
+    def balance_loss(self) -> Tensor | None:
         """Switch's auxiliary loss, summed over blocks and members; None with experts.switch=0."""
-        found: list[torch.Tensor] = []
+        found: list[Tensor] = []
         for module in self.modules():
             if isinstance(module, Router) and module.auxiliary is not None:
                 found.append(module.auxiliary)
@@ -148,7 +144,7 @@ class ExpertsTorso(Torso):
                 module.update_balance()
 
 
-def packed(bank: nn.Module, hidden: torch.Tensor, routing: Routing) -> torch.Tensor:
+def packed(bank: nn.Module, hidden: Tensor, routing: Routing) -> Tensor:
     """The weighted sum over chosen experts, computing each expert only for the samples that chose it.
 
     Samples are packed within their own task, [N, E, K, C, width] with C the largest number of samples
@@ -171,10 +167,10 @@ def packed(bank: nn.Module, hidden: torch.Tensor, routing: Routing) -> torch.Ten
     return (picked * routing.weights.to(picked.dtype)[..., None]).sum(dim=-2)
 
 
-def _spread(hidden: torch.Tensor, count: int) -> torch.Tensor:
+def _spread(hidden: Tensor, count: int) -> Tensor:
     return hidden.unsqueeze(1).expand(-1, count, -1, -1, -1)
 
 
-def _mix(gates: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+def _mix(gates: Tensor, outputs: Tensor) -> Tensor:
     # [N, K, B, E], [N, E, K, B, d] -> [N, K, B, d]
     return torch.einsum("nkbe,nekbd->nkbd", gates.to(outputs.dtype), outputs)

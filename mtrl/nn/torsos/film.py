@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers import BatchedLinear, LayerNorm, activation_named
 from .base import Torso
@@ -36,9 +36,7 @@ class FilmTorso(Torso):
             generator=generator,
         )
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """The features alone enter; the embedding sets gamma and beta."""
         parts = self.modulate(embedding).unflatten(-1, (self.config.depth, 2, self.modulation_width))
         hidden = features

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..layers import TaskTable, mixture_bound
 from .base import Torso
 
 
-def orthonormalise(vectors: torch.Tensor) -> torch.Tensor:
+def orthonormalise(vectors: Tensor) -> Tensor:
     """Gram-Schmidt over the second last axis in one step: [..., n, d] -> orthonormal rows [..., n, d].
 
     With V V^T = L L^T (Cholesky), U = L^-1 V has U U^T = I and row i in the span of rows 1 to i of V,
@@ -30,12 +31,12 @@ def orthonormalise(vectors: torch.Tensor) -> torch.Tensor:
         return torch.linalg.solve_triangular(lower, unit, upper=False)
 
 
-def _row_by_row(gram: torch.Tensor, unit: torch.Tensor, floor: float) -> torch.Tensor:
+def _row_by_row(gram: Tensor, unit: Tensor, floor: float) -> Tensor:
     """The same numbers from elementary operations, for graph formats without a Cholesky operator."""
-    rows: list[torch.Tensor] = []
-    lower: list[list[torch.Tensor]] = []
+    rows: list[Tensor] = []
+    lower: list[list[Tensor]] = []
     for i in range(unit.shape[-2]):
-        entries: list[torch.Tensor] = []
+        entries: list[Tensor] = []
         for j in range(i):
             known = sum((entries[k] * lower[j][k] for k in range(j)), torch.zeros(()))
             entries.append((gram[..., i, j, None] - known) / lower[j][j])
@@ -60,9 +61,7 @@ class MooreTorso(Torso):
         self.experts = self._hidden_stack((*lead, count), self.inputs, generator, activate_last=False)
         self.weights = TaskTable(lead, self.tasks, count, bound=mixture_bound(count), generator=generator)
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """The task embedding is not read."""
         count = self.config.moore.experts
         spread = features.unsqueeze(1).expand(-1, count, -1, -1, -1)
@@ -77,7 +76,7 @@ class MooreTorso(Torso):
         return torch.tanh(mixed) if self.config.moore.tanh else mixed
 
 
-def _shares(weights: torch.Tensor) -> torch.Tensor:
+def _shares(weights: Tensor) -> Tensor:
     # what part of the mixture's squared length each orthonormal expert carries
     squares = weights.square()
     return squares / squares.sum(dim=-1, keepdim=True).clamp_min(1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers import ComposedLinear, LayerNorm, TaskTable, activation_named, fill_uniform, mixture_bound
 from .base import Torso
@@ -30,21 +30,21 @@ class PaCoTorso(Torso):
                 self.norms.append(LayerNorm(lead, config.width, affine=config.norm_affine))
             inputs = config.width
 
-    def mixture(self, task_index: torch.Tensor) -> torch.Tensor:
+    def mixture(self, task_index: Tensor) -> Tensor:
         """[N, K, 1, J], w_k of each task."""
         return self.weights(task_index)
 
-    def runaway(self, losses: torch.Tensor) -> torch.Tensor:
+    def runaway(self, losses: Tensor) -> Tensor:
         """losses [K] -> [K], True above `paco.extreme_loss` and where the loss is no number."""
         return ~(losses.detach() <= self.config.paco.extreme_loss)
 
     @torch.no_grad()
     def reset_tasks(
         self,
-        losses: torch.Tensor,
-        task_index: torch.Tensor,
+        losses: Tensor,
+        task_index: Tensor,
         generator: torch.Generator | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """w_k of a task that ran away becomes a random convex mixture of the other tasks' w: uniform numbers
         divided by their sum, as in the authors' program. Where every task ran away, each starts anew.
         """
@@ -61,9 +61,7 @@ class PaCoTorso(Torso):
             fill_uniform(table, mixture_bound(self.config.paco.sets), generator)
         return found
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """The task embedding is not read."""
         mixture = self.mixture(task_index)
         hidden = features

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers import BatchedLinear, LayerNorm, activation_named
 from .base import Torso
@@ -19,9 +19,7 @@ class MLPTorso(Torso):
     def _build(self, generator: torch.Generator | None) -> None:
         self.stack = self._hidden_stack(self.leading, self.entry, generator)
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """Every hidden layer is shared by all tasks."""
         return self.stack(features, self.note if self.recording else None)
 
@@ -51,9 +49,7 @@ class ResidualTorso(Torso):
             self.contract.append(BatchedLinear(lead, width, width, generator=generator))
             self.contract_norm.append(LayerNorm(lead, width, affine=affine))
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """Every block is shared by all tasks."""
         hidden = self.activate(self.enter_norm(self.enter(features)))
         self.note("hidden", hidden)

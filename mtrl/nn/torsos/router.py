@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers import BatchedLinear, Leading
 from .config import ExpertsConfig
@@ -15,19 +15,19 @@ from .config import ExpertsConfig
 class Routing:
     """The choice of one call."""
 
-    chosen: torch.Tensor
+    chosen: Tensor
     """Indices of the chosen experts, [N, K, B, k]."""
-    weights: torch.Tensor
+    weights: Tensor
     """Their weights, differentiable in the router, [N, K, B, k]."""
     experts: int
     """E."""
 
-    def gates(self) -> torch.Tensor:
+    def gates(self) -> Tensor:
         """[N, K, B, E], zero for experts that were not chosen."""
         empty = self.weights.new_zeros(*self.weights.shape[:-1], self.experts)
         return empty.scatter(-1, self.chosen, self.weights)
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Tensor:
         """[N, K, B, E], True where an expert was chosen."""
         empty = torch.zeros(
             *self.chosen.shape[:-1], self.experts, dtype=torch.bool, device=self.chosen.device
@@ -46,13 +46,13 @@ class Router(nn.Module):
     al. 2024, arXiv 2408.05430): others get s = 0, and loads are evened out within each block.
     """
 
-    open: torch.Tensor
+    open: Tensor
     """[T, E], True where the task may choose the expert."""
-    block: torch.Tensor
+    block: Tensor
     """[E], the group that an expert serves; common experts are a block of their own."""
-    bias: torch.Tensor
-    load: torch.Tensor
-    pending: torch.Tensor
+    bias: Tensor
+    load: Tensor
+    pending: Tensor
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Router(nn.Module):
         if config.gate != "task":
             self.by_state = BatchedLinear(leading, width, count, bound=1e-2, generator=generator)
         self.balanced = config.balance > 0 and config.gate != "task" and config.chosen < count
-        self.auxiliary: torch.Tensor | None = None
+        self.auxiliary: Tensor | None = None
         self.masked = bool(config.groups)
         self._divide(config)
         self.register_buffer("bias", torch.zeros(*leading, count))
@@ -89,9 +89,7 @@ class Router(nn.Module):
         self.register_buffer("block", block, persistent=False)
         self.register_buffer("open", (block == -1) | (block == groups[:, None]), persistent=False)
 
-    def forward(
-        self, hidden: torch.Tensor, embedding: torch.Tensor, task_index: torch.Tensor | None = None
-    ) -> Routing:
+    def forward(self, hidden: Tensor, embedding: Tensor, task_index: Tensor | None = None) -> Routing:
         """hidden [N, K, B, width], embedding [N, K, 1, e]; task_index [K] is read with `groups` alone."""
         logits = torch.zeros((), device=hidden.device)
         if self.by_task is not None:
@@ -121,7 +119,7 @@ class Router(nn.Module):
                 self.auxiliary = self._switch_loss(scores, routing)
         return routing
 
-    def _switch_loss(self, scores: torch.Tensor, routing: Routing) -> torch.Tensor:
+    def _switch_loss(self, scores: Tensor, routing: Routing) -> Tensor:
         # a E sum_i f_i p_i: f the share of choices, a constant; p the mean score, which has the gradient
         share = routing.mask().to(scores.dtype).mean(dim=(1, 2)) / self.config.chosen
         mean = scores.expand(*routing.chosen.shape[:-1], -1).mean(dim=(1, 2))
@@ -140,7 +138,7 @@ class Router(nn.Module):
         self.bias += torch.where(total > 0, step, torch.zeros_like(step))
         self.pending.zero_()
 
-    def _even(self) -> torch.Tensor:
+    def _even(self) -> Tensor:
         """[N, E] or [N, 1], the load that each expert has when those of its block have equal ones."""
         if not self.masked:
             return self.load.mean(dim=-1, keepdim=True)

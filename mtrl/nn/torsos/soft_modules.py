@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..layers import BatchedLinear, Stack, activation_named
 from .base import Torso
@@ -60,16 +60,14 @@ class SoftModulesTorso(Torso):
         """Length of the output, that of one module."""
         return self.config.soft_modules.module_width
 
-    def transform(
-        self, features: torch.Tensor, task_index: torch.Tensor, embedding: torch.Tensor
-    ) -> torch.Tensor:
+    def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """Gates are noted as the share in which each module is read, averaged over its readers."""
         count = self.config.soft_modules.modules
         observed = self.observe(features)
         routing = self.route(self.activate(self.describe(embedding) * observed))
         entered = self.activate(observed)
         inputs = entered.unsqueeze(1).expand(-1, count, -1, -1, -1)
-        seen: list[torch.Tensor] = []
+        seen: list[Tensor] = []
         for layer, (modules, choose) in enumerate(zip(self.modules_by_layer, self.choose, strict=True)):
             if layer:
                 routing_here = routing * self.condition[layer - 1](torch.cat(seen, dim=-1))
