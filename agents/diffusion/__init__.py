@@ -55,7 +55,7 @@ class DiffusionFactory:
         return DiffusionAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=network)
 
     def twin(self, config: DiffusionConfig) -> DiffusionConfig:
-        """Behaviour cloning with the same network; its schedule is left to the run's budget."""
+        """Behaviour cloning with the same network; its schedule ends with the run's budget."""
         return dataclasses.replace(config, objective="regression", decay_updates=0)
 
     def with_budget(self, config: DiffusionConfig, updates: int) -> DiffusionConfig:

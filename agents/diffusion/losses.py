@@ -49,7 +49,7 @@ def regression_loss(
 
 
 def regress(network: ChunkNetwork, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-    """The chunk [N, H, A] of a cloned policy: the network with nothing to denoise."""
+    """The chunk [N, H, A] of behaviour cloning: the network with nothing to denoise."""
     empty = states.new_zeros(len(states), network.shape.chunk, network.actions)
     return network(network.condition(states, task), task, empty, states.new_zeros(len(states)))
 

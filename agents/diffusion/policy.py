@@ -18,7 +18,7 @@ from .losses import regress
 
 
 class DiffusionSampler:
-    """(states, task, z) -> chunk, by denoising z; by behaviour cloning a function of states and task alone.
+    """(states, task, z) -> chunk, by denoising z; after behaviour cloning by states and task alone.
 
     A student that is distilled from it may begin with its network and its first denoising step (`WarmStart`).
     """
@@ -26,18 +26,18 @@ class DiffusionSampler:
     def __init__(self, config: DiffusionConfig, network: ChunkNetwork) -> None:
         """Shares the network's weights, which are the averaged ones."""
         self.network = network
-        self._config, self._clones = config, config.objective == "regression"
+        self._config, self._regresses = config, config.objective == "regression"
         self._denoiser = Denoiser(network, config.noise)
 
     @property
     def spec(self) -> ChunkSpec:
-        """The network's sizes; no noise for a cloned policy."""
-        return spec_of(self.network, 0 if self._clones else self.network.noise_size)
+        """The network's sizes; no noise for behaviour cloning."""
+        return spec_of(self.network, 0 if self._regresses else self.network.noise_size)
 
     @property
     def first_step(self) -> FirstStep:
         """One denoising step from sigma_max to 0: D(sigma_max z, sigma_max)."""
-        if self._clones:
+        if self._regresses:
             return FirstStep(scale=0.0, skip=0.0, gain=1.0, level=0.0)
         sigma = torch.tensor(self._config.noise.maximum)
         skip, out, into, level = preconditioning(sigma, self._config.noise.data_deviation)
@@ -51,7 +51,7 @@ class DiffusionSampler:
     ) -> npt.NDArray[np.float32]:
         """States [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1]."""
         history, index = torch.from_numpy(states), torch.from_numpy(task)
-        if self._clones:
+        if self._regresses:
             chunk = regress(self.network, history, index).clamp(-1.0, 1.0)
         else:
             noise = torch.from_numpy(z).unflatten(1, (self._config.network.chunk, self.network.actions))

@@ -111,7 +111,6 @@ def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[
     """
     environments = config.copies * len(space.tasks)
     runners = max(1, config.env_runners)
-    arguments = arguments_of(config)
     try:
         settings = (
             CONFIGS[config.algorithm]()
@@ -129,15 +128,8 @@ def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[
             )
             .env_runners(num_env_runners=config.env_runners, num_envs_per_env_runner=environments)
             .learners(num_learners=config.learners, num_gpus_per_learner=config.gpus_per_learner)
-            .rl_module(
-                model_config={
-                    "fcnet_hiddens": list(config.fcnet_hiddens),
-                    "fcnet_activation": config.fcnet_activation,
-                    "head_fcnet_hiddens": list(config.head_fcnet_hiddens),
-                    "head_fcnet_activation": config.head_fcnet_activation,
-                }
-            )
-            .training(**arguments)
+            .rl_module(model_config={key: value for key, value in plain(config).items() if "fcnet" in key})
+            .training(**arguments_of(config))
             .callbacks(on_episode_end=log_summary)
             # an iteration is one round of steps and updates, so that a run stops soon
             .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=1)

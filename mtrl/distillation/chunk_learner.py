@@ -116,7 +116,9 @@ class ChunkLearner(ABC, Generic[Network]):
             self._noise.set_state(local["noise"])
 
     def _select(self, data: Trajectories) -> Trajectories:
-        """The episodes of a task that are learned from, all of them unless a subclass chooses."""
+        """The episodes of a task whose states and actions are learned from, all by default. `data` also has
+        their rewards and success, failures included: a subclass that uses them keeps them here.
+        """
         return data
 
     def _like(self, **others: Sequence[int]) -> dict[str, tuple[Sequence[int], torch.dtype]]:

@@ -1,8 +1,8 @@
-"""The network that diffusion teachers, cloned policies and one-step students share.
+"""The network of diffusion policies, behaviour cloning and one-step students.
 
 It maps (history of padded states, task, noisy action chunk, noise level) to an action chunk's worth of
 numbers. Normalisation, the task table and the action mask are buffers and parameters of the module, so
-that an exported graph needs nothing beside it.
+that an exported graph holds them.
 """
 
 from __future__ import annotations
