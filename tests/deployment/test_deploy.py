@@ -19,7 +19,7 @@ from mtrl.deployment import (
     read_manifest,
     replay,
 )
-from mtrl.deployment.realtime.flight_ring import Column
+from mtrl.deployment.realtime.records import Column
 from mtrl.errors import (
     ConfigError,
     EnvironmentFault,

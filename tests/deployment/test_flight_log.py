@@ -11,7 +11,7 @@ from mcap.reader import make_reader
 
 from mtrl.deployment import Flight, Guard, GuardConfig, read_flight, replay
 from mtrl.deployment.flight.log import write_flight
-from mtrl.deployment.realtime.flight_ring import Column, FlightRing, row_width
+from mtrl.deployment.realtime.records import Column, FlightRing, row_width
 from mtrl.errors import IntegrityError
 
 TICKS = 60

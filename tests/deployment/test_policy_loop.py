@@ -7,9 +7,8 @@ import pytest
 
 from mtrl.deployment import ArtefactPolicy, Guard, GuardConfig, GuardFlag, GuardState
 from mtrl.deployment.realtime.controller import ChunkController
-from mtrl.deployment.realtime.flight_ring import Column, FlightRing, row_width
-from mtrl.deployment.realtime.messages import CommandField, ObservationField
 from mtrl.deployment.realtime.policy_loop import PolicyLoop
+from mtrl.deployment.realtime.records import Column, CommandField, FlightRing, ObservationField, row_width
 from mtrl.deployment.realtime.shared_memory import Seqlock, SharedBlock
 
 from .bench_suite import SUITE

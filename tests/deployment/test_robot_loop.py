@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mtrl.deployment import RobotConfig
-from mtrl.deployment.realtime.messages import CommandField, ObservationField
+from mtrl.deployment.realtime.records import CommandField, ObservationField
 from mtrl.deployment.realtime.shared_memory import Seqlock, SharedBlock
-from mtrl.deployment.robots.loop import RobotLoop
+from mtrl.deployment.robots.robot import RobotLoop
 
 from .bench_suite import HORIZON, RATE_HZ, SUITE
 

@@ -25,7 +25,7 @@ from mtrl.errors import IntegrityError
 
 from ..guard.guard import Guard, Transition
 from ..guard.limits import GuardConfig
-from ..realtime.flight_ring import Column, FlightRing
+from ..realtime.records import Column, FlightRing
 
 Float64 = npt.NDArray[np.float64]
 
@@ -81,7 +81,7 @@ class Flight:
     guard: GuardConfig
     """Limits in force."""
     numbers: Float64
-    """Shape [N, 10]; the columns of `flight_ring.Column`."""
+    """Shape [N, 10]; the columns of `records.Column`."""
     observation: Float64
     """Native states, [N, D]."""
     proposal: Float64

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..guard.guard import VIOLATIONS, GuardState
 from ..guard.limits import RobotConfig
-from ..realtime.flight_ring import Column
 from ..realtime.latency import Latency
-from ..realtime.messages import ControlField, EpisodeSpec, ObservationField, SessionMemory, SessionSpec
+from ..realtime.records import Column, ControlField, EpisodeSpec, ObservationField, SessionMemory, SessionSpec
 from .log import Flight, replay
 
 SCHEMA_VERSION = 1

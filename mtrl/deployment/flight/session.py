@@ -19,9 +19,8 @@ from mtrl.tasks import Task
 from ..artefact.files import VerificationReport, verify
 from ..artefact.manifest import Manifest
 from ..guard.limits import RobotConfig
-from ..realtime.flight_ring import FlightRing, row_width
-from ..realtime.messages import ControlField, EpisodeSpec, SessionMemory, SessionSpec
 from ..realtime.processes import SessionProcesses
+from ..realtime.records import ControlField, EpisodeSpec, FlightRing, SessionMemory, SessionSpec
 from ..realtime.ticker import stolen_seconds
 from ..robots.robot import Robot
 from .log import Flight, write_flight
@@ -67,7 +66,7 @@ def deploy(
     memory = SessionMemory.create(
         max(task.observation.state or 0 for task in chosen),
         max(task.action.continuous for task in chosen),
-        max(_ring_words(task) for task in chosen),
+        HOLD_MARGIN * (max(task.horizon_decisions for task in chosen) + 1),
     )
     spec = SessionSpec(
         artefact=str(artefact_dir.resolve()),
@@ -148,11 +147,6 @@ def _record(
 def _path(folder: Path, task: str, suffix: str) -> Path:
     """The file of a task in `folder`: "metaworld/reach-v3" becomes "metaworld-reach-v3" and the suffix."""
     return folder / (task.replace("/", "-") + suffix)
-
-
-def _ring_words(task: Task) -> int:
-    width = row_width(task.observation.state or 0, task.action.continuous)
-    return HOLD_MARGIN * (task.horizon_decisions + 1) * width
 
 
 def _refuse_existing(folder: Path, tasks: Sequence[str], overwrite: bool) -> None:

@@ -16,9 +16,8 @@ from mtrl.rollout import generator_for
 from ..artefact.policy import ArtefactPolicy
 from ..guard.guard import OBSERVATION_VIOLATIONS, Guard, GuardFlag, GuardState
 from .controller import ChunkController
-from .flight_ring import FlightRing
-from .messages import CommandField, ControlField, EpisodeSpec, ObservationField
 from .processes import ProcessContext, run_child
+from .records import CommandField, ControlField, EpisodeSpec, FlightRing, ObservationField
 from .shared_memory import Seqlock
 from .ticker import Ticker, undisturbed
 
@@ -155,7 +154,7 @@ def main(context: ProcessContext) -> None:
     warm_up = ChunkController(policy, first, generator_for(0, first.name, 0))
     for call in range(WARM_UP_CALLS):
         warm_up.plan(call)
-    context.memory.control[ControlField.POLICY_LOADED] = 1
+    context.memory.control[ControlField.POLICY_LOADED] = len(context.spec.episodes)
     for number, episode in enumerate(context.spec.episodes, start=1):
         run_episode(context, policy, number, episode)
 

@@ -18,7 +18,7 @@ from mtrl.rollout import child_environment
 from mtrl.structured import build
 from mtrl.tasks import Task
 
-from .messages import ControlField, SessionMemory, SessionSpec
+from .records import ControlField, SessionMemory, SessionSpec
 
 _SESSION_POLL_S = 0.02
 _CHILD_POLL_S = 0.002
@@ -26,6 +26,7 @@ _GRACE_S = 2.0
 _TAIL_CHARACTERS = 6000
 _PATIENCE = 3.0
 """Multiple of an episode's nominal duration after which it has failed."""
+_DONE = [ControlField.ROBOT_DONE, ControlField.POLICY_DONE]
 
 
 class SessionProcesses:
@@ -64,27 +65,14 @@ class SessionProcesses:
         Raises EnvironmentFault when the robot's process ended, GuardError when the policy's did or when
         one of them takes far too long.
         """
-        control = self._memory.control
-        self._wait(
-            lambda: bool(control[ControlField.ROBOT_READY] >= number and control[ControlField.POLICY_LOADED]),
-            timeout_s,
-            task.name,
-            f"start-up of episode {number}",
-        )
+        ready = [ControlField.ROBOT_READY, ControlField.POLICY_LOADED]
+        self._wait(number, ready, timeout_s, task.name, f"start-up of episode {number}")
 
     def run_episode(self, number: int, task: Task, startup_timeout_s: float) -> None:
         """Runs one episode; returns when both processes are done with it. Errors as `await_ready`."""
-        control = self._memory.control
-        control[ControlField.GO] = number
-        nominal = task.horizon_decisions / task.rate_hz
-        self._wait(
-            lambda: bool(
-                control[ControlField.ROBOT_DONE] >= number and control[ControlField.POLICY_DONE] >= number
-            ),
-            _PATIENCE * nominal + startup_timeout_s,
-            task.name,
-            f"episode {number}",
-        )
+        self._memory.control[ControlField.GO] = number
+        timeout_s = _PATIENCE * task.horizon_decisions / task.rate_hz + startup_timeout_s
+        self._wait(number, _DONE, timeout_s, task.name, f"episode {number}")
 
     def stop(self) -> None:
         """Signals both processes to end, kills those that do not, and returns when they have ended."""
@@ -99,9 +87,10 @@ class SessionProcesses:
             errors.close()
         self._processes.clear()
 
-    def _wait(self, done: Callable[[], bool], timeout_s: float, task: str, when: str) -> None:
+    def _wait(self, number: int, fields: list[ControlField], timeout_s: float, task: str, when: str) -> None:
+        """Returns when every field has reached the episode's number."""
         deadline = time.monotonic() + timeout_s
-        while not done():
+        while (self._memory.control[fields] < number).any():
             self._raise_if_dead(task, when)
             if time.monotonic() > deadline:
                 raise GuardError(
@@ -115,8 +104,8 @@ class SessionProcesses:
             if process.poll() is None:
                 continue
             # The last one to finish may exit between two polls.
-            done = self._memory.control[[ControlField.ROBOT_DONE, ControlField.POLICY_DONE]].min()
-            if process.returncode == 0 and done >= len(self._spec.episodes):
+            done = (self._memory.control[_DONE] >= len(self._spec.episodes)).all()
+            if process.returncode == 0 and done:
                 continue
             detail = _tail(errors) or f"no message; exit status {process.returncode}"
             if role == "robot":

@@ -8,21 +8,26 @@ command, which it stops trusting on its own when commands stop. `run_robot` does
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from mtrl import registry
 from mtrl.errors import GuardError
 from mtrl.tasks import Environment, Task
 
 from ..guard.limits import RobotConfig
-from ..realtime.messages import ControlField, EpisodeSpec
 from ..realtime.processes import ProcessContext, run_child
-from ..realtime.ticker import undisturbed
-from .loop import RobotLoop
+from ..realtime.records import CommandField, ControlField, EpisodeSpec, ObservationField
+from ..realtime.shared_memory import Seqlock
+from ..realtime.ticker import Ticker, undisturbed
 
 PRIORITY = 30
 """SCHED_FIFO priority: below the policy's, which does less per tick."""
+SLIP_FRACTION = 0.5
+"""Part of a period by which the robot may be late before its clock is realigned."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,108 @@ def run_robot(connect: Connect) -> None:
             _run_episode(context, number, episode, connect)
 
     run_child(body)
+
+
+class RobotLoop:
+    """One episode of one task, ticked by a wall clock.
+
+    Tick 0 publishes the initial state. Every later tick executes the newest command and publishes the
+    result. A simulator computes a whole period at once, so a command that arrives within one period of its
+    observation acts without delay, and a later one acts a period late while the robot repeats the one
+    before. When commands stop for longer than the timeout, the robot holds by itself. When the host delays
+    this process by more than half a period, the schedule slips and the slip is counted: hardware does not
+    lose time, so a simulator's delay is not charged to the policy.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        task: Task,
+        config: RobotConfig,
+        observations: Seqlock,
+        commands: Seqlock,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Publishes into `observations` and reads `commands`; clock and sleep are for tests."""
+        self._environment = environment
+        self._task = task
+        self._config = config
+        self._observations = observations
+        self._commands = commands
+        self._clock = clock
+        self._period_s = 1.0 / task.rate_hz
+        self._ticker = Ticker(self._period_s, clock, sleep)
+        self._action_size = task.action.continuous
+        self._state_size = task.observation.state or 0
+        kept = config.kept_dimensions(task.suite)
+        self._keep = np.array([k in kept for k in range(self._action_size)])
+        self._action = np.zeros(self._action_size, dtype=np.float32)
+        self._state = {"state": np.zeros(self._state_size, dtype=np.float32)}
+        self._record = np.zeros(observations.width)
+        self._command = np.zeros(commands.width)
+        self._success_tick = -1
+
+    def reset(self, start: int, episode: int) -> None:
+        """Sets up the initial state; the clock does not run yet. `episode` counts from 1."""
+        self._environment.reset(start, self._state)
+        self._record[:] = 0
+        self._record[ObservationField.EPISODE] = episode
+        self._action[:] = 0
+        self._success_tick = -1
+
+    def run(self, each_tick: Callable[[], None]) -> None:
+        """Runs the episode in wall-clock time; `each_tick` may raise to end it."""
+        self._ticker.start(self._clock() + self._period_s)
+        self._ticker.wait()
+        self._publish()
+        while not self._record[ObservationField.ENDED]:
+            each_tick()
+            scheduled = self._ticker.wait()
+            late = self._clock() - scheduled
+            if late > SLIP_FRACTION * self._period_s:
+                self._ticker.scheduled = scheduled + late
+                self._record[ObservationField.SLIPS] += 1
+            self._tick()
+
+    def _tick(self) -> None:
+        self._take_command()
+        reward, terminated, success = self._environment.step(self._action, self._state)
+        record = self._record
+        record[ObservationField.TICK] += 1
+        record[ObservationField.RETURN] += reward
+        record[ObservationField.SUCCESS] = success
+        record[ObservationField.TERMINATED] = terminated
+        tick = int(record[ObservationField.TICK])
+        if success and self._success_tick < 0:
+            self._success_tick = tick
+            record[ObservationField.SUCCEEDED] = 1
+        settled = 0 <= self._success_tick <= tick - self._config.settle_decisions
+        record[ObservationField.ENDED] = terminated or settled or tick >= self._task.horizon_decisions
+        self._publish()
+
+    def _publish(self) -> None:
+        self._record[ObservationField.SCHEDULED] = self._ticker.scheduled
+        self._record[len(ObservationField) :][: self._state_size] = self._state["state"]
+        self._observations.write(self._clock(), self._record)
+
+    def _take_command(self) -> None:
+        """Takes the newest command of this episode, or holds when commands stopped or are not finite."""
+        stamp = self._commands.read(self._command)
+        limit = self._period_s + self._config.command_timeout_ms / 1000
+        proposal = self._command[len(CommandField) :][: self._action_size]
+        trusted = (
+            stamp is not None
+            and self._command[CommandField.EPISODE] == self._record[ObservationField.EPISODE]
+            and self._clock() - stamp <= limit
+            and np.isfinite(proposal).all()
+        )
+        if trusted:
+            # The robot's own limit holds even when the guard failed.
+            np.clip(proposal, -1.0, 1.0, out=self._action, casting="same_kind")
+        else:
+            self._record[ObservationField.TIMEOUTS] += 1
+            self._action *= self._keep
 
 
 def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, connect: Connect) -> None:

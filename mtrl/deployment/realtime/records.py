@@ -1,4 +1,4 @@
-"""The layout of every record that the processes of a deployment share, and what they are started with."""
+"""Every record that the processes of a deployment share, their memory, and the input of each process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..guard.limits import RobotConfig
 from .shared_memory import Seqlock, SharedBlock
+
+Float64 = npt.NDArray[np.float64]
 
 
 class ControlField(IntEnum):
@@ -37,7 +42,7 @@ class ControlField(IntEnum):
     LATE = 10
     """Policy: those answered after their deadline."""
     POLICY_LOADED = 11
-    """Policy: 1 when the artefact is loaded and warm."""
+    """Policy: the newest episode that it is loaded for; the session's last one, once the graph is warm."""
 
 
 class ObservationField(IntEnum):
@@ -72,6 +77,31 @@ class CommandField(IntEnum):
     """Number of the episode that the command belongs to."""
     TICK = 1
     """Tick of the observation that it answers."""
+
+
+class Column(IntEnum):
+    """Leading columns of a flight row; observation [D], proposed action [A] and command [A] follow."""
+
+    TICK = 0
+    """Tick of the observation that was answered."""
+    SCHEDULED = 1
+    """When the robot's tick was due; all times in seconds of time.monotonic."""
+    OBSERVED = 2
+    """When the robot published the observation."""
+    READ = 3
+    """When the policy read it: the guard's "now"."""
+    INFERRED = 4
+    """When the proposal was ready."""
+    SENT = 5
+    """When the command was in shared memory."""
+    INFERENCE_S = 6
+    """Time that inference took, in seconds; 0 when the action comes from an earlier chunk."""
+    PLANNED = 7
+    """1 when this tick planned a chunk."""
+    FLAGS = 8
+    """Bits of GuardFlag."""
+    STATE = 9
+    """GuardState after the tick."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +150,13 @@ class SessionMemory:
         """Flight rows of the current episode, flat; `FlightRing` shapes them."""
 
     @staticmethod
-    def create(state_size: int, action_size: int, ring_words: int) -> SessionMemory:
-        """New blocks for states and actions of at most these sizes."""
+    def create(state_size: int, action_size: int, rows: int) -> SessionMemory:
+        """New blocks for states and actions of at most these sizes and episodes of at most `rows` ticks."""
         words = {
             "control": len(ControlField),
             "observation": Seqlock.words(len(ObservationField) + state_size),
             "command": Seqlock.words(len(CommandField) + action_size),
-            "ring": ring_words,
+            "ring": rows * row_width(state_size, action_size),
         }
         return SessionMemory({name: SharedBlock.create(count) for name, count in words.items()})
 
@@ -143,3 +173,41 @@ class SessionMemory:
         """Closes every descriptor."""
         for block in self.blocks.values():
             block.close()
+
+
+class FlightRing:
+    """The flight recorder: one preallocated row per tick, of which the first `count` are filled.
+
+    The policy process writes rows and touches no file; the session turns them into a log after the episode.
+    The memory is shared, so the rows survive the death of the process that wrote them.
+    """
+
+    def __init__(self, memory: Float64, state_size: int, action_size: int) -> None:
+        """`memory`: flat, at least one row; `state_size` D and `action_size` A are one task's own."""
+        self.state_size = state_size
+        self.action_size = action_size
+        width = row_width(state_size, action_size)
+        self.capacity = len(memory) // width
+        self.count = 0
+        rows = memory[: self.capacity * width].reshape(self.capacity, width)
+        ends = np.cumsum([len(Column), state_size, action_size])
+        self.numbers, self.observation, self.proposal, self.command = np.split(rows, ends, axis=1)
+        """Views of the memory: [capacity, 10], [capacity, D], [capacity, A] and [capacity, A]."""
+
+    def append(
+        self, numbers: tuple[float, ...], observation: Float64, proposal: Float64, command: Float64
+    ) -> bool:
+        """Adds one row; `numbers` are the leading columns in order. False when the ring is full."""
+        if self.count >= self.capacity:
+            return False
+        self.numbers[self.count] = numbers
+        self.observation[self.count] = observation
+        self.proposal[self.count] = proposal
+        self.command[self.count] = command
+        self.count += 1
+        return True
+
+
+def row_width(state_size: int, action_size: int) -> int:
+    """Words of one row."""
+    return len(Column) + state_size + 2 * action_size
