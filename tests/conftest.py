@@ -28,7 +28,7 @@ _MISSING_MODULE = re.compile(r"No module named '(?P<module>\w+)")
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Keep torch to one thread: tests are small, and idle threads that spin slow everything beside them."""
+    """Keep torch to one thread: tests are small, and idle threads that spin slow everything else."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)

@@ -54,7 +54,7 @@ def every_call(reducer: Reducer) -> Mapping[str, Any]:
             reducer.agree(float(reducer.rank == 1), "any"),
             reducer.agree(0.0, "any"),
         ],
-        "told": reducer.broadcast({"from": reducer.rank, "text": "ü", "list": [1, None, 2.5]}),
+        "received": reducer.broadcast({"from": reducer.rank, "text": "ü", "list": [1, None, 2.5]}),
         "failures": failures(reducer),
     }
 

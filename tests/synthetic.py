@@ -63,7 +63,7 @@ class CounterEnvironment:
         )
 
     def render(self) -> npt.NDArray[np.uint8]:
-        raise UnsupportedError("a counter has no picture")
+        raise UnsupportedError("a counter has no image")
 
     def close(self) -> None:
         self.closed = True

@@ -41,7 +41,7 @@ def test_every_call_gives_all_ranks_the_same(tmp_path: Path, size: int) -> None:
     np.testing.assert_array_equal(first.arrays["rows"], np.concatenate(rows), "rank 0 has no row")
     assert first.arrays["flags"].tolist() == [False, True, True, True, False, True][: 2 * size]
     assert first.facts["agreed"] == pytest.approx([1.0, float(size), 0.1 * size, 1.0, 0.0])
-    assert first.facts["told"] == {"from": 0, "text": "ü", "list": [1, None, 2.5]}
+    assert first.facts["received"] == {"from": 0, "text": "ü", "list": [1, None, 2.5]}
     failures_are_named_on_all([rank.facts["failures"] for rank in ranks])
 
 

@@ -97,7 +97,7 @@ def test_what_a_package_declares_is_replaced_only_on_demand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("requested", "message"),
     [
         ("countre/short", "unknown suite 'countre'; did you mean 'counter'"),
         ("counter/shirt", "unknown task 'counter/shirt'; did you mean 'counter/short'"),
@@ -105,9 +105,9 @@ def test_what_a_package_declares_is_replaced_only_on_demand() -> None:
         ("frames", "did you mean 'counter/frames'"),
     ],
 )
-def test_a_wrong_name_gets_the_nearest(suite: CounterSuite, wanted: str, message: str) -> None:
+def test_a_wrong_name_gets_the_nearest(suite: CounterSuite, requested: str, message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
-        registry.task_set(wanted)
+        registry.task_set(requested)
 
 
 def test_a_task_without_its_suite_is_told_how_tasks_are_named(suite: CounterSuite) -> None:
@@ -115,12 +115,12 @@ def test_a_task_without_its_suite_is_told_how_tasks_are_named(suite: CounterSuit
         registry.task("long")
 
 
-@pytest.mark.parametrize("wanted", ["xyzzy", "dmc/xyzzy"])
-def test_where_hundreds_of_tasks_are_known_the_way_to_them_is_named(wanted: str) -> None:
+@pytest.mark.parametrize("requested", ["xyzzy", "dmc/xyzzy"])
+def test_where_hundreds_of_tasks_exist_the_command_that_lists_them_is_named(requested: str) -> None:
     with pytest.raises(UnknownNameError) as raised:
-        registry.task_set(wanted)
+        registry.task_set(requested)
     assert "`mtrl tasks" in str(raised.value) and "known:" not in str(raised.value)
-    if "/" not in wanted:
+    if "/" not in requested:
         assert "mt10" in str(raised.value) and "metaworld" in str(raised.value)
 
 

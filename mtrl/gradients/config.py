@@ -25,18 +25,17 @@ class SurgeryConfig:
     part: str = "critic"
     """Whose gradients: "critic", "actor" or "both"; an agent with one network reads each as that one."""
     every: int = 1
-    """Weights are solved anew every so many steps, at least 1; between them a step costs one plain
-    backward."""
+    """Steps from one solution for weights to the next, at least 1; others cost one plain backward pass."""
     smoothing: float = 0.0
     """Share of the old weights that is kept, in [0, 1): CR-MOGM (Zhou et al. 2022) takes 0.9."""
     weigh_owned: bool = False
     """Whether parameters that one task owns, such as heads, take its weight too rather than 1."""
     perturbation: float = 0.0
-    """Length of SAMO's step uphill before a task's gradient is taken, at least 0; 0 takes it where the
-    weights are. Costs a pass per task. Ban et al. 2025 begin with 0.003."""
+    """Length of SAMO's perturbation of the weights before a task's gradient is taken, at least 0 (none).
+    Costs a pass per task. Ban et al. 2025 begin with 0.003."""
     perturbation_local: float = 0.1
-    """Share of the task's own gradient in the direction of that step, 0 to 1; the rest is that of the mean
-    over tasks (0.1 there too)."""
+    """Share of the task's own gradient in that perturbation, 0 to 1; the rest is the mean over tasks (0.1
+    there too)."""
     trained_share: float = 1.0
     """Share of every weight matrix that is trained at all, in (0, 1]: sparse training."""
     memory_mb: float = 1024.0

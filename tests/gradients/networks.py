@@ -64,22 +64,22 @@ def wide() -> Case:
 
 
 class Scaled(nn.Module):
-    """Products with factors, once and twice of one weight, weights turned once and twice, and an offset of
-    every sample.
+    """Products with factors, once and twice of one weight, weights transposed once and twice, and an offset
+    of every sample.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.offset = parameter(TASKS * SAMPLES, 7)
         self.weight, self.bias = parameter(7, WIDTH), parameter(7)
-        self.turned = parameter(7, 6)
+        self.transposed = parameter(7, 6)
         self.members, self.member_bias = parameter(2, 6, 4), parameter(2, 1, 4)
         self.heads, self.head_bias = parameter(TASKS, 4, 2), parameter(TASKS, 1, 2)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         flat = inputs.flatten(0, 1)
         hidden = torch.addmm(self.bias, flat, self.weight.t(), beta=0.5, alpha=2.0).tanh() + self.offset
-        hidden = (hidden @ self.turned.t().t()).tanh()
+        hidden = (hidden @ self.transposed.t().t()).tanh()
         wide = hidden.expand(2, -1, -1)
         both = torch.baddbmm(self.member_bias, wide, self.members, beta=3.0, alpha=0.5)
         both = both + torch.baddbmm(self.member_bias, wide.square(), self.members, alpha=0.25)
@@ -126,14 +126,14 @@ class Heads(nn.Module):
         self.heads = parameter(9, 6, 2)
         self.bias = parameter(9, 2)
         self.scale = parameter(6)
-        self.log_deviation = parameter(2)
+        self.log_std = parameter(2)
         self.log_temperature = parameter(9)
 
     def forward(self, inputs: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         task = self.embedding(index)[:, None].expand(-1, SAMPLES, -1)
         hidden = torch.tanh(self.torso(torch.cat([inputs, task], -1))) * self.scale
         out = torch.bmm(hidden, self.heads[index]) + self.bias[index][:, None]
-        out = out / self.log_deviation.exp() + self.log_deviation.expand_as(out)
+        out = out / self.log_std.exp() + self.log_std.expand_as(out)
         return out, self.log_temperature[index]
 
 
@@ -278,7 +278,7 @@ def penalised() -> Case:
 
 
 def unknown() -> Case:
-    """An operation without a rule: its parameter takes the slow road, exact all the same."""
+    """An operation without a rule: its parameter is slow, exact all the same."""
     net = nn.Sequential(nn.Linear(WIDTH, 6), nn.PReLU(6), nn.Linear(6, 1)).double()
     return net, lambda: mean(net(INPUTS.flatten(0, 1)))
 

@@ -1,4 +1,4 @@
-"""What ranks do in test_ranks: every method on samples of their own, beside one process with all samples."""
+"""What ranks do in test_ranks: every method on samples of their own, and one process with all samples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIGS = {
     "owned weighed": SurgeryConfig("pcgrad", row_method="backward", weigh_owned=True),
     "loop": SurgeryConfig("pcgrad", row_method="loop"),
     "measured": SurgeryConfig("cagrad"),
-    "uphill": SurgeryConfig("pcgrad", perturbation=0.05),
+    "perturbed": SurgeryConfig("pcgrad", perturbation=0.05),
     "sparse": SurgeryConfig("pcgrad", row_method="backward", trained_share=0.5),
     "sparse sum": SurgeryConfig("sum", trained_share=0.5),
     # rows of all parameters take 3.5 kB in float64, and those of the largest 1.1 kB
@@ -46,30 +46,30 @@ class Net(nn.Module):
         self.enter, self.bias, self.inner = drawn(WIDTH + 2, 7), drawn(7), drawn(7, 5)
         self.table, self.heads = drawn(TASKS, 2), drawn(TASKS, 5, 1)
 
-    def losses(self, inputs: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+    def losses(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """[K] of [K, B, WIDTH] and [K, B]."""
-        return torch.stack([self.loss(k, inputs, goals) for k in range(TASKS)])
+        return torch.stack([self.loss(k, inputs, targets) for k in range(TASKS)])
 
-    def joint(self, inputs: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+    def joint(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The same in one pass."""
-        told = self.table[torch.arange(TASKS)][:, None].expand(-1, inputs.shape[1], -1)
-        hidden = (torch.cat([inputs, told], 2) @ self.enter + self.bias).tanh()
+        embedded = self.table[torch.arange(TASKS)][:, None].expand(-1, inputs.shape[1], -1)
+        hidden = (torch.cat([inputs, embedded], 2) @ self.enter + self.bias).tanh()
         found = torch.bmm((hidden @ self.inner).tanh(), self.heads).squeeze(-1)
-        return (found - goals).square().mean(1)
+        return (found - targets).square().mean(1)
 
-    def loss(self, k: int, inputs: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+    def loss(self, k: int, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Of one task's samples."""
-        told = self.table[k].expand(inputs.shape[1], -1)
-        hidden = (torch.cat([inputs[k], told], 1) @ self.enter + self.bias).tanh()
+        embedded = self.table[k].expand(inputs.shape[1], -1)
+        hidden = (torch.cat([inputs[k], embedded], 1) @ self.enter + self.bias).tanh()
         found = (hidden @ self.inner).tanh() @ self.heads[k]
-        return (found.squeeze(-1) - goals[k]).square().mean()
+        return (found.squeeze(-1) - targets[k]).square().mean()
 
 
 def batch(rank: int, update: int, kind: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(100 * update + rank)
     inputs = torch.randn(TASKS, SAMPLES, WIDTH, generator=generator, dtype=torch.float64)
-    goals = torch.randn(TASKS, SAMPLES, generator=generator, dtype=torch.float64)
-    return (inputs + 0.3 * rank).to(kind), (goals * (1 + rank)).to(kind)
+    targets = torch.randn(TASKS, SAMPLES, generator=generator, dtype=torch.float64)
+    return (inputs + 0.3 * rank).to(kind), (targets * (1 + rank)).to(kind)
 
 
 def train(
@@ -128,12 +128,12 @@ def methods(reducer: Reducer) -> Mapping[str, Any]:
             net, first, surgery = train(config, kind, reducer, own)
             alone, expected, _ = train(config, kind, ALONE, union)
             one, other = flat(first), flat(expected)
-            weights, wanted = flat(dict(net.named_parameters())), flat(dict(alone.named_parameters()))
+            weights, reference = flat(dict(net.named_parameters())), flat(dict(alone.named_parameters()))
             entry[str(kind)] = {
                 "gradient": float((one - other).norm() / other.norm()),
-                "weights": float((weights - wanted).abs().max()),
+                "weights": float((weights - reference).abs().max()),
                 "digest": digest(net),
-                "moved": float((wanted - flat(dict(Net().named_parameters()))).abs().max()),
+                "moved": float((reference - flat(dict(Net().named_parameters()))).abs().max()),
                 "streamed": surgery.streamed,
                 "choice": [surgery.choice.chosen, surgery.choice.seconds["loop"]],
             }
@@ -148,12 +148,12 @@ def portions(reducer: Reducer) -> Mapping[str, Any]:
 
     def own(update: int) -> tuple[torch.Tensor, torch.Tensor]:
         # samples that do not count repeat the first, so that means are those of the samples that do
-        inputs, goals = batch(0, update, torch.float64)
+        inputs, targets = batch(0, update, torch.float64)
         index = torch.arange(SAMPLES).expand(TASKS, -1)
         width = int(counts[reducer.rank].max())
         offset = counts[0] * reducer.rank
         index = (index[:, :width] + offset[:, :width]).clamp_max(SAMPLES - 1)
-        return inputs.gather(1, index[..., None].expand(-1, -1, WIDTH)), goals.gather(1, index)
+        return inputs.gather(1, index[..., None].expand(-1, -1, WIDTH)), targets.gather(1, index)
 
     facts = {}
     for name in ("pcgrad", "famo", "uncertainty"):
@@ -175,9 +175,9 @@ def padded(
     """Tasks have unequal counts here: each is repeated to a common width, which keeps its mean."""
 
     def repeated(update: int) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs, goals = own(update)
+        inputs, targets = own(update)
         index = torch.stack([torch.arange(12) % max(1, int(count)) for count in counts])
-        return inputs.gather(1, index[..., None].expand(-1, -1, WIDTH)), goals.gather(1, index)
+        return inputs.gather(1, index[..., None].expand(-1, -1, WIDTH)), targets.gather(1, index)
 
     return repeated
 
@@ -186,15 +186,15 @@ def failures(reducer: Reducer) -> Mapping[str, Any]:
     """What all ranks raise where rank 1 meets what is not finite, or not allowed."""
     facts = {}
     for name, spoil in {
-        "pcgrad": float("nan"), "loop": float("nan"), "famo": float("inf"), "uphill": float("nan"),
+        "pcgrad": float("nan"), "loop": float("nan"), "famo": float("inf"), "perturbed": float("nan"),
         "streamed": float("nan"), "dwa": float("nan"),
     }.items():  # fmt: skip
 
         def own(update: int, spoil: float = spoil) -> tuple[torch.Tensor, torch.Tensor]:
-            inputs, goals = batch(reducer.rank, update, torch.float64)
+            inputs, targets = batch(reducer.rank, update, torch.float64)
             if reducer.rank == 1 and update == 1:
-                goals[2, 0] = spoil
-            return inputs, goals
+                targets[2, 0] = spoil
+            return inputs, targets
 
         try:
             train(CONFIGS[name], torch.float64, reducer, own)
@@ -233,13 +233,13 @@ def fails_in_a_stream(reducer: Reducer) -> str:
     net = Net()
     surgery = GradientSurgery(net, CONFIGS["streamed"], TASKS)
     armed: list[int] = []
-    inputs, goals = batch(reducer.rank, 0, torch.float64)
+    inputs, targets = batch(reducer.rank, 0, torch.float64)
     try:
         for _ in range(2):
-            told = net.table[torch.arange(TASKS)][:, None].expand(-1, SAMPLES, -1)
-            hidden = Broken.apply((torch.cat([inputs, told], 2) @ net.enter + net.bias).tanh())
+            embedded = net.table[torch.arange(TASKS)][:, None].expand(-1, SAMPLES, -1)
+            hidden = Broken.apply((torch.cat([inputs, embedded], 2) @ net.enter + net.bias).tanh())
             found = torch.bmm((hidden @ net.inner).tanh(), net.heads).squeeze(-1)
-            surgery.step((found - goals).square().mean(1), reducer=reducer)
+            surgery.step((found - targets).square().mean(1), reducer=reducer)
             armed.append(1)
     except Exception as error:  # noqa: BLE001
         return f"{type(error).__name__}: {error}"

@@ -55,11 +55,11 @@ def test_rows_under_bfloat16_are_those_of_autograd(device: str, members: int | N
             losses[task], list(net.parameters()), retain_graph=True, allow_unused=True
         )
         for (name, parameter), gradient in zip(net.named_parameters(), expected, strict=True):
-            wanted = torch.zeros_like(parameter) if gradient is None else gradient
+            expected = torch.zeros_like(parameter) if gradient is None else gradient
             assert found[name].dtype == torch.float32 and found[name].device == parameter.device
             # bfloat16 keeps 8 bits; the two ways round at different places
-            scale = max(float(wanted.abs().max()), 1e-3)
-            assert float((found[name][task] - wanted).abs().max()) <= 0.02 * scale, name
+            scale = max(float(expected.abs().max()), 1e-3)
+            assert float((found[name][task] - expected).abs().max()) <= 0.02 * scale, name
     flat = torch.cat([values.flatten(1) for values in rows.shared.values()], dim=1).double()
     assert torch.allclose(gramian, (flat @ flat.T).cpu(), rtol=1e-5)
 

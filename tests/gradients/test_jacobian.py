@@ -85,7 +85,7 @@ def test_heads_and_task_embeddings_are_owned_and_the_torso_is_shared() -> None:
     net, losses = CASES["picked heads"]()
     rows = TaskJacobian(net).rows(losses())
     assert set(rows.owned) == {"heads", "bias", "embedding.weight", "log_temperature"}
-    assert set(rows.shared) == {"torso.weight", "torso.bias", "scale", "log_deviation"}
+    assert set(rows.shared) == {"torso.weight", "torso.bias", "scale", "log_std"}
 
 
 def test_combination_weighs_shared_rows_and_leaves_owned_ones() -> None:
@@ -173,7 +173,7 @@ def test_one_task_is_the_plain_gradient_bit_for_bit() -> None:
         assert torch.equal(value[0], expected)
 
 
-def test_a_network_that_starts_at_zero_is_planned_anew_once_it_moves() -> None:
+def test_a_network_that_starts_at_zero_is_planned_again_once_it_moves() -> None:
     net = nn.Sequential(nn.Linear(WIDTH, 6), nn.Tanh(), nn.Linear(6, 1)).double()
     last = net[2]
     assert isinstance(last, nn.Linear)

@@ -1,4 +1,4 @@
-"""Gradients a step uphill of the weights (SAMO)."""
+"""Gradients at perturbed weights (SAMO)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def bowls() -> tuple[nn.Parameter, list[torch.Tensor]]:
 
 
 def test_the_gradient_is_that_of_the_perturbed_weights_by_hand() -> None:
-    point, curvature = bowls()
+    point, hessian = bowls()
 
     def loss_of(task: int) -> torch.Tensor:
-        return 0.5 * (curvature[task] * point.square()).sum()
+        return 0.5 * (hessian[task] * point.square()).sum()
 
     config = SurgeryConfig("sum", perturbation=0.5, perturbation_local=0.2)
     surgery = GradientSurgery({"point": point}, config, 2)
@@ -35,7 +35,7 @@ def test_the_gradient_is_that_of_the_perturbed_weights_by_hand() -> None:
     expected = torch.zeros(2, dtype=torch.float64)
     for task, own in enumerate(torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)):
         direction = 0.8 * mean + 0.2 * mean.norm() * own
-        expected += curvature[task] * (START + 0.5 * direction / direction.norm())
+        expected += hessian[task] * (START + 0.5 * direction / direction.norm())
     assert torch.allclose(found.gradients["point"], expected, atol=1e-12)
     # and the weights are where they were, bit for bit; losses are theirs
     assert torch.equal(point.detach(), START)

@@ -40,7 +40,7 @@ def test_unequal_portions_count_every_sample_once(ranks: list[dict[str, Any]], n
 
 def test_what_fails_on_one_rank_fails_on_both(ranks: list[dict[str, Any]]) -> None:
     zero, one = (rank["failures"] for rank in ranks)
-    for name in ("pcgrad", "loop", "famo", "uphill", "streamed", "dwa"):
+    for name in ("pcgrad", "loop", "famo", "perturbed", "streamed", "dwa"):
         assert "task 2: " in one[name]
         assert zero[name] == "rank 1: " + one[name]
     for failures in (zero, one):

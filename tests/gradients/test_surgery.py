@@ -1,4 +1,4 @@
-"""One step of gradient surgery, by every road, and what is refused."""
+"""One step of gradient surgery by every method, and what is refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_streamed_and_kept_rows_agree(name: str, weigh_owned: bool) -> None:
     assert first.metrics == pytest.approx(second.metrics, abs=1e-8)
 
 
-def test_ways_agree_and_the_measured_choice_is_kept() -> None:
+def test_row_methods_agree_and_the_measured_choice_is_kept() -> None:
     net, losses = critic()
     surgery = GradientSurgery(net, SurgeryConfig("mgda"), TASKS)
     plain = GradientSurgery(net, SurgeryConfig("mgda", row_method="backward"), TASKS).step(losses())
@@ -82,14 +82,14 @@ def test_ways_agree_and_the_measured_choice_is_kept() -> None:
     assert resumed.choice.chosen == surgery.choice.chosen
 
 
-def test_the_choice_is_the_way_of_the_least_median() -> None:
+def test_the_choice_is_the_method_of_the_least_median() -> None:
     choice = FastestMethod(("backward", "loop"), rounds=3)
     # the first of each warms up and does not count
     for seconds in ((9.0, 9.0), (1.0, 2.0), (5.0, 2.0), (1.0, 2.0)):
         assert not choice.chosen
         for _ in range(2):
-            way = choice.next()
-            choice.record(way, seconds[0] if way == "backward" else seconds[1])
+            method = choice.next()
+            choice.record(method, seconds[0] if method == "backward" else seconds[1])
     assert choice.chosen == choice.next() == "backward"
     with pytest.raises(ConfigError, match="expected one of backward, loop"):
         FastestMethod(("backward", "loop"), chosen="both")
@@ -152,14 +152,14 @@ def test_sparse_updates_train_a_fixed_share() -> None:
 def test_losses_after_a_step_count_only_where_it_found_weights() -> None:
     weights = nn.Parameter(torch.ones(2))
     surgery = GradientSurgery({"weights": weights}, SurgeryConfig("famo", every=2), 2)
-    asked = []
+    needed = []
     # nothing falls: neither the first losses, nor those of the step between, nor what is no number
     for values in ([1.0, 1.0], [5.0, 1.0], [2.0, 1.0]):
         surgery.step((weights * torch.eye(2)).sum(1) * torch.tensor(values))
-        asked.append(surgery.needs_post_step)
+        needed.append(surgery.needs_post_step)
         surgery.observe_post_step_losses(torch.tensor(values))
     surgery.observe_post_step_losses(torch.tensor([torch.inf, 1.0]))
-    assert asked == [True, False, True]
+    assert needed == [True, False, True]
     assert surgery.weighting.state_dict()["logits"].tolist() == [0.0, 0.0]
 
 

@@ -170,7 +170,7 @@ def test_films_are_refused_before_anything_is_evaluated(tmp_path: Path, capsys: 
         assert code == 2
         assert all(environment.t == 0 for environment in suite.built)
     said = capsys.readouterr().err
-    assert "a counter has no picture. Leave out --video, or these tasks: counter/short" in said
+    assert "a counter has no image. Leave out --video, or these tasks: counter/short" in said
     assert not (tmp_path / "new").exists()
 
 

@@ -270,7 +270,7 @@ def test_an_encoder_that_fails_hides_no_interruption(tmp_path: Path, monkeypatch
 def test_what_cannot_be_drawn_is_refused_before_anything_is_stepped(tmp_path: Path) -> None:
     with counter_suite() as suite:
         recorder = Recorder(TaskSet([counter_task()]), EvaluationConfig(episodes=1))
-        with pytest.raises(UnsupportedError, match="a counter has no picture"):
+        with pytest.raises(UnsupportedError, match="a counter has no image"):
             recorder.require_images([0])
         (looked_at,) = suite.built
         assert looked_at.t == 0 and looked_at.closed
