@@ -6,9 +6,8 @@ those of `compare` say what other starts would give the same two policies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from .results import EvaluationResult
 from .statistics import Estimate
 
 GROUP_SEED = 0
-"""Seed of the resampling of runs, so that a table repeats itself."""
+"""Seed of the resampling of whole runs behind every number, so that a table repeats itself."""
 
 FEW_RUNS = 5
 """Below this many runs a bootstrap over runs is known to give intervals that are too narrow."""
@@ -113,16 +112,18 @@ def summarise_group(group: RunGroup, confidence: float | None = None) -> GroupSu
     """Aggregates of one group; raises OutOfRangeError for a confidence outside (0, 1)."""
     level = group.results[0].confidence if confidence is None else confidence
     scores = group.scores()
+
+    def resampled(table: Scores, statistic: Callable[[Scores], float]) -> Estimate:
+        source = np.random.default_rng(GROUP_SEED)
+        return stratified_bootstrap(table, statistic, source, confidence=level, whole_runs=True)
+
     return GroupSummary(
         name=group.name,
         runs=len(group.results),
-        tasks=tuple(
-            (name, stratified_bootstrap(scores[:, [k]], mean_score, **_resampling(level)))
-            for k, name in enumerate(group.task_names)
-        ),
-        mean=stratified_bootstrap(scores, mean_score, **_resampling(level)),
-        interquartile_mean=stratified_bootstrap(scores, interquartile_mean, **_resampling(level)),
-        optimality_gap=stratified_bootstrap(scores, optimality_gap, **_resampling(level)),
+        tasks=tuple((name, resampled(scores[:, [k]], mean_score)) for k, name in enumerate(group.task_names)),
+        mean=resampled(scores, mean_score),
+        interquartile_mean=resampled(scores, interquartile_mean),
+        optimality_gap=resampled(scores, optimality_gap),
     )
 
 
@@ -138,39 +139,26 @@ def compare_groups(better: RunGroup, reference: RunGroup, confidence: float | No
     names = better.task_names
     ours, theirs = better.scores(names), reference.scores(names)
 
-    def mean_difference(first: Scores, second: Scores) -> float:
-        return mean_score(first) - mean_score(second)
+    def difference(of: Callable[[Scores], float]) -> Callable[[Scores, Scores], float]:
+        return lambda first, second: of(first) - of(second)
 
-    def middle_difference(first: Scores, second: Scores) -> float:
-        return interquartile_mean(first) - interquartile_mean(second)
+    def resampled(first: Scores, second: Scores, statistic: Callable[[Scores, Scores], float]) -> Estimate:
+        source = np.random.default_rng(GROUP_SEED)
+        return independent_bootstrap(first, second, statistic, source, confidence=level, whole_runs=True)
 
     return GroupComparison(
         better=better.name,
         reference=reference.name,
         runs=(len(better.results), len(reference.results)),
         tasks=tuple(
-            (
-                name,
-                independent_bootstrap(ours[:, [k]], theirs[:, [k]], mean_difference, **_resampling(level)),
-            )
+            (name, resampled(ours[:, [k]], theirs[:, [k]], difference(mean_score)))
             for k, name in enumerate(names)
         ),
-        mean=independent_bootstrap(ours, theirs, mean_difference, **_resampling(level)),
-        interquartile_mean=independent_bootstrap(ours, theirs, middle_difference, **_resampling(level)),
-        improvement=independent_bootstrap(ours, theirs, probability_of_improvement, **_resampling(level)),
+        mean=resampled(ours, theirs, difference(mean_score)),
+        interquartile_mean=resampled(ours, theirs, difference(interquartile_mean)),
+        improvement=resampled(ours, theirs, probability_of_improvement),
     )
 
 
 def _score(result: EvaluationResult, name: str) -> float:
     return next(task.mean_score for task in result.tasks if task.name == name)
-
-
-class _Resampling(TypedDict):
-    generator: np.random.Generator
-    confidence: float
-    whole_runs: bool
-
-
-def _resampling(confidence: float) -> _Resampling:
-    """A run is one policy for all tasks, so it is redrawn as a whole; every number starts from one seed."""
-    return {"generator": np.random.default_rng(GROUP_SEED), "confidence": confidence, "whole_runs": True}

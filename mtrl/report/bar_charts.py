@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,23 +24,29 @@ NEAR = 1.5
 
 @dataclass(frozen=True)
 class Measured:
-    """A result and the bootstrap intervals that its charts and table show."""
+    """A result and the bootstrap intervals of its charts and table, resampled when they are shown."""
 
     result: EvaluationResult
-    by_success: tuple[TaskResult, ...]
-    """The tasks measured by success, in the set's order."""
-    scores: Means | None
-    """Mean normalised scores; None where success alone is measured, or no score is normalised."""
-    returns: Means | None
-    """Mean returns; None where every task is measured by success."""
 
-    @staticmethod
-    def of(result: EvaluationResult) -> Measured:
-        """Resamples only what is shown: nothing for a result that is measured by success alone."""
-        by_success = tuple(task for task in result.tasks if task.score.kind == "success")
-        if len(by_success) == len(result.tasks):
-            return Measured(result, by_success, None, None)
-        return Measured(result, by_success, score_means(result), return_means(result))
+    @property
+    def by_success(self) -> tuple[TaskResult, ...]:
+        """The tasks measured by success, in the set's order."""
+        return tuple(task for task in self.result.tasks if task.score.kind == "success")
+
+    @property
+    def success_alone(self) -> bool:
+        """Whether every task is measured by success."""
+        return len(self.by_success) == len(self.result.tasks)
+
+    @functools.cached_property
+    def scores(self) -> Means | None:
+        """Mean normalised scores; None where success alone is measured, or no score is normalised."""
+        return None if self.success_alone else score_means(self.result)
+
+    @functools.cached_property
+    def returns(self) -> Means:
+        """Mean returns."""
+        return return_means(self.result)
 
     @property
     def mean_success(self) -> MeanResult | None:
@@ -64,7 +71,7 @@ class BarRow:
 
 
 @dataclass(frozen=True)
-class Chart:
+class BarChart:
     """Rows of bars that measure one thing."""
 
     kind: str
@@ -74,7 +81,7 @@ class Chart:
     """Of the scale that the rows without one of their own share; empty where each has its own."""
 
 
-def charts_of(results: Sequence[Measured], colours: Mapping[str, str]) -> tuple[Chart, ...]:
+def charts_of(results: Sequence[Measured], colours: Mapping[str, str]) -> tuple[BarChart, ...]:
     """A chart for the tasks measured by success, one for normalised scores, one for returns without a range.
 
     `colours` maps a policy's label to the name of its colour. The results are comparable.
@@ -111,29 +118,29 @@ def percent_interval(estimate: Estimate) -> str:
     return f"[{_tenths(100 * estimate.low)}, {_tenths(100 * estimate.high)}]"
 
 
-def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> Chart:
+def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> BarChart:
     first = results[0]
-    whole = len(first.by_success) == len(first.result.tasks)
     means = [one.mean_success.success_any for one in results if one.mean_success is not None]
-    levels = [(MEAN if whole else "mean of these tasks", means)]
-    levels += [
-        (task.name, [_task(one, task.name).success_any for one in results]) for task in first.by_success
-    ]
+    levels = [(MEAN if first.success_alone else "mean of these tasks", means)]
+    for name in (task.name for task in first.by_success):
+        tasks = [task for one in results if (task := one.result.task(name)) is not None]
+        levels.append((name, [task.success_any for task in tasks]))
     rows: list[BarRow] = []
     for name, rates in levels:
         bars = _percent_bars(results, [estimate_of(rate) for rate in rates], colours)
         rows.append(BarRow(name, bars_figure(name, bars, UNIT), bars, is_mean=not rows))
-    return Chart("success", tuple(rows), UNIT.placed(share=True))
+    return BarChart("success", tuple(rows), UNIT.placed(share=True))
 
 
-def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> Chart:
+def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> BarChart:
     first = results[0].result
     whole = len(first.normalised_tasks) == len(first.tasks)
     no_returns = [""] * len(results)
-    levels = [(MEAN if whole else "mean score", [_means(one.scores).mean for one in results], no_returns)]
+    means = [one.scores.mean for one in results if one.scores is not None]
+    levels = [(MEAN if whole else "mean score", means, no_returns)]
     for name in names:
-        scores = [_means(one.scores).of(name) for one in results]
-        levels.append((name, scores, [_plain(_means(one.returns).of(name)) for one in results]))
+        scores = [score for one in results if (score := one.score(name)) is not None]
+        levels.append((name, scores, [_plain(one.returns.of(name)) for one in results]))
     # a task far beyond its range would press all others against zero: it has a scale of its own
     near = [scores for _, scores, _ in levels if all(_is_near(estimate) for estimate in scores)]
     shared = score_scale([estimate for scores in near for estimate in scores])
@@ -143,13 +150,13 @@ def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Map
         scale = shared if scores in near else score_scale(scores)
         own = () if scores in near else scale.placed(share=True)
         rows.append(BarRow(name, bars_figure(name, bars, scale, (1.0,)), bars, is_mean=not rows, ticks=own))
-    return Chart("score", tuple(rows), shared.placed(share=True) if near else ())
+    return BarChart("score", tuple(rows), shared.placed(share=True) if near else ())
 
 
-def _return_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> Chart:
+def _return_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> BarChart:
     rows = []
     for name in names:
-        found = [_means(one.returns).of(name) for one in results]
+        found = [one.returns.of(name) for one in results]
         scale = Scale.linear(min(0.0, *(e.low for e in found)), max(0.0, *(e.high for e in found)))
         bars = []
         for one, estimate in zip(results, found, strict=True):
@@ -157,7 +164,7 @@ def _return_chart(results: Sequence[Measured], names: Sequence[str], colours: Ma
             label = one.result.policy.label
             bars.append(Bar(label, colours[label], estimate, level, interval))
         rows.append(BarRow(name, bars_figure(name, bars, scale), tuple(bars), ticks=scale.placed()))
-    return Chart("return", tuple(rows), ())
+    return BarChart("return", tuple(rows), ())
 
 
 def _percent_bars(
@@ -175,15 +182,6 @@ def _percent_bars(
 
 def _is_near(estimate: Estimate) -> bool:
     return estimate.low >= -NEAR and estimate.high <= NEAR
-
-
-def _task(one: Measured, name: str) -> TaskResult:
-    return next(task for task in one.by_success if task.name == name)
-
-
-def _means(found: Means | None) -> Means:
-    assert found is not None, "a result with tasks measured by their return has them resampled"
-    return found
 
 
 def _plain(estimate: Estimate) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -90,16 +91,6 @@ class LearningPart:
 
 
 @dataclass(frozen=True)
-class LearntLine:
-    """One row of the table from before to after."""
-
-    row: LearntRow
-    span: int
-    """Rows that the task's name covers, 0 when a row above prints it."""
-    figure: Markup | None
-
-
-@dataclass(frozen=True)
 class ConflictPart:
     """One part of an agent."""
 
@@ -126,17 +117,17 @@ def shows_success(task: TaskCurves, learnt: Learnt | None) -> bool:
     )
 
 
-def learnt_lines(learnt: Learnt) -> list[LearntLine]:
-    """The rows of the table with a figure where there is something before and after."""
+def learnt_lines(learnt: Learnt) -> list[tuple[LearntRow, int, Markup | None]]:
+    """The rows of the table, how many rows the task's name covers (0 below the first), and their figures."""
     lines = []
-    for index, row in enumerate(learnt.rows):
-        same = [other for other in learnt.rows if other.task == row.task]
-        figure = None
-        if row.before is not None and row.after is not None:
-            scale = change_scale(row.before, row.after, row.measured)
-            figure = change_figure(f"{row.task}, {row.measured}", row.before, row.after, scale)
-        first = index == 0 or learnt.rows[index - 1].task != row.task
-        lines.append(LearntLine(row, len(same) if first else 0, figure))
+    for task, group in itertools.groupby(learnt.rows, key=lambda row: row.task):
+        rows = list(group)
+        for index, row in enumerate(rows):
+            figure = None
+            if row.before is not None and row.after is not None:
+                scale = change_scale(row.before, row.after, row.measured)
+                figure = change_figure(f"{task}, {row.measured}", row.before, row.after, scale)
+            lines.append((row, 0 if index else len(rows), figure))
     return lines
 
 

@@ -12,7 +12,7 @@ from mtrl.evaluation.comparison import Comparison, are_comparable, compare, requ
 from mtrl.evaluation.results import EvaluationResult, Rate, TaskResult
 from mtrl.evaluation.statistics import Estimate
 
-from .bar_charts import MEAN, Chart, Measured, charts_of, estimate_of, score_scale
+from .bar_charts import MEAN, BarChart, Measured, charts_of, estimate_of, score_scale
 from .figures import version_figure
 from .scale import UNIT
 
@@ -47,7 +47,7 @@ class ResultGroup:
     why_apart: str
     """Why these results are not in the first group; "" for the first."""
     legend: tuple[tuple[str, str], ...]
-    charts: tuple[Chart, ...]
+    charts: tuple[BarChart, ...]
     table: tuple[TableRow, ...]
     """The mean first, then every task."""
     comparisons: tuple[Comparison, ...]
@@ -100,7 +100,7 @@ def version_figures(evaluations: Sequence[EvaluationResult]) -> tuple[tuple[str,
         if len({result.policy.version for result in alike}) < 2 or not alike[0].normalised_tasks:
             continue
         versions = [float(result.policy.version) for result in alike]
-        scores = [scores.mean for one in alike if (scores := Measured.of(one).scores) is not None]
+        scores = [scores.mean for one in alike if (scores := Measured(one).scores) is not None]
         if scores:
             figure = version_figure(label, "score", versions, scores, score_scale(scores))
         else:
@@ -136,7 +136,7 @@ def _group(
         why_apart = ""
     except ConfigError as problem:
         why_apart = str(problem)
-    measured = [Measured.of(result) for result in results]
+    measured = [Measured(result) for result in results]
     return ResultGroup(
         results=tuple(results),
         why_apart=why_apart,
