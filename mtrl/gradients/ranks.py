@@ -45,10 +45,7 @@ class RankRows:
         self._owned: dict[str, OwnedRows] | None = None
 
     def reduced(
-        self,
-        make: Callable[[], tuple[TaskRows, torch.Tensor]],
-        reducer: Reducer,
-        portion: torch.Tensor,
+        self, make: Callable[[], tuple[TaskRows, torch.Tensor]], reducer: Reducer, portion: torch.Tensor
     ) -> tuple[TaskRows, torch.Tensor]:
         """Rows and losses [K] of all ranks' samples; `make` gives this rank's, `portion` [K] is its share of
         every task's samples. An error in `make` is raised on all ranks.

@@ -102,11 +102,7 @@ class StepRows:
     """Computes the gradients of all tasks, and the losses behind them."""
 
     def __init__(
-        self,
-        jacobian: TaskJacobian,
-        config: SurgeryConfig,
-        tasks: int,
-        check: Callable[[torch.Tensor], None],
+        self, jacobian: TaskJacobian, config: SurgeryConfig, tasks: int, check: Callable[[torch.Tensor], None]
     ) -> None:
         """`check` raises for losses [K] that cannot be used."""
         self._jacobian, self._config, self._check = jacobian, config, check

@@ -42,8 +42,20 @@ MIXING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """One parameter, or a function of parameters alone, as the input of an operation on data."""
+class Source:
+    """One parameter, or a function of parameters alone."""
+
+    parameters: tuple[int, ...]
+    """Indices of the parameters behind it."""
+    path: tuple[str, ...]
+    """Names of the operations from the one parameter to here; empty for the parameter itself."""
+    reshaped: bool
+    """Whether the path only moves and casts elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use(Source):
+    """The same as an input of an operation on data."""
 
     slot: int
     """Which input of the operation it is."""
@@ -51,12 +63,6 @@ class Use:
     """The last node of the function of parameters."""
     output: int
     """Which output of that node."""
-    parameters: tuple[int, ...]
-    """Indices of the parameters behind it."""
-    path: tuple[str, ...]
-    """Names of the operations from the one parameter to here; empty for the parameter itself."""
-    reshaped: bool
-    """Whether the path only moves and casts elements."""
 
     @property
     def shape(self) -> torch.Size:
@@ -88,21 +94,12 @@ class Site:
         return (self.name, tuple(self.shape), uses)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pure:
-    """A node that depends on parameters alone."""
-
-    parameters: tuple[int, ...]
-    path: tuple[str, ...]
-    reshaped: bool
-
-
 def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site]:
     """Every site of the graph of `losses`, from the data towards the losses.
 
     `parameters` maps id(parameter) to its index. A leaf that is not among them counts as data.
     """
-    pure: dict[Node, _Pure] = {}
+    pure: dict[Node, Source] = {}
     reaches: dict[Node, bool] = {}
     sites: list[Site] = []
     root = losses.grad_fn
@@ -125,7 +122,7 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
         if not inputs:
             index = parameters.get(id(getattr(node, "variable", None)))
             if index is not None:
-                pure[node] = _Pure((index,), (), True)
+                pure[node] = Source((index,), (), True)
             continue
         enters = below = data = False
         for child, _ in inputs:
@@ -141,7 +138,7 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
                 continue
         if enters or mixes(node, name):
             uses = [
-                Use(slot, child, output, found.parameters, found.path, found.reshaped)
+                Use(found.parameters, found.path, found.reshaped, slot, child, output)
                 for slot, (child, output) in enumerate(inputs)
                 if (found := pure.get(child)) is not None
             ]
@@ -156,8 +153,8 @@ def mixes(node: Node, name: str) -> bool:
 
 
 def _pure(
-    node: Node, name: str, inputs: Sequence[tuple[Node, int]], pure: Mapping[Node, _Pure]
-) -> _Pure | None:
+    node: Node, name: str, inputs: Sequence[tuple[Node, int]], pure: Mapping[Node, Source]
+) -> Source | None:
     """The node as a function of parameters, all its inputs `pure` or without a gradient; None where one may
     be data.
     """
@@ -172,9 +169,9 @@ def _pure(
     found = [pure[child] for child, _ in given]
     if len(found) == 1:
         (only,) = found
-        return _Pure(only.parameters, (*only.path, name), reshaping and only.reshaped)
+        return Source(only.parameters, (*only.path, name), reshaping and only.reshaped)
     behind = tuple(sorted({index for item in found for index in item.parameters}))
-    return _Pure(behind, ("several", name), reshaping and all(item.reshaped for item in found))
+    return Source(behind, ("several", name), reshaping and all(item.reshaped for item in found))
 
 
 def _same_shape(node: Node, inputs: Sequence[tuple[Node, int]]) -> bool:
