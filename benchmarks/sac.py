@@ -164,8 +164,7 @@ def updates_here(threads: int, runs: int, words: Sequence[str]) -> dict[str, lis
     import torch
 
     from mtrl.launch.compose import compose
-    from mtrl.pipeline.config import agent_of
-    from mtrl.pipeline.session import task_set_of
+    from mtrl.pipeline import agent_of, task_set_of
     from mtrl.reducer import Alone
     from mtrl.rollout import LocalFragments, PolicySnapshot
 

@@ -22,8 +22,7 @@ from typing import TextIO
 import torch
 
 from mtrl.launch.compose import compose
-from mtrl.pipeline.config import agent_of
-from mtrl.pipeline.session import task_set_of
+from mtrl.pipeline import agent_of, task_set_of
 from mtrl.rollout import CollectionConfig, GymnasiumView, LocalFragments
 from mtrl.training import (
     Checkpoints,

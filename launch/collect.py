@@ -11,15 +11,21 @@ from rich.table import Table
 from mtrl.data import dataset_id_of, read_provenance
 from mtrl.distributed import rollouts_for
 from mtrl.errors import ConfigError, ExistsError
-from mtrl.pipeline.config import Config
-from mtrl.pipeline.console import say
-from mtrl.pipeline.demonstrations import STOPPING, collect_into
-from mtrl.pipeline.requirements import DEMONSTRATION_BYTES
-from mtrl.pipeline.session import Interrupted, say_how_to_resume, task_set_of
+from mtrl.pipeline import (
+    DEMONSTRATION_BYTES,
+    Config,
+    Interrupted,
+    collect_into,
+    log,
+    log_interruption,
+    task_set_of,
+)
+from mtrl.pipeline.demonstrations import STOPPING
 from mtrl.rollout import require_experts
 from mtrl.structured import plain
 from mtrl.training import Interruptible, require_disk
 
+from .arguments import add_continuing, add_overrides, resumes
 from .compose import compose
 
 EXAMPLES = (
@@ -30,21 +36,15 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Overrides, the place, and what to do with what is there."""
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as tasks=mt10")
+    """Settings, the folder, and what to do with the datasets in it."""
+    add_overrides(parser, "settings, such as tasks=mt10", config_dir=True)
     parser.add_argument("--out", type=Path, default=Path("datasets"), help="folder of datasets (datasets)")
-    parser.add_argument("--config-dir", type=Path, help="folder of your own configuration groups")
-    parser.add_argument("--overwrite", action="store_true", help="replace datasets that are there")
-    parser.add_argument(
-        "--resume", choices=("auto", "never"), default="never", help="auto: collect only what is missing"
-    )
+    add_continuing(parser, "replace datasets that are there", "collect only what is missing")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Collects one dataset per task."""
-    resume = arguments.resume == "auto"
-    if arguments.overwrite and resume:
-        raise ConfigError("--overwrite and --resume auto contradict each other; give one of them")
+    resume = resumes(arguments)
     config = compose(arguments.overrides, command="collect", config_dir=arguments.config_dir)
     tasks, root = task_set_of(config), arguments.out
     if root.exists() and not root.is_dir():
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_experts(wanted)
     require_disk(root, DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks))
     console = Console()
-    rollouts = rollouts_for(tasks, config.runtime, lambda fault, _: say(console, str(fault)))
+    rollouts = rollouts_for(tasks, config.runtime, lambda fault, _: log(console, str(fault)))
     try:
         with Interruptible(STOPPING) as interrupt:
             outcome = collect_into(
@@ -76,8 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
                 replace=arguments.overwrite,
             )
     except Interrupted as stopped:
-        say_how_to_resume(console, stopped)
-        return 130
+        return log_interruption(console, stopped)
     finally:
         rollouts.close()
     table = Table(header_style="bold")
@@ -91,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             table.add_row(dataset_id_of(task), kept, "there already", "")
     console.print(table)
-    say(console, f"datasets are under {root}; Minari reads them with MINARI_DATASETS_PATH={root}")
+    log(console, f"datasets are under {root}; Minari reads them with MINARI_DATASETS_PATH={root}")
     return 0
 
 

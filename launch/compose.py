@@ -19,7 +19,7 @@ from mtrl import registry
 from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 from mtrl.gradients.weightings import method_config
-from mtrl.pipeline.config import Config
+from mtrl.pipeline import Config, stages_of
 from mtrl.structured import build, defaults, known_keys, open_keys, plain
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
@@ -70,7 +70,9 @@ def compose(
     if config_dir is not None and not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir} is not a folder")
     words = [_normalise(word, command, config_dir) for word in overrides]
-    return build(Config, _composed(words, config_dir) if base is None else _changed(base, words, command))
+    config = build(Config, _composed(words, config_dir) if base is None else _changed(base, words, command))
+    stages_of(config.stages)
+    return config
 
 
 def members(group: str, config_dir: Path | None = None) -> list[str]:

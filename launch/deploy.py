@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mtrl.deployment import DeploymentReport, EpisodeReport, deploy, read_manifest
-from mtrl.pipeline.console import say
-from mtrl.pipeline.evaluation_stages import REALTIME_STARTS
+from mtrl.pipeline import REALTIME_STARTS, log
 from mtrl.tasks import Split, start_id
 
+from .arguments import add_overrides
 from .compose import compose
 
 EXAMPLES = (
@@ -25,13 +25,12 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The artefact, the robot and the episodes."""
     parser.add_argument("artefact", type=Path, help="folder of an artefact")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as robot=sim")
+    add_overrides(parser, "settings, such as robot=sim", config_dir=True)
     parser.add_argument("--task", action="append", help="task to run; may be given several times (all)")
     parser.add_argument(
         "--first-start", type=int, default=REALTIME_STARTS, help="index of the first test start"
     )
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for deployments/ (here)")
-    parser.add_argument("--config-dir", type=Path, help="folder of your own configuration groups")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
 
 
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
 
     def show(episode: EpisodeReport) -> None:
-        say(console, f"  {episode.task}: {'success' if episode.success else 'failure'}")
+        log(console, f"  {episode.task}: {'success' if episode.success else 'failure'}")
 
     report = deploy(
         arguments.artefact,
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         on_episode=show,
     )
     print_deployment(report, console)
-    say(console, f"results and flight logs are in {arguments.out / 'deployments'}")
+    log(console, f"results and flight logs are in {arguments.out / 'deployments'}")
     return 0
 
 
@@ -94,4 +93,4 @@ def print_deployment(report: DeploymentReport, console: Console) -> None:
     )
     for warning in sorted({warning for episode in report.episodes for warning in episode.warnings}):
         console.print("[yellow]note:[/yellow] ", end="")
-        say(console, warning)
+        log(console, warning)

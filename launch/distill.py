@@ -6,15 +6,12 @@ import argparse
 
 from rich.console import Console
 
-from mtrl.errors import ConfigError, ExistsError
+from mtrl.errors import ExistsError
 from mtrl.integrity import remove_directory, verify_manifest
-from mtrl.pipeline.console import say
-from mtrl.pipeline.parents import parents_of
-from mtrl.pipeline.session import Interrupted, Session, say_how_to_resume
-from mtrl.pipeline.training_stages import distill_stage
-from mtrl.pipeline.videos import WATCHED
+from mtrl.pipeline import WATCHED, Interrupted, Session, distill_stage, log_interruption, parents_of
 
-from .reopen import add_run_argument, reopen
+from .arguments import add_continuing, add_run, resumes
+from .reopen import reopen
 
 EXAMPLES = (
     "mtrl distill runs/diffusion-mt10                    with the run's own settings",
@@ -25,24 +22,19 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, settings, and what to do with an older student."""
-    add_run_argument(parser)
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the run's student and remove what was measured and exported of it",
-    )
-    parser.add_argument(
-        "--resume", choices=("auto", "never"), default="never", help="auto: go on with a stopped distillation"
+    add_run(parser)
+    add_continuing(
+        parser,
+        "replace the run's student and remove what was measured and exported of it",
+        "go on with a stopped distillation",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Distils and keeps the student in the run."""
-    console, resume = Console(), arguments.resume == "auto"
-    if arguments.overwrite and resume:
-        raise ConfigError("--overwrite and --resume auto contradict each other; give one of them")
+    console, resume = Console(), resumes(arguments)
     with reopen(arguments.run, arguments.overrides, "distill", console) as session:
-        kept, progress = session.policy_place("student"), session.run.path / "student"
+        kept, progress = session.run.policies / "student", session.run.training("student")
         if (kept.exists() or progress.exists()) and not arguments.overwrite and not resume:
             found = "a student" if kept.exists() else "an unfinished distillation"
             raise ExistsError(
@@ -57,15 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             distill_stage(session, again=True)
         except Interrupted as stopped:
-            say_how_to_resume(console, stopped)
-            return 130
+            return log_interruption(console, stopped)
         if before is not None and verify_manifest(kept) != before:
             _forget_old_student(session)
     return 0
 
 
 def _forget_old_student(session: Session) -> None:
-    """Removes what speaks of the replaced student, so that no figure of the old one stands for the new."""
+    """Removes the replaced student's figures, so that none of them passes for the new one's."""
     run = session.run
     files = [*run.evaluations.glob("student-*.json"), run.path / "modes" / "student.json"]
     files += [*run.videos.glob("student-*"), *(run.path / WATCHED).glob("student-*")]
@@ -74,8 +65,7 @@ def _forget_old_student(session: Session) -> None:
         file.unlink(missing_ok=True)
     if run.artefact.exists():
         remove_directory(run.artefact)
-    say(
-        session.console,
-        "the old student's evaluations, films and artefact are removed; "
-        "make them anew with mtrl evaluate and mtrl export",
+    session.log(
+        "the old student's evaluations, videos and artefact are removed; "
+        "make them again with mtrl evaluate and mtrl export",
     )

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 from mtrl.diagnostics import Finding, State, broken
 from mtrl.diagnostics.software import DISTRIBUTION
 
+from .arguments import add_overrides
+
 if TYPE_CHECKING:
-    from mtrl.pipeline.config import Config
+    from mtrl.pipeline import Config
     from mtrl.tasks import TaskSet
 
 EXAMPLES = (
@@ -52,9 +54,7 @@ SUBJECT = 18
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tasks to have memory for, and the format."""
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings, such as tasks=mt50 (mt10)"
-    )
+    add_overrides(parser, "settings, such as tasks=mt50 (mt10)")
     parser.add_argument("--json", action="store_true", help="one JSON list instead of lines")
 
 
@@ -150,7 +150,7 @@ def _processors() -> list[Finding]:
 
 def _configured(overrides: Sequence[str]) -> tuple[Config, TaskSet]:
     """The settings and their tasks; raises MtrlError for those that do not fit."""
-    from mtrl.pipeline.session import task_set_of
+    from mtrl.pipeline import task_set_of
 
     from .compose import compose
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtrl import registry
-from mtrl.deployment import artefact_snapshot, verify
 from mtrl.errors import ExistsError
 from mtrl.evaluation import (
     EvaluationResult,
@@ -17,17 +15,27 @@ from mtrl.evaluation import (
     require_comparable,
     write_result,
 )
-from mtrl.integrity import MANIFEST
-from mtrl.pipeline.config import Config
-from mtrl.pipeline.console import say
-from mtrl.pipeline.evaluation_stages import chosen_policies
-from mtrl.pipeline.requirements import require_writable
-from mtrl.pipeline.session import Interrupted, Session, load_policy, session_in, task_set_of
-from mtrl.pipeline.videos import Films, video_count
+from mtrl.pipeline import (
+    Config,
+    EvaluationVideos,
+    Interrupted,
+    Session,
+    artefact_tasks,
+    chosen_policies,
+    is_artefact,
+    is_scripted,
+    load_artefact,
+    load_policy,
+    log,
+    require_writable,
+    session_in,
+    task_set_of,
+)
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import TaskSet
 from mtrl.training import RunDirectory
 
+from .arguments import add_overrides
 from .compose import compose
 from .reopen import reopen
 
@@ -47,7 +55,7 @@ OUT_HELP = "folder for the result files (the run's evaluations/; beside the runs
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to evaluate and where the result goes."""
     parser.add_argument("what", type=Path, help="a run's folder, an artefact's folder, or expert or random")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as episodes=200")
+    add_overrides(parser, "settings, such as episodes=200")
     parser.add_argument("--policy", action="append", help="label within the run; may be given several times")
     parser.add_argument("--out", type=Path, help=OUT_HELP)
     parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
@@ -58,42 +66,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=1,
         default=0,
         metavar="N",
-        help="film the first N starts of every task, one without N; mtrl report shows them",
+        help="record videos of the first N starts of every task, one without N; mtrl report shows them",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates, prints one table, writes one result file per policy; 130 after Ctrl-C, before which policies
-    that were judged keep their results.
+    that are finished keep their results.
     """
     console, written = Console(), list[Path]()
     try:
         _evaluate(arguments, console, written)
     except Interrupted as stopped:
         kept = f"finished: {', '.join(map(str, written))}" if written else "no result was finished"
-        say(console, f"{stopped}; {kept}")
+        log(console, f"{stopped}; {kept}")
         return 130
     return 0
 
 
+def video_count(text: str) -> int:
+    """The N of `--video=N`; refuses a word that follows a lone --video."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a count of videos, as in --video=3, got {text!r}; put a lone --video last"
+        )
+    return int(text)
+
+
 def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Path]) -> None:
-    """What belongs to no run has its results in --out, or in evaluations/ among the runs."""
+    """Policies of no run have their results in --out, or in evaluations/ among the runs."""
     what: Path = arguments.what
-    scripted = str(what) in ("expert", "random") and not what.exists()
-    if not scripted and not (what / MANIFEST).exists():
+    if not is_scripted(what) and not is_artefact(what):
         with reopen(what, arguments.overrides, "evaluate", console) as session:
             labels = chosen_policies(what, arguments.policy)
-            chosen = [(label, *load_policy(session.policy_place(label))) for label in labels]
+            chosen = [(label, *load_policy(session.run.policies / label)) for label in labels]
             place = arguments.out or session.run.evaluations
-            films = Films(session.run.videos, arguments.video)
-            _measure(session, chosen, place, arguments.overwrite, films, written)
+            videos = EvaluationVideos(session.run.videos, arguments.video)
+            _measure(session, chosen, place, arguments.overwrite, videos, written)
         return
     config = compose(arguments.overrides, command="evaluate")
-    tasks, one = _scripted(str(what), config) if scripted else _artefact(what)
+    tasks, one = _scripted(str(what), config) if is_scripted(what) else _artefact(what)
     place = arguments.out or Path(config.output) / "evaluations"
-    films = Films((arguments.out or Path(config.output)) / "videos", arguments.video)
+    videos = EvaluationVideos((arguments.out or Path(config.output)) / "videos", arguments.video)
     with session_in(RunDirectory(place), config, tasks, console) as session:
-        _measure(session, [one], place, arguments.overwrite, films, written)
+        _measure(session, [one], place, arguments.overwrite, videos, written)
 
 
 def _scripted(kind: str, config: Config) -> tuple[TaskSet, Chosen]:
@@ -104,11 +120,9 @@ def _scripted(kind: str, config: Config) -> tuple[TaskSet, Chosen]:
 
 
 def _artefact(what: Path) -> tuple[TaskSet, Chosen]:
-    """The graph as it would run on a robot, stepped in lock-step with the simulation."""
-    checked = verify(what)
-    tasks = TaskSet([registry.task(entry.name, dict(entry.options)) for entry in checked.manifest.tasks])
+    snapshot, identity = load_artefact(what)
     # Artefacts share a folder of results, so that each is called by its own hash.
-    return tasks, (f"artefact-{checked.artefact[:12]}", artefact_snapshot(what), checked.artefact)
+    return artefact_tasks(what), (f"artefact-{identity[:12]}", snapshot, identity)
 
 
 def _measure(
@@ -116,7 +130,7 @@ def _measure(
     chosen: list[Chosen],
     place: Path,
     overwrite: bool,
-    films: Films,
+    videos: EvaluationVideos,
     written: list[Path],
 ) -> None:
     """`written` receives each result file as soon as it is there."""
@@ -127,22 +141,22 @@ def _measure(
         / f"{label}-{snapshot.version}-{protocol.split}{protocol.episodes}-seed{protocol.seed}{prior}.json"
         for label, snapshot, _ in chosen
     }
-    known = {} if overwrite or not films.count else _judged_before(session, chosen, files)
-    there = [file for label, file in files.items() if file.exists() and label not in known]
+    kept = {} if overwrite or not videos.count else _evaluated_before(session, chosen, files)
+    there = [file for label, file in files.items() if file.exists() and label not in kept]
     if there and not overwrite:
         raise ExistsError(
             f"already there: {', '.join(map(str, there))}; "
             "pass --overwrite to replace, or choose another place with --out"
         )
     require_writable(place)
-    films.require_images(session)
-    for label in known:
-        say(session.console, f"{label} is not judged again, its result is there: {files[label]}")
+    videos.require_images(session)
+    for label in kept:
+        session.log(f"{label} is not evaluated again, its result is there: {files[label]}")
     place.mkdir(parents=True, exist_ok=True)
     results: list[EvaluationResult] = []
     for label, snapshot, identity in chosen:
-        if label in known:
-            results.append(known[label])
+        if label in kept:
+            results.append(kept[label])
             continue
         result = session.evaluate(snapshot, label, identity)
         for other in results:
@@ -150,14 +164,14 @@ def _measure(
         results.append(result)
         written.append(write_result(files[label], result, overwrite=overwrite))
     print_results(results, session.console)
-    say(session.console, f"results are in {place}")
-    films.make(session, results, [snapshot for _, snapshot, _ in chosen])
+    session.log(f"results are in {place}")
+    videos.make(session, results, [snapshot for _, snapshot, _ in chosen])
 
 
-def _judged_before(
+def _evaluated_before(
     session: Session, chosen: list[Chosen], files: dict[str, Path]
 ) -> dict[str, EvaluationResult]:
-    """Label -> the result that is there of this very policy on these very tasks, to be filmed only."""
+    """Label -> the result that is there of this very policy on these very tasks, to be recorded only."""
     protocols = {task.name: task.protocol_hash for task in session.tasks}
     found = {}
     for label, snapshot, identity in chosen:

@@ -8,9 +8,10 @@ from rich.console import Console
 
 from mtrl.errors import ExistsError
 from mtrl.integrity import remove_directory
-from mtrl.pipeline.export_stage import export_stage
+from mtrl.pipeline import export_stage
 
-from .reopen import add_run_argument, reopen
+from .arguments import add_run
+from .reopen import reopen
 
 EXAMPLES = (
     "mtrl export runs/quickstart               writes runs/quickstart/artefact",
@@ -21,7 +22,7 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, and what to do with an older artefact."""
-    add_run_argument(parser)
+    add_run(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the run's artefact")
 
 

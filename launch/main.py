@@ -21,13 +21,13 @@ COMMANDS = {
     "collect": "collect demonstrations from scripted experts",
     "distill": "distil a run's teacher into a one-forward student",
     "evaluate": "evaluate policies on fixed test starts",
-    "watch": "film a policy at work, or show it in a window",
+    "watch": "record a video of a policy, or show it in a window",
     "compare": "compare results start by start, or runs seed by seed, with intervals",
     "export": "export a run's student as an artefact",
     "deploy": "run an artefact on a robot in real time",
     "report": "write a run's report as one self-contained page",
     "tasks": "list tasks and task sets",
-    "doctor": "check this machine, and say how to mend what is missing",
+    "doctor": "check this machine, with a remedy for what is missing",
 }
 """Verb -> what it does; each is the module `mtrl.launch.<verb>` with `add_arguments` and `run`."""
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mtrl.errors import ConfigError
 from mtrl.evaluation import holds_results
-from mtrl.pipeline.console import say
+from mtrl.pipeline import log
 from mtrl.report import write_report
 from mtrl.training import RunDirectory
 
@@ -35,5 +35,5 @@ def run(arguments: argparse.Namespace) -> int:
             f"results of mtrl evaluate --out are told by: {command}"
         )
     page = write_report(RunDirectory.open(arguments.run).path)
-    say(Console(), f"report: {page}")
+    log(Console(), f"report: {page}")
     return 0

@@ -1,4 +1,4 @@
-"""The short road for notebooks and scripts: make tasks, act in one, evaluate on all, train in a few lines.
+"""For notebooks and scripts: make tasks, act in one, evaluate on all, train in a few lines.
 
 Everything here is reached as `mtrl.make_tasks`, `mtrl.make`, `mtrl.evaluate`, `mtrl.demonstrate`,
 `mtrl.train` and `mtrl.register`, and is imported when first used. All of it runs in this process.
@@ -18,39 +18,32 @@ from rich.console import Console
 
 from mtrl import registry
 from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.evaluation import (
-    EvaluationConfig,
-    EvaluationResult,
-    PolicyReference,
-    Provenance,
-    print_results,
-)
-from mtrl.evaluation import evaluate as evaluate_one
+from mtrl.evaluation import EvaluationConfig, EvaluationResult, print_results
 from mtrl.registry import register
-from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig, require_experts
+from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.structured import build
 from mtrl.tasks import Option, Task, TaskSet
 
 if TYPE_CHECKING:
     from mtrl.data import Trajectories
+    from mtrl.pipeline import Session
     from mtrl.rollout import GymnasiumView
-    from mtrl.training import Agent, Clock, Source
+    from mtrl.training import Agent, Needs
 
 __all__ = ["Results", "demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
 
 Config = TypeVar("Config")
-SCRIPTED = ("expert", "random")
 PLAYED_TOGETHER = 10
-"""Decisions that an agent learning from its own play takes in a task before the next task has its turn."""
+"""Decisions that an agent learning from its own play takes in a task before it plays the next task."""
 TABLE_WIDTH = 100
-"""Characters of a printed table where there is no terminal to ask."""
+"""Characters of a printed table, whose terminal is not known."""
 
 Tasks = TaskSet | str | Sequence[str]
 """A task set, the name of a set or of a task, or a list of such names."""
 
 
 class HasSnapshot(Protocol):
-    """An agent, or anything else that can hand out its policy as data."""
+    """An agent, or anything else that has its policy as data."""
 
     def snapshot(self) -> PolicySnapshot:
         """The policy now."""
@@ -124,14 +117,11 @@ def evaluate(
     snapshots = {label: _snapshot_of(policy) for label, policy in labelled.items()}
     if any(snapshot.kind == "expert" for snapshot in snapshots.values()):
         require_experts(tasks)
-    provenance, found = Provenance.collect(), []
-    with contextlib.closing(LocalRollouts(tasks, RuntimeConfig())) as rollouts:
-        for label, snapshot in snapshots.items():
-            reference = PolicyReference(label, snapshot.kind, label, snapshot.version)
-            with _bar(f"evaluate {label}", len(tasks) * episodes) as advance:
-                found.append(
-                    evaluate_one(rollouts, tasks, snapshot, config, reference, provenance, on_result=advance)
-                )
+    with _session(tasks, evaluation=config) as session:
+        found = [
+            session.evaluate(snapshot, label, label, kind=snapshot.kind)
+            for label, snapshot in snapshots.items()
+        ]
     return Results(tuple(found))
 
 
@@ -147,8 +137,8 @@ def demonstrate(tasks: Tasks, *, episodes: int = 50, seed: int = 1) -> dict[int,
     require_experts(tasks)
     config = _settings(DemonstrationConfig, {"episodes": episodes}, "demonstrations")
     _require_whole("seed", seed)
-    with contextlib.closing(LocalRollouts(tasks, RuntimeConfig())) as rollouts:
-        collected = collect_demonstrations(rollouts, tasks, config, seed)
+    with _session(tasks) as session:
+        collected = collect_demonstrations(session.rollouts, tasks, config, seed)
     return {k: part.trajectories for k, part in collected.items()}
 
 
@@ -175,7 +165,8 @@ def train(
     setting that the agent does not have, ConfigError for one of the wrong type, for data or a budget that
     the agent cannot use, and for a library's own loop (sb3, rllib).
     """
-    from mtrl.training import Clock, DatasetSource, External, OnlineConfig, TrainingConfig
+    from mtrl.rollout import CollectionConfig
+    from mtrl.training import External, OnlineConfig, TrainingConfig
 
     if not isinstance(agent, str):
         raise ConfigError(f"an agent is given by its name, such as 'diffusion'; got {type(agent).__name__}")
@@ -200,8 +191,8 @@ def train(
             )
         learner = factory.build(config, tasks, seed)
         if updates:
-            clock = Clock.of_updates(TrainingConfig(updates=updates, log_every=updates))
-            _learn(learner, DatasetSource(lambda: data), clock, tasks)
+            training = TrainingConfig(updates=updates, log_every=updates)
+            _fit(learner, tasks, needs, data, seed=seed, training=training)
         return cast("Agent", learner)
     if needs.stream is None:
         raise ConfigError(f"agent {agent!r} requests groups; train it with `mtrl train agent={agent}`")
@@ -213,8 +204,9 @@ def train(
             "(sac: replay={'demonstrations': 0.5})"
         )
     learner = factory.build(config, tasks, seed)
-    clock = Clock.of_steps(OnlineConfig(steps=steps, log_every=steps), max(random_steps, needs.stream.warmup))
-    _learn(learner, _play(tasks, data, clock.warmup, seed), clock, tasks)
+    online = OnlineConfig(steps=steps, warmup=random_steps, log_every=steps)
+    collection = CollectionConfig(copies=1, steps=PLAYED_TOGETHER, stagger=False)
+    _fit(learner, tasks, needs, data, seed=seed, online=online, collection=collection)
     if not learner.updates:
         raise ConfigError(
             f"the agent learned nothing in {steps} steps: no task came to a batch of transitions, or those "
@@ -231,30 +223,34 @@ def _require_demonstrations(data: object) -> None:
         )
 
 
-def _play(tasks: TaskSet, data: Mapping[int, Trajectories] | None, warmup: int, seed: int) -> Source:
-    """Continuous collection in this process, after the demonstrations where there are some."""
-    from mtrl.rollout import CollectionConfig, LocalFragments
-    from mtrl.training import DatasetSource, DatasetThen, StreamSource
+@contextlib.contextmanager
+def _session(tasks: TaskSet, **sections: Any) -> Iterator[Session]:  # noqa: ANN401 - fields of Config
+    """A session of `mtrl train` in this process that keeps nothing."""
+    from mtrl.pipeline import Config as RunConfig
+    from mtrl.pipeline import Session
+    from mtrl.training import Interruptible, RunDirectory
 
-    collection = CollectionConfig(copies=1, steps=PLAYED_TOGETHER, stagger=False)
-    stream = StreamSource(
-        lambda snapshot, _: LocalFragments(tasks, RuntimeConfig(), collection, snapshot, seed),
-        tasks.names,
-        warmup,
-    )
-    return stream if data is None else DatasetThen(DatasetSource(lambda: data), stream)
+    session = Session(RunConfig(**sections), tasks, RunDirectory(Path()), Console(), Interruptible())
+    try:
+        yield session
+    finally:
+        session.close_rollouts()
 
 
-def _learn(learner: Agent, source: Source, clock: Clock, tasks: TaskSet) -> None:
-    """The loop of `mtrl train`, of which nothing is kept."""
-    from mtrl.training import RunRecorder, Trackers, learn, progress
+def _fit(
+    learner: Agent,
+    tasks: TaskSet,
+    needs: Needs,
+    data: Mapping[int, Trajectories] | None,
+    **sections: Any,  # noqa: ANN401 - fields of Config
+) -> None:
+    """The loop of `mtrl train` without trackers and checkpoints."""
+    from mtrl.pipeline import clock_of, fit
+    from mtrl.training import Trackers
 
-    with progress("train", clock.budget) as bar:
-
-        def show(run: RunRecorder, metrics: Mapping[str, float]) -> None:
-            bar.advance(run.steps - bar.done, updates=learner.updates, **run.statistics.recent(tuple(tasks)))
-
-        learn(learner, source, RunRecorder(clock, Trackers([]), None, tasks.names, on_progress=show))
+    with _session(tasks, **sections) as session:
+        clock = clock_of(session, needs, session.config.training)
+        fit(session, learner, needs, clock, lambda: data or {}, name="train", tracker=Trackers([]))
 
 
 def _settings(kind: type[Config], values: Mapping[str, Any], place: str) -> Config:
@@ -283,25 +279,12 @@ def _snapshot_of(policy: Playable) -> PolicySnapshot:
                 "playable as PolicySnapshot(name)"
             )
         return policy.snapshot()
-    if str(policy) in SCRIPTED:
-        return PolicySnapshot(str(policy))
-    from mtrl.deployment import artefact_snapshot, verify
+    from mtrl.pipeline import is_scripted, load_artefact
 
+    if is_scripted(Path(policy)):
+        return PolicySnapshot(str(policy))
     if not Path(policy).is_dir():
         raise ConfigError(
             f"policy {str(policy)!r} is neither 'expert' nor 'random' nor the folder of an artefact"
         )
-    verify(Path(policy))
-    return artefact_snapshot(Path(policy))
-
-
-@contextlib.contextmanager
-def _bar(description: str, total: int) -> Iterator[Any]:
-    from mtrl.training import progress
-
-    with progress(description, total) as bar:
-
-        def advance(result: JobResult) -> None:
-            bar.advance(len(result.summaries))
-
-        yield advance
+    return load_artefact(Path(policy))[0]

@@ -24,6 +24,22 @@ _ABSENT = object()
 
 
 @dataclass(frozen=True)
+class RunPolicy:
+    """A policy that a run can make."""
+
+    label: str
+    """Its name in files, tables and commands."""
+    folder: str
+    """Where its metrics and checkpoints are below the run; empty for the run's own folder."""
+    headline: int
+    """Its place in the report, which leads with the smallest."""
+
+
+POLICIES = (RunPolicy("teacher", "", 0), RunPolicy("bc", "bc", 2), RunPolicy("student", "student", 1))
+"""Every policy of a run, in the order of tables."""
+
+
+@dataclass(frozen=True)
 class RunDirectory:
     """The places of one run below `path`. Made by `create`, or `open` to read a finished run."""
 
@@ -107,6 +123,11 @@ class RunDirectory:
     def policies(self) -> Path:
         """`<label>/` per finished policy."""
         return self.path / "policies"
+
+    def training(self, label: str) -> Path:
+        """Where the policy of that label has its metrics and checkpoints."""
+        (folder,) = (policy.folder for policy in POLICIES if policy.label == label)
+        return self.path / folder
 
     @property
     def videos(self) -> Path:

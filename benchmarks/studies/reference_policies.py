@@ -31,7 +31,7 @@ from mtrl.evaluation import (
     write_result,
 )
 from mtrl.launch.compose import compose
-from mtrl.pipeline.session import run_name, task_set_of
+from mtrl.pipeline import run_name, task_set_of
 from mtrl.rollout import Acting, Action, Extra, LocalRollouts, PolicySnapshot, PolicyState, RuntimeConfig
 from mtrl.spaces import Observation
 from mtrl.tasks import TaskSet

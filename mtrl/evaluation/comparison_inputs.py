@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.run_directory import RunDirectory
+from mtrl.run_directory import POLICIES, RunDirectory
 
 from .result_file import KeptResult, newest_results, read_result
 from .results import EvaluationResult
@@ -67,7 +67,7 @@ def entries_of(words: Sequence[str], policy: str | None) -> list[Entry]:
     flat = [item for group in items for item in group]
     if len(flat) == 1 and policy is None and flat[0].label is None and len(flat[0].kept) > 1:
         lone = flat[0]
-        labels = sorted(lone.kept, key=lambda label: (label != "teacher", label))
+        labels = sorted(lone.kept, key=lambda label: (label != POLICIES[0].label, label))
         items = [[dataclasses.replace(lone, label=label)] for label in labels]
         parsed = [("", [lone.text]) for _ in labels]
         words = [f"{label}@{lone.text}" for label in labels]

@@ -1,1 +1,66 @@
 """A run from demonstrations to a robot: its configuration, its stages and what they keep."""
+
+from .config import Config, TasksConfig, TrackingConfig, agent_of
+from .console import Interrupted, log, log_interruption, resume_command
+from .demonstrations import collect_into
+from .evaluation_stages import REALTIME_STARTS
+from .export_stage import export_stage
+from .parents import parents_of
+from .policies import (
+    artefact_tasks,
+    chosen_policies,
+    is_artefact,
+    is_scripted,
+    load_artefact,
+    load_policy,
+    save_policy,
+)
+from .requirements import DEMONSTRATION_BYTES, require_writable
+from .session import Session, open_session, run_name, session_in, task_set_of
+from .stages import STAGES, Stage, log_what_is_kept, require_resources, run_stages, stages_of
+from .training_stages import clock_of, distill_stage, fit
+from .videos import WATCHED, EvaluationVideos, choose_renderer, load_subject, print_videos, record_all
+
+__all__ = [
+    "DEMONSTRATION_BYTES",
+    "REALTIME_STARTS",
+    "STAGES",
+    "WATCHED",
+    "Config",
+    "EvaluationVideos",
+    "Interrupted",
+    "Session",
+    "Stage",
+    "TasksConfig",
+    "TrackingConfig",
+    "agent_of",
+    "artefact_tasks",
+    "choose_renderer",
+    "chosen_policies",
+    "clock_of",
+    "collect_into",
+    "distill_stage",
+    "export_stage",
+    "fit",
+    "is_artefact",
+    "is_scripted",
+    "load_artefact",
+    "load_policy",
+    "load_subject",
+    "log",
+    "log_interruption",
+    "log_what_is_kept",
+    "open_session",
+    "parents_of",
+    "print_videos",
+    "record_all",
+    "require_resources",
+    "require_writable",
+    "resume_command",
+    "run_name",
+    "run_stages",
+    "save_policy",
+    "session_in",
+    "stages_of",
+    "task_set_of",
+]

@@ -1,13 +1,50 @@
-"""Printing words that may be the user's own."""
+"""What a run prints: text as it is, and the command that continues a stopped run."""
 
 from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
 
 from rich.console import Console
 
 
-def say(console: Console, text: str) -> None:
+class Interrupted(Exception):
+    """A stage stopped on Ctrl-C after saving what it had."""
+
+
+def log(console: Console, text: str) -> None:
     """Prints a path, a task's name or a command such as `mtrl train tasks=[point/obstacle]` as it is.
 
     Nothing in it is markup, and no line is broken: a command that is printed can be copied.
     """
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def log_interruption(console: Console, stopped: Interrupted) -> int:
+    """Prints what was stopped and the command that continues it; returns the exit status 130."""
+    log(console, f"{stopped}; go on with:\n  {resume_command()}")
+    return 130
+
+
+def resume_command(changed: Mapping[str, str] | None = None) -> str:
+    """This process's command line with `--resume auto` instead of `--overwrite`, and with other values of
+    single keys.
+    """
+    words: list[str] = []
+    for word in sys.argv[1:]:
+        # Both spellings, "--resume auto" and "--resume=auto", give way to the one at the end.
+        follows = bool(words) and words[-1] == "--resume"
+        if follows:
+            words.pop()
+        elif (
+            word != "--overwrite"
+            and not word.startswith("--resume=")
+            and word.partition("=")[0] not in (changed or {})
+        ):
+            words.append(word)
+    program = os.path.basename(sys.argv[0])
+    start = ["python", "-m", "mtrl.launch.main"] if program.endswith(".py") else [program]
+    added = [f"{key}={value}" for key, value in (changed or {}).items()]
+    return shlex.join([*start, *words, *added, "--resume", "auto"])

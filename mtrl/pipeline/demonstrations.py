@@ -21,10 +21,11 @@ from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance
 from mtrl.rollout import LocalRollouts, Rollouts, require_experts
 from mtrl.tasks import Task, TaskSet
-from mtrl.training import progress
+from mtrl.training import Needs, progress
 
 from .config import Config
-from .session import Interrupted, Session
+from .console import Interrupted
+from .session import Session
 
 DEMONSTRATIONS = "demonstrations"
 
@@ -51,6 +52,11 @@ def demonstrations_of(session: Session) -> dict[int, Trajectories]:
 def demonstrations_root(config: Config, run: Path) -> Path:
     """Where the demonstrations of a run are, or will be."""
     return Path(config.data) if config.data else run / DEMONSTRATIONS
+
+
+def needs_demonstrations(config: Config, needs: Needs) -> bool:
+    """Whether the agent learns from demonstrations, or a student does."""
+    return needs.offline is not None or "distill" in config.stages
 
 
 def require_demonstrable(config: Config, tasks: TaskSet, run: Path) -> list[str]:

@@ -7,75 +7,86 @@ from pathlib import Path
 from typing import Any
 
 from mtrl import registry
-from mtrl.deployment import DeploymentReport, EpisodeReport, deploy
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.deployment import EpisodeReport, deploy
+from mtrl.errors import ConfigError
 from mtrl.evaluation import (
     EvaluationResult,
     Json,
+    are_comparable,
     modes_of,
+    print_results,
     read_kept,
     read_result,
     write_record,
     write_result,
 )
 from mtrl.integrity import verify_manifest
-from mtrl.report import write_report
+from mtrl.report import learning_table, write_report
 from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, start_id
 
-from .console import say
-from .session import Session, load_policy
-from .summary import show_results
-from .videos import film_drawn_tasks
+from .policies import kept_policies, load_policy
+from .requirements import Plan
+from .session import Session
+from .videos import record_drawn_tasks
 
-LABELS = ("teacher", "bc", "student")
-"""Policies of a run, in the order of tables."""
+RANDOM = "random"
+"""Label of the result of random play."""
 
 REALTIME_STARTS = 10_000
 """Real-time episodes begin at this test start, so that none of them was part of an evaluation."""
 
 
-def kept_policies(run: Path) -> list[str]:
-    """Labels of the policies that the run has finished."""
-    return [label for label in LABELS if (run / "policies" / label).exists()]
-
-
-def chosen_policies(run: Path, labels: Sequence[str] | None) -> list[str]:
-    """Of the policies that the run has finished those of the labels, each once, all without any."""
-    kept = kept_policies(run)
-    if not kept:
-        raise ConfigError(f"{run} has no finished policy; train one first")
-    for label in labels or ():
-        if label not in kept:
-            raise UnknownNameError("policy of this run", label, kept)
-    return list(dict.fromkeys(labels or kept))
-
-
-def evaluate_stage(session: Session) -> list[EvaluationResult]:
+def evaluate_stage(session: Session) -> None:
     """Evaluates every policy of the run on the same starts; finished evaluations are read, not repeated."""
     results: list[EvaluationResult] = []
     paths: list[Json] = []
     for label in kept_policies(session.run.path):
-        snapshot, identity = load_policy(session.policy_place(label))
+        snapshot, identity = load_policy(session.run.policies / label)
         file = session.run.evaluations / f"{label}-{snapshot.version}.json"
-        if file.exists() and read_result(file).policy.identity == identity:
-            results.append(read_result(file))
-            continue
-        result, modes = evaluate_policy(session, snapshot, label, identity)
-        write_result(file, result, overwrite=True)
-        write_record(session.run.path / "modes" / f"{label}.json", modes, overwrite=True)
+        modes_file = session.run.path / "modes" / f"{label}.json"
+        result = read_result(file) if file.exists() else None
+        if result is None or result.policy.identity != identity:
+            result, modes = _evaluate_with_modes(session, snapshot, label, identity)
+            write_result(file, result, overwrite=True)
+            write_record(modes_file, modes, overwrite=True)
         results.append(result)
+        found = read_kept(modes_file)
+        paths += [{"policy": label, "paths": m["paths"], "obstacle": m["obstacle"]} for m in found.values()]
     if not results:
         raise ConfigError(f"{session.run.path} has no finished policy to evaluate; train one first")
-    for label in kept_policies(session.run.path):
-        found = read_kept(session.run.path / "modes" / f"{label}.json")
-        paths += [{"policy": label, "paths": m["paths"], "obstacle": m["obstacle"]} for m in found.values()]
     if paths:
         write_record(session.run.path / "point_paths.json", paths, overwrite=True)
-    return show_results(session, results)
+    session.results = show_results(session, results)
 
 
-def evaluate_policy(
+def show_results(session: Session, results: list[EvaluationResult]) -> list[EvaluationResult]:
+    """Prints the policies in one table and, for a run that learned while it collected, from before to after.
+
+    With `evaluation.random`, random play is evaluated on the same starts first; its result comes last.
+    """
+    if session.config.evaluation.random:
+        results = [*results, evaluate_random(session, results[0])]
+    print_results(results, session.console)
+    learned = learning_table(session.run.path, results)
+    if learned is not None:
+        session.console.print(learned)
+    return results
+
+
+def evaluate_random(session: Session, paired: EvaluationResult) -> EvaluationResult:
+    """Random play on the starts of `paired`; a result that is there is read. Costs simulation alone."""
+    file, protocol = session.run.evaluations / f"{RANDOM}-0.json", session.config.evaluation
+    if file.exists():
+        found = read_result(file)
+        if found.seed == protocol.seed and are_comparable(paired, found):
+            return found
+    found = session.evaluate(PolicySnapshot(RANDOM), RANDOM, RANDOM)
+    write_result(file, found, overwrite=True)
+    return found
+
+
+def _evaluate_with_modes(
     session: Session, snapshot: PolicySnapshot, label: str, identity: str
 ) -> tuple[EvaluationResult, dict[str, Any]]:
     """One policy on the configured starts, and per multimodal task which ways it took."""
@@ -92,27 +103,32 @@ def evaluate_policy(
     return outcome, modes
 
 
-def deploy_stage(session: Session) -> DeploymentReport | None:
-    """One real-time episode per task on the configured robot; None when this artefact has run them."""
+def check_deploy(plan: Plan) -> int:
+    """Requires a robot of the configured name; see `Stage.requires`."""
+    registry.load("robot", plan.config.robot.name)
+    return 0
+
+
+def deploy_stage(session: Session) -> None:
+    """One real-time episode per task on the configured robot, unless this artefact has run them."""
     names = session.tasks.names
-    if _flown(session.run.path, session.run.artefact, names):
-        return None
+    if _deployed(session.run.path, session.run.artefact, names):
+        return
     session.close_rollouts()
     starts = [start_id(Split.TEST, REALTIME_STARTS + k) for k in range(len(names))]
 
     def show(episode: EpisodeReport) -> None:
-        say(
-            session.console,
+        session.log(
             f"  {episode.task}: {'success' if episode.success else 'failure'}, "
             f"{episode.decisions} decisions at {episode.rate_hz:g} Hz, "
             f"{episode.deadline_misses} deadlines missed, {episode.final_state}",
         )
         for warning in episode.warnings:
-            session.console.print(f"  {warning}", style="yellow", markup=False, highlight=False)
-        session.stop_if_asked("flying")
+            session.warn(f"  {warning}")
+        session.stop_if_asked("deploying")
 
-    say(session.console, f"real time on robot {session.config.robot.name!r}:")
-    return deploy(
+    session.log(f"real time on robot {session.config.robot.name!r}:")
+    session.deployment = deploy(
         session.run.artefact,
         session.config.robot,
         names,
@@ -124,16 +140,14 @@ def deploy_stage(session: Session) -> DeploymentReport | None:
     )
 
 
-def _flown(run: Path, artefact: Path, names: Sequence[str]) -> bool:
+def _deployed(run: Path, artefact: Path, names: Sequence[str]) -> bool:
     """Whether every task has a result of exactly this artefact."""
     identity = verify_manifest(artefact)
     files = [run / "deployments" / f"{name.replace('/', '-')}.json" for name in names]
     return all(read_kept(file).get("artefact") == identity for file in files)
 
 
-def report_stage(session: Session) -> Path:
-    """Films the tasks that need no graphics library, then writes the run's page."""
-    film_drawn_tasks(session, kept_policies(session.run.path))
-    page = write_report(session.run.path)
-    say(session.console, f"report: {page}")
-    return page
+def report_stage(session: Session) -> None:
+    """Records videos of the tasks that need no graphics library, then writes the run's page."""
+    record_drawn_tasks(session, kept_policies(session.run.path))
+    session.log(f"report: {write_report(session.run.path)}")

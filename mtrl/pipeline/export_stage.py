@@ -1,4 +1,4 @@
-"""The stage that ships a policy: from a run to an artefact, by way of a student or directly."""
+"""The stage that exports a policy of a run as an artefact: its student, or a teacher of one forward pass."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, requir
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
 from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, policy_from
-from mtrl.tasks import Split, TaskSet, start_id
+from mtrl.tasks import Split, start_id
 from mtrl.training import OffersController
 
-from .config import Config, agent_of
-from .console import say
-from .session import Session, load_policy
+from .config import agent_of
+from .policies import load_policy
+from .requirements import Plan
+from .session import Session
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,20 @@ class _Exported:
     """Fields of the manifest that differ from one observation in, one action out."""
 
 
-def require_exportable(config: Config, tasks: TaskSet, run: Path) -> None:
-    """Refuses the stage "export" before any work, where it could only fail at the end of it.
+def check_export(plan: Plan) -> int:
+    """Refuses the stage before any work, where it could only fail at the end of it.
 
     Raises SpaceError with the names of tasks that no artefact can serve, UnsupportedError for an agent that
     offers no controller in a run that distils no student.
     """
-    if "export" not in config.stages:
-        return
-    require_deployable(tasks)
-    name, factory, _ = agent_of(config)
-    student = "distill" in config.stages or (run / "policies" / "student").exists()
-    if not student and not isinstance(factory, OffersController):
+    require_deployable(plan.tasks)
+    student = "distill" in plan.config.stages or (plan.run / "policies" / "student").exists()
+    if not student and not isinstance(plan.factory, OffersController):
         raise UnsupportedError(
-            f"agent {name!r} does not offer its policy as a controller of one forward pass, and no student "
-            "is distilled; add the stage 'distill', or leave 'export' out"
+            f"agent {plan.name!r} does not offer its policy as a controller of one forward pass, and no "
+            "student is distilled; add the stage 'distill', or leave 'export' out"
         )
+    return 0
 
 
 def export_stage(session: Session) -> Path:
@@ -77,8 +76,8 @@ def export_stage(session: Session) -> Path:
     if place.exists():
         return place
     require_deployable(session.tasks)
-    found = _student(session) if session.policy_place("student").exists() else _teacher(session)
-    say(session.console, f"exporting the {found.label}: {found.reason}")
+    found = _student(session) if (session.run.policies / "student").exists() else _teacher(session)
+    session.log(f"exporting the {found.label}: {found.reason}")
     manifest = Manifest(
         tasks=tuple(TaskEntry.of(task, k) for k, task in enumerate(session.tasks)),
         state_size=session.tasks.layout.state_size,
@@ -88,7 +87,7 @@ def export_stage(session: Session) -> Path:
         **found.shape,
     )
     artefact = write_artefact(place, found.graph, manifest, found.golden)
-    say(session.console, f"artefact {artefact[:12]} at {place}; {found.checked}")
+    session.log(f"artefact {artefact[:12]} at {place}; {found.checked}")
     # Ray's processes would be measured with it.
     session.close_rollouts()
     session.console.print("measuring latency: three times 20,000 calls", highlight=False)
@@ -103,7 +102,7 @@ def export_stage(session: Session) -> Path:
 
 
 def _student(session: Session) -> _Exported:
-    snapshot, identity = load_policy(session.policy_place("student"))
+    snapshot, identity = load_policy(session.run.policies / "student")
     student = chunk_module_of(policy_from(snapshot, session.tasks))
     golden = golden_cases(student, session.tasks.layout, session.config.seed)
     error = require_reference_parity(student, golden)
@@ -135,9 +134,9 @@ def _teacher(session: Session) -> _Exported:
             f"{run} has no student, and agent {name!r} offers no controller of one forward pass; distil one "
             f"first: mtrl distill {run}"
         )
-    if not session.policy_place("teacher").exists():
+    if not (session.run.policies / "teacher").exists():
         raise ConfigError(f"{run} has no finished policy to export; train one first")
-    snapshot, identity = load_policy(session.policy_place("teacher"))
+    snapshot, identity = load_policy(session.run.policies / "teacher")
     controller = factory.controller(snapshot, tasks).requires_grad_(False).eval()
     golden = controller_cases(controller, _visited(session, snapshot), tasks.layout, session.config.seed)
     error = require_policy_parity(factory.policy(snapshot, tasks), golden, tasks.layout)
@@ -155,17 +154,8 @@ def _teacher(session: Session) -> _Exported:
 def _visited(session: Session, snapshot: PolicySnapshot) -> list[npt.NDArray[np.floating]]:
     """States of every task, [T + 1, D_task] each, that the policy comes through in one episode."""
     start = start_id(Split.VALIDATION, 0)
-    jobs = [
-        EpisodeJob(
-            task_index=k,
-            starts=(start,),
-            seed=session.config.seed,
-            acting=Acting(),
-            copies=1,
-            record=True,
-        )
-        for k in range(len(session.tasks))
-    ]
+    seed, count = session.config.seed, len(session.tasks)
+    jobs = [EpisodeJob(k, (start,), seed, acting=Acting(), copies=1, record=True) for k in range(count)]
     seen: dict[int, npt.NDArray[np.floating]] = {}
     with session.stopping_at_once("exporting"):
         for result in session.rollouts.run(jobs, snapshot):

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mtrl import registry
-from mtrl.deployment import artefact_snapshot, verify
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import read_kept, write_record
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
@@ -14,7 +13,7 @@ from mtrl.tasks import TaskSet
 from mtrl.training import PARENTS, Checkpoints, RunDirectory
 
 from .config import Config
-from .session import load_policy
+from .policies import artefact_tasks, load_artefact, load_policy
 
 RECORD = "parents.json"
 """File beside a policy's checkpoints: key -> hash of the policy that its training started from."""
@@ -25,7 +24,7 @@ def parents_of(
 ) -> dict[str, Policy]:
     """Key -> policy for the keys of `taken` that the configuration names.
 
-    With `place` the policies are noted there, and a resumed training must meet the same again. Raises
+    With `place` their hashes are recorded there, and a resumed training must have the same again. Raises
     ConfigError for what holds no policy, for one of other tasks, and for another one than before.
     """
     found: dict[str, Policy] = {}
@@ -39,7 +38,7 @@ def parents_of(
 
 
 def require_parents(config: Config, name: str, taken: Collection[str]) -> None:
-    """Raises UnsupportedError where the configuration names a parent that nobody takes."""
+    """Raises UnsupportedError where the configuration names a parent that no stage takes."""
     for key in PARENTS:
         if getattr(config, key) and key not in taken:
             raise UnsupportedError(
@@ -49,7 +48,7 @@ def require_parents(config: Config, name: str, taken: Collection[str]) -> None:
 
 
 def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
-    """The policy of a run or artefact, and its hash; `LABEL@RUN` names another than a run's first policy."""
+    """The policy of a run or artefact, and its hash; `LABEL@RUN` names another policy than a run's first."""
     label, at, rest = ("", "", text) if Path(text).exists() else text.rpartition("@")
     path = Path(rest)
     if at and not label:
@@ -59,9 +58,8 @@ def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
             raise ConfigError(
                 f"{key}={text}: {path} is an artefact, which holds one policy; leave {label}@ out"
             )
-        checked = verify(path)
-        _require_tasks(key, text, [entry.name for entry in checked.manifest.tasks], tasks)
-        return artefact_snapshot(path), checked.artefact
+        _require_tasks(key, text, artefact_tasks(path).names, tasks)
+        return load_artefact(path)
     run = RunDirectory.open(path)
     trained = run.read_config()["tasks"]
     _require_tasks(key, text, registry.task_set(trained["names"], trained["options"]).names, tasks)
@@ -77,7 +75,7 @@ def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
 
 
 def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet) -> None:
-    """A policy knows its tasks by their index, so that others of equal sizes would be taken for them."""
+    """A policy identifies tasks by their index, so that others of equal sizes would pass for them."""
     if tuple(trained) != tuple(tasks.names):
         raise ConfigError(
             f"{key}={text} is a policy of {', '.join(trained)}; expected one of {', '.join(tasks.names)}, in "
@@ -86,7 +84,7 @@ def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet
 
 
 def _require_same(place: Path, hashes: dict[str, str]) -> None:
-    """Notes the parents of a training that begins, and compares those of one that continues."""
+    """Records the parents of a training that begins, and compares those of one that continues."""
     known = read_kept(place / RECORD) if Checkpoints(place).steps() else hashes
     for key in {*known, *hashes}:
         if known.get(key) != hashes.get(key):

@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from mtrl import registry
+from mtrl.deployment import DeploymentReport
 from mtrl.distributed import preflight, processors, rollouts_for
 from mtrl.errors import EnvironmentFault
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
-from mtrl.integrity import verify_manifest
 from mtrl.rollout import FaultText, JobResult, PolicySnapshot, Rollouts, require_backends
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
-from mtrl.training import Interruptible, RunDirectory, load_state, progress, save_state
+from mtrl.training import Interruptible, RunDirectory, progress
 
 from .config import Config, canonical_settings
-from .console import say
+from .console import Interrupted, log
 
 CHANGEABLE_ON_RESUMING = (("training", "minutes"), ("agent", "on_non_finite"))
 """Settings that a run may go on with changed: how long, and whether past a number that is not finite."""
 
 FREE_ON_RESUMING = frozenset({"runtime", "tracking", "stages", "robot", "output", "name"})
 """Settings of where a run lies, where it runs and what it prints, which may change and are not kept."""
-
-
-class Interrupted(Exception):
-    """A stage stopped on Ctrl-C after saving what it had."""
-
-
-def say_how_to_resume(console: Console, stopped: Interrupted) -> None:
-    """What was stopped, and the command that goes on with it."""
-    say(console, f"{stopped}; go on with:\n  {resume_command()}")
 
 
 @dataclass
@@ -53,6 +39,10 @@ class Session:
     run: RunDirectory
     console: Console
     interrupt: Interruptible
+    results: list[EvaluationResult] = field(default_factory=list)
+    """Of the stage "evaluate"."""
+    deployment: DeploymentReport | None = None
+    """Of the stage "deploy", where it did not find its results there."""
     _rollouts: Rollouts | None = field(default=None, repr=False)
     _words: FaultText = field(default_factory=FaultText, repr=False)
 
@@ -96,10 +86,14 @@ class Session:
         label: str,
         identity: str,
         *,
+        kind: str = "",
         record: Collection[int] = (),
         on_result: Callable[[JobResult], None] = lambda result: None,
     ) -> EvaluationResult:
-        """A policy on the configured starts, with a bar; Ctrl-C ends it at once. See `evaluate`."""
+        """A policy on the configured starts, with a bar; Ctrl-C ends it at once. See `evaluate`.
+
+        `kind` is the label unless given.
+        """
         tasks, protocol = self.tasks, self.config.evaluation
         with (
             self.stopping_at_once(f"evaluating {label}"),
@@ -115,7 +109,7 @@ class Session:
                 tasks,
                 snapshot,
                 protocol,
-                PolicyReference(label, kind=label, identity=identity, version=snapshot.version),
+                PolicyReference(label, kind=kind or label, identity=identity, version=snapshot.version),
                 Provenance.collect(),
                 record=record,
                 on_result=advance,
@@ -125,28 +119,24 @@ class Session:
         """Gives the learner its threads; the workers rest while it learns."""
         torch.set_num_threads(self.config.training.threads or processors())
 
-    def policy_place(self, label: str) -> Path:
-        """Where the policy of that label is kept."""
-        return self.run.policies / label
+    def log(self, text: str) -> None:
+        """Prints text as it is; see `console.log`."""
+        log(self.console, text)
+
+    def warn(self, text: str) -> None:
+        """Prints text as it is, in yellow."""
+        self.console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Prints text as it is after a yellow "note:"."""
+        self.console.print("[yellow]note:[/yellow] ", end="")
+        self.log(text)
 
     def show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
         """Prints an environment's fault and what becomes of its task."""
         fate = "the task is quarantined" if quarantined else "trying again"
         self.console.print(f"[red]{fate}:[/red] ", end="")
         self.console.print(self._words.of(fault), markup=False, highlight=False)
-
-
-def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
-    """Keeps a finished policy with the common codec; replaces an older one."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.ascontiguousarray(value) for name, value in snapshot.tensors.items()}
-    save_state(place, {**vars(snapshot), "tensors": tensors}, overwrite=True)
-
-
-def load_policy(place: Path) -> tuple[PolicySnapshot, str]:
-    """A kept snapshot and the hash that identifies it; refuses damage by hash."""
-    state: dict[str, Any] = load_state(place)
-    return PolicySnapshot(**state), verify_manifest(place)
 
 
 def task_set_of(config: Config) -> TaskSet:
@@ -187,25 +177,3 @@ def session_in(run: RunDirectory, config: Config, tasks: TaskSet, console: Conso
             yield session
         finally:
             session.close_rollouts()
-
-
-def resume_command(changed: Mapping[str, str] | None = None) -> str:
-    """This process's command line with `--resume auto` instead of `--overwrite`, and with other values of
-    single keys.
-    """
-    words: list[str] = []
-    for word in sys.argv[1:]:
-        # Both spellings, "--resume auto" and "--resume=auto", give way to the one at the end.
-        follows = bool(words) and words[-1] == "--resume"
-        if follows:
-            words.pop()
-        elif (
-            word != "--overwrite"
-            and not word.startswith("--resume=")
-            and word.partition("=")[0] not in (changed or {})
-        ):
-            words.append(word)
-    program = os.path.basename(sys.argv[0])
-    start = ["python", "-m", "mtrl.launch.main"] if program.endswith(".py") else [program]
-    added = [f"{key}={value}" for key, value in (changed or {}).items()]
-    return shlex.join([*start, *words, *added, "--resume", "auto"])

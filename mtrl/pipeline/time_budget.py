@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mtrl.evaluation import read_kept, write_record
 
-from .console import say
-from .session import Session, resume_command
+from .console import resume_command
+from .session import Session
 
 RECORD = "training_time.json"
 """File beside a policy's metrics: the seconds that its training took in all sessions of the run together,
-and the ceiling in minutes that ended it, 0 for none."""
+and the budget in minutes that ended it, 0 for none."""
 
 AT_ONCE = 1e-9
 """Minutes that are over with the first update or fragment."""
@@ -32,14 +32,14 @@ class TimeBudget:
 
     @property
     def raised(self) -> bool:
-        """Whether an earlier session ended at a ceiling and this one allows more; still true after a session
-        in between that was stopped, so that what it has learned is not given up for the older policy.
+        """Whether an earlier session ended by its budget and this one has a larger one; still true after a
+        session in between that was stopped, so that what it has learned is not lost to the older policy.
         """
         return self._ended_at > 0 and (self._minutes == 0 or self._minutes > self._ended_at)
 
     @property
     def left(self) -> float:
-        """Minutes for the loop, 0 for no end. A ceiling that is over already still leaves one step."""
+        """Minutes for the loop, 0 for no end. A budget that is used up already still leaves one step."""
         return max(AT_ONCE, self._minutes - self._seconds / 60) if self._minutes > 0 else 0.0
 
     @contextlib.contextmanager
@@ -52,19 +52,18 @@ class TimeBudget:
             self._seconds += time.monotonic() - began
             self._write()
 
-    def reached(self, session: Session, what: str) -> None:
-        """Notes that the ceiling ended the training, and says so; `what` came how far."""
+    def log_end(self, session: Session, what: str) -> None:
+        """Records and prints that the budget ended the training; `what` is how far it came."""
         self._ended_at = self._minutes
         self._write()
-        say(
-            session.console,
-            f"{what}: the ceiling of {self._minutes:g} minutes was reached and a checkpoint saved; the run "
-            "goes on with the policy as it is. Train further with a larger ceiling:\n"
+        session.log(
+            f"{what}: the budget of {self._minutes:g} minutes was used up and a checkpoint saved; the run "
+            "goes on with the policy as it is. Train further with a larger budget:\n"
             f"  {resume_command({'training.minutes': f'{2 * self._minutes:g}'})}",
         )
 
     def forget(self) -> None:
-        """Notes that the training has come to its own end: the kept policy is not to be trained further."""
+        """Records that the training reached its own end: the kept policy is not trained further."""
         self._ended_at = 0.0
         self._write()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from mtrl.data import Trajectories
 from mtrl.distributed import fragments_for
-from mtrl.errors import UnsupportedError
+from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.rollout import Fragments, Policy, PolicySnapshot, policy_from
+from mtrl.structured import plain
 from mtrl.tasks import sampler_for
 from mtrl.training import (
     SAVING,
@@ -20,93 +22,130 @@ from mtrl.training import (
     Baseline,
     Checkpoints,
     Clock,
+    CosineTracker,
     DatasetSource,
     DatasetThen,
     External,
     FollowsBudget,
     GroupSource,
+    JsonlTracker,
+    KeepsReplay,
+    MeasuresConflict,
     Needs,
     OffersTwin,
     RunRecorder,
     Source,
     StreamSource,
+    TensorBoardTracker,
+    Tracker,
     Trackers,
     TrainingConfig,
+    WandbTracker,
     learn,
     progress,
     run_baseline,
 )
 
 from .config import agent_of, distiller_of
-from .console import say
-from .demonstrations import demonstrations_of
+from .console import Interrupted
+from .demonstrations import demonstrations_of, needs_demonstrations
 from .parents import parents_of
-from .session import Interrupted, Session, load_policy, save_policy
+from .policies import load_policy, save_policy
+from .requirements import Plan
+from .session import Session
 from .time_budget import TimeBudget
-from .tracking import trackers_of
 
 RESUMED_SEED = 7_000_003
 """Added to the seed of lanes that a resumed run opens again, so that they do not repeat their episodes."""
 
 LIBRARY_SAVING = "stopping after this step or round of updates and saving a checkpoint"
-"""What Ctrl-C is answered while a library's own loop trains."""
+"""Printed on Ctrl-C while a library's own loop trains."""
+
+
+def check_collect(plan: Plan) -> int:
+    """Requires demonstrations, where the run needs some; see `Stage.requires`."""
+    plan.require_demonstrations()
+    return 0
 
 
 def collect_stage(session: Session) -> None:
-    """Collects what the run has not got yet and says what there is; nothing for an agent that needs none."""
+    """Collects the missing demonstrations and prints their number; nothing for an agent that needs none."""
     _, factory, settings = agent_of(session.config)
-    needs = factory.needs(settings, session.tasks)
-    distils = "distill" in session.config.stages
-    if not distils and needs.offline is None:
+    if not needs_demonstrations(session.config, factory.needs(settings, session.tasks)):
         return
     data = demonstrations_of(session)
     episodes = sum(part.episode_count for part in data.values())
     steps = sum(part.step_count for part in data.values())
-    session.console.print(
+    session.log(
         f"demonstrations: {episodes} episodes, {steps:,} decisions of "
-        f"{len(data)} {'task' if len(data) == 1 else 'tasks'}",
-        highlight=False,
+        f"{len(data)} {'task' if len(data) == 1 else 'tasks'}"
     )
+
+
+def check_train(plan: Plan) -> int:
+    """Requires demonstrations, and steps beyond the random play that alone would use them up."""
+    plan.require_demonstrations()
+    online, stream = plan.config.online, plan.needs.stream
+    warmup = max(online.warmup, stream.warmup) if stream else 0
+    if stream and online.steps <= warmup:
+        raise ConfigError(
+            f"online.steps={online.steps} is not above online.warmup={warmup}, the random play before "
+            "the first update, so that nothing would be learned; raise steps or lower online.warmup"
+        )
+    saves = isinstance(plan.factory, KeepsReplay) and plan.factory.saves_replay(plan.settings)
+    return plan.checkpoint_bytes(plan.replay_bytes if saves else 0)
 
 
 def train_stage(session: Session) -> None:
     """Trains the configured agent, on demonstrations or while it collects; its policy is the teacher."""
     _, factory, settings = agent_of(session.config)
-    _train(session, "teacher", factory, settings, session.config.training, session.run.path)
+    _train(session, "teacher", factory, settings, session.config.training)
+
+
+def check_clone(plan: Plan) -> int:
+    """Requires an agent with a behaviour-cloned twin."""
+    _twin_of(plan.name, plan.factory, plan.settings)
+    plan.require_demonstrations()
+    return plan.checkpoint_bytes()
 
 
 def clone_stage(session: Session) -> None:
     """Trains the behaviour-cloned twin of the configured agent."""
     name, factory, settings = agent_of(session.config)
-    if not isinstance(factory, OffersTwin):
-        raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
+    twin = _twin_of(name, factory, settings)
     training = dataclasses.replace(session.config.training, updates=session.config.cloning.updates)
-    place = session.run.path / "bc"
     # whatever the agent itself began from, the twin shows what demonstrations alone teach
-    _train(session, "bc", factory, factory.twin(settings), training, place, parents={})
+    _train(session, "bc", factory, twin, training, parents={})
+
+
+def check_distill(plan: Plan) -> int:
+    """Requires a teacher that the distiller can learn from."""
+    plan.require_demonstrations()
+    parents = parents_of(plan.config, plan.tasks, ("teacher",))
+    teacher = parents.get("teacher") or policy_from(plan.snapshot, plan.tasks)
+    distiller = distiller_of(plan.config)
+    distiller.build(plan.config.distillation, plan.tasks, plan.config.seed, parents={"teacher": teacher})
+    return plan.checkpoint_bytes()
 
 
 def distill_stage(session: Session, *, again: bool = False) -> None:
     """Distils the one-forward student; one that is there stays, unless `again`, until the new one is done."""
-    settings = session.config.distillation
+    settings, place = session.config.distillation, session.run.training("student")
     training = dataclasses.replace(session.config.training, updates=settings.updates)
-    place = session.run.path / "student"
-    if session.policy_place("student").exists() and not again and not TimeBudget(session, place).raised:
+    kept = (session.run.policies / "student").exists()
+    if kept and not again and not TimeBudget(session, place).raised:
         return
     parents = parents_of(session.config, session.tasks, ("teacher",), place)
     if "teacher" not in parents:
-        snapshot, _ = load_policy(session.policy_place("teacher"))
+        snapshot, _ = load_policy(session.run.policies / "teacher")
         parents["teacher"] = policy_from(snapshot, session.tasks)
-    _train(
-        session,
-        "student",
-        distiller_of(session.config),
-        settings,
-        training,
-        place,
-        parents=parents,
-        again=again,
-    )
+    _train(session, "student", distiller_of(session.config), settings, training, parents=parents, again=again)
+
+
+def _twin_of(name: str, factory: AgentFactory, settings: Any) -> Any:  # noqa: ANN401 - the factory's dataclass
+    if not isinstance(factory, OffersTwin):
+        raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
+    return factory.twin(settings)
 
 
 def _train(
@@ -115,18 +154,17 @@ def _train(
     factory: AgentFactory,
     settings: Any,  # noqa: ANN401 - the factory's own dataclass
     training: TrainingConfig,
-    place: Path,
     *,
     parents: Mapping[str, Policy] | None = None,
     again: bool = False,
 ) -> None:
     """Trains and keeps one policy of the run; one that is finished stays, unless `again`."""
+    place, kept = session.run.training(label), session.run.policies / label
     budget = TimeBudget(session, place)
-    present = session.policy_place(label).exists()
-    if present and not again and not budget.raised:
+    if kept.exists() and not again and not budget.raised:
         return
-    if present and label == "teacher":
-        _say_what_stays(session)
+    if kept.exists() and label == "teacher":
+        _log_what_stays(session)
     session.set_threads()
     if isinstance(factory, FollowsBudget):
         settings = factory.with_budget(settings, training.updates)
@@ -135,63 +173,84 @@ def _train(
         parents = parents_of(session.config, session.tasks, needs.parents, place)
     learner = factory.build(settings, session.tasks, session.config.seed, parents=parents)
     place.mkdir(parents=True, exist_ok=True)
+    tracker = Trackers(_trackers_of(session, label, place, learner))
     collection = session.config.collection
-    tracker = Trackers(trackers_of(session, label, place, learner))
-    clock, external = clock_of(session, needs, training), isinstance(needs, External)
     try:
         with (
-            session.interrupt.promising(LIBRARY_SAVING if external else SAVING),
-            progress(f"train {label}", clock.budget) as bar,
+            session.interrupt.promising(LIBRARY_SAVING if isinstance(needs, External) else SAVING),
             budget.measured(),
         ):
-
-            def show(run: RunRecorder, metrics: Mapping[str, float]) -> None:
-                shown = {"loss": metrics["loss"]} if "loss" in metrics else {}
-                bar.advance(run.steps - bar.done, **shown, **run.statistics.recent(tuple(session.tasks)))
-
-            run = RunRecorder(
-                clock,
-                tracker,
-                Checkpoints(place),
-                session.tasks.names,
+            run, finished = fit(
+                session,
+                learner,
+                needs,
+                clock_of(session, needs, training),
+                lambda: demonstrations_of(session),
+                name=f"train {label}",
+                tracker=tracker,
+                checkpoints=Checkpoints(place),
                 skip_episodes_below=collection.copies if needs.stream and collection.stagger else 0,
                 sampler=sampler_for(session.config.sampling, tuple(session.tasks)),
                 minutes=budget.left,
                 stop=lambda: session.interrupt.requested,
                 evaluate=lambda snapshot: _evaluate(session, label, snapshot),
-                on_progress=show,
             )
-            if external:
-                finished = run_baseline(cast(Baseline, learner), run)
-            else:
-                finished = learn(cast(Agent, learner), source_of(session, needs, clock), run)
     finally:
         tracker.close()
-    updates = None if external else cast(Agent, learner).updates
-    _say_how_it_ended(session, label, run, updates, budget, finished)
-    save_policy(session.policy_place(label), learner.snapshot("evaluate"))
+    updates = None if isinstance(needs, External) else cast(Agent, learner).updates
+    _log_end(session, label, run, updates, budget, finished)
+    save_policy(kept, learner.snapshot("evaluate"))
     if finished:
         # after the policy is kept, or a killed process would leave an older one for the finished one
         budget.forget()
 
 
+def fit(
+    session: Session,
+    learner: Agent | Baseline,
+    needs: Needs,
+    clock: Clock,
+    demonstrations: Callable[[], Mapping[int, Trajectories]],
+    *,
+    name: str,
+    tracker: Tracker,
+    checkpoints: Checkpoints | None = None,
+    **recorder: Any,  # noqa: ANN401 - the keywords of RunRecorder
+) -> tuple[RunRecorder, bool]:
+    """Runs a learner's loop under a progress bar called `name`; returns its record, and whether the budget
+    is spent.
+    """
+    with progress(name, clock.budget) as bar:
+
+        def show(run: RunRecorder, metrics: Mapping[str, float]) -> None:
+            shown = {"loss": metrics["loss"]} if "loss" in metrics else {}
+            bar.advance(run.steps - bar.done, **shown, **run.statistics.recent(tuple(session.tasks)))
+
+        run = RunRecorder(clock, tracker, checkpoints, session.tasks.names, on_progress=show, **recorder)
+        if isinstance(needs, External):
+            return run, run_baseline(cast(Baseline, learner), run)
+        return run, learn(cast(Agent, learner), source_of(session, needs, clock, demonstrations), run)
+
+
 def clock_of(session: Session, needs: Needs, training: TrainingConfig) -> Clock:
-    """In environment steps for whoever collects, otherwise in updates."""
+    """In environment steps for an agent that collects, otherwise in updates."""
     if not needs.counts_steps:
         return Clock.of_updates(training)
     online = session.config.online
     return Clock.of_steps(online, max(online.warmup, needs.stream.warmup) if needs.stream else 0)
 
 
-def source_of(session: Session, needs: Needs, clock: Clock) -> Source:
-    """What the agent is fed from: demonstrations, continuous collection, groups, or demonstrations first."""
+def source_of(
+    session: Session, needs: Needs, clock: Clock, demonstrations: Callable[[], Mapping[int, Trajectories]]
+) -> Source:
+    """The agent's data: demonstrations, continuous collection, groups, or demonstrations first."""
     config, tasks = session.config, session.tasks
 
     def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
         seed = config.seed + (RESUMED_SEED if steps else 0)
         return fragments_for(tasks, config.runtime, config.collection, snapshot, seed, session.show_fault)
 
-    offline = DatasetSource(lambda: demonstrations_of(session)) if needs.offline is not None else None
+    offline = DatasetSource(demonstrations) if needs.offline is not None else None
     online: Source | None = None
     if needs.stream:
         online = StreamSource(open_fragments, tasks.names, clock.warmup)
@@ -204,6 +263,21 @@ def source_of(session: Session, needs: Needs, clock: Clock) -> Source:
     return DatasetThen(offline, online)
 
 
+def _trackers_of(session: Session, label: str, place: Path, learner: object) -> list[Tracker]:
+    """The files of every run, the configured trackers, and the cosines of a learner that measures them."""
+    tracking, run = session.config.tracking, session.run.path.name
+    trackers: list[Tracker] = [JsonlTracker(place)]
+    if isinstance(learner, MeasuresConflict):
+        trackers.append(CosineTracker(place, learner, session.tasks.names))
+    if tracking.tensorboard:
+        trackers.append(TensorBoardTracker(place))
+    if tracking.wandb.effective_mode != "disabled":
+        grouped = dataclasses.replace(tracking.wandb, group=tracking.wandb.group or run)
+        settings = plain(session.config)
+        trackers.append(WandbTracker(place, grouped, run_name=f"{run}/{label}", settings=settings))
+    return trackers
+
+
 def _evaluate(session: Session, label: str, snapshot: PolicySnapshot) -> EvaluationResult:
     """Every task on the configured starts, without exploration."""
     reference = PolicyReference(label=label, kind=label, identity="", version=snapshot.version)
@@ -211,7 +285,7 @@ def _evaluate(session: Session, label: str, snapshot: PolicySnapshot) -> Evaluat
     return evaluate(session.rollouts, session.tasks, snapshot, protocol, reference, origin)
 
 
-def _say_how_it_ended(
+def _log_end(
     session: Session, label: str, run: RunRecorder, updates: int | None, budget: TimeBudget, finished: bool
 ) -> None:
     """Raises Interrupted after Ctrl-C; `updates` of an agent, None of a baseline."""
@@ -220,22 +294,21 @@ def _say_how_it_ended(
     if not finished and session.interrupt.requested:
         raise Interrupted(f"{label} stopped after {reached}")
     if not finished:
-        budget.reached(session, f"{label}, {reached}{counted}")
+        budget.log_end(session, f"{label}, {reached}{counted}")
     else:
-        say(session.console, f"{label}: {run.steps:,} {run.clock.unit}{counted}")
+        session.log(f"{label}: {run.steps:,} {run.clock.unit}{counted}")
     if updates == 0:
-        session.console.print(
-            f"[yellow]{label} learned nothing: no task came to a batch of transitions after "
+        session.warn(
+            f"{label} learned nothing: no task came to a batch of transitions after "
             f"online.warmup={session.config.online.warmup}; raise steps, or lower agent.batch_size or "
-            "online.warmup[/yellow]",
-            highlight=False,
+            "online.warmup"
         )
 
 
-def _say_what_stays(session: Session) -> None:
-    """Names what was made of a teacher that is now trained further, and how to make it again."""
-    student, run = session.policy_place("student").exists(), str(session.run.path)
+def _log_what_stays(session: Session) -> None:
+    """Prints what was made of a teacher that is now trained further, and how to make it again."""
+    student, run = (session.run.policies / "student").exists(), str(session.run.path)
     if student or session.run.artefact.exists():
         what = "its student and what was exported of it stay" if student else "what was exported of it stays"
         command = shlex.join(["mtrl", "distill" if student else "export", run, "--overwrite"])
-        say(session.console, f"the teacher is trained further; {what} as before. Afterwards: {command}")
+        session.log(f"the teacher is trained further; {what} as before. Afterwards: {command}")

@@ -1,8 +1,7 @@
-"""What the commands that film share: the renderer, the subjects, a bar."""
+"""Recording episodes for a command or a stage: the renderer, the policies, a progress bar."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes.util
 import os
@@ -21,11 +20,12 @@ from mtrl.tasks import MultimodalSuite, Score, Split, TaskSet, split_of, start_i
 from mtrl.training import progress
 from mtrl.videos import Frame, Recorder, Subject, Video, read_videos, video_name
 
-from .console import say
-from .session import Session, load_policy
+from .console import log
+from .policies import load_policy
+from .session import Session
 
 WATCHED = "watched"
-"""Folder, of a run or among the runs, of the films that `mtrl watch` makes where no place is named."""
+"""Folder, of a run or among the runs, of the videos that `mtrl watch` makes where no place is named."""
 
 FrameViewer = Callable[[Frame, int, float], None]
 """Receives each picture, how many frames it lasts, and the frames per second."""
@@ -46,7 +46,7 @@ def choose_renderer() -> None:
         os.environ.setdefault("PYOPENGL_PLATFORM", "osmesa")
 
 
-def film_all(
+def record_all(
     recorder: Recorder,
     subjects: Sequence[Subject],
     chosen: Sequence[int],
@@ -57,7 +57,7 @@ def film_all(
     on_decision: Callable[[], None] | None = None,
     on_frame: FrameViewer | None = None,
 ) -> list[Video]:
-    """Films every subject on the chosen tasks and start indices; `place` maps a file's name to its path."""
+    """Records every subject on the chosen tasks and start indices; `place` maps a file's name to its path."""
     split = Split[recorder.protocol.split.upper()]
     videos: list[Video] = []
     for k in chosen:
@@ -85,7 +85,7 @@ def print_videos(videos: Sequence[Video], tasks: TaskSet, console: Console) -> N
     for video in videos:
         length = f"{video.decisions} decisions" + ("" if video.whole else ", cut short")
         split, index = split_of(video.start).name.lower(), video.start // len(Split)
-        say(
+        log(
             console,
             f"{video.path}: start {video.start}, {split} start {index}: {outcome_of(video, tasks)}, {length}",
         )
@@ -102,103 +102,83 @@ def outcome_of(video: Video, tasks: TaskSet) -> str:
     return f"score {100 * score.normalise(video.episode_return, False):.1f}%, {reached}"
 
 
-def video_count(text: str) -> int:
-    """The N of `--video=N`; a word that follows a lone --video is taken for it, and then told so."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected a count of films, as in --video=3, got {text!r}; put a lone --video last"
-        )
-    return int(text)
-
-
 @dataclass(frozen=True)
-class Films:
-    """What `mtrl evaluate --video` makes beside its results."""
+class EvaluationVideos:
+    """The videos that `mtrl evaluate --video` makes with its results."""
 
     folder: Path
-    """Where the films go."""
     count: int
-    """Starts per task and policy, the first ones of the split; 0: no films."""
+    """Starts per task and policy, the first ones of the split; 0: no videos."""
 
     def require_images(self, session: Session) -> None:
         """Raises UnsupportedError, before anything is evaluated, for a task that cannot be drawn."""
-        if self.count:
-            choose_renderer()
-            recorder, reasons = Recorder(session.tasks, session.config.evaluation), {}
-            for k, task in enumerate(session.tasks):
-                try:
-                    recorder.require_images([k])
-                except (MissingExtraError, UnsupportedError) as error:
-                    reasons[task.name] = str(error)
-            if reasons:
-                told = "; ".join(dict.fromkeys(reasons.values()))
-                raise UnsupportedError(f"{told}. Leave out --video, or these tasks: {', '.join(reasons)}")
+        if not self.count:
+            return
+        choose_renderer()
+        recorder, reasons = Recorder(session.tasks, session.config.evaluation), {}
+        for k, task in enumerate(session.tasks):
+            try:
+                recorder.require_images([k])
+            except (MissingExtraError, UnsupportedError) as error:
+                reasons[task.name] = str(error)
+        if reasons:
+            causes = "; ".join(dict.fromkeys(reasons.values()))
+            raise UnsupportedError(f"{causes}. Leave out --video, or these tasks: {', '.join(reasons)}")
 
     def make(
         self, session: Session, results: Sequence[EvaluationResult], snapshots: Sequence[PolicySnapshot]
     ) -> None:
-        """Films every policy that was judged; says so where a film shows another outcome than its result."""
+        """Records every evaluated policy; prints a note where a video differs from its result."""
         if not self.count:
             return
         # Workers on Ray would keep the processors from the encoder.
         session.close_rollouts()
-        subjects = [
-            Subject(result.policy, snapshot) for result, snapshot in zip(results, snapshots, strict=True)
-        ]
-        count = min(self.count, session.config.evaluation.episodes)
-        with contextlib.closing(Recorder(session.tasks, session.config.evaluation)) as recorder:
-            videos = film_all(
-                recorder,
-                subjects,
-                range(len(session.tasks)),
-                range(count),
-                lambda name: self.folder / name,
-                on_decision=lambda: session.stop_if_asked("filming"),
-            )
+        subjects = [Subject(*pair) for pair in zip((r.policy for r in results), snapshots, strict=True)]
+        chosen, count = range(len(session.tasks)), min(self.count, session.config.evaluation.episodes)
+        videos = _record(session, subjects, chosen, range(count), self.folder)
         print_videos(videos, session.tasks, session.console)
-        judged = {
+        evaluated = {
             (result.policy, episode.task, episode.start): (episode.episode_return, episode.length)
             for result in results
             for episode in result.episodes
         }
         for video in videos:
-            seen = (video.episode_return, video.decisions)
-            if judged[video.policy, video.task, video.start] != seen:
-                session.console.print("[yellow]note:[/yellow] ", end="")
-                say(
-                    session.console,
-                    f"{video.path.name} shows another episode than was judged: rounding differs between "
-                    "this machine and the one that evaluated, or evaluation.copies did",
+            if evaluated[video.policy, video.task, video.start] != (video.episode_return, video.decisions):
+                session.note(
+                    f"{video.path.name} shows another episode than was evaluated: rounding differs between "
+                    "this machine and the one that evaluated, or evaluation.copies did"
                 )
 
 
-def film_drawn_tasks(session: Session, labels: Sequence[str]) -> list[Video]:
-    """One film per policy of the tasks whose paths the report draws, which need no graphics library.
+def record_drawn_tasks(session: Session, labels: Sequence[str]) -> None:
+    """One video per policy of the tasks whose paths the report draws, which need no graphics library.
 
-    Films that are there already of these very policies are not made again.
+    Videos that are there already of these very policies are not made again.
     """
     tasks = session.tasks
     chosen = [k for k, task in enumerate(tasks) if isinstance(registry.suite(task.suite), MultimodalSuite)]
-    if not chosen:
-        return []
     there = {(video.policy, video.task, video.protocol_hash) for video in read_videos(session.run.videos)}
-    made: list[Video] = []
-    with contextlib.closing(Recorder(tasks, session.config.evaluation)) as recorder:
+    for label in labels if chosen else ():
+        subject = load_subject(session.run.policies / label, label)
+        missing = [
+            k for k in chosen if (subject.reference, tasks[k].name, tasks[k].protocol_hash) not in there
+        ]
+        _record(session, [subject], missing, (0,), session.run.videos)
+
+
+def _record(
+    session: Session, subjects: Sequence[Subject], chosen: Sequence[int], indices: Sequence[int], folder: Path
+) -> list[Video]:
+    with contextlib.closing(Recorder(session.tasks, session.config.evaluation)) as recorder:
         recorder.require_images(chosen)
-        for label in labels:
-            subject = load_subject(session.policy_place(label), label)
-            missing = [
-                k for k in chosen if (subject.reference, tasks[k].name, tasks[k].protocol_hash) not in there
-            ]
-            made += film_all(
-                recorder,
-                [subject],
-                missing,
-                (0,),
-                lambda name: session.run.videos / name,
-                on_decision=lambda: session.stop_if_asked("filming"),
-            )
-    return made
+        return record_all(
+            recorder,
+            subjects,
+            chosen,
+            indices,
+            lambda name: folder / name,
+            on_decision=lambda: session.stop_if_asked("filming"),
+        )
 
 
 def load_subject(place: Path, label: str) -> Subject:

@@ -12,6 +12,7 @@ from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation.records import read_record
 from mtrl.evaluation.result_file import read_result
 from mtrl.evaluation.results import EvaluationResult, PolicyReference
+from mtrl.run_directory import POLICIES
 from mtrl.videos import Video, read_videos
 
 from .conflict import Conflicts, find_conflicts
@@ -72,9 +73,8 @@ def read_run(directory: Path) -> RunContents:
 
 def policy_order(policy: PolicyReference) -> tuple[int, str, int]:
     """Teachers, students, behaviour cloning, the rest; older versions first."""
-    kinds = ("teacher", "student", "bc")
-    rank = kinds.index(policy.kind) if policy.kind in kinds else len(kinds)
-    return rank, policy.label, policy.version
+    ranks = {known.label: known.headline for known in POLICIES}
+    return ranks.get(policy.kind, len(ranks)), policy.label, policy.version
 
 
 def _evaluation_order(result: EvaluationResult) -> tuple[int, str, int, str]:

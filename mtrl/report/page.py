@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from mtrl.evaluation.records import write_text
 from mtrl.evaluation.results import EvaluationResult
+from mtrl.run_directory import POLICIES
 
 from .chart import PALETTE
 from .conflict_figures import scale_figure
@@ -25,18 +26,11 @@ from .scale import percent, short_number
 from .side_by_side import result_groups, version_figures
 from .task_curves import grouped
 
+_LABELS = [policy.label for policy in sorted(POLICIES, key=lambda policy: policy.headline)]
 HEADLINE = (
-    "teacher_success",
-    "student_success",
-    "bc_success",
-    "random_success",
-    "teacher_score",
-    "student_score",
-    "bc_score",
-    "random_score",
-    "point_teacher_success",
-    "point_student_success",
-    "point_bc_success",
+    *(f"{label}_success" for label in (*_LABELS, "random")),
+    *(f"{label}_score" for label in (*_LABELS, "random")),
+    *(f"point_{label}_success" for label in _LABELS),
     "point_modes_kept",
     "student_latency_us_p50",
     "student_latency_us_p99",

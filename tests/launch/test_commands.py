@@ -19,8 +19,7 @@ from mtrl import registry
 from mtrl.data import DemonstrationConfig, dataset_id_of, read_dataset
 from mtrl.integrity import verify_manifest
 from mtrl.launch.main import COMMANDS, main
-from mtrl.pipeline.demonstrations import collect_into
-from mtrl.pipeline.session import Interrupted, resume_command
+from mtrl.pipeline import Interrupted, collect_into, resume_command
 from mtrl.rollout import LocalRollouts, RuntimeConfig
 from mtrl.training import Interruptible, read_jsonl
 

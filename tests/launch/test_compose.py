@@ -9,8 +9,7 @@ import pytest
 from mtrl import registry
 from mtrl.errors import ConfigError, MtrlError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.launch.compose import compose
-from mtrl.pipeline.config import agent_of
-from mtrl.pipeline.session import task_set_of
+from mtrl.pipeline import agent_of, task_set_of
 
 
 def test_overrides_change_what_they_name() -> None:

@@ -11,7 +11,7 @@ from mtrl.deployment import RobotConfig
 from mtrl.gradients import METHODS, SurgeryConfig
 from mtrl.launch.compose import CONFIG_ROOT, GROUPS, SECTIONS, compose, members
 from mtrl.nn import TorsoConfig
-from mtrl.pipeline.config import Config, TrackingConfig, agent_of
+from mtrl.pipeline import Config, TrackingConfig, agent_of
 from mtrl.rollout import RuntimeConfig
 from mtrl.structured import build, known_keys, plain
 

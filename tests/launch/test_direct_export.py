@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     words = [*SMALL, "tasks=point/obstacle", f"output={place}", "name=direct", stages]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.setattr("mtrl.pipeline.export_stage.latency_apart", partial(latency_apart, calls=50, repeats=1))
-        patch.setattr("mtrl.pipeline.evaluation_stages.film_drawn_tasks", lambda *_: None)
+        patch.setattr("mtrl.pipeline.evaluation_stages.record_drawn_tasks", lambda *_: None)
         assert mtrl("train", *words) == 0
     return place / "direct", re.sub(r"\s+", " ", printed.getvalue())
 

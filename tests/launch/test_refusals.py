@@ -12,7 +12,7 @@ from mtrl import registry
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.launch.compose import compose
 from mtrl.launch.main import main
-from mtrl.pipeline.session import open_session
+from mtrl.pipeline import open_session
 from mtrl.rollout import LocalRollouts, require_experts
 from mtrl.structured import plain
 from mtrl.training import RunDirectory

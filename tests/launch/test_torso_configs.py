@@ -8,7 +8,7 @@ import yaml
 from mtrl.launch.compose import CONFIG_ROOT, compose, members
 from mtrl.nn import TorsoConfig
 from mtrl.nn.torsos.config import NATURAL_OUTPUTS
-from mtrl.pipeline.config import agent_of
+from mtrl.pipeline import agent_of
 from mtrl.structured import plain
 
 

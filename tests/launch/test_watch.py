@@ -15,7 +15,7 @@ from rich.console import Console
 from mtrl import registry
 from mtrl.evaluation import read_result
 from mtrl.launch.main import main
-from mtrl.pipeline.videos import choose_renderer
+from mtrl.pipeline import choose_renderer
 from mtrl.videos.video_record import read_videos
 from mtrl.videos.window import Window, open_window
 
@@ -86,7 +86,7 @@ def test_mistakes_are_answered(trained: Path, tmp_path: Path, capsys: Capture) -
             "watch",
             "random",
             "task=mixed",
-        ): "mixed is a set of tasks, and a film shows one; choose task=NAME among",
+        ): "mixed is a set of tasks, and a video shows one; choose task=NAME among",
         ("watch", "expert", "task=atari/Boxing"): "no scripted expert for atari/Boxing",
     }
     for words, answer in cases.items():

@@ -10,9 +10,7 @@ import pytest
 from mtrl.errors import ConfigError, MtrlError
 from mtrl.launch.compose import compose
 from mtrl.launch.main import main
-from mtrl.pipeline.config import Config
-from mtrl.pipeline.parents import parents_of
-from mtrl.pipeline.session import save_policy, task_set_of
+from mtrl.pipeline import Config, parents_of, save_policy, task_set_of
 from mtrl.rollout import PolicySnapshot
 from mtrl.structured import plain
 from mtrl.training import Checkpoints, RunDirectory

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtrl.pipeline.session import load_policy, save_policy
+from mtrl.pipeline import load_policy, save_policy
 from mtrl.rollout import PolicySnapshot
 from mtrl.training import save_state
 

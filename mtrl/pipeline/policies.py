@@ -1,0 +1,72 @@
+"""Policies to evaluate, record, export and start from: of a run, of an artefact, or scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtrl import registry
+from mtrl.deployment import artefact_snapshot, read_manifest, verify
+from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.integrity import MANIFEST, verify_manifest
+from mtrl.rollout import PolicySnapshot
+from mtrl.run_directory import POLICIES
+from mtrl.tasks import TaskSet
+from mtrl.training import load_state, save_state
+
+SCRIPTED = ("expert", "random")
+"""Policies without weights, played by name."""
+
+
+def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
+    """Keeps a finished policy with the common codec; replaces an older one."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.ascontiguousarray(value) for name, value in snapshot.tensors.items()}
+    save_state(place, {**vars(snapshot), "tensors": tensors}, overwrite=True)
+
+
+def load_policy(place: Path) -> tuple[PolicySnapshot, str]:
+    """A kept snapshot and the hash that identifies it; refuses damage by hash."""
+    state: dict[str, Any] = load_state(place)
+    return PolicySnapshot(**state), verify_manifest(place)
+
+
+def kept_policies(run: Path) -> list[str]:
+    """Labels of the policies that the run has finished."""
+    return [policy.label for policy in POLICIES if (run / "policies" / policy.label).exists()]
+
+
+def chosen_policies(run: Path, labels: Sequence[str] | None) -> list[str]:
+    """Of the policies that the run has finished those of the labels, each once, all without any."""
+    kept = kept_policies(run)
+    if not kept:
+        raise ConfigError(f"{run} has no finished policy; train one first")
+    for label in labels or ():
+        if label not in kept:
+            raise UnknownNameError("policy of this run", label, kept)
+    return list(dict.fromkeys(labels or kept))
+
+
+def is_scripted(what: Path) -> bool:
+    """Whether a word is "expert" or "random" rather than the path of something."""
+    return str(what) in SCRIPTED and not what.exists()
+
+
+def is_artefact(what: Path) -> bool:
+    """Whether a folder is an exported controller rather than a run."""
+    return (what / MANIFEST).exists()
+
+
+def artefact_tasks(artefact: Path) -> TaskSet:
+    """The tasks that an artefact was made for; reads its manifest alone."""
+    entries = read_manifest(artefact).tasks
+    return TaskSet([registry.task(entry.name, dict(entry.options)) for entry in entries])
+
+
+def load_artefact(artefact: Path) -> tuple[PolicySnapshot, str]:
+    """The graph as a policy in lock-step with the simulation, and its hash; refuses damage."""
+    identity = verify(artefact).artefact
+    return artefact_snapshot(artefact), identity
