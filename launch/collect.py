@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         for task in tasks:
             if task.name in there:
                 _require_same(root, dataset_id_of(task), config)
-    wanted = [task for task in tasks if arguments.overwrite or task.name not in there]
-    require_experts(wanted)
+    missing = [task for task in tasks if arguments.overwrite or task.name not in there]
+    require_experts(missing)
     require_disk(root, DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks))
     console = Console()
     rollouts = rollouts_for(tasks, config.runtime, lambda fault, _: log(console, str(fault)))
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _require_same(root: Path, dataset_id: str, config: Config) -> None:
     """A collection is resumed with the settings it was begun with; raises ConfigError otherwise."""
     recorded = read_provenance(root, dataset_id)["provenance"]
-    asked = {"settings": plain(config.demonstrations), "seed": config.seed}
-    for key, value in asked.items():
+    given = {"settings": plain(config.demonstrations), "seed": config.seed}
+    for key, value in given.items():
         if recorded.get(key) != value:
             raise ConfigError(
                 f"{root / dataset_id} was collected with {key} {recorded.get(key)}, now it is {value}; "

@@ -50,7 +50,7 @@ CHANGEABLE = {
     "evaluate": ("evaluation", "runtime"),
     "export": ("seed",),
 }
-"""Command on a finished run -> the only settings it reads anew; the rest is what the run was made with."""
+"""Command on a finished run -> the only settings that it may change; the rest stays as in the run."""
 
 
 def compose(

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints every finding; 1 when something required is broken, otherwise 0."""
-    # a mistake in a setting is told at once, not after seconds of checks; a missing package by its check
+    # a mistake in a setting is reported before seconds of checks; a missing package by its check
     with contextlib.suppress(ImportError):
         _configured(arguments.overrides)
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     for finding in examine(arguments.overrides):
         findings.append(finding)
         if not arguments.json:
-            print(told(finding, width, colour), flush=True)
+            print(rendered(finding, width, colour), flush=True)
     if arguments.json:
         print(json.dumps([{**vars(one), "state": one.state.value} for one in findings], indent=2))
     return int(any(finding.state is State.BROKEN for finding in findings))
@@ -97,7 +97,7 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
             yield broken(subject, f"cannot be checked: {error}", f"pip install {pins}{package}")
 
 
-def told(finding: Finding, width: int, colour: bool) -> str:
+def rendered(finding: Finding, width: int, colour: bool) -> str:
     """A finding as lines of at most `width` columns."""
     word, code = MARKS[finding.state]
     mark = f"\033[{code}m{word:<4}\033[0m" if colour else f"{word:<4}"

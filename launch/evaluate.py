@@ -49,7 +49,7 @@ EXAMPLES = (
 Chosen = tuple[str, PolicySnapshot, str]
 """Label, policy, and the hash that identifies it."""
 
-OUT_HELP = "folder for the result files (the run's evaluations/; beside the runs for what is no run)"
+OUT_HELP = "folder for the result files (the run's evaluations/; next to the runs for a policy of no run)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from mtrl.training import RunDirectory
 
 EXAMPLES = (
     "mtrl report runs/quickstart              writes runs/quickstart/report.html",
-    "mtrl report runs/diffusion-mt10          a run without evaluation: says what is missing",
+    "mtrl report runs/diffusion-mt10          a run without evaluation: lists what is missing",
     "for run in runs/*; do mtrl report $run; done",
 )
 
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         command = shlex.join(["mtrl", "compare", str(arguments.run)])
         raise ConfigError(
             f"{arguments.run} is a folder of files, and a report is about a run; "
-            f"results of mtrl evaluate --out are told by: {command}"
+            f"results of mtrl evaluate --out are compared by: {command}"
         )
     page = write_report(RunDirectory.open(arguments.run).path)
     log(Console(), f"report: {page}")

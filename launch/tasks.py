@@ -111,7 +111,7 @@ def record_of(task: Task) -> Record:
 
 
 def score_of(task: Task) -> str:
-    """How an episode is judged; a return that nobody published a range for counts as it is."""
+    """How an episode is scored; a return without a published range counts as it is."""
     if task.score.kind == "success":
         return "success"
     if (task.score.low, task.score.high) == (0.0, 1.0):

@@ -1,4 +1,4 @@
-"""One class per mistake that a user can make; a message says what was expected, what came, what to do."""
+"""One class per mistake that a user can make; a message has what was expected, what came, what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class UnknownNameError(MtrlError):
     ) -> None:
         """`kind` is the word for what was looked up ("task"); `known` the valid names.
 
-        `hint` is a sentence at the end. `overview` says where to look when no name is near and there are
+        `hint` is a sentence at the end. `overview` is a place to look when no name is near and there are
         too many to print them.
         """
         self.kind = kind
@@ -76,7 +76,7 @@ class IntegrityError(MtrlError):
 
 
 class ExistsError(MtrlError):
-    """Something is already there and overwriting was not asked for."""
+    """Something is already there and overwriting was not requested."""
 
 
 class ResourceError(MtrlError):
@@ -91,7 +91,7 @@ class EnvironmentFault(MtrlError):
     """An environment raised or broke its contract; the task is quarantined, the run goes on."""
 
     def __init__(self, task: str, when: str, detail: str) -> None:
-        """`when` says the phase ("step 17 of copy 2"); `detail` is a traceback or the broken rule."""
+        """`when` is the phase ("step 17 of copy 2"); `detail` is a traceback or the broken rule."""
         self.task = task
         self.when = when
         self.detail = detail
@@ -151,7 +151,7 @@ class RankError(MtrlError):
 
 
 class UnsupportedError(MtrlError):
-    """A combination that is understood and deliberately not offered; the message says why."""
+    """A combination that is understood and deliberately not offered; the message has the reason."""
 
 
 class GuardError(MtrlError):

@@ -59,20 +59,20 @@ def verify_manifest(directory: Path) -> str:
         file = directory / path
         if not file.is_file():
             raise IntegrityError(
-                f"{file} is missing; {manifest} lists it. Restore it or write {directory} anew"
+                f"{file} is missing; {manifest} lists it. Restore it or write {directory} again"
             )
         found = _hash_file(file)
         if found != recorded:
             raise IntegrityError(
                 f"{file} was truncated or edited after it was written ({file.stat().st_size} bytes, SHA-256 "
-                f"{found[:16]}..., expected {recorded[:16]}...). Restore it or write {directory} anew"
+                f"{found[:16]}..., expected {recorded[:16]}...). Restore it or write {directory} again"
             )
     return hashlib.sha256(content).hexdigest()
 
 
 @contextlib.contextmanager
 def atomic_directory(target: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A new directory beside `target` to write into; when the block ends it becomes `target`.
+    """A new directory next to `target` to write into; when the block ends it becomes `target`.
 
     Everything is flushed to the disk before the rename, so after a power cut `target` is whole or
     absent. If the block raises, nothing remains. With `overwrite` an existing `target` is replaced: it is
@@ -108,14 +108,14 @@ def remove_directory(directory: Path) -> None:
 
 
 def sweep_partials(parent: Path) -> None:
-    """Removes what killed writers left in `parent`; call it only where nobody else is writing."""
+    """Removes what killed writers left in `parent`; call it only where no other process writes."""
     for path in parent.iterdir():
         if path.is_dir() and _PARTIAL.fullmatch(path.name):
             shutil.rmtree(path)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception says that the disk or the quota is full.
+    """Whether an exception means that the disk or the quota is full.
 
     HDF5 and safetensors raise classes of their own without an errno; the system's wording is in them.
     """

@@ -136,7 +136,7 @@ def demonstrate(tasks: Tasks, *, episodes: int = 50, seed: int = 1) -> dict[int,
     tasks = make_tasks(tasks)
     require_experts(tasks)
     config = _settings(DemonstrationConfig, {"episodes": episodes}, "demonstrations")
-    _require_whole("seed", seed)
+    _require_whole(seed=seed)
     with _session(tasks) as session:
         collected = collect_demonstrations(session.rollouts, tasks, config, seed)
     return {k: part.trajectories for k, part in collected.items()}
@@ -172,9 +172,7 @@ def train(
         raise ConfigError(f"an agent is given by its name, such as 'diffusion'; got {type(agent).__name__}")
     _require_demonstrations(data)
     numbers = {"updates": updates, "steps": steps, "random_steps": random_steps, "seed": seed}
-    for name, value in numbers.items():
-        if value is not None:
-            _require_whole(name, value)
+    _require_whole(**{name: value for name, value in numbers.items() if value is not None})
     tasks, factory = make_tasks(tasks), registry.load("agent", agent)
     config = _settings(factory.config_class, settings, "agent")
     needs = factory.needs(config, tasks)
@@ -259,9 +257,10 @@ def _settings(kind: type[Config], values: Mapping[str, Any], place: str) -> Conf
     return build(kind, plain, place)
 
 
-def _require_whole(name: str, value: object) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"{name} is a whole number, 0 or more; got {value!r}")
+def _require_whole(**numbers: object) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 0:
+            raise ConfigError(f"{name} is a whole number, 0 or more; got {value!r}")
 
 
 def _label_of(policy: Playable) -> str:

@@ -45,7 +45,7 @@ class Reducer(Protocol):
     def sums(self, make: Callable[[], Sums], like: Like) -> Sums:
         """The tensors of `make()`, added over ranks; bit-equal on all of them.
 
-        `like` says what every rank contributes; what a rank's mapping lacks counts as zeros there. An
+        `like` is what every rank contributes; what a rank's mapping lacks counts as zeros there. An
         exception in `make` is raised on its own rank, and on the others as a DivergenceError if it is one,
         else as a RankError that names rank and message.
         """
@@ -65,7 +65,7 @@ class Reducer(Protocol):
         """
 
     def withdraw(self, error: BaseException) -> None:
-        """Says that this rank makes no more calls, and why, before it cleans up: nobody waits for it then."""
+        """Announces, before this rank cleans up, that it makes no more calls: no rank waits for it."""
 
 
 class Alone:
@@ -91,10 +91,10 @@ class Alone:
         return value
 
     def meet(self) -> None:
-        """Nobody to wait for."""
+        """Returns at once."""
 
     def withdraw(self, error: BaseException) -> None:
-        """Nobody who waits."""
+        """Does nothing."""
 
 
 ALONE = Alone()
@@ -102,7 +102,7 @@ ALONE = Alone()
 
 
 class Gloo:
-    """Ranks that talk by `torch.distributed`, which must be initialised; see `open_gloo`.
+    """Ranks that communicate by `torch.distributed`, which must be initialised; see `open_gloo`.
 
     After a RankError from a lost connection the group is of no more use: end the process.
     """
@@ -196,14 +196,14 @@ class Gloo:
         self._meetings += 1
         try:
             self._await("met", self.size * self._meetings)
-            # the store lives on rank 0, which leaves when all others know that everyone was here
+            # the store is on rank 0, which leaves when all others have seen that every rank arrived
             if self.rank:
                 self._store.add("met/known", 1)
             else:
                 self._await("met/known", (self.size - 1) * self._meetings, arrive=0)
         except RuntimeError as error:
             raise RankError(
-                "rank 0 ended. Its own output says why; start the run again with --resume auto"
+                "rank 0 ended. Its own output has the reason; start the run again with --resume auto"
             ) from error
 
     def _await(self, place: str, count: int, arrive: int = 1) -> None:
@@ -223,7 +223,7 @@ class Gloo:
             if silent:
                 raise RankError(
                     f"rank {silent[0]} has shown no sign of life for {self.timeout:g} s. Its own output "
-                    "says why; start the run again with --resume auto"
+                    "has the reason; start the run again with --resume auto"
                 )
             time.sleep(pause)
             pause = min(2 * pause, 0.02)
@@ -278,7 +278,8 @@ class Gloo:
                 what = f"ended: the connection was lost after {waited:.1f} s"
             (reason, *_) = str(error).splitlines() or [""]
             raise RankError(
-                f"{who} {what}. Its own output says why; start the run again with --resume auto ({reason})"
+                f"{who} {what}. Its own output has the reason; start the run again with --resume auto "
+                f"({reason})"
             ) from error
 
     def _missing(self) -> list[int]:
@@ -293,7 +294,7 @@ class Gloo:
             while time.monotonic() < deadline and len(others) > 1:
                 others = [rank for rank in others if not store.check([f"lost/{rank}"])]
                 time.sleep(0.05)
-        except RuntimeError:  # the store lives on rank 0
+        except RuntimeError:  # the store is on rank 0
             return [0]
         return others
 

@@ -32,13 +32,13 @@ ATTRIBUTES = {
     "distiller": ("name", "config_class", "metrics"),
     "robot": ("name", "module", "config"),
 }
-"""What a plug-in of a kind has to have, beside its methods."""
+"""What a plug-in of a kind has to have in addition to its methods."""
 METHODS = {
     "suite": ("names", "sets", "task", "environment", "expert"),
     "agent": ("needs", "extras", "build", "policy"),
     "distiller": ("needs", "extras", "build", "policy"),
 }
-"""What a plug-in of a kind has to answer."""
+"""Methods that a plug-in of a kind has to have."""
 CONTRACTS = {
     "suite": "mtrl.tasks.Suite",
     "agent": "mtrl.training.AgentFactory",
@@ -111,7 +111,7 @@ def task(name: str, options: Mapping[str, Option] | None = None) -> Task:
     prefix, slash, _ = name.partition("/")
     if not slash and name in named_sets():
         raise ConfigError(
-            f"{name!r} is a set of {len(named_sets()[name].names)} tasks, where one is asked for; "
+            f"{name!r} is a set of {len(named_sets()[name].names)} tasks, where one task is expected; "
             f"take one of it: mtrl.make_tasks({name!r})[0]"
         )
     if not slash:
@@ -130,30 +130,30 @@ def task_megabytes(task: Task) -> float:
 
 
 def task_set(
-    wanted: str | Sequence[str], options: Mapping[str, Mapping[str, Option]] | None = None
+    chosen: str | Sequence[str], options: Mapping[str, Mapping[str, Option]] | None = None
 ) -> TaskSet:
     """Tasks from a set's name ("mt10"), a task's name, or a list of both; order is kept.
 
     `options` maps a suite's name to settings for all its tasks, and comes before the settings that a
     named set brings along.
     """
-    if not isinstance(wanted, str | Sequence) or not all(isinstance(item, str) for item in wanted):
+    if not isinstance(chosen, str | Sequence) or not all(isinstance(item, str) for item in chosen):
         raise ConfigError(
-            f"tasks are the name of a set or of a task, or a list of such names; got {wanted!r}"
+            f"tasks are the name of a set or of a task, or a list of such names; got {chosen!r}"
         )
     if options is not None and not _are_by_suite(options):
         raise ConfigError(
             'options of tasks are settings by suite, such as {"dmc": {"observation": "pixels"}}; '
             f"got {options!r}"
         )
-    asked = [wanted] if isinstance(wanted, str) else list(wanted)
-    if not asked:
+    given = [chosen] if isinstance(chosen, str) else list(chosen)
+    if not given:
         raise ConfigError("tasks is empty; give a set such as mt10 or a list such as [metaworld/reach-v3]")
     for name in options or {}:
         if name not in names("suite"):
             raise UnknownNameError("suite", name, names("suite"), "Options of tasks stand under their suite.")
-    chosen: list[Task] = []
-    for item in asked:
+    tasks: list[Task] = []
+    for item in given:
         if "/" in item:
             found = NamedSet((item,))
         else:
@@ -167,8 +167,8 @@ def task_set(
         for name in found.names:
             prefix = name.partition("/")[0]
             settings = {**found.options.get(prefix, {}), **(options or {}).get(prefix, {})}
-            chosen.append(task(name, settings))
-    return TaskSet(chosen)
+            tasks.append(task(name, settings))
+    return TaskSet(tasks)
 
 
 def named_sets() -> dict[str, NamedSet]:
@@ -187,7 +187,7 @@ def _are_by_suite(options: object) -> bool:
 
 
 def task_overview() -> str:
-    """The sets and the suites in one phrase, for a person who asked for a task that does not exist."""
+    """The sets and the suites in one phrase, for the message about a task that does not exist."""
     return (
         f"the sets are {', '.join(named_sets())}; the suites are {', '.join(names('suite'))}; "
         "`mtrl tasks` lists their tasks"
@@ -242,7 +242,7 @@ def _installed(group: str) -> Iterable[Any]:
 
 
 def _from_checkout(group: str) -> dict[str, str]:
-    """The group's entry points in the pyproject.toml beside this package, if this is a checkout."""
+    """The group's entry points in the pyproject.toml next to this package, if this is a checkout."""
     path = Path(__file__).resolve().parent.parent / "pyproject.toml"
     if not path.is_file():
         return {}

@@ -76,7 +76,7 @@ class RunDirectory:
         if occupied and not overwrite:
             raise ExistsError(
                 f"{path} already holds a run; pass --resume auto to go on with it, "
-                "--overwrite to remove it and start anew, or choose another name"
+                "--overwrite to remove it and start again, or choose another name"
             )
         content = _dump_config(config if config is not None else {})
         if occupied:
@@ -160,7 +160,7 @@ class RunDirectory:
 
     def resume_config(
         self,
-        asked: dict[str, Any],
+        given: dict[str, Any],
         changeable: Iterable[tuple[str, str]],
         free: Set[str],
         canonical: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values,
@@ -172,9 +172,9 @@ class RunDirectory:
         saved = self.read_config()
         before = json.dumps(saved)
         for section, key in changeable:
-            if section in saved and key in asked.get(section, {}):
-                saved[section][key] = asked[section][key]
-        was, now = canonical(saved), canonical(asked)
+            if section in saved and key in given.get(section, {}):
+                saved[section][key] = given[section][key]
+        was, now = canonical(saved), canonical(given)
         for key in sorted({*was, *now} - free):
             if was.get(key, _ABSENT) != now.get(key, _ABSENT):
                 _refuse(*_first_difference(key, was.get(key, _ABSENT), now.get(key, _ABSENT)))

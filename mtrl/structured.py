@@ -43,7 +43,7 @@ class Range:
 
 
 def at_least(low: float, zero: str = "") -> Range:
-    """Numbers from `low` on; `zero` says what 0 stands for."""
+    """Numbers from `low` on; `zero` is the meaning of 0, where it is special."""
     return Range(low, zero=zero)
 
 

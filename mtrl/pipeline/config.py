@@ -30,7 +30,7 @@ class TasksConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Trackers beside metrics.jsonl and timing.jsonl, which are always written."""
+    """Trackers in addition to metrics.jsonl and timing.jsonl, which are always written."""
 
     tensorboard: bool = True
     """Write TensorBoard events under events/."""

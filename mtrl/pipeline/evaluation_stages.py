@@ -125,7 +125,7 @@ def deploy_stage(session: Session) -> None:
         )
         for warning in episode.warnings:
             session.warn(f"  {warning}")
-        session.stop_if_asked("deploying")
+        session.stop_if_requested("deploying")
 
     session.log(f"real time on robot {session.config.robot.name!r}:")
     session.deployment = deploy(

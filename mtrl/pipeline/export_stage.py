@@ -159,7 +159,7 @@ def _visited(session: Session, snapshot: PolicySnapshot) -> list[npt.NDArray[np.
     seen: dict[int, npt.NDArray[np.floating]] = {}
     with session.stopping_at_once("exporting"):
         for result in session.rollouts.run(jobs, snapshot):
-            assert result.episodes is not None, "the job asked to record"
+            assert result.episodes is not None, "the job records"
             states = result.episodes.observations["state"]
             seen[result.job.task_index] = states.astype(np.float32, copy=False)
     for k, task in enumerate(session.tasks):
@@ -177,9 +177,9 @@ def _provenance(session: Session, found: _Exported) -> TrainingProvenance:
     file = session.run.evaluations / f"{found.label}-{found.snapshot.version}.json"
     success = interval = None
     if file.exists():
-        judged = read_result(file)
-        if judged.policy.identity == found.identity:
-            rate = judged.mean.success_any
+        evaluated = read_result(file)
+        if evaluated.policy.identity == found.identity:
+            rate = evaluated.mean.success_any
             success, interval = rate.rate, (rate.low, rate.high)
     return TrainingProvenance(
         run=session.run.path.name,

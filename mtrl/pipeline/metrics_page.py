@@ -20,7 +20,7 @@ PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "metrics.md"
 OPENING = """# Metrics
 
 Every name that a run logs. Written by `python -m mtrl.pipeline.metrics_page` from what each agent and
-learner declares beside its code; a test trains each of them and fails on a name that is not here.
+learner declares with its code; a test trains each of them and fails on a name that is not here.
 
 `metrics.jsonl` holds deterministic values, means over the updates since the record before;
 `timing.jsonl` holds what a clock measured. TensorBoard and W&B show the same names, the clock's under
@@ -38,7 +38,7 @@ def page() -> str:
         parts.append(f"## Agent `{name}`: metrics.jsonl\n\n{metrics_table(factory.metrics)}")
     parts.append(f"## Distillation: student/metrics.jsonl\n\n{metrics_table(SAME_NOISE.metrics)}")
     collected = {**EPISODE_METRICS, **RUN_METRICS, **EVALUATION_METRICS}
-    parts.append(f"## Whoever collects while learning: metrics.jsonl\n\n{metrics_table(collected)}")
+    parts.append(f"## Agents that collect while learning: metrics.jsonl\n\n{metrics_table(collected)}")
     parts.append(f"## Every run: timing.jsonl\n\n{metrics_table(RUN_TIMINGS)}")
     return "\n".join(parts)
 

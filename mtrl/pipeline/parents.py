@@ -16,7 +16,7 @@ from .config import Config
 from .policies import artefact_tasks, load_artefact, load_policy
 
 RECORD = "parents.json"
-"""File beside a policy's checkpoints: key -> hash of the policy that its training started from."""
+"""File next to a policy's checkpoints: key -> hash of the policy that its training started from."""
 
 
 def parents_of(

@@ -63,7 +63,7 @@ class Session:
             self._rollouts.close()
             self._rollouts = None
 
-    def stop_if_asked(self, doing: str) -> None:
+    def stop_if_requested(self, doing: str) -> None:
         """Raises Interrupted after Ctrl-C; for work that is short enough to be done again."""
         if self.interrupt.requested:
             raise Interrupted(f"stopped while {doing}")
@@ -71,7 +71,7 @@ class Session:
     @contextlib.contextmanager
     def stopping_at_once(self, doing: str) -> Iterator[None]:
         """Turns Ctrl-C into Interrupted in the middle of work that keeps nothing before its end."""
-        self.stop_if_asked(doing)
+        self.stop_if_requested(doing)
         try:
             with self.interrupt.at_once():
                 yield

@@ -26,7 +26,6 @@ from .requirements import Plan
 from .session import Session
 from .training_stages import (
     check_clone,
-    check_collect,
     check_distill,
     check_train,
     clone_stage,
@@ -56,8 +55,8 @@ class Stage:
     """Stages that come before this one where a run has both."""
     requires: Callable[[Plan], int] = _nothing
     """Raises MtrlError for settings with which the stage would fail; returns the bytes of disk it fills."""
-    learns: bool = False
-    """Whether it trains a policy."""
+    uses_demonstrations: bool = False
+    """Whether it takes the demonstrations, where the agent or a student learns from some."""
     parents: Callable[[Needs], tuple[str, ...]] = lambda needs: ()
     """Policies of elsewhere that it may start from, as keys of the configuration."""
     reads_summary: bool = False
@@ -65,10 +64,24 @@ class Stage:
 
 
 _TABLE = (
-    Stage("collect", collect_stage, requires=check_collect),
-    Stage("train", train_stage, ("collect",), check_train, learns=True, parents=lambda needs: needs.parents),
-    Stage("clone", clone_stage, ("train",), check_clone, learns=True),
-    Stage("distill", distill_stage, ("clone",), check_distill, learns=True, parents=lambda _: ("teacher",)),
+    Stage("collect", collect_stage, uses_demonstrations=True),
+    Stage(
+        "train",
+        train_stage,
+        ("collect",),
+        check_train,
+        uses_demonstrations=True,
+        parents=lambda needs: needs.parents,
+    ),
+    Stage("clone", clone_stage, ("train",), check_clone, uses_demonstrations=True),
+    Stage(
+        "distill",
+        distill_stage,
+        ("clone",),
+        check_distill,
+        uses_demonstrations=True,
+        parents=lambda _: ("teacher",),
+    ),
     Stage("evaluate", evaluate_stage, ("distill",)),
     Stage("export", export_stage, ("evaluate",), check_export),
     Stage("deploy", deploy_stage, ("export",), check_deploy),
@@ -106,9 +119,9 @@ def require_resources(config: Config) -> None:
     # a run that continues may be at stages that take no parent any more
     taking = STAGES if plan.run.exists() else stages
     require_parents(config, plan.name, [key for stage in taking for key in stage.parents(plan.needs)])
-    if any(stage.learns for stage in stages):
-        _ = plan.snapshot
     disk = sum(stage.requires(plan) for stage in stages) + plan.demonstration_bytes + 50 * MEGABYTE
+    if any(stage.uses_demonstrations for stage in stages):
+        plan.require_demonstrations()
     require_disk(plan.run, disk)
     console = Console(file=sys.stderr)
     log(console, f"{plan.run}: {_size_of(plan)}, about {disk / MEGABYTE:.0f} MB of disk")

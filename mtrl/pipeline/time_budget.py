@@ -13,7 +13,7 @@ from .console import resume_command
 from .session import Session
 
 RECORD = "training_time.json"
-"""File beside a policy's metrics: the seconds that its training took in all sessions of the run together,
+"""File next to a policy's metrics: the seconds that its training took in all sessions of the run together,
 and the budget in minutes that ended it, 0 for none."""
 
 AT_ONCE = 1e-9

@@ -62,12 +62,6 @@ LIBRARY_SAVING = "stopping after this step or round of updates and saving a chec
 """Printed on Ctrl-C while a library's own loop trains."""
 
 
-def check_collect(plan: Plan) -> int:
-    """Requires demonstrations, where the run needs some; see `Stage.requires`."""
-    plan.require_demonstrations()
-    return 0
-
-
 def collect_stage(session: Session) -> None:
     """Collects the missing demonstrations and prints their number; nothing for an agent that needs none."""
     _, factory, settings = agent_of(session.config)
@@ -83,8 +77,7 @@ def collect_stage(session: Session) -> None:
 
 
 def check_train(plan: Plan) -> int:
-    """Requires demonstrations, and steps beyond the random play that alone would use them up."""
-    plan.require_demonstrations()
+    """Requires steps beyond the random play that alone would use them up; see `Stage.requires`."""
     online, stream = plan.config.online, plan.needs.stream
     warmup = max(online.warmup, stream.warmup) if stream else 0
     if stream and online.steps <= warmup:
@@ -105,7 +98,6 @@ def train_stage(session: Session) -> None:
 def check_clone(plan: Plan) -> int:
     """Requires an agent with a behaviour-cloned twin."""
     _twin_of(plan.name, plan.factory, plan.settings)
-    plan.require_demonstrations()
     return plan.checkpoint_bytes()
 
 
@@ -120,7 +112,6 @@ def clone_stage(session: Session) -> None:
 
 def check_distill(plan: Plan) -> int:
     """Requires a teacher that the distiller can learn from."""
-    plan.require_demonstrations()
     parents = parents_of(plan.config, plan.tasks, ("teacher",))
     teacher = parents.get("teacher") or policy_from(plan.snapshot, plan.tasks)
     distiller = distiller_of(plan.config)

@@ -1,4 +1,4 @@
-"""The agent contract: what an agent says before it is built, and how it learns, in one process or in many."""
+"""The agent contract: what an agent declares before it is built, and how it learns, on one rank or many."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ class External(Needs):
 def require_one_rank(name: str, ranks: int) -> None:
     """Raises UnsupportedError for a learner that cannot be one of several ranks."""
     if ranks > 1:
-        raise UnsupportedError(
-            f"agent {name!r} keeps a loop of its own and learns as one rank; {ranks} were asked for"
-        )
+        raise UnsupportedError(f"agent {name!r} keeps a loop of its own and learns as one rank; got {ranks}")
 
 
 class Agent(Protocol):
@@ -164,7 +162,7 @@ class LivePolicy(Protocol):
 
 @runtime_checkable
 class RequestsGroups(Protocol):
-    """An agent that says which groups it wants next."""
+    """An agent that chooses the groups to collect next."""
 
     def request(self, reducer: Reducer) -> Sequence[GroupRequest]:
         """A whole round for all ranks together, equal on each; empty when the round is full. Collective."""
@@ -195,7 +193,7 @@ class OffersController(Protocol):
     def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> torch.nn.Module:
         """The deterministic policy: state [N, D_max] float32, neither normalised nor clipped, padded with
         zeros, and task [N] int64 -> action [N, A_max] float32 in [-1, 1]. It computes what `policy` does
-        without exploration, with operations that the ONNX exporter knows, none of which mixes rows.
+        without exploration, with operations that the ONNX exporter supports, none of which mixes rows.
         """
 
 

@@ -37,7 +37,7 @@ class Baseline(Protocol):
 
 
 class BaselineRun:
-    """What a baseline's own loop reports to, and asks; it records, saves and evaluates by the run's clock."""
+    """What a baseline's own loop reports to; it records, saves and evaluates by the run's clock."""
 
     def __init__(self, baseline: Baseline, run: RunRecorder) -> None:
         """Records in `run`."""
@@ -67,7 +67,7 @@ class BaselineRun:
 
     def advance(self, step: int) -> None:
         """Takes environment steps so far, for progress, checkpoints and evaluations: called often, where
-        `state` and `snapshot` may be asked, so never in the middle of an update.
+        `state` and `snapshot` may be called, so never in the middle of an update.
         """
         run, before = self._run, self._run.steps
         run.steps = step
@@ -83,7 +83,7 @@ class BaselineRun:
             self.save()
 
     def stop(self) -> bool:
-        """Asked at least every second; once true, the baseline's `run` returns soon."""
+        """Called at least every second; once true, the baseline's `run` returns soon."""
         return self._run.stopping
 
     def save(self) -> None:

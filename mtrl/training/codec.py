@@ -59,7 +59,7 @@ def save_state(directory: Path, state: object, *, overwrite: bool = False) -> st
     with atomic_directory(directory, overwrite) as partial:
         save_file(encoder.tensors, partial / _TENSORS)
         (partial / _TREE).write_text(text, encoding="utf-8")
-        # safetensors makes its file readable by the owner only; whoever may read the tree may read both.
+        # safetensors makes its file readable by the owner only; a reader of the tree may read both.
         shutil.copymode(partial / _TREE, partial / _TENSORS)
         return write_manifest(partial)
 

@@ -20,9 +20,9 @@ class TrainingConfig:
     threads: int = 0
     """Torch threads of the learner; 0 takes every processor that no actor uses."""
     minutes: float = 0.0
-    """Ceiling on the minutes that training a policy takes, all sessions of the run together; 0 for none. A
+    """Largest number of minutes that training a policy takes, all sessions of the run together; 0 for none. A
     run that reaches it saves a checkpoint and continues with the policy as it is; resumed with a larger
-    ceiling, it trains further."""
+    number, it trains further."""
 
     def __post_init__(self) -> None:
         check(

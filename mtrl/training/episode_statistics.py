@@ -108,7 +108,7 @@ class EpisodeStatistics:
         if not self._recent:
             return {}
         if self._text is None:
-            # asked for after every step, and changed by the end of an episode alone
+            # read after every step, and changed by the end of an episode alone
             self._text = self._as_text(tasks)
         return self._text
 

@@ -32,7 +32,7 @@ class AgentFactory(Protocol):
         """What the agent will learn from; builds no network and no simulator."""
 
     def extras(self, config: Any, layout: Layout) -> tuple[Extra, ...]:  # noqa: ANN401
-        """What its policies record beside every action; see `Extra`."""
+        """What its policies record with every action; see `Extra`."""
 
     def build(
         self,

@@ -1,4 +1,4 @@
-"""Ctrl-C asks for a stop, which the work at hand answers when it may; a second one stops it at once."""
+"""The first Ctrl-C requests a stop, which the work follows when it can; a second one stops it at once."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Interruptible:
     """
 
     def __init__(self, promise: str = "stopping") -> None:
-        """`promise` says what the first Ctrl-C will do, such as `SAVING`."""
+        """`promise` is the effect of the first Ctrl-C, such as `SAVING`."""
         self.requested = False
-        """Whether a stop was asked for; read it once per update."""
+        """Whether a stop was requested; read it once per update."""
         self._promise = promise
         self._at_once = False
         self._installed = False

@@ -127,14 +127,14 @@ class LineFile:
             raise IntegrityError(
                 f"{self._path} is not as it was when the checkpoint was saved: "
                 f"expected a line to end at byte {size}. "
-                "Restore the file, or start the run anew with --overwrite"
+                "Restore the file, or start the run again with --overwrite"
             )
         os.truncate(self._path, size)
         self._size = size
 
 
 class CosineTracker:
-    """Asks the agent at every record and appends to `cosines.jsonl` what it has measured since the last:
+    """Appends to `cosines.jsonl` at every record what the agent has measured since the last:
     `{"step": 10, "part": "critic", "tasks": [K names], "cosines": [K][K]}`, null for pairs that were not
     measured. No file is made before something was. Goes back with a resumed run as metrics.jsonl does.
     """

@@ -1,4 +1,4 @@
-"""What a logged name means: agents and learners declare their metrics beside the code that computes them."""
+"""What a logged name means: agents and learners declare their metrics with the code that computes them."""
 
 from __future__ import annotations
 

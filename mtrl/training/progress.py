@@ -37,7 +37,7 @@ class Progress:
         self._printed: tuple[int, str] | None = None
 
     def advance(self, count: int = 1, **fields: float | int | str) -> None:
-        """Says that `count` more are done; `fields` are shown beside, such as `loss=0.2`."""
+        """Adds `count` to what is done; `fields` are shown after it, such as `loss=0.2`."""
         self.done += count
         if fields:
             self._fields = "  ".join(f"{name} {_spell(value)}" for name, value in fields.items())

@@ -33,7 +33,7 @@ RUN_METRICS: Metrics = {
     ),
     **SHARE_METRICS,
 }
-"""What a run itself writes to metrics.jsonl, beside its episodes and evaluations."""
+"""What a run itself writes to metrics.jsonl, besides its episodes and evaluations."""
 
 EVALUATION_METRICS: Metrics = {
     "evaluation_return/{task}": Metric(

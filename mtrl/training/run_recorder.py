@@ -52,15 +52,15 @@ class RunRecorder:
         on_progress: Callable[[RunRecorder, Mapping[str, float]], None] | None = None,
         shared: Checkpoints | None = None,
     ) -> None:
-        """`sampler` says what each task gets, equal shares without one. `minutes` is a ceiling, 0 for none.
-        `stop` is asked after every record. `on_progress` receives the
+        """`sampler` sets each task's share, equal without one. `minutes` ends the run, 0 for never.
+        `stop` is called after every record. `on_progress` receives the
         latest metrics after every record.
         """
         self.clock, self.tracker, self.checkpoints = clock, tracker, checkpoints
         self.steps = 0
         """Units of the clock so far, of all ranks together."""
         self.finished = False
-        """Whether the loop ends here: the budget is spent, or a stop was asked for."""
+        """Whether the loop ends here: the budget is spent, or a stop was requested."""
         self.incarnation = 0
         """Sessions of this run before this one."""
         self._shares = TaskShares(sampler, task_names)
@@ -113,7 +113,7 @@ class RunRecorder:
         self.finished = self.complete
 
     def collect(self, agent: Agent, source: Source, reducer: Reducer) -> None:
-        """Takes data, hands it to the agent and counts it; where nothing is online, grants an update.
+        """Takes data, gives it to the agent and counts it; where nothing is online, grants an update.
 
         An error on one rank is raised on all.
         """
@@ -160,7 +160,7 @@ class RunRecorder:
         return None if self._evaluate is None else self._evaluate(policy)
 
     def record(self, agent: Agent, source: Source, reducer: Reducer) -> None:
-        """Logs and saves what the clock says, and decides whether the run continues."""
+        """Logs and saves by the clock, and decides whether the run continues."""
         before, self._recorded = self._recorded, self.steps
         # before the first step, updates are what is counted
         pretrained = agent.updates if self.steps == 0 and agent.updates > self._updates else 0
@@ -190,7 +190,7 @@ class RunRecorder:
 
     @property
     def stopping(self) -> bool:
-        """Whether a stop was asked for, or the ceiling on minutes is reached."""
+        """Whether a stop was requested, or the minutes are over."""
         overtime = self._minutes > 0 and time.monotonic() - self._began > 60 * self._minutes
         return overtime or self._stop()
 

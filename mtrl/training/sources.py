@@ -20,7 +20,7 @@ Data = Fragment | EpisodeGroup | Datasets
 
 
 class Source:
-    """Hands data to an agent; one a rank. What a source does not say for itself suits one that collects
+    """Provides data for an agent; one per rank. The defaults suit one that collects
     nothing and holds nothing.
     """
 
@@ -54,7 +54,7 @@ class Source:
 
 
 class DatasetSource(Source):
-    """Demonstrations, handed over once, and again on resuming: they are stored beside the run."""
+    """Demonstrations, given once, and again on resuming: they are stored with the run."""
 
     def __init__(self, load: Callable[[], Mapping[int, Trajectories]]) -> None:
         """`load` is called at the first `take`."""

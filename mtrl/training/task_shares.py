@@ -37,7 +37,7 @@ class TaskShares:
         self._current: npt.NDArray[np.float64] | None = None
 
     def attach(self, source: Source, agent: object) -> None:
-        """Hands the shares to both, now and after every `spread`; warns of one that cannot follow."""
+        """Gives the shares to both, now and after every `spread`; warns of one that cannot follow."""
         self._source, self._agent = source, agent
         if self._sampler is not None and self._sampler.config.updates and not isinstance(agent, TakesShares):
             _warn("the agent counts every task alike")
@@ -49,7 +49,7 @@ class TaskShares:
             self._sampler.observe(task_index, episode_return, success)
 
     def spread(self) -> None:
-        """Hands on the shares where they have changed."""
+        """Passes the shares on where they have changed."""
         if self._sampler is None:
             return
         shares, config = self._sampler.shares, self._sampler.config

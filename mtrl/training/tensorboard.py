@@ -43,7 +43,7 @@ class TensorBoardTracker:
         return {"last_step": self._last_step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """A new event file tells TensorBoard to hide every event after the state's last step."""
+        """A new event file makes TensorBoard hide every event after the state's last step."""
         self.close()
         self._last_step = int(state.get("last_step", -1))
         self._purge_step = self._last_step + 1

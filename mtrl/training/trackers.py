@@ -64,7 +64,7 @@ class Trackers:
             self._guard(tracker, partial(tracker.timing, step, values))
 
     def close(self) -> None:
-        """Closes every tracker and says what was lost."""
+        """Closes every tracker and warns of what was lost."""
         for tracker in self._trackers:
             self._guard(tracker, tracker.close)
             if self._lost[tracker.name] > 1:

@@ -62,10 +62,10 @@ class WandbConfig:
     @property
     def effective_mode(self) -> str:
         """The mode after WANDB_MODE has had its say."""
-        asked = os.environ.get("WANDB_MODE", "").lower()
-        wanted = {"dryrun": "offline"}.get(asked, asked)
-        stricter = wanted in MODES and MODES.index(wanted) > MODES.index(self.mode)
-        return wanted if stricter else self.mode
+        given = os.environ.get("WANDB_MODE", "").lower()
+        mode = {"dryrun": "offline"}.get(given, given)
+        stricter = mode in MODES and MODES.index(mode) > MODES.index(self.mode)
+        return mode if stricter else self.mode
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class WandbTracker:
     already, since a resumed run repeats them with the same values. The server cannot forget a step.
 
     `log` and `timing` put a record into a queue and return. Without a network, an API key or an answer
-    within INIT_SECONDS the run is recorded offline, and said so once; nothing ever asks for a login.
+    within INIT_SECONDS the run is recorded offline, with one warning; nothing ever prompts for a login.
     Console output, git state and code are not sent.
     """
 
@@ -280,7 +280,7 @@ class _Memory:
 
 
 def _has_key() -> bool:
-    """Whether credentials are configured; asks nobody and writes nothing."""
+    """Whether credentials are configured; prompts for nothing and writes nothing."""
     import wandb
 
     # With a run of the notebook's own W&B is logged in, and asking again only prints a warning.

@@ -43,7 +43,7 @@ from mtrl.diagnostics.software import (
     wandb_has_key,
 )
 from mtrl.launch import doctor
-from mtrl.launch.doctor import told
+from mtrl.launch.doctor import rendered
 from mtrl.launch.main import main
 from mtrl.rollout import RuntimeConfig
 from mtrl.tasks import TaskSet
@@ -306,14 +306,14 @@ def test_every_problem_comes_with_its_remedy() -> None:
 
 def test_lines_fit_and_are_coloured_only_on_a_terminal() -> None:
     finding = warning("a subject", "word " * 40, "pip install " + "something " * 12)
-    lines = told(finding, 80, colour=False).splitlines()
+    lines = rendered(finding, 80, colour=False).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("warn  a subject")
     assert any(line.strip().startswith("mend: pip install") for line in lines)
     assert "\033" not in "".join(lines)
     for made, code in ((good("a", "b"), "32"), (optional("a", "b", "c"), "2"), (finding, "33")):
-        assert f"\033[{code}m" in told(made, 80, colour=True)
-    assert "\033[31m" in told(broken("a", "b", "c"), 80, colour=True)
+        assert f"\033[{code}m" in rendered(made, 80, colour=True)
+    assert "\033[31m" in rendered(broken("a", "b", "c"), 80, colour=True)
 
 
 def test_the_command_looks_at_this_machine() -> None:

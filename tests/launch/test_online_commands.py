@@ -100,7 +100,7 @@ def test_a_run_that_reaches_its_ceiling_is_judged_and_can_be_trained_further(
     monkeypatch.setattr(sys, "argv", ["mtrl", "train", "agent=sac", "training.minutes=1e-6"])
     assert train(tmp_path, "short", "training.minutes=1e-6") == 0
     said = capsys.readouterr().out
-    assert "teacher, 20 of 600 steps, 0 updates: the ceiling of 1e-06 minutes was reached" in said
+    assert "teacher, 20 of 600 steps, 0 updates: the budget of 1e-06 minutes was used up" in said
     assert "mtrl train agent=sac training.minutes=2e-06 --resume auto" in said
     assert [file.name for file in run.glob("evaluations/*.json")] == ["teacher-0.json"]
     # the same ceiling again has nothing to add

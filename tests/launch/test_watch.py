@@ -135,9 +135,9 @@ def test_what_was_judged_already_is_only_filmed(
     (file,) = tmp_path.glob("*.json")
     before = file.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("mtrl.pipeline.session.evaluate", lambda *_, **__: pytest.fail("judged again"))
+        patched.setattr("mtrl.pipeline.session.evaluate", lambda *_, **__: pytest.fail("evaluated again"))
         assert mtrl(*words, "--video=2") == 0
-        assert "student is not judged again" in capsys.readouterr().out
+        assert "student is not evaluated again" in capsys.readouterr().out
         assert file.read_bytes() == before
         # another policy's result under the name is no reason to film
         file.write_text(before.decode().replace(read_result(file).policy.identity, "f00d" * 16))
