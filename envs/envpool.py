@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import MissingExtraError
-from mtrl.tasks import native_threads
+from mtrl.tasks import Buffers, VectorAction, native_threads
 
 EXTRAS: Mapping[str, str] = {"envpool": "envpool"}
 """The backend's package, and the extra that installs it."""
@@ -51,12 +51,7 @@ class PoolEnvironment(ABC):
         self._everyone = np.arange(copies, dtype=np.int32)
         self._over = np.zeros(copies, dtype=bool)
 
-    def reset(
-        self,
-        copies: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        out: Mapping[str, npt.NDArray[np.generic]],
-    ) -> None:
+    def reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], out: Buffers) -> None:
         """Begins a new episode in each of `copies` [R] and in no other; the starts have no meaning here.
 
         A copy's initial states are a sequence of its own, given by the seed and its number.
@@ -70,8 +65,8 @@ class PoolEnvironment(ABC):
 
     def step(
         self,
-        action: npt.NDArray[np.float32] | npt.NDArray[np.int64],
-        out: Mapping[str, npt.NDArray[np.generic]],
+        action: VectorAction,
+        out: Buffers,
         reward: npt.NDArray[np.float32],
         terminated: npt.NDArray[np.bool_],
         success: npt.NDArray[np.bool_],
@@ -104,7 +99,7 @@ class PoolEnvironment(ABC):
         self._pool = None
 
     def _control(self, action: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The actions [M, ...] as EnvPool wants them."""
+        """The actions [M, ...] in EnvPool's units."""
         return action
 
     @abstractmethod
@@ -113,7 +108,7 @@ class PoolEnvironment(ABC):
         observation: Any,  # noqa: ANN401 - an array, or a dictionary of them
         info: Mapping[str, npt.NDArray[Any]],
         rows: Rows,
-        out: Mapping[str, npt.NDArray[np.generic]],
+        out: Buffers,
     ) -> None:
         """Writes an answer of EnvPool, one row a copy of `rows`, into those rows of `out`."""
 

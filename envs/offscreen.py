@@ -27,7 +27,7 @@ def drawing_errors(what: str) -> Iterator[None]:
     """Turns the errors of a missing OpenGL library into UnsupportedError.
 
     MuJoCo loads the library that MUJOCO_GL names as soon as it is imported, so a wrong value fails long
-    before the first picture; wrap the import of a simulator too.
+    before the first image; wrap the import of a simulator too.
     """
     try:
         yield
@@ -39,5 +39,5 @@ def drawing_errors(what: str) -> Iterator[None]:
             raise
         raise UnsupportedError(
             f"{what}: MUJOCO_GL={backend} is set, but that OpenGL library does not work here "
-            f"({type(error).__name__}: {error}); {ADVICE}, or unset MUJOCO_GL to go without pictures"
+            f"({type(error).__name__}: {error}); {ADVICE}, or unset MUJOCO_GL to go without images"
         ) from error

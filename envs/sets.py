@@ -16,8 +16,8 @@ MIXED = NamedSet(
         "atari/Pong",
     )
 )
-"""Vectors and pictures observed, forces and indices acted, in one set: two arms, a cart pushed by force and
-one pushed by index, a ball in a maze, and a game on the screen."""
+"""States and images, continuous and discrete actions in one set: two arms, a cart of each kind of action, a
+ball in a maze, and a game on the screen."""
 
 ATARI_RAM = NamedSet(ATARI.sets()["atari100k"], {"atari": {"observation": "ram"}})
 """The 26 games of Atari 100k (Kaiser et al. 2020), observed through the console's 128 bytes of memory."""

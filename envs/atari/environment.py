@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import repeat
 
 import cv2
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from ale_py import Action, ALEInterface, LoggerMode
 
-from mtrl.tasks import Task
+from mtrl.tasks import Buffers, Task, TaskAction
 
 from ..images import ImageStack
 from .console import PIXEL_SIZE, RAM_SIZE, rom_path
@@ -18,7 +18,7 @@ from .starts import console_start, sticking
 
 
 class AtariEnvironment:
-    """One game. Each decision holds an action for `frame_skip` frames; the picture is the maximum of the
+    """One game. Each decision holds an action for `frame_skip` frames; the image is the maximum of the
     last two frames (sprites flicker), made grey and shrunk by area averaging (Mnih et al. 2015).
 
     Sticky actions are drawn here, frame by frame by the emulator's own rule and in its order, and the
@@ -54,10 +54,10 @@ class AtariEnvironment:
         self._stuck: Iterator[bool] = repeat(False)
         self._held = Action.NOOP
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """Begins the game with a number of idle frames drawn by the start.
 
-        `out`: `pixels` uint8 [frame_stack, 84, 84], oldest first, the first picture repeated; `state`
+        `out`: `pixels` uint8 [frame_stack, 84, 84], oldest first, the first image repeated; `state`
         float32 [128], the memory divided by 255.
         """
         begun = console_start(self._name, start, self._noop_max)
@@ -75,9 +75,7 @@ class AtariEnvironment:
             self._stack.begin(0)
         self._write(out)
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Plays one action index; the reward is the score gained. There is no success signal."""
         console = self._console
         code = self._codes[int(action)]
@@ -92,7 +90,7 @@ class AtariEnvironment:
             if self._wants_pixels and (over or frame >= last - 1):
                 console.getScreenGrayscale(self._screens[frame & 1])
                 if over or last == 0:
-                    # one picture serves as both
+                    # one image serves as both
                     self._screens[1 - (frame & 1)] = self._screens[frame & 1]
             if over:
                 break
@@ -103,7 +101,7 @@ class AtariEnvironment:
         return reward, over, False
 
     def render(self) -> npt.NDArray[np.uint8]:
-        """The console's picture in RGB, [210, 160, 3]."""
+        """The console's image in RGB, [210, 160, 3]."""
         frame: npt.NDArray[np.uint8] = self._console.getScreenRGB()
         return frame
 
@@ -113,13 +111,10 @@ class AtariEnvironment:
     def _shrink(self) -> None:
         np.maximum(self._screens[0], self._screens[1], out=self._brightest)
         cv2.resize(
-            self._brightest,
-            (PIXEL_SIZE, PIXEL_SIZE),
-            dst=self._stack.newest[0],
-            interpolation=cv2.INTER_AREA,
+            self._brightest, (PIXEL_SIZE, PIXEL_SIZE), dst=self._stack.newest[0], interpolation=cv2.INTER_AREA
         )
 
-    def _write(self, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def _write(self, out: Buffers) -> None:
         if self._wants_pixels:
             out["pixels"][...] = self._stack.window[0]
         if self._wants_memory:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 from ale_py import ALEInterface, ALEVectorInterface, LoggerMode
 
 from mtrl.errors import SpaceError, UnsupportedError
-from mtrl.tasks import Task
+from mtrl.tasks import Buffers, Task, VectorAction
 
 from ..images import ImageStack
 from .console import PIXEL_SIZE, rom_path
@@ -23,17 +21,17 @@ ACTING_ROMS = frozenset({"adventure", "berzerk", "double_dunk", "video_cube"})
 
 
 class NativeAtari:
-    """M copies of one game, stepped by one thread of the interface's own; the interpreter's lock is free
-    meanwhile.
+    """M copies of one game, stepped by one thread of the interface's own without the interpreter's
+    lock.
 
-    The same start and actions give the same rewards, ends and pictures as `AtariEnvironment`, bit for bit,
-    sticky frames included, with two exceptions. The interface takes no picture of the frame in which a game
-    ends: the newest picture of a terminated copy is then made of the frames before, some of which may
+    The same start and actions give the same rewards, ends and images as `AtariEnvironment`, bit for bit,
+    sticky frames included, with two exceptions. The interface takes no image of the frame in which a game
+    ends: the newest image of a terminated copy is then made of the frames before, some of which may
     belong to the decision before; nothing that follows a termination depends on it. And the games of
-    `ACTING_ROMS` draw other sticky frames, and with them Double Dunk and Video Cube other first pictures:
+    `ACTING_ROMS` draw other sticky frames, and with them Double Dunk and Video Cube other first images:
     there a start with sticky actions is exact within this backend, but another one than in Python.
 
-    To honour a start the interface must load the game anew, which takes about 0.1 s, as long as some 300
+    To honour a start the interface must load the game again, which takes about 0.1 s, as long as some 300
     decisions: most of it goes into a table of blended colours that nobody uses. Its quick reset goes on with
     the chance of the episode before, and in some games (Assault, Tennis, Hero) with traces of its state.
     """
@@ -41,7 +39,7 @@ class NativeAtari:
     supports_starts = True
 
     def __init__(self, task: Task, rom: str, copies: int) -> None:
-        """`task` carries the options, and observes pictures alone; `rom` is ale-py's name of the game."""
+        """`task` carries the options, and observes images alone; `rom` is ale-py's name of the game."""
         assert task.observation.pixels is not None and task.observation.state is None
         assert task.action.discrete is not None
         self._name = task.name
@@ -51,7 +49,7 @@ class NativeAtari:
             rom_path=rom_path(rom),
             num_envs=copies,
             frame_skip=task.action_repeat,
-            # stacked here: the interface would stack black pictures at the beginning of an episode
+            # stacked here: the interface would stack black images at the beginning of an episode
             stack_num=1,
             img_height=PIXEL_SIZE,
             img_width=PIXEL_SIZE,
@@ -76,39 +74,34 @@ class NativeAtari:
         self._strength = np.ones(copies, dtype=np.float32)
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._begun = False
-        untold = rom in ACTING_ROMS and bool(task.option("sticky", 0.25))
-        self._frames_before = None if untold else _frames_before_play(rom)
+        draws_apart = rom in ACTING_ROMS and bool(task.option("sticky", 0.25))
+        self._frames_before = None if draws_apart else _frames_before_play(rom)
 
-    def reset(
-        self,
-        copies: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        out: Mapping[str, npt.NDArray[np.generic]],
-    ) -> None:
+    def reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], out: Buffers) -> None:
         """Begins the game in each of `copies` [R] with the idle frames of its start.
 
-        `out`: `pixels` uint8 [M, frame_stack, 84, 84], oldest first, the first picture repeated. Raises
+        `out`: `pixels` uint8 [M, frame_stack, 84, 84], oldest first, the first image repeated. Raises
         UnsupportedError where the interface draws idle frames by another rule than the one known here.
         """
         if len(copies) == 0:
             return
         begun = [console_start(self._name, int(start), self._noop_max) for start in starts]
         self._seeds[copies] = [start.seed for start in begun]
-        # the interface wants its first reset to be one of all copies
+        # the interface expects its first reset to name all copies
         chosen = copies if self._begun else np.arange(len(self._seeds))
-        pictures, told = self._interface.reset(chosen, self._seeds[chosen])
+        images, info = self._interface.reset(chosen, self._seeds[chosen])
         self._begun = True
         pixels = out["pixels"]
         for copy, start in zip(copies.tolist(), begun, strict=True):
-            self._check_idle_frames(int(told["episode_frame_number"][copy]), start.idle_frames)
-            self._stack.newest[copy] = pictures[copy, 0]
+            self._check_idle_frames(int(info["episode_frame_number"][copy]), start.idle_frames)
+            self._stack.newest[copy] = images[copy, 0]
             self._stack.begin(copy)
             pixels[copy] = self._stack.window[copy]
 
     def step(
         self,
-        action: npt.NDArray[np.float32] | npt.NDArray[np.int64],
-        out: Mapping[str, npt.NDArray[np.generic]],
+        action: VectorAction,
+        out: Buffers,
         reward: npt.NDArray[np.float32],
         terminated: npt.NDArray[np.bool_],
         success: npt.NDArray[np.bool_],
@@ -121,9 +114,9 @@ class NativeAtari:
             # the interface would never answer, and the caller wait for ever
             raise SpaceError(f"{self._name} takes actions 0 to {self._actions - 1}; got {action.tolist()}")
         self._interface.send(action, self._strength)
-        pictures, gained, over, _, _ = self._interface.recv()
+        images, gained, over, _, _ = self._interface.recv()
         self._stack.advance()
-        self._stack.newest[...] = pictures[:, 0]
+        self._stack.newest[...] = images[:, 0]
         out["pixels"][...] = self._stack.window
         reward[...] = gained
         terminated[...] = over

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import Task
+from mtrl.tasks import Buffers, Task
 
 from ..envpool import PoolEnvironment, Rows
 
@@ -29,15 +29,15 @@ OTHER_SCREENS = frozenset(
         "space_war",
     }
 )
-"""ROMs whose screen is not 210 lines high, which EnvPool takes for granted: its pictures are other ones."""
+"""ROMs whose screen is not 210 lines high, which EnvPool takes for granted: its images are other ones."""
 
 
 class AtariPool(PoolEnvironment):
     """A game with the protocol of its task: idle first frames, frame skip, the maximum of the last two
-    pictures, stack, stickiness, full or minimal actions; rewards unclipped, one game an episode.
+    images, stack, stickiness, full or minimal actions; rewards unclipped, one game an episode.
 
     Two things differ from the official emulator's environment. Where a game ends before the last two
-    frames of a decision, EnvPool's last picture is of the decision before. And `reset_game` lets an
+    frames of a decision, EnvPool's last image is of the decision before. And `reset_game` lets an
     episode leak into the next in some games.
     """
 
@@ -74,7 +74,7 @@ class AtariPool(PoolEnvironment):
         observation: npt.NDArray[np.uint8],
         info: Mapping[str, npt.NDArray[Any]],
         rows: Rows,
-        out: Mapping[str, npt.NDArray[np.generic]],
+        out: Buffers,
     ) -> None:
         if self._wants_pixels:
             out["pixels"][rows] = observation

@@ -33,11 +33,11 @@ OPTIONS = {
     "sticky": OptionRule(0.25, low=0.0, high=1.0),
     # an episode begins with 1 to this many frames without action, their number drawn by the start
     "noop_max": OptionRule(30, low=1, high=60),
-    # pictures of the last decisions that an observation holds
+    # images of the last decisions that an observation holds
     "frame_stack": OptionRule(4, low=1, high=16),
-    # the console's whole joystick, the same for nearly all games, or the actions that the game tells apart
+    # the console's whole joystick, the same for nearly all games, or the actions that the game distinguishes
     "action_set": OptionRule("full", choices=("full", "minimal")),
-    # the grey pictures, the 128 bytes of memory scaled to [0, 1], or both
+    # the grey images, the 128 bytes of memory scaled to [0, 1], or both
     "observation": OptionRule("pixels", choices=("pixels", "ram", "both")),
 }
 
@@ -51,7 +51,7 @@ class AtariEntry:
     full_actions: int
     """Actions of the whole joystick: 18, but 9 in Skiing and Lost Luggage."""
     minimal_actions: int
-    """Actions that the game tells apart."""
+    """Actions that the game distinguishes."""
     random_return: float | None = None
     """Published return of random play; None where none is."""
     human_return: float | None = None
@@ -110,8 +110,8 @@ class AtariSuite(CatalogueSuite[AtariEntry]):
         return AtariEnvironment(task, self.entry(task.name).rom)
 
     def vector_backends(self, task: Task) -> tuple[str, ...]:
-        """`native`, ale-py's own vector interface, shows pictures alone; `envpool` shows the memory too, and
-        no pictures of games whose screen has an unusual height.
+        """`native`, ale-py's own vector interface, shows images alone; `envpool` shows the memory too, and
+        no images of games whose screen has an unusual height.
         """
         memory, images = task.observation.state is not None, task.observation.pixels is not None
         unseen = images and self.entry(task.name).rom in OTHER_SCREENS

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import Task, start_seed
+from mtrl.tasks import Buffers, Task, TaskAction, start_seed
 
 from ..images import ImageStack
 from .rendering import Renderer
@@ -22,13 +22,13 @@ FRAME_SIZE = 480
 class ControlEnvironment:
     """A DeepMind Control task; its dictionary of observations is written flat, in dm_control's order.
 
-    Domains move targets, lights and walls of the model at every reset, and draw all of it anew from the
+    Domains move targets, lights and walls of the model at every reset, and draw all of it from the
     task's RandomState; seeding that is all a start needs.
     """
 
     def __init__(self, task: Task, domain: str, control_task: str, camera: str) -> None:
         """`task` carries the options; `domain` and `control_task` are dm_control's names, `camera` is one
-        of the model's. Raises UnsupportedError when pixels are asked for and there is no OpenGL.
+        of the model's. Raises UnsupportedError for pixels without off-screen OpenGL.
         """
         self._name = task.name
         self._repeat = task.action_repeat
@@ -48,7 +48,7 @@ class ControlEnvironment:
             self._grey = np.zeros((self._size, self._size), dtype=np.uint8)
             self._renderer.prepare(self._size)
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """Draws the initial state from a random state seeded by the start.
 
         `out`: `state` float32 [D]; `pixels` uint8 [frame_stack * channels, S, S], the image repeated.
@@ -62,9 +62,7 @@ class ControlEnvironment:
             self._stack.begin(0)
             out["pixels"][...] = self._stack.window.reshape(out["pixels"].shape)
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Holds the action for the task's repeat; the reward is the sum. There is no success signal."""
         control = self._control
         np.multiply(self._half_range, action, out=control)

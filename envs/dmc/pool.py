@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import Task
+from mtrl.tasks import Buffers, Task
 
 from ..envpool import PoolEnvironment, Rows
 from .simulator import action_range, load_simulator, observation_slices
@@ -48,7 +48,7 @@ class ControlPool(PoolEnvironment):
         observation: Mapping[str, npt.NDArray[np.float64]],
         info: Mapping[str, npt.NDArray[Any]],
         rows: Rows,
-        out: Mapping[str, npt.NDArray[np.generic]],
+        out: Buffers,
     ) -> None:
         state = out["state"]
         for key, where in self._slices:

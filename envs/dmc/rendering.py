@@ -46,8 +46,8 @@ class Renderer:
         """
         if size not in self._views:
             self.prepare(size)
-        shown: npt.NDArray[np.uint8] = self._views[size].render()
-        return shown
+        frame: npt.NDArray[np.uint8] = self._views[size].render()
+        return frame
 
     def close(self) -> None:
         """Frees the drawing contexts and scenes."""

@@ -12,7 +12,7 @@ from dm_control import suite as control_suite
 from dm_control.suite import quadruped
 
 LQR_FORCE = 10.0
-"""N; dm_control leaves LQR's motors unlimited. The optimal controller asks for 6 N at most."""
+"""N; dm_control leaves LQR's motors unlimited. The optimal controller needs 6 N at most."""
 LQR_SECONDS = 30.0
 """s; dm_control leaves LQR's episodes unlimited. 1000 control steps, as everywhere else in the suite."""
 
@@ -20,8 +20,8 @@ LQR_SECONDS = 30.0
 class QuadrupedPhysics(quadruped.Physics):
     """The quadruped's physics without NumPy's `in1d`, and without OpenGL where nothing is drawn.
 
-    `in1d` is gone since NumPy 2.4, and dm_control 1.0.28 finds the sensors with it. `escape` asks at every
-    reset for the rendering contexts, so as to upload its terrain; dm_control makes them when asked, which
+    `in1d` is gone since NumPy 2.4, and dm_control 1.0.28 finds the sensors with it. `escape` reads the
+    rendering contexts at every reset, so as to upload its terrain; dm_control makes them then, which
     takes 80 MB and 0.6 s and fails on a machine without OpenGL.
     """
 

@@ -28,13 +28,13 @@ USUAL_CAMERA = "usual"
 OPTIONS = {
     # control steps that one action is held for; 2 is usual in recent model-based work
     "action_repeat": OptionRule(1, low=1, high=16),
-    # dm_control's own numbers, its pictures, or both
+    # dm_control's own numbers, its images, or both
     "observation": OptionRule("state", choices=("state", "pixels", "both")),
-    # height and width of a picture; 84 as for Atari, 64 in Dreamer and TD-MPC2
+    # height and width of an image; 84 as for Atari, 64 in Dreamer and TD-MPC2
     "pixel_size": OptionRule(84, low=16, high=480),
-    # pictures of the last decisions that an observation holds
+    # images of the last decisions that an observation holds
     "frame_stack": OptionRule(3, low=1, high=16),
-    # three channels a picture or one; 4 grey pictures of 84 x 84 may stand beside Atari in one set
+    # three channels an image or one; 4 grey images of 84 x 84 fit into one set with Atari
     "colour": OptionRule("rgb", choices=("rgb", "grey")),
     # name of a camera of the model
     "camera": OptionRule(USUAL_CAMERA),
@@ -58,10 +58,7 @@ OTHER_PROBLEMS = frozenset(
 )
 """Tasks "domain-task" that EnvPool has under dm_control's name and that are other problems there."""
 
-RETURNS = {
-    "dmc/lqr-lqr_2_1": (498.0, 849.0),
-    "dmc/lqr-lqr_6_2": (495.0, 763.0),
-}
+RETURNS = {"dmc/lqr-lqr_2_1": (498.0, 849.0), "dmc/lqr-lqr_6_2": (495.0, 763.0)}
 """Returns that score 0 and 1 where 0 and 1000 would be untrue. LQR's reward is 1 minus a quadratic cost: a
 controller that does nothing collects half of 1000, and no controller can collect 1000. Measured: the mean
 over the first 100 test starts without force, and with the optimal linear controller of dm_control's

@@ -12,7 +12,7 @@ import numpy as np
 from mtrl.tasks import Split, start_id
 from mtrl.tasks.catalogue import catalogue_text, resolve_options
 
-from .construction import build, entry_of, find
+from .construction import build, describe
 from .entry import GymEntry
 from .environment import GymnasiumEnvironment
 from .suite import OPTIONS, task_of
@@ -54,13 +54,7 @@ SETS = {
 
 def entries(identifiers: Iterable[str]) -> dict[str, GymEntry]:
     """Builds each id once; without the returns of random play."""
-    found = {}
-    for identifier in identifiers:
-        name = f"gym/{identifier}"
-        spec, simulator = find(name, ()), build(name)
-        found[identifier] = entry_of(name, simulator, spec.max_episode_steps, spec.reward_threshold)
-        simulator.close()
-    return found
+    return {identifier: describe(f"gym/{identifier}", ()) for identifier in identifiers}
 
 
 def random_return(identifier: str, entry: GymEntry, episodes: int = EPISODES) -> float:

@@ -1,4 +1,4 @@
-"""Building Gymnasium's environments, and learning what they are."""
+"""Building environments of Gymnasium, and reading their spaces and rates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bare(simulator: Simulator) -> Simulator:
 def find(name: str, known: Iterable[str]) -> gymnasium.envs.registration.EnvSpec:
     """What an id was registered with; `module:id` imports the module first.
 
-    `known` are names to suggest beside the registered ids. Raises UnknownNameError for an id that is
+    `known` are names to suggest besides the registered ids. Raises UnknownNameError for an id that is
     not registered, ConfigError for a module that cannot be imported.
     """
     identifier = name.removeprefix("gym/")
@@ -68,14 +68,14 @@ def find(name: str, known: Iterable[str]) -> gymnasium.envs.registration.EnvSpec
             name,
             dict.fromkeys([*known, *registered]),
             "An id of another package is named gym/<module>:<id>, with the module that registers it; "
-            "what `add_environment` brought is known to its own process alone.",
+            "environments of `add_environment` exist in their own process alone.",
             overview="`mtrl tasks gym` lists the built-in ids",
         )
     return spec
 
 
 def describe(name: str, known: Iterable[str]) -> GymEntry:
-    """Builds the environment of an id that the catalogue does not know, and closes it again."""
+    """The entry of an id, read from an environment that is built for it and closed again."""
     spec = find(name, known)
     simulator = build(name)
     try:
@@ -105,7 +105,7 @@ def rate_of(simulator: Simulator) -> float:
     """Environment steps per simulated second, in Hz.
 
     Taken from the environment's `dt` or `tau` in seconds where it has one, else from the frame rate at
-    which it asks to be shown, else 1.
+    which it is rendered, else 1.
     """
     inner = simulator.unwrapped
     for attribute in ("dt", "tau"):

@@ -14,7 +14,7 @@ from .entry import Simulator
 FLAGS = (bool, np.bool_)
 """Types of a flag; an array of rank 0 is taken too."""
 NUMBERS = (float, int, np.float64, np.float32)
-"""Types of a reward that are told apart at once; whatever else is one number is found more slowly."""
+"""Types of a reward that are recognised at once; other numbers are recognised more slowly."""
 Step = tuple[Any, float, bool, bool, Mapping[str, Any]]
 """Observation, reward, terminated, truncated, info."""
 
@@ -23,7 +23,7 @@ class ContractViolation(Exception):
     """An environment returned what it may not, or left the process; the text says which."""
 
 
-def checked_reset(simulator: Simulator, seed: int) -> Any:  # noqa: ANN401 - the environment's word for it
+def checked_reset(simulator: Simulator, seed: int) -> Any:  # noqa: ANN401 - whatever the environment returned
     """The first observation; raises ContractViolation for anything but (observation, info)."""
     try:
         returned: object = simulator.reset(seed=seed)
@@ -63,7 +63,7 @@ def checked_step(simulator: Simulator, action: Any) -> Step:  # noqa: ANN401 - i
 
 
 def leaving(error: SystemExit) -> ContractViolation:
-    """A SystemExit is the environment's failure, and no wish of the user to end the run."""
+    """The violation of an environment that raised SystemExit, which does not end the run."""
     return ContractViolation("".join(traceback.format_exception(error)))
 
 

@@ -18,9 +18,9 @@ class GymEntry:
     """What describing a task of this suite needs."""
 
     state: int | None
-    """Length of the state vector; None when the environment shows pictures."""
+    """Length of the state vector; None when the environment shows images."""
     pixels: tuple[int, int, int] | None
-    """Channels, height, width of the picture; None when the environment shows numbers."""
+    """Channels, height, width of the image; None when the environment shows numbers."""
     continuous: int
     """Action dimensions, or 0."""
     discrete: int

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import traceback
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, UnsupportedError
-from mtrl.tasks import Task, start_seed
+from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, UnsupportedError, environment_faults
+from mtrl.tasks import Buffers, Task, TaskAction, start_seed
 
 from ..offscreen import drawing_errors, require_backend
 from .contract import ContractViolation, checked_reset, checked_step
@@ -22,7 +20,7 @@ from .spaces import action_for, reader_for
 SEEDS_PER_SPLIT = 2**31 // 3
 """Seeds stay below 2^31, which simulators in other languages take too."""
 TRIAL = "the trial of its starts, before the run"
-"""When a fault met here happened."""
+"""The phase that faults of the trial name."""
 STEPS = 20
 """Steps of each of the three episodes that are played."""
 
@@ -40,7 +38,7 @@ class GymnasiumEnvironment:
     """After a step: whether the environment's own clock ended the episode."""
 
     def __init__(self, task: Task, simulator: Simulator, limit: int) -> None:
-        """`simulator` is owned from here on; `limit` is the episode's length in environment steps.
+        """`close` closes `simulator`; `limit` is the episode's length in environment steps.
 
         Raises ConfigError when the spaces are not the task's.
         """
@@ -64,7 +62,7 @@ class GymnasiumEnvironment:
         drawn = int(start_seed(self.task.name, start).generate_state(1)[0])
         return 3 * (drawn % SEEDS_PER_SPLIT) + start % 3
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """Resets with the start's seed.
 
         Raises EnvironmentFault for anything but (observation, info) and an observation outside its space.
@@ -73,15 +71,13 @@ class GymnasiumEnvironment:
         self.truncated = False
         try:
             observation = checked_reset(self.simulator, self.seed_of(start))
-        except ContractViolation as breach:
-            raise EnvironmentFault(self.task.name, f"reset to start {start}", str(breach)) from breach
+        except ContractViolation as violation:
+            raise EnvironmentFault(self.task.name, f"reset to start {start}", str(violation)) from violation
         broken = self._reader.write(observation, out)
         if broken:
             raise EnvironmentFault(self.task.name, f"reset to start {start}", broken)
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Holds the action for the task's repeat; the reward is the sum.
 
         Raises EnvironmentFault for an observation outside its space, for a reward that is not one finite
@@ -99,8 +95,8 @@ class GymnasiumEnvironment:
                     observation, reward, terminated, truncated, info = checked_step(self.simulator, native)
                     total += reward
                     self._steps += 1
-        except ContractViolation as breach:
-            raise self._fault(str(breach)) from breach
+        except ContractViolation as violation:
+            raise self._fault(str(violation)) from violation
         broken = self._reader.write(observation, out)
         if not math.isfinite(total):
             broken = f"reward = {total}" + (f"; {broken}" if broken else "")
@@ -152,21 +148,17 @@ class GymnasiumEnvironment:
 
 
 def require_starts(environment: GymnasiumEnvironment) -> None:
-    """Plays a start, another one, and the first again, and asks for equal observations, bit for bit.
+    """Plays a start, another one, and the first again, and requires equal observations, bit for bit.
 
-    The first episode finds the environment fresh, the last one finds it used. Observations go unchecked
-    here; that is for the run that plays them. Raises UnsupportedError when the episodes differ,
+    Observations are not checked against their space here. Raises UnsupportedError when the episodes differ,
     EnvironmentFault when the environment fails.
     """
     name = environment.task.name
     try:
-        fresh = _episode(environment, 0)
-        _episode(environment, 1)
-        used = _episode(environment, 0)
-    except ContractViolation as breach:
-        raise EnvironmentFault(name, TRIAL, str(breach)) from breach
-    except Exception as error:
-        raise EnvironmentFault(name, TRIAL, "".join(traceback.format_exception(error))) from error
+        with environment_faults(name, TRIAL, passing=(ContractViolation,)):
+            fresh, _, used = (_episode(environment, start) for start in (0, 1, 0))
+    except ContractViolation as violation:
+        raise EnvironmentFault(name, TRIAL, str(violation)) from violation
     if fresh != used:
         what = "first observations" if fresh[0] != used[0] else "episodes, with equal actions,"
         raise UnsupportedError(

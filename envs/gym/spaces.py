@@ -2,14 +2,14 @@
 
 An observation is checked as it is written: its type, its shape, and every number against the bounds of
 its space. Its shape is the space's. For a space of floating-point numbers it may hold floats of any width, or
-integers; for one of integers, integers that fit without loss, never floats; for a picture uint8 alone. The
+integers; for one of integers, integers that fit without loss, never floats; for an image uint8 alone. The
 common case costs four NumPy calls on buffers made beforehand.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
+from mtrl.tasks import Buffers, TaskAction
 
 from .contract import describe
 
@@ -28,7 +29,7 @@ LARGEST = float(np.finfo(np.float32).max)
 LARGEST_ONE_HOT = 10_000
 """Values of a Discrete observation beyond which a one-hot state is refused."""
 SMALLEST_IMAGE = 16
-"""Height and width from which a uint8 Box of rank 2 is taken for a grey picture."""
+"""Height and width from which a uint8 Box of rank 2 is taken for a grey image."""
 WRAP_OBSERVATION = (
     "wrap it into a Box or Discrete and give the result to `mtrl.envs.gym.add_environment`: "
     "gymnasium.wrappers.FlattenObservation makes a vector of Dict, Tuple, MultiDiscrete and MultiBinary, "
@@ -37,8 +38,6 @@ WRAP_OBSERVATION = (
 WRAP_ACTION = (
     "wrap it with gymnasium.wrappers.TransformAction, and give the result to `mtrl.envs.gym.add_environment`"
 )
-Writable = Mapping[str, npt.NDArray[np.generic]]
-Action = npt.NDArray[np.float32] | int
 
 
 class ObservationReader(Protocol):
@@ -46,7 +45,7 @@ class ObservationReader(Protocol):
 
     spec: ObservationSpec
 
-    def write(self, observation: Any, out: Writable) -> str:  # noqa: ANN401 - the environment's word for it
+    def write(self, observation: Any, out: Buffers) -> str:  # noqa: ANN401 - whatever the environment returned
         """Writes into `out`; returns what is wrong with the observation, or an empty string."""
 
 
@@ -63,7 +62,7 @@ class NumberReader:
         self._from_below, self._from_above = self._flags
         self._all_inside = bytes([True]) * (2 * size)
 
-    def write(self, observation: Any, out: Writable) -> str:  # noqa: ANN401
+    def write(self, observation: Any, out: Buffers) -> str:  # noqa: ANN401
         """`out["state"]`: float32 [D]."""
         if (
             type(observation) is not np.ndarray
@@ -86,7 +85,7 @@ class NumberReader:
     def _outside(self, values: npt.NDArray[Any]) -> str:
         wrong = np.flatnonzero(~self._flags.all(axis=0))
         first = int(wrong[0])
-        # an infinite bound refuses infinity: what is shown is what float32 can hold
+        # an infinite bound refuses infinity: the message shows what float32 can hold
         low, high = np.clip(self._bounds[:, first], -LARGEST, LARGEST)
         others = f", and {len(wrong) - 1} more entries" if len(wrong) > 1 else ""
         return f"state[{first}] = {values[first]:g} outside [{low:g}, {high:g}]{others}"
@@ -104,7 +103,7 @@ class ImageReader:
         channels, height, width = shape if len(shape) == 3 else (1, *shape)
         self.spec = ObservationSpec(pixels=(channels, height, width))
 
-    def write(self, observation: Any, out: Writable) -> str:  # noqa: ANN401
+    def write(self, observation: Any, out: Buffers) -> str:  # noqa: ANN401
         """`out["pixels"]`: uint8 [C, H, W]."""
         misfit = _misfit(observation, self._shape, self._dtype)
         # a wider integer would wrap around
@@ -125,7 +124,7 @@ class OneHotReader:
         self._count, self._first = int(space.n), int(space.start)
         self.spec = ObservationSpec(state=self._count)
 
-    def write(self, observation: Any, out: Writable) -> str:  # noqa: ANN401
+    def write(self, observation: Any, out: Buffers) -> str:  # noqa: ANN401
         """`out["state"]`: float32 [n], 1 at the observed value."""
         if isinstance(observation, np.ndarray) and observation.shape == ():
             observation = observation[()]
@@ -143,20 +142,20 @@ class OneHotReader:
 def reader_for(name: str, space: Space[Any]) -> ObservationReader:
     """How to read the observations of the environment of task `name`.
 
-    Raises UnsupportedError for a space that is neither numbers, a picture nor Discrete.
+    Raises UnsupportedError for a space that is neither numbers, an image nor Discrete.
     """
     if isinstance(space, Discrete) and int(space.n) <= LARGEST_ONE_HOT:
         return OneHotReader(space)
     if isinstance(space, Box) and _dtype_of(space).kind in "fiub" and 0 not in space.shape:
-        pictured = space.dtype == np.uint8
-        if pictured and len(space.shape) == 3:
+        is_image = space.dtype == np.uint8
+        if is_image and len(space.shape) == 3:
             return ImageReader(space)
-        if pictured and len(space.shape) == 2 and min(space.shape) >= SMALLEST_IMAGE:
+        if is_image and len(space.shape) == 2 and min(space.shape) >= SMALLEST_IMAGE:
             return ImageReader(space)
         if len(space.shape) <= 2:
             return NumberReader(space)
         raise UnsupportedError(
-            f"{name} observes {space}; a Box of numbers has at most two axes, and a picture is uint8 with "
+            f"{name} observes {space}; a Box of numbers has at most two axes, and an image is uint8 with "
             f"three: {WRAP_OBSERVATION}"
         )
     if isinstance(space, Discrete):
@@ -167,7 +166,7 @@ def reader_for(name: str, space: Space[Any]) -> ObservationReader:
     raise UnsupportedError(f"{name} observes {space}, which mtrl does not map: {WRAP_OBSERVATION}")
 
 
-def action_for(name: str, space: Space[Any]) -> tuple[ActionSpec, Callable[[Action], Any]]:
+def action_for(name: str, space: Space[Any]) -> tuple[ActionSpec, Callable[[TaskAction], Any]]:
     """How task `name` acts: the spec, and a function from mtrl's action to the environment's own.
 
     An index is shifted by the space's start; a vector in [-1, 1] is scaled to the bounds of each
@@ -195,7 +194,7 @@ def action_for(name: str, space: Space[Any]) -> tuple[ActionSpec, Callable[[Acti
     spec = ActionSpec(continuous=len(low))
     lowest, highest = space.low.reshape(-1), space.high.reshape(-1)
 
-    def scaled(action: Action) -> npt.NDArray[Any]:
+    def scaled(action: TaskAction) -> npt.NDArray[Any]:
         # a new array, since an environment may keep the one that it is given
         native = half * action
         native += middle
@@ -225,7 +224,7 @@ def _dtype_of(space: Box) -> np.dtype[Any]:
 
 
 def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """The axes that bring a picture to [C, H, W]; None when it stands so already, or has no channels.
+    """The axes that bring an image to [C, H, W]; None when it stands so already, or has no channels.
 
     The channels are the shorter of the first and the last axis, the last where they are equal.
     """

@@ -1,4 +1,4 @@
-"""The gym suite: names, protocols and constructors; listing what the catalogue knows imports no Gymnasium."""
+"""The gym suite: names, protocols and constructors; listing the catalogue imports no Gymnasium."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class AddedEnvironment:
 class GymSuite(CatalogueSuite[GymEntry]):
     """Gymnasium (Towers et al. 2024): any registered id as "gym/<id>" or "gym/<module>:<id>".
 
-    The catalogue lists built-in ids. Another id is built once to learn its spaces, and so is one that
-    `add_environment` brings. Observations are a Box of numbers (`state`), a Box of uint8 images
+    The catalogue lists built-in ids. Another id, and what `add_environment` adds, is built once to read its
+    spaces. Observations are a Box of numbers (`state`), a Box of uint8 images
     (`pixels`) or Discrete (`state`, one-hot); actions are Discrete or a bounded Box.
     """
 
@@ -57,7 +57,7 @@ class GymSuite(CatalogueSuite[GymEntry]):
         self._proved: set[Task] = set()
 
     def names(self) -> tuple[str, ...]:
-        """The catalogue's ids, then what `add_environment` brought; other registered ids work too."""
+        """The catalogue's ids, then those of `add_environment`; other registered ids work too."""
         return (*super().names(), *self.added)
 
     def entry(self, name: str) -> GymEntry:
@@ -113,7 +113,7 @@ class GymSuite(CatalogueSuite[GymEntry]):
         return environment
 
     def add(self, name: str, added: AddedEnvironment) -> None:
-        """Adds an environment under its full name, in place of one that had the name before."""
+        """Adds an environment under its full name, in place of an earlier one of that name."""
         if name.removeprefix("gym/") in self.catalogue.entries:
             raise ConfigError(f"{name} is an id of Gymnasium; choose another name for your environment")
         self.added[name] = added
@@ -159,7 +159,7 @@ def add_environment(
     `make` returns a new gymnasium.Env with Box or Discrete spaces; it is called once here. `horizon` is in
     environment steps. `score` is the undiscounted return unless given: `Score("success")` for an
     environment with `info["is_success"]`, `Score("return", low, high)` to normalise. `rate_hz` are steps per
-    simulated second; by default what the environment says of itself. Change `reward_version` with the
+    simulated second; by default the environment's own. Change `reward_version` with the
     reward, so that results of different rewards are not compared. A name given again is replaced. Other
     processes do not see it: register an id with Gymnasium in a module, and name it "gym/<module>:<id>".
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from .maze import Maze
 
 RADIUS = 0.1
@@ -26,18 +28,13 @@ def model_xml(maze: Maze) -> str:
     """The maze as MJCF: neighbouring wall cells of a row are one box; contacts have no friction."""
     walls = []
     for row, line in enumerate(maze.rows):
-        column = 0
-        while column < len(line):
-            if line[column] != "#":
-                column += 1
-                continue
-            first = column
-            while column < len(line) and line[column] == "#":
-                column += 1
-            left, y = maze.centre((row, first))
-            right, _ = maze.centre((row, column - 1))
-            middle, half = (left + right) / 2, (column - first) / 2
-            walls.append(f'<geom type="box" pos="{middle} {y} 0" size="{half} 0.5 0.2"/>')
+        for letter, run in groupby(range(len(line)), key=line.__getitem__):
+            if letter == "#":
+                columns = list(run)
+                left, y = maze.centre((row, columns[0]))
+                right, _ = maze.centre((row, columns[-1]))
+                middle, half = (left + right) / 2, len(columns) / 2
+                walls.append(f'<geom type="box" pos="{middle} {y} 0" size="{half} 0.5 0.2"/>')
     drag = f'damping="{DAMPING}"'
     motor = f'gear="{FORCE}" ctrllimited="true" ctrlrange="-1 1"'
     return f"""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import start_generator
+from mtrl.tasks import Buffers, TaskAction, start_generator
 
 from ..images import draw_discs
 from . import dynamics
@@ -36,7 +35,7 @@ class MazeEnvironment:
         self._data = mujoco.MjData(self._model)
         self._goal = (0.0, 0.0)
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """Draws a free cell, a goal cell at least two cells away, and a place in each; the ball rests.
 
         `out["state"]`: float32 [6].
@@ -53,9 +52,7 @@ class MazeEnvironment:
         self._goal = (goal_x + float(jitter[1, 0]), goal_y + float(jitter[1, 1]))
         self._write(out["state"])
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Pushes for a 20th of a second. A maze never terminates an episode."""
         self._data.ctrl[:] = action
         mujoco.mj_step(self._model, self._data, dynamics.SUBSTEPS)

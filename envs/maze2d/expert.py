@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
+
+from mtrl.tasks import Buffers
 
 from .maze import Maze
 
@@ -27,7 +27,7 @@ class MazeExpert:
     def reset(self, generator: np.random.Generator) -> None:
         """Nothing to draw: the way follows from the observation."""
 
-    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+    def act(self, observation: Buffers) -> npt.NDArray[np.float32]:
         """The clean force [2] in [-1, 1]."""
         x, y, velocity_x, velocity_y, goal_x, goal_y = (float(value) for value in observation["state"])
         cell, goal = self._maze.cell_at(x, y), self._maze.cell_at(goal_x, goal_y)

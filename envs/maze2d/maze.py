@@ -44,26 +44,17 @@ class Maze:
     @cached_property
     def steps(self) -> npt.NDArray[np.int64]:
         """Cells on the shortest way between free cells, [F, F]; -1 where there is none."""
-        index = {cell: number for number, cell in enumerate(self.free)}
-        table = np.full((len(self.free), len(self.free)), -1, dtype=np.int64)
-        for origin, number in index.items():
-            table[number, number] = 0
-            frontier = [origin]
-            while frontier:
-                reached = []
-                for cell in frontier:
-                    for beside in self.beside(cell):
-                        if table[number, index[beside]] < 0:
-                            table[number, index[beside]] = table[number, index[cell]] + 1
-                            reached.append(beside)
-                frontier = reached
-        return table
+        from scipy.sparse.csgraph import shortest_path
+
+        cells = np.array(self.free)
+        adjacent = np.abs(cells[:, None] - cells).sum(axis=-1) == 1
+        return np.nan_to_num(shortest_path(adjacent, unweighted=True), posinf=-1).astype(np.int64)
 
     @cached_property
     def _index(self) -> dict[Cell, int]:
         return {cell: number for number, cell in enumerate(self.free)}
 
-    def beside(self, cell: Cell) -> list[Cell]:
+    def neighbours(self, cell: Cell) -> list[Cell]:
         """Free cells that share a side with `cell`."""
         around = [(cell[0] + down, cell[1] + right) for down, right in NEIGHBOURS]
         return [(row, column) for row, column in around if self.rows[row][column] == "."]
@@ -99,7 +90,7 @@ class Maze:
 
     def _next(self, cell: Cell, goal: Cell) -> Cell:
         to_goal = self.steps[self._index[goal]]
-        return min(self.beside(cell), key=lambda beside: to_goal[self._index[beside]])
+        return min(self.neighbours(cell), key=lambda near: to_goal[self._index[near]])
 
 
 MAZES = {

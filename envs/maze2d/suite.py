@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OPTIONS = {
     # 1 at the goal and 0 elsewhere, or exp(-distance)
-    "reward": OptionRule("sparse", choices=("sparse", "dense")),
+    "reward": OptionRule("sparse", choices=("sparse", "dense"))
 }
 
 

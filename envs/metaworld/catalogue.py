@@ -15,7 +15,7 @@ from .suite import MetaworldEntry
 
 
 def entry(simulator: SawyerXYZEnv) -> MetaworldEntry:
-    """What the catalogue says about the task of an official simulator."""
+    """The catalogue's entry of an official simulator."""
     return MetaworldEntry(
         state=flatdim(simulator.sawyer_observation_space), action=flatdim(simulator.action_space)
     )

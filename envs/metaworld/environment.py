@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import Task, start_generator
+from mtrl.tasks import Buffers, Task, TaskAction, start_generator
 
 from ..offscreen import drawing_errors, require_backend
 from .simulator import OBSERVED_NOW, official_simulator
@@ -52,8 +50,8 @@ class MetaworldEnvironment:
         """The random vector that the task accepted at the last reset: object and goal positions, metres."""
         return np.array(self._simulator._last_rand_vec)
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        """Puts the arm, the objects and the goal where `start` says; `out["state"]`: float32 [39]."""
+    def reset(self, start: int, out: Buffers) -> None:
+        """Places the arm, the objects and the goal where `start` puts them; `out["state"]`: float32 [39]."""
         simulator = self._simulator
         self._forget()
         simulator.np_random = start_generator(self._task_name, start)
@@ -70,9 +68,7 @@ class MetaworldEnvironment:
         simulator.curr_path_length = 0
         out["state"][...] = observation
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Holds the action for the task's repeat, each one 80th of a second; Meta-World never terminates.
 
         The reward is the mean over the control steps; the success signal is on when it was in any.

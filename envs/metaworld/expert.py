@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from metaworld.policies import ENV_POLICY_MAP
 from metaworld.policies.policy import Policy
+
+from mtrl.tasks import Buffers
 
 
 class MetaworldExpert:
@@ -24,7 +26,7 @@ class MetaworldExpert:
     def reset(self, generator: np.random.Generator) -> None:
         """Nothing to draw: the policy is deterministic and keeps no state."""
 
-    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+    def act(self, observation: Buffers) -> npt.NDArray[np.float32]:
         """The clean action [4], clipped to [-1, 1]."""
         action = self._policy.get_action(observation["state"].astype(np.float64))
         return np.clip(action, -1.0, 1.0).astype(np.float32)

@@ -15,7 +15,7 @@ _STRETCH = 1e-6
 
 
 class QuickRotation:
-    """Stands in for SciPy's `Rotation` where a simulator asks for the quaternion of one of its bodies.
+    """Stands in for SciPy's `Rotation` where a simulator computes the quaternion of one of its bodies.
 
     A matrix that is plainly a rotation takes Markley's formula (2008, "Unit quaternion from rotation
     matrix") in plain floats, in the order in which SciPy evaluates it, so that the result is bit-equal; any

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import Task
+from mtrl.tasks import Buffers, Task
 
 from ..envpool import PoolEnvironment, Rows
 
@@ -24,7 +24,7 @@ _LEVER_FRAME = np.array([0.0, 0.0, 0.34955314, 0.93691654])
 class MetaworldPool(PoolEnvironment):
     """A Meta-World task with the goal visible and reward version 2, the only one that EnvPool has.
 
-    Object and goal positions are drawn afresh from the task's ranges at every reset. Where and why it
+    Object and goal positions are drawn from the task's ranges at every reset. Where and why it
     departs from the official simulator stands in docs/decisions/0008-where-envpool-departs.md.
     """
 
@@ -36,7 +36,7 @@ class MetaworldPool(PoolEnvironment):
             copies,
             seed,
             repeat=1,
-            # EnvPool hides the goal unless told not to
+            # EnvPool hides the goal by default
             partially_observable=False,
             max_episode_steps=_NEVER,
         )
@@ -47,7 +47,7 @@ class MetaworldPool(PoolEnvironment):
         observation: npt.NDArray[np.float64],
         info: Mapping[str, npt.NDArray[Any]],
         rows: Rows,
-        out: Mapping[str, npt.NDArray[np.generic]],
+        out: Buffers,
     ) -> None:
         if self._turns_lever:
             for orientation in LEVER_ORIENTATIONS:

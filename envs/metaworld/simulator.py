@@ -2,7 +2,7 @@
 
 Compiling a task's model from XML takes most of a second and gives the same model every time: it is
 compiled once per process and copied. Asking which geoms touch walks all contacts in Python, twice a
-step: it is asked of the contact arrays instead. SciPy checks each body's rotation matrix as it would an
+step: the contact arrays answer it here. SciPy checks each body's rotation matrix as it would an
 array of a million, and the observation is cut up and stacked again: a third of a step, done in plain
 steps here. All of it is compared with the official code, bit for bit, in the tests.
 """

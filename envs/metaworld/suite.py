@@ -43,7 +43,7 @@ class MetaworldEntry:
 
 
 class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
-    """Meta-World (Yu et al. 2019; McLean et al. 2025 for v3). Success is judged by the official signal.
+    """Meta-World (Yu et al. 2019; McLean et al. 2025 for v3). Success is the official signal.
 
     All 50 tasks in the official order of MT50, and the official sets mt10, mt25 and mt50.
     """
@@ -63,7 +63,7 @@ class MetaworldSuite(CatalogueSuite[MetaworldEntry]):
         entry, resolved = self.described(name, options)
         repeat, horizon = int(resolved["action_repeat"]), int(resolved["horizon"])
         if repeat == 1:
-            # the official protocol: written as it was before there was a choice, so that its hash stays
+            # the official protocol: the option is left out, so that the hash is that of earlier versions
             del resolved["action_repeat"]
         elif "horizon" not in (options or {}):
             resolved["horizon"] = horizon = STEP_LIMIT // repeat

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.tasks import start_generator
+from mtrl.tasks import Buffers, TaskAction, start_generator
 
 from ..images import draw_discs
 from . import geometry
@@ -34,7 +33,7 @@ class PointEnvironment:
         self._goal = geometry.GOAL
         self._touched = False
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """Draws start and goal near the axis of symmetry; `out["state"]`: float32 [4]."""
         generator = start_generator(TASK_NAME, start)
         along, across, goal = generator.uniform(-1.0, 1.0, 3)
@@ -44,9 +43,7 @@ class PointEnvironment:
         self._touched = False
         self._write(out["state"])
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Moves for a 20th of a second; a point in the obstacle stays where it touched."""
         assert isinstance(action, np.ndarray)
         before = self._distance_to_goal()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+
+from mtrl.tasks import Buffers
 
 from . import geometry
 
@@ -30,7 +31,7 @@ class PointExpert:
         """Draws the side for this episode."""
         self._side = 1.0 if generator.random() < 0.5 else -1.0
 
-    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+    def act(self, observation: Buffers) -> npt.NDArray[np.float32]:
         """The clean velocity [2]; its larger component is 1 in magnitude on the way."""
         x, y, goal_x, goal_y = (float(value) for value in observation["state"])
         goal_distance = math.hypot(goal_x, goal_y)

@@ -2,8 +2,8 @@
 
 The sizes make averaging fatal. A decision moves the point by at most 0.1 m in each dimension, and the
 obstacle begins 0.43 m ahead of the start: four decisions of the mean of both ways, straight ahead, end
-right before the obstacle, whereas four decisions of either way end 0.4 m beside it. The start zone is
-small, so that a start tells nothing about the way that its demonstration happened to take.
+right before the obstacle, whereas four decisions of either way end 0.4 m to the side of it. The start zone is
+small, so that the start does not reveal which way its demonstration took.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ HORIZON = 100
 def side(path: npt.NDArray[np.floating]) -> Literal["left", "right"]:
     """Which way a path passed the obstacle: the sign of y where it first reaches the obstacle's centre line.
 
-    `path`: positions [T, 2 or more], x and y first. A path that never gets that far is judged by where it
-    ended.
+    `path`: positions [T, 2 or more], x and y first. A shorter path is classified by its
+    end.
     """
     beyond = np.flatnonzero(path[:, 0] >= OBSTACLE_CENTRE[0])
     row = int(beyond[0]) if len(beyond) else len(path) - 1

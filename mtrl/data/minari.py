@@ -133,7 +133,7 @@ def read_provenance(root: Path, dataset_id: str) -> dict[str, Any]:
     file = place / "data" / "metadata.json"
     recorded = json.loads(file.read_text(encoding="utf-8")).get("mtrl") if file.is_file() else None
     if not isinstance(recorded, dict):
-        raise IntegrityError(f"{file} says nothing of a task; the dataset was not written by mtrl")
+        raise IntegrityError(f"{file} names no task; the dataset was not written by mtrl")
     return {**recorded, "root_hash": root_hash}
 
 

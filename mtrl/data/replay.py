@@ -23,7 +23,7 @@ from .storage import MappedStorage
 from .trajectories import Trajectories
 
 FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated")
-"""What every batch of a replay holds beside observations and extras."""
+"""The fields of every batch of a replay, apart from extras."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,7 @@ class Replay:
         return _batch(selection, seen, {name: values[:, 0] for name, values in fields.items()}, weight[:, 0])
 
     def sample_sequences(
-        self,
-        batch_size: int,
-        length: int,
-        generator: np.random.Generator,
-        tasks: Sequence[int] | None = None,
+        self, batch_size: int, length: int, generator: np.random.Generator, tasks: Sequence[int] | None = None
     ) -> Batch:
         """`batch_size` sequences of at most T = `length` decisions of each task.
 
@@ -204,7 +200,7 @@ class Replay:
         return selection, seen, fields, weight
 
     def state_dict(self) -> dict[str, Any]:
-        """All rings but those of demonstrations, which are stored beside the run and added again."""
+        """All rings but those of demonstrations, which are stored apart from the run and added again."""
         return {"rings": [ring.state_dict() for ring in self._rings]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ class ReplayRing:
         extras: Sequence[Extra] = (),
         storage: MappedStorage | None = None,
     ) -> None:
-        """`capacity` counts observations; `extras` are stored beside the actions. A storage that was filled
+        """`capacity` counts observations; `extras` are stored with the actions. A storage that was filled
         before is continued as it is, but no fragment continues where the last ones stopped.
         """
         self._layout, self._task_index, self._capacity = layout, task_index, capacity
@@ -90,7 +90,7 @@ class ReplayRing:
         return int(self._counter[0])
 
     def add(self, fragment: Fragment) -> None:
-        """Takes in every copy of a fragment; raises ConfigError when one copy alone exceeds the ring."""
+        """Stores every copy of a fragment; raises ConfigError when one copy alone exceeds the ring."""
         rows = {b: self._native(b, fragment.observations[b]) for b in self._observations}
         finals = {b: self._native(b, fragment.final_observations[b]) for b in self._observations}
         steps, copies = fragment.reward.shape
@@ -116,7 +116,7 @@ class ReplayRing:
             self._waiting[place] = (fragment.epoch, fragment.first_step + steps, int(numbers[-1]))
 
     def add_trajectories(self, data: Trajectories) -> None:
-        """Takes in whole episodes, which the ring must have room for."""
+        """Stores whole episodes, which must fit into the ring."""
         begin = self._append({b: data.observations[b] for b in self._observations})
         episode = np.repeat(np.arange(data.episode_count), data.lengths)
         numbers = begin + np.arange(data.step_count) + episode
@@ -175,7 +175,7 @@ class ReplayRing:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`; raises ConfigError for a ring of another capacity or other extras, and for
-        one that was saved before links were.
+        one that was saved without links.
         """
         if "links" not in state:
             raise ConfigError(

@@ -39,7 +39,7 @@ class Layout:
         if len(shapes) > 1:
             came = " and ".join("x".join(map(str, shape)) for shape in shapes)
             raise SpaceError(
-                f"the pictures of one layout have one shape (channels x height x width); got {came}. "
+                f"the images of one layout have one shape (channels x height x width); got {came}. "
                 "Give every suite the same pixel size, colours and frame stack"
             )
 
@@ -91,7 +91,7 @@ class Layout:
 
     @cached_property
     def discrete_tasks(self) -> npt.NDArray[np.bool_]:
-        """Shape [K]; True where the task acts by index."""
+        """Shape [K]; True where the task is discrete."""
         return np.array([spec.is_discrete for spec in self.actions])
 
     def members(self, bucket: str) -> npt.NDArray[np.int64]:

@@ -13,12 +13,15 @@ from .starts import (
     start_seed,
 )
 from .suite import (
+    Buffers,
     Environment,
     Expert,
     MeasuredSuite,
     MultimodalSuite,
     SelfTruncating,
     Suite,
+    TaskAction,
+    VectorAction,
     VectorEnvironment,
     VectorSuite,
 )
@@ -27,6 +30,7 @@ from .task_set import NamedSet, TaskSet
 from .threads import native_threads, set_native_threads
 
 __all__ = [
+    "Buffers",
     "Catalogue",
     "CatalogueSuite",
     "Environment",
@@ -45,9 +49,11 @@ __all__ = [
     "StartSchedule",
     "Suite",
     "Task",
+    "TaskAction",
     "TaskSampler",
     "TaskSet",
     "TrainingStarts",
+    "VectorAction",
     "VectorEnvironment",
     "VectorSuite",
     "hash_of_protocol",

@@ -21,7 +21,7 @@ Shares = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How tasks share the experience that is collected and, if asked, the weight of the updates."""
+    """How tasks share the experience that is collected and, if configured, the weight of the updates."""
 
     kind: str = "uniform"
     """"uniform": equal shares. "learning_progress": more for a task whose score changes, either way.
@@ -90,7 +90,7 @@ class TaskSampler:
     """
 
     def __init__(self, config: SamplingConfig, tasks: Sequence[Task]) -> None:
-        """Knows no episode yet."""
+        """Begins without episodes."""
         self.config = config
         self._scores = tuple(task.score for task in tasks)
         self._short = np.zeros(len(tasks))
@@ -98,10 +98,11 @@ class TaskSampler:
         self._recent: list[deque[float]] = [deque(maxlen=config.solved_episodes) for _ in tasks]
 
     def observe(self, task_index: int, episode_return: float, success: bool) -> None:
-        """Takes a finished episode of a task."""
+        """Records a finished episode of a task."""
         score = self._scores[task_index]
         if not has_range(score):
             return
+        # s in [0, 1]; m <- m + (s - m) / n with n = 1 at first, then the memory in episodes
         value = min(1.0, max(0.0, score.normalise(episode_return, success)))
         k, first = task_index, not self._recent[task_index]
         self._short[k] += (value - self._short[k]) / (1.0 if first else self.config.short_episodes)
@@ -117,6 +118,7 @@ class TaskSampler:
         if not known.any():
             return shares
         preferred = KINDS[self.config.kind](self.config, self._short[known], self._long[known])
+        # share_k = n / K (floor / n + (1 - floor) p_k) over the n tasks with a score
         mixed = self.config.floor / len(preferred) + (1.0 - self.config.floor) * preferred
         shares[known] = known.sum() / count * mixed
         return self._reduced(shares, known) if self.config.solved_share < 1 else shares
@@ -153,6 +155,7 @@ class TaskSampler:
         takers = known & ~solved if (known & ~solved).any() else ~solved
         if not solved.any() or not takers.any():
             return shares
+        # what solved tasks give up is divided in proportion to the takers' shares
         kept = np.where(solved, self.config.solved_share * shares, shares)
         freed = shares.sum() - kept.sum()
         return np.where(takers, kept * (1.0 + freed / kept[takers].sum()), kept)
@@ -160,7 +163,7 @@ class TaskSampler:
 
 def has_range(score: Score) -> bool:
     """Whether episodes of the task can be compared with those of others; a plain 0 to 1 stands for a raw
-    return, whose scale nobody has told.
+    return of unknown scale.
     """
     return score.kind == "success" or (score.low, score.high) != (0.0, 1.0)
 
@@ -175,13 +178,15 @@ def _equal(config: SamplingConfig, short: Shares, long: Shares) -> Shares:
 
 
 def _by_progress(config: SamplingConfig, short: Shares, long: Shares) -> Shares:
+    # p_k = |short_k - long_k| / sum_j |short_j - long_j|
     progress = np.abs(short - long)
     total = progress.sum()
-    # no task moves, as before any has been learned: there is nothing to prefer
+    # no task moves, as before any has been learned: no task is preferred
     return progress / total if total > 1e-12 else _equal(config, short, long)
 
 
 def _by_failure(config: SamplingConfig, short: Shares, long: Shares) -> Shares:
+    # p_k = softmax(-short_k / temperature); the smallest is subtracted for the range of exp
     weights = np.exp((short.min() - short) / config.temperature)
     return weights / weights.sum()
 

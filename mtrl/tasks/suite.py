@@ -10,24 +10,29 @@ import numpy.typing as npt
 
 from .task import Option, Task
 
+Buffers = Mapping[str, npt.NDArray[np.generic]]
+"""Bucket -> array of an observation: `state` float32, `pixels` uint8; to read, or to write into."""
+TaskAction = npt.NDArray[np.float32] | int
+"""float32 [A_task] in [-1, 1], or an index."""
+VectorAction = npt.NDArray[np.float32] | npt.NDArray[np.int64]
+"""float32 [M, A_task] in [-1, 1], or indices int64 [M]."""
+
 
 class Environment(Protocol):
     """One copy of one task, in the task's own unpadded sizes. The lane adds everything else.
 
     The adapter applies the task's action repeat and scales actions from [-1, 1]; the lane counts
-    decisions, truncates at the horizon, pads, resets and keeps the books.
+    decisions, truncates at the horizon, pads, resets and keeps statistics.
     """
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """Puts the simulator into the initial state named by `start` and writes the first observation.
 
         `out`: `state` float32 [D_task] and/or `pixels` uint8 [C, H, W], views to write into. The
         result must not depend on anything that happened before.
         """
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Acts for one decision and writes the next observation into `out`.
 
         `action`: float32 [A_task] in [-1, 1], or an index. Returns reward (summed over the repeat),
@@ -43,7 +48,7 @@ class Environment(Protocol):
 
 @runtime_checkable
 class SelfTruncating(Protocol):
-    """An environment with a clock of its own, which may end an episode before the task's horizon does."""
+    """An environment with a step limit of its own, which may end an episode before the task's horizon."""
 
     truncated: bool
     """After a step: whether the environment cut the episode off. Never together with terminated."""
@@ -55,15 +60,10 @@ class VectorEnvironment(Protocol):
     """
 
     supports_starts: bool
-    """Whether `reset` honours starts; a backend that draws its own initial states says False, and
+    """Whether `reset` honours starts; a backend that draws its own initial states has False, and
     serves continuous training only."""
 
-    def reset(
-        self,
-        copies: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        out: Mapping[str, npt.NDArray[np.generic]],
-    ) -> None:
+    def reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], out: Buffers) -> None:
         """Puts `copies` [R] into the initial states named by `starts` [R], whatever they did before.
 
         `out`: `state` float32 [M, D_task] and/or `pixels` uint8 [M, C, H, W]; only the rows of
@@ -72,8 +72,8 @@ class VectorEnvironment(Protocol):
 
     def step(
         self,
-        action: npt.NDArray[np.float32] | npt.NDArray[np.int64],
-        out: Mapping[str, npt.NDArray[np.generic]],
+        action: VectorAction,
+        out: Buffers,
         reward: npt.NDArray[np.float32],
         terminated: npt.NDArray[np.bool_],
         success: npt.NDArray[np.bool_],
@@ -95,7 +95,7 @@ class Expert(Protocol):
     def reset(self, generator: np.random.Generator) -> None:
         """Begins an episode; a multimodal expert draws its mode here."""
 
-    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+    def act(self, observation: Buffers) -> npt.NDArray[np.float32]:
         """The clean action [A_task] in [-1, 1] for an unpadded observation."""
 
 
@@ -109,7 +109,7 @@ class Suite(Protocol):
     has_experts: bool
     """Whether its tasks come with scripted experts."""
     environment_megabytes: float
-    """Resident memory of one environment, measured; used before a run starts."""
+    """Resident memory of one environment, measured; to estimate what a run needs."""
 
     def names(self) -> tuple[str, ...]:
         """All task names "suite/task", from a catalogue: imports no simulator."""
@@ -129,7 +129,7 @@ class Suite(Protocol):
 
 @runtime_checkable
 class VectorSuite(Protocol):
-    """A suite some of whose tasks have vector backends beside the official environment ("python")."""
+    """A suite some of whose tasks have vector backends besides the official environment ("python")."""
 
     backend_extras: Mapping[str, str]
     """Backend -> the package that it needs and the extra of that name installs; without those backends that
@@ -167,7 +167,7 @@ class MultimodalSuite(Protocol):
         """Which way an episode with these states [T + 1, D_task] took."""
 
     def plan_view(self, task: Task, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The path [T + 1, 2] seen from above, in metres, for a picture."""
+        """The path [T + 1, 2] seen from above, in metres, for an image."""
 
     def obstacle(self, task: Task) -> tuple[float, float, float]:
-        """Centre x, centre y and radius of the obstacle, in metres, for a picture."""
+        """Centre x, centre y and radius of the obstacle, in metres, for an image."""

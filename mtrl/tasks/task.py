@@ -13,7 +13,7 @@ from mtrl.spaces import ActionSpec, ObservationSpec
 Option = str | int | float | bool
 
 ProtocolValue = None | bool | int | float | str | list["ProtocolValue"] | dict[str, "ProtocolValue"]
-"""A field of a protocol as JSON says it."""
+"""A field of a protocol as JSON has it."""
 
 
 def hash_of_protocol(fields: Mapping[str, ProtocolValue]) -> str:
@@ -24,7 +24,7 @@ def hash_of_protocol(fields: Mapping[str, ProtocolValue]) -> str:
 
 @dataclass(frozen=True)
 class Score:
-    """How an episode is judged and mapped to a comparable number."""
+    """How an episode becomes a comparable number."""
 
     kind: str
     """"success": 1 if the success signal was ever on. "return": the undiscounted return, normalised."""
@@ -111,7 +111,7 @@ class Task:
 
     @property
     def protocol(self) -> dict[str, ProtocolValue]:
-        """Every field that changes what a result means, as JSON says it: lists where the task has tuples."""
+        """Every field that changes what a result means, as JSON has it: lists where the task has tuples."""
         fields = asdict(self)
         del fields["end_on_success"]
         plain: dict[str, ProtocolValue] = json.loads(json.dumps(fields))

@@ -24,7 +24,7 @@ class NamedSet:
 
 
 class TaskSet:
-    """Tasks in a fixed order; a task's index is stable and is data beside the observation.
+    """Tasks in a fixed order; a task's index is stable and is data apart from the observation.
 
     The index is never glued into the observation by an environment: policies receive it as
     `task_index` and embed it as they please.
@@ -73,7 +73,7 @@ class TaskSet:
 
 
 def _require_one_image_shape(tasks: Sequence[Task]) -> None:
-    """Raises SpaceError for pictures of several shapes; the layout knows the shapes, but no names."""
+    """Raises SpaceError for images of several shapes; the layout has the shapes, but no names."""
     shapes: dict[tuple[int, int, int], list[str]] = {}
     for task in tasks:
         if task.observation.pixels is not None:
@@ -81,7 +81,7 @@ def _require_one_image_shape(tasks: Sequence[Task]) -> None:
     if len(shapes) > 1:
         found = " and ".join(f"{'x'.join(map(str, shape))} ({_some(own)})" for shape, own in shapes.items())
         raise SpaceError(
-            f"the pictures of one set have one shape; got {found}. Change the pictures of a suite by its "
+            f"the images of one set have one shape; got {found}. Change the images of a suite by its "
             "options, such as tasks.options.dmc.frame_stack=4 with tasks.options.dmc.colour=grey, which give "
             "the 4x84x84 of atari; or use the suites in sets of their own"
         )

@@ -1,4 +1,4 @@
-"""Atari's protocol: pictures, sticky actions, idle starts and action sets, against the bare emulator."""
+"""Atari's protocol: images, sticky actions, idle starts and action sets, against the bare emulator."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_half_an_hour_of_frames_is_an_episode() -> None:
     assert game("Pong").rate_hz == 15.0
 
 
-def test_the_first_stack_repeats_the_first_picture_and_later_ones_move_along() -> None:
+def test_the_first_stack_repeats_the_first_image_and_later_ones_move_along() -> None:
     task = game("Boxing", frame_stack=3)
     pixels = played(task, 2, fixed_actions(task, 30)).bucket("pixels")
     assert pixels.shape == (31, 3, 84, 84)
@@ -132,7 +132,7 @@ def test_the_first_stack_repeats_the_first_picture_and_later_ones_move_along() -
 
 @pytest.mark.parametrize("name", ["Boxing", "SpaceInvaders"])
 def test_without_stickiness_it_is_the_bare_emulator(name: str) -> None:
-    """Rewards, memory and the maximum of a decision's last two pictures, bit for bit."""
+    """Rewards, memory and the maximum of a decision's last two images, bit for bit."""
     task = game(name, sticky=0.0, noop_max=1, observation="both")
     actions = fixed_actions(task, 60)
     ours = played(task, 0, actions)
@@ -150,7 +150,7 @@ def test_without_stickiness_it_is_the_bare_emulator(name: str) -> None:
         np.testing.assert_array_equal(np.round(seen["state"] * 255.0), console.getRAM())
 
 
-def test_one_frame_a_decision_shows_every_picture() -> None:
+def test_one_frame_a_decision_shows_every_image() -> None:
     task = game("SpaceInvaders", sticky=0.0, noop_max=1, frame_skip=1, frame_stack=1)
     actions = fixed_actions(task, 30)
     pixels = played(task, 0, actions).bucket("pixels")
@@ -253,7 +253,7 @@ def test_the_minimal_actions_are_those_of_the_full_set_that_the_game_tells_apart
     )
 
 
-def test_memory_is_scaled_to_one_and_may_stand_beside_the_pictures() -> None:
+def test_memory_is_scaled_to_one_and_may_stand_beside_the_images() -> None:
     alone, both = game("Pong", observation="ram"), game("Pong", observation="both")
     assert alone.observation.buckets == ("state",)
     assert set(both.observation.buckets) == {"state", "pixels"}

@@ -76,7 +76,7 @@ def random_actions(task: Task, steps: int, copies: int, seed: int = 0) -> npt.ND
         ("Qbert", {"frame_skip": 3, "frame_stack": 5, "noop_max": 60}),
     ],
 )
-def test_rewards_ends_and_pictures_are_those_of_the_python_backend(
+def test_rewards_ends_and_images_are_those_of_the_python_backend(
     name: str, options: dict[str, Option]
 ) -> None:
     """200 decisions of two copies, after another episode in each."""
@@ -89,10 +89,10 @@ def test_rewards_ends_and_pictures_are_those_of_the_python_backend(
         step(environment, row, seen)
     starts = np.array([31, 32])
     environment.reset(everyone, starts, seen.out)
-    pictures, rewards, ends = [seen.pixels.copy()], [], []
+    images, rewards, ends = [seen.pixels.copy()], [], []
     for row in actions:
         step(environment, row, seen)
-        pictures.append(seen.pixels.copy())
+        images.append(seen.pixels.copy())
         rewards.append(seen.reward.copy())
         ends.append(seen.terminated.copy())
         assert not seen.success.any()
@@ -105,15 +105,15 @@ def test_rewards_ends_and_pictures_are_those_of_the_python_backend(
         assert len(trajectory.outcomes) == len(ends)
         for t, (reward, terminated, _) in enumerate(trajectory.outcomes):
             assert (reward, terminated) == (rewards[t][copy], ends[t][copy]), f"decision {t}"
-        for t, picture in enumerate(trajectory.bucket("pixels")):
+        for t, image in enumerate(trajectory.bucket("pixels")):
             if t == 0 or not ends[t - 1][copy]:
-                np.testing.assert_array_equal(pictures[t][copy], picture, err_msg=f"picture {t}")
+                np.testing.assert_array_equal(images[t][copy], image, err_msg=f"image {t}")
     if name == "Assault":
         # unclipped: a hit is worth 21 points
         assert np.max(rewards) >= 21.0
 
 
-def test_a_game_ends_as_in_python_but_for_the_last_picture() -> None:
+def test_a_game_ends_as_in_python_but_for_the_last_image() -> None:
     """Breakout's balls are lost one by one; the other copy plays on through the reset of the first."""
     task = game("Breakout", sticky=0.0, action_set="minimal")
     environment, seen = built(task, 2), shown(task, 2)
@@ -131,7 +131,7 @@ def test_a_game_ends_as_in_python_but_for_the_last_picture() -> None:
     assert [ended for _, ended, _ in ours.outcomes] == [False] * (steps - 1) + [True]
     last = ours.observations[-1]["pixels"]
     np.testing.assert_array_equal(seen.pixels[0, :-1], last[:-1])
-    # every picture is written, even the one that the interface did not take
+    # every image is written, even the one that the interface did not take
     assert seen.pixels[0, -1].max() < 255
     other = seen.pixels[1].copy()
     environment.reset(np.array([0]), np.array([9]), seen.out)
@@ -185,11 +185,11 @@ def test_a_start_of_a_game_that_the_emulator_sets_up_by_actions_is_exact_within_
     runs = []
     for start in (3, 4, 3):
         environment.reset(np.array([0]), np.array([start]), seen.out)
-        pictures = [seen.pixels.tobytes()]
+        images = [seen.pixels.tobytes()]
         for row in actions:
             step(environment, row, seen)
-            pictures.append(seen.pixels.tobytes())
-        runs.append(pictures)
+            images.append(seen.pixels.tobytes())
+        runs.append(images)
     assert runs[0] == runs[2] != runs[1]
     firm = game(name, frame_stack=1, sticky=0.0)
     still, python = built(firm, 1), SUITE.environment(firm)
@@ -255,7 +255,7 @@ def test_the_window_slides_without_an_array_on_the_side() -> None:
     assert peak < stack.newest[0].nbytes
 
 
-def test_pictures_are_written_into_a_part_of_a_larger_buffer() -> None:
+def test_images_are_written_into_a_part_of_a_larger_buffer() -> None:
     task = game("Pong", frame_stack=2)
     environment = built(task, 2)
     wide = np.full((2, 5, 84, 84), 77, dtype=np.uint8)
@@ -285,7 +285,7 @@ def test_a_group_is_what_the_python_backend_plays() -> None:
     assert native.summaries == python.summaries
     for name in STEP_FIELDS:
         np.testing.assert_array_equal(getattr(native, name), getattr(python, name), err_msg=name)
-    # the interface takes no picture of the frame in which a game ends
+    # the interface takes no image of the frame in which a game ends
     last = python.offsets[1:] + np.arange(len(python))
     ended = last[[summary.terminated for summary in python.summaries]]
     same = np.ones(len(python.observations["pixels"]), dtype=bool)

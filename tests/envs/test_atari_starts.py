@@ -1,4 +1,4 @@
-"""What a start decides in Atari, and the stack of pictures."""
+"""What a start decides in Atari, and the stack of images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_idle_frames_use_up_their_draws() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
-def test_the_window_holds_the_last_pictures(depth: int) -> None:
+def test_the_window_holds_the_last_images(depth: int) -> None:
     stack = ImageStack(2, depth, 84, 84)
     shown: list[list[int]] = [[], []]
     for step in range(1, 4 * depth + 3):

@@ -1,4 +1,4 @@
-"""DeepMind Control in pictures: shapes, order, colours, cameras, starts, and machines that cannot draw."""
+"""DeepMind Control in images: shapes, order, colours, cameras, starts, and machines that cannot draw."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def drawn(task: Task, size: int, camera: str, start: int) -> np.ndarray:
     """What dm_control's own `render` shows of the first state: [size, size, 3]."""
     environment = SUITE.environment(SUITE.task(task.name))
     first_observation(environment, SUITE.task(task.name), start)
-    picture: np.ndarray = environment._simulator.physics.render(size, size, camera_id=camera)
+    image: np.ndarray = environment._simulator.physics.render(size, size, camera_id=camera)
     environment.close()
-    return picture
+    return image
 
 
 def test_the_options_set_the_shape() -> None:
@@ -46,14 +46,14 @@ def test_the_options_set_the_shape() -> None:
     assert (both.pixels, both.state) == ((9, 84, 84), 24)
 
 
-def test_grey_pictures_stand_beside_atari_in_one_set() -> None:
+def test_grey_images_stand_beside_atari_in_one_set() -> None:
     grey = {"observation": "pixels", "frame_stack": 4, "colour": "grey"}
     tasks = registry.task_set(["dmc/walker-walk", "atari/Boxing"], {"dmc": grey})
     assert tasks.layout.pixels_shape == (4, 84, 84)
 
 
 @needs_opengl
-def test_the_picture_is_dm_control_s_and_the_oldest_comes_first() -> None:
+def test_the_image_is_dm_control_s_and_the_oldest_comes_first() -> None:
     task = SUITE.task("dmc/cartpole-swingup", {**SMALL, "frame_stack": 3})
     environment = SUITE.environment(task)
     actions = [np.ones(1, dtype=np.float32)] * 4
@@ -67,7 +67,7 @@ def test_the_picture_is_dm_control_s_and_the_oldest_comes_first() -> None:
 
 
 @needs_opengl
-def test_grey_is_the_luminance_of_the_colour_picture() -> None:
+def test_grey_is_the_luminance_of_the_colour_image() -> None:
     task = SUITE.task("dmc/reacher-easy", {**SMALL, "frame_stack": 2, "colour": "grey"})
     environment = SUITE.environment(task)
     pixels = first_observation(environment, task, 6)["pixels"]
@@ -78,7 +78,7 @@ def test_grey_is_the_luminance_of_the_colour_picture() -> None:
 
 @needs_opengl
 @pytest.mark.parametrize("name", ["swimmer-swimmer6", "quadruped-escape", "stacker-stack_2"])
-def test_a_start_s_first_picture_does_not_depend_on_what_came_before(name: str) -> None:
+def test_a_start_s_first_image_does_not_depend_on_what_came_before(name: str) -> None:
     """Resets that move lights, make terrain and move boxes."""
     task = SUITE.task(f"dmc/{name}", {**SMALL, "observation": "both"})
     one, other = SUITE.environment(task), SUITE.environment(task)
@@ -86,7 +86,7 @@ def test_a_start_s_first_picture_does_not_depend_on_what_came_before(name: str) 
     for start in reversed(range(3)):
         assert same(first_observation(other, task, start), seen[start]), f"start {start}"
         play(other, task, 100 + start, fixed_actions(task, 2))
-        # a large picture takes larger buffers, and must not show in the small ones
+        # a large image takes larger buffers, and must not show in the small ones
         assert other.render().shape == (480, 480, 3)
     assert len({observation["pixels"].tobytes() for observation in seen}) == 3
     one.close()
@@ -146,7 +146,7 @@ def test_memory_counts_what_drawing_and_large_models_take() -> None:
 
 
 @needs_opengl
-def test_a_picture_is_written_into_the_given_row_and_nowhere_else() -> None:
+def test_a_image_is_written_into_the_given_row_and_nowhere_else() -> None:
     task = SUITE.task("dmc/point_mass-easy", SMALL)
     environment = SUITE.environment(task)
     rows = np.full((3, *buffers(task)["pixels"].shape), 7, dtype=np.uint8)

@@ -164,7 +164,7 @@ def test_threads_change_the_speed_and_no_number(name: str, monkeypatch: pytest.M
     require_envpool()
     shown = []
     for threads in (1, 3):
-        monkeypatch.setattr(budget, "_told", [threads])
+        monkeypatch.setattr(budget, "_limit", [threads])
         played = batch(name, copies=4, seed=5)
         played.reset()
         rows = [{key: values.copy() for key, values in played.out.items()}]

@@ -26,7 +26,7 @@ def pool_of(task: Task, copies: int, seed: int = 0) -> Batch:
         ("Seaquest", {"frame_skip": 1, "frame_stack": 1}),
     ],
 )
-def test_pictures_memory_and_rewards_are_the_emulators(name: str, options: dict[str, Any]) -> None:
+def test_images_memory_and_rewards_are_the_emulators(name: str, options: dict[str, Any]) -> None:
     require_envpool()
     task = SUITE.task(f"atari/{name}", {"sticky": 0.0, "noop_max": 1, "observation": "both", **options})
     pool, environment, seen = pool_of(task, 1), SUITE.environment(task), buffers(task)

@@ -1,4 +1,4 @@
-"""An environment of one's own by one call: its name, its starts, its endings, its pictures."""
+"""An environment of one's own by one call: its name, its starts, its endings, its images."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_success_is_what_the_info_says(key: str) -> None:
     assert all(type(success) is bool for _, _, success in outcomes)
 
 
-def test_a_picture_shows_the_present_and_changes_nothing() -> None:
+def test_a_image_shows_the_present_and_changes_nothing() -> None:
     task = registry.task(add_environment("Counter", Counter, horizon=9))
     environment = SUITE.environment(task)
     unseen = play(environment, task, 2, [IDLE] * 4)

@@ -74,20 +74,20 @@ def test_numbers_and_indices_become_a_state(
         ((7, 7, 7), (7, 7, 7), (2, 0, 1)),
     ],
 )
-def test_pictures_become_pixels_with_the_channels_first(
+def test_images_become_pixels_with_the_channels_first(
     shape: tuple[int, ...], pixels: tuple[int, ...], axes: tuple[int, ...]
 ) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    out, broken = read(spaces.Box(0, 255, shape, np.uint8), picture)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    out, broken = read(spaces.Box(0, 255, shape, np.uint8), image)
     assert broken == "" and out["pixels"].shape == pixels
-    np.testing.assert_array_equal(out["pixels"], picture.transpose(axes))
+    np.testing.assert_array_equal(out["pixels"], image.transpose(axes))
 
 
-def test_a_grey_picture_without_channels_is_given_one() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (16, 20), dtype=np.uint8)
-    out, broken = read(spaces.Box(0, 255, (16, 20), np.uint8), picture)
+def test_a_grey_image_without_channels_is_given_one() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 20), dtype=np.uint8)
+    out, broken = read(spaces.Box(0, 255, (16, 20), np.uint8), image)
     assert broken == ""
-    np.testing.assert_array_equal(out["pixels"], picture[None])
+    np.testing.assert_array_equal(out["pixels"], image[None])
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_reward_and_success_follow_from_the_distance(reward: str, distance: floa
     assert success == (distance <= 0.5) and not terminated
 
 
-def test_a_picture_shows_ball_goal_and_walls() -> None:
+def test_a_image_shows_ball_goal_and_walls() -> None:
     task = SUITE.task("maze2d/umaze")
     environment, out = SUITE.environment(task), buffers(task)
     environment.reset(0, out)

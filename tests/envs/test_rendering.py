@@ -26,7 +26,7 @@ PICTURES = [
 
 
 @pytest.mark.parametrize(("name", "shape"), PICTURES)
-def test_a_picture_shows_the_present_and_changes_nothing(name: str, shape: tuple[int, ...]) -> None:
+def test_a_image_shows_the_present_and_changes_nothing(name: str, shape: tuple[int, ...]) -> None:
     task = registry.task(name)
     environment = registry.suite(task.suite).environment(task)
     actions = fixed_actions(task, 12)
@@ -45,7 +45,7 @@ def test_a_picture_shows_the_present_and_changes_nothing(name: str, shape: tuple
         assert frame.shape == shape
         assert frame.dtype == np.uint8
         assert len(np.unique(frame.reshape(-1, 3), axis=0)) >= 4
-    # a later picture is another one and leaves the earlier one alone
+    # a later image is another one and leaves the earlier one alone
     assert (frames[0] != frames[-1]).any()
     environment.reset(3, out)
     np.testing.assert_array_equal(environment.render(), frames[0])
@@ -53,7 +53,7 @@ def test_a_picture_shows_the_present_and_changes_nothing(name: str, shape: tuple
 
 
 @needs_opengl
-def test_a_metaworld_picture_stands_upright() -> None:
+def test_a_metaworld_image_stands_upright() -> None:
     """The camera's own up points down in the world, so what MuJoCo draws has to be turned by half a turn."""
     mujoco = pytest.importorskip("mujoco")
     task = registry.task("metaworld/reach-v3")

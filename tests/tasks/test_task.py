@@ -145,7 +145,7 @@ def test_impossible_sets_are_refused() -> None:
         TaskSet([small, large, again])
 
 
-def test_the_advice_for_mixed_pictures_works() -> None:
+def test_the_advice_for_mixed_images_works() -> None:
     names, seen = ["dmc/cartpole-swingup", "atari/Pong"], {"observation": "pixels"}
     with pytest.raises(SpaceError, match=r"9x84x84 \(dmc/.*4x84x84 \(atari/") as raised:
         registry.task_set(names, {"dmc": seen})

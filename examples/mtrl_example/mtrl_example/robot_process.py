@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-import numpy.typing as npt
 
 from mtrl.deployment import run_robot
 from mtrl.errors import UnsupportedError
-from mtrl.tasks import Task
+from mtrl.tasks import Buffers, Task, TaskAction
 
 from .suite import TASK_NAME, Cart
 
@@ -24,14 +21,12 @@ class LaggingCart(Cart):
         super().__init__()
         self._velocity = 0.0
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """At rest."""
         self._velocity = 0.0
         super().reset(start, out)
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Sends one velocity and reads where the cart is."""
         assert isinstance(action, np.ndarray)
         self._velocity += LAG * (float(action[0]) - self._velocity)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mtrl.errors import UnsupportedError
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Catalogue, CatalogueSuite, Option, Score, Task, start_generator
+from mtrl.tasks import Buffers, Catalogue, CatalogueSuite, Option, Score, Task, TaskAction, start_generator
 
 TASK_NAME = "example/slide"
 RATE_HZ = 20.0
@@ -25,15 +25,13 @@ class Cart:
     def __init__(self) -> None:
         self.position = self.mark = 0.0
 
-    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    def reset(self, start: int, out: Buffers) -> None:
         """Position and mark are functions of the start alone."""
         generator = start_generator(TASK_NAME, start)
         self.position, self.mark = (float(value) for value in generator.uniform(-0.5, 0.5, 2))
         out["state"][...] = (self.position, self.mark - self.position)
 
-    def step(
-        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
-    ) -> tuple[float, bool, bool]:
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Drives for a 20th of a second; the reward is minus the distance that is left."""
         assert isinstance(action, np.ndarray)
         self.position += float(np.clip(action[0], -1.0, 1.0)) * SPEED / RATE_HZ
@@ -55,7 +53,7 @@ class CartExpert:
     def reset(self, generator: np.random.Generator) -> None:
         """Every episode is driven alike."""
 
-    def act(self, observation: Mapping[str, npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+    def act(self, observation: Buffers) -> npt.NDArray[np.float32]:
         """The velocity [1]."""
         left = float(observation["state"][1])
         return np.array([np.clip(4.0 * left, -1.0, 1.0)], dtype=np.float32)
