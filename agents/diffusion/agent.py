@@ -194,6 +194,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
             return config.learning_rate
         span = max(1, config.decay_updates - config.warmup)
         progress = min(1.0, (step - config.warmup) / span)
+        # rate_n = rate / 2 (1 + cos(pi progress_n))
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -75,7 +75,8 @@ class _APPO(_WithoutResults, APPO):
     pass
 
 
-_ALGORITHMS: Mapping[str, type[Algorithm]] = {"sac": _SAC, "ppo": _PPO, "appo": _APPO}
+ALGORITHMS: Mapping[str, type[Algorithm]] = {"sac": _SAC, "ppo": _PPO, "appo": _APPO}
+"""Each starts its env runners and learners when it is built; Ray must be up."""
 
 
 def space_of(space: SharedSpace) -> SharedSpace:
@@ -145,12 +146,6 @@ def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[
     except (TypeError, ValueError) as error:
         raise ConfigError(f"RLlib refuses the settings of {config.algorithm}: {error}") from error
     return settings
-
-
-def algorithm_of(config: RLlibConfig, settings: AlgorithmConfig) -> Algorithm:
-    """The algorithm with its env runners and learners; Ray must be up."""
-    with quiet():
-        return _ALGORITHMS[config.algorithm](settings)
 
 
 def fresh_weights(settings: AlgorithmConfig, seed: int) -> dict[str, torch.Tensor]:

@@ -21,11 +21,11 @@ from mtrl.tasks import TaskSet
 from mtrl.training import BaselineRun, Use
 
 from ..libraries import LearnerFigures
-from .algorithms import algorithm_of, fresh_weights, settings_of, space_of
+from .algorithms import ALGORITHMS, fresh_weights, quiet, settings_of, space_of
 from .config import RLlibConfig
 from .environment import summaries_of
 from .metrics import METRICS
-from .policy import ActingNetwork, RLlibPolicy, network_from
+from .policy import ActingNetwork
 
 MODULE = "default_policy"
 """RLlib's name of the one module of a single agent."""
@@ -46,7 +46,7 @@ class RLlibBaseline:
         """Raises UnsupportedError for tasks that RLlib's networks cannot serve, ConfigError for arguments
         that the library refuses.
         """
-        self._config, self._tasks, self._seed = config, tasks, seed
+        self._config, self._seed = config, seed
         self._space = space_of(SharedSpace(tasks))
         settings = settings_of(config, self._space, seed, [0] * len(tasks))
         self._state: Mapping[str, Any] = {
@@ -74,11 +74,6 @@ class RLlibBaseline:
             return True
         with self._running() as algorithm:
             return self._iterate(algorithm, run)
-
-    def policy(self) -> RLlibPolicy:
-        """Acts with the current weights, which are copied."""
-        snapshot = self.snapshot()
-        return RLlibPolicy(*network_from(snapshot, self._tasks), snapshot.version)
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The acting weights as named arrays."""
@@ -127,8 +122,8 @@ class RLlibBaseline:
             settings = settings_of(config, self._space, self._seed + self._steps, begun)
             # starts are those of the run's seed, whatever was drawn since
             settings.env_config["seed"] = self._seed
-            with _original_errors():
-                algorithm = algorithm_of(config, settings)
+            with _original_errors(), quiet():
+                algorithm = ALGORITHMS[config.algorithm](settings)
             try:
                 list(_each_learner(algorithm, partial(set_state, state=self._state)))
                 assert algorithm.env_runner_group is not None

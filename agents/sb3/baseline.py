@@ -25,7 +25,6 @@ from ..libraries import LearnerFigures
 from .algorithms import acting_tensors, model_of, space_of
 from .config import SB3Config
 from .metrics import METRICS
-from .policy import SB3Policy
 
 LATEST = ("train/n_updates", "rollout/exploration_rate")
 """Figures of which the latest value is logged, not the mean."""
@@ -95,10 +94,6 @@ class SB3Baseline:
         if finished:
             run.log(self.steps, self._figures.take())
         return finished
-
-    def policy(self) -> SB3Policy:
-        """Acts with the current weights."""
-        return SB3Policy(self._config, self._space, self._model.policy, self._version)
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The acting weights as named arrays."""

@@ -3,7 +3,7 @@
 from .chunk_learner import ChunkLearner
 from .config import DistillationConfig
 from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
-from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory, require_same_chunks
+from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
 from .student import Student, StudentForm, student_from, student_policy
 from .teacher import ActionSampler, FirstStep, WarmStart, spec_of, teacher_of
 
@@ -23,7 +23,6 @@ __all__ = [
     "export_onnx",
     "golden_cases",
     "require_reference_parity",
-    "require_same_chunks",
     "spec_of",
     "student_from",
     "student_policy",

@@ -146,7 +146,7 @@ class ChunkLearner(ABC, Generic[Network]):
             group["lr"] = rate
         self._optimizer.step()
         self.updates += 1
-        # a short memory at first, so that the average does not start from the initial weights
+        # decay_n = min(decay, (1 + n) / (10 + n)): a short memory at first, which forgets the initial weights
         decay = min(self._ema_decay, (1 + self.updates) / (10 + self.updates))
         update_average(self._average, self._network, decay)
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}

@@ -49,16 +49,6 @@ POOL_BATCHES = 64
 """Labelled batches kept; large enough that a batch drawn from the pool is nearly independent."""
 
 
-def require_same_chunks(config: DistillationConfig, teacher: ChunkSampler) -> None:
-    """Raises ConfigError when the student would see another history or plan another chunk length."""
-    for key in ("history", "chunk"):
-        student, expected = getattr(config.network, key), getattr(teacher.spec, key)
-        if student != expected:
-            raise ConfigError(
-                f"distillation.network.{key}={student}, the teacher's is {expected}; they must be equal"
-            )
-
-
 class SameNoiseDistiller(ChunkLearner[Student]):
     """Trains a student on demonstrated states that the teacher labels; an agent of demonstrations."""
 
@@ -78,7 +68,12 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         for tasks with pixels or discrete actions.
         """
         require_continuous_states(tasks, self.NAME)
-        require_same_chunks(config, teacher)
+        for key in ("history", "chunk"):
+            own, expected = getattr(config.network, key), getattr(teacher.spec, key)
+            if own != expected:
+                raise ConfigError(
+                    f"distillation.network.{key}={own}, the teacher's is {expected}; they must be equal"
+                )
         if config.batch_size % ranks:
             raise ConfigError(
                 f"distillation.batch_size={config.batch_size} is what all ranks take together; expected a "

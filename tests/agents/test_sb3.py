@@ -103,7 +103,7 @@ def test_acting_is_the_librarys_prediction_bit_for_bit(case: tuple[SB3Baseline, 
     seen, task_index = observations(tasks)
     space = SharedSpace(tasks)
     chosen, _ = baseline.model.predict(space.observe(seen, task_index), deterministic=True)
-    action = act(baseline.policy(), tasks, explore=False)
+    action = act(AGENT.policy(baseline.snapshot(), tasks), tasks, explore=False)
     if space.discrete:
         counts = np.array([task.action.discrete for task in tasks])[task_index]
         assert (action.discrete == chosen % counts).all()
@@ -121,15 +121,18 @@ def test_a_snapshot_comes_back_from_disk_as_the_same_policy(
     again = type(snapshot)(**load_state(tmp_path / "policy"))
     assert snapshot.same_as(again)
     rebuilt = policy_from(again, tasks)
-    assert rebuilt.version == baseline.policy().version > 0
+    assert rebuilt.version == AGENT.policy(baseline.snapshot(), tasks).version > 0
     for explore in (False, True):
-        ours, theirs = act(baseline.policy(), tasks, explore), act(rebuilt, tasks, explore)
+        ours, theirs = (
+            act(AGENT.policy(baseline.snapshot(), tasks), tasks, explore),
+            act(rebuilt, tasks, explore),
+        )
         assert (ours.continuous == theirs.continuous).all() and (ours.discrete == theirs.discrete).all()
 
 
 def test_exploring_draws_from_the_given_generators_alone(case: tuple[SB3Baseline, TaskSet, Log]) -> None:
     baseline, tasks, _ = case
-    policy = baseline.policy()
+    policy = AGENT.policy(baseline.snapshot(), tasks)
     first = act(policy, tasks, explore=True)
     torch.manual_seed(99)
     second, other = act(policy, tasks, explore=True), act(policy, tasks, explore=True, seed=5)
@@ -180,7 +183,7 @@ def test_a_controller_computes_what_the_policy_does(algorithm: str) -> None:
     seen, task_index = observations(tasks)
     state = seen["state"].astype(np.float32)
     found = controller(torch.from_numpy(state), torch.from_numpy(task_index))
-    expected = act(baseline.policy(), tasks, explore=False).continuous
+    expected = act(AGENT.policy(baseline.snapshot(), tasks), tasks, explore=False).continuous
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-6)
 
 
