@@ -59,6 +59,7 @@ def optimality_gap(scores: npt.ArrayLike, target: float = 1.0) -> float:
     table = finite_array("scores", scores)
     if not table.size:
         raise ConfigError("an optimality gap needs at least one score; got none")
+    # the target less the mean of min(score, target)
     return target - float(np.minimum(table, target).mean())
 
 
@@ -71,6 +72,7 @@ def probability_of_improvement(first: npt.ArrayLike, second: npt.ArrayLike) -> f
         ConfigError: wrong shapes, no runs, or a score that is not finite.
     """
     ours, theirs = _same_tasks(first, second)
+    # P(X > Y) + P(X = Y) / 2 over all pairs of runs, then the mean over tasks
     difference = np.sign(ours[:, None, :] - theirs[None, :, :])
     return float(((difference + 1.0) / 2.0).mean())
 

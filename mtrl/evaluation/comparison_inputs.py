@@ -1,4 +1,4 @@
-"""What `mtrl compare` is given: runs, result files and groups of either, turned into results with names."""
+"""The arguments of `mtrl compare` as named results: runs, result files and groups of either."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def group_alike(entries: Sequence[Entry]) -> list[Entry]:
     """Groups entries whose runs have the same settings but for the seed, and the same policy's label.
 
     Raises:
-        ConfigError: an entry that is a plain result file, whose settings nobody knows.
+        ConfigError: an entry that is a plain result file, which does not hold the settings of its run.
     """
     groups: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
@@ -177,9 +177,9 @@ def _shared_label(items: Sequence[_Item]) -> str | None:
     if len(shared) == 1:
         return shared[0]
     if shared:
-        told = f"share the policies {', '.join(shared)}" if len(runs) > 1 else f"has {', '.join(shared)}"
+        found = f"share the policies {', '.join(shared)}" if len(runs) > 1 else f"has {', '.join(shared)}"
         names = " and ".join(str(run.path) for run in runs[:3])
-        raise ConfigError(f"{names} {told}; choose one with --policy LABEL, or write LABEL@RUN")
+        raise ConfigError(f"{names} {found}; choose one with --policy LABEL, or write LABEL@RUN")
     listed = "; ".join(f"{run.path} has {', '.join(run.kept)}" for run in runs[:3])
     raise ConfigError(f"the runs share no policy: {listed}. Choose one of each as LABEL@RUN")
 
@@ -238,7 +238,7 @@ def _refuse_twice(entries: Sequence[Entry]) -> None:
 
 
 def _named_apart(entries: Sequence[Entry], items: Sequence[Sequence[_Item]]) -> list[Entry]:
-    """Gives every unnamed entry the shortest name that tells all apart: policy, run, or both."""
+    """Gives every unnamed entry the shortest name that distinguishes all: policy, run, or both."""
     firsts = [group[0] for group in items]
     schemes = (
         [str(item.label) for item in firsts],

@@ -118,7 +118,7 @@ def result_record(result: EvaluationResult) -> Json:
 
 
 def _task_record(task: TaskResult) -> Json:
-    # a file that does not tell the protocol's fields is written back as it was
+    # a file without the protocol's fields is written back as it was
     fields = asdict(task)
     if task.protocol is None:
         del fields["protocol"]

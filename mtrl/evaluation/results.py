@@ -89,7 +89,7 @@ class TaskResult:
     """Mean normalised score, unclipped."""
     mean_length: float
     mean_first_success: float | None
-    """Mean decisions to the first success over the episodes that know it; None when none does."""
+    """Mean decisions to the first success over the episodes in which it is known; None without any."""
     protocol: Mapping[str, Json] | None = None
     """The fields behind `protocol_hash`, so that a difference can be named; None in files without them."""
 

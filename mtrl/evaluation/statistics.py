@@ -86,6 +86,7 @@ def mean_rate_interval(
     for count, total in zip(successes, trials, strict=True):
         _check_counts(count, total, confidence)
     mean = math.fsum(count / total for count, total in zip(successes, trials, strict=True)) / len(trials)
+    # K^2 / sum_k(1 / n_k): the variance of the mean of K rates equals that of one rate of so many trials
     effective = len(trials) ** 2 / math.fsum(1.0 / total for total in trials)
     return _wilson(mean, effective, confidence)
 
@@ -185,6 +186,7 @@ def check_resampling(resamples: int, confidence: float) -> None:
 
 def _wilson(rate: float, trials: float, confidence: float) -> tuple[float, float]:
     z = float(ndtri(0.5 + confidence / 2.0))
+    # Wilson 1927: (p + z^2 / 2n) / (1 + z^2 / n), half width z / (1 + z^2 / n) sqrt(p(1-p)/n + z^2 / 4n^2)
     shrink = 1.0 + z * z / trials
     centre = (rate + z * z / (2.0 * trials)) / shrink
     half = z / shrink * math.sqrt(rate * (1.0 - rate) / trials + z * z / (4.0 * trials * trials))

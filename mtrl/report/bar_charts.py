@@ -171,12 +171,12 @@ def _percent_bars(
     results: Sequence[Measured],
     estimates: Sequence[Estimate],
     colours: Mapping[str, str],
-    beside: Sequence[str] | None = None,
+    further: Sequence[str] | None = None,
 ) -> tuple[Bar, ...]:
     labels = [one.result.policy.label for one in results]
     return tuple(
-        Bar(label, colours[label], estimate, percent(estimate.value), percent_interval(estimate), further)
-        for label, estimate, further in zip(labels, estimates, beside or [""] * len(labels), strict=True)
+        Bar(label, colours[label], estimate, percent(estimate.value), percent_interval(estimate), more)
+        for label, estimate, more in zip(labels, estimates, further or [""] * len(labels), strict=True)
     )
 
 

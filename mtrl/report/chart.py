@@ -50,7 +50,7 @@ PALETTE = {
 """CSS variable -> its colour on a light and on a dark page; all light ones differ."""
 
 COLOURS = 8
-"""Colours s1 to s8 of lines; more lines in one chart are told apart by their titles alone."""
+"""Colours s1 to s8 of lines; more lines in one chart differ by their titles alone."""
 
 FAINT = 0.6
 """Exponent from a value's size to the fullness of its colour: most cosines and shares are small, and an
@@ -271,10 +271,10 @@ def _shapes(root: ET.Element, titles: dict[str, Sequence[str]]) -> Iterator[ET.E
     # the only marker is a circle, whose path begins at "M 0 radius"
     radii = {f"#{shape.get('id')}": shape.get("d", "").split()[2] for shape in defined if shape.get("d")}
     drawn = {f"{_SVG}{tag}" for tag in ("path", "use", "text")}
-    told: dict[ET.Element, str] = {}
+    titled: dict[ET.Element, str] = {}
     for group in root.iter(f"{_SVG}g"):
         found = [one for one in group.iter() if one.tag in drawn and one not in defined]
-        told |= dict(zip(found, titles.get(group.get("id", ""), ()), strict=False))
+        titled |= dict(zip(found, titles.get(group.get("id", ""), ()), strict=False))
     for one in root.iter():
         if one.tag not in drawn or one in defined:
             continue
@@ -288,8 +288,8 @@ def _shapes(root: ET.Element, titles: dict[str, Sequence[str]]) -> Iterator[ET.E
             shape.text = one.text
         style = re.sub(r"font-family: [^;]*;? ?", "", one.get("style", ""))
         shape.set("style", re.sub(r"#[0-9a-f]{6}", lambda found: _VARIABLES.get(found[0], found[0]), style))
-        if one in told:
-            ET.SubElement(shape, "title").text = told[one]
+        if one in titled:
+            ET.SubElement(shape, "title").text = titled[one]
         yield shape
 
 

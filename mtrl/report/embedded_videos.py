@@ -1,4 +1,4 @@
-"""Videos in the page: small ones inside it, large ones beside it, policies of one start side by side."""
+"""Videos in the page: small ones embedded, large ones linked, policies of one start in one row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EmbeddedVideo:
 
     video: Video
     source: str
-    """The video itself as a data address, or its place beside the page."""
+    """The video itself as a data address, or its path from the page."""
     poster: str
     """Its last image as a data address; "" where there is none."""
     embedded: bool
@@ -47,17 +47,17 @@ class VideoRow:
 def video_rows(videos: Sequence[Video], page: Path) -> tuple[VideoRow, ...]:
     """Videos by task in order of appearance of their names, then by start; `page` is the folder of the page.
 
-    Videos of one task under different protocols stand apart.
+    Videos of one task under different protocols are in different rows.
     """
-    room = EMBEDDED_TOTAL
+    left = EMBEDDED_TOTAL
     found: dict[tuple[str, str, int], list[EmbeddedVideo]] = {}
     for video in sorted(videos, key=lambda video: (video.task, video.start, policy_order(video.policy))):
         size = video.path.stat().st_size
-        embedded = size <= min(EMBEDDED_BYTES, room)
-        room -= size if embedded else 0
+        embedded = size <= min(EMBEDDED_BYTES, left)
+        left -= size if embedded else 0
         shown = EmbeddedVideo(
             video=video,
-            source=_data(video.path, "video/mp4") if embedded else quote(_beside(video.path, page)),
+            source=_data(video.path, "video/mp4") if embedded else quote(_relative(video.path, page)),
             poster=_data(video.poster, "image/jpeg") if video.poster.is_file() else "",
             embedded=embedded,
         )
@@ -65,7 +65,7 @@ def video_rows(videos: Sequence[Video], page: Path) -> tuple[VideoRow, ...]:
     return tuple(VideoRow(task, start, tuple(shown)) for (task, _, start), shown in found.items())
 
 
-def _beside(path: Path, page: Path) -> str:
+def _relative(path: Path, page: Path) -> str:
     # not resolved: `videos` may be a link to a larger disk
     return path.relative_to(page).as_posix()
 

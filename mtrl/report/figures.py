@@ -53,7 +53,7 @@ def version_figure(
 
 @dataclass(frozen=True)
 class Bar:
-    """One policy's bar and the numbers beside it."""
+    """One policy's bar and its numbers."""
 
     label: str
     colour: str
@@ -62,7 +62,7 @@ class Bar:
     """The level in words, such as "75.0%"."""
     interval: str
     """The interval in words, such as "[30.1, 95.4]"."""
-    beside: str = ""
+    further: str = ""
     """A further number, such as the return behind a score."""
 
 
@@ -89,7 +89,7 @@ def bars_figure(task: str, bars: Sequence[Bar], scale: Scale, marks: Sequence[fl
         ],
         [bar.colour for bar in bars],
         [
-            " ".join(filter(None, (f"{task}, {bar.label}: {bar.shown}", bar.interval, bar.beside)))
+            " ".join(filter(None, (f"{task}, {bar.label}: {bar.shown}", bar.interval, bar.further)))
             for bar in bars
         ],
     )

@@ -140,7 +140,7 @@ def change_figure(name: str, before: Estimate, after: Estimate, horizontal: Scal
     """From `before` (hollow) to `after` (full) with the interval of each."""
     label = f"{name}: from {signed_number(before.value)} to {signed_number(after.value)}"
     chart = Chart(label, WIDTH, 20)
-    # room for half a dot at either end
+    # space for half a dot at either end
     margin = (horizontal.high - horizontal.low) * 6 / WIDTH
     whole = Scale(horizontal.low - margin, horizontal.high + margin, ())
     plot = chart.bare(whole, Scale(-1.0, 1.0, ()))
@@ -164,7 +164,7 @@ def change_scale(before: Estimate, after: Estimate, measured: str) -> Scale:
 
 
 def _return_scale(task: TaskCurves, levels: Levels) -> Scale:
-    """Ends close to the values, to leave no room empty, with two ticks or more."""
+    """Ends close to the values, with two ticks or more."""
     drawn = [curve for curve in (task.returns, task.evaluated_returns) if curve is not None]
     values = [value for curve in drawn for value in curve.values]
     for estimate in (levels.random, levels.constant, levels.trained):

@@ -65,7 +65,7 @@ class Lines:
     """Line -> colour class."""
     figure: Markup | None
     last: tuple[tuple[str, str], ...] = ()
-    """Line -> its last value, where the legend has no room for them."""
+    """Line -> its last value, where there is no legend."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class LearningPart:
     panels: tuple[Panel, ...]
     small: bool
     marks: tuple[str, ...]
-    """What the panels show beside the line, of "evaluated", "random", "constant" and "success"."""
+    """What the panels show apart from the line, of "evaluated", "random", "constant" and "success"."""
     shares: tuple[tuple[str, str], ...]
     shares_figure: Markup | None
     shares_ticks: Ticks
@@ -100,7 +100,7 @@ class ConflictPart:
     heat: Markup | None
     """None where no pair was measured."""
     crowded: bool
-    """Whether the cells are too small for numbers, which a pointer then tells."""
+    """Whether the cells are too small for numbers, which are then in the titles."""
     unmeasured: bool
 
 
@@ -169,7 +169,7 @@ def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:
         "constant": any(x.constant for x in levels),
         "success": any(success),
     }
-    # beside panels of tasks, plain curves are bookkeeping
+    # next to panels of tasks, plain curves are secondary
     opened = 0 if panels else OPEN_FIGURES
     shares = [one for one in file.shares if one.curve.values]
     return LearningPart(

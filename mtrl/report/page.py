@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs nothing beside itself."""
+"""The report: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .learning import learnt
 from .learning_figures import MANY_TASKS
 from .learning_page import OPEN_FIGURES, conflict_parts, learning_parts, learnt_lines
 from .paths import Side
+from .result_groups import result_groups, version_figures
 from .scale import percent, short_number
-from .side_by_side import result_groups, version_figures
 from .task_curves import grouped
 
 _LABELS = [policy.label for policy in sorted(POLICIES, key=lambda policy: policy.headline)]
@@ -50,8 +50,8 @@ def write_report(run_directory: Path) -> Path:
 
     Shows `summary.json`, `evaluations/*.json`, `point_paths.json`, `videos/*.json`, `latency.json`,
     `deployments/*.json`, `metrics.jsonl` and `*/metrics.jsonl`, `cosines.jsonl`, `config.yaml`. What is
-    absent is said to be, with the command that makes it. The page asks nothing of the network, runs no
-    script and is the same for the same files; videos too large for it play from `videos/` beside it.
+    absent is said to be, with the command that makes it. The page loads nothing from the network, runs no
+    script and is the same for the same files; videos too large for it are linked in `videos/`.
 
     Raises:
         ConfigError: there is no such directory.

@@ -50,7 +50,7 @@ class Scale:
     def linear(low: float, high: float, count: int = 4, snap: bool = True) -> Scale:
         """low..high with at most about `count` ticks at 1, 2 or 5 times a power of ten.
 
-        With `snap` the ends move outwards to ticks. A range that is empty, or too narrow beside its values
+        With `snap` the ends move outwards to ticks. A range that is empty, or too narrow for its values
         to hold different numbers, is widened around them.
         """
         from matplotlib.ticker import MaxNLocator

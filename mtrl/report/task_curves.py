@@ -1,4 +1,4 @@
-"""The curves of one metrics file in the order of what they tell: tasks, shares, torsos, the rest."""
+"""The curves of one metrics file grouped for the page: tasks, shares, torsos, the rest."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ FASTEST = 30
 SLOWEST = 10
 """Fewest frames a second; below it players stutter when one seeks."""
 
-# Small and readable: constant quality, one thread beside the simulation, no stamp of the encoder's
+# Small and readable: constant quality, one thread next to the simulation, no stamp of the encoder's
 # build, and the index in front, so that a player starts before it has read the whole file.
 _ENCODING = ["-crf", "24", "-preset", "veryfast", "-threads", "1", "-bitexact", "-movflags", "+faststart"]
 
@@ -54,7 +54,7 @@ class RealTime:
         return max(0, int(decision * self._per_decision) + 1 - shown)
 
     def last_decision(self, frames: int) -> int:
-        """The last decision that a video of `frames` images, at least 2, has room for."""
+        """The last decision that a video of `frames` images, at least 2, can show."""
         among = Fraction(frames - 1) / self._per_decision
         return max(1, math.ceil(among) if self._per_decision <= 1 else math.floor(among))
 
@@ -98,7 +98,7 @@ class VideoFile:
                 self._guarded(self._writer.close)
                 os.replace(self._partial, self.path)
             else:
-                # what went wrong is told; an encoder that cannot end well because of it is not
+                # the first error is raised, not that of an encoder which cannot finish because of it
                 with contextlib.suppress(OSError):
                     self._writer.close()
         finally:

@@ -1,4 +1,4 @@
-"""What is known of a video, kept beside it."""
+"""The JSON record of a video: policy, task, start and outcome."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_videos(directory: Path) -> tuple[Video, ...]:
 
 
 def write_video_record(video: Video) -> Path:
-    """Writes `<name>.json` beside the video, replacing an older one."""
+    """Writes `<name>.json` next to the video, replacing an older one."""
     content = {name: value for name, value in asdict(video).items() if name != "path"}
     record = {"schema": VIDEO_SCHEMA, **content}
     return write_record(video.path.with_suffix(".json"), record, overwrite=True)

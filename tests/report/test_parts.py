@@ -171,3 +171,17 @@ def test_wrong_paths_are_refused(tmp_path: Path, content: object, message: str) 
     path.write_text(json.dumps(content))
     with pytest.raises(IntegrityError, match=message):
         read_paths(path)
+
+
+def test_a_chart_has_no_fonts_colours_or_addresses_of_its_own_and_repeats_itself() -> None:
+    def drawn() -> str:
+        chart = Chart('a "chart" & <b>', 290, 152)
+        plot = chart.plot(Scale.linear(0.0, 3.0), Scale.of([1.0, 1000.0]))
+        plot.curve([0.0, 1.0, 3.0], [1.0, 10.0, 1000.0], title="$x$ & <y>")
+        return chart.markup()
+
+    first = drawn()
+    assert first == drawn()
+    assert [part for part in ("#", "font-family", "url(", "http", " id=", "<b>") if part in first] == []
+    assert {one.title for one in shapes(first) if one.title} == {"$x$ & <y>"}
+    assert {one.text for one in shapes(first, "text")} >= {"1", "10", "100", "1,000"}

@@ -1,4 +1,4 @@
-"""The report's section of results: which ones stand side by side, and what is said about them."""
+"""The report's section of results: those comparable in one group, with charts, table and differences."""
 
 from __future__ import annotations
 
