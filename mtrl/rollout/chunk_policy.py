@@ -113,7 +113,7 @@ class ChunkPolicy:
         acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
-        """Plans for the copies whose queue ran out, pops one action for everyone."""
+        """Plans for the copies whose queue ran out, pops one action of each."""
         now = observation["state"]
         # Copies, so that the caller's state stays what it was.
         history = np.concatenate([state["history"][:, 1:], now[:, None]], axis=1).astype(np.float32)

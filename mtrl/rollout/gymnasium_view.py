@@ -145,7 +145,9 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
         raise SpaceError(f"an action of task {self.task.name} is {expected}; got {action!r}")
 
     def _checked(self, out: dict[str, npt.NDArray[Any]], reward: float = 0.0) -> ViewObservation:
-        when = f"decision {self._decisions}, start {self._start}"
+        def when() -> str:
+            return f"decision {self._decisions}, start {self._start}"
+
         require_finite(self.task, when, out.get("state"), reward)
         return out if len(out) > 1 else _only(out)
 

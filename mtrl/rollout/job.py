@@ -33,7 +33,7 @@ class EpisodeJob:
     success_tail: int | None = None
     """Truncate an episode that many decisions after its first success; None plays to the end."""
     repeats: tuple[int, ...] = ()
-    """One number per start that tells episodes of equal start apart; empty means all 0."""
+    """One number per start that distinguishes episodes of equal start; empty means all 0."""
     native: bool = False
     """Let the vector backend that `RuntimeConfig.backends` names play it, where it honours starts. For
     training alone: evaluation runs on the official environments."""
@@ -58,12 +58,12 @@ class JobResult:
     job: EpisodeJob
     summaries: tuple[EpisodeSummary, ...]
     episodes: Episodes | None
-    """Present when the job asked to record."""
+    """Present where the job records."""
 
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """A group that an agent asks for."""
+    """A group that an agent requests."""
 
     task_index: int
     start: int

@@ -1,4 +1,4 @@
-"""What acts: the policy contract, its action, and the form in which a policy travels."""
+"""The policy contract, its action, and the snapshot from which a policy is rebuilt."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Action:
     discrete: npt.NDArray[np.int64]
     """Shape [N]; an index, 0 for continuous tasks."""
     state: PolicyState
-    """To be handed to the next call."""
+    """Argument of the next call."""
     extras: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     """Name -> [N, *shape], of those that the policy declares. One that is left out is recorded as
     `Extra.filled` says."""
@@ -88,7 +88,7 @@ class Policy(Protocol):
     version: int
     """Counts publications of new weights; recorded with every fragment."""
     extras: tuple[Extra, ...]
-    """What is recorded with every decision beside observation, action and outcome."""
+    """Recorded with every decision in addition to observation, action and outcome."""
 
     def initial_state(self, count: int) -> PolicyState:
         """State of `count` copies at the beginning of an episode."""
@@ -120,8 +120,8 @@ class PolicySnapshot:
     config: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able settings."""
     tensors: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
-    """Named weights, the snapshot's own: it is sent and compared later, so nobody may write to them again. A
-    learner that goes on training in place gives copies."""
+    """Named weights, never written to again, because they are sent and compared later: a learner that trains
+    in place gives copies."""
     version: int = 0
     incarnation: int = 0
     """Of the learner, as of `Version`."""

@@ -119,7 +119,7 @@ class Fragments(Protocol):
 
     def stream(self) -> Iterator[Fragment]:
         """Fragments without end, or until every task is quarantined. Fragments of one lane come in
-        order; may be left and called again, and goes on where it was.
+        order; may be left and called again, and continues where it was.
         """
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:

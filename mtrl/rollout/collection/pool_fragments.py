@@ -293,7 +293,7 @@ class PoolFragments:
         )
 
     def _reassign_lanes(self) -> None:
-        """Moves the lanes of a slot whose worker finds no room to those that are up."""
+        """Moves the lanes of a slot whose worker does not start to those that are up."""
         now, up = time.monotonic(), self._up()
         for index, slot in enumerate(self.backend.slots):
             patience = self.backend.replacement_seconds if slot.epoch else START_SECONDS

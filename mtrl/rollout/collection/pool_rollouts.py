@@ -114,7 +114,7 @@ class RolloutSession:
     def republish(self, snapshot: PolicySnapshot) -> Version:
         """The policy of every job that is not yet submitted to a worker.
 
-        Raises ResourceError when it is the first that needs torch and jobs do not fit into memory beside it.
+        Raises ResourceError when it is the first that needs torch and memory does not suffice for both.
         """
         if snapshot.needs_torch and not self._torch:
             if self._copies:

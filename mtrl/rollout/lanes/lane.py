@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypedDict
@@ -240,8 +240,10 @@ class Lane(ABC):
 
     def _require_finite_copy(self, copy: int, when: str, reward: float | np.float32 = 0.0) -> None:
         states = self._native.get("state")
-        place = f"{when} of copy {copy}, start {self.start_id[copy]}"
-        require_finite(self.task, place, None if states is None else states[copy], reward)
+        state = None if states is None else states[copy]
+        require_finite(
+            self.task, lambda: f"{when} of copy {copy}, start {self.start_id[copy]}", state, reward
+        )
 
     def _keep_final(self, copy: int) -> None:
         last = {bucket: rows[copy].copy() for bucket, rows in self.observation.items()}
@@ -278,14 +280,14 @@ class _ActionHistory:
 
 
 def require_finite(
-    task: Task, when: str, state: npt.NDArray[np.generic] | None, reward: float | np.float32
+    task: Task, when: Callable[[], str], state: npt.NDArray[np.generic] | None, reward: float | np.float32
 ) -> None:
     """Raises EnvironmentFault where a state or reward is not finite."""
     broken = [] if np.isfinite(reward) else ["'reward'"]
     if state is not None and not np.isfinite(state).all():
         broken.append("'state'")
     if broken:
-        raise EnvironmentFault(task.name, when, f"not finite: {' and '.join(broken)}")
+        raise EnvironmentFault(task.name, when(), f"not finite: {' and '.join(broken)}")
 
 
 def _plainly_finite(values: npt.NDArray[np.float32]) -> bool:

@@ -18,8 +18,8 @@ from .lane import Actions, Lane
 class VectorLane(Lane):
     """M copies behind a `VectorEnvironment`; see `Lane` for the attributes.
 
-    The backend steps all copies together. One whose schedule ran out is stepped on, unseen and uncounted,
-    for as long as others play.
+    The backend steps all copies together. One whose schedule ran out is idle: it is stepped with the others,
+    unrecorded and uncounted.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class VectorLane(Lane):
             self._environment.reset(copies, starts, self._native)
 
     def _hide_idle(self, shown: Observation) -> None:
-        """Idle copies go on showing their last observation and pay nothing."""
+        """Idle copies keep their last observation, without reward."""
         for bucket, rows in shown.items():
             self._native[bucket][self._idle] = rows
         self.reward[self._idle] = 0.0
