@@ -13,9 +13,8 @@ from mtrl.deployment import artefact_snapshot, read_manifest, verify
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.integrity import MANIFEST, verify_manifest
 from mtrl.rollout import PolicySnapshot
-from mtrl.run_directory import POLICIES
 from mtrl.tasks import TaskSet
-from mtrl.training import load_state, save_state
+from mtrl.training import POLICIES, load_state, save_state
 
 SCRIPTED = ("expert", "random")
 """Policies without weights, played by name."""

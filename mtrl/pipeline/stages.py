@@ -14,8 +14,7 @@ from rich.table import Table
 from mtrl.errors import DivergenceError, MtrlError, UnknownNameError, UnsupportedError
 from mtrl.evaluation import read_json, summarise, write_record
 from mtrl.gradients import SurgeryConfig
-from mtrl.run_directory import POLICIES
-from mtrl.training import Checkpoints, Needs, require_disk
+from mtrl.training import POLICIES, Checkpoints, Needs, require_disk
 
 from .config import Config
 from .console import Interrupted, log, resume_command

@@ -1,6 +1,6 @@
 """The agent contract, the loop, and what a run keeps: checkpoints, metrics, progress."""
 
-from mtrl.run_directory import RunDirectory, require_disk
+from mtrl.run_directory import POLICIES, RunDirectory, require_disk
 
 from .agent import (
     PARENTS,
@@ -45,6 +45,7 @@ __all__ = [
     "EPISODE_METRICS",
     "EVALUATION_METRICS",
     "PARENTS",
+    "POLICIES",
     "RUN_METRICS",
     "RUN_TIMINGS",
     "SAVING",
