@@ -142,7 +142,7 @@ def test_exploring_draws_from_the_given_generators_alone(case: tuple[SB3Baseline
         assert (first.continuous != other.continuous).any()
 
 
-def test_the_budget_is_kept_and_the_run_is_told(case: tuple[SB3Baseline, TaskSet, Log]) -> None:
+def test_the_budget_is_kept_and_the_run_is_logged(case: tuple[SB3Baseline, TaskSet, Log]) -> None:
     baseline, tasks, log = case
     assert baseline.steps == log.step == 60
     assert [step for step, _ in log.logged] == [20, 40, 60]
@@ -258,7 +258,7 @@ def counters() -> Iterator[TaskSet]:
         yield TaskSet([counter_task("counter/short", horizon=2)])
 
 
-def test_truncation_bootstraps_and_episodes_are_told(counters: TaskSet) -> None:
+def test_truncation_bootstraps_and_episodes_are_reported(counters: TaskSet) -> None:
     baseline, log = AGENT.build(SMALL["sac"], counters, 1), Log(9)
     assert baseline.run(log)
     # rewards 1 and 2, then the clock; the replay knows that no problem ended
