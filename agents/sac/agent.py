@@ -352,11 +352,11 @@ class SACAgent:
         if not every or self.updates % every or batch is None:
             return {}
         actor, critic, routing = self._networks.actor, self._networks.critic, batch.routing
-        seen = (batch.observation, routing.count, batch.samples)
+        arguments = (batch.observation, routing.count, batch.samples)
         action = batch.continuous if routing.has_continuous else None
         inputs = {
-            "actor": (actor.network, actor.observer(*seen)),
-            "critic": (critic.network, critic.inputs(critic.observer(*seen), routing, action)),
+            "actor": (actor.network, actor.observer(*arguments)),
+            "critic": (critic.network, critic.inputs(critic.observer(*arguments), routing, action)),
         }
         found = {
             f"torso/{part}/{name}": value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import ClassVar
 
 from mtrl.data import ReplayConfig
 from mtrl.errors import ConfigError, OutOfRangeError
@@ -31,7 +33,7 @@ class NetworkConfig:
     value_range: float = 10.0
     """Largest value of the categorical critic, above 0 (BRC: 10)."""
     pixels: PixelEncoderConfig = field(default_factory=lambda: PixelEncoderConfig("drq"))
-    """The convolutional encoder of a picture stack; actor and critics have one each."""
+    """The convolutional encoder of an image stack; actor and critics have one each."""
 
     def __post_init__(self) -> None:
         check(
@@ -61,10 +63,16 @@ class ExplorationConfig:
     discrete_target_entropy: float = 0.3
     """Target entropy of discrete tasks, as a share of ln(number of actions), 0 to 1 (Christodoulou 2019:
     0.98)."""
-    log_deviation_low: float = -5.0
+    log_std_low: float = -5.0
     """Smallest log standard deviation before the tanh (MTMHSAC: -20)."""
-    log_deviation_high: float = 1.0
+    log_std_high: float = 1.0
     """Largest log standard deviation, above the smallest; a new policy begins halfway (MTMHSAC: 2)."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "log_deviation_low": "log_std_low",
+        "log_deviation_high": "log_std_high",
+    }
+    """Key of older files -> field."""
 
     def __post_init__(self) -> None:
         check(
@@ -75,11 +83,11 @@ class ExplorationConfig:
             temperature_rate=at_least(0),
             discrete_target_entropy=UNIT,
         )
-        if self.log_deviation_low >= self.log_deviation_high:
+        if self.log_std_low >= self.log_std_high:
             raise OutOfRangeError(
-                "agent.exploration.log_deviation_low",
-                self.log_deviation_low,
-                f"below log_deviation_high={self.log_deviation_high}",
+                "agent.exploration.log_std_low",
+                self.log_std_low,
+                f"below log_std_high={self.log_std_high}",
             )
 
 
@@ -92,7 +100,7 @@ class NormalisationConfig:
     clip: float = 5.0
     """Largest size of a standardised entry, above 0."""
     refresh_at: tuple[int, ...] = (500, 1000, 2000, 4000, 8000)
-    """Environment steps of a task at which its statistics are taken anew, ascending; frozen after."""
+    """Environment steps of a task at which its statistics are computed again, ascending; frozen after."""
     returns: bool = True
     """Divide rewards so that the largest discounted return seen in the task becomes `value_range`;
     applied at sampling, so that old rewards follow the statistics (MTMHSAC: no)."""
@@ -143,14 +151,14 @@ class SACConfig:
     gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
     """How the gradients of the tasks are combined; "sum" costs nothing."""
     explicit: bool = True
-    """Take derivatives that are written out instead of autograd's where there are such (plain perceptrons on
-    the processor, states, no surgery; see `explicit.ExplicitUpdate`): the same up to rounding, and faster."""
+    """Use derivatives that are written out instead of autograd's where there are such (plain perceptrons on
+    the CPU, states, no surgery; see `explicit.py`): the same up to rounding, and faster."""
     diagnostics_every: int = 1000
-    """Updates between looks inside the torsos (dormant units, experts' loads), at least 0; 0 for none."""
+    """Updates between diagnostics of the torsos (dormant units, experts' loads), at least 0; 0 for none."""
     device: str = "cpu"
     """Where the networks learn: "cpu", "cuda", "cuda:1", or "auto", the first GPU where there is one."""
     precision: str = "fp32"
-    """"fp32", "bf16" (automatic mixed precision), or "auto": bf16 where the processor or GPU has it."""
+    """"fp32", "bf16" (automatic mixed precision), or "auto": bf16 where the CPU or GPU has it."""
     on_non_finite: str = "stop"
     """"stop" ends the run, "skip" leaves out the update; for a NaN or infinity in a loss or gradient."""
 

@@ -1,4 +1,4 @@
-"""What ranks tell each other of their experience before they update on it."""
+"""The experience of all ranks, on which they agree before an update."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Experience:
     """Steps, observation statistics and usable tasks of all ranks together.
 
     Every fragment leaves a row (task, steps, count, mean, squares), and each rank a row (-1, failed, sizes,
-    largest returns); `agree` gathers all rows and goes through them in one order, so that every rank draws
-    the same conclusions.
+    largest returns); `agree` gathers all rows and reads them in one order, so that every rank comes to
+    the same result.
     """
 
     def __init__(self, layout: Layout, settings: NormalisationConfig, batch: int, *, frozen: bool) -> None:
@@ -48,15 +48,15 @@ class Experience:
         self._failure: MtrlError | None = None
 
     def add(self, fragment: Fragment) -> None:
-        """Takes note of a fragment until ranks agree."""
+        """Records a fragment until ranks agree."""
         k, size = fragment.task_index, self._layout.state_size
         row = np.zeros(3 + 2 * size)
         row[:2] = k, fragment.steps
-        # nothing is known yet of other ranks' steps: at worst a row is made that nobody needs
+        # without the steps of other ranks since: at worst a row that is not needed
         if self._refresh and "state" in fragment.observations and self.steps[k] < self._refresh[-1]:
-            seen = RunningMoments(1, size)
-            seen.update(0, fragment.observations["state"][:-1].astype(np.float64))
-            row[2], row[3 : 3 + size], row[3 + size :] = seen.count[0], seen.mean[0], seen.squares[0]
+            moments = RunningMoments(1, size)
+            moments.update(0, fragment.observations["state"][:-1].astype(np.float64))
+            row[2], row[3 : 3 + size], row[3 + size :] = moments.count[0], moments.mean[0], moments.squares[0]
         self._rows.append(row)
 
     def fail(self, error: MtrlError) -> None:
@@ -66,17 +66,17 @@ class Experience:
     def agree(
         self, sizes: npt.NDArray[np.int64], scale: RewardScale, reducer: Reducer
     ) -> Sequence[tuple[int, Moments]]:
-        """Takes over what all ranks have seen; `sizes` [K] are this rank's transitions, and `scale` ends up
-        with the largest returns of all. Returns tasks with the statistics that are theirs from now on.
-        Raises the error that a rank failed with.
+        """Merges the experience of all ranks; `sizes` [K] are this rank's transitions, and `scale` gets the
+        largest returns of all. Returns the tasks whose statistics change, with the new ones. Raises the error
+        that a rank failed with.
         """
         count, size = self._layout.task_count, self._layout.state_size
         width = max(3 + 2 * size, 2 + 2 * count)
         table = np.zeros((len(self._rows) + 1, width))
         table[0, :2] = -1.0, self._failure is not None
         table[0, 2 : 2 + count], table[0, 2 + count : 2 + 2 * count] = sizes, scale.largest
-        for place, row in enumerate(self._rows, 1):
-            table[place, : len(row)] = row
+        for number, row in enumerate(self._rows, 1):
+            table[number, : len(row)] = row
         self._rows = []
         rows = reducer.gather(torch.from_numpy(table)).numpy()
         ranks = rows[rows[:, 0] < 0]
@@ -92,10 +92,10 @@ class Experience:
         return [found for row in rows[rows[:, 0] >= 0] if (found := self._observe(row)) is not None]
 
     def raise_unusable(self, sizes: npt.NDArray[np.int64]) -> NoReturn:
-        """Raises the ConfigError for when no task was usable as ranks agreed."""
+        """Raises the ConfigError for an update without a usable task."""
         raise ConfigError(
             f"the replay of each task holds {sizes.max()} transitions at most; expected at least "
-            f"{self._batch} when `due` was asked, its share of a batch. Collect more before the first "
+            f"{self._batch} when `due` was called, its share of a batch. Collect more before the first "
             "update (online.warmup), or lower agent.batch_size"
         )
 
@@ -105,7 +105,7 @@ class Experience:
         return {}
 
     def _observe(self, row: Row) -> tuple[int, Moments] | None:
-        """Counts steps; the statistics of the task where the time has come to take them again."""
+        """Counts steps; returns the statistics of the task where they are due again."""
         k, size = int(row[0]), self._layout.state_size
         before = int(self.steps[k])
         self.steps[k] = after = before + int(row[1])
@@ -176,8 +176,8 @@ class UpdateSchedule:
 def padded(batch: Batch, tasks: Sequence[int], width: int, layout: Layout) -> Batch:
     """The batch with rows of zeros, of weight 0, for those of the ascending `tasks` that it lacks."""
     count = len(tasks)
-    places = {k: row for row, k in enumerate(tasks)}
-    rows = torch.tensor([places[k] for k in batch.task_index.tolist()], dtype=torch.int64)
+    row_of = {k: row for row, k in enumerate(tasks)}
+    rows = torch.tensor([row_of[k] for k in batch.task_index.tolist()], dtype=torch.int64)
 
     def spread(values: Tensor, where: Tensor, total: int) -> Tensor:
         return values.new_zeros(total, *values.shape[1:]).index_copy_(0, where, values)

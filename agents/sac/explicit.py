@@ -88,7 +88,7 @@ class ExplicitGradientComputation:
                 "value": context.partial(target.mean(1)),
             }
 
-        return group.reduce(compute, ("value",), context)
+        return group.reduce(compute, "value", context)
 
     def actor(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
         """Writes the actor's gradient into its group, after `critic` of the same batch; returns "losses" and
@@ -102,13 +102,9 @@ class ExplicitGradientComputation:
             losses, entropy = self._actor_losses(batch, noise, _per_sample(batch, weights))
             losses = losses if weights is None else losses * weights
             context.require_finite(losses, group.name)
-            return {
-                "gradient": group.weights.gradient,
-                "losses": losses,
-                "entropy": context.partial(entropy),
-            }
+            return {"gradient": group.weights.gradient, "losses": losses, "entropy": context.partial(entropy)}
 
-        return group.reduce(compute, ("entropy",), context)
+        return group.reduce(compute, "entropy", context)
 
     def _critic_losses(self, batch: TrainingBatch, target: Tensor, scale: Tensor) -> Tensor:
         """Losses [K] against `target` [K, B]; `scale` [K] weighs a sample. Writes the critics' gradient."""
@@ -119,14 +115,13 @@ class ExplicitGradientComputation:
         scale = scale / 2
         losses, gradients = {}, {}
         if routing.has_continuous:
-            wanted, share = select_rows(target, routing.continuous), select_rows(scale, routing.continuous)
-            found = self._regression(raw["continuous"], wanted, share)
+            found = self._regression(raw["continuous"], target, scale, routing.continuous)
             losses["continuous"], gradients["continuous"] = found
         if routing.has_discrete:
             q_all = critic.by_action(raw["discrete"])
             index = batch.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
-            wanted, share = select_rows(target, routing.discrete), select_rows(scale, routing.discrete)
-            losses["discrete"], gradient = self._regression(q_all.gather(3, index).squeeze(3), wanted, share)
+            q_index = q_all.gather(3, index).squeeze(3)
+            losses["discrete"], gradient = self._regression(q_index, target, scale, routing.discrete)
             gradients["discrete"] = torch.zeros_like(q_all).scatter_(3, index, gradient.unsqueeze(3))
         self._critic.backward(gradients)
         self._networks.weights["critic"].copy_(self._gradients["critic"])
@@ -207,12 +202,12 @@ class ExplicitGradientComputation:
         to_spread = to_log_std.mul_(1.0 - bounded.square()).mul_(networks.actor.reach)
         return losses, log_p.mean(1).neg_(), torch.cat([to_mean, to_spread], -1)
 
-    def _regression(self, raw: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses [K_o] of raw values [2, K_o, B, bins] against `target` [K_o, B], and their gradient, `scale`
-        [K_o] being the weight of one value; see `losses.critic_losses`.
+    def _regression(self, raw: Tensor, target: Tensor, scale: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [K_o] of raw values [2, K_o, B, bins] of the tasks in `rows`, and their gradient; `scale`
+        [K] is the weight of one value.
         """
-        losses, gradient = self._networks.critic.head.losses_and_gradient(raw, target)
-        return losses.mean((0, 2)), gradient.mul_(scale[:, None, None]).to(raw.dtype)
+        losses, gradient = self._networks.critic.head.losses_and_gradient(raw, select_rows(target, rows))
+        return losses.mean((0, 2)), gradient.mul_(select_rows(scale, rows)[:, None, None]).to(raw.dtype)
 
     def _td_target(self, batch: TrainingBatch, noise: Tensor) -> Tensor:
         """[K, B]; see `losses.td_target`."""
@@ -236,11 +231,7 @@ class ExplicitGradientComputation:
         return self._actor.forward()
 
     def _write(
-        self,
-        network: ExplicitNetwork,
-        batch: TrainingBatch,
-        state: Tensor | None,
-        action: Tensor | None,
+        self, network: ExplicitNetwork, batch: TrainingBatch, state: Tensor | None, action: Tensor | None
     ) -> None:
         """Writes states [K, B, D] and actions [K_c, B, A] into the inputs of critics, unless None."""
         inputs = network.inputs(batch.samples)

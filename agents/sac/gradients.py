@@ -56,9 +56,10 @@ class TaskLosses:
     """The loss of one row of the batch."""
     auxiliary: Callable[[], Tensor | None]
     """After `losses`: a loss that belongs to no task, stays outside surgery and is averaged over ranks."""
-    statistics: Callable[[], Mapping[str, Tensor]]
-    """After `losses` or every `loss_of`: further values [K], by the names below."""
-    names: tuple[str, ...]
+    statistic: Callable[[], Tensor]
+    """After `losses` or every `loss_of`: another value per task, [K]."""
+    name: str
+    """What the statistic is."""
 
 
 class OptimizerGroup:
@@ -101,7 +102,7 @@ class OptimizerGroup:
         self._latest: Callable[[], Tensor] | None = None
 
     def differentiate(self, functions: TaskLosses, context: UpdateContext) -> Sums:
-        """Writes the gradient of all ranks' samples for `clip`; returns "losses" and the statistics of them,
+        """Writes the gradient of all ranks' samples for `clip`; returns "losses" and the statistic,
         each [K] without gradient.
 
         Surgery waits until the batch holds all tasks. Raises DivergenceError, on all ranks, where surgery
@@ -118,13 +119,15 @@ class OptimizerGroup:
             if auxiliary is not None:
                 total = total + count * (auxiliary / size if size > 1 else auxiliary)
             self.weights.write_gradients(self._gradients(total))
-            statistics = {name: context.partial(value) for name, value in functions.statistics().items()}
+            statistic = context.partial(functions.statistic())
             context.require_finite(losses, self.name)
             return {
-                "gradient": self.weights.gradient, "losses": context.partial(losses.detach()), **statistics
-            }  # fmt: skip
+                "gradient": self.weights.gradient,
+                "losses": context.partial(losses.detach()),
+                functions.name: statistic,
+            }
 
-        found = self.reduce(compute, functions.names, context)
+        found = self.reduce(compute, functions.name, context)
         if self.surgery is not None:
             parts = self.weights.split(self.weights.gradient)
             named = dict(zip(self._used, parts, strict=True))
@@ -132,15 +135,16 @@ class OptimizerGroup:
                 named[key].copy_(gradient)
         return found
 
-    def reduce(self, compute: Callable[[], Sums], names: Sequence[str], context: UpdateContext) -> Sums:
+    def reduce(self, compute: Callable[[], Sums], statistic: str, context: UpdateContext) -> Sums:
         """Adds up over ranks what `compute` returns: "gradient" [P], of the summed losses, and this rank's
-        parts of "losses" and `names`, [K] each.
+        parts of "losses" and `statistic`, [K] each.
         """
         self._metrics, self._latest, count = {}, None, len(context.tasks)
         whole = self.weights.whole
         like: Like = {
             "gradient": (whole.shape, whole.dtype),
-            **dict.fromkeys(("losses", *names), ((count,), whole.dtype)),
+            "losses": ((count,), whole.dtype),
+            statistic: ((count,), whole.dtype),
         }
         found = context.reducer.sums(compute, like)
         self.weights.copy_(found["gradient"])
@@ -174,7 +178,7 @@ class OptimizerGroup:
 
         def compute() -> Sums:
             nonlocal auxiliary
-            found = {name: context.partial(value) for name, value in functions.statistics().items()}
+            found = {functions.name: context.partial(functions.statistic())}
             if not whole:
                 # after a loop the auxiliary loss is of the last task alone, and its graph is freed
                 auxiliary = None
@@ -183,19 +187,21 @@ class OptimizerGroup:
             if auxiliary is None:
                 return found
             gradients = self._gradients(auxiliary if size == 1 else auxiliary / size)
-            return found | {f"beside/{key}": value for key, value in zip(self._used, gradients, strict=True)}
+            return found | {
+                f"auxiliary/{key}": value for key, value in zip(self._used, gradients, strict=True)
+            }
 
         balanced = self._used if self._balanced else {}
         like: Like = {
-            **dict.fromkeys(functions.names, ((self.tasks,), self.weights.whole.dtype)),
-            **{f"beside/{key}": (value.shape, value.dtype) for key, value in balanced.items()},
+            functions.name: ((self.tasks,), self.weights.whole.dtype),
+            **{f"auxiliary/{key}": (value.shape, value.dtype) for key, value in balanced.items()},
         }
         found = dict(context.reducer.sums(compute, like))
         gradients = dict(combined.gradients)
         for key, parameter in self._used.items():
-            if f"beside/{key}" in found:
+            if f"auxiliary/{key}" in found:
                 # divided by the scale that `clip` multiplies by
-                extra = found.pop(f"beside/{key}") / self._scale
+                extra = found.pop(f"auxiliary/{key}") / self._scale
                 gradients[key] = gradients.get(key, torch.zeros_like(parameter)) + extra
             elif key not in gradients:
                 gradients[key] = torch.zeros_like(parameter)
@@ -305,8 +311,8 @@ class GradientComputation:
             return td_target(self._config, batch, noise, policy, values, critic.head)
 
         def losses() -> Tensor:
-            found, seen = critic_losses(networks.critic, batch, target())
-            features[:] = [seen]
+            found, latest = critic_losses(networks.critic, batch, target())
+            features[:] = [latest]
             return self._weighed(found, batch, context)
 
         def loss_of(row: int) -> Tensor:
@@ -314,14 +320,15 @@ class GradientComputation:
             found, _ = critic_losses(networks.critic, alone, target()[row : row + 1])
             return self._weighed(found, alone, context)[0]
 
-        def statistics() -> Sums:
+        def value() -> Tensor:
             if not features:
                 with torch.no_grad():
-                    features.append(_features(networks.critic, batch))
-            return {"value": target().mean(1)}
+                    arguments = (batch.observation, batch.routing.count, batch.samples)
+                    features.append(networks.critic.observer(*arguments))
+            return target().mean(1)
 
         auxiliary = networks.critic.network.torso.balance_loss
-        functions = TaskLosses(losses, loss_of, auxiliary, statistics, ("value",))
+        functions = TaskLosses(losses, loss_of, auxiliary, value, "value")
         found = self._groups["critic"].differentiate(functions, context)
         self._features = features[0]
         return found
@@ -349,11 +356,8 @@ class GradientComputation:
                 entropies[row] = entropy
             return self._weighed(found, alone, context)[0]
 
-        def statistics() -> Sums:
-            return {"entropy": torch.cat(entropies)}
-
         auxiliary = actor.network.torso.balance_loss
-        functions = TaskLosses(losses, loss_of, auxiliary, statistics, ("entropy",))
+        functions = TaskLosses(losses, loss_of, auxiliary, lambda: torch.cat(entropies), "entropy")
         with _evaluating(critic):
             return group.differentiate(functions, context)
 
@@ -377,7 +381,3 @@ def _evaluating(critic: TwinCritic) -> Iterator[None]:
         yield
     finally:
         critic.train()
-
-
-def _features(critic: TwinCritic, batch: TrainingBatch) -> Tensor:
-    return critic.observer(batch.observation, batch.routing.count, batch.samples)

@@ -139,7 +139,7 @@ class Actor(nn.Module):
             config.torso, self.observer.size, outputs, layout.task_count, served=served
         )
         self.register_buffer("legal", torch.from_numpy(layout.legal_mask.copy()), persistent=False)
-        low, high = exploration.log_deviation_low, exploration.log_deviation_high
+        low, high = exploration.log_std_low, exploration.log_std_high
         self._middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
 
     def gaussian(self, raw: Tensor, routing: Routing) -> tuple[TanhGaussian, Tensor]:
@@ -171,7 +171,7 @@ class TwinCritic(nn.Module):
     """Two critics as one batched network.
 
     The output for continuous tasks values the given action; that for discrete tasks values every action
-    at once, and the torso reads zeros in place of an action.
+    at once, and the torso reads zeros instead of an action.
     """
 
     def __init__(self, layout: Layout, config: SACConfig) -> None:

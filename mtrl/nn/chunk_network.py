@@ -30,7 +30,7 @@ class ChunkShape:
     blocks: int = 3
     """Residual blocks, 1 to 32."""
     history: int = 1
-    """States seen, the newest last, 1 to 16."""
+    """States read, the newest last, 1 to 16."""
     chunk: int = 8
     """Actions planned at once, H, 1 to 64."""
     embedding: int = 16
@@ -61,7 +61,6 @@ class ChunkNetwork(TaskNormaliser):
     frequencies: Tensor
 
     def __init__(self, shape: ChunkShape, layout: Layout) -> None:
-        """Raises UnsupportedError for tasks with pixels or discrete actions."""
         super().__init__(layout)
         self.shape = shape
         self.actions = layout.continuous_size

@@ -14,6 +14,7 @@ from mtrl.errors import SpaceError, UnknownNameError
 from mtrl.spaces import Layout
 from mtrl.structured import between, check
 
+from .distributions import full_precision
 from .layers import BatchedLinear, LayerNorm, Stack, fill_he_uniform
 from .normalisation import TaskNormaliser
 
@@ -122,12 +123,7 @@ class SoftExperts(nn.Module):
     """
 
     def __init__(
-        self,
-        tokens: int,
-        width: int,
-        experts: int,
-        hidden: int,
-        generator: torch.Generator | None = None,
+        self, tokens: int, width: int, experts: int, hidden: int, generator: torch.Generator | None = None
     ) -> None:
         """n `tokens` of d = `width`, E `experts`."""
         super().__init__()
@@ -143,7 +139,7 @@ class SoftExperts(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """[K, B, n, d] -> [K, B, n, d]"""
         logits = self.route(tokens.flatten(1, 2)).unflatten(1, tokens.shape[1:3])
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = full_precision(logits)
         dispatch = torch.softmax(logits, dim=-2).to(tokens.dtype)
         combine = torch.softmax(logits, dim=-1).to(tokens.dtype)
         slots = dispatch.transpose(-1, -2) @ tokens

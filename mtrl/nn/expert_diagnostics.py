@@ -1,4 +1,4 @@
-"""What a mixture does and whether it is alive: loads, entropies, likeness, dormancy, specialisation.
+"""Measures of a mixture: loads, entropies, similarity, dormancy, specialisation.
 
 Functions take detached tensors as `Torso.record` collects them and return plain tensors; none of them
 has a gradient. Gates are [..., K, B, E] with rows that sum to 1 (or to less, where a router does not
@@ -66,10 +66,7 @@ def dormant_fraction(hidden: Tensor, threshold: float = 0.025) -> Tensor:
 
 @torch.no_grad()
 def torso_diagnostics(
-    torso: Torso,
-    features: Tensor | tuple[Tensor, ...],
-    task_index: Tensor,
-    embedding: Tensor | None = None,
+    torso: Torso, features: Tensor | tuple[Tensor, ...], task_index: Tensor, embedding: Tensor | None = None
 ) -> dict[str, float]:
     """One forward, measured: the mean over ensemble members of every figure that the torso has.
 

@@ -210,7 +210,7 @@ def activation_named(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class Stack(nn.Module):
-    """Linear, LayerNorm when asked, activation: once for each entry of `widths`."""
+    """Linear, LayerNorm with `norm`, activation: once for each entry of `widths`."""
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ class TaskEmbedding(nn.Module):
             self.register_buffer("identity", torch.eye(tasks), persistent=False)
 
     def forward(self, task_index: Tensor, given: Tensor | None = None) -> Tensor:
-        """`given` [K, size] or [*leading, K, size] takes the place of the network's own embedding.
+        """`given` [K, size] or [*leading, K, size] replaces the network's own embedding.
 
         Raises SpaceError when it has another length, or when neither has one.
         """

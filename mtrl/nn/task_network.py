@@ -49,14 +49,14 @@ class TaskNetwork(nn.Module):
         self._served: dict[str, list[int]] = {}
         self._latest: dict[str, tuple[Tensor, Tensor | None]] = {}
         for name, size in outputs.items():
-            owners = list(range(tasks)) if served is None or name not in served else list(served[name])
+            its_tasks = list(range(tasks)) if served is None or name not in served else list(served[name])
             row = torch.zeros(tasks, dtype=torch.int64)
-            row[owners] = torch.arange(len(owners))
+            row[its_tasks] = torch.arange(len(its_tasks))
             self.register_buffer(f"row_of_{name}", row, persistent=False)
-            self._served[name] = owners
+            self._served[name] = its_tasks
             if kind == "task":
                 self.outputs[name] = TaskLinear(
-                    (*lead, len(owners)), width, size, bound=bound, generator=generator
+                    (*lead, len(its_tasks)), width, size, bound=bound, generator=generator
                 )
             elif kind == "composed":
                 self.outputs[name] = ComposedLinear(
@@ -98,9 +98,9 @@ class TaskNetwork(nn.Module):
         not be written over in between.
         """
         exporting = torch.onnx.is_in_onnx_export()
-        known = None if exporting else self._latest.get(name)
-        if known is not None and known[0] is task_index:
-            return known[1]
+        cached = None if exporting else self._latest.get(name)
+        if cached is not None and cached[0] is task_index:
+            return cached[1]
         rows: Tensor | None = getattr(self, f"row_of_{name}")[task_index]
         if exporting:
             return rows
@@ -110,10 +110,7 @@ class TaskNetwork(nn.Module):
         return rows
 
     def forward(
-        self,
-        features: Tensor | tuple[Tensor, ...],
-        task_index: Tensor,
-        embedding: Tensor | None = None,
+        self, features: Tensor | tuple[Tensor, ...], task_index: Tensor, embedding: Tensor | None = None
     ) -> dict[str, Tensor]:
         """[K, B, inputs], task_index [K] -> every output by name, [..., K, B, size] each."""
         hidden = self.torso(features, task_index, embedding)

@@ -94,6 +94,15 @@ def test_with_another_number_of_ranks_what_was_shared_goes_on() -> None:
     np.testing.assert_array_equal(fresh._reward_scale.largest, original._reward_scale.largest)
 
 
+def test_policies_of_older_versions_are_read() -> None:
+    snapshot = agent_of().snapshot()
+    exploration = {
+        k.replace("log_std", "log_deviation"): v for k, v in snapshot.config["exploration"].items()
+    }
+    older = dataclasses.replace(snapshot, config={**snapshot.config, "exploration": exploration})
+    assert AGENT.policy(older, MIXED).actor.reach == AGENT.policy(snapshot, MIXED).actor.reach
+
+
 def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"agent.batch_size=16 .* a multiple of their number, 3"):
         AGENT.build(SMALL, MIXED, 1, rank=0, ranks=3)

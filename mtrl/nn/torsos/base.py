@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtrl.errors import SpaceError
 
-from ..layers import Leading, Stack
+from ..layers import LayerNorm, Leading, Stack
 from ..task_embedding import TaskEmbedding
 from .config import TorsoConfig
 
@@ -24,7 +24,7 @@ class Torso(nn.Module, ABC):
     """
 
     appends_task = False
-    """Whether `task_input` puts the task embedding beside the features; other kinds use it otherwise."""
+    """Whether `task_input` appends the task embedding to the features; other kinds use it otherwise."""
 
     def __init__(
         self,
@@ -47,15 +47,10 @@ class Torso(nn.Module, ABC):
 
     @abstractmethod
     def _build(self, generator: torch.Generator | None) -> None:
-        """Makes the layers of this kind, after everything above is there."""
+        """Makes the layers of this kind."""
 
     def _hidden_stack(
-        self,
-        leading: Leading,
-        inputs: int,
-        generator: torch.Generator | None,
-        *,
-        activate_last: bool = True,
+        self, leading: Leading, inputs: int, generator: torch.Generator | None, *, activate_last: bool = True
     ) -> Stack:
         """`depth` layers of `width` as the common fields of the config describe them."""
         config = self.config
@@ -70,6 +65,15 @@ class Torso(nn.Module, ABC):
             generator=generator,
         )
 
+    def _hidden_layers(self, linear: Callable[[int], nn.Module]) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """`depth` layers that `linear` makes for an input length, and their LayerNorms, if any."""
+        config, linears, norms = self.config, nn.ModuleList(), nn.ModuleList()
+        for depth in range(config.depth):
+            linears.append(linear(config.width if depth else self.inputs))
+            if config.layer_norm:
+                norms.append(LayerNorm(self.leading, config.width, affine=config.norm_affine))
+        return linears, norms
+
     @property
     def width(self) -> int:
         """Length of the output."""
@@ -80,36 +84,33 @@ class Torso(nn.Module, ABC):
         """[N, K, B, entry], [K], [N, K, 1, e] -> [N, K, B, width]"""
 
     def forward(
-        self,
-        features: Tensor | tuple[Tensor, ...],
-        task_index: Tensor,
-        embedding: Tensor | None = None,
+        self, features: Tensor | tuple[Tensor, ...], task_index: Tensor, embedding: Tensor | None = None
     ) -> Tensor:
-        """`embedding` [K, e] or [N, K, e] takes the place of the torso's own task embedding; `features` may
-        come in parts, to be put side by side.
+        """`embedding` [K, e] or [N, K, e] replaces the torso's own task embedding; `features` in parts are
+        joined.
 
         Raises SpaceError for features of another shape.
         """
         parts = features if isinstance(features, tuple) else (features,)
         self._check(parts, task_index)
         first = parts[0]
-        told = self.embedding(task_index, embedding).to(first.dtype) if self.reads_task else first[..., :0]
+        task = self.embedding(task_index, embedding).to(first.dtype) if self.reads_task else first[..., :0]
         joins = self._joins_task
-        # what all members read alike is put together once
+        # what all members read alike is joined once
         alike = self.embedding.table is None and (embedding is None or embedding.dim() == 2)
         if joins and first.dim() == 3 and alike:
-            parts, joins = (*parts, told[0].expand(*first.shape[:-1], -1)), False
+            parts, joins = (*parts, task[0].expand(*first.shape[:-1], -1)), False
         whole = first if len(parts) == 1 else torch.cat(parts, dim=-1)
         if whole.dim() == 3:
             whole = whole.expand(*self.leading, *whole.shape)
         if joins:
-            whole = torch.cat([whole, told.expand(*whole.shape[:-1], -1)], dim=-1)
-        hidden = self.transform(whole, task_index, told)
+            whole = torch.cat([whole, task.expand(*whole.shape[:-1], -1)], dim=-1)
+        hidden = self.transform(whole, task_index, task)
         return hidden.squeeze(0) if self.members is None else hidden
 
     @property
     def reads_task(self) -> bool:
-        """Whether the task embedding is asked for at all."""
+        """Whether the torso uses the task embedding."""
         return self.config.task_input or self.config.kind not in ("mlp", "multi_head", "residual")
 
     def mixture(self, task_index: Tensor) -> Tensor:
@@ -117,15 +118,10 @@ class Torso(nn.Module, ABC):
         raise SpaceError(f"a torso of kind {self.config.kind} mixes no parameter sets")
 
     def reset_tasks(
-        self,
-        losses: Tensor,
-        task_index: Tensor,
-        generator: torch.Generator | None = None,
+        self, losses: Tensor, task_index: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Gives tasks that have run away a new beginning; call it after an update with its losses [K].
-
-        Returns [K], True for tasks that were reset, whose losses should have no part in the update: ask
-        `runaway` before it. Only PaCo resets; nothing happens in others.
+        """Resets tasks whose loss exploded, after an update with its losses [K]; returns [K], True for those
+        that were reset, which `runaway` names before the update. Only PaCo resets.
         """
         return self.runaway(losses)
 
@@ -134,10 +130,8 @@ class Torso(nn.Module, ABC):
         return torch.zeros(losses.shape, dtype=torch.bool, device=losses.device)
 
     def balance_loss(self) -> Tensor | None:
-        """The auxiliary loss of the latest training forward, forgotten once read; None for most.
-
-        It mixes the samples of all tasks, so it stands outside their losses: add its gradient to the
-        combined one, taken while the forward's graph, which it shares, is still there.
+        """The auxiliary loss of the latest training forward, returned once; None for most. It mixes the
+        samples of all tasks, so it is no part of their losses, and it shares the forward's graph.
         """
         return None
 
@@ -146,10 +140,9 @@ class Torso(nn.Module, ABC):
 
     @contextmanager
     def record(self) -> Iterator[list[tuple[str, Tensor]]]:
-        """Collects what forward passes inside it note, detached, in order.
-
-        ("hidden", [N, (E,) K, B, d]) after each activation, ("gates", [N, K, B, E]) the mixing weights,
-        and ("experts", [N, E, K, B, d]) what was mixed.
+        """Collects what forward passes inside it note, detached, in order: ("hidden", [N, (E,) K, B, d])
+        after each activation, ("gates", [N, K, B, E]) the mixing weights, ("experts", [N, E, K, B, d]) their
+        values.
         """
         self._records = []
         try:
@@ -174,7 +167,7 @@ class Torso(nn.Module, ABC):
 
     @property
     def _joins_task(self) -> bool:
-        """Whether the task embedding is put beside the features."""
+        """Whether the task embedding is appended to the features."""
         return self.appends_task and self.config.task_input
 
     def _check(self, parts: tuple[Tensor, ...], task_index: Tensor) -> None:

@@ -58,8 +58,8 @@ class PaCoConfig:
     """Parameter sets that tasks mix, 1 to 64 (paper: 5 for MT10, 20 for MT50)."""
     extreme_loss: float = 3000.0
     """A task whose loss is above this is left out of the update and gets a new mixture, above 0; infinity for
-    never. In units of the loss, so it wants choosing anew with rewards of another size (the authors'
-    program: 3000)."""
+    never. In units of the loss, so it has to fit the size of the rewards (the authors' program:
+    3000)."""
 
     def __post_init__(self) -> None:
         check(self, "paco", sets=between(1, 64), extreme_loss=POSITIVE)
@@ -121,7 +121,7 @@ class ExpertsConfig:
     chosen: int = 2
     """Experts per sample, 1 to `routed`; equal to `routed` is a dense mixture."""
     gate: str = "both"
-    """What the router sees: "task" (its embedding), "state" (the sample), or "both", whose logits add."""
+    """What the router reads: "task" (its embedding), "state" (the sample), or "both", whose logits add."""
     renormalise: bool = True
     """Whether the chosen weights sum to 1. Must be false with chosen=1: the weight would be the
     constant 1, and the router would never learn."""
@@ -134,11 +134,11 @@ class ExpertsConfig:
     self_gate: bool = False
     """HoME: a sigmoid gate on each shared expert, so that routed ones cannot drown it nor it them."""
     dispatch: str = "dense"
-    """"dense": every expert sees every sample. "packed": only its own, padded per task; the same
-    numbers, less work when E is well above `chosen` and the gate sees the state."""
+    """"dense": every expert computes every sample. "packed": only its own, padded per task; the same
+    numbers, less work when E is well above `chosen` and the gate reads the state."""
     balance: float = 1e-3
     """Step u of the selection bias that evens out loads without a loss, at least 0; 0 is off
-    (arXiv 2408.15664: 1e-3). A gate that sees only the task needs none: its load is the task sampler's."""
+    (arXiv 2408.15664: 1e-3). A gate that reads only the task needs none: its load is the task sampler's."""
     load_decay: float = 0.9
     """Decay of the averaged load behind that bias, 0 up to but not 1; 0 is the paper's, whose batches
     are larger."""
@@ -213,8 +213,8 @@ class TorsoConfig:
     norm_affine: bool = True
     """Whether LayerNorm has a learned scale and shift."""
     task_input: bool = True
-    """Whether mlp, multi_head, residual and experts read the task embedding beside the features
-    (MTMHSAC: true). The other kinds use it in their own way."""
+    """Whether mlp, multi_head, residual and experts read the task embedding with the features
+    (MTMHSAC: true). The other kinds use it otherwise."""
     embedding: TaskEmbeddingConfig = field(default_factory=TaskEmbeddingConfig)
     """What stands for the task."""
     output: str = "auto"

@@ -18,7 +18,7 @@ class ExpertBank(nn.Module):
 
     expert(x) = Swish(LayerNorm(W2 act(W1 (x * gate(x))))), gate(x) = 2 sigmoid(x A B) of low rank: HoME's
     remedies against silent and underfed experts (Wang et al. 2024, arXiv 2408.05430, with LayerNorm
-    in the place of BatchNorm, which would mix tasks). Without them, W2 act(W1 x).
+    instead of BatchNorm, which would mix tasks). Without them, W2 act(W1 x).
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ExpertsTorso(Torso):
         )
 
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
-        """Each block chooses anew."""
+        """Each block chooses its own experts."""
         hidden = self.activate(self.enter_norm(self.enter(features)))
         self.note("hidden", hidden)
         for block in self.blocks:
@@ -149,22 +149,22 @@ def packed(bank: nn.Module, hidden: Tensor, routing: Routing) -> Tensor:
 
     Samples are packed within their own task, [N, E, K, C, width] with C the largest number of samples
     that one expert takes from one task, so that tasks stay apart and per-task gradients exact. Unused
-    places are computed and never read. hidden [N, K, B, width] -> [N, K, B, width].
+    cells are computed and never read. hidden [N, K, B, width] -> [N, K, B, width].
     """
     members, tasks, samples, width = hidden.shape
     mask = routing.mask()
-    place = mask.cumsum(dim=2) - 1
+    position = mask.cumsum(dim=2) - 1
     capacity = int(mask.sum(dim=2).max())
     source = hidden.new_zeros(members, tasks, routing.experts, capacity, dtype=torch.int64)
     member, task, sample, expert = mask.nonzero(as_tuple=True)
-    source[member, task, expert, place[member, task, sample, expert]] = sample
+    source[member, task, expert, position[member, task, sample, expert]] = sample
     taken = hidden.gather(2, source.flatten(2)[..., None].expand(-1, -1, -1, width))
     cells = taken.unflatten(2, (routing.experts, capacity)).movedim(2, 1)
     outputs = bank(cells).movedim(1, 2).flatten(2, 3)
-    address = routing.chosen * capacity + place.gather(-1, routing.chosen)
+    address = routing.chosen * capacity + position.gather(-1, routing.chosen)
     back = outputs.gather(2, address.flatten(2)[..., None].expand(-1, -1, -1, width))
-    picked = back.unflatten(2, (samples, routing.chosen.shape[-1]))
-    return (picked * routing.weights.to(picked.dtype)[..., None]).sum(dim=-2)
+    selected = back.unflatten(2, (samples, routing.chosen.shape[-1]))
+    return (selected * routing.weights.to(selected.dtype)[..., None]).sum(dim=-2)
 
 
 def _spread(hidden: Tensor, count: int) -> Tensor:

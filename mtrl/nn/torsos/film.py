@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..layers import BatchedLinear, LayerNorm, activation_named
+from ..layers import BatchedLinear, activation_named
 from .base import Torso
 
 
@@ -17,16 +17,11 @@ class FilmTorso(Torso):
     """
 
     def _build(self, generator: torch.Generator | None) -> None:
-        config, inputs = self.config, self.inputs
-        lead, width = self.leading, config.width
+        config, lead, width = self.config, self.leading, self.config.width
         self.activate = activation_named(config.activation)
-        self.linears = nn.ModuleList()
-        self.norms = nn.ModuleList()
-        for _ in range(config.depth):
-            self.linears.append(BatchedLinear(lead, inputs, width, generator=generator))
-            if config.layer_norm:
-                self.norms.append(LayerNorm(lead, width, affine=config.norm_affine))
-            inputs = width
+        self.linears, self.norms = self._hidden_layers(
+            lambda inputs: BatchedLinear(lead, inputs, width, generator=generator)
+        )
         self.modulation_width = 1 if config.film.scalar else width
         self.modulate = BatchedLinear(
             lead,

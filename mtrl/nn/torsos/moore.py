@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..distributions import full_precision
 from ..layers import TaskTable, mixture_bound
 from .base import Torso
 
@@ -12,35 +13,33 @@ from .base import Torso
 def orthonormalise(vectors: Tensor) -> Tensor:
     """Gram-Schmidt over the second last axis in one step: [..., n, d] -> orthonormal rows [..., n, d].
 
-    With V V^T = L L^T (Cholesky), U = L^-1 V has U U^T = I and row i in the span of rows 1 to i of V,
-    which are the properties that define Gram-Schmidt. Rows are brought to length 1 first, which does
-    not change U, and 16 epsilon of the number format is added to the diagonal: a row that depends on
-    earlier ones becomes nearly zero instead of NaN. Half precision is computed in float32.
+    With V V^T = L L^T (Cholesky), U = L^-1 V has U U^T = I and row i in the span of rows 1 to i of V, which
+    defines Gram-Schmidt. Rows are scaled to length 1 first, which does not change U, and 16 epsilon of the
+    dtype is added to the diagonal: a row that depends on earlier ones becomes nearly zero instead of NaN.
+    Half precision is computed in float32.
     """
     with torch.autocast(vectors.device.type, enabled=False):
-        wide = vectors if vectors.dtype == torch.float64 else vectors.float()
-        unit = torch.nn.functional.normalize(wide, dim=-1, eps=1e-8)
-        floor = 16 * torch.finfo(wide.dtype).eps
+        unit = torch.nn.functional.normalize(full_precision(vectors), dim=-1, eps=1e-8)
+        eps = 16 * torch.finfo(unit.dtype).eps
         gram = unit @ unit.transpose(-1, -2)
         if torch.onnx.is_in_onnx_export():
-            return _row_by_row(gram, unit, floor)
-        gram = gram + floor * torch.eye(gram.shape[-1], dtype=wide.dtype, device=wide.device)
-        # cholesky_ex reports failure in a tensor that nobody reads: the floor rules it out, and reading
-        # would make a GPU wait.
+            return _row_by_row(gram, unit, eps)
+        gram = gram + eps * torch.eye(gram.shape[-1], dtype=unit.dtype, device=unit.device)
+        # cholesky_ex does not make a GPU wait for its report of failure, which eps rules out
         lower = torch.linalg.cholesky_ex(gram).L
         return torch.linalg.solve_triangular(lower, unit, upper=False)
 
 
-def _row_by_row(gram: Tensor, unit: Tensor, floor: float) -> Tensor:
+def _row_by_row(gram: Tensor, unit: Tensor, eps: float) -> Tensor:
     """The same numbers from elementary operations, for graph formats without a Cholesky operator."""
     rows: list[Tensor] = []
     lower: list[list[Tensor]] = []
     for i in range(unit.shape[-2]):
         entries: list[Tensor] = []
         for j in range(i):
-            known = sum((entries[k] * lower[j][k] for k in range(j)), torch.zeros(()))
-            entries.append((gram[..., i, j, None] - known) / lower[j][j])
-        square = gram[..., i, i, None] + floor - sum((entry.square() for entry in entries), torch.zeros(()))
+            explained = sum((entries[k] * lower[j][k] for k in range(j)), torch.zeros(()))
+            entries.append((gram[..., i, j, None] - explained) / lower[j][j])
+        square = gram[..., i, i, None] + eps - sum((entry.square() for entry in entries), torch.zeros(()))
         diagonal = square.sqrt()
         rest = unit[..., i, :] - sum(
             (entry * row for entry, row in zip(entries, rows, strict=True)), torch.zeros(())

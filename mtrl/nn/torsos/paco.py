@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..layers import ComposedLinear, LayerNorm, TaskTable, activation_named, fill_uniform, mixture_bound
+from ..layers import ComposedLinear, TaskTable, activation_named, fill_uniform, mixture_bound
 from .base import Torso
 
 
 class PaCoTorso(Torso):
     """Sun et al. 2022 (arXiv 2210.11653): theta_k = Phi w_k in every layer, the output layer included.
 
-    w_k is trained by task k alone, which makes it easy to begin again for a task whose loss explodes
+    w_k is trained by task k alone, so that a task whose loss explodes can begin again
     (`reset_tasks`). It has no softmax and starts as U(+-sqrt(3 / J)), which keeps the variance of
     He-initialised sets.
     """
 
     def _build(self, generator: torch.Generator | None) -> None:
-        config, inputs = self.config, self.inputs
-        sets, lead = config.paco.sets, self.leading
+        config, sets, lead = self.config, self.config.paco.sets, self.leading
         self.activate = activation_named(config.activation)
         self.weights = TaskTable(lead, self.tasks, sets, bound=mixture_bound(sets), generator=generator)
-        self.linears = nn.ModuleList()
-        self.norms = nn.ModuleList()
-        for _ in range(config.depth):
-            self.linears.append(ComposedLinear((*lead, sets), inputs, config.width, generator=generator))
-            if config.layer_norm:
-                self.norms.append(LayerNorm(lead, config.width, affine=config.norm_affine))
-            inputs = config.width
+        self.linears, self.norms = self._hidden_layers(
+            lambda inputs: ComposedLinear((*lead, sets), inputs, config.width, generator=generator)
+        )
 
     def mixture(self, task_index: Tensor) -> Tensor:
         """[N, K, 1, J], w_k of each task."""
@@ -40,13 +35,10 @@ class PaCoTorso(Torso):
 
     @torch.no_grad()
     def reset_tasks(
-        self,
-        losses: Tensor,
-        task_index: Tensor,
-        generator: torch.Generator | None = None,
+        self, losses: Tensor, task_index: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """w_k of a task that ran away becomes a random convex mixture of the other tasks' w: uniform numbers
-        divided by their sum, as in the authors' program. Where every task ran away, each starts anew.
+        divided by their sum, as in the authors' program. Where every task ran away, each is drawn again.
         """
         found = self.runaway(losses)
         table = self.weights.weight

@@ -39,10 +39,8 @@ class ResidualTorso(Torso):
         self.activate = activation_named(config.activation)
         self.enter = BatchedLinear(lead, self.entry, width, generator=generator)
         self.enter_norm = LayerNorm(lead, width, affine=affine)
-        self.expand = nn.ModuleList()
-        self.expand_norm = nn.ModuleList()
-        self.contract = nn.ModuleList()
-        self.contract_norm = nn.ModuleList()
+        self.expand, self.expand_norm = nn.ModuleList(), nn.ModuleList()
+        self.contract, self.contract_norm = nn.ModuleList(), nn.ModuleList()
         for _ in range(config.depth):
             self.expand.append(BatchedLinear(lead, width, width, generator=generator))
             self.expand_norm.append(LayerNorm(lead, width, affine=affine))

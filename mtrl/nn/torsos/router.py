@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..distributions import full_precision
 from ..layers import BatchedLinear, Leading
 from .config import ExpertsConfig
 
@@ -42,7 +43,7 @@ class Router(nn.Module):
     b_i += u sign(mean load - load_i). It stands outside the gradient, so the router learns from the
     return only. Loads are averaged over updates, since batches of control are small.
 
-    With `groups`, a task sees the experts of its group and the common ones (HoME's hierarchy mask, Wang et
+    With `groups`, a task has the experts of its group and the common ones (HoME's hierarchy mask, Wang et
     al. 2024, arXiv 2408.05430): others get s = 0, and loads are evened out within each block.
     """
 
@@ -96,7 +97,7 @@ class Router(nn.Module):
             logits = logits + self.by_task(embedding)
         if self.by_state is not None:
             logits = logits + self.by_state(hidden)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = full_precision(logits)
         closed = None
         if self.masked:
             assert task_index is not None, "groups are of tasks"

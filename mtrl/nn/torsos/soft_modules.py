@@ -50,8 +50,8 @@ class SoftModulesTorso(Torso):
             )
             wide = parts.module_width
             if layer:
-                known = layer * count * count
-                self.condition.append(BatchedLinear(lead, known, config.width, generator=generator))
+                earlier = layer * count * count
+                self.condition.append(BatchedLinear(lead, earlier, config.width, generator=generator))
             choices = count if layer == parts.layers - 1 else count * count
             self.choose.append(BatchedLinear(lead, config.width, choices, bound=1e-3, generator=generator))
 
@@ -67,10 +67,10 @@ class SoftModulesTorso(Torso):
         routing = self.route(self.activate(self.describe(embedding) * observed))
         entered = self.activate(observed)
         inputs = entered.unsqueeze(1).expand(-1, count, -1, -1, -1)
-        seen: list[Tensor] = []
+        gates: list[Tensor] = []
         for layer, (modules, choose) in enumerate(zip(self.modules_by_layer, self.choose, strict=True)):
             if layer:
-                routing_here = routing * self.condition[layer - 1](torch.cat(seen, dim=-1))
+                routing_here = routing * self.condition[layer - 1](torch.cat(gates, dim=-1))
             else:
                 routing_here = routing
             logits = choose(self.activate(routing_here)).unflatten(-1, (-1, count))
@@ -81,5 +81,5 @@ class SoftModulesTorso(Torso):
             mixed = shares.to(outputs.dtype) @ outputs.movedim(1, -2)
             inputs = self.activate(mixed).movedim(3, 1)
             self.note("hidden", inputs)
-            seen.append(shares.flatten(-2))
+            gates.append(shares.flatten(-2))
         return inputs.squeeze(1)
