@@ -29,7 +29,7 @@ class SurgeryConfig:
     smoothing: float = 0.0
     """Share of the old weights that is kept, in [0, 1): CR-MOGM (Zhou et al. 2022) takes 0.9."""
     weigh_owned: bool = False
-    """Whether parameters that one task owns, such as heads, take its weight too rather than 1."""
+    """Whether task-specific parameters, such as heads, take their task's weight too rather than 1."""
     perturbation: float = 0.0
     """Length of SAMO's perturbation of the weights before a task's gradient is taken, at least 0 (none).
     Costs a pass per task. Ban et al. 2025 begin with 0.003."""
@@ -71,6 +71,6 @@ class SurgeryConfig:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but the plain gradient of the summed losses is asked for."""
+        """Whether the settings amount to the plain gradient of the summed losses."""
         whole = self.trained_share == 1 and self.perturbation == 0
         return whole and self.method == "sum" and not self.options.get("mean", False)

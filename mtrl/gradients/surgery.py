@@ -75,7 +75,7 @@ class GradientSurgery:
         self._rows = StepRows(self.jacobian, config, tasks, self._check)
         self.choice = self._rows.choice
         self.note = ""
-        """What a user should know about this combination, or nothing."""
+        """A remark on this combination for the user, or empty."""
         if tasks == 1 and config.method != "sum":
             nothing = f"one task: gradient method {config.method!r} has nothing to weigh"
             self.note = f"{nothing}; the plain gradient is taken"

@@ -1,4 +1,4 @@
-"""Gradients of K losses: rows that tasks share, and blocks that one task owns."""
+"""Gradients of K losses: rows of shared parameters, and blocks of task-specific ("owned") ones."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class TaskJacobian:
         self.owned: tuple[str, ...] = ()
         """Parameters of which every task has rows of its own, in the latest call."""
         self.surveyed = False
-        """Whether a call has found out what tasks own."""
+        """Whether `owned` has been determined by a call."""
 
     def rows(self, losses: torch.Tensor, *, retain_graph: bool = False) -> TaskRows:
         """The gradient of every loss; `losses` is [K], each of one task's samples.

@@ -33,7 +33,7 @@ class PCGrad(GramianWeighting[PCGradConfig]):
 
 
 def random_orders(seed: int, step: int, count: int) -> np.ndarray:
-    """[count, count], in row i the order in which gradient i meets all gradients at a step."""
+    """[count, count], in row i the order in which gradient i is projected by all at a step."""
     rows = np.tile(np.arange(count), (count, 1))
     return np.random.default_rng([seed, step]).permuted(rows, axis=1)
 
@@ -48,7 +48,7 @@ def project(gramian: np.ndarray, orders: np.ndarray) -> np.ndarray:
     products = gramian.copy()
     flat = products.reshape(-1)
     places = orders.T + count * rows
-    # -1 / |g_j|^2 of the gradient j met at each turn, 0 where that is gradient i itself
+    # -1 / |g_j|^2 of the gradient j of each turn, 0 where that is gradient i itself
     inverses = np.reciprocal(-np.diag(gramian))[orders.T]
     inverses[rows == orders.T] = 0.0
     steps = gramian[orders.T]
