@@ -15,9 +15,9 @@ from mtrl.errors import (
     MtrlError,
     OutOfRangeError,
     UnknownNameError,
-    environment_faults,
     nearest_names,
 )
+from mtrl.faults import environment_faults
 
 TASKS = ["metaworld/reach-v3", "metaworld/push-v3", "dmc/cartpole-swingup"]
 

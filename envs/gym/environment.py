@@ -9,7 +9,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, UnsupportedError, environment_faults
+from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, UnsupportedError
+from mtrl.faults import environment_faults
 from mtrl.tasks import Buffers, Task, TaskAction, start_seed
 
 from ..offscreen import drawing_errors, require_backend

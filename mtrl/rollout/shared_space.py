@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from mtrl.errors import ConfigError, UnsupportedError, environment_faults
+from mtrl.errors import ConfigError, UnsupportedError
+from mtrl.faults import environment_faults
 from mtrl.spaces import Observation
 from mtrl.tasks import Split, Task, TaskSet, TrainingStarts, split_of
 

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl import registry
-from mtrl.errors import OutOfRangeError, UnsupportedError, environment_faults
+from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.evaluation.protocol import EvaluationConfig
 from mtrl.evaluation.results import PolicyReference
+from mtrl.faults import environment_faults
 from mtrl.rollout import (
     Acting,
     EpisodeJob,

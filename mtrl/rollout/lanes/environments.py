@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 from mtrl import registry
-from mtrl.errors import MissingExtraError, UnknownNameError, UnsupportedError, environment_faults
+from mtrl.errors import MissingExtraError, UnknownNameError, UnsupportedError
+from mtrl.faults import environment_faults
 from mtrl.tasks import Environment, Task, TaskSet, VectorEnvironment, VectorSuite
 
 _logger = logging.getLogger(__name__)
