@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from ale_py import ALEInterface, LoggerMode, roms
+from ale_py import roms
 
 from mtrl.tasks.catalogue import catalogue_text
 
-from .console import rom_path
+from .console import load_console
 from .suite import AtariEntry
 
 SCORES: dict[str, list[float]] = json.loads(
@@ -51,11 +51,9 @@ def game_name(rom: str) -> str:
 
 def entries(games: Iterable[str]) -> dict[str, AtariEntry]:
     """Loads each game of these ROMs once, about 0.2 s apiece."""
-    ALEInterface.setLoggerMode(LoggerMode.Error)
     found = {}
     for rom in games:
-        console = ALEInterface()
-        console.loadROM(rom_path(rom))
+        console = load_console(rom)
         name = game_name(rom)
         random_return, human_return = SCORES.get(name, (None, None))
         found[name] = AtariEntry(

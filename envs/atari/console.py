@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtrl.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from ale_py import ALEInterface
 
 FRAME_LIMIT = 108_000
 """Emulated frames per episode: 30 minutes of play."""
@@ -25,3 +29,15 @@ def rom_path(rom: str) -> Path:
             "install it again: pip install --force-reinstall ale-py"
         )
     return path
+
+
+def load_console(rom: str) -> ALEInterface:
+    """A console with the game in it, without sticky actions; takes about 0.2 s."""
+    from ale_py import ALEInterface, LoggerMode
+
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    console = ALEInterface()
+    console.setFloat("repeat_action_probability", 0.0)
+    console.setInt("random_seed", 0)
+    console.loadROM(rom_path(rom))
+    return console

@@ -8,12 +8,12 @@ from itertools import repeat
 import cv2
 import numpy as np
 import numpy.typing as npt
-from ale_py import Action, ALEInterface, LoggerMode
+from ale_py import Action
 
 from mtrl.tasks import Buffers, Task, TaskAction
 
 from ..images import ImageStack
-from .console import PIXEL_SIZE, RAM_SIZE, rom_path
+from .console import PIXEL_SIZE, RAM_SIZE, load_console
 from .starts import console_start, sticking
 
 
@@ -33,11 +33,7 @@ class AtariEnvironment:
         self._frame_skip = task.action_repeat
         self._sticky = float(task.option("sticky", 0.25))
         self._noop_max = int(task.option("noop_max", 30))
-        ALEInterface.setLoggerMode(LoggerMode.Error)
-        console = ALEInterface()
-        console.setFloat("repeat_action_probability", 0.0)
-        console.setInt("random_seed", 0)
-        console.loadROM(rom_path(rom))
+        console = load_console(rom)
         console.reset_game()
         self._console = console
         self._fresh = console.cloneState()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from ale_py import ALEInterface, ALEVectorInterface, LoggerMode
+from ale_py import ALEVectorInterface
 
 from mtrl.errors import SpaceError, UnsupportedError
 from mtrl.tasks import Buffers, Task, VectorAction
 
 from ..images import ImageStack
-from .console import PIXEL_SIZE, rom_path
+from .console import PIXEL_SIZE, load_console, rom_path
 from .starts import console_start
 
 _NEVER = 2**30
@@ -138,9 +138,6 @@ class NativeAtari:
 
 def _frames_before_play(rom: str) -> int:
     """Frames that a reset counts on its own: some games are set up by presses of the select switch."""
-    ALEInterface.setLoggerMode(LoggerMode.Error)
-    console = ALEInterface()
-    console.setFloat("repeat_action_probability", 0.0)
-    console.loadROM(rom_path(rom))
+    console = load_console(rom)
     console.reset_game()
     return int(console.getEpisodeFrameNumber())
