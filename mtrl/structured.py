@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
@@ -125,24 +125,15 @@ def canonical(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def known_keys(kind: type, place: str = "") -> list[str]:
     """Every dotted key of a dataclass, sections and renamed keys included."""
-    found = [_join(place, name) for name in _renamed(kind)]
-    for name, hint in _hints(kind).items():
-        found.append(_join(place, name))
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            found += known_keys(hint, _join(place, name))
-    return found
+    return [key for key, _ in _walk(kind, place)]
 
 
 def open_keys(kind: type, place: str = "") -> list[str]:
     """Every dotted key of a dataclass that holds a mapping, whose own keys no field names."""
-    found: list[str] = []
-    for name, hint in _hints(kind).items():
-        origin = typing.get_origin(hint)
-        if isinstance(origin, type) and issubclass(origin, Mapping):
-            found.append(_join(place, name))
-        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            found += open_keys(hint, _join(place, name))
-    return found
+    origins = {key: typing.get_origin(hint) for key, hint in _walk(kind, place)}
+    return [
+        key for key, origin in origins.items() if isinstance(origin, type) and issubclass(origin, Mapping)
+    ]
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any configuration value
@@ -159,6 +150,15 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any configuration value
 def _hints(kind: type) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _walk(kind: type, place: str) -> Iterator[tuple[str, Any]]:
+    for name in _renamed(kind):
+        yield _join(place, name), None
+    for name, hint in _hints(kind).items():
+        yield _join(place, name), hint
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from _walk(hint, _join(place, name))
 
 
 def _renamed(kind: type) -> Mapping[str, str]:
