@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mtrl.errors import ExistsError
 from mtrl.integrity import remove_directory
-from mtrl.pipeline import export_stage
+from mtrl.pipeline.export_stage import export_stage
 
 from .arguments import add_run
 from .reopen import reopen

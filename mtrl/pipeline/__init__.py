@@ -4,7 +4,6 @@ from .config import Config, TasksConfig, TrackingConfig, agent_of
 from .console import Interrupted, log, log_interruption, resume_command
 from .demonstrations import collect_into
 from .evaluation_stages import REALTIME_STARTS
-from .export_stage import export_stage
 from .parents import parents_of
 from .policies import (
     artefact_tasks,
@@ -40,7 +39,6 @@ __all__ = [
     "clock_of",
     "collect_into",
     "distill_stage",
-    "export_stage",
     "fit",
     "is_artefact",
     "is_scripted",
