@@ -43,7 +43,7 @@ EXAMPLES = (
     "mtrl evaluate runs/quickstart                          every policy of a run",
     "mtrl evaluate runs/quickstart --policy student episodes=200 runtime.kind=ray",
     "mtrl evaluate runs/quickstart/artefact episodes=20     an exported controller, through ONNX Runtime",
-    "mtrl evaluate runs/quickstart --video=2                and films of the first two starts of every task",
+    "mtrl evaluate runs/quickstart --video=2                and videos of the first two starts of every task",
 )
 
 Chosen = tuple[str, PolicySnapshot, str]

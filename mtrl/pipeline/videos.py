@@ -62,7 +62,7 @@ def record_all(
     videos: list[Video] = []
     for k in chosen:
         task = recorder.tasks[k]
-        with progress(f"film {task.name}", len(subjects) * len(indices) * task.horizon_decisions) as bar:
+        with progress(f"video {task.name}", len(subjects) * len(indices) * task.horizon_decisions) as bar:
 
             def advance() -> None:
                 bar.advance()
