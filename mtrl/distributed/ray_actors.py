@@ -122,7 +122,7 @@ class RayActors(Backend):
     def _receive(self, seconds: float) -> list[Event]:
         watched: dict[ObjectRef, int] = {reference: slot for slot, reference in self._starting.items()}
         watched |= {results[0]: slot for slot, results in self._results.items() if results}
-        if not watched and not any(slot.up for slot in self.slots):
+        if not watched and not any(slot.started for slot in self.slots):
             raise self._none_started()
         if not watched:
             time.sleep(seconds)
@@ -143,7 +143,7 @@ class RayActors(Backend):
             self._results[slot].popleft()
             return self._finished(slot, None, bug)
         except LOSSES as error:
-            return self._lose(slot, f"its process is gone ({type(error).__name__})", blamed=False)
+            return self._lose(slot, f"its process is gone ({type(error).__name__})", is_cause=False)
         self._results[slot].popleft()
         # arrays of the object store are read-only, and what is kept of them keeps their blocks there
         return self._finished(
@@ -166,6 +166,6 @@ class RayActors(Backend):
         self._facts[slot], self._failures[slot] = facts, 0
         return self._started(slot)
 
-    def _lose(self, slot: int, reason: str, *, blamed: bool) -> Lost:
+    def _lose(self, slot: int, reason: str, *, is_cause: bool) -> Lost:
         logger.warning("rollout actor %d is replaced: %s", slot, reason)
-        return super()._lose(slot, reason, blamed=blamed)
+        return super()._lose(slot, reason, is_cause=is_cause)

@@ -32,8 +32,8 @@ from .runtime import CollectionConfig, FaultHandler, FaultLog, FaultText, Fragme
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
 from .workers.backend import KEPT, Backend, Event, Lost
 from .workers.calls import Call, CallExecutor, CallValue, Collect
+from .workers.messages import RemoteError
 from .workers.processes import Processes, child_environment
-from .workers.wire import RemoteError
 from .workers.worker import LaneAssignment, RolloutWorker
 
 if TYPE_CHECKING:

@@ -93,21 +93,21 @@ def test_the_factory_follows_the_configuration(tasks: TaskSet) -> None:
     assert isinstance(rollouts_for(tasks, RuntimeConfig()), LocalRollouts)
 
 
-def loads(shares: Sequence[Sequence[LaneAssignment]], cost: Sequence[float]) -> list[float]:
-    return [sum(cost[s.task_index] * s.copies for s in actor) for actor in shares]
+def loads(assignments: Sequence[Sequence[LaneAssignment]], cost: Sequence[float]) -> list[float]:
+    return [sum(cost[s.task_index] * s.copies for s in actor) for actor in assignments]
 
 
 def test_equal_tasks_are_dealt_evenly() -> None:
-    shares = balance([4, 4, 4, 4], 2)
-    assert sorted(s.task_index for actor in shares for s in actor) == [0, 1, 2, 3]
-    assert [sum(s.copies for s in actor) for actor in shares] == [8, 8]
+    assignments = balance([4, 4, 4, 4], 2)
+    assert sorted(s.task_index for actor in assignments for s in actor) == [0, 1, 2, 3]
+    assert [sum(s.copies for s in actor) for actor in assignments] == [8, 8]
 
 
 def test_a_dear_lane_is_split_and_cheap_ones_fill_up() -> None:
     """Humanoid costs ten times cheetah: 8 x 10 + 8 x 1 = 88, so 44 each."""
-    shares = balance([8, 8], 2, [10.0, 1.0])
-    assert max(loads(shares, [10.0, 1.0])) <= 48.0
-    humanoid = sorted((s.first_copy, s.copies) for actor in shares for s in actor if s.task_index == 0)
+    assignments = balance([8, 8], 2, [10.0, 1.0])
+    assert max(loads(assignments, [10.0, 1.0])) <= 48.0
+    humanoid = sorted((s.first_copy, s.copies) for actor in assignments for s in actor if s.task_index == 0)
     assert humanoid == [(0, 4), (4, 4)]
 
 
@@ -118,14 +118,14 @@ def test_every_copy_is_hosted_once_and_no_actor_is_swamped(
     lanes: list[tuple[int, float]], actors: int
 ) -> None:
     copies, cost = [n for n, _ in lanes], [c for _, c in lanes]
-    shares = balance(copies, actors, cost)
+    assignments = balance(copies, actors, cost)
     hosted = sorted(
-        (s.task_index, s.first_copy + c) for actor in shares for s in actor for c in range(s.copies)
+        (s.task_index, s.first_copy + c) for actor in assignments for s in actor for c in range(s.copies)
     )
     assert hosted == [(k, c) for k, n in enumerate(copies) for c in range(n)]
-    assert all(s.total_copies == copies[s.task_index] for actor in shares for s in actor)
+    assert all(s.total_copies == copies[s.task_index] for actor in assignments for s in actor)
     fair = sum(c * n for c, n in zip(cost, copies, strict=True)) / actors
-    assert max(loads(shares, cost)) <= 2 * fair + max(cost) + 1e-6
+    assert max(loads(assignments, cost)) <= 2 * fair + max(cost) + 1e-6
 
 
 def test_impossible_balances_are_refused() -> None:

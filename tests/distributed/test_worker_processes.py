@@ -34,8 +34,8 @@ from mtrl.rollout import (
 from mtrl.rollout.workers import processes
 from mtrl.rollout.workers.backend import Event, Ready
 from mtrl.rollout.workers.calls import Play
+from mtrl.rollout.workers.messages import pack_frame, read_frame, write_frame
 from mtrl.rollout.workers.processes import WorkerLink
-from mtrl.rollout.workers.wire import pack_frame, read_frame, write_frame
 from mtrl.tasks import TaskSet
 
 from ..synthetic import CounterSuite, counter_task
@@ -369,7 +369,7 @@ def test_an_answer_of_a_process_that_was_replaced_is_dropped(trial_folder: Path)
     with players(["trial/slow"]) as rollouts:
         backend = rollouts.backend
         assert isinstance(backend, Processes)
-        until(lambda: bool(backend.wait(0.1)) or all(slot.up for slot in backend.slots))
+        until(lambda: bool(backend.wait(0.1)) or all(slot.started for slot in backend.slots))
         backend.publish(EXPERT)
         (slot,) = backend.idle(1)[:1]
         backend.submit(slot, 7, Play(jobs_for(0, 1)[0]))

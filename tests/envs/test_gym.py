@@ -155,7 +155,7 @@ def test_the_lane_truncates_at_the_horizon_and_gymnasium_does_not() -> None:
         lane.step(continuous, index)
         assert bool(lane.truncated[0]) == (decision == 200)
         assert not environment.truncated and not lane.terminated[0]
-    assert lane.start_id[0] == 6 and len(lane.finals) == 1
+    assert lane.start_id[0] == 6 and len(lane.final_observations) == 1
     lane.close()
     shorter = SUITE.task("gym/MountainCar-v0", {"horizon": 50})
     assert shorter.horizon_decisions == 50

@@ -86,14 +86,14 @@ def test_an_episode_is_truncated_after_500_decisions_and_the_next_one_works() ->
         lane.step(action, index)
         assert not lane.terminated[0]
         assert bool(lane.truncated[0]) == (decision == 500)
-    (final,) = lane.finals
+    (final,) = lane.final_observations
     assert lane.start_id[0] == starts[1]
     np.testing.assert_array_equal(
         lane.observation["state"][0], first_observation(SUITE.environment(task), task, starts[1])["state"]
     )
     assert (final.observation["state"] != lane.observation["state"][0]).any()
     lane.step(action, index)
-    assert not lane.truncated[0] and not lane.finals
+    assert not lane.truncated[0] and not lane.final_observations
     lane.close()
 
 

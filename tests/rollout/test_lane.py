@@ -34,7 +34,7 @@ def test_a_step_fills_the_buffers_in_place() -> None:
     np.testing.assert_array_equal(state, [[1, 2, 0.5, 0, 0], [1, 8, 0.5, 0, 0]])
     assert buffers["reward"].tolist() == [1, 1]
     assert not any(buffers[flag].any() for flag in ("terminated", "truncated", "success"))
-    assert lane.finals == []
+    assert lane.final_observations == []
 
 
 def test_autoreset_happens_in_the_step_that_ends_the_episode() -> None:
@@ -47,9 +47,9 @@ def test_autoreset_happens_in_the_step_that_ends_the_episode() -> None:
     assert lane.reward.tolist() == [2, 2]
     # copy 0 already shows its next episode; copy 1 has no start left and rests where it ended
     np.testing.assert_array_equal(lane.observation["state"], [[0, 5, 0, 0, 0], [2, 8, 1, 0, 0]])
-    assert [final.copy for final in lane.finals] == [0, 1]
-    np.testing.assert_array_equal(lane.finals[0].observation["state"], [2, 2, 1, 0, 0])
-    np.testing.assert_array_equal(lane.finals[1].observation["state"], [2, 8, 1, 0, 0])
+    assert [final.copy for final in lane.final_observations] == [0, 1]
+    np.testing.assert_array_equal(lane.final_observations[0].observation["state"], [2, 2, 1, 0, 0])
+    np.testing.assert_array_equal(lane.final_observations[1].observation["state"], [2, 8, 1, 0, 0])
     assert lane.start_id.tolist() == [5, 8]
     assert lane.episode_id.tolist() == [2, 1]
     assert lane.active.tolist() == [True, False]
@@ -64,14 +64,14 @@ def test_a_resting_copy_is_not_stepped() -> None:
     assert lane.reward.tolist() == [1, 0]
     assert not lane.truncated.any()
     assert not lane.success.any()
-    assert lane.finals == []
+    assert lane.final_observations == []
 
 
 def test_final_observations_outlive_later_steps() -> None:
     lane = lane_of([[2, 5]], task=counter_task(horizon=1))
     lane.begin()
     lane.step(*actions(lane, 0.25))
-    final = lane.finals[0]
+    final = lane.final_observations[0]
     lane.step(*actions(lane, 0.5))
     np.testing.assert_array_equal(final.observation["state"], [1, 2, 0.5, 0, 0])
 
@@ -112,7 +112,7 @@ def test_a_success_counts_for_its_own_episode() -> None:
     while lane.active[0]:
         lane.step(*actions(lane, 0.0))
         length += 1
-        if lane.finals:
+        if lane.final_observations:
             lengths.append(length)
             length = 0
     assert lengths == [2, 4]

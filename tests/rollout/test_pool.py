@@ -54,8 +54,8 @@ class InProcess(Backend):
     def close(self) -> None:
         self._forget_calls()
 
-    def kill(self, slot: int, *, blamed: bool = False) -> Lost:
-        return self._lose(slot, "the test wants it", blamed=blamed)
+    def kill(self, slot: int, *, is_cause: bool = False) -> Lost:
+        return self._lose(slot, "the test wants it", is_cause=is_cause)
 
     def _start_worker(self, slot: int) -> None:
         worker = CallExecutor(self.tasks, {})
@@ -70,7 +70,7 @@ class InProcess(Backend):
     def _receive(self, seconds: float) -> list[Event]:
         events: list[Event] = []
         for index, slot in enumerate(self.slots):
-            if not slot.up and index not in self.absent:
+            if not slot.started and index not in self.absent:
                 events.append(self._started(index))
             elif self.sent[index]:
                 events.append(self._perform(index, *self.sent[index].popleft()))
@@ -153,24 +153,24 @@ def test_lanes_of_a_worker_without_replacement_move_to_the_others(
     assert source.quarantined == {}
 
 
-@pytest.mark.parametrize("blamed", [True, False])
+@pytest.mark.parametrize("is_cause", [True, False])
 def test_a_worker_lost_over_a_lane_that_it_restores_counts_as_any_other(
-    tasks: TaskSet, blamed: bool, monkeypatch: pytest.MonkeyPatch
+    tasks: TaskSet, is_cause: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, again = source_of(tasks, "rounds"), source_of(tasks, "rounds")
     list(islice(source.stream(), 4))
-    backend, deaths = backend_of(again), [blamed]
+    backend, deaths = backend_of(again), [is_cause]
     perform = backend._perform
 
     def dying(slot: int, call: Call, policy: PolicySnapshot) -> Event:
-        if isinstance(call, RestoreLane) and call.share.task_index == 1 and deaths:
-            return backend.kill(slot, blamed=deaths.pop())
+        if isinstance(call, RestoreLane) and call.assignment.task_index == 1 and deaths:
+            return backend.kill(slot, is_cause=deaths.pop())
         return perform(slot, call, policy)
 
     monkeypatch.setattr(backend, "_perform", dying)
     again.load_state_dict(source.state_dict())
     lives = again._supervisor.state_dict()["lanes"]
-    assert [(life["faults"], life["deaths"]) for life in lives] == [(0, 0), (blamed, not blamed)]
+    assert [(life["faults"], life["deaths"]) for life in lives] == [(0, 0), (is_cause, not is_cause)]
     found = list(islice(again.stream(), 8))
     assert [f.epoch for f in found if f.task_index == 0] == [0] * 4
     # the first one was ready when the state was taken
@@ -182,8 +182,8 @@ def test_open_lanes_of_a_quarantined_task_are_not_saved(tasks: TaskSet) -> None:
     source = source_of(tasks, "rounds")
     list(islice(source.stream(), 4))
     fault = EnvironmentFault("counter/short", "the test", "it is to leave")
-    source._supervisor.lost(source.lanes[0][0], fault, blamed=True)
-    source._supervisor.lost(source.lanes[0][0], fault, blamed=True)
+    source._supervisor.lost(source.lanes[0][0], fault, is_cause=True)
+    source._supervisor.lost(source.lanes[0][0], fault, is_cause=True)
     assert list(source.quarantined) == [0]
     assert [entry["lane"] for entry in source.state_dict()["lanes"]] == [1]
 

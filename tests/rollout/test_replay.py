@@ -18,7 +18,7 @@ def books(lane: PythonLane) -> dict[str, list[object]]:
     arrays = ("reward", "terminated", "truncated", "success", "start_id", "episode_id", "active")
     return {name: getattr(lane, name).tolist() for name in arrays} | {
         "state": lane.observation["state"].tolist(),
-        "finals": [(final.copy, final.observation["state"].tolist()) for final in lane.finals],
+        "finals": [(final.copy, final.observation["state"].tolist()) for final in lane.final_observations],
     }
 
 

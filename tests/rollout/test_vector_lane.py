@@ -145,7 +145,7 @@ def test_staggered_first_episodes_end_apart_and_later_ones_are_whole() -> None:
     ends: list[list[int]] = [[] for _ in range(4)]
     for t in range(1, 61):
         lane.step(np.zeros((4, 4), dtype=np.float32), np.zeros(4, dtype=np.int64))
-        for final in lane.finals:
+        for final in lane.final_observations:
             assert lane.truncated[final.copy]
             ends[final.copy].append(t)
     assert [end[0] for end in ends] == [20, 15, 10, 5]

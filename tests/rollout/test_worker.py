@@ -113,10 +113,10 @@ def test_a_job_never_ends_on_success(suite: CounterSuite) -> None:
     worker = worker_of(success_at=2, end_on_success=True)
     for summary in worker.run(job_of(), RANDOM).summaries:
         assert (summary.length, summary.terminated, summary.first_success) == (4, False, 2)
-    share = LaneAssignment(0, 1, 0, 1)
-    worker.open(share, RANDOM, seed=0)
+    assignment = LaneAssignment(0, 1, 0, 1)
+    worker.open(assignment, RANDOM, seed=0)
     np.testing.assert_array_equal(
-        worker.collect(share, 4, RANDOM, acting=Acting(explore=True)).terminated[:, 0],
+        worker.collect(assignment, 4, RANDOM, acting=Acting(explore=True)).terminated[:, 0],
         [False, True, False, True],
     )
 
@@ -126,9 +126,9 @@ def test_a_suite_without_starts_serves_continuous_training_only(suite: CounterSu
     worker = worker_of()
     with pytest.raises(UnsupportedError, match="'counter' cannot honour starts"):
         worker.run(job_of(), RANDOM)
-    share = LaneAssignment(0, 2, 0, 2)
-    worker.open(share, RANDOM, seed=0)
-    assert worker.collect(share, 2, RANDOM, acting=Acting(explore=True)).steps == 4
+    assignment = LaneAssignment(0, 2, 0, 2)
+    worker.open(assignment, RANDOM, seed=0)
+    assert worker.collect(assignment, 2, RANDOM, acting=Acting(explore=True)).steps == 4
     with pytest.raises(UnsupportedError, match="cannot resume"):
         worker.lanes_state()
 
@@ -169,7 +169,7 @@ def test_a_policy_is_rebuilt_when_anything_about_it_differs(suite: CounterSuite)
 @pytest.mark.parametrize("task_index", [0, 1])
 @pytest.mark.parametrize("shares", [(2, 2), (1, 3), (1, 1, 1, 1)])
 def test_results_do_not_depend_on_who_hosts_a_copy(
-    suite: CounterSuite, task_index: int, shares: tuple[int, ...]
+    suite: CounterSuite, task_index: int, assignments: tuple[int, ...]
 ) -> None:
     whole = worker_of(terminate_at=3)
     one_lane = LaneAssignment(task_index, 4, 0, 4)
@@ -177,7 +177,7 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
     alone = [whole.collect(one_lane, 7, RANDOM, acting=Acting(explore=True)) for _ in range(2)]
 
     lanes, first = [], 0
-    for copies in shares:
+    for copies in assignments:
         lanes.append(LaneAssignment(task_index, copies, first, 4))
         first += copies
     workers = [worker_of(terminate_at=3) for _ in lanes]
@@ -199,28 +199,32 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
 
 
 def test_fragments_say_which_policy_made_them(suite: CounterSuite) -> None:
-    worker, share = worker_of(), LaneAssignment(0, 1, 0, 1)
-    worker.open(share, RANDOM, seed=0)
-    assert worker.collect(share, 2, RANDOM, acting=Acting(explore=True)).policy_version == (0, 5)
+    worker, assignment = worker_of(), LaneAssignment(0, 1, 0, 1)
+    worker.open(assignment, RANDOM, seed=0)
+    assert worker.collect(assignment, 2, RANDOM, acting=Acting(explore=True)).policy_version == (0, 5)
     newer = PolicySnapshot("random", version=6, incarnation=3)
-    assert worker.collect(share, 2, newer, acting=Acting(explore=True)).policy_version == (3, 6)
+    assert worker.collect(assignment, 2, newer, acting=Acting(explore=True)).policy_version == (3, 6)
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 6, 12])
 def test_open_lanes_resume_where_they_were(suite: CounterSuite, interrupted_after: int) -> None:
     # after 6 decisions the first task is amid an episode, after 12 both have just begun one
-    shares = [LaneAssignment(0, 2, 0, 3), LaneAssignment(0, 1, 2, 3), LaneAssignment(1, 2, 0, 2)]
+    assignments = [LaneAssignment(0, 2, 0, 3), LaneAssignment(0, 1, 2, 3), LaneAssignment(1, 2, 0, 2)]
     worker, resumed = worker_of(success_at=1), worker_of(success_at=1)
     with walking_policy():
-        for share in shares:
-            worker.open(share, WALK, seed=3)
-            worker.collect(share, interrupted_after, WALK, acting=Acting(explore=True))
+        for assignment in assignments:
+            worker.open(assignment, WALK, seed=3)
+            worker.collect(assignment, interrupted_after, WALK, acting=Acting(explore=True))
         saved = worker.lanes_state()
-        expected = [worker.collect(share, 9, WALK, acting=Acting(explore=True)) for share in shares]
-        for share, state in zip(shares, saved, strict=True):
-            resumed.open(share, WALK, seed=3)
+        expected = [
+            worker.collect(assignment, 9, WALK, acting=Acting(explore=True)) for assignment in assignments
+        ]
+        for assignment, state in zip(assignments, saved, strict=True):
+            resumed.open(assignment, WALK, seed=3)
             resumed.load_lane_state(state)
-        found = [resumed.collect(share, 9, WALK, acting=Acting(explore=True)) for share in shares]
+        found = [
+            resumed.collect(assignment, 9, WALK, acting=Acting(explore=True)) for assignment in assignments
+        ]
     for fragment, same in zip(found, expected, strict=True):
         for name in (*STEP_ARRAYS, "final_index"):
             np.testing.assert_array_equal(getattr(fragment, name), getattr(same, name), err_msg=name)
@@ -250,24 +254,24 @@ def test_a_copy_that_cannot_be_built_leaves_no_other_open(
 
 def test_a_fault_closes_its_lane_and_no_other(suite: CounterSuite) -> None:
     worker = worker_of()
-    shares = [LaneAssignment(0, 2, 0, 2), LaneAssignment(1, 1, 0, 1)]
-    for share in shares:
-        worker.open(share, RANDOM, seed=0)
+    assignments = [LaneAssignment(0, 2, 0, 2), LaneAssignment(1, 1, 0, 1)]
+    for assignment in assignments:
+        worker.open(assignment, RANDOM, seed=0)
     suite.failures = 1
     with pytest.raises(EnvironmentFault):
-        worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True))
+        worker.collect(assignments[0], 5, RANDOM, acting=Acting(explore=True))
     assert [environment.closed for environment in suite.built] == [True, True, False]
     with pytest.raises(ConfigError, match=r"no lane is open.*open it first"):
-        worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True))
-    assert worker.collect(shares[1], 5, RANDOM, acting=Acting(explore=True)).steps == 5
-    worker.open(shares[0], RANDOM, seed=1)
-    assert worker.collect(shares[0], 5, RANDOM, acting=Acting(explore=True)).steps == 10
+        worker.collect(assignments[0], 5, RANDOM, acting=Acting(explore=True))
+    assert worker.collect(assignments[1], 5, RANDOM, acting=Acting(explore=True)).steps == 5
+    worker.open(assignments[0], RANDOM, seed=1)
+    assert worker.collect(assignments[0], 5, RANDOM, acting=Acting(explore=True)).steps == 10
     worker.close()
     assert all(environment.closed for environment in suite.built)
 
 
 def test_opening_a_lane_again_closes_the_old_one(suite: CounterSuite) -> None:
-    worker, share = worker_of(), LaneAssignment(0, 1, 0, 1)
-    worker.open(share, RANDOM, seed=0)
-    worker.open(share, RANDOM, seed=0)
+    worker, assignment = worker_of(), LaneAssignment(0, 1, 0, 1)
+    worker.open(assignment, RANDOM, seed=0)
+    worker.open(assignment, RANDOM, seed=0)
     assert [environment.closed for environment in suite.built] == [True, False]

@@ -29,7 +29,7 @@ UNKNOWN_SECONDS = 1e-3
 
 
 class LanePlacement:
-    """L lanes in the order of tasks and copies, each at home in a slot."""
+    """L lanes in the order of tasks and copies, each assigned to a slot."""
 
     def __init__(self, copies: Sequence[int], slots: int, step_seconds: Sequence[float]) -> None:
         """`copies` [K] of each task, placed by the cost of a decision of one copy, `step_seconds` [K]."""
@@ -41,7 +41,7 @@ class LanePlacement:
         return len(self.lanes)
 
     def of(self, slot: int) -> list[int]:
-        """Lanes at home in a slot."""
+        """Lanes assigned to a slot."""
         return [lane for lane, home in enumerate(self.home) if home == slot]
 
     def of_tasks(self, tasks: Collection[int]) -> list[int]:
@@ -52,7 +52,7 @@ class LanePlacement:
         """[K], at least 0, sums to 1: how often the lanes of each task have a turn. `move` also places them
         again, so that all slots get equal work.
         """
-        RoundRobin(len(self._copies)).set_shares(shares)  # raises for what are no shares
+        RoundRobin(len(self._copies)).set_shares(shares)  # raises ConfigError for values that are no shares
         if move:
             costs = zip(self._costs, shares.tolist(), strict=True)
             self._place([cost * max(share, LEAST_SHARE) for cost, share in costs])
@@ -64,15 +64,15 @@ class LanePlacement:
         """The lane that has the next turn."""
         return self._turns.take(without)
 
-    def next_of(self, slot: int, without: Sequence[int], up: Sequence[int]) -> int | None:
-        """The lane that has the next turn in a slot, where each slot advances at its own pace; None where it
-        must wait for others: with shares, no lane runs ahead of another whose slot is `up` for long.
+    def next_of(self, slot: int, without: Sequence[int], started: Sequence[int]) -> int | None:
+        """The lane that has the next turn in a slot, where slots advance independently; None where it
+        must wait for others: with shares, no lane runs far ahead of another in one of the `started` slots.
         """
         coming = self._coming[slot]
         if self._shares is None and not coming:
             coming.extend(self.of(slot))
         elif self._shares is not None:
-            out = {*without, *(lane for lane, home in enumerate(self.home) if home not in up)}
+            out = {*without, *(lane for lane, home in enumerate(self.home) if home not in started)}
             while not coming and len(out) < len(self) and sum(map(len, self._coming)) < AHEAD * len(self):
                 lane = self.take(list(out))
                 self._coming[self.home[lane]].append(lane)
@@ -84,14 +84,14 @@ class LanePlacement:
         """Returns the turn of a lane that `next_of` gave."""
         self._coming[self.home[lane]].appendleft(lane)
 
-    def reassign(self, slot: int, up: Sequence[int]) -> None:
-        """Moves the lanes of a slot to those that are `up`."""
+    def reassign(self, slot: int, started: Sequence[int]) -> None:
+        """Moves the lanes of a slot to the `started` slots."""
         for lane in self.of(slot):
-            self.home[lane] = min(up, key=lambda other: len(self.of(other)))
+            self.home[lane] = min(started, key=lambda other: len(self.of(other)))
         self._coming[slot].clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Lanes, homes and turns."""
+        """Lanes, their slots ("home") and turns."""
         lanes, turns = [asdict(share) for share in self.lanes], self._turns.state_dict()
         return {"lanes": lanes, "home": list(self.home), "slots": self._slots, "turns": turns}
 
@@ -123,7 +123,7 @@ def measure(backend: Backend, count: int) -> list[float]:
         if isinstance(outcome, Finished) and isinstance(outcome.value, float):
             costs[k] = outcome.value
         elif isinstance(outcome, Finished) and not isinstance(outcome.error, EnvironmentFault):
-            assert outcome.error is not None, "a measurement gives a number or an error"
+            assert outcome.error is not None, "a measurement must return a number or an error"
             raise outcome.error
     usual = median(costs.values()) if costs else UNKNOWN_SECONDS
     return [costs.get(k, usual) for k in range(count)]

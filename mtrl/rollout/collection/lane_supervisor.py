@@ -11,7 +11,7 @@ from mtrl.errors import EnvironmentFault
 
 from ..fragment import Fragment
 from ..runtime import FaultHandler, FaultLog
-from ..workers.backend import DEATHS
+from ..workers.backend import MAX_WORKER_LOSSES
 from ..workers.worker import LaneAssignment
 
 REOPENED_SEED = 1_000_003
@@ -26,11 +26,11 @@ class _Record:
     rounds: int = 0
     """Episodes of each copy that were begun, in all openings together."""
     base: int = 0
-    """Those before this opening."""
+    """Episodes of each copy that were begun before this opening."""
     faults: int = 0
-    """Since the last fragment."""
+    """Faults since the last fragment."""
     deaths: int = 0
-    """Workers lost over it since the last fragment that prove nothing about the lane."""
+    """Workers lost while they stepped it since the last fragment, without proof that it is the cause."""
 
 
 class LaneSupervisor:
@@ -41,24 +41,24 @@ class LaneSupervisor:
     """
 
     def __init__(self, seed: int, attempts: int, on_fault: FaultHandler | None) -> None:
-        """`seed` is that of every lane's first opening."""
+        """`seed` is the seed of every lane's first opening."""
         self.quarantined: dict[int, str] = {}
         self._seed, self._attempts, self._on_fault = seed, attempts, on_fault or FaultLog()
         self._records: defaultdict[LaneAssignment, _Record] = defaultdict(_Record)
 
-    def openings(self, share: LaneAssignment) -> int:
+    def openings(self, assignment: LaneAssignment) -> int:
         """Times that the lane was opened."""
-        return self._records[share].openings
+        return self._records[assignment].openings
 
-    def opening_seed(self, share: LaneAssignment) -> int:
+    def opening_seed(self, assignment: LaneAssignment) -> int:
         """Counts an opening of the lane and returns its seed; the first is the run's own."""
-        record = self._records[share]
+        record = self._records[assignment]
         record.openings, record.base = record.openings + 1, record.rounds
-        return self.reopening_seed(share)
+        return self.reopening_seed(assignment)
 
-    def reopening_seed(self, share: LaneAssignment) -> int:
+    def reopening_seed(self, assignment: LaneAssignment) -> int:
         """Seed with which the lane was opened last."""
-        return self._seed + REOPENED_SEED * (self._records[share].openings - 1)
+        return self._seed + REOPENED_SEED * (self._records[assignment].openings - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Openings, delivered rounds and faults of every lane, and the quarantine."""
@@ -67,45 +67,47 @@ class LaneSupervisor:
             "seed": self._seed,
             "quarantined": dict(self.quarantined),
             "lanes": [
-                {"share": asdict(share), **asdict(found)} for share, found in records if found.openings
+                {"share": asdict(assignment), **asdict(found)}
+                for assignment, found in records
+                if found.openings
             ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores `state_dict`; `quarantined` stays the same object, which others hold."""
+        """Restores `state_dict`; `quarantined` stays the same object, because others refer to it."""
         self._seed = int(state["seed"])
         self.quarantined.clear()
         self.quarantined.update(state["quarantined"])
         for entry in map(dict, state["lanes"]):
-            share = LaneAssignment(**entry.pop("share"))
-            self._records[share] = _Record(**entry)
+            assignment = LaneAssignment(**entry.pop("share"))
+            self._records[assignment] = _Record(**entry)
 
-    def delivered(self, share: LaneAssignment, fragment: Fragment) -> Fragment:
+    def delivered(self, assignment: LaneAssignment, fragment: Fragment) -> Fragment:
         """Sets the fragment's epoch to the lane's, and continues the episode ids of its former openings."""
-        record = self._records[share]
+        record = self._records[assignment]
         record.faults = record.deaths = 0
         fragment.epoch = record.openings - 1
-        fragment.episode_id += record.base * share.total_copies
-        record.rounds = int(fragment.episode_id.max()) // share.total_copies + 1
+        fragment.episode_id += record.base * assignment.total_copies
+        record.rounds = int(fragment.episode_id.max()) // assignment.total_copies + 1
         return fragment
 
-    def failed(self, share: LaneAssignment, fault: EnvironmentFault) -> None:
+    def failed(self, assignment: LaneAssignment, fault: EnvironmentFault) -> None:
         """Counts and reports a fault; quarantines the lane's task at the last attempt."""
-        self._records[share].faults += 1
-        self._report(share, fault, self._records[share].faults >= self._attempts)
+        self._records[assignment].faults += 1
+        self._report(assignment, fault, self._records[assignment].faults >= self._attempts)
 
-    def lost(self, share: LaneAssignment, fault: EnvironmentFault, blamed: bool) -> None:
-        """Counts the loss of a worker over the lane: a fault where the lane is surely to blame; otherwise it
-        quarantines after `DEATHS` of them.
+    def lost(self, assignment: LaneAssignment, fault: EnvironmentFault, is_cause: bool) -> None:
+        """Counts the loss of a worker over the lane: a fault where the lane is its cause; otherwise it
+        quarantines after `MAX_WORKER_LOSSES` of them.
         """
-        if blamed:
-            self.failed(share, fault)
+        if is_cause:
+            self.failed(assignment, fault)
             return
-        self._records[share].deaths += 1
-        if self._records[share].deaths >= DEATHS:
-            self._report(share, fault, True)
+        self._records[assignment].deaths += 1
+        if self._records[assignment].deaths >= MAX_WORKER_LOSSES:
+            self._report(assignment, fault, True)
 
-    def _report(self, share: LaneAssignment, fault: EnvironmentFault, last: bool) -> None:
+    def _report(self, assignment: LaneAssignment, fault: EnvironmentFault, last: bool) -> None:
         if last:
-            self.quarantined[share.task_index] = fault.summary
+            self.quarantined[assignment.task_index] = fault.summary
         self._on_fault(fault, last)

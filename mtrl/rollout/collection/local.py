@@ -84,7 +84,9 @@ class LocalFragments:
         self._worker = RolloutWorker(tasks, config.backends)
         self._supervisor = LaneSupervisor(seed, config.attempts, on_fault)
         self.quarantined = self._supervisor.quarantined
-        self._shares = [LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))]
+        self._assignments = [
+            LaneAssignment(k, collection.copies, 0, collection.copies) for k in range(len(tasks))
+        ]
         self._turns = RoundRobin(len(tasks))
 
     def publish(self, snapshot: PolicySnapshot) -> Version:
@@ -105,8 +107,8 @@ class LocalFragments:
 
     def stream(self) -> Iterator[Fragment]:
         """Fragments of all lanes in turn, or in proportion to their tasks' shares."""
-        while len(self.quarantined) < len(self._shares):
-            fragment = self._collect(self._shares[self._turns.take(list(self.quarantined))])
+        while len(self.quarantined) < len(self._assignments):
+            fragment = self._collect(self._assignments[self._turns.take(list(self.quarantined))])
             if fragment is not None:
                 yield fragment
 
@@ -119,7 +121,9 @@ class LocalFragments:
         return {
             **self._turns.state_dict(),
             "supervisor": self._supervisor.state_dict(),
-            "open": [share.task_index for share in self._shares if self._worker.has(share)],
+            "open": [
+                assignment.task_index for assignment in self._assignments if self._worker.has(assignment)
+            ],
             "lanes": self._worker.lanes_state(),
         }
 
@@ -130,22 +134,22 @@ class LocalFragments:
         self._turns.load_state_dict(state)
         self._supervisor.load_state_dict(state["supervisor"])
         for k in state["open"]:
-            self._open(self._shares[k], self._supervisor.reopening_seed(self._shares[k]))
+            self._open(self._assignments[k], self._supervisor.reopening_seed(self._assignments[k]))
         for lane in state["lanes"]:
             self._worker.load_lane_state(lane)
 
-    def _collect(self, share: LaneAssignment) -> Fragment | None:
+    def _collect(self, assignment: LaneAssignment) -> Fragment | None:
         """The lane's next fragment, or None when its task is in quarantine."""
-        while share.task_index not in self.quarantined:
+        while assignment.task_index not in self.quarantined:
             try:
-                if not self._worker.has(share):
-                    self._open(share, self._supervisor.opening_seed(share))
+                if not self._worker.has(assignment):
+                    self._open(assignment, self._supervisor.opening_seed(assignment))
                 steps, acting = self._collection.steps, self._collection.acting
-                fragment = self._worker.collect(share, steps, self._acting, acting, self._incarnation)
-                return self._supervisor.delivered(share, fragment)
+                fragment = self._worker.collect(assignment, steps, self._acting, acting, self._incarnation)
+                return self._supervisor.delivered(assignment, fragment)
             except EnvironmentFault as fault:
-                self._supervisor.failed(share, fault)
+                self._supervisor.failed(assignment, fault)
         return None
 
-    def _open(self, share: LaneAssignment, seed: int) -> None:
-        self._worker.open(share, self._acting, seed, self._collection.stagger)
+    def _open(self, assignment: LaneAssignment, seed: int) -> None:
+        self._worker.open(assignment, self._acting, seed, self._collection.stagger)

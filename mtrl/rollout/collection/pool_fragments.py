@@ -20,7 +20,7 @@ from ..policy import PolicySnapshot, Version
 from ..runtime import CollectionConfig, FaultHandler, RuntimeConfig
 from ..workers.backend import IN_FLIGHT, START_SECONDS, Backend, Finished, Lost, call_all
 from ..workers.calls import Collect, LanesState, RestoreLane
-from ..workers.wire import describe, rebuild
+from ..workers.messages import describe, rebuild
 from ..workers.worker import LaneAssignment, OpenLaneState
 from .lane_placement import LanePlacement, measure
 from .lane_supervisor import LaneSupervisor
@@ -149,7 +149,9 @@ class PoolFragments:
                 raise outcome.error
             if isinstance(outcome, Finished) and isinstance(outcome.value, list):
                 found |= {(state["task_index"], state["first_copy"]): state for state in outcome.value}
-        states = [found.get((share.task_index, share.first_copy)) for share in self._placement.lanes]
+        states = [
+            found.get((assignment.task_index, assignment.first_copy)) for assignment in self._placement.lanes
+        ]
         # those of a worker that was lost meanwhile are not open any more
         self._open = {lane for lane in self._open if states[lane] is not None}
         ready = []
@@ -183,9 +185,9 @@ class PoolFragments:
         lanes = [entry["lane"] for entry in state["lanes"]]
         calls = []
         for entry in state["lanes"]:
-            share, home = self._placement.lanes[entry["lane"]], self._placement.home[entry["lane"]]
-            seed = self._supervisor.reopening_seed(share)
-            calls.append((home, RestoreLane(share, seed, self._collection.stagger, entry["state"])))
+            assignment, home = self._placement.lanes[entry["lane"]], self._placement.home[entry["lane"]]
+            seed = self._supervisor.reopening_seed(assignment)
+            calls.append((home, RestoreLane(assignment, seed, self._collection.stagger, entry["state"])))
         for lane, outcome in zip(lanes, call_all(self.backend, calls), strict=True):
             if isinstance(outcome, Finished) and outcome.error is None:
                 self._open.add(lane)
@@ -207,13 +209,13 @@ class PoolFragments:
                 self._lost(event)
 
     def _request_in_rounds(self) -> None:
-        """As many requests as there are lanes left, those submitted whose slots are up."""
+        """As many requests as there are lanes left, those submitted whose workers have started."""
         out = self._placement.of_tasks(self.quarantined)
         while len(self._requests) < len(self._placement) - len(out):
             self._requests.append(_Request(self._placement.take(out)))
         for request in self._requests:
             home = self._placement.home[request.lane]
-            if request.ticket is None and request.fragment is None and self.backend.slots[home].up:
+            if request.ticket is None and request.fragment is None and self.backend.slots[home].started:
                 self._submit(request)
 
     def _request_by_arrival(self) -> None:
@@ -221,7 +223,7 @@ class PoolFragments:
         out, limit = self._placement.of_tasks(self.quarantined), self._collection.queue_megabytes * 2**20
         for depth in range(1, IN_FLIGHT + 1):
             for slot in self.backend.idle(depth):
-                lane = self._placement.next_of(slot, out, self._up())
+                lane = self._placement.next_of(slot, out, self._started_slots())
                 if lane is None:
                     continue
                 size = sum(map(self._bytes, [lane, *(request.lane for request in self._requests)]))
@@ -232,13 +234,13 @@ class PoolFragments:
                 self._submit(self._requests[-1])
 
     def _submit(self, request: _Request) -> None:
-        share, settings = self._placement.lanes[request.lane], self._collection
-        opening = None if request.lane in self._open else self._supervisor.opening_seed(share)
+        assignment, settings = self._placement.lanes[request.lane], self._collection
+        opening = None if request.lane in self._open else self._supervisor.opening_seed(assignment)
         self._open.add(request.lane)
-        request.ticket, request.opening = next(self._tickets), self._supervisor.openings(share)
+        request.ticket, request.opening = next(self._tickets), self._supervisor.openings(assignment)
         self._calls[request.ticket] = request
         newest = self.delivery == "arrival"
-        call = Collect(share, settings.steps, settings.acting, settings.stagger, opening, newest)
+        call = Collect(assignment, settings.steps, settings.acting, settings.stagger, opening, newest)
         self.backend.submit(self._placement.home[request.lane], request.ticket, call)
 
     def _next_ready(self) -> _Request | None:
@@ -247,19 +249,19 @@ class PoolFragments:
         return next((request for request in candidates if request.fragment is not None), None)
 
     def _collect(self, event: Finished, request: _Request) -> None:
-        share, request.ticket = self._placement.lanes[request.lane], None
-        if isinstance(event.value, Fragment) and share.task_index not in self.quarantined:
-            request.fragment = self._supervisor.delivered(share, event.value)
+        assignment, request.ticket = self._placement.lanes[request.lane], None
+        if isinstance(event.value, Fragment) and assignment.task_index not in self.quarantined:
+            request.fragment = self._supervisor.delivered(assignment, event.value)
             self._sizes[request.lane] = event.value.nbytes
             return
         # without an error the lane had failed already, and may have been opened again since
-        if request.opening == self._supervisor.openings(share):
+        if request.opening == self._supervisor.openings(assignment):
             self._open.discard(request.lane)
-        self._count(share, event)
+        self._count(assignment, event)
         self._forget()
 
     def _lost(self, event: Lost) -> None:
-        """The lanes of the slot are closed; the one that was stepped may be blamed."""
+        """The lanes of the slot are closed; the one that was stepped may be the cause."""
         self._open -= set(self._placement.of(event.slot))
         for ticket in event.waiting:
             self._calls.pop(ticket).ticket = None
@@ -269,16 +271,16 @@ class PoolFragments:
             self._count(self._placement.lanes[request.lane], event)
         self._forget()
 
-    def _count(self, share: LaneAssignment, outcome: Finished | Lost) -> None:
+    def _count(self, assignment: LaneAssignment, outcome: Finished | Lost) -> None:
         """Counts a fault of a lane, or the loss of a worker over it; raises every other error."""
-        if share.task_index in self.quarantined:
+        if assignment.task_index in self.quarantined:
             return
         if isinstance(outcome, Lost):
-            name = self._tasks[share.task_index].name
-            fault = EnvironmentFault(name, f"a fragment of {share}", outcome.reason)
-            self._supervisor.lost(share, fault, outcome.blamed)
+            name = self._tasks[assignment.task_index].name
+            fault = EnvironmentFault(name, f"a fragment of {assignment}", outcome.reason)
+            self._supervisor.lost(assignment, fault, outcome.is_cause)
         elif isinstance(outcome.error, EnvironmentFault):
-            self._supervisor.failed(share, outcome.error)
+            self._supervisor.failed(assignment, outcome.error)
         elif outcome.error is not None:
             raise outcome.error
 
@@ -293,16 +295,18 @@ class PoolFragments:
         )
 
     def _reassign_lanes(self) -> None:
-        """Moves the lanes of a slot whose worker does not start to those that are up."""
-        now, up = time.monotonic(), self._up()
+        """Moves the lanes of a slot whose worker does not start to those that have started."""
+        now, started = time.monotonic(), self._started_slots()
         for index, slot in enumerate(self.backend.slots):
             patience = self.backend.replacement_seconds if slot.epoch else START_SECONDS
-            if not slot.up and now - slot.clock > patience and up and self._placement.of(index):
-                self._placement.reassign(index, up)
+            if not slot.started and now - slot.clock > patience and started and self._placement.of(index):
+                self._placement.reassign(index, started)
 
-    def _up(self) -> list[int]:
-        return [index for index, slot in enumerate(self.backend.slots) if slot.up]
+    def _started_slots(self) -> list[int]:
+        return [index for index, slot in enumerate(self.backend.slots) if slot.started]
 
     def _bytes(self, lane: int) -> int:
-        share, steps = self._placement.lanes[lane], self._collection.steps
-        return self._sizes.get(lane) or fragment_bytes(self._tasks, share.task_index, share.copies, steps)
+        assignment, steps = self._placement.lanes[lane], self._collection.steps
+        return self._sizes.get(lane) or fragment_bytes(
+            self._tasks, assignment.task_index, assignment.copies, steps
+        )

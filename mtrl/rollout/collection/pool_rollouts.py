@@ -12,7 +12,7 @@ from mtrl.tasks import TaskSet
 from ..job import EpisodeJob, JobResult
 from ..policy import PolicySnapshot, Version
 from ..runtime import FaultHandler, FaultLog, RuntimeConfig
-from ..workers.backend import DEATHS, IN_FLIGHT, Backend, Finished, Lost
+from ..workers.backend import IN_FLIGHT, MAX_WORKER_LOSSES, Backend, Finished, Lost
 from ..workers.calls import Play
 
 CachePlan = Callable[[int, bool], float]
@@ -82,7 +82,7 @@ class RolloutSession:
         self._queue = JobQueue(pool.quarantined)
         self._copies, self._cache_megabytes = 0, 0.0
         self._torch = snapshot.needs_torch
-        # no job of this session is to blame for earlier losses
+        # earlier losses were not caused by a job of this session
         for event in self._backend.wait(0.0):
             if isinstance(event, Lost):
                 self._pool.hosted[event.slot].clear()
@@ -171,7 +171,7 @@ class RolloutSession:
         if event.ticket not in self._queue.jobs:
             return  # dropped meanwhile
         if isinstance(event.error, EnvironmentFault):
-            self._failed(event.ticket, event.error, blamed=True)
+            self._failed(event.ticket, event.error, is_cause=True)
         elif event.error is not None:
             raise event.error
         else:
@@ -181,7 +181,7 @@ class RolloutSession:
                 self._on_result(event.value)
 
     def _lost(self, event: Lost) -> None:
-        """The job that was played may be blamed, those behind it are submitted again."""
+        """The job that ran may be the cause; those behind it are submitted again."""
         self._pool.hosted[event.slot].clear()
         for position in event.waiting:
             self._queue.put_back(position)
@@ -189,11 +189,18 @@ class RolloutSession:
             job = self._queue.jobs[event.running]
             name = self._pool.tasks[job.task_index].name
             fault = EnvironmentFault(name, f"episodes from starts {list(job.starts)}", event.reason)
-            self._failed(event.running, fault, event.blamed)
+            self._failed(event.running, fault, event.is_cause)
 
-    def _failed(self, position: int, fault: EnvironmentFault, blamed: bool) -> None:
+    def _failed(self, position: int, fault: EnvironmentFault, is_cause: bool) -> None:
         queue = self._queue
-        counts, allowed = (queue.faults, self._pool.attempts) if blamed else (queue.deaths, DEATHS)
+        counts, allowed = (
+            (queue.faults, self._pool.attempts)
+            if is_cause
+            else (
+                queue.worker_losses,
+                MAX_WORKER_LOSSES,
+            )
+        )
         counts[position] += 1
         last = counts[position] >= allowed
         if last:
@@ -201,7 +208,7 @@ class RolloutSession:
             queue.drop_from(position)
         else:
             queue.put_back(position)
-        if last or blamed:
+        if last or is_cause:
             self._pool.on_fault(fault, last)
 
 
@@ -216,7 +223,7 @@ class JobQueue:
         self.results: dict[int, JobResult] = {}
         """Those that are not yet delivered."""
         self.faults: Counter[int] = Counter()
-        self.deaths: Counter[int] = Counter()
+        self.worker_losses: Counter[int] = Counter()
         self._quarantined = quarantined
         self._count = 0
 

@@ -26,7 +26,7 @@ class RoundRobin:
         self._credit = np.zeros(count)
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """[K], at least 0, sums to 1. Credit is kept."""
+        """[K], at least 0, sums to 1. Credits stay as they are."""
         if shares.shape != self._credit.shape or not np.isfinite(shares).all() or (shares < 0).any():
             raise ConfigError(f"shares are {len(self._credit)} numbers of at least 0; got {shares}")
         self._shares = shares.astype(np.float64)
@@ -35,7 +35,7 @@ class RoundRobin:
         """The next one of those that are not in `without`; one of them must be left."""
         left = np.ones(len(self._credit), dtype=bool)
         left[list(without)] = False
-        assert left.any(), "one must be left to have the turn"
+        assert left.any(), "at least one index must be outside `without`"
         if self._shares is None:
             while not left[self._next]:
                 self._next = (self._next + 1) % len(left)

@@ -1,8 +1,8 @@
 """A lane: one task times M copies, stepped in place into preallocated buffers.
 
 Autoreset is SAME_STEP: when a copy's episode ends, the stored observation is already the first of
-the next episode, and the true last one is kept sparsely in `finals`. Terminated (the problem ended)
-and truncated (the clock or the caller ended it) are never merged.
+the next episode, and the true last one is kept sparsely in `final_observations`. Terminated (the problem
+ended) and truncated (a step limit or the caller ended it) are never merged.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Lane(ABC):
         """[M], unique per (task, episode) in a run."""
         self.active = np.ones(copies, dtype=bool)
         """[M], False once a copy has no start left."""
-        self.finals: list[FinalObservation] = []
+        self.final_observations: list[FinalObservation] = []
         """Episodes that ended in the last step."""
         self._episodes = [0] * copies
         self._width = task.action.continuous
@@ -147,13 +147,13 @@ class Lane(ABC):
     def load_state_dict(self, state: LaneState) -> None:
         """Rebuilds the lane by resetting every copy to its start and repeating its actions.
 
-        Observations and statistics are then those of the saved lane; `reward`, `finals` and the flags of
-        its last step are not part of the state and read as before a first step.
+        Observations and statistics are then those of the saved lane; `reward`, `final_observations` and the
+        flags of its last step are not part of the state and have their values before the first step.
         """
         self.schedule.load_state_dict(state["schedule"])
         self._episodes = list(state["episodes"])
         self.active[:] = state["active"]
-        self.finals = []
+        self.final_observations = []
         self._replay(state["starts"], state["actions"])
         self.reward[:] = 0.0
         self.terminated[:] = self.truncated[:] = self.success[:] = False
@@ -199,7 +199,7 @@ class Lane(ABC):
         """Decisions after which the copy's episode is truncated."""
         return self._first_limits[copy] if self._episodes[copy] == 1 else self.task.horizon_decisions
 
-    def _accept(
+    def _check_actions(
         self,
         continuous: npt.NDArray[np.float32],
         discrete: npt.NDArray[np.int64],
@@ -247,7 +247,7 @@ class Lane(ABC):
 
     def _keep_final(self, copy: int) -> None:
         last = {bucket: rows[copy].copy() for bucket, rows in self.observation.items()}
-        self.finals.append(FinalObservation(copy, last))
+        self.final_observations.append(FinalObservation(copy, last))
 
     def _number_episode(self, copy: int, start: int) -> None:
         """Records the beginning of the copy's latest episode."""

@@ -47,8 +47,8 @@ class PythonLane(Lane):
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
         """As of Lane."""
-        self.finals = []
-        self._accept(continuous, discrete, self._decisions)
+        self.final_observations = []
+        self._check_actions(continuous, discrete, self._decisions)
         ended: list[int] = []
         indices = discrete.tolist()
         # around all copies: around each it would cost several percent of a step of CartPole

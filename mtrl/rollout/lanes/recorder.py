@@ -55,7 +55,7 @@ class StepRecorder:
         self.lane, self.extras, self.steps = lane, extras, steps
         self.decisions = 0
         """Recorded so far."""
-        self.finals: list[tuple[int, FinalObservation]] = []
+        self.final_observations: list[tuple[int, FinalObservation]] = []
         """Decision and true last observation of every episode that ended, in order."""
         self._outcomes_only = outcomes_only
         self._observed: dict[str, Rows] = {}
@@ -90,8 +90,8 @@ class StepRecorder:
     def after_step(self) -> None:
         """Stores the outcome of the lane's step."""
         self._store(self.decisions - self._first, self._after)
-        if self.lane.finals and not self._outcomes_only:
-            self.finals.extend((self.decisions, final) for final in self.lane.finals)
+        if self.lane.final_observations and not self._outcomes_only:
+            self.final_observations.extend((self.decisions, final) for final in self.lane.final_observations)
         self.decisions += 1
 
     def fragment(self, version: Version, first_copy: int = 0, first_step: int = 0) -> Fragment:
@@ -100,19 +100,19 @@ class StepRecorder:
         (block,) = self._blocks
         for target, source in self._before:
             target[self.steps] = source
-        finals: Observation = {}
+        final_observations: Observation = {}
         for bucket in self.lane.task.observation.buckets:
             rows = block.arrays[f"observations.{bucket}"]
-            kept = [final.observation[bucket] for _, final in self.finals]
-            finals[bucket] = np.array(kept, dtype=rows.dtype).reshape(len(kept), *rows.shape[2:])
-        index = [(t, final.copy) for t, final in self.finals]
+            kept = [final.observation[bucket] for _, final in self.final_observations]
+            final_observations[bucket] = np.array(kept, dtype=rows.dtype).reshape(len(kept), *rows.shape[2:])
+        index = [(t, final.copy) for t, final in self.final_observations]
         recorded: dict[str, Any] = {name: block.arrays[name] for name in STEP_ARRAYS}
         return Fragment(
             task_index=self.lane.task_index,
             policy_version=version,
-            observations={bucket: block.arrays[f"observations.{bucket}"] for bucket in finals},
+            observations={bucket: block.arrays[f"observations.{bucket}"] for bucket in final_observations},
             final_index=np.array(index, dtype=np.int64).reshape(-1, 2),
-            final_observations=finals,
+            final_observations=final_observations,
             extras={extra.name: block.arrays[f"extras.{extra.name}"] for extra in self.extras},
             first_copy=first_copy,
             first_step=first_step,

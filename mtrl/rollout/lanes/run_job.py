@@ -66,7 +66,7 @@ def run_job(
         lane.step(action.continuous, action.discrete)
         recorder.after_step()
         ended[:] = False
-        for final in lane.finals:
+        for final in lane.final_observations:
             copy, (position, first) = final.copy, playing[final.copy]
             summary = EpisodeSummary.of(
                 recorder.column("reward", copy, first),

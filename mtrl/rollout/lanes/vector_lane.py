@@ -47,8 +47,8 @@ class VectorLane(Lane):
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
         """As of Lane."""
-        self.finals = []
-        self._accept(continuous, discrete, self._decisions)
+        self.final_observations = []
+        self._check_actions(continuous, discrete, self._decisions)
         actions = self._given if self._width else discrete
         for copy in range(self.copies):
             if self.active[copy]:

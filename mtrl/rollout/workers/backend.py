@@ -1,7 +1,7 @@
 """The back end of a pool: slots for a fixed number of workers that are watched, timed and replaced.
 
-A worker carries out its calls in the order given, so only the first call of each can be blamed for a death
-or a hang, and only its clock runs.
+A worker carries out its calls in the order given, so only its first call can be the cause of a death or a
+hang, and only the first call's time is measured.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ KEPT = 2
 """Publications kept: the newest, and the one that a worker may be fetching right now."""
 START_SECONDS = 180.0
 """Longest time that a worker takes to start, loading its packages."""
-DEATHS = 3
-"""Workers that may die over one call, where a death proves nothing, before the call's task is suspected: a
-simulator that crashes its process would otherwise be tried for ever."""
+MAX_WORKER_LOSSES = 3
+"""Workers that may be lost during one call, without proof that it is the cause, before the call's task is
+quarantined: a simulator that crashes its process would otherwise be tried for ever."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A call came back."""
+    """A call has ended."""
 
     slot: int
     ticket: int
@@ -48,8 +48,8 @@ class Lost:
     """Ticket of the call that ran."""
     waiting: tuple[int, ...]
     """Tickets of the calls behind it."""
-    blamed: bool
-    """Whether the running call is surely to blame; a node may fail for reasons of its own."""
+    is_cause: bool
+    """Whether the running call is surely the cause; a node may fail for other reasons."""
     reason: str
 
 
@@ -70,7 +70,7 @@ class Slot:
 
     epoch: int = 0
     """Workers before this one; answers of an older one are dropped."""
-    up: bool = False
+    started: bool = False
     """Whether the worker has started; only then it takes calls."""
     calls: deque[int] = field(default_factory=deque)
     """Tickets of the calls under way, in order."""
@@ -92,37 +92,37 @@ class Backend(ABC):
         self.replaced = 0
         """Workers that died or hung so far."""
         self.slots: list[Slot] = []
-        """To be read."""
+        """The state of each slot; for reading."""
         self._timeout = timeout_seconds
-        self._last_up = 0.0
-        self._last_failure = "none came up"
+        self._last_started = 0.0
+        self._last_failure = "none started"
 
     def start(self, slots: int) -> None:
-        """Starts that many workers and returns at once; `wait` reports when each is up."""
+        """Starts that many workers and returns at once; `wait` reports when each has started."""
         self.slots = [Slot() for _ in range(slots)]
         for slot in range(slots):
             self._begin(slot)
 
     def replace(self, slot: int, why: str) -> int:
-        """Ends the worker, whatever it does, and starts another; its calls are forgotten. The new epoch."""
+        """Ends the worker at once, drops its calls and starts another; returns the new epoch."""
         held = self.slots[slot]
         self._stop(slot)
         held.calls.clear()
-        held.up = False
+        held.started = False
         held.epoch += 1
         self._last_failure = why
         self._begin(slot)
         return held.epoch
 
     def idle(self, in_flight: int) -> list[int]:
-        """Slots that are up and have fewer than `in_flight` calls, the least busy first."""
-        free = [i for i, slot in enumerate(self.slots) if slot.up and len(slot.calls) < in_flight]
+        """Slots with a started worker and fewer than `in_flight` calls, the least busy first."""
+        free = [i for i, slot in enumerate(self.slots) if slot.started and len(slot.calls) < in_flight]
         return sorted(free, key=lambda i: len(self.slots[i].calls))
 
     def submit(self, slot: int, ticket: int, call: Call) -> None:
-        """Gives a call to a slot that is up; the outcome carries `ticket`."""
+        """Gives a call to a slot whose worker has started; the outcome carries `ticket`."""
         held = self.slots[slot]
-        assert held.up, "a slot that is not up takes no calls"
+        assert held.started, "calls must be submitted to a slot whose worker has started"
         if not held.calls:
             held.clock = time.monotonic()
         held.calls.append(ticket)
@@ -136,9 +136,9 @@ class Backend(ABC):
             # what has arrived comes first, so that no call is late whose answer waited here
             events += self._overdue()
             now = time.monotonic()
-            if any(slot.up for slot in self.slots):
-                self._last_up = now
-            elif not events and now - self._last_up > START_SECONDS:
+            if any(slot.started for slot in self.slots):
+                self._last_started = now
+            elif not events and now - self._last_started > START_SECONDS:
                 raise self._none_started()
             if events or now >= deadline:
                 return events
@@ -170,17 +170,17 @@ class Backend(ABC):
         """Everything that has happened; waits for a first thing at most `seconds`."""
 
     def _forget_calls(self) -> None:
-        """Nothing is under way any more, and nothing is to be replaced."""
+        """Drops the calls of all slots and marks their workers as not started."""
         for slot in self.slots:
             slot.calls.clear()
-            slot.up = False
+            slot.started = False
 
     def _begin(self, slot: int) -> None:
-        self.slots[slot].clock = self._last_up = time.monotonic()
+        self.slots[slot].clock = self._last_started = time.monotonic()
         self._start_worker(slot)
 
     def _started(self, slot: int) -> Ready:
-        self.slots[slot].up = True
+        self.slots[slot].started = True
         return Ready(slot, self.slots[slot].epoch)
 
     def _finished(self, slot: int, value: CallValue, error: Exception | None = None) -> Finished:
@@ -189,17 +189,17 @@ class Backend(ABC):
         held.clock = time.monotonic()
         return Finished(slot, ticket, value, error)
 
-    def _lose(self, slot: int, reason: str, *, blamed: bool) -> Lost:
+    def _lose(self, slot: int, reason: str, *, is_cause: bool) -> Lost:
         self.replaced += 1
         tickets = tuple(self.slots[slot].calls)
         self.replace(slot, reason)
-        return Lost(slot, tickets[0] if tickets else None, tickets[1:], blamed, reason)
+        return Lost(slot, tickets[0] if tickets else None, tickets[1:], is_cause, reason)
 
     def _overdue(self) -> list[Event]:
         now = time.monotonic()
         late = [i for i, slot in enumerate(self.slots) if slot.calls and now - slot.clock > self._timeout]
         reason = f"no answer within {self._timeout:g} s (runtime.job_timeout_seconds)"
-        return [self._lose(slot, reason, blamed=True) for slot in late]
+        return [self._lose(slot, reason, is_cause=True) for slot in late]
 
     def _seconds_to_deadline(self, deadline: float) -> float:
         """Seconds until the next deadline, at most one, so that Ctrl-C is answered."""

@@ -29,7 +29,7 @@ class Play:
 class Collect:
     """Collect a fragment of a lane; returns it, or None where the lane is not open any more."""
 
-    share: LaneAssignment
+    assignment: LaneAssignment
     steps: int
     acting: Acting
     stagger: bool
@@ -55,7 +55,7 @@ class LanesState:
 class RestoreLane:
     """Open a lane and restore its state; returns None."""
 
-    share: LaneAssignment
+    assignment: LaneAssignment
     opening_seed: int
     stagger: bool
     state: OpenLaneState
@@ -83,13 +83,13 @@ class CallExecutor:
             return self._worker.measure(call.task_index)
         if isinstance(call, LanesState):
             return self._worker.lanes_state()
-        share = call.share
+        assignment = call.assignment
         if call.opening_seed is not None:
-            self._worker.open(share, policy(), call.opening_seed, call.stagger)
+            self._worker.open(assignment, policy(), call.opening_seed, call.stagger)
         if isinstance(call, RestoreLane):
             self._worker.load_lane_state(call.state)
-        elif self._worker.has(share):
-            return self._worker.collect(share, call.steps, policy(), call.acting)
+        elif self._worker.has(assignment):
+            return self._worker.collect(assignment, call.steps, policy(), call.acting)
         return None
 
     def close(self) -> None:

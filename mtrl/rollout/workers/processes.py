@@ -21,7 +21,16 @@ from ..policy import PolicySnapshot, Version
 from ..runtime import RuntimeConfig
 from .backend import KEPT, START_SECONDS, Backend, Event
 from .calls import Call, LanesState, Measure
-from .wire import Arrays, RemoteError, describe, describe_tasks, pack_frame, read_frame, rebuild, write_frame
+from .messages import (
+    Arrays,
+    RemoteError,
+    describe,
+    describe_tasks,
+    pack_frame,
+    read_frame,
+    rebuild,
+    write_frame,
+)
 
 GRACE_SECONDS = 2.0
 """Time for a process to end once its connection is closed."""
@@ -104,26 +113,26 @@ class Processes(Backend):
         events: list[Event] = []
         for index, slot in enumerate(self.slots):
             link = self._links[index]
-            if slot.up and not slot.calls and link.process.poll() is not None:
-                events.append(self._lose(index, link.ending(), blamed=False))
-            elif not slot.up and time.monotonic() - slot.clock > START_SECONDS:
+            if slot.started and not slot.calls and link.process.poll() is not None:
+                events.append(self._lose(index, link.ending(), is_cause=False))
+            elif not slot.started and time.monotonic() - slot.clock > START_SECONDS:
                 raise _not_started(f"it has not answered for {START_SECONDS:g} s")
         return events
 
     def _received(self, slot: int, answer: Answer | None) -> Event:
-        up = self.slots[slot].up
+        started = self.slots[slot].started
         if answer is None:
             ending = self._links[slot].ending()
-            if not up:
+            if not started:
                 # its packages cannot be loaded, and a successor fares no better
                 raise _not_started(ending)
-            return self._lose(slot, ending, blamed=True)
+            return self._lose(slot, ending, is_cause=True)
         header, arrays = answer
         if header["reply"] == "ready":
             return self._started(slot)
         content = rebuild(header["content"], arrays)
         if isinstance(content, RemoteError):
-            if not up:
+            if not started:
                 raise content.error()
             return self._finished(slot, None, content.error())
         return self._finished(slot, content)

@@ -31,12 +31,12 @@ MEASURED_STEPS = 30
 
 @dataclass(frozen=True)
 class LaneAssignment:
-    """A share of one task's copies that a worker hosts for continuous collection."""
+    """The copies of one task that a worker hosts together for continuous collection."""
 
     task_index: int
     copies: int
     first_copy: int
-    """Index of the share's first copy among all copies of the task."""
+    """Index of the first copy here among all copies of the task."""
     total_copies: int
 
 
@@ -113,29 +113,29 @@ class RolloutWorker:
             raise
 
     def open(
-        self, share: LaneAssignment, policy: PolicySnapshot | Policy, seed: int, stagger: bool = False
+        self, assignment: LaneAssignment, policy: PolicySnapshot | Policy, seed: int, stagger: bool = False
     ) -> None:
         """Opens a lane for continuous collection, in place of one that is open.
 
         `stagger` cuts first episodes short, each elsewhere, so that later resets do not coincide.
         """
         policy = self._policy(policy)
-        self._close_lane(share.task_index, share.first_copy)
-        lane = self._lane(share, seed, stagger)
+        self._close_lane(assignment.task_index, assignment.first_copy)
+        lane = self._lane(assignment, seed, stagger)
         try:
-            opened = _OpenLane(lane, policy, seed, share.first_copy)
+            opened = _OpenLane(lane, policy, seed, assignment.first_copy)
         except BaseException:
             lane.close()
             raise
-        self._lanes[share.task_index, share.first_copy] = opened
+        self._lanes[assignment.task_index, assignment.first_copy] = opened
 
-    def has(self, share: LaneAssignment) -> bool:
-        """Whether the lane of that share is open."""
-        return (share.task_index, share.first_copy) in self._lanes
+    def has(self, assignment: LaneAssignment) -> bool:
+        """Whether the lane of that assignment is open."""
+        return (assignment.task_index, assignment.first_copy) in self._lanes
 
-    def lane(self, share: LaneAssignment) -> Lane:
-        """The open lane of that share; raises ConfigError when none is open."""
-        return self._opened(share).lane
+    def lane(self, assignment: LaneAssignment) -> Lane:
+        """The open lane of that assignment; raises ConfigError when none is open."""
+        return self._opened(assignment).lane
 
     def measure(self, task_index: int) -> float:
         """Seconds that one decision of one copy takes, its share of a reset included; random actions."""
@@ -165,7 +165,7 @@ class RolloutWorker:
 
     def collect(
         self,
-        share: LaneAssignment,
+        assignment: LaneAssignment,
         steps: int,
         policy: PolicySnapshot | Policy,
         acting: Acting,
@@ -179,10 +179,10 @@ class RolloutWorker:
         if isinstance(policy, PolicySnapshot):
             incarnation = policy.incarnation
         policy = self._policy(policy)
-        opened = self._opened(share)
+        opened = self._opened(assignment)
         opened.use(policy)
         lane = opened.lane
-        task_index = np.full(lane.copies, share.task_index, dtype=np.int64)
+        task_index = np.full(lane.copies, assignment.task_index, dtype=np.int64)
         recorder = StepRecorder(lane, policy.extras, steps=steps)
         version = Version(incarnation, policy.version)
         for _ in range(steps):
@@ -199,12 +199,12 @@ class RolloutWorker:
             try:
                 lane.step(action.continuous, action.discrete)
             except EnvironmentFault:
-                self._close_lane(share.task_index, share.first_copy)
+                self._close_lane(assignment.task_index, assignment.first_copy)
                 raise
             recorder.after_step()
             opened.ended = lane.terminated | lane.truncated
         first_step, opened.decisions = opened.decisions, opened.decisions + steps
-        return recorder.fragment(version, share.first_copy, first_step)
+        return recorder.fragment(version, assignment.first_copy, first_step)
 
     def lanes_state(self) -> list[OpenLaneState]:
         """Everything needed to rebuild the open lanes exactly."""
@@ -248,10 +248,10 @@ class RolloutWorker:
         for key in list(self._lanes):
             self._close_lane(*key)
 
-    def _opened(self, share: LaneAssignment) -> _OpenLane:
-        if not self.has(share):
-            raise ConfigError(f"no lane is open for {share}; open it first, and again after a fault")
-        return self._lanes[share.task_index, share.first_copy]
+    def _opened(self, assignment: LaneAssignment) -> _OpenLane:
+        if not self.has(assignment):
+            raise ConfigError(f"no lane is open for {assignment}; open it first, and again after a fault")
+        return self._lanes[assignment.task_index, assignment.first_copy]
 
     def _close_lane(self, task_index: int, first_copy: int) -> None:
         opened = self._lanes.pop((task_index, first_copy), None)
@@ -265,21 +265,21 @@ class RolloutWorker:
             self._last = snapshot, policy_from(snapshot, self.tasks)
         return self._last[1]
 
-    def _lane(self, share: LaneAssignment, seed: int, stagger: bool) -> Lane:
+    def _lane(self, assignment: LaneAssignment, seed: int, stagger: bool) -> Lane:
         """A lane, not begun, on the backend that the runtime names for the task's suite."""
-        task, layout = self.tasks[share.task_index], self.tasks.layout
-        place = {"first_copy": share.first_copy, "total_copies": share.total_copies}
-        schedule = TrainingStarts(copies=share.copies, seed=seed, **place)
+        task, layout = self.tasks[assignment.task_index], self.tasks.layout
+        place = {"first_copy": assignment.first_copy, "total_copies": assignment.total_copies}
+        schedule = TrainingStarts(copies=assignment.copies, seed=seed, **place)
         settings: dict[str, Any] = {**place, "stagger": stagger}
         backend = self._backends.get(task.suite, "python")
         if backend == "python":
             settings["supports_starts"] = registry.suite(task.suite).supports_starts
-            environments = official_environments(task, share.copies)
-            return PythonLane(task, share.task_index, layout, environments, schedule, **settings)
-        entropy = int(generator_for(seed, task.name, share.first_copy).integers(2**31))
-        vectors = vector_environment(task, share.copies, backend, entropy)
+            environments = official_environments(task, assignment.copies)
+            return PythonLane(task, assignment.task_index, layout, environments, schedule, **settings)
+        entropy = int(generator_for(seed, task.name, assignment.first_copy).integers(2**31))
+        vectors = vector_environment(task, assignment.copies, backend, entropy)
         return VectorLane(
-            task, share.task_index, layout, vectors, share.copies, schedule, backend, **settings
+            task, assignment.task_index, layout, vectors, assignment.copies, schedule, backend, **settings
         )
 
     def _job_lane(self, job: EpisodeJob) -> Lane:

@@ -17,7 +17,16 @@ from mtrl.tasks import set_native_threads
 
 from ..policy import PolicySnapshot
 from .calls import CallExecutor
-from .wire import Arrays, RemoteError, describe, pack_frame, read_frame, rebuild, rebuild_tasks, write_frame
+from .messages import (
+    Arrays,
+    RemoteError,
+    describe,
+    pack_frame,
+    read_frame,
+    rebuild,
+    rebuild_tasks,
+    write_frame,
+)
 
 GRACE_SECONDS = 1.0
 """Time to free the simulators once the parent is gone."""
