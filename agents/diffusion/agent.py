@@ -194,7 +194,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
             return config.learning_rate
         span = max(1, config.decay_updates - config.warmup)
         progress = min(1.0, (step - config.warmup) / span)
-        # rate_n = rate / 2 (1 + cos(pi progress_n))
+        # rate_n = rate / 2 (1 + cos(pi progress_n))  (SGDR without restarts, Loshchilov and Hutter 2017)
         return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 

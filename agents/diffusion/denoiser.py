@@ -45,7 +45,9 @@ def preconditioning(
 
 
 def sigma_grid(levels: NoiseLevels, steps: int) -> torch.Tensor:
-    """sigma_0 = maximum ... sigma_{K-1} = minimum, sigma_K = 0, shape [K + 1] (equation 5)."""
+    """sigma_0 = maximum, ..., sigma_{K-1} = minimum, sigma_K = 0, shape [K + 1] (equation 5); [maximum, 0]
+    for K = 1.
+    """
     if steps == 1:
         return torch.tensor([levels.maximum, 0.0])
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)

@@ -11,7 +11,7 @@ from .denoiser import preconditioning
 
 
 def draw_sigma(levels: NoiseLevels, count: int, generator: torch.Generator) -> torch.Tensor:
-    """ln sigma ~ N(train_mean, train_deviation), shape [count]."""
+    """ln sigma ~ N(train_mean, train_deviation^2), shape [count] (Karras et al. 2022, table 1)."""
     normal = torch.randn(count, generator=generator)
     return (levels.train_mean + levels.train_deviation * normal).exp()
 
@@ -26,7 +26,7 @@ def denoising_loss(
     sigma: torch.Tensor,
     noise: torch.Tensor,
 ) -> torch.Tensor:
-    """EDM loss per sample, [N] (Karras, equation 8).
+    """EDM loss per sample, [N] (Karras et al. 2022, equation 8).
 
     With the weight lambda(sigma) = 1 / c_out^2 the loss is the squared error of the raw network
     output against (clean - c_skip noisy) / c_out. `states` [N, h, D], `chunk` and `noise` [N, H, A],

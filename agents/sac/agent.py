@@ -188,13 +188,14 @@ class SACAgent:
             if config.on_non_finite == "stop":
                 raise DivergenceError("the SAC agent", self.updates, broken)
             return {"skipped_updates": 1.0}
-        # theta <- theta - lambda_Q dJ_Q(theta), phi <- phi - lambda_pi dJ_pi(phi), and log alpha alike
+        # Algorithm 1 of Haarnoja et al. 2018: theta <- theta - lambda_Q dJ_Q(theta),
+        # phi <- phi - lambda_pi dJ_pi(phi), log alpha <- log alpha - lambda dJ(log alpha)
         self._log_temperature.grad = self._temperature_gradient
         surgery: dict[str, float] = {}
         for group in groups:
             surgery |= group.step()
         self._finish_step(groups, context)
-        # target <- tau theta + (1 - tau) target
+        # target <- tau theta + (1 - tau) target, the last line of algorithm 1
         self._networks.average(config.target_rate)
         temperatures = self._log_temperature.detach().exp().tolist()
         return {

@@ -31,7 +31,8 @@ class NetworkConfig:
     bins: int = 64
     """Values of the categorical critic, at least 2; multiples of 32 are the fastest (BRC: 101)."""
     value_range: float = 10.0
-    """Largest value of the categorical critic, above 0 (BRC: 10)."""
+    """Largest value of the categorical critic, and the size to which `normalisation.returns` scales the
+    largest return of a task, with either critic; above 0 (BRC: 10)."""
     pixels: PixelEncoderConfig = field(default_factory=lambda: PixelEncoderConfig("drq"))
     """The convolutional encoder of an image stack; actor and critics have one each."""
 
@@ -102,7 +103,7 @@ class NormalisationConfig:
     refresh_at: tuple[int, ...] = (500, 1000, 2000, 4000, 8000)
     """Environment steps of a task at which its statistics are computed again, ascending; frozen after."""
     returns: bool = True
-    """Divide rewards so that the largest discounted return seen in the task becomes `value_range`;
+    """Divide rewards so that the largest discounted sum seen in the task becomes `network.value_range`;
     applied at sampling, so that old rewards follow the statistics (MTMHSAC: no)."""
 
     def __post_init__(self) -> None:
@@ -156,9 +157,10 @@ class SACConfig:
     diagnostics_every: int = 1000
     """Updates between diagnostics of the torsos (dormant units, experts' loads), at least 0; 0 for none."""
     device: str = "cpu"
-    """Where the networks learn: "cpu", "cuda", "cuda:1", or "auto", the first GPU where there is one."""
+    """Device of the networks: "cpu", "cuda", "cuda:1", or "auto", the first GPU where there is one."""
     precision: str = "fp32"
-    """"fp32", "bf16" (automatic mixed precision), or "auto": bf16 where the CPU or GPU has it."""
+    """"fp32", "bf16" (losses and gradients come from bf16 copies of the networks; weights and optimiser stay
+    fp32), or "auto": bf16 where the CPU or GPU has it."""
     on_non_finite: str = "stop"
     """"stop" ends the run, "skip" leaves out the update; for a NaN or infinity in a loss or gradient."""
 

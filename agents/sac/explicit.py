@@ -1,4 +1,6 @@
-"""An update of plain perceptrons with every derivative written out."""
+"""An update of plain perceptrons with every derivative written out; derivatives without a source are own
+derivations, equation numbers are those of Haarnoja et al. 2018.
+"""
 
 from __future__ import annotations
 
@@ -163,8 +165,8 @@ class ExplicitGradientComputation:
         soft_q = torch.addcmul(values, temperature[..., None], negative_log)
         soft_q.masked_fill_(log_policy == -torch.inf, 0.0)
         value = (policy * soft_q).sum(-1)
-        # d log pi(b) / d logit_a = 1[a = b] - pi(a), so d J_pi / d logit_a = pi(a) (V - q(a)); the derivative
-        # of alpha log pi within q sums to zero
+        # own derivation: d log pi(b) / d logit_a = 1[a = b] - pi(a), so d J_pi / d logit_a = pi(a) (V -
+        # q(a)); the derivative of alpha log pi within q sums to zero
         gradient = (value[..., None] - soft_q).mul_(policy).mul_(scale[:, None, None])
         return value.mean(1).neg_(), (policy * negative_log).sum(-1).mean(1), gradient
 

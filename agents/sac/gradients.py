@@ -1,4 +1,8 @@
-"""From a batch's losses to gradients of critics and actor, and the optimisers that step on them."""
+"""From a batch's losses to gradients of critics and actor, and the optimisers that step on them.
+
+`GradientComputation` uses autograd; by default `explicit.py` takes its place (states, perceptrons, no
+surgery, CPU).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""From transitions to losses per task; equations are those of Haarnoja et al. 2018 unless named."""
+"""From transitions to losses per task; equations are those of Haarnoja et al. 2018 unless named.
+
+With the default settings `explicit.py` computes the losses and gradients of an update instead of
+`critic_losses` and `actor_losses` (same numbers up to rounding); both use `td_target` and the value functions
+here.
+"""
 
 from __future__ import annotations
 
@@ -186,7 +191,9 @@ def td_target(
 
 
 def critic_losses(critic: TwinCritic, batch: TrainingBatch, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses [K] against `target` [K, B]; and the critics' features [K, B, size], without gradient."""
+    """Losses [K] against `target` [K, B]; and the critics' features [K, B, size], without gradient.
+    Differentiated by autograd; `explicit.py` replaces it where `ExplicitGradientComputation` serves.
+    """
     routing = batch.routing
     features = critic.observer(batch.observation, routing.count, batch.samples)
     q_taken, q_all = critic(features, routing, batch.continuous if routing.has_continuous else None)
@@ -206,7 +213,7 @@ def actor_losses(
     actor: Actor, critic: TwinCritic, features: Tensor, batch: TrainingBatch, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Losses [K]; and entropies [K], of -log pi of the drawn action, or of the discrete policy, without
-    gradient. `features` are the critics' of the batch.
+    gradient. `features` are the critics' of the batch. Differentiated by autograd; see `critic_losses`.
     """
     routing = batch.routing
     gaussian, log_policy = actor(batch.observation, routing, batch.samples)

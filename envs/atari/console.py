@@ -1,4 +1,4 @@
-"""What both Atari backends share: sizes, and the ROM files of ale-py."""
+"""What the Atari backends share: sizes, and the ROM files of ale-py."""
 
 from __future__ import annotations
 

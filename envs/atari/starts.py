@@ -1,7 +1,7 @@
 """What a start decides: how many idle frames an episode begins with, and which of its frames stick.
 
 Every number comes out of one Mersenne twister, in the order in which ale-py's vector interface draws it, so
-that a start is the same episode on either backend.
+that a start is the same episode in Python and on the native backend (`NativeAtari` names the exceptions).
 """
 
 from __future__ import annotations

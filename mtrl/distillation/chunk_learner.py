@@ -146,7 +146,8 @@ class ChunkLearner(ABC, Generic[Network]):
             group["lr"] = rate
         self._optimizer.step()
         self.updates += 1
-        # decay_n = min(decay, (1 + n) / (10 + n)): a short memory at first, which forgets the initial weights
+        # decay_n = min(decay, (1 + n) / (10 + n)) forgets the initial weights (as TensorFlow's
+        # ExponentialMovingAverage with num_updates)
         decay = min(self._ema_decay, (1 + self.updates) / (10 + self.updates))
         update_average(self._average, self._network, decay)
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}

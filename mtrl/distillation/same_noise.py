@@ -133,7 +133,7 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         entries = found.pop("/entries")
         if several:
             found = {name: value / entries for name, value in found.items()}
-        # cosine decay to 0: rate_n = rate / 2 (1 + cos(pi n / N))
+        # rate_n = rate / 2 (1 + cos(pi n / N))  (SGDR without restarts, Loshchilov and Hutter 2017)
         cosine = 0.5 * (1 + math.cos(math.pi * self.updates / self._config.updates))
         return self._step(found, float(found.pop("/loss")), self._config.learning_rate * cosine)
 

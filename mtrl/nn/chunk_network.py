@@ -97,6 +97,7 @@ class ChunkNetwork(TaskNormaliser):
         `level` [N], a monotone function of the noise level (EDM: ln(sigma) / 4).
         """
         mask = self.chunk_mask(task)
+        # sine and cosine features, frequencies half an octave apart (after Vaswani et al. 2017, section 3.5)
         angles = level[:, None] * self.frequencies
         features = torch.cat([angles.sin(), angles.cos()], dim=1)
         inputs = torch.cat([condition, (chunk * mask).flatten(1), features], dim=1)

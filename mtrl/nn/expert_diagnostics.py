@@ -29,13 +29,16 @@ def load_variation(load: Tensor) -> Tensor:
 
 
 def gate_entropy(gates: Tensor) -> Tensor:
-    """Mean entropy of a sample's gates over ln E, in [0, 1]: 0 one expert, 1 all alike. [...]"""
+    """Mean over samples of -sum_e p_e ln p_e / ln E, [...] in [0, 1], p the gates (entropy, Shannon 1948): 0
+    one expert, 1 all alike.
+    """
     share = _shares(gates)
     return torch.special.entr(share).sum(-1).mean(dim=(-2, -1)) / math.log(gates.shape[-1])
 
 
 def task_expert_information(gates: Tensor) -> Tensor:
-    """Mutual information of task and expert in nats, [...]; tasks count alike.
+    """Mutual information of task and expert in nats, [...], sum p(k, e) ln(p(k, e) / (p(k) p(e))) with p(k) =
+    1 / K (Cover and Thomas 2006, section 2.3).
 
     0: every task uses the experts in the same way; at most min(ln K, ln E): each task has its own.
     """

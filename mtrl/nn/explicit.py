@@ -18,7 +18,8 @@ _norm_backward = torch.ops.aten.native_layer_norm_backward.default
 
 
 class ExplicitNetwork:
-    """Forward and backward pass of a `TaskNetwork` of kind "mlp", without autograd.
+    """Forward and backward pass of a `TaskNetwork` whose torso is an `MLPTorso` ("mlp", "multi_head"),
+    without autograd; `serves` tests the rest. Own derivation of the gradients.
 
     For small networks on a CPU the products are less than half of a step. The rest is autograd's bookkeeping,
     and memory that is not in the caches. Here every activation but those of LayerNorm has its own buffer, and

@@ -4,7 +4,8 @@ One shape rule holds for all of them, so that the gradient of every task can be 
 pass: the last axis holds features, the one before it samples B, the one before that tasks K, and
 whatever is left of those are the `leading` axes that have weights of their own (N ensemble members,
 E experts). Samples of different tasks never meet inside a layer. Layers that treat all tasks alike also
-take the axes of tasks and samples as one, tasks outermost.
+take the axes of tasks and samples as one, tasks outermost. Gradients per task that docstrings state are
+own derivations.
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class ComposedLinear(_Dense):
     """A dense layer whose weights are a mixture of J parameter sets, the last leading axis.
 
     y = x W_k + b_k with W_k = sum_j m_kj W_j and b_k = sum_j m_kj b_j. The sets are mixed before they
-    are applied, which costs J times fewer products than mixing J outputs whenever B is above J. The gradient
-    of task k is m_kj X_k^T D_k for W_j, and <W_j, X_k^T D_k> + <b_j, sum D_k> for m_kj.
+    are applied, which takes (J + B) / (J B) of the products that mixing J outputs would. The gradient of task
+    k is m_kj X_k^T D_k for W_j, and <W_j, X_k^T D_k> + <b_j, sum D_k> for m_kj.
     """
 
     bias: Tensor

@@ -48,7 +48,8 @@ class TaskNormaliser(nn.Module):
 class RewardScale:
     """Tracks G_t = r_t + gamma G_{t-1} within each episode, and the largest |G| so far per task.
 
-    Dividing rewards by (largest |G| / value_range) bounds values by value_range. After BRC (Nauman et al.
+    Dividing rewards by (largest |G| / value_range) brings values to the order of value_range; it is no bound,
+    since G_t sums over past rewards and a value over future ones. After BRC (Nauman et al.
     2025, section 4), without its entropy term.
     """
 
@@ -59,7 +60,7 @@ class RewardScale:
 
     @property
     def scale(self) -> npt.NDArray[np.float32]:
-        """[K], what rewards are divided by."""
+        """[T], what rewards are divided by."""
         scale = np.maximum(self.largest, SMALLEST_RETURN) / self._value_range
         return scale.astype(np.float32)
 

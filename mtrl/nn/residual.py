@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
-    """x + Linear(SiLU(Linear(LayerNorm(x)))); pre-norm, so that depth costs no stability."""
+    """x + Linear(SiLU(Linear(LayerNorm(x)))): pre-norm, stable at depth (Xiong et al. 2020, arXiv
+    2002.04745).
+    """
 
     def __init__(self, width: int) -> None:
         """`width` is kept."""
@@ -51,7 +53,8 @@ class FoldedBlock(nn.Module):
 class ResidualMLP(nn.Module):
     """Linear in, `blocks` residual blocks, LayerNorm, SiLU, linear out.
 
-    The output layer starts at zero, so that a fresh network predicts its target's mean offset.
+    `enter` and `leave` are the input and the output layer; the latter starts at zero, so that a new network
+    predicts 0.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int, blocks: int) -> None:

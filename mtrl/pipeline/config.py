@@ -25,7 +25,7 @@ class TasksConfig:
     names: tuple[str, ...] = ("mt10",)
     """Names of tasks ("metaworld/reach-v3") and of task sets ("mt10"), expanded in order."""
     options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
-    """Suite name -> settings of that suite's tasks, such as atari: {sticky_actions: 0.0}."""
+    """Suite name -> settings of that suite's tasks, such as atari: {sticky: 0.0}."""
 
 
 @dataclass(frozen=True)

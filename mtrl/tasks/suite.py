@@ -35,8 +35,9 @@ class Environment(Protocol):
     def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Acts for one decision and writes the next observation into `out`.
 
-        `action`: float32 [A_task] in [-1, 1], or an index. Returns reward (summed over the repeat),
-        terminated (the problem itself ended) and success (the suite's success signal now).
+        `action`: float32 [A_task] in [-1, 1], or an index. Returns reward (of the whole repeat: its sum,
+        or the mean in Meta-World), terminated (the problem itself ended) and success (the suite's success
+        signal now).
         """
 
     def render(self) -> npt.NDArray[np.uint8]:

@@ -25,7 +25,9 @@ ARM_CAUSES = ("artefact verified", "first observation of the episode", "deploy w
 
 
 class GuardState(IntEnum):
-    """Stages of a run, in order; only RUN and HOLD alternate, and ESTOP is left by a person alone."""
+    """Stages of a run. Up to ARMED they follow in order, then SOFT_START, RUN and HOLD alternate: after a
+    HOLD comes SOFT_START again where `soft_start_ticks` is above 0, else RUN. No transition leaves ESTOP.
+    """
 
     INIT = 0
     VERIFIED = 1
@@ -38,7 +40,9 @@ class GuardState(IntEnum):
 
 
 class GuardFlag(IntFlag):
-    """Findings of one tick. The first five are violations, which hold; the others limit the command."""
+    """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE put the guard into HOLD and ACTION_NOT_FINITE
+    into ESTOP; the others say what was limited, or that the guard is not armed.
+    """
 
     NONE = 0
     STALE_OBSERVATION = 1
@@ -116,7 +120,7 @@ class Guard:
         self._clean_ticks = 0
 
     def arm(self, now: float) -> None:
-        """Walks INIT, VERIFIED, CONNECTED, ARMED; raises GuardError unless the guard is in INIT."""
+        """Moves through VERIFIED and CONNECTED to ARMED; raises GuardError unless the guard is in INIT."""
         if self.state is not GuardState.INIT:
             raise GuardError(f"only a guard in INIT can be armed; this one is in {self.state.name}")
         stages = (GuardState.VERIFIED, GuardState.CONNECTED, GuardState.ARMED)

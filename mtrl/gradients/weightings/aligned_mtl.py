@@ -35,7 +35,7 @@ class AlignedMTL(GramianWeighting[AlignedMTLConfig]):
     config_class = AlignedMTLConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        # eigenvalues lambda and eigenvectors V of the Gramian G^T G
+        # eigenvalues lambda and eigenvectors V of the Gramian G, the paper's G^T G
         values, vectors, self.deficient = positive_spectrum(gramian)
         # sigma^2, the square of the common singular value: of an even count the lower of the two middle ones
         median = values[(len(values) - 1) // 2]

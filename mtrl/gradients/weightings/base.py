@@ -1,4 +1,7 @@
-"""What a weighting is: from the losses and gradients of K tasks to one weight per task."""
+"""What a weighting is: from the losses and gradients of K tasks to one weight per task.
+
+In this folder g_k is the gradient of task k and G the Gramian [K, K], G_ij = g_i . g_j.
+"""
 
 from __future__ import annotations
 

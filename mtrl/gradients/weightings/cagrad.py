@@ -29,8 +29,8 @@ class CAGrad(GramianWeighting[CAGradConfig]):
     """Algorithm 1 of "Conflict-Averse Gradient Descent" (Liu et al. 2021, arXiv 2110.14048).
 
     For a given length t of g_w the second term of its dual, c |g_0| |g_w|, is c |g_0| (|g_w|^2 / t + t) / 2,
-    and the minimum the point of a shifted hull nearest to 0, which is exact; t is where that point's length
-    agrees.
+    and the minimum the point nearest to 0 of the hull shifted by t g_0 / (c |g_0|), which is exact. t solves
+    |g_w| = t for the weights w of that point, g_w taken in the hull that is not shifted (own derivation).
     """
 
     config_class = CAGradConfig

@@ -25,14 +25,15 @@ class FairGradConfig:
 
 class FairGrad(GramianWeighting[FairGradConfig]):
     """The alpha-fair weights of "Fair Resource Allocation in Multi-Task Learning" (Ban and Ji 2024, arXiv
-    2402.15638). Where G lacks full rank no solution need exist: G is regularised and `deficient` is set.
+    2402.15638). Where the Gramian G lacks full rank no solution need exist: G is regularised and `deficient`
+    is set.
     """
 
     config_class = FairGradConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         sound, self.deficient = regularised(gramian, self.config.regularisation)
-        # G^T G w = w^(-1/alpha)
+        # G w = w^(-1/alpha), the paper's G^T G w with its G the gradients
         return fair_weights(sound, self.config.alpha)
 
 
@@ -40,7 +41,7 @@ def fair_weights(gramian: np.ndarray, alpha: float) -> np.ndarray:
     """w > 0 with G w = w^(-1/alpha), for a positive definite G.
 
     The stationary point of the convex w^T G w / 2 - sum_i phi(w_i), phi' = w^(-1/alpha), by Newton steps that
-    stay positive and go down. Ends where (G w) w^(1/alpha) - 1 is rounding.
+    stay positive and go down (own derivation). Ends where (G w) w^(1/alpha) - 1 is rounding.
     """
     power = 1.0 / alpha
     # In units of each gradient's own length the problem is as well conditioned as its cosines allow: with

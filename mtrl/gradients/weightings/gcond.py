@@ -17,13 +17,14 @@ class GCondConfig:
     """Settings of GCond; cosines run from -1 to 1, critical < main < weak."""
 
     critical: float = -0.8
-    """Cosine below which a conflict is resolved in full."""
+    """Cosine below which only the reduced gradient is projected, in full, and the kept one is unchanged."""
     main: float = -0.5
-    """Cosine at which half of it is."""
+    """Cosine at which both gradients are projected in full; towards `weak` both projections shrink to none,
+    towards `critical` that of the kept gradient alone."""
     weak: float = 0.0
     """Cosine above which gradients do not conflict."""
     exponent: float = 2.0
-    """How steeply resolution grows, above 0."""
+    """Exponent of the angle's growth from pi / 2 at `main` to pi at `critical`, above 0."""
     stability: float = 0.8
     """Weight of a gradient's agreement with the step before in the choice of the winner."""
     strength: float = 0.2
@@ -42,8 +43,8 @@ class GCondConfig:
 
 
 class GCond(Weighting[GCondConfig]):
-    """The arbitration of "GCond: Gradient Conflict Resolution via Accumulation-based Stabilization" (2025,
-    arXiv 2509.07252); `GradientSurgery.gather` is the accumulation.
+    """The arbitration of "GCond: Gradient Conflict Resolution via Accumulation-based Stabilization"
+    (Limarenko and Studenikina 2025, arXiv 2509.07252); `GradientSurgery.gather` is the accumulation.
 
     The worst pair is resolved until its cosine reaches `weak`.
     """

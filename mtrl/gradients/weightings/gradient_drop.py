@@ -32,9 +32,9 @@ class GradDrop(Weighting[GradDropConfig]):
         return np.ones(self.tasks)
 
     def combine(self, rows: torch.Tensor) -> torch.Tensor:
-        """[*shape] from one parameter's rows [K, *shape]; drawn from a stream of its own per step."""
+        """[*shape] from one parameter's rows [K, *shape]; each call draws from a random stream of its own."""
         total = rows.sum(0)
-        # (1): the sign purity P = (1 + sum g / sum |g|) / 2 of every coordinate
+        # equation 1 of Chen et al.: the sign purity P = (1 + sum g / sum |g|) / 2 of every coordinate
         purity = 0.5 * (1 + total / rows.abs().sum(0).clamp_min(torch.finfo(rows.dtype).tiny))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
         self.step += 1

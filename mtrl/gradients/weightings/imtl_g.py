@@ -9,10 +9,11 @@ from .solvers import cosine_matrix, least_norm_solution
 
 
 class IMTLG(GramianWeighting[NoSettings]):
-    """The closed form of IMTL-G in "Towards Impartial Multi-task Learning" (Liu et al. 2021).
+    """The closed form of IMTL-G in "Towards Impartial Multi-task Learning" (Liu et al., ICLR 2021), in terms
+    of cosines (own derivation).
 
-    Weights may be negative. Where G lacks full rank the solution of least norm is taken and `deficient` is
-    set; where the weights cannot be scaled to sum 1 the average replaces them.
+    Weights may be negative. Where the Gramian lacks full rank the solution of least norm is taken and
+    `deficient` is set; where the weights cannot be scaled to sum 1 the average replaces them.
     """
 
     config_class = NoSettings

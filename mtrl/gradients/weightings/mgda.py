@@ -16,5 +16,5 @@ class MGDA(GramianWeighting[NoSettings]):
     config_class = NoSettings
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        # (3): min |sum_k w_k g_k|^2 over w >= 0 with sum_k w_k = 1 (Desideri 2012)
+        # equation 3 of Sener and Koltun: min |sum_k w_k g_k|^2 over w >= 0 with sum_k w_k = 1 (Desideri 2012)
         return shortest_in_hull(factor(gramian))

@@ -28,14 +28,15 @@ class NashMTL(GramianWeighting[NashMTLConfig]):
     """The bargaining solution of section 3 of "Multi-Task Learning as a Bargaining Game" (Navon et al.
     2022, arXiv 2202.01017), by Newton's method instead of the paper's sequence of convex programs.
 
-    Invariant to the scale of each loss. Where G lacks full rank it is regularised and `deficient` is set.
+    Invariant to the scale of each loss. Where the Gramian G lacks full rank it is regularised and `deficient`
+    is set.
     """
 
     config_class = NashMTLConfig
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         sound, self.deficient = regularised(gramian, self.config.regularisation)
-        # Claim 3.1: G^T G alpha = 1 / alpha
+        # claim 3.1: G alpha = 1 / alpha, the paper's G^T G alpha with its G the gradients
         weights = fair_weights(sound, 1.0)
         length = float(np.sqrt(max(weights @ gramian @ weights, 0.0)))
         # shortened to |sum_k alpha_k g_k| <= max_norm

@@ -55,17 +55,18 @@ def regularised(gramian: np.ndarray, amount: float) -> tuple[np.ndarray, bool]:
     return gramian + amount * np.diag(np.diag(gramian)), True
 
 
-def shortest_in_hull(rows: np.ndarray) -> np.ndarray:
-    """Weights w >= 0 with sum 1 that make the combination of columns `rows` [r, K] shortest.
+def shortest_in_hull(columns: np.ndarray) -> np.ndarray:
+    """Weights w >= 0 [K] with sum 1 that make A w shortest; `columns` is A [r, K].
 
-    With A = rows, the non-negative least squares problem |A u|^2 + (1 - sum u)^2 has its minimum along
-    the same direction: for u = s w its value is |A w|^2 / (1 + |A w|^2) at the best s.
+    Least distance as non-negative least squares, after chapter 23 of "Solving Least Squares Problems" (Lawson
+    and Hanson 1974), own derivation: the non-negative least squares problem |A u|^2 + (1 - sum u)^2 has its
+    minimum along the same direction: for u = s w its value is |A w|^2 / (1 + |A w|^2) at the best s.
     """
-    scale = np.sqrt(np.max(np.sum(rows**2, axis=0), initial=0.0))
-    count = rows.shape[1]
+    scale = np.sqrt(np.max(np.sum(columns**2, axis=0), initial=0.0))
+    count = columns.shape[1]
     if scale == 0.0:
         return np.full(count, 1.0 / count)
-    system = np.vstack([rows / scale, np.ones(count)])
+    system = np.vstack([columns / scale, np.ones(count)])
     target = np.zeros(len(system))
     target[-1] = 1.0
     found, _ = nnls(system, target)

@@ -40,7 +40,8 @@ class Uncertainty(Weighting[UncertaintyConfig]):
         self._adam = Adam(config.learning_rate)
 
     def weights(self, evidence: Evidence) -> np.ndarray:
-        # (7): sum_i L_i / (2 sigma_i^2) + log sigma_i = sum_i exp(-s_i) L_i / 2 + s_i / 2
+        # equation 7 of Kendall et al.: sum_i L_i / (2 sigma_i^2) + log sigma_i = sum_i exp(-s_i) L_i / 2 +
+        # s_i / 2
         weights = 0.5 * np.exp(-self.log_variance)
         self.step += 1
         # its derivative by s_i is (1 - exp(-s_i) L_i) / 2

@@ -39,7 +39,7 @@ class UPGrad(GramianWeighting[ConeConfig]):
         for task in range(count):
             unit = np.zeros(count)
             unit[task] = 1.0 / count
-            # Proposition 1: pi(g_i) = J^T v with v = argmin v^T G v over v >= e_i; a gradient without
-            # conflict lies in the cone already
+            # Proposition 1: pi(g_i) = J^T v with v = argmin v^T G v over v >= e_i, G = J J^T; a gradient
+            # without conflict lies in the cone already
             weights += shortest_above(root, unit) if task in conflicts else unit
         return weights

@@ -13,10 +13,10 @@ from .base import Torso
 def orthonormalise(vectors: Tensor) -> Tensor:
     """Gram-Schmidt over the second last axis in one step: [..., n, d] -> orthonormal rows [..., n, d].
 
-    With V V^T = L L^T (Cholesky), U = L^-1 V has U U^T = I and row i in the span of rows 1 to i of V, which
-    defines Gram-Schmidt. Rows are scaled to length 1 first, which does not change U, and 16 epsilon of the
-    dtype is added to the diagonal: a row that depends on earlier ones becomes nearly zero instead of NaN.
-    Half precision is computed in float32.
+    With V V^T = L L^T (Cholesky), U = L^-1 V (CholeskyQR, in place of the loop of Hendawy et al. 2024) has U
+    U^T = I and row i in the span of rows 1 to i of V, which defines Gram-Schmidt. Rows are scaled to length 1
+    first, which does not change U, and 16 epsilon of the dtype is added to the diagonal: a row that depends
+    on earlier ones becomes nearly zero instead of NaN. Half precision is computed in float32.
     """
     with torch.autocast(vectors.device.type, enabled=False):
         unit = torch.nn.functional.normalize(full_precision(vectors), dim=-1, eps=1e-8)

@@ -121,7 +121,8 @@ class Router(nn.Module):
         return routing
 
     def _switch_loss(self, scores: Tensor, routing: Routing) -> Tensor:
-        # a E sum_i f_i p_i: f the share of choices, a constant; p the mean score, which has the gradient
+        # a E sum_i f_i p_i (Switch, Fedus et al. 2021, equation 4): f the share of choices, a constant; p the
+        # mean score, which has the gradient
         share = routing.mask().to(scores.dtype).mean(dim=(1, 2)) / self.config.chosen
         mean = scores.expand(*routing.chosen.shape[:-1], -1).mean(dim=(1, 2))
         return self.config.switch * self.config.routed * (share * mean).sum()
