@@ -25,7 +25,7 @@ from mtrl.nn import (
     scatter_rows,
     select_rows,
 )
-from mtrl.nn.torsos import Router as ExpertRouter
+from mtrl.nn.torsos.router import Router as ExpertRouter
 from mtrl.reducer import Reducer
 from mtrl.spaces import Layout
 

@@ -19,16 +19,16 @@ from .precision import device_of, uses_bf16
 from .residual import ResidualBlock, ResidualMLP
 from .task_embedding import TaskEmbedding, TaskEmbeddingConfig
 from .task_network import TaskNetwork
-from .torsos import (
+from .torsos.base import Torso
+from .torsos.build import build_torso
+from .torsos.config import (
     CareConfig,
     ExpertsConfig,
     FilmConfig,
     MooreConfig,
     PaCoConfig,
     SoftModulesConfig,
-    Torso,
     TorsoConfig,
-    build_torso,
 )
 from .value_heads import CategoricalValueHead, ScalarValueHead, ValueHead
 from .weights import arrays_of, begin_as, tensors_of, update_average

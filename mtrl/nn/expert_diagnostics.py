@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from .torsos import Torso
+from .torsos.base import Torso
 
 
 def expert_load(gates: Tensor) -> Tensor:

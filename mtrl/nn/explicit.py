@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .flat import FlatParameters
 from .layers import BatchedLinear, LayerNorm, TaskLinear
 from .task_network import TaskNetwork
-from .torsos import MLPTorso
+from .torsos.plain import MLPTorso
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 _norm_backward = torch.ops.aten.native_layer_norm_backward.default

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from mtrl.errors import SpaceError, UnknownNameError
 
 from .layers import BatchedLinear, ComposedLinear, TaskLinear
-from .torsos import TorsoConfig, build_torso
+from .torsos.build import build_torso
+from .torsos.config import TorsoConfig
 
 
 class TaskNetwork(nn.Module):
@@ -43,8 +44,7 @@ class TaskNetwork(nn.Module):
         super().__init__()
         self.torso = build_torso(config, inputs, tasks, members, generator)
         self.members = members
-        kind, lead, width = config.output_kind, self.torso.leading, self.torso.width
-        bound = config.output_bound
+        lead, width = self.torso.leading, self.torso.width
         self.outputs = nn.ModuleDict()
         self._served: dict[str, list[int]] = {}
         self._latest: dict[str, tuple[Tensor, Tensor | None]] = {}
@@ -54,16 +54,12 @@ class TaskNetwork(nn.Module):
             row[its_tasks] = torch.arange(len(its_tasks))
             self.register_buffer(f"row_of_{name}", row, persistent=False)
             self._served[name] = its_tasks
-            if kind == "task":
-                self.outputs[name] = TaskLinear(
-                    (*lead, len(its_tasks)), width, size, bound=bound, generator=generator
-                )
-            elif kind == "composed":
-                self.outputs[name] = ComposedLinear(
-                    (*lead, config.paco.sets), width, size, bound=bound, generator=generator
-                )
-            else:
-                self.outputs[name] = BatchedLinear(lead, width, size, bound=bound, generator=generator)
+            layer, leading = {
+                "task": (TaskLinear, (*lead, len(its_tasks))),
+                "composed": (ComposedLinear, (*lead, config.paco.sets)),
+                "shared": (BatchedLinear, lead),
+            }[config.output_kind]
+            self.outputs[name] = layer(leading, width, size, bound=config.output_bound, generator=generator)
 
     def tasks_of(self, name: str) -> list[int]:
         """The tasks that output `name` is for, in the order of its layers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -64,6 +64,13 @@ class Torso(nn.Module, ABC):
             activate_last=activate_last,
             generator=generator,
         )
+
+    def _linear_stack(
+        self, leading: Leading, inputs: int, widths: Sequence[int], generator: torch.Generator | None
+    ) -> Stack:
+        """Layers of `widths` without norms, the last one linear."""
+        activation = self.config.activation
+        return Stack(leading, inputs, widths, activation=activation, activate_last=False, generator=generator)
 
     def _hidden_layers(self, linear: Callable[[int], nn.Module]) -> tuple[nn.ModuleList, nn.ModuleList]:
         """`depth` layers that `linear` makes for an input length, and their LayerNorms, if any."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..layers import Stack
 from .base import Torso
 
 
@@ -18,23 +17,13 @@ class CareTorso(Torso):
     """
 
     def _build(self, generator: torch.Generator | None) -> None:
-        config, inputs = self.config, self.inputs
-        care, lead = config.care, self.leading
+        care, lead = self.config.care, self.leading
         inner = [care.width] * care.depth
-
-        def head(leading: tuple[int, ...], size: int, outputs: int) -> Stack:
-            return Stack(
-                leading,
-                size,
-                [*inner, outputs],
-                activation=config.activation,
-                activate_last=False,
-                generator=generator,
-            )
-
-        self.context = head(lead, self.embedding.size, care.width)
-        self.attention = head(lead, care.width, care.encoders)
-        self.encoders = head((*lead, care.encoders), inputs, care.width)
+        self.context = self._linear_stack(lead, self.embedding.size, [*inner, care.width], generator)
+        self.attention = self._linear_stack(lead, care.width, [*inner, care.encoders], generator)
+        self.encoders = self._linear_stack(
+            (*lead, care.encoders), self.inputs, [*inner, care.width], generator
+        )
         self.stack = self._hidden_stack(lead, 2 * care.width, generator)
 
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:

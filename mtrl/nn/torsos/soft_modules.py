@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..layers import BatchedLinear, Stack, activation_named
+from ..layers import BatchedLinear, activation_named
 from .base import Torso
 
 
@@ -19,27 +19,13 @@ class SoftModulesTorso(Torso):
     """
 
     def _build(self, generator: torch.Generator | None) -> None:
-        config, inputs = self.config, self.inputs
-        parts, lead = config.soft_modules, self.leading
+        config, lead = self.config, self.leading
+        parts = config.soft_modules
         count = parts.modules
         self.activate = activation_named(config.activation)
-        self.observe = Stack(
-            lead,
-            inputs,
-            [config.width, parts.embedding],
-            activation=config.activation,
-            activate_last=False,
-            generator=generator,
-        )
+        self.observe = self._linear_stack(lead, self.inputs, [config.width, parts.embedding], generator)
         self.describe = BatchedLinear(lead, self.embedding.size, parts.embedding, generator=generator)
-        self.route = Stack(
-            lead,
-            parts.embedding,
-            [config.width, config.width],
-            activation=config.activation,
-            activate_last=False,
-            generator=generator,
-        )
+        self.route = self._linear_stack(lead, parts.embedding, [config.width] * 2, generator)
         self.modules_by_layer = nn.ModuleList()
         self.condition = nn.ModuleList()
         self.choose = nn.ModuleList()

@@ -8,7 +8,7 @@ import torch
 from mtrl.errors import ConfigError
 from mtrl.nn import ExpertsConfig, Torso, TorsoConfig, build_torso
 from mtrl.nn.expert_diagnostics import expert_load, load_variation
-from mtrl.nn.torsos import Router
+from mtrl.nn.torsos.router import Router
 
 TASKS = torch.tensor([2, 0])
 EXACT = {"rtol": 0.0, "atol": 1e-10}

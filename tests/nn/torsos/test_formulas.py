@@ -13,7 +13,8 @@ from mtrl.nn import (
     TorsoConfig,
     build_torso,
 )
-from mtrl.nn.torsos import Torso, orthonormalise
+from mtrl.nn.torsos.base import Torso
+from mtrl.nn.torsos.moore import orthonormalise
 
 TASKS = torch.tensor([2, 0])
 EXACT = {"rtol": 0.0, "atol": 1e-10}
