@@ -165,11 +165,11 @@ def updates_here(threads: int, runs: int, words: Sequence[str]) -> dict[str, lis
 
     from mtrl.launch.compose import compose
     from mtrl.pipeline import agent_of, task_set_of
-    from mtrl.reducer import Alone
+    from mtrl.reducer import Reducer
     from mtrl.rollout import LocalFragments, PolicySnapshot
 
     torch.set_num_threads(threads)
-    alone = Alone()
+    alone = Reducer()
     config = compose(["experiment=sac_mixed", *words], command="train")
     tasks = task_set_of(config)
     _, factory, settings = agent_of(config)

@@ -1,4 +1,4 @@
-"""What data-parallel ranks add up and agree on: `Alone` for one process, `Gloo` for several."""
+"""What data-parallel ranks add up and agree on: `Reducer` for one process, `Gloo` for several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -31,15 +31,16 @@ _SURVIVORS = 3.0
 _HALF = (torch.bfloat16, torch.float16)
 
 
-class Reducer(Protocol):
-    """The collective operations of a run. Every rank makes the same calls in the same order.
+class Reducer:
+    """The collective operations of a run, here those of one process, without a copy.
 
-    Raises RankError, never hangs, where another rank failed, ended or did not answer in time.
+    Every rank makes the same calls in the same order. Raises RankError, never hangs, where another rank
+    failed, ended or did not answer in time.
     """
 
-    rank: int
+    rank: int = 0
     """0 to size - 1."""
-    size: int
+    size: int = 1
     """Ranks, at least 1."""
 
     def sums(self, make: Callable[[], Sums], like: Like) -> Sums:
@@ -49,15 +50,19 @@ class Reducer(Protocol):
         exception in `make` is raised on its own rank, and on the others as a DivergenceError if it is one,
         else as a RankError that names rank and message.
         """
+        return make()
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows [n, ...] of all ranks in their order, [sum of n, ...]; n may differ."""
+        return rows
 
     def agree(self, value: float, how: How) -> float:
         """One number from every rank's; "any" is 1.0 where one of them is not 0."""
+        return float(bool(value)) if how == "any" else value
 
     def broadcast(self, value: Json) -> Json:
         """Rank 0's value; that of others is ignored."""
+        return value
 
     def meet(self) -> None:
         """Waits until every rank is here, however long one evaluates, saves or collects. The other calls
@@ -68,40 +73,11 @@ class Reducer(Protocol):
         """Announces, before this rank cleans up, that it makes no more calls: no rank waits for it."""
 
 
-class Alone:
-    """One process: everything is what it was, without a copy."""
-
-    rank = 0
-    size = 1
-
-    def sums(self, make: Callable[[], Sums], like: Like) -> Sums:
-        """What `make` gives."""
-        return make()
-
-    def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows themselves."""
-        return rows
-
-    def agree(self, value: float, how: How) -> float:
-        """The value itself."""
-        return float(bool(value)) if how == "any" else value
-
-    def broadcast(self, value: Json) -> Json:
-        """The value itself."""
-        return value
-
-    def meet(self) -> None:
-        """Returns at once."""
-
-    def withdraw(self, error: BaseException) -> None:
-        """Does nothing."""
-
-
-ALONE = Alone()
+ALONE = Reducer()
 """The reducer of a run in one process."""
 
 
-class Gloo:
+class Gloo(Reducer):
     """Ranks that communicate by `torch.distributed`, which must be initialised; see `open_gloo`.
 
     After a RankError from a lost connection the group is of no more use: end the process.

@@ -27,7 +27,7 @@ from mtrl.data import Bucket, ReplayConfig
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, ResourceError
 from mtrl.gradients import Combined, GradientSurgery, SurgeryConfig, TaskRows
 from mtrl.nn import ExpertsConfig, PaCoConfig, PixelEncoderConfig
-from mtrl.reducer import ALONE, Alone, Like, Sums
+from mtrl.reducer import ALONE, Like, Reducer, Sums
 from mtrl.rollout import Acting, CollectionConfig, LocalFragments, PolicySnapshot, RuntimeConfig
 from mtrl.spaces import ActionSpec
 from mtrl.tasks import TaskSet
@@ -246,7 +246,7 @@ def test_observations_are_standardised_from_their_step_on_and_then_frozen() -> N
     np.testing.assert_array_equal(agent.snapshot().tensors["observer.mean"], mean)
 
 
-class Spoiling(Alone):
+class Spoiling(Reducer):
     """Puts a number into the gradient of one parameter, once."""
 
     def __init__(self, agent: SACAgent, part: str, name: str, value: float) -> None:
