@@ -75,7 +75,7 @@ def render(run: RunContents, place: Path) -> str:
         palette=PALETTE,
         tiles=[tile(key, value) for key, value in sorted(run.summary, key=_headline_order)],
         groups=groups,
-        by_success=all(group.measured == "success" for group in groups),
+        by_success=all(group.kind == "success" for group in groups),
         versions=version_figures(run.evaluations),
         paths=[
             (

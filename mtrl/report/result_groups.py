@@ -9,33 +9,11 @@ from markupsafe import Markup
 
 from mtrl.errors import ConfigError
 from mtrl.evaluation.comparison import Comparison, are_comparable, compare, require_comparable
-from mtrl.evaluation.results import EvaluationResult, Rate, TaskResult
-from mtrl.evaluation.statistics import Estimate
+from mtrl.evaluation.results import EvaluationResult
 
-from .bar_charts import MEAN, BarChart, Measured, charts_of, estimate_of, score_scale
+from .bar_charts import BarChart, Measured, charts_of, estimate_of, score_scale
 from .figures import version_figure
 from .scale import UNIT
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One policy on one task, or on the mean of all."""
-
-    name: str
-    policy: str
-    span: int
-    """Rows that the task's name covers, 0 when a row above prints it."""
-    episodes: int
-    any: Rate | None
-    """Success after any decision; None for a task measured by its return, and a mean without other tasks."""
-    end: Rate | None
-    """Success after the last decision; None as for `any`."""
-    score: float | None
-    """Normalised score; None for a return without a range."""
-    score_interval: Estimate | None
-    """The score resampled; None where success alone decides, whose interval is that of `any`."""
-    task: TaskResult | None
-    """What only a single task has (return, lengths); None for the mean of all."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +26,13 @@ class ResultGroup:
     """Why these results are not in the first group; "" for the first."""
     legend: tuple[tuple[str, str], ...]
     charts: tuple[BarChart, ...]
-    table: tuple[TableRow, ...]
-    """The mean first, then every task."""
+    measured: tuple[Measured, ...]
+    """The results with what the table shows of them."""
     comparisons: tuple[Comparison, ...]
     """Every policy against the group's first."""
 
     @property
-    def measured(self) -> str:
+    def kind(self) -> str:
         """What decides: "success" or "return" for all tasks, or "both"."""
         kinds = {task.score.kind for task in self.results[0].tasks}
         return kinds.pop() if len(kinds) == 1 else "both"
@@ -142,47 +120,6 @@ def _group(
         why_apart=why_apart,
         legend=tuple((result.policy.label, colours[result.policy.label]) for result in results),
         charts=charts_of(measured, colours),
-        table=tuple(_table(measured)),
+        measured=tuple(measured),
         comparisons=tuple(compare(result, results[0]) for result in results[1:]),
-    )
-
-
-def _table(results: Sequence[Measured]) -> list[TableRow]:
-    spans = [len(results)] + [0] * (len(results) - 1)
-    rows = []
-    for one, span in zip(results, spans, strict=True):
-        result, mean = one.result, one.mean_success
-        rows.append(
-            TableRow(
-                name=MEAN,
-                policy=result.policy.label,
-                span=span,
-                episodes=len(result.episodes),
-                any=mean.success_any if mean else None,
-                end=mean.success_end if mean else None,
-                score=result.mean.score if result.normalised_tasks else None,
-                score_interval=one.scores.mean if one.scores else None,
-                task=None,
-            )
-        )
-    for name in results[0].result.task_names:
-        for one, span in zip(results, spans, strict=True):
-            rows.append(_task_row(one, name, span))
-    return rows
-
-
-def _task_row(one: Measured, name: str, span: int) -> TableRow:
-    task = one.result.task(name)
-    assert task is not None, "comparable results have the same tasks"
-    by_success = task.score.kind == "success"
-    return TableRow(
-        name=name,
-        policy=one.result.policy.label,
-        span=span,
-        episodes=task.episodes,
-        any=task.success_any if by_success else None,
-        end=task.success_end if by_success else None,
-        score=task.mean_score if task.is_normalised else None,
-        score_interval=None if by_success else one.score(name),
-        task=task,
     )
