@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from mtrl.deployment.realtime.latency import Latency
 from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation.records import read_record
 from mtrl.evaluation.result_file import read_result
@@ -18,7 +19,7 @@ from mtrl.videos import Video, read_videos
 from .conflict import Conflicts, find_conflicts
 from .curves import Curves, find_curves
 from .paths import PolicyPaths, read_paths
-from .realtime import LatencySummary, RealtimeEpisode, read_deployment, read_latency
+from .realtime import RealtimeEpisode, read_deployment, read_latency
 
 Value = None | bool | int | float | str
 """A leaf of a configuration or summary."""
@@ -38,7 +39,7 @@ class RunContents:
     evaluations: tuple[EvaluationResult, ...]
     """`evaluations/*.json`: teachers, students, behaviour cloning, the rest; newest version last."""
     deployments: tuple[RealtimeEpisode, ...]
-    latency: LatencySummary | None
+    latency: Latency | None
     paths: tuple[PolicyPaths, ...]
     videos: tuple[Video, ...] = ()
     """`videos/*.json` with their videos, by file name."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from mtrl.deployment.realtime.latency import Latency
 from mtrl.evaluation.statistics import Estimate
 
 from .chart import LEFT, RIGHT, Align, Chart
 from .curves import Curve
 from .paths import PolicyPaths, Side
-from .realtime import LatencySummary
 from .scale import Scale, short_number
 
 WIDTH = 290
@@ -100,7 +100,7 @@ def bars_figure(task: str, bars: Sequence[Bar], scale: Scale, marks: Sequence[fl
     return chart.markup()
 
 
-def latency_figure(latency: LatencySummary, width: int = WIDTH) -> Markup:
+def latency_figure(latency: Latency, width: int = WIDTH) -> Markup:
     """Calls by duration, with the median, the 99th percentile and the longest call marked."""
     edges = latency.edges
     filled = [index for index, count in enumerate(latency.counts) if count]
@@ -109,8 +109,8 @@ def latency_figure(latency: LatencySummary, width: int = WIDTH) -> Markup:
     log = high > 5 * positive
     horizontal = Scale.logarithmic(positive, high) if log else Scale.linear(low, high, snap=False)
     label = (
-        f"Latency of {latency.calls} calls: median {latency.p50:.1f}, 99th percentile {latency.p99:.1f}, "
-        f"longest {latency.maximum:.1f} microseconds"
+        f"Latency of {latency.samples} calls: median {latency.p50:.1f}, 99th percentile {latency.p99:.1f}, "
+        f"longest {latency.max:.1f} microseconds"
     )
     head, tall = 44, 190
     chart = Chart(label, width, head + tall + 26)
@@ -125,7 +125,7 @@ def latency_figure(latency: LatencySummary, width: int = WIDTH) -> Markup:
             for index in filled
         ],
     )
-    marks = (("p50", latency.p50), ("p99", latency.p99), ("max", latency.maximum))
+    marks = (("p50", latency.p50), ("p99", latency.p99), ("max", latency.max))
     middle = (horizontal.low * horizontal.high) ** 0.5 if log else (low + high) / 2
     for row, (name, value) in enumerate(marks):
         # one row each, so that neighbouring marks cannot cover one another

@@ -90,20 +90,6 @@ class LearningPart:
     hidden: tuple[tuple[Curve, Markup | None], ...]
 
 
-@dataclass(frozen=True)
-class ConflictPart:
-    """One part of an agent."""
-
-    conflict: Conflict
-    figures: tuple[tuple[str, Markup], ...]
-    """(caption, figure) of what went on over the steps."""
-    heat: Markup | None
-    """None where no pair was measured."""
-    crowded: bool
-    """Whether the cells are too small for numbers, which are then in the titles."""
-    unmeasured: bool
-
-
 def learning_parts(files: Sequence[GroupedCurves], learnt: Learnt | None) -> list[LearningPart]:
     """Every metrics file; `learnt` is about the run's own, "metrics.jsonl"."""
     return [_part(file, learnt if file.curves.source == "metrics.jsonl" else None) for file in files]
@@ -131,27 +117,23 @@ def learnt_lines(learnt: Learnt) -> list[tuple[LearntRow, int, Markup | None]]:
     return lines
 
 
-def conflict_parts(conflicts: Conflicts | None) -> list[ConflictPart]:
-    """Every part that was measured, with its figures."""
-    return [_conflict(found) for found in conflicts.parts] if conflicts is not None else []
-
-
-def _conflict(found: Conflict) -> ConflictPart:
-    figures: list[tuple[str, Markup]] = []
-    if found.share.values:
-        if len(found.pairs) > 1:
+def conflict_parts(
+    conflicts: Conflicts | None,
+) -> list[tuple[Conflict, list[tuple[str, Markup]], Markup | None]]:
+    """Every part of an agent with its (caption, figure) pairs over the steps and its heat map; None without
+    a pair that was measured.
+    """
+    parts = []
+    for found in conflicts.parts if conflicts is not None else ():
+        figures: list[tuple[str, Markup]] = []
+        several = len(found.pairs) > 1
+        if found.share.values and several:
             figures.append(("share of pairs that pull apart", conflict_share_figure(found)))
-        caption = "smallest cosine of a pair" if len(found.pairs) > 1 else "cosine of the pair"
-        figures.append((caption, smallest_figure(found)))
-    heat = heat_figure(found) if found.pairs else None
-    count = len(found.tasks)
-    return ConflictPart(
-        found,
-        tuple(figures),
-        heat,
-        crowded=count > MANY_TASKS,
-        unmeasured=len(found.pairs) < count * (count - 1) // 2,
-    )
+        if found.share.values:
+            caption = "smallest cosine of a pair" if several else "cosine of the pair"
+            figures.append((caption, smallest_figure(found)))
+        parts.append((found, figures, heat_figure(found) if found.pairs else None))
+    return parts
 
 
 def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtrl.deployment.realtime.latency import Latency
 from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation.records import Record, read_record
 
 DEPLOYMENT_SCHEMA = 1
 """Version of `deployments/*.json` that is read."""
-
-
-@dataclass(frozen=True)
-class LatencySummary:
-    """Durations of many calls, in microseconds."""
-
-    edges: tuple[float, ...]
-    """Ascending bin edges in microseconds, at least two, the first at least 0."""
-    counts: tuple[int, ...]
-    """Calls per bin, one fewer than edges; they add up to `calls`."""
-    p50: float
-    p99: float
-    maximum: float
-    calls: int
-    """Number of calls, at least 1."""
-
-    def __post_init__(self) -> None:
-        ascending = all(low < high for low, high in zip(self.edges, self.edges[1:], strict=False))
-        if len(self.edges) < 2 or self.edges[0] < 0 or not ascending:
-            raise ConfigError("edges must be at least two ascending numbers, the first at least 0")
-        if len(self.counts) != len(self.edges) - 1 or min(self.counts) < 0:
-            raise ConfigError(
-                f"counts must be one number of at least 0 for each of {len(self.edges) - 1} bins; "
-                f"got {len(self.counts)}"
-            )
-        if self.calls < 1 or sum(self.counts) != self.calls:
-            raise ConfigError(f"counts must add up to calls; got {sum(self.counts)} and {self.calls}")
-        if not 0 <= self.p50 <= self.p99 <= self.maximum < math.inf:
-            raise ConfigError(f"expected 0 <= p50 <= p99 <= max; got {self.p50}, {self.p99}, {self.maximum}")
 
 
 @dataclass(frozen=True)
@@ -56,9 +28,9 @@ class RealtimeEpisode:
     """Observations that called for a command."""
     deadline_misses: int
     """Observations answered too late or never, at most `ticks`."""
-    inference: LatencySummary | None
+    inference: Latency | None
     """Time per inference; None when there was none."""
-    observation_to_command: LatencySummary | None
+    observation_to_command: Latency | None
     """From an observation's publication to its command's; None when none was answered."""
     warnings: tuple[str, ...] = ()
     """What a reader should know before trusting the figures."""
@@ -76,7 +48,7 @@ class RealtimeEpisode:
         return self.deadline_misses / self.ticks if self.ticks else 0.0
 
 
-def read_latency(path: Path) -> LatencySummary:
+def read_latency(path: Path) -> Latency:
     """Reads `latency.json`.
 
     The file is {"unit": "us", "samples_us_histogram": {"edges": [...], "counts": [...]}, "p50", "p99",
@@ -121,26 +93,30 @@ def read_deployment(path: Path) -> RealtimeEpisode:
     return episode
 
 
-def _episode_latency(record: Record) -> LatencySummary | None:
+def _episode_latency(record: Record) -> Latency | None:
     return _latency(record, "samples") if record.integer("samples", minimum=0) else None
 
 
-def _latency(record: Record, count: str) -> LatencySummary:
+def _latency(record: Record, count: str) -> Latency:
     """`count` names the field that holds the number of calls."""
     if record.text("unit") != "us":
         record.refuse("unit", '"us" (microseconds)')
     histogram = record.record("samples_us_histogram")
-    counts = histogram.numbers("counts")
+    edges, counts = histogram.numbers("edges"), histogram.numbers("counts")
     if any(number != int(number) for number in counts):
         histogram.refuse("counts", "a list of whole numbers")
-    try:
-        return LatencySummary(
-            edges=histogram.numbers("edges"),
-            counts=tuple(int(number) for number in counts),
-            p50=record.number("p50", minimum=0),
-            p99=record.number("p99", minimum=0),
-            maximum=record.number("max", minimum=0),
-            calls=record.integer(count, minimum=1),
-        )
-    except ConfigError as problem:
-        raise IntegrityError(f"{record.path}: {record.place or 'latency'}: {problem}") from problem
+    p50, p99, longest = (record.number(name, minimum=0) for name in ("p50", "p99", "max"))
+    calls = record.integer(count, minimum=1)
+    problem = ""
+    if len(edges) < 2 or edges[0] < 0 or not all(low < high for low, high in itertools.pairwise(edges)):
+        problem = "edges must be at least two ascending numbers, the first at least 0"
+    elif len(counts) != len(edges) - 1 or min(counts) < 0:
+        bins = f"each of {len(edges) - 1} bins"
+        problem = f"counts must be one number of at least 0 for {bins}; got {len(counts)}"
+    elif sum(counts) != calls:
+        problem = f"counts must add up to calls; got {sum(counts):g} and {calls}"
+    elif not p50 <= p99 <= longest:
+        problem = f"expected 0 <= p50 <= p99 <= max; got {p50}, {p99}, {longest}"
+    if problem:
+        raise IntegrityError(f"{record.path}: {record.place or 'latency'}: {problem}")
+    return Latency(calls, p50, p99, longest, edges, tuple(map(int, counts)))

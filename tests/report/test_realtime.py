@@ -24,7 +24,7 @@ def latency_file(path: Path, **changes: object) -> Path:
 def test_latency_is_read(tmp_path: Path) -> None:
     found = read_latency(latency_file(tmp_path / "latency.json", repeats=3))
     assert (found.edges, found.counts) == ((10.0, 20.0, 40.0), (3, 1))
-    assert (found.p50, found.p99, found.maximum, found.calls) == (15.0, 30.0, 35.0, 4)
+    assert (found.p50, found.p99, found.max, found.samples) == (15.0, 30.0, 35.0, 4)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_deployment_rooms_own_file_is_read(tmp_path: Path) -> None:
     assert found.inference is not None
     assert found.inference.p99 == report.inference.p99
     assert found.observation_to_command is not None
-    assert found.observation_to_command.calls == report.observation_to_command.samples
+    assert found.observation_to_command.samples == report.observation_to_command.samples
     assert found.warnings == report.warnings
 
 
