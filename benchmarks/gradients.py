@@ -40,12 +40,12 @@ from side_by_side import RUNS, interleave, median_of, publish, seconds_of
 from torch import nn
 
 from mtrl.gradients import (
-    Evidence,
     FastestMethod,
     GradientSurgery,
     SurgeryConfig,
     TaskJacobian,
     TaskRows,
+    WeightingInputs,
     make_weighting,
 )
 
@@ -220,9 +220,9 @@ def against_peers(
 def weights(runs: int) -> Part:
     """PCGrad on a Gramian with many conflicts."""
     rows = np.random.default_rng(0).normal(size=(50, 200))
-    evidence = Evidence(np.ones(50), rows @ rows.T)
+    inputs = WeightingInputs(np.ones(50), rows @ rows.T)
     weighting = make_weighting("pcgrad", 50)
-    raw = interleave({"pcgrad": lambda: seconds_of(lambda: weighting.weights(evidence))}, 20 * runs)
+    raw = interleave({"pcgrad": lambda: seconds_of(lambda: weighting.weights(inputs))}, 20 * runs)
     milliseconds = [1e3 * value for value in raw["pcgrad"]]
     return {"pcgrad_ms_k50": median_of(lambda a: a, milliseconds)}, {"pcgrad_ms": milliseconds}
 

@@ -5,14 +5,13 @@ from .jacobian import OwnedRows, TaskJacobian, TaskRows, cosines
 from .metrics import METRICS, Combined, require_finite
 from .row_methods import FastestMethod
 from .surgery import GradientSurgery
-from .weightings import METHODS, Evidence, Weighting, make_weighting
+from .weightings import METHODS, Weighting, WeightingInputs, make_weighting
 
 __all__ = [
     "METHODS",
     "METRICS",
     "PARTS",
     "Combined",
-    "Evidence",
     "FastestMethod",
     "GradientSurgery",
     "OwnedRows",
@@ -20,6 +19,7 @@ __all__ = [
     "TaskJacobian",
     "TaskRows",
     "Weighting",
+    "WeightingInputs",
     "cosines",
     "make_weighting",
     "require_finite",

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .jacobian import TaskRows
-from .weightings import Evidence, Weighting
+from .weightings import Weighting, WeightingInputs
 
 
 class WeightingSchedule:
@@ -40,8 +40,8 @@ class WeightingSchedule:
         if self._tasks == 1:
             return torch.ones(1, dtype=torch.float64)
         if self._weights is None or self.solved:
-            evidence = Evidence(losses, None if gramian is None else gramian.numpy(), persistence)
-            found = self.weighting.weights(evidence)
+            inputs = WeightingInputs(losses, None if gramian is None else gramian.numpy(), persistence)
+            found = self.weighting.weights(inputs)
             if self._weights is not None and self._smoothing > 0:
                 # w_t = lambda w_(t-1) + (1 - lambda) w
                 found = self._smoothing * self._weights + (1 - self._smoothing) * found

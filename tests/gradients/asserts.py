@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mtrl.gradients import Evidence, make_weighting
+from mtrl.gradients import WeightingInputs, make_weighting
 
 
 def weights_of(name: str, gramian: np.ndarray, options: Mapping[str, object] | None = None) -> np.ndarray:
     weighting = make_weighting(name, len(gramian), 0, options)
-    return weighting.weights(Evidence(np.ones(len(gramian)), gramian))
+    return weighting.weights(WeightingInputs(np.ones(len(gramian)), gramian))
 
 
 def assert_non_conflicting(name: str, rows: np.ndarray, tolerance: float = 1e-8) -> None:

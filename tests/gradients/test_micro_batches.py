@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mtrl.errors import UnsupportedError
-from mtrl.gradients import Evidence, GradientSurgery, SurgeryConfig, make_weighting
+from mtrl.gradients import GradientSurgery, SurgeryConfig, WeightingInputs, make_weighting
 
 from .networks import INPUTS, TASKS, twins
 
@@ -38,7 +38,7 @@ def test_a_task_that_won_a_whole_window_gives_way_once() -> None:
     rows = np.array([[1.0, 0.0], [-0.9, np.sqrt(1 - 0.81)]])
     weighting = make_weighting("gcond", 2, options={"window": 2})
     found = [
-        weighting.weights(Evidence(np.ones(2), rows @ rows.T, np.array([0.9, 0.0]))).tolist()
+        weighting.weights(WeightingInputs(np.ones(2), rows @ rows.T, np.array([0.9, 0.0]))).tolist()
         for _ in range(4)
     ]
     # the winner keeps all, the loser is projected: task 0 wins twice, then task 1, then task 0 again

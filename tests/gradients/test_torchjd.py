@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtrl.gradients import Evidence, make_weighting
+from mtrl.gradients import WeightingInputs, make_weighting
 
 aggregation: Any = pytest.importorskip(
     "torchjd.aggregation",
@@ -40,7 +40,7 @@ def gramian_of(kind: str, tasks: int, seed: int) -> np.ndarray:
 def test_weights_agree(name: str, kind: str, tasks: int) -> None:
     maker, tolerance = MAKERS[name]
     gramian = gramian_of(kind, tasks, tasks)
-    ours = make_weighting(name, tasks).weights(Evidence(np.ones(tasks), gramian))
+    ours = make_weighting(name, tasks).weights(WeightingInputs(np.ones(tasks), gramian))
     theirs = maker()(torch.from_numpy(gramian)).double().numpy()
     assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance * float(np.abs(theirs).max()))
 
@@ -48,6 +48,6 @@ def test_weights_agree(name: str, kind: str, tasks: int) -> None:
 @pytest.mark.parametrize("tasks", [2, 5, 12])
 def test_config_agrees(tasks: int) -> None:
     rows = np.random.default_rng(tasks).normal(size=(tasks, 40)) - 0.5
-    ours = make_weighting("config", tasks).weights(Evidence(np.ones(tasks), rows @ rows.T)) @ rows
+    ours = make_weighting("config", tasks).weights(WeightingInputs(np.ones(tasks), rows @ rows.T)) @ rows
     theirs = aggregation.ConFIG()(torch.from_numpy(rows)).numpy()
     assert ours == pytest.approx(theirs, abs=1e-6)

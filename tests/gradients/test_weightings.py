@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtrl.errors import MtrlError, OutOfRangeError, UnknownNameError
-from mtrl.gradients import METHODS, Evidence, make_weighting
+from mtrl.gradients import METHODS, WeightingInputs, make_weighting
 from mtrl.gradients.weightings.pcgrad import project
 
 from .asserts import (
@@ -192,7 +192,7 @@ def test_gramians_without_full_rank_give_finite_weights(name: str, kind: str) ->
     elif kind == "all zero":
         rows = np.zeros((12, 5))
     weighting = make_weighting(name, 12)
-    weights = weighting.weights(Evidence(np.ones(12), rows @ rows.T))
+    weights = weighting.weights(WeightingInputs(np.ones(12), rows @ rows.T))
     assert np.isfinite(weights).all()
     if name in ("fairgrad", "nash_mtl", "imtl_g", "aligned_mtl", "config"):
         assert weighting.deficient == (kind in ("low rank", "duplicates", "opposed"))
@@ -209,12 +209,12 @@ def test_gradnorm_follows_its_equation() -> None:
     # lengths 2 and 4, mean 3, targets 3 and 3: w = 1 + .1 * 2/3 and 1 - .1 * 4/3, scaled to sum 2
     first = np.array([1 + 0.2 / 3, 1 - 0.4 / 3])
     expected = 2 * first / first.sum()
-    assert weighting.weights(Evidence(np.ones(2), gramian)) == pytest.approx(expected)
+    assert weighting.weights(WeightingInputs(np.ones(2), gramian)) == pytest.approx(expected)
 
 
 def test_famo_weighs_by_inverse_losses_and_favours_what_fell_least() -> None:
     weighting = make_weighting("famo", 2, options={"weight_decay": 0.0})
-    weights = weighting.weights(Evidence(np.array([1.0, 4.0])))
+    weights = weighting.weights(WeightingInputs(np.array([1.0, 4.0])))
     # z = 1/2 each: (.5 / 1, .5 / 4) normalised
     assert weights == pytest.approx((0.8, 0.2), rel=1e-6)
     weighting.observe_post_step_losses(np.array([0.5, 4.0]))
@@ -225,16 +225,16 @@ def test_famo_weighs_by_inverse_losses_and_favours_what_fell_least() -> None:
 
 def test_uncertainty_lets_large_losses_weigh_less() -> None:
     weighting = make_weighting("uncertainty", 2, options={"learning_rate": 0.1})
-    assert weighting.weights(Evidence(np.array([3.0, 0.2]))) == pytest.approx((0.5, 0.5))
+    assert weighting.weights(WeightingInputs(np.array([3.0, 0.2]))) == pytest.approx((0.5, 0.5))
     # s moves by +-.1: weights exp(-.1) / 2 and exp(.1) / 2
-    second = weighting.weights(Evidence(np.array([3.0, 0.2])))
+    second = weighting.weights(WeightingInputs(np.array([3.0, 0.2])))
     assert second == pytest.approx((0.5 * np.exp(-0.1), 0.5 * np.exp(0.1)), rel=1e-6)
 
 
 def test_dwa_compares_the_last_two_periods() -> None:
     weighting = make_weighting("dwa", 2, options={"period": 1})
-    weighting.weights(Evidence(np.array([1.0, 1.0])))
-    weights = weighting.weights(Evidence(np.array([0.5, 1.0])))
+    weighting.weights(WeightingInputs(np.array([1.0, 1.0])))
+    weights = weighting.weights(WeightingInputs(np.array([0.5, 1.0])))
     raised = np.exp([0.25, 0.5])
     assert weights == pytest.approx(2 * raised / raised.sum())
 
@@ -245,32 +245,32 @@ def test_a_task_that_counts_nothing_at_first_leaves_the_weights_numbers(
 ) -> None:
     weighting = make_weighting(name, 2, options=options)
     for first in (0.0, 0.0, 3.0, 1.5):
-        weights = weighting.weights(Evidence(np.array([first, 1.0]), np.diag([first, 1.0])))
+        weights = weighting.weights(WeightingInputs(np.array([first, 1.0]), np.diag([first, 1.0])))
         assert np.isfinite(weights).all()
 
 
 def test_gcond_lets_the_steadier_gradient_win() -> None:
     rows = np.array([[1.0, 0.0], [-0.9, np.sqrt(1 - 0.81)]])
     weighting = make_weighting("gcond", 2)
-    weights = weighting.weights(Evidence(np.ones(2), rows @ rows.T, np.array([0.9, 0.0])))
+    weights = weighting.weights(WeightingInputs(np.ones(2), rows @ rows.T, np.array([0.9, 0.0])))
     # cosine -.9 is critical: the winner, task 0, keeps all, the loser is projected: g_1 + .9 g_0
     assert weights == pytest.approx((1.9, 1.0))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_state_continues_where_it_was(name: str) -> None:
-    def evidence(step: int) -> Evidence:
+    def inputs(step: int) -> WeightingInputs:
         rows = rows_of(5, 20, step)
         losses = np.random.default_rng(step).uniform(0.5, 2.0, 5)
-        return Evidence(losses, rows @ rows.T, np.zeros(5))
+        return WeightingInputs(losses, rows @ rows.T, np.zeros(5))
 
     first, second = make_weighting(name, 5, 3), make_weighting(name, 5, 3)
     for step in range(3):
-        first.weights(evidence(step))
+        first.weights(inputs(step))
         first.observe_post_step_losses(np.full(5, 0.7))
     second.load_state_dict(first.state_dict())
     for step in range(3, 6):
-        assert np.array_equal(first.weights(evidence(step)), second.weights(evidence(step)))
+        assert np.array_equal(first.weights(inputs(step)), second.weights(inputs(step)))
     assert all(isinstance(value, torch.Tensor | int | type(None)) for value in first.state_dict().values())
 
 

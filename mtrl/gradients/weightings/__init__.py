@@ -10,22 +10,22 @@ from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.structured import build
 
 from .aligned_mtl import AlignedMTL
-from .base import Evidence, GramianWeighting, Weighting
+from .base import GramianWeighting, Weighting, WeightingInputs
 from .cagrad import CAGrad
-from .conflict_free import ConFIG
+from .config_method import ConFIG
 from .dualproj import DualProj
 from .dwa import DWA
 from .fairgrad import FairGrad
 from .famo import FAMO
 from .gcond import GCond
-from .gradient_drop import GradDrop
+from .graddrop import GradDrop
 from .gradnorm import GradNorm
 from .gradvac import GradVac
 from .imtl_g import IMTLG
-from .linear import Sum
 from .mgda import MGDA
-from .nash import NashMTL
+from .nash_mtl import NashMTL
 from .pcgrad import PCGrad
+from .sum import Sum
 from .uncertainty import Uncertainty
 from .upgrad import UPGrad
 
@@ -78,4 +78,4 @@ def make_weighting(
     return METHODS[name](settings, tasks, seed)
 
 
-__all__ = ["METHODS", "Evidence", "GramianWeighting", "Weighting", "make_weighting", "method_config"]
+__all__ = ["METHODS", "GramianWeighting", "Weighting", "WeightingInputs", "make_weighting", "method_config"]

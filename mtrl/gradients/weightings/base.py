@@ -17,7 +17,7 @@ Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
-class Evidence:
+class WeightingInputs:
     """Losses and gradients g_1 .. g_K of one step, as far as a weighting needs them."""
 
     losses: np.ndarray
@@ -61,7 +61,7 @@ class Weighting(ABC, Generic[Settings]):
         """Whether the latest Gramian lacked full rank, so that the solution was regularised."""
 
     @abstractmethod
-    def weights(self, evidence: Evidence) -> np.ndarray:
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
         """[K] float64, finite."""
 
     def combine(self, rows: torch.Tensor) -> torch.Tensor:
@@ -88,8 +88,8 @@ class Weighting(ABC, Generic[Settings]):
 class GramianWeighting(Weighting[Settings]):
     """A weighting by inner products alone; tasks whose gradient is zero are left out and weigh 0."""
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
-        gramian = require_gramian(evidence)
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
+        gramian = require_gramian(inputs)
         active = np.flatnonzero(np.diag(gramian) > 0)
         found = np.zeros(len(gramian))
         if len(active):
@@ -101,7 +101,7 @@ class GramianWeighting(Weighting[Settings]):
         """Weights of the `active` tasks, whose Gramian this is; its diagonal is positive."""
 
 
-def require_gramian(evidence: Evidence) -> np.ndarray:
+def require_gramian(inputs: WeightingInputs) -> np.ndarray:
     """The Gramian, present for every weighting with `needs_gramian`."""
-    assert evidence.gramian is not None, "the caller reads needs_gramian"
-    return evidence.gramian
+    assert inputs.gramian is not None, "the caller reads needs_gramian"
+    return inputs.gramian

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtrl.structured import POSITIVE, at_least, check
 
-from .base import Evidence, Weighting
+from .base import Weighting, WeightingInputs
 from .solvers import softmax
 
 
@@ -39,8 +39,8 @@ class DWA(Weighting[DWAConfig]):
         self.total = np.zeros(tasks)
         self.last: np.ndarray | None = None
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
-        self.total = self.total + evidence.losses
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
+        self.total = self.total + inputs.losses
         self.step += 1
         if self.step % self.config.period == 0:
             mean = self.total / self.config.period

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtrl.structured import POSITIVE, at_least, check
 
-from .base import Evidence, Weighting
+from .base import Weighting, WeightingInputs
 from .solvers import Adam, softmax
 
 
@@ -42,10 +42,10 @@ class FAMO(Weighting[FAMOConfig]):
         self.before: np.ndarray | None = None
         self._adam = Adam(config.learning_rate, config.weight_decay)
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
-        self.before = evidence.losses + 1e-8
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
+        self.before = inputs.losses + 1e-8
         # z = softmax(xi); a loss of 0 is that of a task without samples
-        share = np.where(evidence.losses > 0, softmax(self.logits) / self.before, 0.0)
+        share = np.where(inputs.losses > 0, softmax(self.logits) / self.before, 0.0)
         if not share.any():
             return share
         # d = c sum_i z_i grad log L_i with c = 1 / sum_i (z_i / L_i)

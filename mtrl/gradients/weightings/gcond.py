@@ -1,4 +1,4 @@
-"""GCond: conflicts resolved pair by pair, the steadier gradient changing less."""
+"""GCond: conflicts resolved pair by pair; the more persistent gradient changes less."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from mtrl.errors import ConfigError
 from mtrl.structured import at_least, check
 
-from .base import Evidence, Weighting, require_gramian
+from .base import Weighting, WeightingInputs, require_gramian
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,15 @@ class GCondConfig:
     exponent: float = 2.0
     """Exponent of the angle's growth from pi / 2 at `main` to pi at `critical`, above 0."""
     stability: float = 0.8
-    """Weight of a gradient's agreement with the step before in the choice of the winner."""
+    """Weight of a gradient's cosine with that of the step before, in the choice of the gradient that is
+    kept."""
     strength: float = 0.2
     """Weight of its length relative to its running mean."""
     decay: float = 0.9
     """Decay of the running mean of lengths, in [0, 1)."""
     window: int = 0
-    """Conflicts in a row that one task may win; then it loses the next. 0 for any number."""
+    """Conflicts in a row in which one task's gradient may be the kept one; it is reduced in the next. 0 for
+    any number."""
 
     def __post_init__(self) -> None:
         if not -1 <= self.critical < self.main < self.weak <= 1:
@@ -58,12 +60,12 @@ class GCond(Weighting[GCondConfig]):
         self.usual = np.zeros(tasks)
         """Running means of the gradients' lengths."""
         self.winners = np.zeros(0, dtype=np.int64)
-        """Winners of the latest conflicts, at most `window`."""
+        """Tasks whose gradients were kept in the latest conflicts, at most `window`."""
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
-        gramian = require_gramian(evidence)
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
+        gramian = require_gramian(inputs)
         count, decay = len(gramian), self.config.decay
-        steady = evidence.persistence if evidence.persistence is not None else np.zeros(count)
+        persistence = inputs.persistence if inputs.persistence is not None else np.zeros(count)
         lengths = np.sqrt(np.diag(gramian))
         # strength: |g_i| over its running mean m_i <- beta m_i + (1 - beta) |g_i|
         self.usual = np.where(self.usual > 0, decay * self.usual + (1 - decay) * lengths, lengths)
@@ -80,35 +82,39 @@ class GCond(Weighting[GCondConfig]):
             worst = float(cosine[first, second])
             if worst >= self.config.weak - 1e-9:
                 break
-            winner, loser = self._arbitrated(steady, strength, [int(first), int(second)])
+            kept, reduced = self._kept_and_reduced(persistence, strength, [int(first), int(second)])
             angle = self._angle(worst)
-            along = current[winner, loser]
-            before = coefficients[[winner, loser]].copy()
-            # loser: g_l' = g_l - sin(min(angle, pi / 2)) (g_l . g_w) / |g_w|^2 g_w
-            coefficients[loser] -= np.sin(min(angle, np.pi / 2)) * along / current[winner, winner] * before[0]
-            # winner: g_w' = g_w - sin(angle) (g_l . g_w) / |g_l|^2 g_l, nothing in a full conflict
-            coefficients[winner] -= np.sin(angle) * along / current[loser, loser] * before[1]
-            for changed in (loser, winner):
+            along = current[kept, reduced]
+            before = coefficients[[kept, reduced]].copy()
+            # reduced: g_r' = g_r - sin(min(angle, pi / 2)) (g_r . g_k) / |g_k|^2 g_k
+            coefficients[reduced] -= np.sin(min(angle, np.pi / 2)) * along / current[kept, kept] * before[0]
+            # kept: g_k' = g_k - sin(angle) (g_r . g_k) / |g_r|^2 g_r, unchanged where angle = pi
+            coefficients[kept] -= np.sin(angle) * along / current[reduced, reduced] * before[1]
+            for changed in (reduced, kept):
                 current[changed] = current[:, changed] = coefficients @ (gramian @ coefficients[changed])
         weights: np.ndarray = coefficients.sum(axis=0)
         return weights
 
-    def _arbitrated(self, steady: np.ndarray, strength: np.ndarray, pair: list[int]) -> tuple[int, int]:
-        """Winner and loser: the score of each is its part of the pair's stability and strength."""
+    def _kept_and_reduced(
+        self, persistence: np.ndarray, strength: np.ndarray, pair: list[int]
+    ) -> tuple[int, int]:
+        """The task of the higher score and the other; a score is the task's part of the pair's persistence
+        and strength.
+        """
         scores = np.zeros(2)
         for share, values in (
-            (self.config.stability, np.maximum(steady[pair], 0.0)),
+            (self.config.stability, np.maximum(persistence[pair], 0.0)),
             (self.config.strength, strength[pair]),
         ):
             if values.sum() > 0:
                 scores += share * values / values.sum()
-        winner, loser = pair if scores[0] >= scores[1] else pair[::-1]
+        kept, reduced = pair if scores[0] >= scores[1] else pair[::-1]
         window = self.config.window
         if window:
-            if len(self.winners) == window and bool((self.winners == winner).all()):
-                winner, loser = loser, winner
-            self.winners = np.append(self.winners, winner)[-window:]
-        return winner, loser
+            if len(self.winners) == window and bool((self.winners == kept).all()):
+                kept, reduced = reduced, kept
+            self.winners = np.append(self.winners, kept)[-window:]
+        return kept, reduced
 
     def _angle(self, cosine: float) -> float:
         """pi below `critical`, pi / 2 at `main`, 0 at `weak`; it grows with the conflict."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from mtrl.structured import POSITIVE, at_least, check
 
-from .base import Evidence, Weighting, require_gramian
+from .base import Weighting, WeightingInputs, require_gramian
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class GradNorm(Weighting[GradNormConfig]):
         self.current = np.ones(tasks)
         self.first: np.ndarray | None = None
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
         # a loss of 0, that of a task without samples yet, is no first value
         known = np.zeros(self.tasks) if self.first is None else self.first
-        self.first = np.where(known > 0, known, evidence.losses)
-        lengths = np.sqrt(np.diag(require_gramian(evidence)))
+        self.first = np.where(known > 0, known, inputs.losses)
+        lengths = np.sqrt(np.diag(require_gramian(inputs)))
         # r_i = (L_i(t) / L_i(0)) / mean_j (L_j(t) / L_j(0)), the inverse training rate
-        ratio = np.divide(evidence.losses, self.first, out=np.ones(self.tasks), where=self.first > 0)
+        ratio = np.divide(inputs.losses, self.first, out=np.ones(self.tasks), where=self.first > 0)
         rate = ratio / ratio.mean() if ratio.any() else np.ones(self.tasks)
         # G_i = |w_i g_i| and its mean over tasks
         scaled = self.current * lengths

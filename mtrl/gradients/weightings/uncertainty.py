@@ -8,7 +8,7 @@ import numpy as np
 
 from mtrl.structured import POSITIVE, check
 
-from .base import Evidence, Weighting
+from .base import Weighting, WeightingInputs
 from .solvers import Adam
 
 
@@ -39,13 +39,13 @@ class Uncertainty(Weighting[UncertaintyConfig]):
         self.moments = np.zeros((2, tasks))
         self._adam = Adam(config.learning_rate)
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
         # equation 7 of Kendall et al.: sum_i L_i / (2 sigma_i^2) + log sigma_i = sum_i exp(-s_i) L_i / 2 +
         # s_i / 2
         weights = 0.5 * np.exp(-self.log_variance)
         self.step += 1
         # its derivative by s_i is (1 - exp(-s_i) L_i) / 2
         self.log_variance, self.moments = self._adam.step(
-            self.log_variance, 0.5 - weights * evidence.losses, self.moments, self.step
+            self.log_variance, 0.5 - weights * inputs.losses, self.moments, self.step
         )
         return weights

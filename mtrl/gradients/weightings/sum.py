@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Evidence, Weighting
+from .base import Weighting, WeightingInputs
 
 
 @dataclass(frozen=True)
@@ -21,5 +21,5 @@ class Sum(Weighting[SumConfig]):
     config_class = SumConfig
     needs_gramian = False
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
         return np.full(self.tasks, 1.0 / self.tasks if self.config.mean else 1.0)

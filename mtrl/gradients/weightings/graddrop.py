@@ -9,7 +9,7 @@ import torch
 
 from mtrl.structured import UNIT, check
 
-from .base import Evidence, Weighting
+from .base import Weighting, WeightingInputs
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class GradDrop(Weighting[GradDropConfig]):
     needs_rows = True
     state_names = ("step",)
 
-    def weights(self, evidence: Evidence) -> np.ndarray:
+    def weights(self, inputs: WeightingInputs) -> np.ndarray:
         return np.ones(self.tasks)
 
     def combine(self, rows: torch.Tensor) -> torch.Tensor:
