@@ -16,8 +16,8 @@ from .starts import console_start
 _NEVER = 2**30
 """Frames after which the interface would cut an episode off; here the lane does, at the task's horizon."""
 
-ACTING_ROMS = frozenset({"adventure", "berzerk", "double_dunk", "video_cube"})
-"""Games that the emulator sets up by actions of its own, which draw from the twister and may stick."""
+ROMS_WITH_SETUP_ACTIONS = frozenset({"adventure", "berzerk", "double_dunk", "video_cube"})
+"""Games that the emulator sets up by actions of its own, which draw random numbers and may stick."""
 
 
 class NativeAtari:
@@ -26,14 +26,15 @@ class NativeAtari:
 
     The same start and actions give the same rewards, ends and images as `AtariEnvironment`, bit for bit,
     sticky frames included, with two exceptions. The interface takes no image of the frame in which a game
-    ends: the newest image of a terminated copy is then made of the frames before, some of which may
-    belong to the decision before; nothing that follows a termination depends on it. And the games of
-    `ACTING_ROMS` draw other sticky frames, and with them Double Dunk and Video Cube other first images:
-    there a start with sticky actions is exact within this backend, but another one than in Python.
+    ends: the newest image of a terminated copy is then made of the frames before, some of which may belong to
+    the decision before; nothing that follows a termination depends on it. And the games of
+    `ROMS_WITH_SETUP_ACTIONS` draw other sticky frames, and with them Double Dunk and Video Cube other first
+    images: there a start with sticky actions is exact within this backend, but another one than in Python.
 
-    To honour a start the interface must load the game again, which takes about 0.1 s, as long as some 300
-    decisions: most of it goes into a table of blended colours that nobody uses. Its quick reset goes on with
-    the chance of the episode before, and in some games (Assault, Tennis, Hero) with traces of its state.
+    To reset to a given start the interface must load the game again, which takes about 0.1 s, as long as
+    some 300 decisions: most of it goes into a table of blended colours that is never used. Its quick reset
+    continues the random numbers of the episode before, and in some games (Assault, Tennis, Hero) keeps
+    parts of its state.
     """
 
     supports_starts = True
@@ -74,7 +75,7 @@ class NativeAtari:
         self._strength = np.ones(copies, dtype=np.float32)
         self._seeds = np.zeros(copies, dtype=np.int64)
         self._begun = False
-        draws_apart = rom in ACTING_ROMS and bool(task.option("sticky", 0.25))
+        draws_apart = rom in ROMS_WITH_SETUP_ACTIONS and bool(task.option("sticky", 0.25))
         self._frames_before = None if draws_apart else _frames_before_play(rom)
 
     def reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], out: Buffers) -> None:

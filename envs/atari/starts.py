@@ -1,6 +1,6 @@
 """What a start decides: how many idle frames an episode begins with, and which of its frames stick.
 
-Every number comes out of one Mersenne twister, in the order in which ale-py's vector interface draws it, so
+Every number is drawn from one Mersenne Twister, in the order in which ale-py's vector interface draws it, so
 that a start is the same episode in Python and on the native backend (`NativeAtari` names the exceptions).
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from mtrl.tasks import start_generator
 
 _WORDS = 2**32
-"""Values of one draw of the twister."""
+"""Values of one draw of the generator."""
 _FRAMES_AHEAD = 512
 """Frames whose stickiness is drawn at a time."""
 
@@ -24,7 +24,7 @@ class ConsoleStart:
     """One start of one game."""
 
     seed: int
-    """Seed of the twister, 0 to 2**31 - 1."""
+    """Seed of the random generator, 0 to 2**31 - 1."""
     idle_frames: int
     """Frames without action before the first observation, 1 to `noop_max`."""
 
@@ -53,10 +53,10 @@ def drawn_idle_frames(seed: int, noop_max: int) -> int:
 
 def sticking(start: ConsoleStart, probability: float) -> Iterator[bool]:
     """For frame after frame of the episode, whether it repeats the action of the frame before."""
-    twister = np.random.RandomState(start.seed)
+    generator = np.random.RandomState(start.seed)
     # The emulator compares in single precision, and draws for both players in every frame, idle ones too.
     limit = float(np.float32(probability)) * _WORDS
-    twister.randint(0, _WORDS, size=2 * start.idle_frames, dtype=np.uint32)
+    generator.randint(0, _WORDS, size=2 * start.idle_frames, dtype=np.uint32)
     while True:
-        words = twister.randint(0, _WORDS, size=2 * _FRAMES_AHEAD, dtype=np.uint32)
+        words = generator.randint(0, _WORDS, size=2 * _FRAMES_AHEAD, dtype=np.uint32)
         yield from (words[::2] < limit).tolist()

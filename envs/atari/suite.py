@@ -119,8 +119,8 @@ class AtariSuite(CatalogueSuite[AtariEntry]):
         return tuple(name for name in offered if offered[name])
 
     def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> VectorEnvironment:
-        """`copies` consoles with the game in them; see `VectorSuite`. `native` honours starts, and has no
-        use for the seed.
+        """`copies` consoles with the game in them; see `VectorSuite`. `native` can reset to a given start and
+        does not use the seed.
         """
         hint = "'native' shows images alone, and EnvPool no images of screens of an unusual height"
         require_vector_backend(self, task, backend, hint)

@@ -163,10 +163,10 @@ def require_starts(environment: GymnasiumEnvironment) -> None:
     if fresh != used:
         what = "first observations" if fresh[0] != used[0] else "episodes, with equal actions,"
         raise UnsupportedError(
-            f"{name} cannot honour a start: two resets with one seed gave different {what} although mtrl "
-            "needs equal ones to evaluate, compare and resume. Draw every random number of the environment "
-            "from self.np_random, call super().reset(seed=seed) first, and restore in reset whatever an "
-            "episode changes"
+            f"{name} cannot reset to a given start: two resets with one seed gave different {what} although "
+            "mtrl needs equal ones to evaluate, compare and resume. Draw every random number of the "
+            "environment from self.np_random, call super().reset(seed=seed) first, and restore in reset "
+            "whatever an episode changes"
         )
 
 

@@ -40,7 +40,7 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
         """`task` is a task, or the name of one with default options. Builds one environment.
 
         Raises ConfigError for a render mode other than None and "rgb_array", UnsupportedError for a suite
-        that cannot honour starts.
+        that cannot reset to a given start.
         """
         if render_mode not in (None, "rgb_array"):
             raise ConfigError(f"a view draws in render mode 'rgb_array' or not at all; got {render_mode!r}")
@@ -48,7 +48,7 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
         suite = registry.suite(self.task.suite)
         if not suite.supports_starts:
             raise UnsupportedError(
-                f"suite {suite.name!r} cannot honour starts, so its tasks cannot be reset by a seed; "
+                f"suite {suite.name!r} cannot reset to a given start, so its tasks have no seeds; "
                 "view a task of another suite"
             )
         self.render_mode = render_mode

@@ -35,8 +35,8 @@ class EpisodeJob:
     repeats: tuple[int, ...] = ()
     """One number per start that distinguishes episodes of equal start; empty means all 0."""
     native: bool = False
-    """Let the vector backend that `RuntimeConfig.backends` names play it, where it honours starts. For
-    training alone: evaluation runs on the official environments."""
+    """Let the vector backend that `RuntimeConfig.backends` names play it, where it can reset to a given
+    start. For training alone: evaluation runs on the official environments."""
 
     def __post_init__(self) -> None:
         if not self.starts:
@@ -80,7 +80,7 @@ class GroupRequest:
             raise OutOfRangeError("group.size", self.size, "at least 2 episodes")
 
     def job(self) -> EpisodeJob:
-        """The job that plays the group, on a vector backend where one honours starts."""
+        """The job that plays the group, on a vector backend where one can reset to a given start."""
         return EpisodeJob(
             task_index=self.task_index,
             starts=(self.start,) * self.size,

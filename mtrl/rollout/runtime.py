@@ -35,7 +35,8 @@ class RuntimeConfig:
     backends: Mapping[str, str] = field(default_factory=dict)
     """Suite name -> vector backend that steps its tasks in training, such as {atari: native, metaworld:
     envpool}; "python", the official environment, where a suite is not named. It serves continuous collection
-    and, where it honours starts, groups. Evaluation and demonstrations run on the official environment."""
+    and, where it can reset to a given start, groups. Evaluation and demonstrations run on the official
+    environment."""
     attempts: int = 3
     """Times a job is tried before its task is quarantined, at least 1."""
     job_timeout_seconds: float = 600.0

@@ -145,7 +145,7 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
         """`begun`: episodes that this copy has begun in earlier sessions.
 
         The simulator starts with the first `reset`, which raises UnsupportedError for a suite that cannot
-        honour starts.
+        reset to a given start.
         """
         self.space, self.task_index = space, task_index
         self.task: Task = space.tasks[task_index]

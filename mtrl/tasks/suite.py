@@ -61,7 +61,7 @@ class VectorEnvironment(Protocol):
     """
 
     supports_starts: bool
-    """Whether `reset` honours starts; a backend that draws its own initial states has False, and
+    """Whether `reset` begins the given start; a backend that draws its own initial states has False, and
     serves continuous training only."""
 
     def reset(self, copies: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], out: Buffers) -> None:
@@ -106,7 +106,7 @@ class Suite(Protocol):
     name: str
     """Prefix of its task names."""
     supports_starts: bool
-    """Whether `reset(start)` is honoured; False for training-only backends."""
+    """Whether `reset` begins the given start; False for training-only backends."""
     has_experts: bool
     """Whether its tasks come with scripted experts."""
     environment_megabytes: float

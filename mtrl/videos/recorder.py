@@ -73,7 +73,8 @@ class Recorder:
             task = self.tasks[k]
             if not registry.suite(task.suite).supports_starts:
                 raise UnsupportedError(
-                    f"suite {task.suite!r} cannot honour starts, so no evaluated episode of it can be shown"
+                    f"suite {task.suite!r} cannot reset to a given start, so no evaluated episode of it "
+                    "can be shown"
                 )
             with environment_faults(task.name, "the first image"):
                 environment = registry.suite(task.suite).environment(task)

@@ -156,7 +156,7 @@ def test_only_the_rows_of_the_copies_that_are_reset_are_written() -> None:
 
 def twenty_starts(name: str) -> None:
     rom = SUITE.entry(name).rom
-    task = SUITE.task(name, {"sticky": 0.0} if rom in native.ACTING_ROMS else {})
+    task = SUITE.task(name, {"sticky": 0.0} if rom in native.ROMS_WITH_SETUP_ACTIONS else {})
     environment, seen = built(task, 1), shown(task, 1)
     python = SUITE.environment(task)
     actions = random_actions(task, 5 * len(STARTS), 1)

@@ -82,10 +82,12 @@ def test_what_is_made_has_to_be_an_environment() -> None:
         (Remembering, "first observations"),
     ],
 )
-def test_an_environment_that_cannot_honour_a_start_is_refused_when_it_is_built(make: Any, what: str) -> None:
+def test_an_environment_that_cannot_reset_to_a_start_is_refused_when_it_is_built(
+    make: Any, what: str
+) -> None:
     task = registry.task(add_environment("Counter", make, horizon=5))
     for _ in range(2):
-        with pytest.raises(UnsupportedError, match=f"gym/Counter cannot honour a start: .*{what}"):
+        with pytest.raises(UnsupportedError, match=f"gym/Counter cannot reset to a given start: .*{what}"):
             SUITE.environment(task)
 
 

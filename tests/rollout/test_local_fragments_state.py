@@ -93,5 +93,5 @@ def test_a_suite_without_starts_says_so() -> None:
     with counter_suite(supports_starts=False):
         source = source_of()
         next(source.stream())
-        with pytest.raises(UnsupportedError, match="cannot honour starts"):
+        with pytest.raises(UnsupportedError, match="cannot reset to a given start"):
             source.state_dict()

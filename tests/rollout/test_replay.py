@@ -94,5 +94,5 @@ def test_the_state_is_cut_at_the_episode() -> None:
 def test_a_lane_without_starts_promises_no_resumption() -> None:
     lane = lane_of([[2]], supports_starts=False)
     lane.begin()
-    with pytest.raises(UnsupportedError, match="cannot honour starts"):
+    with pytest.raises(UnsupportedError, match="cannot reset to a given start"):
         lane.state_dict()

@@ -158,7 +158,7 @@ def test_a_backend_without_starts_promises_no_resumption() -> None:
     environment = VectorCounter(task, COPIES, supports_starts=False)
     lane = VectorLane(task, 0, LAYOUT, environment, COPIES, schedule(), "native")
     lane.begin()
-    with pytest.raises(UnsupportedError, match="cannot honour starts"):
+    with pytest.raises(UnsupportedError, match="cannot reset to a given start"):
         lane.state_dict()
     lane.close()
     assert environment.closed
@@ -301,17 +301,17 @@ class Counted(SecondSuite):
     """Counts what it builds."""
 
     vectors_built = 0
-    honours_starts = True
+    backend_supports_starts = True
 
     def vector_environment(self, task: Task, copies: int, backend: str, seed: int) -> VectorCounter:
         self.vectors_built += 1
-        return VectorCounter(task, copies, self.honours_starts)
+        return VectorCounter(task, copies, self.backend_supports_starts)
 
 
 class Startless(Counted):
     """Its backend draws initial states of its own."""
 
-    honours_starts = False
+    backend_supports_starts = False
 
 
 def group_of(size: int = 3) -> GroupRequest:
@@ -336,7 +336,7 @@ def test_groups_are_played_alike_on_the_vector_backend(suite: Counted) -> None:
             assert group.summaries == results[0].summaries
             np.testing.assert_array_equal(group.observations["state"], results[0].observations["state"])
             np.testing.assert_array_equal(group.continuous, results[0].continuous)
-        # python environments serve the job that is not native, and all of them where starts are not honoured
+        # python environments run the job that is not native, and all jobs where the backend has no starts
         assert built == [3, 3]
         assert suite.vectors_built == 1, "kept for the second group, or not asked again"
     finally:

@@ -124,7 +124,7 @@ def test_a_job_never_ends_on_success(suite: CounterSuite) -> None:
 def test_a_suite_without_starts_serves_continuous_training_only(suite: CounterSuite) -> None:
     suite.supports_starts = False
     worker = worker_of()
-    with pytest.raises(UnsupportedError, match="'counter' cannot honour starts"):
+    with pytest.raises(UnsupportedError, match="'counter' cannot reset to a given start"):
         worker.run(job_of(), RANDOM)
     assignment = LaneAssignment(0, 2, 0, 2)
     worker.open(assignment, RANDOM, seed=0)
@@ -167,9 +167,9 @@ def test_a_policy_is_rebuilt_when_anything_about_it_differs(suite: CounterSuite)
 
 
 @pytest.mark.parametrize("task_index", [0, 1])
-@pytest.mark.parametrize("shares", [(2, 2), (1, 3), (1, 1, 1, 1)])
+@pytest.mark.parametrize("copies_of_lanes", [(2, 2), (1, 3), (1, 1, 1, 1)])
 def test_results_do_not_depend_on_who_hosts_a_copy(
-    suite: CounterSuite, task_index: int, assignments: tuple[int, ...]
+    suite: CounterSuite, task_index: int, copies_of_lanes: tuple[int, ...]
 ) -> None:
     whole = worker_of(terminate_at=3)
     one_lane = LaneAssignment(task_index, 4, 0, 4)
@@ -177,7 +177,7 @@ def test_results_do_not_depend_on_who_hosts_a_copy(
     alone = [whole.collect(one_lane, 7, RANDOM, acting=Acting(explore=True)) for _ in range(2)]
 
     lanes, first = [], 0
-    for copies in assignments:
+    for copies in copies_of_lanes:
         lanes.append(LaneAssignment(task_index, copies, first, 4))
         first += copies
     workers = [worker_of(terminate_at=3) for _ in lanes]

@@ -275,7 +275,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_stepped(tmp_path: Pa
         (looked_at,) = suite.built
         assert looked_at.t == 0 and looked_at.closed
         suite.supports_starts = False
-        with pytest.raises(UnsupportedError, match="cannot honour starts"):
+        with pytest.raises(UnsupportedError, match="cannot reset to a given start"):
             recorder.require_images([0])
 
 

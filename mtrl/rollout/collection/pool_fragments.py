@@ -134,7 +134,8 @@ class PoolFragments:
         """Lanes with their slots and states, turns, and the fragments that are not yet delivered; waits for
         those that are under way.
 
-        Raises UnsupportedError where fragments come by arrival or a task's backend cannot honour starts.
+        Raises UnsupportedError where fragments come by arrival or a task's backend cannot reset to a given
+        start.
         """
         if self.delivery != "rounds":
             raise UnsupportedError("fragments that come by arrival cannot be continued exactly")

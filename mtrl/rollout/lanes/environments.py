@@ -91,7 +91,7 @@ class EnvironmentPool:
         return pool[:count]
 
     def take_vector(self, task_index: int, count: int) -> tuple[str, VectorEnvironment] | None:
-        """The task's vector backend and `count` copies on it; None where it has none that honours starts."""
+        """The task's vector backend and `count` copies on it; None without one that can reset to a start."""
         task = self._tasks[task_index]
         backend = self._backends.get(task.suite, "python")
         if backend == "python" or task_index in self._startless:

@@ -134,7 +134,8 @@ class Lane(ABC):
         """Start, episode number and actions so far of every copy, and the schedule."""
         if not self.supports_starts:
             raise UnsupportedError(
-                f"task {self.task.name}: this backend cannot honour starts; a run on it cannot resume exactly"
+                f"task {self.task.name}: this backend cannot reset to a given start; a run on it cannot "
+                "resume exactly"
             )
         return {
             "starts": self.start_id.copy(),

@@ -102,7 +102,7 @@ class RolloutWorker:
         suite = registry.suite(self.tasks[job.task_index].suite)
         if not suite.supports_starts:
             raise UnsupportedError(
-                f"suite {suite.name!r} cannot honour starts, so it serves continuous training only; "
+                f"suite {suite.name!r} cannot reset to a given start, so it serves continuous training only; "
                 "evaluate and collect episodes with a suite that has starts"
             )
         policy = self._policy(snapshot)
@@ -283,7 +283,7 @@ class RolloutWorker:
         )
 
     def _job_lane(self, job: EpisodeJob) -> Lane:
-        """A lane that plays a job, on a vector backend if the job allows one that honours starts."""
+        """A lane for a job, on a vector backend if the job allows one that can reset to a given start."""
         # A task ends on success in continuous collection only; whole episodes are played out.
         k, task = job.task_index, replace(self.tasks[job.task_index], end_on_success=False)
         layout, schedule, tail = self.tasks.layout, schedule_of(job), job.success_tail
