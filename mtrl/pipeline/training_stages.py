@@ -24,7 +24,6 @@ from mtrl.training import (
     Clock,
     CosineTracker,
     DatasetSource,
-    DatasetThen,
     External,
     FollowsBudget,
     GroupSource,
@@ -241,17 +240,15 @@ def source_of(
         seed = config.seed + (RESUMED_SEED if steps else 0)
         return fragments_for(tasks, config.runtime, config.collection, snapshot, seed, session.show_fault)
 
-    offline = DatasetSource(demonstrations) if needs.offline is not None else None
     online: Source | None = None
     if needs.stream:
         online = StreamSource(open_fragments, tasks.names, clock.warmup)
     elif needs.online is not None:
         online = GroupSource(lambda: session.rollouts)
-    if offline is None or online is None:
-        found = offline or online
-        assert found is not None, "an agent needs demonstrations, an online source, or both"
-        return found
-    return DatasetThen(offline, online)
+    if needs.offline is not None:
+        return DatasetSource(demonstrations, online)
+    assert online is not None, "an agent needs demonstrations, an online source, or both"
+    return online
 
 
 def _trackers_of(session: Session, label: str, place: Path, learner: object) -> list[Tracker]:

@@ -36,7 +36,7 @@ from .metrics import Metric, Metrics, metrics_table, undocumented
 from .progress import progress
 from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
 from .run_recorder import RunRecorder
-from .sources import DatasetSource, DatasetThen, GroupSource, Source, StreamSource
+from .sources import DatasetSource, GroupSource, Source, StreamSource
 from .tensorboard import TensorBoardTracker
 from .trackers import Tracker, Trackers
 from .weights_and_biases import WandbConfig, WandbTracker
@@ -57,7 +57,6 @@ __all__ = [
     "Clock",
     "CosineTracker",
     "DatasetSource",
-    "DatasetThen",
     "Datasets",
     "EpisodeStatistics",
     "External",

@@ -28,7 +28,7 @@ class Source:
         """What comes next, at least one piece unless nothing is collected online. Demonstrations come
         alone, and first. Collective only where the agent requests groups.
         """
-        raise NotImplementedError
+        return []
 
     def publish(self, agent: Agent, steps: int) -> None:
         """What the agent has learned acts from now on; `steps` are those of all ranks so far."""
@@ -54,18 +54,39 @@ class Source:
 
 
 class DatasetSource(Source):
-    """Demonstrations, given once, and again on resuming: they are stored with the run."""
+    """Demonstrations, once in every session since they are stored with the run, then an online source."""
 
-    def __init__(self, load: Callable[[], Mapping[int, Trajectories]]) -> None:
-        """`load` is called at the first `take`."""
+    def __init__(self, load: Callable[[], Mapping[int, Trajectories]], online: Source | None = None) -> None:
+        """`load` is called at the first `take`. Closes `online`; without one nothing follows."""
         self._load: Callable[[], Mapping[int, Trajectories]] | None = load
+        self._online = online or Source()
 
     def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
-        """This rank's share of the episodes, every `reducer.size`-th of each task; afterwards nothing."""
+        """This rank's share of the episodes, every `reducer.size`-th of each task; then the online data."""
         if self._load is None:
-            return []
+            return self._online.take(agent, reducer)
         found, self._load = self._load(), None
         return [Datasets({k: _share(part, reducer.rank, reducer.size) for k, part in found.items()})]
+
+    def publish(self, agent: Agent, steps: int) -> None:
+        """To the source that collects."""
+        self._online.publish(agent, steps)
+
+    def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
+        """To the source that collects."""
+        return self._online.set_shares(shares)
+
+    def state(self) -> State | None:
+        """That of the source that collects."""
+        return self._online.state()
+
+    def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Restores the source that collects."""
+        return self._online.restore(state, agent, steps, incarnation)
+
+    def close(self) -> None:
+        """Closes the source that collects."""
+        self._online.close()
 
 
 class StreamSource(Source):
@@ -180,38 +201,6 @@ class GroupSource(Source):
         """As of Source."""
         self._incarnation = incarnation
         return True
-
-
-class DatasetThen(Source):
-    """Demonstrations first, then what is collected online."""
-
-    def __init__(self, dataset: DatasetSource, online: Source) -> None:
-        """Closes the online source."""
-        self._dataset, self._online = dataset, online
-
-    def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
-        """Demonstrations alone, then the other source."""
-        return self._dataset.take(agent, reducer) or self._online.take(agent, reducer)
-
-    def publish(self, agent: Agent, steps: int) -> None:
-        """To the source that collects."""
-        self._online.publish(agent, steps)
-
-    def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
-        """To the source that collects."""
-        return self._online.set_shares(shares)
-
-    def state(self) -> State | None:
-        """That of the source that collects."""
-        return self._online.state()
-
-    def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
-        """Restores the source that collects."""
-        return self._online.restore(state, agent, steps, incarnation)
-
-    def close(self) -> None:
-        """Closes the source that collects."""
-        self._online.close()
 
 
 def _share(data: Trajectories, rank: int, ranks: int) -> Trajectories:
