@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.diagnostics import Finding, State, broken
-from mtrl.diagnostics.software import DISTRIBUTION
+from mtrl.diagnostics import Finding, State, broken, drawing, ray_ports, software
 
 from .arguments import add_overrides
 
@@ -43,7 +42,7 @@ MARKS = {
 DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "hydra": "hydra-core",
-    "mtrl": DISTRIBUTION,
+    "mtrl": software.DISTRIBUTION,
     "yaml": "pyyaml",
 }
 """Imported name -> what pip calls it, where the two differ by more than an underscore."""
@@ -112,8 +111,6 @@ def rendered(finding: Finding, width: int, colour: bool) -> str:
 
 
 def _software() -> list[Finding]:
-    from mtrl.diagnostics import software
-
     root = _root()
     return [
         software.check_python(sys.version_info[:3]),
@@ -126,8 +123,6 @@ def _software() -> list[Finding]:
 
 
 def _drawing() -> list[Finding]:
-    from mtrl.diagnostics import drawing
-
     errors = drawing.probe_renderers(os.environ)
     return [
         drawing.check_renderer(os.environ.get("MUJOCO_GL", ""), bool(os.environ.get("DISPLAY")), errors),
@@ -186,8 +181,6 @@ def _places(overrides: Sequence[str]) -> list[Finding]:
 
 
 def _ray() -> list[Finding]:
-    from mtrl.diagnostics import ray_ports, software
-
     return [
         ray_ports.check_ray_version(software.installed_versions().get("ray")),
         ray_ports.check_ray_ports(ray_ports.ray_processes()),
@@ -201,14 +194,10 @@ def _realtime() -> list[Finding]:
 
 
 def _extras() -> list[Finding]:
-    from mtrl.diagnostics import software
-
-    environment = os.environ
+    wandb_mode, has_key = os.environ.get("WANDB_MODE", ""), software.wandb_has_key(os.environ, Path.home())
     return [
         *software.check_extras(software.declared_requirements(_root()), software.installed_versions()),
-        software.check_wandb(
-            environment.get("WANDB_MODE", ""), software.wandb_has_key(environment, Path.home())
-        ),
+        software.check_wandb(wandb_mode, has_key),
     ]
 
 
