@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError
 
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
-from .records import Json
+from .records import Json, flat
 from .results import EvaluationResult, TaskResult
 from .statistics import Estimate, TaskMeans, paired_differences
 
@@ -258,7 +258,7 @@ def _some(values: Iterable[object]) -> str:
 
 def protocol_differences(first: Mapping[str, Json], second: Mapping[str, Json]) -> tuple[str, ...]:
     """One phrase per field that differs, such as "options.horizon is 200 against 500"."""
-    ours, theirs = dict(_flat(first)), dict(_flat(second))
+    ours, theirs = _leaves(first), _leaves(second)
     return tuple(
         f"{key} is {_said(ours, key)} against {_said(theirs, key)}"
         for key in sorted({*ours, *theirs})
@@ -266,17 +266,13 @@ def protocol_differences(first: Mapping[str, Json], second: Mapping[str, Json]) 
     )
 
 
-def _flat(fields: Mapping[str, Json], prefix: str = "") -> list[tuple[str, Json]]:
-    found: list[tuple[str, Json]] = []
-    for key, value in fields.items():
-        if key == "options" and not prefix and isinstance(value, list):
-            pairs = [pair for pair in value if isinstance(pair, list) and len(pair) == 2]
-            value = {str(name): setting for name, setting in pairs}
-        if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", value))
-    return found
+def _leaves(protocol: Mapping[str, Json]) -> dict[str, Json]:
+    """Dotted key -> value of what is set; the pairs of `options` by their names."""
+    options = protocol.get("options")
+    if isinstance(options, list):
+        pairs = [pair for pair in options if isinstance(pair, list) and len(pair) == 2]
+        protocol = {**protocol, "options": {str(name): setting for name, setting in pairs}}
+    return {key: value for key, value in flat(protocol) if value != {}}
 
 
 def _said(fields: dict[str, Json], key: str) -> str:

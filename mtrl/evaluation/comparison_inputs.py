@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.run_directory import POLICIES, RunDirectory
 
+from .records import flat
 from .result_file import KeptResult, newest_results, read_result
 from .results import EvaluationResult
 
@@ -213,17 +213,9 @@ def _require_alike(name: str, first: Path, other: Path) -> None:
 def _settings(run: Path) -> dict[str, str]:
     """Dotted key -> value of every setting that makes a policy what it is."""
     config = RunDirectory.open(run).read_config()
-    settings = {key: str(value) for key, value in _flat(config) if key.split(".")[0] not in FREE_KEYS}
+    settings = {key: str(value) for key, value in flat(config) if key.split(".")[0] not in FREE_KEYS}
     # a run of each seed may start from a parent of that seed
     return {key: _without_seed(text) if key in PARENT_KEYS else text for key, text in settings.items()}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _refuse_twice(entries: Sequence[Entry]) -> None:

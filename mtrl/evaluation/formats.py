@@ -14,7 +14,7 @@ NO_INTERVAL = "[-]"
 
 def format_rate(rate: Rate) -> str:
     """Percent with the interval in whole percent, "94.0 [84, 98]"."""
-    return format_percent(Estimate(rate.rate, rate.low, rate.high))
+    return format_percent(rate.estimate)
 
 
 def format_percent(estimate: Estimate) -> str:

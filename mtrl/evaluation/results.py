@@ -12,7 +12,7 @@ from mtrl.tasks import Score, Split, Task, TaskSet, split_of
 
 from .provenance import Provenance
 from .records import Json
-from .statistics import mean_rate_interval, wilson_interval
+from .statistics import Estimate, mean_rate_interval, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class Rate:
         """The rate of `successes` in `trials`; raises OutOfRangeError for none."""
         low, high = wilson_interval(successes, trials, confidence)
         return Rate(successes / trials, low, high)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The rate with its interval."""
+        return Estimate(self.rate, self.low, self.high)
 
 
 @dataclass(frozen=True)

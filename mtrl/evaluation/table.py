@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from mtrl.errors import ConfigError
 from .comparison import require_comparable
 from .formats import format_percent, format_plain, format_rate
 from .results import EvaluationResult
-from .statistics import Estimate, TaskMeans, bootstrap_means
+from .statistics import Estimate, bootstrap_means
 
 SCORE_SEED = 0
 """Seed of the resampling behind every interval of a score, so that a table repeats itself."""
@@ -63,8 +63,8 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
             rows.append(("success, %", [format_rate(task.success_any) for task in tasks]))
         else:
             if tasks[0].is_normalised:
-                rows.append(("score, %", [format_percent(means.of(name)) for means in scores]))
-            rows.append(("return", [format_plain(means.of(name)) for means in returns]))
+                rows.append(("score, %", [format_percent(means.tasks[name]) for means in scores]))
+            rows.append(("return", [format_plain(means.tasks[name]) for means in returns]))
         for index, (measured, cells) in enumerate(rows):
             last = position == len(first.tasks) - 1 and index == len(rows) - 1
             heads = ["" if index else name, *([measured] if mixed else [])]
@@ -86,19 +86,10 @@ def print_results(results: Sequence[EvaluationResult], console: Console | None =
 
 @dataclass(frozen=True)
 class Means:
-    """A mean per task by name, and the mean over tasks."""
+    """The mean over tasks, and task -> mean of its episodes."""
 
-    names: tuple[str, ...]
-    found: TaskMeans
-
-    @property
-    def mean(self) -> Estimate:
-        """The mean over the tasks."""
-        return self.found.mean
-
-    def of(self, name: str) -> Estimate:
-        """The mean of one task's episodes."""
-        return self.found.tasks[self.names.index(name)]
+    mean: Estimate
+    tasks: Mapping[str, Estimate]
 
 
 def score_means(result: EvaluationResult) -> Means | None:
@@ -118,7 +109,8 @@ def return_means(result: EvaluationResult) -> Means:
 
 def _means(result: EvaluationResult, names: tuple[str, ...], samples: Sequence[Sequence[float]]) -> Means:
     source = np.random.default_rng(SCORE_SEED)
-    return Means(names, bootstrap_means(samples, source, confidence=result.confidence))
+    found = bootstrap_means(samples, source, confidence=result.confidence)
+    return Means(found.mean, dict(zip(names, found.tasks, strict=True)))
 
 
 def _left_out(result: EvaluationResult) -> str:

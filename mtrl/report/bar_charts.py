@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from mtrl.evaluation.formats import NO_INTERVAL, format_plain
-from mtrl.evaluation.results import EvaluationResult, MeanResult, Rate, TaskResult
+from mtrl.evaluation.results import EvaluationResult, MeanResult, TaskResult
 from mtrl.evaluation.statistics import Estimate
 from mtrl.evaluation.table import Means, return_means, score_means
 
@@ -55,7 +55,7 @@ class Measured:
 
     def score(self, name: str) -> Estimate | None:
         """The mean normalised score of a task measured by its return, where it has one."""
-        return self.scores.of(name) if self.scores is not None and name in self.scores.names else None
+        return None if self.scores is None else self.scores.tasks.get(name)
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,6 @@ def score_scale(estimates: Sequence[Estimate]) -> Scale:
     return Scale.linear(min([0.0, *lows]), max([1.0, *highs]), 5)
 
 
-def estimate_of(rate: Rate) -> Estimate:
-    """A rate with its interval as an estimate."""
-    return Estimate(rate.rate, rate.low, rate.high)
-
-
 def percent_interval(estimate: Estimate) -> str:
     """An interval in percent, "[30.1, 95.4]"; "[-]" where there is none."""
     if not estimate.has_interval:
@@ -127,7 +122,7 @@ def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> B
         levels.append((name, [task.success_any for task in tasks]))
     rows: list[BarRow] = []
     for name, rates in levels:
-        bars = _percent_bars(results, [estimate_of(rate) for rate in rates], colours)
+        bars = _percent_bars(results, [rate.estimate for rate in rates], colours)
         rows.append(BarRow(name, bars_figure(name, bars, UNIT), bars, is_mean=not rows))
     return BarChart("success", tuple(rows), UNIT.placed(share=True))
 
@@ -140,7 +135,7 @@ def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Map
     levels = [(MEAN if whole else "mean score", means, no_returns)]
     for name in names:
         scores = [score for one in results if (score := one.score(name)) is not None]
-        levels.append((name, scores, [_plain(one.returns.of(name)) for one in results]))
+        levels.append((name, scores, [_plain(one.returns.tasks[name]) for one in results]))
     # a task far beyond its range would press all others against zero: it has a scale of its own
     near = [scores for _, scores, _ in levels if all(_is_near(estimate) for estimate in scores)]
     shared = score_scale([estimate for scores in near for estimate in scores])
@@ -156,7 +151,7 @@ def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Map
 def _return_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> BarChart:
     rows = []
     for name in names:
-        found = [one.returns.of(name) for one in results]
+        found = [one.returns.tasks[name] for one in results]
         scale = Scale.linear(min(0.0, *(e.low for e in found)), max(0.0, *(e.high for e in found)))
         bars = []
         for one, estimate in zip(results, found, strict=True):

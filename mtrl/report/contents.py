@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import yaml
 
 from mtrl.deployment.realtime.latency import Latency
 from mtrl.errors import ConfigError, IntegrityError
-from mtrl.evaluation.records import read_record
+from mtrl.evaluation.records import flat, read_record
 from mtrl.evaluation.result_file import read_result
 from mtrl.evaluation.results import EvaluationResult, PolicyReference
 from mtrl.run_directory import POLICIES
@@ -94,13 +94,9 @@ def _read_config(path: Path) -> Iterator[tuple[str, Value]]:
     yield from _flatten(content or {})
 
 
-def _flatten(value: object, prefix: str = "") -> Iterator[tuple[str, Value]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, list):
-        yield prefix, ", ".join(str(entry) for entry in value) or "none"
-    elif value is None or isinstance(value, bool | int | float | str):
-        yield prefix, value
-    else:
-        yield prefix, str(value)
+def _flatten(values: Mapping[str, object]) -> Iterator[tuple[str, Value]]:
+    for key, value in flat(values):
+        if isinstance(value, list):
+            yield key, ", ".join(map(str, value)) or "none"
+        else:
+            yield key, value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -106,8 +106,7 @@ def learnt(tasks: Sequence[TaskCurves], evaluations: Sequence[EvaluationResult])
     levels, by_success = {}, []
     known = next((r for r in (trained, random) if r is not None), None)
     for task in tasks:
-        there = [m if m is not None and task.name in m.names else None for m in means]
-        levels[task.name] = Levels(*(None if m is None else m.of(task.name) for m in there))
+        levels[task.name] = Levels(*(None if m is None else m.tasks.get(task.name) for m in means))
         summary = None if known is None else known.task(task.name)
         if task.ever_solved if summary is None else summary.score.kind == "success":
             by_success.append(task.name)
@@ -181,8 +180,7 @@ def _newest(evaluations: Sequence[EvaluationResult], policies: Sequence[object])
 
 def _success(result: EvaluationResult | None, name: str) -> Estimate | None:
     task = None if result is None else result.task(name)
-    rate = None if task is None else task.success_any
-    return None if rate is None else Estimate(rate.rate, rate.low, rate.high)
+    return None if task is None else task.success_any.estimate
 
 
 def _row(

@@ -11,7 +11,7 @@ from mtrl.errors import ConfigError
 from mtrl.evaluation.comparison import Comparison, are_comparable, compare, require_comparable
 from mtrl.evaluation.results import EvaluationResult
 
-from .bar_charts import BarChart, Measured, charts_of, estimate_of, score_scale
+from .bar_charts import BarChart, Measured, charts_of, score_scale
 from .figures import version_figure
 from .scale import UNIT
 
@@ -82,7 +82,7 @@ def version_figures(evaluations: Sequence[EvaluationResult]) -> tuple[tuple[str,
         if scores:
             figure = version_figure(label, "score", versions, scores, score_scale(scores))
         else:
-            means = [estimate_of(result.mean.success_any) for result in alike]
+            means = [result.mean.success_any.estimate for result in alike]
             figure = version_figure(label, "success", versions, means, UNIT)
         figures.append((label, "score" if scores else "success", figure))
     return tuple(figures)

@@ -60,9 +60,9 @@ def test_scores_and_returns_stand_beside_their_bars_as_in_the_table_on_the_termi
     result = read_result(tmp_path / "run/evaluations/teacher.json")
     scores = score_means(result)
     assert scores is not None
-    swing = scores.of(SWING)
+    swing = scores.tasks[SWING]
     said = " ".join(page.texts["success"].split())
-    returned = return_means(result).of(SWING)
+    returned = return_means(result).tasks[SWING]
     assert f"45.0% [{100 * swing.low:.1f}, {100 * swing.high:.1f}] 450.0 [{returned.low:.0f}, " in said
     assert "−3 [−4, −2]" in said, "a return without a range, with its interval"
 
@@ -74,7 +74,7 @@ def test_a_task_without_success_shows_none(tmp_path: Path) -> None:
     assert scores is not None
     swing, plain = rows[2], rows[3]
     assert swing[0][3:5] == ["–", "–"]
-    assert swing[0][5] == f"0.450 [{scores.of(SWING).low:.3f}, {scores.of(SWING).high:.3f}]"
+    assert swing[0][5] == f"0.450 [{scores.tasks[SWING].low:.3f}, {scores.tasks[SWING].high:.3f}]"
     assert swing[1] == [0.45, 450.0, 50.0], "score, return, length"
     assert plain[0][3:6] == ["–", "–", "–"]
     assert plain[1] == [-3.0, 50.0], "no score: a return without a range"
