@@ -19,6 +19,8 @@ from mtrl.tasks import Buffers, VectorAction, native_threads
 
 EXTRAS: Mapping[str, str] = {"envpool": "envpool"}
 """The backend's package, and the extra that installs it."""
+Arrays = Mapping[str, npt.NDArray[Any]]
+"""Name -> array with a row for each copy."""
 Rows = slice | npt.NDArray[np.int32]
 """Which copies the rows of an answer belong to: all of them, or those of an index."""
 
@@ -103,13 +105,7 @@ class PoolEnvironment(ABC):
         return action
 
     @abstractmethod
-    def _write(
-        self,
-        observation: Any,  # noqa: ANN401 - an array, or a dictionary of them
-        info: Mapping[str, npt.NDArray[Any]],
-        rows: Rows,
-        out: Buffers,
-    ) -> None:
+    def _write(self, observation: Any, info: Arrays, rows: Rows, out: Buffers) -> None:  # noqa: ANN401
         """Writes an answer of EnvPool, one row a copy of `rows`, into those rows of `out`."""
 
 

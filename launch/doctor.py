@@ -133,10 +133,11 @@ def _drawing() -> list[Finding]:
 def _processors() -> list[Finding]:
     from mtrl.diagnostics import machine
     from mtrl.distributed import processors
+    from mtrl.tasks import allowed_processors
 
     usable = processors()
     return [
-        machine.check_processors(usable, machine.allowed_processors(), os.cpu_count() or usable),
+        machine.check_processors(usable, allowed_processors(), os.cpu_count() or usable),
         machine.check_threads(
             os.environ.get("OMP_NUM_THREADS", ""), os.environ.get("OMP_WAIT_POLICY", ""), usable
         ),

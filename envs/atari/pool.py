@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.tasks import Buffers, Task
 
-from ..envpool import PoolEnvironment, Rows
+from ..envpool import Arrays, PoolEnvironment, Rows
 
 OTHER_SCREENS = frozenset(
     {
@@ -69,13 +66,7 @@ class AtariPool(PoolEnvironment):
             max_episode_steps=2 * task.horizon_decisions,
         )
 
-    def _write(
-        self,
-        observation: npt.NDArray[np.uint8],
-        info: Mapping[str, npt.NDArray[Any]],
-        rows: Rows,
-        out: Buffers,
-    ) -> None:
+    def _write(self, observation: npt.NDArray[np.uint8], info: Arrays, rows: Rows, out: Buffers) -> None:
         if self._wants_pixels:
             out["pixels"][rows] = observation
         if self._wants_memory:

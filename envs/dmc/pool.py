@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from mtrl.tasks import Buffers, Task
 
-from ..envpool import PoolEnvironment, Rows
+from ..envpool import Arrays, PoolEnvironment, Rows
 from .simulator import action_range, load_simulator, observation_slices
 
 
@@ -43,13 +41,7 @@ class ControlPool(PoolEnvironment):
         control: npt.NDArray[Any] = self._middle + self._half_range * action
         return control
 
-    def _write(
-        self,
-        observation: Mapping[str, npt.NDArray[np.float64]],
-        info: Mapping[str, npt.NDArray[Any]],
-        rows: Rows,
-        out: Buffers,
-    ) -> None:
+    def _write(self, observation: Arrays, info: Arrays, rows: Rows, out: Buffers) -> None:
         state = out["state"]
         for key, where in self._slices:
             part = observation[key]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.tasks import Buffers, Task
 
-from ..envpool import PoolEnvironment, Rows
+from ..envpool import Arrays, PoolEnvironment, Rows
 
 _NEVER = 1_000_000_000
 """Steps after which EnvPool would end an episode; here the lane does, at the task's horizon."""
@@ -42,13 +39,7 @@ class MetaworldPool(PoolEnvironment):
         )
         self._turns_lever = task.short_name == "lever-pull-v3"
 
-    def _write(
-        self,
-        observation: npt.NDArray[np.float64],
-        info: Mapping[str, npt.NDArray[Any]],
-        rows: Rows,
-        out: Buffers,
-    ) -> None:
+    def _write(self, observation: npt.NDArray[np.float64], info: Arrays, rows: Rows, out: Buffers) -> None:
         if self._turns_lever:
             for orientation in LEVER_ORIENTATIONS:
                 observation[:, orientation] = official_lever(observation[:, orientation])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -210,8 +209,3 @@ def realtime_rights() -> tuple[bool, bool]:
         return False, False
     words = done.stdout.split()
     return "fifo" in words, "lock" in words
-
-
-def allowed_processors() -> int:
-    """Processors of this process's affinity, before any quota."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

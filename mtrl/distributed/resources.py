@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtrl import registry
 from mtrl.errors import ResourceError
 from mtrl.rollout import RuntimeConfig
-from mtrl.tasks import TaskSet
+from mtrl.tasks import TaskSet, allowed_processors
 
 ACTOR_MEGABYTES = 160.0
 """Memory of an actor before it builds an environment. Measured on Linux: 128 MB resident with mtrl and
@@ -104,8 +103,7 @@ def preflight(
 
 def processors() -> int:
     """Processors this process may use: its affinity, cut to the container's quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _read("/sys/fs/cgroup/cpu.max").split()
+    allowed, quota = allowed_processors(), _read("/sys/fs/cgroup/cpu.max").split()
     if len(quota) == 2 and quota[0] != "max":
         return max(1, min(allowed, int(quota[0]) // int(quota[1])))
     return allowed

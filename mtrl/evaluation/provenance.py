@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import subprocess
@@ -14,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import mtrl
+from mtrl.tasks import allowed_processors
 
 REPORTED_PACKAGES = (
     "numpy",
@@ -76,7 +76,7 @@ def package_versions() -> dict[str, str]:
 
 def hardware() -> str:
     """Processor model, the number of processors this process may use, and the operating system."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = allowed_processors()
     plural = "" if available == 1 else "s"
     return f"{_processor_model()}, {available} processor{plural}, {platform.system()} {platform.machine()}"
 

@@ -24,8 +24,7 @@ class Moments:
 class RunningMoments:
     """Streaming mean and variance per task, merged exactly (Chan, Golub and LeVeque 1979, equation 2.1).
 
-    Merging two halves of the data gives the moments of the whole, so that actors can be combined in
-    any order.
+    Adding the moments of two halves of the data gives those of the whole, in any order.
     """
 
     def __init__(self, task_count: int, size: int, minimum_scale: float = 1e-2) -> None:
@@ -57,12 +56,6 @@ class RunningMoments:
         self.mean[k] += delta * (count / total)
         self.squares[k] += squares + delta**2 * (self.count[k] * count / total)
         self.count[k] = total
-
-    def merge(self, other: RunningMoments) -> None:
-        """Adds everything `other` has seen."""
-        for k in range(len(self.count)):
-            if other.count[k] > 0:
-                self.add(k, float(other.count[k]), other.mean[k], other.squares[k])
 
     def freeze(self, mask: npt.NDArray[np.bool_]) -> Moments:
         """Statistics for use; dimensions where `mask` [K, D] is False get mean 0 and scale 1."""

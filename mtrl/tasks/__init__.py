@@ -27,7 +27,7 @@ from .suite import (
 )
 from .task import Option, ProtocolValue, Score, Task, hash_of_protocol
 from .task_set import NamedSet, TaskSet
-from .threads import native_threads, set_native_threads
+from .threads import allowed_processors, native_threads, set_native_threads
 
 __all__ = [
     "Buffers",
@@ -56,6 +56,7 @@ __all__ = [
     "VectorAction",
     "VectorEnvironment",
     "VectorSuite",
+    "allowed_processors",
     "hash_of_protocol",
     "native_threads",
     "require_vector_backend",

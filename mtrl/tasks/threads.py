@@ -7,11 +7,14 @@ import os
 _limit: list[int] = []
 
 
+def allowed_processors() -> int:
+    """Processors of this process's affinity, before any quota."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def native_threads() -> int:
     """Threads for one vector environment in this process, at least 1."""
-    if _limit:
-        return _limit[-1]
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return _limit[-1] if _limit else allowed_processors()
 
 
 def set_native_threads(count: int) -> None:

@@ -35,7 +35,6 @@ def edit_manifest(artefact: Path, **changes: object) -> None:
 def test_an_artefact_verifies_and_its_id_is_the_root_hash(artefact: Path) -> None:
     report = verify(artefact)
     assert len(report.artefact) == 64
-    assert report.golden_pairs == 64
     assert report.golden_error <= 1e-5
     assert report.manifest == read_manifest(artefact)
 

@@ -99,9 +99,9 @@ class Guard:
     4. finite action (`_action_flags`); a violation latches ESTOP
     5. `hold_budget`: consecutive violations of 1 to 3 before ESTOP (`_advance`)
     6. `soft_start_ticks`: fade-in from the hold action (`_target_of`)
-    7. `action_limit`: magnitude (`_limit_action`)
-    8. `rate_limit`: change per tick (`_limit_rate`)
-    9. `acceleration_limit`: change of the change per tick (`_limit_acceleration`)
+    7. `action_limit`: magnitude (`_limited`)
+    8. `rate_limit`: change per tick (`_limited`)
+    9. `acceleration_limit`: change of the change per tick, 0 for none (`_limited`)
 
     A violation of 1 to 4 replaces the action by the hold action. Limits 7 to 9 apply to holding too, so
     that a stop does not jump.
@@ -148,13 +148,16 @@ class Guard:
         if self.state < GuardState.ARMED:
             flags |= GuardFlag.NOT_ARMED
         target = self._target_of(action)
-        flags |= self._limit_action(target)
+        config = self.config
+        flags |= _limited(target, -config.action_limit, config.action_limit, GuardFlag.CLIPPED)
         change = np.subtract(target, self._previous, out=self._change)
-        flags |= self._limit_rate(change)
-        flags |= self._limit_acceleration(change)
+        flags |= _limited(change, -config.rate_limit, config.rate_limit, GuardFlag.RATE_LIMITED)
+        if (most := config.acceleration_limit) > 0:
+            low, high = self._previous_change - most, self._previous_change + most
+            flags |= _limited(change, low, high, GuardFlag.ACCELERATION_LIMITED)
         command = np.add(self._previous, change, out=self._command)
         # The sum may round beyond the limit, and the acceleration limit may lead beyond it.
-        np.clip(command, -self.config.action_limit, self.config.action_limit, out=command)
+        np.clip(command, -config.action_limit, config.action_limit, out=command)
         np.subtract(command, self._previous, out=self._previous_change)
         self._previous[:] = command
         return GuardedAction(command, flags, self.state)
@@ -217,33 +220,14 @@ class Guard:
             target[:] = action
         return target
 
-    def _limit_action(self, target: Float64) -> GuardFlag:
-        """Clips the target to `action_limit` in place."""
-        limit = self.config.action_limit
-        if np.abs(target).max() <= limit:
-            return GuardFlag.NONE
-        np.clip(target, -limit, limit, out=target)
-        return GuardFlag.CLIPPED
-
-    def _limit_rate(self, change: Float64) -> GuardFlag:
-        """Clips the change from the previous command to `rate_limit` in place."""
-        limit = self.config.rate_limit
-        if np.abs(change).max() <= limit:
-            return GuardFlag.NONE
-        np.clip(change, -limit, limit, out=change)
-        return GuardFlag.RATE_LIMITED
-
-    def _limit_acceleration(self, change: Float64) -> GuardFlag:
-        """Clips the change to within `acceleration_limit` of the previous change in place; 0 turns it off."""
-        limit = self.config.acceleration_limit
-        if limit == 0:
-            return GuardFlag.NONE
-        low, high = self._previous_change - limit, self._previous_change + limit
-        if ((change >= low) & (change <= high)).all():
-            return GuardFlag.NONE
-        np.clip(change, low, high, out=change)
-        return GuardFlag.ACCELERATION_LIMITED
-
     def _move(self, state: GuardState, now: float, cause: str) -> None:
         self.transitions.append(Transition(now, self.state, state, cause))
         self.state = state
+
+
+def _limited(values: Float64, low: Float64 | float, high: Float64 | float, flag: GuardFlag) -> GuardFlag:
+    """Clips `values` in place; `flag` where one lay outside, or was not finite."""
+    if ((values >= low) & (values <= high)).all():
+        return GuardFlag.NONE
+    np.clip(values, low, high, out=values)
+    return flag
