@@ -99,9 +99,9 @@ class Guard:
     4. finite action (`_action_flags`); a violation latches ESTOP
     5. `hold_budget`: consecutive violations of 1 to 3 before ESTOP (`_advance`)
     6. `soft_start_ticks`: fade-in from the hold action (`_target_of`)
-    7. `action_limit`: magnitude (`_limited`)
-    8. `rate_limit`: change per tick (`_limited`)
-    9. `acceleration_limit`: change of the change per tick, 0 for none (`_limited`)
+    7. `action_limit`: magnitude (`check`)
+    8. `rate_limit`: change per tick (`check`)
+    9. `acceleration_limit`: change of the change per tick, 0 for none (`check`)
 
     A violation of 1 to 4 replaces the action by the hold action. Limits 7 to 9 apply to holding too, so
     that a stop does not jump.
