@@ -32,8 +32,6 @@ class AlignedMTL(GramianWeighting[AlignedMTLConfig]):
     Directions without an eigenvalue are dropped and `deficient` is set.
     """
 
-    config_class = AlignedMTLConfig
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         # eigenvalues lambda and eigenvectors V of the Gramian G, the paper's G^T G
         values, vectors, self.deficient = positive_spectrum(gramian)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Weighting(ABC, Generic[Settings]):
     """
 
     config_class: ClassVar[type]
-    """Frozen dataclass of the method's settings."""
+    """Frozen dataclass of the method's settings: the class argument `Settings`."""
     needs_gramian: ClassVar[bool] = True
     """Whether per-task gradients are needed at all; if not, one plain backward pass suffices."""
     needs_rows: ClassVar[bool] = False
@@ -53,6 +53,9 @@ class Weighting(ABC, Generic[Settings]):
     """Whether `observe_post_step_losses` must be called, which costs one more forward pass."""
     state_names: ClassVar[tuple[str, ...]] = ()
     """Attributes that change from step to step: arrays, numbers or None."""
+
+    def __init_subclass__(cls) -> None:
+        (cls.config_class,) = get_args(cls.__orig_bases__[0])  # type: ignore[attr-defined]
 
     def __init__(self, config: Settings, tasks: int, seed: int) -> None:
         self.config, self.tasks, self.seed = config, tasks, seed

@@ -33,8 +33,6 @@ class CAGrad(GramianWeighting[CAGradConfig]):
     |g_w| = t for the weights w of that point, g_w taken in the hull that is not shifted (own derivation).
     """
 
-    config_class = CAGradConfig
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         columns = factor(gramian)
         # g_0 = 1/K sum_k g_k, and sqrt(phi) = c |g_0|

@@ -13,8 +13,6 @@ class ConFIG(GramianWeighting[NoSettings]):
     Networks" (Liu et al. 2024, arXiv 2408.11104), in terms of the cosines C.
     """
 
-    config_class = NoSettings
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         lengths, cosine = cosine_matrix(gramian)
         # g_v = sum_i v_i g_i / |g_i| with C v = 1: the same inner product with every unit gradient

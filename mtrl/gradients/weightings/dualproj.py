@@ -14,8 +14,6 @@ class DualProj(GramianWeighting[ConeConfig]):
     1706.08840), of the average: one problem where UPGrad solves K.
     """
 
-    config_class = ConeConfig
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         root = conditioned_root(gramian, self.config.regularisation)
         # min |g - d|^2 subject to g_i . d >= 0 has d = sum_k v_k g_k: argmin v^T G v over v >= 1/K

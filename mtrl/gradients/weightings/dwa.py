@@ -28,7 +28,6 @@ class DWA(Weighting[DWAConfig]):
     1803.10704), section 3.2.
     """
 
-    config_class = DWAConfig
     needs_gramian = False
     needs_positive_losses = "it compares mean losses of successive periods as a ratio"
     state_names = ("current", "total", "last", "step")

@@ -29,8 +29,6 @@ class FairGrad(GramianWeighting[FairGradConfig]):
     is set.
     """
 
-    config_class = FairGradConfig
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         sound, self.deficient = regularised(gramian, self.config.regularisation)
         # G w = w^(-1/alpha), the paper's G^T G w with its G the gradients

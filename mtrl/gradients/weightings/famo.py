@@ -29,7 +29,6 @@ class FAMO(Weighting[FAMOConfig]):
     Losses are bounded below by 0.
     """
 
-    config_class = FAMOConfig
     needs_gramian = False
     needs_positive_losses = "it descends on the logarithm of each loss"
     needs_post_step = True

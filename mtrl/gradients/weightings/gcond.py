@@ -51,7 +51,6 @@ class GCond(Weighting[GCondConfig]):
     The worst pair is resolved until its cosine reaches `weak`.
     """
 
-    config_class = GCondConfig
     needs_persistence = True
     state_names = ("usual", "winners")
 

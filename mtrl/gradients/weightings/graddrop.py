@@ -24,7 +24,6 @@ class GradDropConfig:
 class GradDrop(Weighting[GradDropConfig]):
     """Algorithm 1 of "Just Pick a Sign" (Chen et al. 2020, arXiv 2010.06808), on parameters' gradients."""
 
-    config_class = GradDropConfig
     needs_rows = True
     state_names = ("step",)
 

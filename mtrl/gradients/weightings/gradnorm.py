@@ -25,7 +25,6 @@ class GradNormConfig:
 class GradNorm(Weighting[GradNormConfig]):
     """Algorithm 1 of "GradNorm" (Chen et al. 2018, arXiv 1711.02257); reads only the diagonal of G."""
 
-    config_class = GradNormConfig
     needs_positive_losses = "it compares each loss with its first value as a ratio"
     state_names = ("current", "first")
 

@@ -24,7 +24,6 @@ class GradVac(GramianWeighting[GradVacConfig]):
     it reaches that mean. With a target of 0 this is PCGrad.
     """
 
-    config_class = GradVacConfig
     state_names = ("step", "targets")
 
     def __init__(self, config: GradVacConfig, tasks: int, seed: int) -> None:

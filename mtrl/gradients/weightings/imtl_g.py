@@ -16,8 +16,6 @@ class IMTLG(GramianWeighting[NoSettings]):
     `deficient` is set; where the weights cannot be scaled to sum 1 the average replaces them.
     """
 
-    config_class = NoSettings
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         lengths, cosine = cosine_matrix(gramian)
         # g . u_i alike for all unit gradients u_i: with C the cosines, C (|g_1| w_1 .. |g_K| w_K) ~ 1

@@ -13,8 +13,6 @@ class MGDA(GramianWeighting[NoSettings]):
     1810.04650), solved exactly. Steps shrink as tasks conflict and vanish where they are Pareto stationary.
     """
 
-    config_class = NoSettings
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         # equation 3 of Sener and Koltun: min |sum_k w_k g_k|^2 over w >= 0 with sum_k w_k = 1 (Desideri 2012)
         return shortest_in_hull(factor(gramian))

@@ -32,8 +32,6 @@ class NashMTL(GramianWeighting[NashMTLConfig]):
     is set.
     """
 
-    config_class = NashMTLConfig
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         sound, self.deficient = regularised(gramian, self.config.regularisation)
         # claim 3.1: G alpha = 1 / alpha, the paper's G^T G alpha with its G the gradients

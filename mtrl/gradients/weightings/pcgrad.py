@@ -23,7 +23,6 @@ class PCGrad(GramianWeighting[PCGradConfig]):
     All K gradients are projected side by side, each in an order of its own.
     """
 
-    config_class = PCGradConfig
     state_names = ("step",)
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:

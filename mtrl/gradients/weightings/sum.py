@@ -18,7 +18,6 @@ class SumConfig:
 class Sum(Weighting[SumConfig]):
     """Every task weighs 1 (1 / K with `mean`): the plain gradient, as a baseline."""
 
-    config_class = SumConfig
     needs_gramian = False
 
     def weights(self, inputs: WeightingInputs) -> np.ndarray:

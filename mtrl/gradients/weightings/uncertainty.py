@@ -28,7 +28,6 @@ class Uncertainty(Weighting[UncertaintyConfig]):
     1705.07115), with log variances s = log sigma^2.
     """
 
-    config_class = UncertaintyConfig
     needs_gramian = False
     needs_positive_losses = "a negative loss would drive its variance to 0 and its weight to infinity"
     state_names = ("log_variance", "moments", "step")

@@ -29,8 +29,6 @@ class UPGrad(GramianWeighting[ConeConfig]):
     Non-negative least squares on a factor of G, which ends on any Gramian, full rank or not.
     """
 
-    config_class = ConeConfig
-
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         count = len(gramian)
         root = conditioned_root(gramian, self.config.regularisation)
