@@ -112,11 +112,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Imports Gymnasium only where its interface is used: it costs a fifth of a second."""
-    if name == "GymnasiumView":
-        from .gymnasium_view import GymnasiumView
-
-        return GymnasiumView
-    if name in ("SharedEnvironment", "SharedObservation", "SharedSpace"):
+    if name in ("GymnasiumView", "SharedEnvironment", "SharedObservation", "SharedSpace"):
         from . import shared_space
 
         return getattr(shared_space, name)
