@@ -26,7 +26,7 @@ from .experience import Experience, UpdateSchedule, padded
 from .explicit import ExplicitGradientComputation
 from .gradients import GradientComputation, OptimizerGroup, UpdateContext, not_finite
 from .losses import TrainingBatch, target_entropies, temperature_gradient
-from .networks import Actor, MixedPrecisionNetworks, Routing, TwinCritic
+from .networks import Actor, BatchTasks, MixedPrecisionNetworks, TwinCritic
 from .policy import SACPolicy
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class SACAgent:
         parts = (config, self._networks, self._groups, self._noise)
         self._computation = GradientComputation(*parts)
         self._explicit = ExplicitGradientComputation.of(*parts)
-        self._live = SACPolicy(self._actor, self._layout, self.updates)
+        self._shared_policy = SACPolicy(self._actor, self._layout, self.updates)
         self._batch: TrainingBatch | None = None
         self._losses: dict[str, Tensor] = {}
         self._temperature_gradient: Tensor | None = None
@@ -110,11 +110,11 @@ class SACAgent:
         }
 
     def policy(self) -> SACPolicy:
-        """Acts with the current weights; on the CPU one object whose weights go on learning."""
+        """Acts with the current weights; on the CPU one object that shares the weights in training."""
         if self._device.type != "cpu":
             return SACPolicy(copy.deepcopy(self._actor).cpu(), self._layout, self.updates)
-        self._live.version = self.updates
-        return self._live
+        self._shared_policy.version = self.updates
+        return self._shared_policy
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The actor and its statistics as named arrays."""
@@ -152,7 +152,7 @@ class SACAgent:
         return self._schedule.due(steps, self.updates, bool(self._experience.usable))
 
     def on_evaluation(self, step: int, result: EvaluationResult) -> None:
-        """Nothing follows from it."""
+        """Ignored."""
 
     def set_task_shares(self, shares: npt.NDArray[np.float64]) -> None:
         """[K], sums to 1: the losses of task k count K shares[k] times."""
@@ -242,7 +242,7 @@ class SACAgent:
         self._target.load_state_dict(shared["target"])
         with torch.no_grad():
             self._log_temperature.copy_(shared["log_temperature"])
-        # the optimisers would go on in the tensors of the state itself
+        # an optimiser keeps the tensors that it loads, and would then write into the state
         for name, group in self._groups.items():
             group.load_state_dict(copy.deepcopy(shared["parts"][name]))
         shares = shared["shares"]
@@ -276,7 +276,7 @@ class SACAgent:
         self._losses, self._temperature_gradient = {}, None
         context.reducer.sums(self._draw, {})
         batch = self._batch
-        assert batch is not None, "it was drawn"
+        assert batch is not None, "`_draw` sets the batch"
         explicit = self._explicit if self._explicit is not None and self._explicit.serves(batch) else None
         computation = explicit or self._computation
         found = computation.critic(batch, context)
@@ -284,7 +284,7 @@ class SACAgent:
         if self._updates_actor:
             found = computation.actor(batch, context)
             self._losses |= {"actor_loss": found["losses"], "entropy": found["entropy"]}
-            task = batch.routing.task
+            task = batch.tasks.task
             gradient = temperature_gradient(found["entropy"], select_rows(self._target_entropy, task))
             self._temperature_gradient = scatter_rows(gradient, task, len(self._tasks))
 
@@ -297,7 +297,7 @@ class SACAgent:
         scale = torch.from_numpy(self._reward_scale.scale) if config.normalisation.returns else None
         self._batch = TrainingBatch.of(
             batch,
-            Routing.of(batch.task_index, self._layout).to(self._device),
+            BatchTasks.of(batch.task_index, self._layout).to(self._device),
             self._critic.observer,
             config,
             None if scale is None else scale.to(self._device),
@@ -320,12 +320,12 @@ class SACAgent:
             with torch.no_grad():
                 self._log_temperature.clamp_(min=math.log(floor))
         if self._config.network.torso.kind == "paco":
-            self._reset_runaways(groups, context.reducer)
+            self._reset_diverged(groups, context.reducer)
 
-    def _reset_runaways(self, groups: list[OptimizerGroup], reducer: Reducer) -> None:
-        """Gives tasks whose loss exploded another mixture of the torsos (PaCo), the same on every rank."""
-        assert self._batch is not None, "it was drawn"
-        generator, task = self._noise, self._batch.routing.task
+    def _reset_diverged(self, groups: list[OptimizerGroup], reducer: Reducer) -> None:
+        """Gives tasks whose loss diverged another mixture of the torsos (PaCo), the same on every rank."""
+        assert self._batch is not None, "`_compute_gradients` draws the batch first"
+        generator, task = self._noise, self._batch.tasks.task
         if reducer.size > 1:
             number = int(np.random.SeedSequence([self._seed, self.updates]).generate_state(1)[0])
             generator = torch.Generator(self._device).manual_seed(number)
@@ -352,17 +352,17 @@ class SACAgent:
         every, batch = self._config.diagnostics_every, self._batch
         if not every or self.updates % every or batch is None:
             return {}
-        actor, critic, routing = self._networks.actor, self._networks.critic, batch.routing
-        arguments = (batch.observation, routing.count, batch.samples)
-        action = batch.continuous if routing.has_continuous else None
+        actor, critic, batch_tasks = self._networks.actor, self._networks.critic, batch.tasks
+        arguments = (batch.observation, batch_tasks.count, batch.samples)
+        action = batch.continuous if batch_tasks.has_continuous else None
         inputs = {
             "actor": (actor.network, actor.observer(*arguments)),
-            "critic": (critic.network, critic.inputs(critic.observer(*arguments), routing, action)),
+            "critic": (critic.network, critic.inputs(critic.observer(*arguments), batch_tasks, action)),
         }
         found = {
             f"torso/{part}/{name}": value
             for part, (network, features) in inputs.items()
-            for name, value in torso_diagnostics(network.torso, features, routing.task).items()
+            for name, value in torso_diagnostics(network.torso, features, batch_tasks.task).items()
         }
         values = torch.tensor(list(found.values()), dtype=torch.float64)
         whole = reducer.sums(lambda: {"values": values}, {"values": (values.shape, values.dtype)})["values"]

@@ -15,7 +15,7 @@ from mtrl.reducer import Sums
 from .config import SACConfig
 from .gradients import OptimizerGroup, UpdateContext
 from .losses import TrainingBatch, soft_value, td_target
-from .networks import ByKind, MixedPrecisionNetworks, Routing
+from .networks import BatchTasks, ByKind, MixedPrecisionNetworks
 
 Raw = Mapping[str, Tensor]
 """Output -> [N, K of the output, B, size]"""
@@ -61,7 +61,7 @@ class ExplicitGradientComputation:
         used, weights = networks.used, networks.weights
         # where the copies are in bf16, so are their gradients, which `copy_` converts
         self._gradients = {
-            name: weights[name].gradient if used is weights else torch.zeros_like(used[name].whole.detach())
+            name: weights[name].gradient if used is weights else torch.zeros_like(used[name].vector.detach())
             for name in ("actor", "critic")
         }
         self._actor = ExplicitNetwork(networks.actor.network, used["actor"], self._gradients["actor"])
@@ -72,7 +72,7 @@ class ExplicitGradientComputation:
 
     def serves(self, batch: TrainingBatch) -> bool:
         """Whether the batch holds all tasks."""
-        return batch.routing.count == self._tasks
+        return batch.tasks.count == self._tasks
 
     def critic(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
         """Writes the critics' gradient into their group; returns "losses" and "value" [K] of all ranks."""
@@ -110,45 +110,45 @@ class ExplicitGradientComputation:
 
     def _critic_losses(self, batch: TrainingBatch, target: Tensor, scale: Tensor) -> Tensor:
         """Losses [K] against `target` [K, B]; `scale` [K] weighs a sample. Writes the critics' gradient."""
-        routing, critic = batch.routing, self._networks.critic
+        batch_tasks, critic = batch.tasks, self._networks.critic
         self._write(self._critic, batch, batch.observation["state"].values, batch.continuous)
         raw = self._critic.forward()
         # the loss is the mean over the twins
         scale = scale / 2
         losses, gradients = {}, {}
-        if routing.has_continuous:
-            found = self._regression(raw["continuous"], target, scale, routing.continuous)
+        if batch_tasks.has_continuous:
+            found = self._regression(raw["continuous"], target, scale, batch_tasks.continuous)
             losses["continuous"], gradients["continuous"] = found
-        if routing.has_discrete:
+        if batch_tasks.has_discrete:
             q_all = critic.by_action(raw["discrete"])
             index = batch.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
             q_index = q_all.gather(3, index).squeeze(3)
-            losses["discrete"], gradient = self._regression(q_index, target, scale, routing.discrete)
+            losses["discrete"], gradient = self._regression(q_index, target, scale, batch_tasks.discrete)
             gradients["discrete"] = torch.zeros_like(q_all).scatter_(3, index, gradient.unsqueeze(3))
         self._critic.backward(gradients)
         self._networks.weights["critic"].copy_(self._gradients["critic"])
-        return _merged(routing, losses)
+        return _merged(batch_tasks, losses)
 
     def _actor_losses(self, batch: TrainingBatch, noise: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Losses [K], and entropies [K] of -log pi of the drawn actions, or of the discrete policy. Reads the
         observations that `_critic_losses` wrote into the critics; writes the actor's gradient.
         """
-        routing, critic = batch.routing, self._networks.critic
+        batch_tasks, critic = batch.tasks, self._networks.critic
         raw = self._act(batch.observation["state"].values)
         losses, entropies, gradients = {}, {}, {}
-        if routing.has_discrete:
+        if batch_tasks.has_discrete:
             # every action was valued already: the critics' inputs of these tasks hold no action
             values = critic.head.values(critic.by_action(self._critic.latest["discrete"])).amin(0)
-            share = select_rows(scale, routing.discrete)
+            share = select_rows(scale, batch_tasks.discrete)
             found = self._discrete(raw["discrete"][0], values, batch, share)
             losses["discrete"], entropies["discrete"], gradients["discrete"] = found
-        if routing.has_continuous:
-            share = select_rows(scale, routing.continuous)
+        if batch_tasks.has_continuous:
+            share = select_rows(scale, batch_tasks.continuous)
             found = self._continuous(raw["continuous"][0], noise, batch, share)
             losses["continuous"], entropies["continuous"], gradients["continuous"] = found
         self._actor.backward({name: value.to(raw[name].dtype) for name, value in gradients.items()})
         self._networks.weights["actor"].copy_(self._gradients["actor"])
-        return _merged(routing, losses), _merged(routing, entropies)
+        return _merged(batch_tasks, losses), _merged(batch_tasks, entropies)
 
     def _discrete(
         self, logits: Tensor, values: Tensor, batch: TrainingBatch, scale: Tensor
@@ -156,9 +156,9 @@ class ExplicitGradientComputation:
         """Losses [K_d], entropies [K_d] and the gradient [K_d, B, actions] of `logits`, of the same shape as
         `values`; `scale` [K_d] weighs a sample.
         """
-        routing = batch.routing
-        log_policy = self._networks.actor.log_policy(logits, routing)
-        temperature = select_rows(batch.temperature, routing.discrete)
+        batch_tasks = batch.tasks
+        log_policy = self._networks.actor.log_policy(logits, batch_tasks)
+        temperature = select_rows(batch.temperature, batch_tasks.discrete)
         policy = log_policy.exp()
         negative_log = log_policy.clamp_min(-1e8).neg_()
         # J_pi = -sum_a pi(a) q(a), q(a) = Q(s, a) - alpha log pi(a|s)  (Christodoulou 2019, eq. 12)
@@ -176,12 +176,12 @@ class ExplicitGradientComputation:
         """The same for continuous tasks: losses and entropies [K_c], and the gradient of `raw`
         [K_c, B, 2 A].
         """
-        networks, routing = self._networks, batch.routing
-        head, mask = networks.critic.head, routing.mask
-        temperature = select_rows(batch.temperature, routing.continuous)
-        gaussian, bounded = networks.actor.gaussian(raw, routing)
-        jump = gaussian.log_std.exp().mul_(noise)
-        drawn = gaussian.mean + jump
+        networks, batch_tasks = self._networks, batch.tasks
+        head, mask = networks.critic.head, batch_tasks.mask
+        temperature = select_rows(batch.temperature, batch_tasks.continuous)
+        gaussian, bounded = networks.actor.gaussian(raw, batch_tasks)
+        scaled_noise = gaussian.log_std.exp().mul_(noise)
+        drawn = gaussian.mean + scaled_noise
         action = drawn.tanh()
         log_p = gaussian.log_prob(drawn, noise)
         self._write(self._critic, batch, None, action * mask)
@@ -194,13 +194,13 @@ class ExplicitGradientComputation:
         to_raw_q = {"continuous": head.value_gradient(q_taken, twins, to_value).to(q_taken.dtype)}
         columns = slice(self._states, self._states + action.shape[-1])
         to_action = full_precision(self._critic.backward_inputs(to_raw_q, columns)).sum(0)
-        to_action = to_action.view(routing.count, -1, action.shape[-1])
-        to_action = select_rows(to_action, routing.continuous)
+        to_action = to_action.view(batch_tasks.count, -1, action.shape[-1])
+        to_action = select_rows(to_action, batch_tasks.continuous)
         # eq. 10 with a = tanh(u), u = mean + std noise: da/du = 1 - a^2, d log pi / du = 2 a, and
         # d log pi / d log std = 2 a std noise - 1
         weight = (temperature * scale[:, None])[..., None]
         to_mean = to_action.addcmul(action, 2.0 * weight - action * to_action) * mask
-        to_log_std = (to_mean * jump - weight) * mask
+        to_log_std = (to_mean * scaled_noise - weight) * mask
         to_spread = to_log_std.mul_(1.0 - bounded.square()).mul_(networks.actor.reach)
         return losses, log_p.mean(1).neg_(), torch.cat([to_mean, to_spread], -1)
 
@@ -213,11 +213,11 @@ class ExplicitGradientComputation:
 
     def _td_target(self, batch: TrainingBatch, noise: Tensor) -> Tensor:
         """[K, B]; see `losses.td_target`."""
-        actor, critic, routing = self._networks.actor, self._networks.target, batch.routing
+        actor, critic, batch_tasks = self._networks.actor, self._networks.target, batch.tasks
         state = batch.next_observation["state"].values
         raw = self._act(state)
         continuous, discrete = (raw[name][0] if name in raw else None for name in ("continuous", "discrete"))
-        policy = actor.policies((continuous, discrete), routing)
+        policy = actor.policies((continuous, discrete), batch_tasks)
 
         def values(action: Tensor | None) -> ByKind:
             self._write(self._target, batch, state, action)
@@ -241,12 +241,12 @@ class ExplicitGradientComputation:
             inputs[..., : self._states] = state
         if action is not None:
             columns = slice(self._states, self._states + action.shape[-1])
-            inputs[..., columns] = scatter_rows(action, batch.routing.continuous, batch.routing.count)
+            inputs[..., columns] = scatter_rows(action, batch.tasks.continuous, batch.tasks.count)
 
 
-def _merged(routing: Routing, parts: Mapping[str, Tensor]) -> Tensor:
+def _merged(batch_tasks: BatchTasks, parts: Mapping[str, Tensor]) -> Tensor:
     """[K, ...] of what was computed for the tasks of each output."""
-    return routing.merged(parts.get("continuous"), parts.get("discrete"))
+    return batch_tasks.merged(parts.get("continuous"), parts.get("discrete"))
 
 
 def _weights(context: UpdateContext) -> Tensor | None:
@@ -258,5 +258,5 @@ def _weights(context: UpdateContext) -> Tensor | None:
 
 def _per_sample(batch: TrainingBatch, weights: Tensor | None) -> Tensor:
     """[K], the weight of one sample of a task in the sum of losses."""
-    even = batch.reward.new_full((batch.routing.count,), 1.0 / batch.samples)
+    even = batch.reward.new_full((batch.tasks.count,), 1.0 / batch.samples)
     return even if weights is None else weights * even

@@ -90,7 +90,7 @@ class OptimizerGroup:
         self._used = networks.used[name].named
         self._clip = config.gradient_clip
         self.optimizer = torch.optim.Adam(
-            [{"params": [self.weights.whole]}, *further],
+            [{"params": [self.weights.vector]}, *further],
             lr=config.learning_rate,
             eps=config.adam_epsilon,
             fused=True,
@@ -144,11 +144,11 @@ class OptimizerGroup:
         parts of "losses" and `statistic`, [K] each.
         """
         self._metrics, self._latest, count = {}, None, len(context.tasks)
-        whole = self.weights.whole
+        vector = self.weights.vector
         like: Like = {
-            "gradient": (whole.shape, whole.dtype),
-            "losses": ((count,), whole.dtype),
-            statistic: ((count,), whole.dtype),
+            "gradient": (vector.shape, vector.dtype),
+            "losses": ((count,), vector.dtype),
+            statistic: ((count,), vector.dtype),
         }
         found = context.reducer.sums(compute, like)
         self.weights.copy_(found["gradient"])
@@ -160,22 +160,22 @@ class OptimizerGroup:
         size = context.reducer.size
         self._scale = 1.0 / self.tasks
         auxiliary: Tensor | None = None
-        whole = True
+        one_pass = True
 
-        def together() -> Tensor:
-            nonlocal auxiliary, whole
-            whole = True
+        def all_losses() -> Tensor:
+            nonlocal auxiliary, one_pass
+            one_pass = True
             losses = functions.losses()
             auxiliary = functions.auxiliary()
             return losses
 
-        def alone(row: int) -> Tensor:
-            nonlocal whole
-            whole = False
+        def one_loss(row: int) -> Tensor:
+            nonlocal one_pass
+            one_pass = False
             return functions.loss_of(row)
 
         combined = surgery.step(
-            together, alone, reducer=context.reducer, portion=context.portion,
+            all_losses, one_loss, reducer=context.reducer, portion=context.portion,
             retain_graph=lambda: auxiliary is not None,
         )  # fmt: skip
         self._metrics, self._latest = combined.metrics, functions.losses
@@ -183,11 +183,11 @@ class OptimizerGroup:
         def compute() -> Sums:
             nonlocal auxiliary
             found = {functions.name: context.partial(functions.statistic())}
-            if not whole:
+            if not one_pass:
                 # after a loop the auxiliary loss is of the last task alone, and its graph is freed
                 auxiliary = None
                 if functions.auxiliary() is not None:
-                    together()
+                    all_losses()
             if auxiliary is None:
                 return found
             gradients = self._gradients(auxiliary if size == 1 else auxiliary / size)
@@ -197,7 +197,7 @@ class OptimizerGroup:
 
         balanced = self._used if self._balanced else {}
         like: Like = {
-            functions.name: ((self.tasks,), self.weights.whole.dtype),
+            functions.name: ((self.tasks,), self.weights.vector.dtype),
             **{f"auxiliary/{key}": (value.shape, value.dtype) for key, value in balanced.items()},
         }
         found = dict(context.reducer.sums(compute, like))
@@ -308,26 +308,26 @@ class GradientComputation:
         @cache
         @torch.no_grad()
         def target() -> Tensor:
-            noise, routing, critic = batch.noise(self._generator), batch.routing, networks.target
-            policy = networks.actor(batch.next_observation, routing, batch.samples)
-            features = critic.observer(batch.next_observation, routing.count, batch.samples)
-            values = partial(critic, features, routing)
+            noise, batch_tasks, critic = batch.noise(self._generator), batch.tasks, networks.target
+            policy = networks.actor(batch.next_observation, batch_tasks, batch.samples)
+            features = critic.observer(batch.next_observation, batch_tasks.count, batch.samples)
+            values = partial(critic, features, batch_tasks)
             return td_target(self._config, batch, noise, policy, values, critic.head)
 
         def losses() -> Tensor:
             found, latest = critic_losses(networks.critic, batch, target())
             features[:] = [latest]
-            return self._weighed(found, batch, context)
+            return self._task_weighted(found, batch, context)
 
         def loss_of(row: int) -> Tensor:
-            alone = batch.only(row)
-            found, _ = critic_losses(networks.critic, alone, target()[row : row + 1])
-            return self._weighed(found, alone, context)[0]
+            one_task = batch.for_row(row)
+            found, _ = critic_losses(networks.critic, one_task, target()[row : row + 1])
+            return self._task_weighted(found, one_task, context)[0]
 
         def value() -> Tensor:
             if not features:
                 with torch.no_grad():
-                    arguments = (batch.observation, batch.routing.count, batch.samples)
+                    arguments = (batch.observation, batch.tasks.count, batch.samples)
                     features.append(networks.critic.observer(*arguments))
             return target().mean(1)
 
@@ -343,37 +343,37 @@ class GradientComputation:
         """
         features, group = self._features, self._groups["actor"]
         assert features is not None, "`critic` comes first"
-        routing, noise = batch.routing, batch.noise(self._generator)
+        batch_tasks, noise = batch.tasks, batch.noise(self._generator)
         # [1] of each row, at the weights as they are
-        entropies = [torch.empty(0)] * routing.count
+        entropies = [torch.empty(0)] * batch_tasks.count
         actor, critic = self._networks.actor, self._networks.critic
 
         def losses() -> Tensor:
             found, entropy = actor_losses(actor, critic, features, batch, noise)
             entropies[:] = entropy.split(1)
-            return self._weighed(found, batch, context)
+            return self._task_weighted(found, batch, context)
 
         def loss_of(row: int) -> Tensor:
-            alone, its_noise = batch.only(row), noise[routing.continuous == row]
-            found, entropy = actor_losses(actor, critic, features[row : row + 1], alone, its_noise)
+            one_task, its_noise = batch.for_row(row), noise[batch_tasks.continuous == row]
+            found, entropy = actor_losses(actor, critic, features[row : row + 1], one_task, its_noise)
             if not group.perturbs:
                 entropies[row] = entropy
-            return self._weighed(found, alone, context)[0]
+            return self._task_weighted(found, one_task, context)[0]
 
         auxiliary = actor.network.torso.balance_loss
         functions = TaskLosses(losses, loss_of, auxiliary, lambda: torch.cat(entropies), "entropy")
         with _evaluating(critic):
             return group.differentiate(functions, context)
 
-    def _weighed(self, losses: Tensor, batch: TrainingBatch, context: UpdateContext) -> Tensor:
-        """Losses [K] by the shares of their tasks. Those of tasks that ran away (PaCo) keep their value and
-        lose their gradient.
+    def _task_weighted(self, losses: Tensor, batch: TrainingBatch, context: UpdateContext) -> Tensor:
+        """Losses [K] by the shares of their tasks. Those of diverged tasks (PaCo) keep their value and lose
+        their gradient.
         """
         if context.shares is not None:
-            losses = losses * context.shares.index_select(0, batch.routing.task)
+            losses = losses * context.shares.index_select(0, batch.tasks.task)
         torso = self._networks.critic.network.torso
         return (
-            losses.where(~torso.runaway(losses), losses.detach()) if torso.config.kind == "paco" else losses
+            losses.where(~torso.diverged(losses), losses.detach()) if torso.config.kind == "paco" else losses
         )
 
 

@@ -19,7 +19,7 @@ from mtrl.nn import ObservationEncoder, ValueHead, select_rows
 from mtrl.spaces import Layout
 
 from .config import ExplorationConfig, SACConfig
-from .networks import Actor, ByKind, Observation, Policies, Routing, TwinCritic
+from .networks import Actor, BatchTasks, ByKind, Observation, Policies, TwinCritic
 
 Target = Callable[[Tensor | None], ByKind]
 """Actions [K_c, B, A_max] of continuous tasks -> raw values, as `TwinCritic` returns them."""
@@ -29,7 +29,7 @@ Target = Callable[[Tensor | None], ByKind]
 class TrainingBatch:
     """A batch as the losses read it: on the networks' device, states standardised, rewards scaled."""
 
-    routing: Routing
+    tasks: BatchTasks
     samples: int
     """B"""
     observation: Observation
@@ -48,14 +48,14 @@ class TrainingBatch:
     @staticmethod
     def of(
         batch: Batch,
-        routing: Routing,
+        batch_tasks: BatchTasks,
         encoder: ObservationEncoder,
         config: SACConfig,
         reward_scale: Tensor | None,
         temperature: Tensor,
         dtype: torch.dtype,
     ) -> TrainingBatch:
-        """`reward_scale` [T] divides rewards; `temperature` [T]; `routing` is that of the batch, whose
+        """`reward_scale` [T] divides rewards; `temperature` [T]; `batch_tasks` is that of the batch, whose
         tasks ascend; states have the networks' `dtype`.
         """
         device = temperature.device
@@ -66,11 +66,11 @@ class TrainingBatch:
         }
         if "state" in buckets:
             state = buckets["state"]
-            values = encoder.standardise(state.values, select_rows(routing.task, state.rows))
+            values = encoder.standardise(state.values, select_rows(batch_tasks.task, state.rows))
             buckets["state"] = Bucket(values.to(dtype), state.rows)
         reward, final = fields["reward"], fields["terminated"]
         if reward_scale is not None:
-            reward = reward / select_rows(reward_scale, routing.task)[:, None]
+            reward = reward / select_rows(reward_scale, batch_tasks.task)[:, None]
         if not config.bootstrap_truncated:
             final = final | fields["truncated"]
         observation, next_observation = (
@@ -78,28 +78,28 @@ class TrainingBatch:
             for moment in (0, 1)
         )
         return TrainingBatch(
-            routing=routing,
+            tasks=batch_tasks,
             samples=batch.weight.shape[1],
             observation=observation,
             next_observation=next_observation,
-            continuous=select_rows(fields["continuous"], routing.continuous),
-            discrete=select_rows(fields["discrete"], routing.discrete),
+            continuous=select_rows(fields["continuous"], batch_tasks.continuous),
+            discrete=select_rows(fields["discrete"], batch_tasks.discrete),
             reward=reward,
             final=final,
-            temperature=select_rows(temperature, routing.task)[:, None],
+            temperature=select_rows(temperature, batch_tasks.task)[:, None],
         )
 
     def noise(self, generator: torch.Generator) -> Tensor:
         """[K_c, B, A_max], standard normal."""
         return torch.randn(self.continuous.shape, generator=generator, device=self.continuous.device)
 
-    def only(self, row: int) -> TrainingBatch:
+    def for_row(self, row: int) -> TrainingBatch:
         """One row of the batch, for a loop over tasks."""
-        routing = self.routing.only(row)
+        batch_tasks = self.tasks.for_row(row)
 
-        def cut(observation: Observation) -> Observation:
+        def select(observation: Observation) -> Observation:
             places = {name: bucket.rows == row for name, bucket in observation.items()}
-            first = torch.zeros_like(routing.task)
+            first = torch.zeros_like(batch_tasks.task)
             return {
                 name: Bucket(observation[name].values[place], first)
                 for name, place in places.items()
@@ -108,11 +108,11 @@ class TrainingBatch:
 
         return replace(
             self,
-            routing=routing,
-            observation=cut(self.observation),
-            next_observation=cut(self.next_observation),
-            continuous=self.continuous[self.routing.continuous == row],
-            discrete=self.discrete[self.routing.discrete == row],
+            tasks=batch_tasks,
+            observation=select(self.observation),
+            next_observation=select(self.next_observation),
+            continuous=self.continuous[self.tasks.continuous == row],
+            discrete=self.discrete[self.tasks.discrete == row],
             reward=self.reward[row : row + 1],
             final=self.final[row : row + 1],
             temperature=self.temperature[row : row + 1],
@@ -166,7 +166,7 @@ def td_target(
     """[K, B]; `policy` is that of the next observations, `target` gives the averaged critics' raw values of
     actions in them, and `noise` [K_c, B, A_max] draws these.
     """
-    routing, (gaussian, log_policy) = batch.routing, policy
+    batch_tasks, (gaussian, log_policy) = batch.tasks, policy
     action, log_probability = None, None
     if gaussian is not None:
         if config.entropy_in_target:
@@ -179,13 +179,13 @@ def td_target(
     if q_taken is not None:
         continuous = head.values(q_taken).amin(0)
         if log_probability is not None:
-            temperature = select_rows(batch.temperature, routing.continuous)
+            temperature = select_rows(batch.temperature, batch_tasks.continuous)
             continuous = soft_value(continuous, log_probability, temperature)
     if q_all is not None and log_policy is not None:
-        temperature = select_rows(batch.temperature, routing.discrete)
+        temperature = select_rows(batch.temperature, batch_tasks.discrete)
         temperature = temperature if config.entropy_in_target else torch.zeros_like(temperature)
         discrete = discrete_soft_value(head.values(q_all).amin(0), log_policy, temperature)
-    next_value = routing.merged(continuous, discrete)
+    next_value = batch_tasks.merged(continuous, discrete)
     found = bootstrapped(batch.reward, batch.final, next_value, config.discount)
     return found.clamp(-config.value_clip, config.value_clip) if config.value_clip else found
 
@@ -194,17 +194,17 @@ def critic_losses(critic: TwinCritic, batch: TrainingBatch, target: Tensor) -> t
     """Losses [K] against `target` [K, B]; and the critics' features [K, B, size], without gradient.
     Differentiated by autograd; `explicit.py` replaces it where `ExplicitGradientComputation` serves.
     """
-    routing = batch.routing
-    features = critic.observer(batch.observation, routing.count, batch.samples)
-    q_taken, q_all = critic(features, routing, batch.continuous if routing.has_continuous else None)
+    batch_tasks = batch.tasks
+    features = critic.observer(batch.observation, batch_tasks.count, batch.samples)
+    q_taken, q_all = critic(features, batch_tasks, batch.continuous if batch_tasks.has_continuous else None)
     q_index = None
     if q_all is not None:
         index = batch.discrete[None, :, :, None, None].expand(2, -1, -1, 1, critic.head.outputs)
         q_index = q_all.gather(3, index).squeeze(3)
     if q_taken is None or q_index is None:
-        raw = routing.merged(q_taken, q_index)
+        raw = batch_tasks.merged(q_taken, q_index)
     else:
-        raw = routing.merged(q_taken.transpose(0, 1), q_index.transpose(0, 1)).transpose(0, 1)
+        raw = batch_tasks.merged(q_taken.transpose(0, 1), q_index.transpose(0, 1)).transpose(0, 1)
     # J_Q = E[(Q(s, a) - target)^2 / 2], or its cross entropy (BRC), the mean over samples and twins  (eq. 5)
     return critic.head.losses(raw, target).mean(dim=(0, 2)), features.detach()
 
@@ -215,25 +215,25 @@ def actor_losses(
     """Losses [K]; and entropies [K], of -log pi of the drawn action, or of the discrete policy, without
     gradient. `features` are the critics' of the batch. Differentiated by autograd; see `critic_losses`.
     """
-    routing = batch.routing
-    gaussian, log_policy = actor(batch.observation, routing, batch.samples)
+    batch_tasks = batch.tasks
+    gaussian, log_policy = actor(batch.observation, batch_tasks, batch.samples)
     action, log_probability = None, None
     if gaussian is not None:
         action, log_probability = gaussian.sample(noise)
-    q_taken, q_all = critic(features, routing, action)
+    q_taken, q_all = critic(features, batch_tasks, action)
     losses: list[Tensor | None] = [None, None]
     entropies: list[Tensor | None] = [None, None]
     if q_taken is not None and log_probability is not None:
         value = critic.head.values(q_taken).amin(0)
-        temperature = select_rows(batch.temperature, routing.continuous)
+        temperature = select_rows(batch.temperature, batch_tasks.continuous)
         # J_pi = E[alpha log pi(f(noise, s)|s) - min_i Q_i(s, f(noise, s))]  (eq. 9)
         losses[0] = -soft_value(value, log_probability, temperature).mean(1)
         entropies[0] = -log_probability.detach().mean(1)
     if q_all is not None and log_policy is not None:
         values = critic.head.values(q_all).amin(0).detach()
-        temperature = select_rows(batch.temperature, routing.discrete)
+        temperature = select_rows(batch.temperature, batch_tasks.discrete)
         # J_pi = E[sum_a pi(a|s) (alpha log pi(a|s) - min_i Q_i(s, a))]  (Christodoulou 2019, eq. 12)
         losses[1] = -discrete_soft_value(values, log_policy, temperature).mean(1)
         one = log_policy.new_ones(1, 1)
         entropies[1] = discrete_soft_value(torch.zeros_like(values), log_policy.detach(), one).mean(1)
-    return routing.merged(*losses), routing.merged(*entropies)
+    return batch_tasks.merged(*losses), batch_tasks.merged(*entropies)

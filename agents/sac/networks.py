@@ -41,7 +41,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Routing:
+class BatchTasks:
     """The tasks of a batch, and which rows are of continuous and which of discrete tasks."""
 
     task: Tensor
@@ -58,12 +58,12 @@ class Routing:
     """[K_c, 1, A_max], 1 where the task has the action dimension."""
 
     @staticmethod
-    def of(task: Tensor, layout: Layout) -> Routing:
+    def of(task: Tensor, layout: Layout) -> BatchTasks:
         """For tasks [K] on the CPU, repeated or not."""
         kind = torch.tensor(layout.discrete_tasks)[task]
         continuous, discrete = (~kind).nonzero().squeeze(1), kind.nonzero().squeeze(1)
         mask = torch.tensor(layout.continuous_mask, dtype=torch.float32)[task[continuous]][:, None]
-        return Routing(task, continuous, discrete, task[continuous], task[discrete], mask)
+        return BatchTasks(task, continuous, discrete, task[continuous], task[discrete], mask)
 
     @property
     def count(self) -> int:
@@ -83,22 +83,22 @@ class Routing:
     def merged(self, continuous: Tensor | None, discrete: Tensor | None) -> Tensor:
         """[K_c, ...] and [K_d, ...] -> [K, ...], each row from its kind; None where K_c or K_d is 0."""
         if continuous is None or discrete is None:
-            whole = continuous if discrete is None else discrete
-            assert whole is not None, "a batch has tasks"
-            return whole
-        whole = continuous.new_zeros(self.count, *continuous.shape[1:])
-        return whole.index_copy(0, self.continuous, continuous).index_copy(0, self.discrete, discrete)
+            one_kind = continuous if discrete is None else discrete
+            assert one_kind is not None, "a batch holds at least one task"
+            return one_kind
+        merged = continuous.new_zeros(self.count, *continuous.shape[1:])
+        return merged.index_copy(0, self.continuous, continuous).index_copy(0, self.discrete, discrete)
 
-    def only(self, row: int) -> Routing:
-        """The routing of one row of the batch."""
+    def for_row(self, row: int) -> BatchTasks:
+        """One row of the batch."""
         task, first = self.task[row : row + 1], torch.zeros_like(self.task[:1])
         here = self.continuous == row
         continuous = (first, first[:0], task, task[:0])
         discrete = (first[:0], first, task[:0], task)
-        return Routing(task, *(continuous if bool(here.any()) else discrete), self.mask[here])
+        return BatchTasks(task, *(continuous if bool(here.any()) else discrete), self.mask[here])
 
-    def to(self, device: torch.device) -> Routing:
-        """The routing on another device."""
+    def to(self, device: torch.device) -> BatchTasks:
+        """The same on another device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
 
@@ -108,15 +108,15 @@ def _served(layout: Layout) -> dict[str, list[int]]:
     return {name: np.flatnonzero(tasks).tolist() for name, tasks in kinds.items() if tasks.any()}
 
 
-def _read(network: TaskNetwork, hidden: Tensor, routing: Routing) -> ByKind:
+def _read(network: TaskNetwork, hidden: Tensor, batch_tasks: BatchTasks) -> ByKind:
     """The outputs for hidden features [..., K, B, width], each for the rows of its kind."""
     continuous, discrete = None, None
-    if routing.has_continuous:
-        rows = select_rows(hidden, routing.continuous, -3)
-        continuous = network.read("continuous", rows, routing.continuous_task)
-    if routing.has_discrete:
-        rows = select_rows(hidden, routing.discrete, -3)
-        discrete = network.read("discrete", rows, routing.discrete_task)
+    if batch_tasks.has_continuous:
+        rows = select_rows(hidden, batch_tasks.continuous, -3)
+        continuous = network.read("continuous", rows, batch_tasks.continuous_task)
+    if batch_tasks.has_discrete:
+        rows = select_rows(hidden, batch_tasks.discrete, -3)
+        discrete = network.read("discrete", rows, batch_tasks.discrete_task)
     return continuous, discrete
 
 
@@ -129,7 +129,9 @@ class Actor(nn.Module):
     def __init__(
         self, layout: Layout, config: NetworkConfig, exploration: ExplorationConfig, clip: float
     ) -> None:
-        """One torso; outputs of each kind that some task has."""
+        """One torso; outputs of each kind that some task has. `observer` encodes and standardises
+        observations.
+        """
         super().__init__()
         self.observer = ObservationEncoder(layout, config.pixels, clip)
         sizes = {"continuous": 2 * layout.continuous_size, "discrete": layout.discrete_size}
@@ -142,29 +144,29 @@ class Actor(nn.Module):
         low, high = exploration.log_std_low, exploration.log_std_high
         self._middle, self.reach = 0.5 * (low + high), 0.5 * (high - low)
 
-    def gaussian(self, raw: Tensor, routing: Routing) -> tuple[TanhGaussian, Tensor]:
+    def gaussian(self, raw: Tensor, batch_tasks: BatchTasks) -> tuple[TanhGaussian, Tensor]:
         """The policy [K_c, B, A_max] of raw outputs [K_c, B, 2 A_max], and the tanh that bounds its log std
         (`reach` times it, from the middle of the bounds).
         """
         mean, spread = full_precision(raw).chunk(2, dim=-1)
         bounded = spread.tanh()
-        return TanhGaussian(mean, bounded * self.reach + self._middle, routing.mask), bounded
+        return TanhGaussian(mean, bounded * self.reach + self._middle, batch_tasks.mask), bounded
 
-    def log_policy(self, logits: Tensor, routing: Routing) -> Tensor:
+    def log_policy(self, logits: Tensor, batch_tasks: BatchTasks) -> Tensor:
         """Log-probabilities [K_d, B, actions] of raw outputs, -inf for illegal actions; float32."""
-        return masked_log_softmax(logits, self.legal[routing.discrete_task][:, None])
+        return masked_log_softmax(logits, self.legal[batch_tasks.discrete_task][:, None])
 
-    def forward(self, observation: Observation, routing: Routing, samples: int) -> Policies:
+    def forward(self, observation: Observation, batch_tasks: BatchTasks, samples: int) -> Policies:
         """The policies in B = `samples` observations of each task."""
-        features = self.observer(observation, routing.count, samples)
-        outputs = _read(self.network, self.network.torso(features, routing.task), routing)
-        return self.policies(outputs, routing)
+        features = self.observer(observation, batch_tasks.count, samples)
+        outputs = _read(self.network, self.network.torso(features, batch_tasks.task), batch_tasks)
+        return self.policies(outputs, batch_tasks)
 
-    def policies(self, outputs: ByKind, routing: Routing) -> Policies:
+    def policies(self, outputs: ByKind, batch_tasks: BatchTasks) -> Policies:
         """The policies of raw outputs [K_c, B, 2 A_max] and [K_d, B, actions]."""
         continuous, discrete = outputs
-        gaussian = None if continuous is None else self.gaussian(continuous, routing)[0]
-        return gaussian, None if discrete is None else self.log_policy(discrete, routing)
+        gaussian = None if continuous is None else self.gaussian(continuous, batch_tasks)[0]
+        return gaussian, None if discrete is None else self.log_policy(discrete, batch_tasks)
 
 
 class TwinCritic(nn.Module):
@@ -197,24 +199,26 @@ class TwinCritic(nn.Module):
             served=served,
         )
 
-    def forward(self, features: Tensor, routing: Routing, action: Tensor | None) -> ByKind:
+    def forward(self, features: Tensor, batch_tasks: BatchTasks, action: Tensor | None) -> ByKind:
         """Raw values [2, K_c, B, bins] of `action` [K_c, B, A_max], and [2, K_d, B, actions, bins] of every
         action; `features` [K, B, size] come from `observer`.
         """
-        hidden = self.network.torso(self.inputs(features, routing, action), routing.task)
-        q_taken, q_all = _read(self.network, hidden, routing)
+        hidden = self.network.torso(self.inputs(features, batch_tasks, action), batch_tasks.task)
+        q_taken, q_all = _read(self.network, hidden, batch_tasks)
         return q_taken, None if q_all is None else self.by_action(q_all)
 
     def by_action(self, raw: Tensor) -> Tensor:
         """[..., actions * bins] -> [..., actions, bins]"""
         return raw.unflatten(-1, (self.actions, self.head.outputs))
 
-    def inputs(self, features: Tensor, routing: Routing, action: Tensor | None) -> tuple[Tensor, Tensor]:
+    def inputs(
+        self, features: Tensor, batch_tasks: BatchTasks, action: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """[K, B, size] and [K, B, A_max], which the torso reads side by side."""
         if action is None:
             width = self.network.torso.inputs - features.shape[-1]
             return features, features.new_zeros(*features.shape[:-1], width)
-        return features, scatter_rows(action, routing.continuous, routing.count).to(features.dtype)
+        return features, scatter_rows(action, batch_tasks.continuous, batch_tasks.count).to(features.dtype)
 
 
 class MixedPrecisionNetworks:

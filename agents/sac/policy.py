@@ -19,7 +19,7 @@ from mtrl.structured import build
 from mtrl.tasks import TaskSet
 
 from .config import SACConfig
-from .networks import Actor, Routing
+from .networks import Actor, BatchTasks
 
 
 class SACPolicy:
@@ -32,8 +32,8 @@ class SACPolicy:
         self.version = version
         self.actor = actor
         self._layout = layout
-        # collection acts for the same selections of tasks again and again
-        self._routes = lru_cache(1024)(self._route)
+        # collection acts for the same selections of tasks repeatedly
+        self._cached_batch_tasks = lru_cache(1024)(self._batch_tasks)
 
     def initial_state(self, count: int) -> PolicyState:
         """No state."""
@@ -52,18 +52,20 @@ class SACPolicy:
     ) -> Action:
         """Actions of N copies, in one batch where they belong to one task."""
         layout, count = self._layout, len(task_index)
-        together = count == 1 or bool((task_index == task_index[0]).all())
-        routing, filled = self._routes(tuple((task_index[:1] if together else task_index).tolist()))
-        shape = (1, count) if together else (count, 1)
+        same_task = count == 1 or bool((task_index == task_index[0]).all())
+        batch_tasks, filled = self._cached_batch_tasks(
+            tuple((task_index[:1] if same_task else task_index).tolist())
+        )
+        shape = (1, count) if same_task else (count, 1)
         buckets = {}
         for name, rows in observation.items():
             where = filled[name]
             if len(where):
                 values = select_rows(torch.from_numpy(rows).reshape(*shape, *rows.shape[1:]), where)
                 if name == "state":
-                    values = self.actor.observer.standardise(values, select_rows(routing.task, where))
+                    values = self.actor.observer.standardise(values, select_rows(batch_tasks.task, where))
                 buckets[name] = Bucket(values, where)
-        gaussian, log_policy = self.actor(buckets, routing, shape[1])
+        gaussian, log_policy = self.actor(buckets, batch_tasks, shape[1])
         densities = LOG_PROBABILITY.filled(count)
         action = Action(
             continuous=np.zeros((count, layout.continuous_size), dtype=np.float32),
@@ -72,7 +74,7 @@ class SACPolicy:
             extras={LOG_PROBABILITY.name: densities} if acting.explore else {},
         )
         if gaussian is not None:
-            copies = slice(None) if together else routing.continuous.numpy()
+            copies = slice(None) if same_task else batch_tasks.continuous.numpy()
             drawing = [generators[c] for c in np.arange(count)[copies]]
             if acting.explore:
                 noise = np.empty((len(drawing), layout.continuous_size), dtype=np.float32)
@@ -84,7 +86,7 @@ class SACPolicy:
                 vectors = gaussian.mode()
             action.continuous[copies] = vectors.flatten(0, 1).numpy()
         if log_policy is not None:
-            copies = slice(None) if together else routing.discrete.numpy()
+            copies = slice(None) if same_task else batch_tasks.discrete.numpy()
             rows = log_policy.flatten(0, 1).numpy()
             if acting.explore:
                 drawing = [generators[c] for c in np.arange(count)[copies]]
@@ -96,13 +98,13 @@ class SACPolicy:
             action.discrete[copies] = index
         return action
 
-    def _route(self, tasks: tuple[int, ...]) -> tuple[Routing, dict[str, Tensor]]:
-        """The routing of tasks [K], and bucket -> the rows whose tasks fill it."""
+    def _batch_tasks(self, tasks: tuple[int, ...]) -> tuple[BatchTasks, dict[str, Tensor]]:
+        """`BatchTasks` of tasks [K], and bucket -> the rows whose tasks fill it."""
         filled = {
             bucket: torch.from_numpy(np.isin(tasks, self._layout.members(bucket)).nonzero()[0])
             for bucket in self._layout.buckets
         }
-        return Routing.of(torch.tensor(tasks), self._layout), filled
+        return BatchTasks.of(torch.tensor(tasks), self._layout), filled
 
 
 def actor_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Actor:

@@ -80,10 +80,10 @@ class TanhGaussian(Gaussian):
         return self._masked(drawn.tanh()), log_prob
 
     def _log_volume(self, drawn: Tensor) -> Tensor:
-        # eq. 26: log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), finite for large u; softplus(-2u) is -2
-        # times softplus of u with beta -2
-        bent = torch.add(drawn, functional.softplus(drawn, beta=-2.0), alpha=-2.0)
-        return torch.add(self.log_std, bent, alpha=-2.0)
+        # eq. 26: log(1 - tanh(u)^2) = -2 log cosh u = 2 (log 2 - u - softplus(-2u)), finite for large u;
+        # softplus(-2u) is -2 times softplus of u with beta -2
+        log_2_cosh = torch.add(drawn, functional.softplus(drawn, beta=-2.0), alpha=-2.0)
+        return torch.add(self.log_std, log_2_cosh, alpha=-2.0)
 
 
 def masked_log_softmax(logits: Tensor, legal: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 
-Note = Callable[[str, Tensor], None]
+Recorder = Callable[[str, Tensor], None]
 """Receives the name and value of an activation; see `Torso.record`."""
 
 
@@ -242,8 +242,8 @@ class Stack(nn.Module):
         self.merges = not (norm and affine)
         self.activated = len(widths) if activate_last else len(widths) - 1
 
-    def forward(self, inputs: Tensor, note: Note | None = None) -> Tensor:
-        """[*leading, K, B, inputs] -> [*leading, K, B, widths[-1]]; `note` receives each activation."""
+    def forward(self, inputs: Tensor, record: Recorder | None = None) -> Tensor:
+        """[*leading, K, B, inputs] -> [*leading, K, B, widths[-1]]; `record` receives each activation."""
         shape = inputs.shape[:-1]
         # one change of shape here instead of two in every layer
         hidden = inputs.flatten(-3, -2) if self.merges else inputs
@@ -255,6 +255,6 @@ class Stack(nn.Module):
                     hidden = next(norms)(hidden)
                 # neither a linear map nor a norm keeps its output for the backward pass
                 hidden = torch.relu_(hidden) if self.in_place else self.activate(hidden)
-                if note is not None:
-                    note("hidden", hidden.view(*shape, -1))
+                if record is not None:
+                    record("hidden", hidden.view(*shape, -1))
         return hidden.view(*shape, self.outputs) if self.merges else hidden

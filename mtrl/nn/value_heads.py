@@ -79,7 +79,7 @@ class CategoricalValueHead(nn.Module):
         support = self.support
         step = (support[-1] - support[0]) / (len(support) - 1)
         inside = values.clamp(support[0], support[-1])[..., None]
-        # a triangle of one step to either side of the value, read off at the support
+        # each bin weighs 1 - distance / step, at least 0
         return (inside - support).div_(step).abs_().neg_().add_(1.0).clamp_(min=0.0)
 
 

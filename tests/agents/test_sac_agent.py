@@ -22,7 +22,7 @@ from mtrl.agents.sac import (
     SACConfig,
 )
 from mtrl.agents.sac.losses import TrainingBatch, actor_losses, critic_losses, td_target
-from mtrl.agents.sac.networks import Routing
+from mtrl.agents.sac.networks import BatchTasks
 from mtrl.data import Bucket, ReplayConfig
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, ResourceError
 from mtrl.gradients import Combined, GradientSurgery, SurgeryConfig, TaskRows
@@ -512,14 +512,14 @@ def test_losses_are_computed_where_the_networks_are() -> None:
             return value.to(meta)
         if isinstance(value, Mapping):
             return {name: Bucket(b.values.to(meta), b.rows.to(meta)) for name, b in value.items()}
-        return value.to(meta) if isinstance(value, Routing) else value
+        return value.to(meta) if isinstance(value, BatchTasks) else value
 
     batch = TrainingBatch(**{name: over_there(value) for name, value in vars(held).items()})  # type: ignore[arg-type]
     actor, critic = agent._actor.to(meta), agent._critic.to(meta)
     noise = torch.empty(2, batch.samples, 2, device=meta)
-    policy = actor(batch.next_observation, batch.routing, batch.samples)
-    features = critic.observer(batch.next_observation, batch.routing.count, batch.samples)
-    values = partial(critic, features, batch.routing)
+    policy = actor(batch.next_observation, batch.tasks, batch.samples)
+    features = critic.observer(batch.next_observation, batch.tasks.count, batch.samples)
+    values = partial(critic, features, batch.tasks)
     target = td_target(agent._config, batch, noise, policy, values, critic.head)
     losses, features = critic_losses(critic, batch, target)
     for found in (losses, *actor_losses(actor, critic, features, batch, noise)):

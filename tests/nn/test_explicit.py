@@ -100,7 +100,7 @@ def test_outputs_may_share_the_tasks_out(members: int | None, output: str, layer
     network = TaskNetwork(config, FEATURES, sizes, TASKS, members=members, served=owners).double()
     weights = FlatParameters(network)
     with torch.no_grad():
-        weights.whole.normal_()
+        weights.vector.normal_()
     explicit = ExplicitNetwork(network, weights, weights.gradient)
     features = torch.randn(TASKS, SAMPLES, FEATURES, dtype=torch.float64, requires_grad=True)
     hidden = network.torso(features, torch.arange(TASKS))

@@ -77,7 +77,7 @@ def fair_weights(gramian: np.ndarray, alpha: float) -> np.ndarray:
         while size > 1e-12:
             tried = weights + size * step
             reached = value(tried)
-            # Near the minimum differences drown in rounding; the full Newton step is then right.
+            # Near the minimum differences are below rounding; the full Newton step is then right.
             if reached <= current + 1e-4 * size * descent or abs(descent) < 1e-12 * abs(current):
                 break
             size *= 0.5

@@ -107,12 +107,12 @@ class Torso(nn.Module, ABC):
         alike = self.embedding.table is None and (embedding is None or embedding.dim() == 2)
         if joins and first.dim() == 3 and alike:
             parts, joins = (*parts, task[0].expand(*first.shape[:-1], -1)), False
-        whole = first if len(parts) == 1 else torch.cat(parts, dim=-1)
-        if whole.dim() == 3:
-            whole = whole.expand(*self.leading, *whole.shape)
+        joined = first if len(parts) == 1 else torch.cat(parts, dim=-1)
+        if joined.dim() == 3:
+            joined = joined.expand(*self.leading, *joined.shape)
         if joins:
-            whole = torch.cat([whole, task.expand(*whole.shape[:-1], -1)], dim=-1)
-        hidden = self.transform(whole, task_index, task)
+            joined = torch.cat([joined, task.expand(*joined.shape[:-1], -1)], dim=-1)
+        hidden = self.transform(joined, task_index, task)
         return hidden.squeeze(0) if self.members is None else hidden
 
     @property
@@ -127,12 +127,12 @@ class Torso(nn.Module, ABC):
     def reset_tasks(
         self, losses: Tensor, task_index: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Resets tasks whose loss exploded, after an update with its losses [K]; returns [K], True for those
-        that were reset, which `runaway` names before the update. Only PaCo resets.
+        """Resets tasks whose loss diverged, after an update with its losses [K]; returns [K], True for those
+        that were reset, the same as `diverged` before the update. Only PaCo resets.
         """
-        return self.runaway(losses)
+        return self.diverged(losses)
 
-    def runaway(self, losses: Tensor) -> Tensor:
+    def diverged(self, losses: Tensor) -> Tensor:
         """losses [K] -> [K], True for tasks that `reset_tasks` would reset; only PaCo has such."""
         return torch.zeros(losses.shape, dtype=torch.bool, device=losses.device)
 
@@ -147,7 +147,7 @@ class Torso(nn.Module, ABC):
 
     @contextmanager
     def record(self) -> Iterator[list[tuple[str, Tensor]]]:
-        """Collects what forward passes inside it note, detached, in order: ("hidden", [N, (E,) K, B, d])
+        """Collects what forward passes inside it record, detached, in order: ("hidden", [N, (E,) K, B, d])
         after each activation, ("gates", [N, K, B, E]) the mixing weights, ("experts", [N, E, K, B, d]) their
         values.
         """
@@ -162,7 +162,7 @@ class Torso(nn.Module, ABC):
         """Whether `record` is open."""
         return self._records is not None
 
-    def note(self, name: str, value: Tensor) -> None:
+    def add_record(self, name: str, value: Tensor) -> None:
         """Keeps `value` while `record` is open."""
         if self._records is not None:
             self._records.append((name, value.detach()))

@@ -132,7 +132,8 @@ class ExpertsConfig:
     feature_gate: int = 0
     """HoME: rank of each expert's input gate 2 sigmoid(x A B), 0 to 256; 0 is off. Starts open (B = 0)."""
     self_gate: bool = False
-    """HoME: a sigmoid gate on each shared expert, so that routed ones cannot drown it nor it them."""
+    """HoME: a sigmoid gate on each shared expert, so that neither they nor the routed ones outweigh the
+    others."""
     dispatch: str = "dense"
     """"dense": every expert computes every sample. "packed": only its own, padded per task; the same
     numbers, less work when E is well above `chosen` and the gate reads the state."""

@@ -10,15 +10,15 @@ from mtrl.errors import ConfigError
 from ..layers import BatchedLinear, LayerNorm, Leading, Stack, activation_named
 from .base import Torso
 from .config import ExpertsConfig, TorsoConfig
-from .router import Router, Routing
+from .router import ExpertChoice, Router
 
 
 class ExpertBank(nn.Module):
     """`count` experts as one weight tensor each layer: [N, count, K, C, width] -> the same shape.
 
     expert(x) = Swish(LayerNorm(W2 act(W1 (x * gate(x))))), gate(x) = 2 sigmoid(x A B) of low rank: HoME's
-    remedies against silent and underfed experts (Wang et al. 2024, arXiv 2408.05430, with LayerNorm
-    instead of BatchNorm, which would mix tasks). Without them, W2 act(W1 x).
+    parts that prevent unused experts (Wang et al. 2024, arXiv 2408.05430, with LayerNorm instead of
+    BatchNorm, which would mix tasks). Without them, W2 act(W1 x). `reduce` and `open` are A and B.
     """
 
     def __init__(
@@ -78,18 +78,18 @@ class ExpertsBlock(nn.Module):
                 self.self_gate = BatchedLinear(leading, width, parts.shared, bound=0.0, generator=generator)
 
     def forward(self, hidden: Tensor, task_index: Tensor, embedding: Tensor, torso: Torso) -> Tensor:
-        """[N, K, B, width], [K], [N, K, 1, e] -> [N, K, B, width]; `torso` takes the notes."""
+        """[N, K, B, width], [K], [N, K, 1, e] -> [N, K, B, width]; `torso` records gates and outputs."""
         normal = self.norm(hidden)
-        routing = self.router(normal, embedding, task_index)
-        # an exported graph decides for one sample at a time and cannot size its cells by the data
+        choice = self.router(normal, embedding, task_index)
+        # an exported graph takes one sample at a time; its shapes cannot depend on the data
         if self.config.dispatch == "dense" or torso.recording or torch.onnx.is_in_onnx_export():
-            gates = routing.gates()
+            gates = choice.gates()
             outputs = self.routed(_spread(normal, self.config.routed))
-            torso.note("gates", gates)
-            torso.note("experts", outputs)
+            torso.add_record("gates", gates)
+            torso.add_record("experts", outputs)
             mixed = _mix(gates, outputs)
         else:
-            mixed = packed(self.routed, normal, routing)
+            mixed = packed(self.routed, normal, choice)
         if self.shared is not None:
             always = self.shared(_spread(normal, self.config.shared))
             if self.self_gate is None:
@@ -123,7 +123,7 @@ class ExpertsTorso(Torso):
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """Each block chooses its own experts."""
         hidden = self.activate(self.enter_norm(self.enter(features)))
-        self.note("hidden", hidden)
+        self.add_record("hidden", hidden)
         for block in self.blocks:
             hidden = block(hidden, task_index, embedding, self)
         return hidden
@@ -144,7 +144,7 @@ class ExpertsTorso(Torso):
                 module.update_balance()
 
 
-def packed(bank: nn.Module, hidden: Tensor, routing: Routing) -> Tensor:
+def packed(bank: nn.Module, hidden: Tensor, choice: ExpertChoice) -> Tensor:
     """The weighted sum over chosen experts, computing each expert only for the samples that chose it.
 
     Samples are packed within their own task, [N, E, K, C, width] with C the largest number of samples
@@ -152,19 +152,19 @@ def packed(bank: nn.Module, hidden: Tensor, routing: Routing) -> Tensor:
     cells are computed and never read. hidden [N, K, B, width] -> [N, K, B, width].
     """
     members, tasks, samples, width = hidden.shape
-    mask = routing.mask()
+    mask = choice.mask()
     position = mask.cumsum(dim=2) - 1
     capacity = int(mask.sum(dim=2).max())
-    source = hidden.new_zeros(members, tasks, routing.experts, capacity, dtype=torch.int64)
+    source = hidden.new_zeros(members, tasks, choice.experts, capacity, dtype=torch.int64)
     member, task, sample, expert = mask.nonzero(as_tuple=True)
     source[member, task, expert, position[member, task, sample, expert]] = sample
     taken = hidden.gather(2, source.flatten(2)[..., None].expand(-1, -1, -1, width))
-    cells = taken.unflatten(2, (routing.experts, capacity)).movedim(2, 1)
+    cells = taken.unflatten(2, (choice.experts, capacity)).movedim(2, 1)
     outputs = bank(cells).movedim(1, 2).flatten(2, 3)
-    address = routing.chosen * capacity + position.gather(-1, routing.chosen)
+    address = choice.chosen * capacity + position.gather(-1, choice.chosen)
     back = outputs.gather(2, address.flatten(2)[..., None].expand(-1, -1, -1, width))
-    selected = back.unflatten(2, (samples, routing.chosen.shape[-1]))
-    return (selected * routing.weights.to(selected.dtype)[..., None]).sum(dim=-2)
+    selected = back.unflatten(2, (samples, choice.chosen.shape[-1]))
+    return (selected * choice.weights.to(selected.dtype)[..., None]).sum(dim=-2)
 
 
 def _spread(hidden: Tensor, count: int) -> Tensor:

@@ -41,5 +41,5 @@ class FilmTorso(Torso):
                 hidden = self.norms[depth](hidden)
             gamma, beta = parts[..., depth, 0, :], parts[..., depth, 1, :]
             hidden = (1.0 + gamma) * self.activate(hidden) + beta
-            self.note("hidden", hidden)
+            self.add_record("hidden", hidden)
         return hidden

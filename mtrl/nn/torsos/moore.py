@@ -64,11 +64,11 @@ class MooreTorso(Torso):
         """The task embedding is not read."""
         count = self.config.moore.experts
         spread = features.unsqueeze(1).expand(-1, count, -1, -1, -1)
-        outputs = self.experts(spread, self.note if self.recording else None)
+        outputs = self.experts(spread, self.add_record if self.recording else None)
         basis = orthonormalise(outputs.movedim(1, -2))
         weights = self.weights(task_index)
-        self.note("gates", _shares(weights).expand(*features.shape[:-1], -1))
-        self.note("experts", basis.movedim(-2, 1))
+        self.add_record("gates", _shares(weights).expand(*features.shape[:-1], -1))
+        self.add_record("experts", basis.movedim(-2, 1))
         mixed = (weights.unsqueeze(-2).to(basis.dtype) @ basis).squeeze(-2)
         # Gram-Schmidt is done in single precision at least
         mixed = mixed.to(features.dtype)

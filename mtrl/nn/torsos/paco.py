@@ -12,7 +12,7 @@ from .base import Torso
 class PaCoTorso(Torso):
     """Sun et al. 2022 (arXiv 2210.11653): theta_k = Phi w_k in every layer, the output layer included.
 
-    w_k is trained by task k alone, so that a task whose loss explodes can begin again
+    w_k is trained by task k alone, so that a task whose loss diverges can be reset
     (`reset_tasks`). It has no softmax and starts as U(+-sqrt(3 / J)), which keeps the variance of
     He-initialised sets.
     """
@@ -29,7 +29,7 @@ class PaCoTorso(Torso):
         """[N, K, 1, J], w_k of each task."""
         return self.weights(task_index)
 
-    def runaway(self, losses: Tensor) -> Tensor:
+    def diverged(self, losses: Tensor) -> Tensor:
         """losses [K] -> [K], True above `paco.extreme_loss` and where the loss is no number."""
         return ~(losses.detach() <= self.config.paco.extreme_loss)
 
@@ -37,21 +37,21 @@ class PaCoTorso(Torso):
     def reset_tasks(
         self, losses: Tensor, task_index: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """w_k of a task that ran away becomes a random convex mixture of the other tasks' w: uniform numbers
-        divided by their sum, as in the authors' program. Where every task ran away, each is drawn again.
+        """w_k of a diverged task becomes a random convex mixture of the other tasks' w: uniform numbers
+        divided by their sum, as in the authors' program. Where every task diverged, each is drawn again.
         """
-        found = self.runaway(losses)
+        diverged = self.diverged(losses)
         table = self.weights.weight
-        lost = torch.zeros(self.tasks, dtype=torch.bool, device=table.device)
-        lost[task_index[found]] = True
-        count, others = int(lost.sum()), int((~lost).sum())
+        reset = torch.zeros(self.tasks, dtype=torch.bool, device=table.device)
+        reset[task_index[diverged]] = True
+        count, others = int(reset.sum()), int((~reset).sum())
         if count and others:
             device = None if generator is None else generator.device
             shares = torch.rand(count, others, generator=generator, device=device).to(table)
-            table[:, lost] = (shares / shares.sum(dim=-1, keepdim=True)) @ table[:, ~lost]
+            table[:, reset] = (shares / shares.sum(dim=-1, keepdim=True)) @ table[:, ~reset]
         elif count:
             fill_uniform(table, mixture_bound(self.config.paco.sets), generator)
-        return found
+        return diverged
 
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """The task embedding is not read."""
@@ -62,5 +62,5 @@ class PaCoTorso(Torso):
             if len(self.norms):
                 hidden = self.norms[depth](hidden)
             hidden = self.activate(hidden)
-            self.note("hidden", hidden)
+            self.add_record("hidden", hidden)
         return hidden

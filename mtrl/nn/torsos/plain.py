@@ -21,7 +21,7 @@ class MLPTorso(Torso):
 
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """Every hidden layer is shared by all tasks."""
-        return self.stack(features, self.note if self.recording else None)
+        return self.stack(features, self.add_record if self.recording else None)
 
 
 class ResidualTorso(Torso):
@@ -50,10 +50,10 @@ class ResidualTorso(Torso):
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
         """Every block is shared by all tasks."""
         hidden = self.activate(self.enter_norm(self.enter(features)))
-        self.note("hidden", hidden)
+        self.add_record("hidden", hidden)
         blocks = zip(self.expand, self.expand_norm, self.contract, self.contract_norm, strict=True)
         for expand, expand_norm, contract, contract_norm in blocks:
             inner = self.activate(expand_norm(expand(hidden)))
-            self.note("hidden", inner)
+            self.add_record("hidden", inner)
             hidden = hidden + contract_norm(contract(inner))
         return hidden

@@ -13,7 +13,7 @@ from .config import ExpertsConfig
 
 
 @dataclass(frozen=True)
-class Routing:
+class ExpertChoice:
     """The choice of one call."""
 
     chosen: Tensor
@@ -47,7 +47,7 @@ class Router(nn.Module):
     al. 2024, arXiv 2408.05430): others get s = 0, and loads are evened out within each block.
     """
 
-    open: Tensor
+    allowed: Tensor
     """[T, E], True where the task may choose the expert."""
     block: Tensor
     """[E], the group that an expert serves; common experts are a block of their own."""
@@ -88,9 +88,9 @@ class Router(nn.Module):
         own = (config.routed - common) // (int(groups.max()) + 1)
         block = (torch.arange(config.routed) - common).div(own or 1, rounding_mode="floor").clamp_min(-1)
         self.register_buffer("block", block, persistent=False)
-        self.register_buffer("open", (block == -1) | (block == groups[:, None]), persistent=False)
+        self.register_buffer("allowed", (block == -1) | (block == groups[:, None]), persistent=False)
 
-    def forward(self, hidden: Tensor, embedding: Tensor, task_index: Tensor | None = None) -> Routing:
+    def forward(self, hidden: Tensor, embedding: Tensor, task_index: Tensor | None = None) -> ExpertChoice:
         """hidden [N, K, B, width], embedding [N, K, 1, e]; task_index [K] is read with `groups` alone."""
         logits = torch.zeros((), device=hidden.device)
         if self.by_task is not None:
@@ -98,33 +98,33 @@ class Router(nn.Module):
         if self.by_state is not None:
             logits = logits + self.by_state(hidden)
         logits = full_precision(logits)
-        closed = None
+        masked = None
         if self.masked:
             assert task_index is not None, "groups are of tasks"
-            closed = ~self.open[task_index].unsqueeze(1)
-            logits = logits.masked_fill(closed, -torch.inf)
+            masked = ~self.allowed[task_index].unsqueeze(1)
+            logits = logits.masked_fill(masked, -torch.inf)
         scores = torch.softmax(logits, dim=-1)
         preference = scores.detach() + self.bias[:, None, None]
-        if closed is not None:
-            preference = preference.masked_fill(closed, -torch.inf)
+        if masked is not None:
+            preference = preference.masked_fill(masked, -torch.inf)
         chosen = preference.topk(self.config.chosen, dim=-1).indices
         weights = scores.gather(-1, chosen)
         if self.config.renormalise:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         shape = (*hidden.shape[:-1], self.config.chosen)
-        routing = Routing(chosen.expand(shape), weights.expand(shape), self.config.routed)
+        choice = ExpertChoice(chosen.expand(shape), weights.expand(shape), self.config.routed)
         if self.training and torch.is_grad_enabled():
             if self.balanced:
-                self.pending += routing.mask().sum(dim=(1, 2))
+                self.pending += choice.mask().sum(dim=(1, 2))
             if self.config.switch:
-                self.auxiliary = self._switch_loss(scores, routing)
-        return routing
+                self.auxiliary = self._switch_loss(scores, choice)
+        return choice
 
-    def _switch_loss(self, scores: Tensor, routing: Routing) -> Tensor:
+    def _switch_loss(self, scores: Tensor, choice: ExpertChoice) -> Tensor:
         # a E sum_i f_i p_i (Switch, Fedus et al. 2021, equation 4): f the share of choices, a constant; p the
         # mean score, which has the gradient
-        share = routing.mask().to(scores.dtype).mean(dim=(1, 2)) / self.config.chosen
-        mean = scores.expand(*routing.chosen.shape[:-1], -1).mean(dim=(1, 2))
+        share = choice.mask().to(scores.dtype).mean(dim=(1, 2)) / self.config.chosen
+        mean = scores.expand(*choice.chosen.shape[:-1], -1).mean(dim=(1, 2))
         return self.config.switch * self.config.routed * (share * mean).sum()
 
     @torch.no_grad()

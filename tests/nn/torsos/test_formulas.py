@@ -196,7 +196,7 @@ def test_paco_begins_again_for_tasks_whose_loss_explodes() -> None:
     before = net.weights.weight.detach().clone()
     task_index = torch.tensor([3, 0, 2])
     losses = torch.tensor([10.1, 9.9, float("nan")])
-    assert net.runaway(losses).tolist() == [True, False, True]
+    assert net.diverged(losses).tolist() == [True, False, True]
     found = net.reset_tasks(losses, task_index, torch.Generator().manual_seed(1))
     assert found.tolist() == [True, False, True]
     after = net.weights.weight.detach()
