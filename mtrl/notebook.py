@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Results", "demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
 
 Config = TypeVar("Config")
-PLAYED_TOGETHER = 10
-"""Decisions that an agent learning from its own play takes in a task before it plays the next task."""
+STEPS_PER_ROUND = 10
+"""Decisions collected in a task before those of the next task, for an agent that learns online."""
 TABLE_WIDTH = 100
 """Characters of a printed table, whose terminal is not known."""
 
@@ -203,7 +203,7 @@ def train(
         )
     learner = factory.build(config, tasks, seed)
     online = OnlineConfig(steps=steps, warmup=random_steps, log_every=steps)
-    collection = CollectionConfig(copies=1, steps=PLAYED_TOGETHER, stagger=False)
+    collection = CollectionConfig(copies=1, steps=STEPS_PER_ROUND, stagger=False)
     _fit(learner, tasks, needs, data, seed=seed, online=online, collection=collection)
     if not learner.updates:
         raise ConfigError(

@@ -26,8 +26,8 @@ Like = Mapping[str, tuple[Sequence[int], torch.dtype]]
 
 TIMEOUT = 45.0
 """Seconds that a rank waits for the others."""
-_SURVIVORS = 3.0
-"""Seconds in which every rank that is still there writes that it lost the connection too."""
+_CONNECTION_REPORT_SECONDS = 3.0
+"""Seconds in which every running rank writes into the store that it lost the connection too."""
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -198,14 +198,14 @@ class Gloo(Reducer):
             silent = [rank for rank, (_, since) in seen.items() if now - since > self.timeout]
             if silent:
                 raise RankError(
-                    f"rank {silent[0]} has shown no sign of life for {self.timeout:g} s. Its own output "
-                    "has the reason; start the run again with --resume auto"
+                    f"rank {silent[0]} has not updated its heartbeat for {self.timeout:g} s. Its own "
+                    "output has the reason; start the run again with --resume auto"
                 )
             time.sleep(pause)
             pause = min(2 * pause, 0.02)
 
     def withdraw(self, error: BaseException) -> None:
-        """Leaves the reason in the store and shows no more signs of life."""
+        """Writes the reason into the store and stops the heartbeat."""
         self._closed.set()
         with contextlib.suppress(RuntimeError):
             self._store.set("withdrawn/why", f"rank {self.rank} failed with {type(error).__name__}: {error}")
@@ -259,14 +259,14 @@ class Gloo(Reducer):
             ) from error
 
     def _missing(self) -> list[int]:
-        """Ranks that do not write into the store that they, too, lost the connection."""
+        """Ranks that do not report in the store that they lost the connection too."""
         others = [rank for rank in range(self.size) if rank != self.rank]
         if self.size == 2:
             return others
         try:
             store = self._store
             store.set(f"lost/{self.rank}", b"1")
-            deadline = time.monotonic() + _SURVIVORS
+            deadline = time.monotonic() + _CONNECTION_REPORT_SECONDS
             while time.monotonic() < deadline and len(others) > 1:
                 others = [rank for rank in others if not store.check([f"lost/{rank}"])]
                 time.sleep(0.05)
@@ -307,9 +307,9 @@ def open_gloo(
 def _require_like(made: Sums, like: Like) -> None:
     """An assertion on our own code: a tensor of another shape would be added to what it does not match."""
     for name, value in made.items():
-        assert name in like, f"{name!r} is made, but `like` lacks it"
+        assert name in like, f"`like` must name every made tensor; it lacks {name!r}"
         shape = tuple(like[name][0])
-        assert tuple(value.shape) == shape, f"{name!r} has shape {tuple(value.shape)}; expected {shape}"
+        assert tuple(value.shape) == shape, f"{name!r} must have shape {shape}; got {tuple(value.shape)}"
 
 
 def _bytes(text: bytes) -> torch.Tensor:

@@ -14,22 +14,22 @@ _STRETCH = 1e-6
 """Deviation of the diagonal of M M^T from 1; SciPy takes 1e-5."""
 
 
-class QuickRotation:
-    """Stands in for SciPy's `Rotation` where a simulator computes the quaternion of one of its bodies.
+class FasterRotation:
+    """Replaces SciPy's `Rotation` where a simulator computes the quaternion of one of its bodies.
 
-    A matrix that is plainly a rotation takes Markley's formula (2008, "Unit quaternion from rotation
+    A matrix within the tolerances above takes Markley's formula (2008, "Unit quaternion from rotation
     matrix") in plain floats, in the order in which SciPy evaluates it, so that the result is bit-equal; any
-    other goes to SciPy.
+    other is converted by SciPy.
     """
 
     def __init__(self, quaternion: npt.NDArray[np.float64]) -> None:
         self._quaternion = quaternion
 
     @staticmethod
-    def from_matrix(matrix: npt.NDArray[np.float64]) -> QuickRotation:
+    def from_matrix(matrix: npt.NDArray[np.float64]) -> FasterRotation:
         """`matrix`: [3, 3]."""
         if matrix.shape != (3, 3):
-            return QuickRotation(Rotation.from_matrix(matrix).as_quat())
+            return FasterRotation(Rotation.from_matrix(matrix).as_quat())
         (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
         if not (
             abs(a * d + b * e + c * f) < _SKEW
@@ -40,7 +40,7 @@ class QuickRotation:
             and abs(g * g + h * h + i * i - 1.0) < _STRETCH
             and a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) > 0.5
         ):
-            return QuickRotation(Rotation.from_matrix(matrix).as_quat())
+            return FasterRotation(Rotation.from_matrix(matrix).as_quat())
         trace = a + e + i
         largest = max(a, e, i, trace)
         if largest == a:
@@ -52,7 +52,7 @@ class QuickRotation:
         else:
             x, y, z, w = h - f, c - g, d - b, 1.0 + trace
         norm = math.sqrt(x * x + y * y + z * z + w * w)
-        return QuickRotation(np.array((x / norm, y / norm, z / norm, w / norm)))
+        return FasterRotation(np.array((x / norm, y / norm, z / norm, w / norm)))
 
     def as_quat(self) -> npt.NDArray[np.float64]:
         """[4], x, y, z, w."""

@@ -25,7 +25,7 @@ from .groups import (
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .protocol import EvaluationConfig, evaluate, modes_of
 from .provenance import Provenance
-from .records import Json, read_json, read_kept, write_record
+from .records import Json, read_json, read_saved, write_record
 from .result_file import (
     KeptResult,
     newest_results,
@@ -103,7 +103,7 @@ __all__ = [
     "print_results",
     "probability_of_improvement",
     "read_json",
-    "read_kept",
+    "read_saved",
     "read_result",
     "require_comparable",
     "result_from_record",

@@ -86,7 +86,7 @@ def read_json(path: Path) -> Json:
     return value
 
 
-def read_kept(path: Path) -> dict[str, Any]:
+def read_saved(path: Path) -> dict[str, Any]:
     """The JSON object in a file of ours, empty where there is no file yet; raises as `read_record` does."""
     return read_record(path).fields if path.exists() else {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .records import read_kept, write_record
+from .records import read_saved, write_record
 from .results import EvaluationResult
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def summarise(
     episodes, `realtime_episodes` how many there were; `wall_seconds` adds up all sessions of the run.
     `random` is a policy like any other.
     """
-    record = read_kept(run / "summary.json") | {"wall_seconds": round(wall_seconds, 1)}
+    record = read_saved(run / "summary.json") | {"wall_seconds": round(wall_seconds, 1)}
     for result in results:
         label = result.policy.label
-        modes = read_kept(run / "modes" / f"{label}.json")
+        modes = read_saved(run / "modes" / f"{label}.json")
         plain = [
             task.success_any.rate
             for task in result.tasks
@@ -49,7 +49,7 @@ def summarise(
             record[f"point_{label}_modes"] = found["successes"]
             if label == "student":
                 record["point_modes_kept"] = min(counts) / max(1, sum(counts))
-    latency = read_kept(run / "latency.json")
+    latency = read_saved(run / "latency.json")
     if latency:
         label = latency.get("policy", "student")
         record[f"{label}_latency_us_p50"] = latency["p50"]

@@ -40,7 +40,7 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class CloningConfig:
-    """The cloned twin: the same agent and network trained by squared error, for comparison."""
+    """The behaviour-cloning counterpart for comparison: the same network trained by squared error."""
 
     updates: int = 2000
     """Updates, at least 1."""

@@ -37,7 +37,7 @@ def demonstrations_of(session: Session) -> dict[int, Trajectories]:
     """Task index -> demonstrations: from `data`, from the run, or collected now."""
     root = demonstrations_root(session.config, session.run.path)
     if require_demonstrable(session.config, session.tasks, session.run.path):
-        with session.interrupt.promising(STOPPING):
+        with session.interrupt.message(STOPPING):
             collect_into(
                 root,
                 session.tasks,

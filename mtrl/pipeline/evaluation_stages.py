@@ -15,7 +15,7 @@ from mtrl.evaluation import (
     are_comparable,
     modes_of,
     print_results,
-    read_kept,
+    read_saved,
     read_result,
     write_record,
     write_result,
@@ -51,7 +51,7 @@ def evaluate_stage(session: Session) -> None:
             write_result(file, result, overwrite=True)
             write_record(modes_file, modes, overwrite=True)
         results.append(result)
-        found = read_kept(modes_file)
+        found = read_saved(modes_file)
         paths += [{"policy": label, "paths": m["paths"], "obstacle": m["obstacle"]} for m in found.values()]
     if not results:
         raise ConfigError(f"{session.run.path} has no finished policy to evaluate; train one first")
@@ -144,7 +144,7 @@ def _deployed(run: Path, artefact: Path, names: Sequence[str]) -> bool:
     """Whether every task has a result of exactly this artefact."""
     identity = verify_manifest(artefact)
     files = [run / "deployments" / f"{name.replace('/', '-')}.json" for name in names]
-    return all(read_kept(file).get("artefact") == identity for file in files)
+    return all(read_saved(file).get("artefact") == identity for file in files)
 
 
 def report_stage(session: Session) -> None:

@@ -22,11 +22,11 @@ OPENING = """# Metrics
 Every name that a run logs. Written by `python -m mtrl.pipeline.metrics_page` from what each agent and
 learner declares with its code; a test trains each of them and fails on a name that is not here.
 
-`metrics.jsonl` holds deterministic values, means over the updates since the record before;
-`timing.jsonl` holds what a clock measured. TensorBoard and W&B show the same names, the clock's under
-`timing/`. The teacher's and an agent's files lie in the run's own folder, the cloned twin's below `bc/`,
-the student's below `student/`. `step` counts updates, and environment steps for an agent that collects
-while it learns. `{task}` stands for a task's name.
+`metrics.jsonl` holds deterministic values, means over the updates since the record before; `timing.jsonl`
+holds what a clock measured. TensorBoard and W&B show the same names, the clock's under `timing/`. The
+teacher's and an agent's files lie in the run's own folder, the behaviour-cloning counterpart's below `bc/`,
+the student's below `student/`. `step` counts updates, and environment steps for an agent that collects while
+it learns. `{task}` stands for a task's name.
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtrl import registry
 from mtrl.errors import ConfigError, UnsupportedError
-from mtrl.evaluation import read_kept, write_record
+from mtrl.evaluation import read_saved, write_record
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
 from mtrl.training import PARENTS, Checkpoints, RunDirectory
@@ -64,18 +64,18 @@ def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
     trained = run.read_config()["tasks"]
     _require_tasks(key, text, registry.task_set(trained["names"], trained["options"]).names, tasks)
     chosen = label or ("student" if key == "student" else "teacher")
-    kept = run.policies / chosen
-    if not kept.exists():
+    saved = run.policies / chosen
+    if not saved.exists():
         there = sorted(folder.name for folder in run.policies.glob("*"))
         raise ConfigError(
             f"{key}={text}: {path} has no finished policy {chosen!r}; it has {', '.join(there) or 'none'}. "
             "Write LABEL@RUN for another one"
         )
-    return load_policy(kept)
+    return load_policy(saved)
 
 
 def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet) -> None:
-    """A policy identifies tasks by their index, so that others of equal sizes would pass for them."""
+    """Checks names: a policy identifies tasks by index, so other tasks of equal sizes would be accepted."""
     if tuple(trained) != tuple(tasks.names):
         raise ConfigError(
             f"{key}={text} is a policy of {', '.join(trained)}; expected one of {', '.join(tasks.names)}, in "
@@ -85,7 +85,7 @@ def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet
 
 def _require_same(place: Path, hashes: dict[str, str]) -> None:
     """Records the parents of a training that begins, and compares those of one that continues."""
-    known = read_kept(place / RECORD) if Checkpoints(place).steps() else hashes
+    known = read_saved(place / RECORD) if Checkpoints(place).steps() else hashes
     for key in {*known, *hashes}:
         if known.get(key) != hashes.get(key):
             was, now = (held.get(key, "none")[:12] for held in (known, hashes))

@@ -1,4 +1,4 @@
-"""A session: one configuration at work in one run directory."""
+"""A session: one configuration run in one run directory."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .config import Config, canonical_settings
 from .console import Interrupted, log
 
 CHANGEABLE_ON_RESUMING = (("training", "minutes"), ("agent", "on_non_finite"))
-"""Settings that a run may go on with changed: how long, and whether past a number that is not finite."""
+"""Settings that may change on resuming: how long, and whether past a number that is not finite."""
 
 FREE_ON_RESUMING = frozenset({"runtime", "tracking", "stages", "robot", "output", "name"})
-"""Settings of where a run lies, where it runs and what it prints, which may change and are not kept."""
+"""Settings of a run's folder, machine and output, which may change on resuming and are not recorded."""
 
 
 @dataclass
@@ -40,11 +40,11 @@ class Session:
     console: Console
     interrupt: Interruptible
     results: list[EvaluationResult] = field(default_factory=list)
-    """Of the stage "evaluate"."""
+    """Results of the stage "evaluate"."""
     deployment: DeploymentReport | None = None
-    """Of the stage "deploy", where it did not find its results there."""
+    """Report of the stage "deploy"; None where its results existed already."""
     _rollouts: Rollouts | None = field(default=None, repr=False)
-    _words: FaultText = field(default_factory=FaultText, repr=False)
+    _fault_text: FaultText = field(default_factory=FaultText, repr=False)
 
     @property
     def rollouts(self) -> Rollouts:
@@ -70,7 +70,7 @@ class Session:
 
     @contextlib.contextmanager
     def stopping_at_once(self, doing: str) -> Iterator[None]:
-        """Turns Ctrl-C into Interrupted in the middle of work that keeps nothing before its end."""
+        """Turns Ctrl-C into Interrupted in the middle of work that saves nothing before its end."""
         self.stop_if_requested(doing)
         try:
             with self.interrupt.at_once():
@@ -116,7 +116,7 @@ class Session:
             )
 
     def set_threads(self) -> None:
-        """Gives the learner its threads; the workers rest while it learns."""
+        """Gives the learner its threads; the workers are idle while it learns."""
         torch.set_num_threads(self.config.training.threads or processors())
 
     def log(self, text: str) -> None:
@@ -133,10 +133,10 @@ class Session:
         self.log(text)
 
     def show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
-        """Prints an environment's fault and what becomes of its task."""
+        """Prints an environment's fault, and whether its task is quarantined or tried again."""
         fate = "the task is quarantined" if quarantined else "trying again"
         self.console.print(f"[red]{fate}:[/red] ", end="")
-        self.console.print(self._words.of(fault), markup=False, highlight=False)
+        self.console.print(self._fault_text.of(fault), markup=False, highlight=False)
 
 
 def task_set_of(config: Config) -> TaskSet:
@@ -157,7 +157,7 @@ def run_name(config: Config) -> str:
 def open_session(
     config: Config, *, overwrite: bool, resume: bool, console: Console | None = None
 ) -> Iterator[Session]:
-    """Creates or reopens the run directory; on the way out frees the workers."""
+    """Creates or reopens the run directory; frees the workers at the end."""
     tasks = task_set_of(config)
     run = RunDirectory.create(
         Path(config.output) / run_name(config), overwrite=overwrite, resume=resume, config=plain(config)
@@ -170,7 +170,7 @@ def open_session(
 
 @contextlib.contextmanager
 def session_in(run: RunDirectory, config: Config, tasks: TaskSet, console: Console) -> Iterator[Session]:
-    """A session in a folder that is there; on the way out frees the workers."""
+    """A session in an existing folder; frees the workers at the end."""
     with Interruptible() as interrupt:
         session = Session(config, tasks, run, console, interrupt)
         try:

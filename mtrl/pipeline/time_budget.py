@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mtrl.evaluation import read_kept, write_record
+from mtrl.evaluation import read_saved, write_record
 
 from .console import resume_command
 from .session import Session
@@ -26,7 +26,7 @@ class TimeBudget:
     def __init__(self, session: Session, place: Path) -> None:
         """`place` is where the policy's metrics and checkpoints are."""
         self._minutes, self._record = session.config.training.minutes, place / RECORD
-        known = read_kept(self._record)
+        known = read_saved(self._record)
         self._seconds, self._ended_at = (float(known.get(key, 0)) for key in ("seconds", "ceiling"))
         self._began = 0.0
 

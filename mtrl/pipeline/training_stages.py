@@ -95,17 +95,17 @@ def train_stage(session: Session) -> None:
 
 
 def check_clone(plan: Plan) -> int:
-    """Requires an agent with a behaviour-cloned twin."""
+    """Requires an agent with a behaviour-behaviour-cloning counterpart."""
     _twin_of(plan.name, plan.factory, plan.settings)
     return plan.checkpoint_bytes()
 
 
 def clone_stage(session: Session) -> None:
-    """Trains the behaviour-cloned twin of the configured agent."""
+    """Trains the behaviour-behaviour-cloning counterpart of the configured agent."""
     name, factory, settings = agent_of(session.config)
     twin = _twin_of(name, factory, settings)
     training = dataclasses.replace(session.config.training, updates=session.config.cloning.updates)
-    # whatever the agent itself began from, the twin shows what demonstrations alone teach
+    # without the parents of the agent: the counterpart shows what demonstrations alone achieve
     _train(session, "bc", factory, twin, training, parents={})
 
 
@@ -134,7 +134,9 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
 
 def _twin_of(name: str, factory: AgentFactory, settings: Any) -> Any:  # noqa: ANN401 - the factory's dataclass
     if not isinstance(factory, OffersTwin):
-        raise UnsupportedError(f"agent {name!r} has no cloned twin; leave the stage 'clone' out")
+        raise UnsupportedError(
+            f"agent {name!r} has no behaviour-cloning counterpart; leave the stage 'clone' out"
+        )
     return factory.twin(settings)
 
 
@@ -167,7 +169,7 @@ def _train(
     collection = session.config.collection
     try:
         with (
-            session.interrupt.promising(LIBRARY_SAVING if isinstance(needs, External) else SAVING),
+            session.interrupt.message(LIBRARY_SAVING if isinstance(needs, External) else SAVING),
             budget.measured(),
         ):
             run, finished = fit(

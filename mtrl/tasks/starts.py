@@ -90,7 +90,7 @@ class TrainingStarts(StartSchedule):
 
 
 class FixedStarts(StartSchedule):
-    """A given list of starts per copy, one after another; then the copy rests. Used to evaluate."""
+    """A given list of starts per copy; after the last one the copy is inactive. Used to evaluate."""
 
     def __init__(self, queues: Sequence[Sequence[int]]) -> None:
         """One list of starts per copy."""

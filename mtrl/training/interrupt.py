@@ -1,4 +1,4 @@
-"""The first Ctrl-C requests a stop, which the work follows when it can; a second one stops it at once."""
+"""The first Ctrl-C requests a stop, made when the work can stop; a second one stops it at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 SAVING = "stopping after this update and saving a checkpoint"
-"""What a learner promises on Ctrl-C; see `Interruptible.promising`."""
+"""Message of a learner on Ctrl-C; see `Interruptible.message`."""
 
 
 class Interruptible:
@@ -26,28 +26,28 @@ class Interruptible:
         checkpoints.save(step, state)
     """
 
-    def __init__(self, promise: str = "stopping") -> None:
-        """`promise` is the effect of the first Ctrl-C, such as `SAVING`."""
+    def __init__(self, text: str = "stopping") -> None:
+        """`text` names the effect of the first Ctrl-C, such as `SAVING`, and is printed then."""
         self.requested = False
         """Whether a stop was requested; read it once per update."""
-        self._promise = promise
+        self._message = text
         self._at_once = False
         self._installed = False
 
     @contextlib.contextmanager
-    def promising(self, promise: str) -> Iterator[None]:
-        """Within the block the first Ctrl-C is answered with this sentence."""
-        before, self._promise = self._promise, promise
+    def message(self, text: str) -> Iterator[None]:
+        """Within the block the first Ctrl-C prints this text."""
+        before, self._message = self._message, text
         try:
             yield
         finally:
-            self._promise = before
+            self._message = before
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
         """Within the block the first Ctrl-C sets the flag and raises KeyboardInterrupt too.
 
-        For work that takes long and keeps nothing before its end: there is nothing to wait for.
+        For work that takes long and saves nothing before its end.
         """
         before, self._at_once = self._at_once, True
         try:
@@ -77,4 +77,4 @@ class Interruptible:
         if self._at_once:
             raise KeyboardInterrupt
         # print() may be interrupted by this very handler in the middle of its buffer; a bare write may not.
-        os.write(2, f"\n{self._promise}; press Ctrl-C again to stop at once\n".encode())
+        os.write(2, f"\n{self._message}; press Ctrl-C again to stop at once\n".encode())

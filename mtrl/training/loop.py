@@ -19,9 +19,9 @@ def learn(agent: Agent, source: Source, run: RunRecorder, reducer: Reducer = ALO
     try:
         run.resume(agent, source, reducer)
         while not run.finished:
-            if not agent.due(run.earning, reducer):
+            if not agent.due(run.steps_for_updates, reducer):
                 run.collect(agent, source, reducer)
-            for _ in range(min(agent.due(run.earning, reducer), run.interval)):
+            for _ in range(min(agent.due(run.steps_for_updates, reducer), run.interval)):
                 run.add(agent.update(reducer))
             source.publish(agent, run.steps)
             for step, result in run.evaluations(agent, reducer):

@@ -81,19 +81,19 @@ class RunRecorder:
         return self.steps >= self.clock.budget
 
     @property
-    def earning(self) -> int:
-        """Steps that earn updates: none during the warm-up."""
+    def steps_for_updates(self) -> int:
+        """Steps that count towards updates: none during the warm-up."""
         return self.steps if self.steps >= self.clock.warmup else 0
 
     @property
     def interval(self) -> int:
-        """Updates until the run looks up: all that are due where steps are counted, but for updates before
-        the first step, which are logged and saved like others.
+        """Updates between two records: all that are due where steps are counted, but 1 before the first step,
+        when updates are counted.
         """
         return sys.maxsize if self.clock.unit == "steps" and self.steps > 0 else 1
 
     def resume(self, agent: Agent, source: Source, reducer: Reducer) -> None:
-        """Goes back to the newest checkpoint, or begins. Raises ConfigError for one of an older version."""
+        """Restores the newest checkpoint, or begins. Raises ConfigError for one of an older version."""
         self._began = self._marked_at = time.monotonic()
         saved, own = self._newest(reducer)
         restored = False
@@ -135,7 +135,7 @@ class RunRecorder:
         reducer.meet()
         taken = reducer.sums(counted, {"steps": ((1,), torch.int64)})
         self.statistics.merge(reducer)
-        self._shares.spread()
+        self._shares.apply_shares()
         self.steps += int(taken["steps"]) if self.clock.unit == "steps" else 1
 
     def add(self, metrics: Mapping[str, float]) -> None:

@@ -25,26 +25,26 @@ class Source:
     """
 
     def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
-        """What comes next, at least one piece unless nothing is collected online. Demonstrations come
+        """The next data, at least one piece unless nothing is collected online. Demonstrations come
         alone, and first. Collective only where the agent requests groups.
         """
         return []
 
     def publish(self, agent: Agent, steps: int) -> None:
-        """What the agent has learned acts from now on; `steps` are those of all ranks so far."""
+        """Sets the acting policy to the agent's current one; `steps` are those of all ranks so far."""
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
-        """[K], sums to 1: how often each task is stepped from the next fragment on; False where a source
-        takes every task alike.
+        """Sets how often each task is stepped from the next fragment on: [K], sums to 1. Returns False where
+        a source gives every task equal steps.
         """
         return False
 
     def state(self) -> State | None:
-        """Everything that the next `take` depends on but for the policy; None where it begins again."""
+        """All that the next `take` depends on except the policy; None where the source cannot be resumed."""
         return {}
 
     def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
-        """Before the first `take` of a resumed run: takes up `state`; False where lanes are opened again.
+        """Restores `state` before the first `take` of a resumed run; False where lanes are opened again.
         `incarnation` counts the sessions before this one.
         """
         return True
@@ -119,7 +119,9 @@ class StreamSource(Source):
         return [fragment]
 
     def publish(self, agent: Agent, steps: int) -> None:
-        """One in this process acts with the learner's own weights, which rest meanwhile."""
+        """As of Source. Lanes in this process act with the learner's own weights, which are not updated while
+        a fragment is collected.
+        """
         self._steps = steps
         fragments = self._fragments
         if fragments is None:
@@ -131,14 +133,14 @@ class StreamSource(Source):
             fragments.publish(self._acting(agent))
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
-        """As of Source; kept for lanes that are not open yet."""
+        """As of Source; lanes that are not open yet get the shares when they open."""
         self._shares = shares
         if self._fragments is not None:
             self._fragments.set_shares(shares)
         return True
 
     def state(self) -> State | None:
-        """The lanes'; None where they begin again on resuming."""
+        """The state of the lanes; None where they are opened again on resuming."""
         try:
             return None if self._fragments is None else self._fragments.state_dict()
         except UnsupportedError:
@@ -175,12 +177,12 @@ class StreamSource(Source):
 
 
 class GroupSource(Source):
-    """Groups of whole episodes, those that the agent requests; each rank plays its slice of a round, by
-    the policy as it is then. No state: episodes are whole, and what is requested next is the agent's.
+    """Groups of whole episodes, those that the agent requests; each rank runs its slice of a round,
+    with the newest policy. It has no state: episodes are whole, and the agent decides what is requested next.
     """
 
     def __init__(self, rollouts: Callable[[], Rollouts]) -> None:
-        """`rollouts` gives what plays the episodes, which this source does not close."""
+        """`rollouts` returns what runs the episodes; this source does not close it."""
         self._rollouts = rollouts
         self._incarnation = 0
 
@@ -194,7 +196,7 @@ class GroupSource(Source):
         found = [EpisodeGroup.of(result) for result in rollouts.run([r.job() for r in mine], snapshot)]
         if mine and not found:
             faults = "; ".join(rollouts.quarantined.values())
-            raise ResourceError(f"no task of the round could be played: {faults}")
+            raise ResourceError(f"no task of the round could be run: {faults}")
         return found
 
     def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:

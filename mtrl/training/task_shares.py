@@ -1,4 +1,4 @@
-"""From a task sampler to its effect: lanes stepped in proportion, and tasks that count more in updates."""
+"""Applies a task sampler: lanes stepped in proportion, and tasks weighted in updates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHARE_METRICS: Metrics = {
 
 
 class TaskShares:
-    """A sampler at work in the training loop; without one it does nothing."""
+    """Applies a sampler's shares in the training loop; without a sampler it does nothing."""
 
     def __init__(self, sampler: TaskSampler | None, names: Sequence[str]) -> None:
         """`names` of the tasks by index."""
@@ -37,19 +37,19 @@ class TaskShares:
         self._current: npt.NDArray[np.float64] | None = None
 
     def attach(self, source: Source, agent: object) -> None:
-        """Gives the shares to both, now and after every `spread`; warns of one that cannot follow."""
+        """Applies the shares to both, now and at every `apply_shares`; warns where one ignores them."""
         self._source, self._agent = source, agent
         if self._sampler is not None and self._sampler.config.updates and not isinstance(agent, TakesShares):
-            _warn("the agent counts every task alike")
-        self.spread()
+            _warn("the agent weights all tasks equally")
+        self.apply_shares()
 
     def observe(self, task_index: int, episode_return: float, success: bool) -> None:
-        """A finished episode."""
+        """Records a finished episode."""
         if self._sampler is not None:
             self._sampler.observe(task_index, episode_return, success)
 
-    def spread(self) -> None:
-        """Passes the shares on where they have changed."""
+    def apply_shares(self) -> None:
+        """Applies the shares to the source and the agent where they have changed."""
         if self._sampler is None:
             return
         shares, config = self._sampler.shares, self._sampler.config
@@ -59,7 +59,7 @@ class TaskShares:
         if config.collection:
             taken = self._source is not None and self._source.set_shares(shares)
             if first and not taken:
-                _warn("what is collected takes every task alike")
+                _warn("the source collects all tasks equally")
         if config.updates and isinstance(self._agent, TakesShares):
             self._agent.set_task_shares(shares)
 
@@ -71,7 +71,7 @@ class TaskShares:
         return {f"share/{name}": share for name, share in zip(self._names, shares, strict=True)}
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The sampler's; None without one."""
+        """The state of the sampler; None without one."""
         return None if self._sampler is None else self._sampler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any] | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrl.deployment.realtime.ticker import Ticker, stolen_seconds, undisturbed
+from mtrl.deployment.realtime.ticker import Ticker, stolen_seconds, realtime_section
 
 
 class FakeClock:
@@ -76,7 +76,7 @@ def test_a_loop_that_is_far_behind_does_not_sleep() -> None:
 
 
 def test_the_collector_rests_inside_and_works_after() -> None:
-    with undisturbed() as granted:
+    with realtime_section() as granted:
         assert not gc.isenabled()
         assert granted is False
     assert gc.isenabled()

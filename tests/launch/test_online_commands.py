@@ -144,7 +144,8 @@ def test_evaluating_while_learning_is_logged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "word"), [("clone", "cloned twin"), ("distill", "the student plans continuous")]
+    ("stage", "word"),
+    [("clone", "behaviour-cloning counterpart"), ("distill", "the student plans continuous")],
 )
 def test_stages_that_the_agent_has_not_are_refused_at_once(
     stage: str, word: str, tmp_path: Path, capsys: Capture

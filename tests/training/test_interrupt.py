@@ -40,11 +40,11 @@ def test_the_handler_is_restored_and_a_new_block_starts_afresh() -> None:
 
 
 def test_the_first_is_answered_with_what_it_will_do(capfd: pytest.CaptureFixture[str]) -> None:
-    with Interruptible("stopping after this job") as interrupt, interrupt.promising(SAVING):
+    with Interruptible("stopping after this job") as interrupt, interrupt.message(SAVING):
         signal.raise_signal(signal.SIGINT)
     assert "saving a checkpoint; press Ctrl-C again" in capfd.readouterr().err
     with Interruptible("stopping after this job") as interrupt:
-        with interrupt.promising(SAVING):
+        with interrupt.message(SAVING):
             pass
         signal.raise_signal(signal.SIGINT)
     said = capfd.readouterr().err

@@ -193,7 +193,7 @@ def test_equal_shares_and_a_travelling_policy_change_nothing(tasks: TaskSet, tmp
 def test_a_source_and_an_agent_that_cannot_follow_are_told_of_once(tasks: TaskSet, tmp_path: Path) -> None:
     config = dataclasses.replace(ONLINE, steps=140)
     with pytest.warns(
-        RuntimeWarning, match="no effect here: what is collected takes every task alike"
+        RuntimeWarning, match="no effect here: the source collects all tasks equally"
     ) as caught:
         agent, source = run(tasks, tmp_path / "a", WORST, kind=Alike, config=config)
     assert len(caught) == 1

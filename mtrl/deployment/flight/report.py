@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 """Version of the result file's layout."""
 
 NOTABLE_STEAL_S = 0.05
-"""Stolen processor time per episode that is worth a warning, in seconds."""
+"""CPU steal time per episode above which a warning is given, in seconds."""
 
 
 @dataclass(frozen=True)

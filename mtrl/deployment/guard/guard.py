@@ -85,7 +85,7 @@ class Transition:
     after: GuardState
     """State entered."""
     cause: str
-    """Why."""
+    """Reason for the change."""
 
 
 class Guard:

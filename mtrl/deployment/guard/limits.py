@@ -71,7 +71,7 @@ class RobotConfig:
     acceleration_limit: float = 0.0
     """Largest change of that change per decision; 0 turns this guard off."""
     observation_limit: float = 100.0
-    """Largest magnitude of an observation entry that is believed; above 0."""
+    """Largest magnitude of an observation entry that is accepted; above 0."""
     stale_limit_ms: float = 40.0
     """Oldest observation that is acted upon, in milliseconds; above 0."""
     inference_deadline_ms: float = 10.0

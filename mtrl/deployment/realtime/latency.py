@@ -18,7 +18,7 @@ from mtrl.rollout import child_environment
 
 from ..artefact.files import GoldenInput, golden_inputs, read_golden
 from ..artefact.policy import ArtefactPolicy
-from .ticker import undisturbed
+from .ticker import realtime_section
 
 _WARM_UP_CALLS = 500
 _PROGRAM = "from mtrl.deployment.realtime.latency import main; main()"
@@ -104,7 +104,7 @@ def measure_latency(artefact: Path, calls: int = 20_000, repeats: int = 3) -> La
     """
     policy = ArtefactPolicy(artefact)
     inputs = golden_inputs(read_golden(artefact, policy.manifest))
-    with undisturbed():
+    with realtime_section():
         _time(policy, inputs, _WARM_UP_CALLS)
         runs = sorted((_time(policy, inputs, calls) for _ in range(repeats)), key=lambda run: run.p99)
     return LatencyReport(

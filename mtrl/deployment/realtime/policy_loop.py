@@ -19,7 +19,7 @@ from .controller import ChunkController
 from .processes import ProcessContext, run_child
 from .records import CommandField, ControlField, EpisodeSpec, FlightRing, ObservationField
 from .shared_memory import Seqlock
-from .ticker import Ticker, undisturbed
+from .ticker import Ticker, realtime_section
 
 PRIORITY = 40
 """SCHED_FIFO priority: above the simulated robot's."""
@@ -174,7 +174,7 @@ def run_episode(context: ProcessContext, policy: ArtefactPolicy, number: int, ep
         1.0 / entry.rate_hz,
     )
     context.wait_for(number, ControlField.GO, ControlField.ROBOT_READY)
-    with undisturbed(PRIORITY if robot.fifo else 0) as granted:
+    with realtime_section(PRIORITY if robot.fifo else 0) as granted:
         control[ControlField.POLICY_FIFO] = granted
         control[ControlField.POLICY_READY] = number
 

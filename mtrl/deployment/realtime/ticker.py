@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _STEAL = 8
-"""Field of a `cpu` line of /proc/stat that counts stolen clock ticks (proc(5)), after the label."""
+"""Field of a `cpu` line of /proc/stat that counts steal time in clock ticks (proc(5)), after the label."""
 
 
 class Ticker:
@@ -29,7 +29,8 @@ class Ticker:
     ) -> None:
         self.period_s = period_s
         self.scheduled = 0.0
-        """When the current tick was scheduled; the next follows one period later. Set it to follow a peer."""
+        """When the current tick was scheduled; the next follows one period later. Set it to follow another
+        process's schedule."""
         self.ticks = 0
         """Periods that passed: ticks that ran plus ticks that were skipped."""
         self.misses = 0
@@ -60,8 +61,8 @@ class Ticker:
 
 
 @contextlib.contextmanager
-def undisturbed(priority: int = 0) -> Iterator[bool]:
-    """Runs a loop without garbage collection and, for `priority` 1 to 99, under SCHED_FIFO.
+def realtime_section(priority: int = 0) -> Iterator[bool]:
+    """Runs the block without garbage collection and, for `priority` 1 to 99, under SCHED_FIFO.
 
     Yields whether the priority was granted; where the system refuses it, the loop runs at normal priority.
     The loop must sleep every tick: a FIFO thread that never does is throttled for tens of milliseconds.
@@ -85,7 +86,7 @@ def undisturbed(priority: int = 0) -> Iterator[bool]:
 
 
 def stolen_seconds(source: Path = Path("/proc/stat")) -> float:
-    """CPU time that a hypervisor has given to other guests since boot, in seconds summed over processors.
+    """CPU steal time of this machine since boot (proc(5)), in seconds summed over processors.
 
     0 where the system does not report it. No priority inside a virtual machine protects from it.
     """

@@ -2,7 +2,7 @@
 
 A robot is a Python module run as its own process. It reads a `SessionSpec` from its standard input,
 attaches the shared blocks, publishes one observation per tick in wall-clock time and acts on the newest
-command, which it stops trusting on its own when commands stop. `run_robot` does all of that.
+command, or holds on its own when commands stop. `run_robot` implements all of that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..guard.limits import RobotConfig
 from ..realtime.processes import ProcessContext, run_child
 from ..realtime.records import CommandField, ControlField, EpisodeSpec, ObservationField
 from ..realtime.shared_memory import Seqlock
-from ..realtime.ticker import Ticker, undisturbed
+from ..realtime.ticker import Ticker, realtime_section
 
 PRIORITY = 30
 """SCHED_FIFO priority: below the policy's, which does less per tick."""
@@ -39,19 +39,19 @@ class Robot:
     module: str
     """Module that is run as the robot's process."""
     config: RobotConfig
-    """Its defaults."""
+    """Default configuration of the robot."""
 
 
 Connect = Callable[[Task], Environment]
 """A task -> the environment that carries it out. `reset` brings it to a start, `step` sends one command and
-writes the newest observation; both return well within one period, and `close` leaves the robot at rest."""
+writes the newest observation; both return well within one period, and `close` stops the robot's motion."""
 
 
 def run_robot(connect: Connect) -> None:
     """The whole of a robot's process; its module ends with a call of this under `__name__ == "__main__"`.
 
     Reads the session from standard input, then for every episode connects, publishes one observation per
-    period and acts on the newest command, which it stops trusting when commands stop. An exception of
+    period and acts on the newest command, or holds when commands stop. An exception of
     `connect` or of its environment ends the process, and the session reports the traceback.
     """
 
@@ -174,7 +174,7 @@ def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, con
         loop.reset(episode.start, number)
         memory.control[ControlField.ROBOT_READY] = number
         context.wait_for(number, ControlField.GO, ControlField.POLICY_READY)
-        with undisturbed(PRIORITY if config.fifo else 0) as granted:
+        with realtime_section(PRIORITY if config.fifo else 0) as granted:
             memory.control[ControlField.ROBOT_FIFO] = granted
             loop.run(context.raise_if_ended)
     memory.control[ControlField.ROBOT_DONE] = number
