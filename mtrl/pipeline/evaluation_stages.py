@@ -15,8 +15,8 @@ from mtrl.evaluation import (
     are_comparable,
     modes_of,
     print_results,
-    read_saved,
     read_result,
+    read_saved,
     write_record,
     write_result,
 )

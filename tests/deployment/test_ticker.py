@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrl.deployment.realtime.ticker import Ticker, stolen_seconds, realtime_section
+from mtrl.deployment.realtime.ticker import Ticker, realtime_section, stolen_seconds
 
 
 class FakeClock:
