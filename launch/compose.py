@@ -20,7 +20,7 @@ from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 from mtrl.gradients.weightings import method_config
 from mtrl.pipeline import Config, stages_of
-from mtrl.structured import build, defaults, known_keys, open_keys, plain
+from mtrl.structured import build, defaults, known_keys, open_keys, plain, renamed_keys
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
@@ -128,6 +128,7 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
                         _fill_section(composed, word, words, search, kind)
         surgery = composed.hydra.runtime.choices.get("gradients")
         composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        _use_present_keys(composed, words, kind)
         merged = OmegaConf.merge(_defaults(words, composed, kind), composed)
         values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
@@ -195,11 +196,27 @@ def _changed(base: Mapping[str, Any], words: Sequence[str], command: str) -> dic
             )
     try:
         merged = OmegaConf.merge(OmegaConf.create(dict(base)), OmegaConf.from_dotlist(list(words)))
+        _use_present_keys(merged, words, _agent_settings(OmegaConf.select(merged, "agent.name")))
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"the settings cannot be applied: {_first_lines(error)}") from error
     assert isinstance(values, dict), "a configuration is a mapping"
     return {str(key): value for key, value in values.items()}
+
+
+def _use_present_keys(config: DictConfig, words: Sequence[str], kind: type | None) -> None:
+    """Puts settings under old keys under their present ones; a word stands before files, a later word before
+    an earlier one, whichever key they use.
+    """
+    renamed = renamed_keys(Config) | (renamed_keys(kind, "agent") if kind is not None else {})
+    said = {renamed.get(key, key): OmegaConf.select(config, key) for key in map(_group, words)}
+    for old, key in renamed.items():
+        place, _, name = old.rpartition(".")
+        section = OmegaConf.select(config, place)
+        if isinstance(section, DictConfig) and name in section:
+            OmegaConf.set_struct(section, False)
+            value = section.pop(name)
+            section[key.rpartition(".")[2]] = said.get(key, value)
 
 
 def _check_agent_words(words: Sequence[str], name: str, kind: type) -> None:

@@ -123,6 +123,15 @@ def canonical(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def renamed_keys(kind: type, place: str = "") -> dict[str, str]:
+    """Every dotted key by which earlier versions called a setting of a dataclass -> its present key."""
+    found = {_join(place, old): _join(place, name) for old, name in _renamed(kind).items()}
+    for key, hint in _walk(kind, place):
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            found.update({_join(key, old): _join(key, name) for old, name in _renamed(hint).items()})
+    return found
+
+
 def known_keys(kind: type, place: str = "") -> list[str]:
     """Every dotted key of a dataclass, sections and renamed keys included."""
     return [key for key, _ in _walk(kind, place)]

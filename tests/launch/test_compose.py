@@ -10,6 +10,7 @@ from mtrl import registry
 from mtrl.errors import ConfigError, MtrlError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.launch.compose import compose
 from mtrl.pipeline import agent_of, task_set_of
+from mtrl.structured import plain
 
 
 def test_overrides_change_what_they_name() -> None:
@@ -121,6 +122,27 @@ def test_backends_that_tasks_do_not_have_are_refused_with_the_tasks() -> None:
         task_set_of(compose(["tasks=metaworld/reach-v3", "runtime.backends.metaworld=warp"]))
     with pytest.raises(UnknownNameError, match="did you mean 'metaworld'"):
         task_set_of(compose(["tasks=metaworld/reach-v3", "runtime.backends.metawrld=envpool"]))
+
+
+def test_a_word_stands_before_an_old_key_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    mine = "# @package _global_\ndistillation:\n  average_decay: 0.9\nagent:\n  average_decay: 0.8\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(mine)
+    words = ["experiment=mine", "distillation.ema_decay=0.5", "agent.ema_decay=0.4"]
+    config = compose(words, config_dir=tmp_path)
+    assert (config.distillation.ema_decay, agent_of(config)[2].ema_decay) == (0.5, 0.4)
+    assert "average_decay" not in config.agent  # the run's config.yaml names it once
+    twice = ["distillation.average_decay=0.5", "distillation.ema_decay=0.3"]
+    assert compose(twice).distillation.ema_decay == 0.3
+    assert compose(twice[::-1]).distillation.ema_decay == 0.5
+
+
+def test_a_word_stands_before_an_old_key_of_a_run() -> None:
+    base = plain(compose([]))
+    base["distillation"]["average_decay"] = base["distillation"].pop("ema_decay")
+    for key in ("ema_decay", "average_decay"):
+        changed = compose([f"distillation.{key}=0.5"], command="distill", base=base)
+        assert changed.distillation.ema_decay == 0.5
 
 
 def test_keys_of_the_agent_that_an_experiment_chooses_are_known(tmp_path: Path) -> None:
