@@ -195,7 +195,8 @@ def _changed(base: Mapping[str, Any], words: Sequence[str], command: str) -> dic
                 f"{', '.join(allowed)}"
             )
     try:
-        merged = OmegaConf.merge(OmegaConf.create(dict(base)), OmegaConf.from_dotlist(list(words)))
+        merged = OmegaConf.create(dict(base))
+        merged.merge_with(OmegaConf.from_dotlist(list(words)))
         _use_present_keys(merged, words, _agent_settings(OmegaConf.select(merged, "agent.name")))
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
