@@ -93,7 +93,7 @@ class LibraryPolicy(ABC):
         """The distribution of N actions of a continuous space; `mask` [N, A_max]: the tasks' dimensions."""
 
     def initial_state(self, count: int) -> PolicyState:
-        """No state."""
+        """Empty: the policy has no state."""
         return {}
 
     @torch.no_grad()

@@ -29,7 +29,7 @@ class DiffusionFactory:
         return Needs(offline=Offline(), parents=("init_from",))
 
     def extras(self, config: DiffusionConfig, layout: Layout) -> tuple[Extra, ...]:
-        """None."""
+        """Empty: the policy returns no additional arrays."""
         return ()
 
     def build(
@@ -59,7 +59,7 @@ class DiffusionFactory:
         return dataclasses.replace(config, objective="regression", decay_updates=0)
 
     def with_budget(self, config: DiffusionConfig, updates: int) -> DiffusionConfig:
-        """The cosine decay ends with the run."""
+        """The settings with a cosine decay that ends with the run, unless they name its length."""
         return config if config.decay_updates else dataclasses.replace(config, decay_updates=updates)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:

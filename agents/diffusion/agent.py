@@ -114,7 +114,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         return {**super().shared_state(), "surgery": surgery}
 
     def restore(self, shared: State, local: State | None) -> None:
-        """Restores both."""
+        """Restores `shared_state`, and `local_state` unless None."""
         super().restore(shared, local)
         if self._surgery is not None and shared["surgery"] is not None:
             self._surgery.load_state_dict(shared["surgery"])
@@ -142,7 +142,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
 
     def _losses(self, row: int | None = None) -> torch.Tensor:
         """[K], of this rank's samples, or [1] of one row's task."""
-        assert self._batch is not None, "it was drawn"
+        assert self._batch is not None, "the batch of this update is drawn first"
         batch = self._batch if row is None else _only(self._batch, row)
         return batch.task_losses(self._sample_losses(batch))
 

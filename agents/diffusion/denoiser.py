@@ -16,7 +16,7 @@ class Denoiser(nn.Module):
     """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise): the expected clean chunk (equation 7)."""
 
     def __init__(self, network: ChunkNetwork, levels: NoiseLevels) -> None:
-        """`network` is F."""
+        """`network` is F of the equation."""
         super().__init__()
         self.network = network
         self.levels = levels

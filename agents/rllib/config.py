@@ -63,7 +63,7 @@ class SACArguments:
     grad_clip: float | None = None
     """Largest gradient norm, above 0; null for none."""
     replay_buffer_config: ReplayArguments = field(default_factory=ReplayArguments)
-    """The replay."""
+    """Settings of the replay buffer."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class RLlibConfig:
     head_fcnet_hiddens: tuple[int, ...] = ()
     """Units of the hidden layers between an encoder and its output."""
     head_fcnet_activation: str = "relu"
-    """After each of those."""
+    """Activation after each hidden layer of `head_fcnet_hiddens`."""
     sac: SACArguments = field(default_factory=SACArguments)
     """Arguments of SAC."""
     ppo: PPOArguments = field(default_factory=PPOArguments)

@@ -107,7 +107,7 @@ class RunnerEnvironment(gymnasium.Env[SharedObservation, Any]):
         return self._playing.step(action)
 
     def close(self) -> None:
-        """Frees the simulators."""
+        """Closes the simulators that are not in use."""
         self._release()
         self._schedule.close()
 

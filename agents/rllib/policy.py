@@ -54,7 +54,7 @@ class ActingNetwork(nn.Module):
         self.head.append(nn.Linear((*config.fcnet_hiddens, *hidden)[-1], outputs))
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        """One pass."""
+        """Observation [N, D] -> outputs as the class describes them."""
         raw: torch.Tensor = self.head(self.encoder(observation))
         if self._discrete:
             return raw
@@ -90,18 +90,18 @@ class RLlibPolicy(LibraryPolicy):
         self._network = network
 
     def deterministic(self, rows: SharedObservation) -> npt.NDArray[Any]:
-        """The mode."""
+        """The most likely index, or the mean action, through the tanh for SAC."""
         if self._space.discrete:
             return self._outputs(rows).argmax(dim=1).numpy()
         return self.gaussian(rows).mode().numpy()
 
     def probabilities(self, rows: SharedObservation) -> npt.NDArray[np.float64]:
-        """Softmax of the logits."""
+        """Probabilities [N, n] of the actions, the softmax of the logits."""
         result: npt.NDArray[np.float64] = torch.softmax(self._outputs(rows).double(), dim=1).numpy()
         return result
 
     def gaussian(self, rows: SharedObservation, mask: torch.Tensor | None = None) -> Gaussian:
-        """Squashed for SAC."""
+        """The policy's normal distribution, passed through tanh for SAC."""
         mean, log_std = self._outputs(rows).chunk(2, dim=1)
         return self._distribution(mean, log_std, mask)
 

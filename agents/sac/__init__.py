@@ -101,7 +101,7 @@ class SACFactory:
         return SACAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=parent)
 
     def replay_bytes(self, config: SACConfig, tasks: TaskSet) -> int:
-        """Memory of the full replay."""
+        """Bytes of the full replay."""
         return replay_bytes(tasks, config.replay)
 
     def saves_replay(self, config: SACConfig) -> bool:

@@ -155,7 +155,7 @@ class SACAgent:
         """Ignored."""
 
     def set_task_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """[K], sums to 1: the losses of task k count K shares[k] times."""
+        """`shares` [K] sum to 1; the loss of task k is multiplied by K shares[k]."""
         weights = torch.from_numpy(shares * len(shares)).float().to(self._device)
         self._shares = None if bool((weights == 1).all()) else weights
 

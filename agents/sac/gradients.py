@@ -36,7 +36,7 @@ class UpdateContext:
     shares: Tensor | None
     """[T], what the loss of each task is multiplied by; None for 1 each."""
     update: int
-    """Number of the update."""
+    """Number of this update, from 0."""
     tasks: Sequence[str]
     """Names of the K tasks."""
 
@@ -63,7 +63,7 @@ class TaskLosses:
     statistic: Callable[[], Tensor]
     """After `losses` or every `loss_of`: another value per task, [K]."""
     name: str
-    """What the statistic is."""
+    """Name of the statistic."""
 
 
 class OptimizerGroup:
@@ -342,7 +342,7 @@ class GradientComputation:
         "entropy" [K].
         """
         features, group = self._features, self._groups["actor"]
-        assert features is not None, "`critic` comes first"
+        assert features is not None, "expected a call of `critic` with the same batch first"
         batch_tasks, noise = batch.tasks, batch.noise(self._generator)
         # [1] of each row, at the weights as they are
         entropies = [torch.empty(0)] * batch_tasks.count

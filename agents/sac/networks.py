@@ -72,12 +72,12 @@ class BatchTasks:
 
     @property
     def has_continuous(self) -> bool:
-        """Whether K_c is above 0."""
+        """Whether the batch holds a continuous task."""
         return self.continuous.shape[0] > 0
 
     @property
     def has_discrete(self) -> bool:
-        """Whether K_d is above 0."""
+        """Whether the batch holds a discrete task."""
         return self.discrete.shape[0] > 0
 
     def merged(self, continuous: Tensor | None, discrete: Tensor | None) -> Tensor:

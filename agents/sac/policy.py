@@ -36,7 +36,7 @@ class SACPolicy:
         self._cached_batch_tasks = lru_cache(1024)(self._batch_tasks)
 
     def initial_state(self, count: int) -> PolicyState:
-        """No state."""
+        """Empty: the policy has no state."""
         return {}
 
     @torch.inference_mode()

@@ -21,7 +21,7 @@ class SB3Factory(LibraryFactory[SB3Config, SB3Baseline]):
     metrics = METRICS
 
     def learner(self, config: SB3Config, tasks: TaskSet, seed: int) -> SB3Baseline:
-        """A new learner."""
+        """A new learner of the library's algorithm."""
         return SB3Baseline(config, tasks, seed)
 
     def replay_bytes(self, config: SB3Config, tasks: TaskSet) -> int:
@@ -29,7 +29,7 @@ class SB3Factory(LibraryFactory[SB3Config, SB3Baseline]):
         return replay_bytes(config, SharedSpace(tasks))
 
     def saves_replay(self, config: SB3Config) -> bool:
-        """Checkpoints leave it out."""
+        """False: checkpoints leave out the replay."""
         return False
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> SB3Policy:

@@ -58,7 +58,7 @@ class SB3Baseline:
 
     @property
     def model(self) -> Any:  # noqa: ANN401 - whichever algorithm it is
-        """The library's own object."""
+        """The library's algorithm object."""
         return self._model
 
     @property

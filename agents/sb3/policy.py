@@ -34,7 +34,7 @@ class SB3Policy(LibraryPolicy):
         self._network: Any = network
 
     def deterministic(self, rows: SharedObservation) -> npt.NDArray[Any]:
-        """The library's prediction."""
+        """The action that the library's `predict` returns without exploration."""
         action: npt.NDArray[Any] = self._network.predict(rows, deterministic=True)[0]
         return action
 
@@ -52,7 +52,7 @@ class SB3Policy(LibraryPolicy):
         return result
 
     def gaussian(self, rows: SharedObservation, mask: torch.Tensor) -> Gaussian:
-        """Squashed for SAC."""
+        """The policy's normal distribution, passed through tanh for SAC."""
         tensors = self._tensors(rows)
         if self._config.algorithm == "sac":
             mean, log_std, _ = self._network.actor.get_action_dist_params(tensors)

@@ -36,7 +36,7 @@ class Combined:
     losses: torch.Tensor
     """[K], of which these are the gradients; without a graph."""
     metrics: dict[str, float]
-    """See METRICS."""
+    """Name -> value, the names of METRICS."""
 
 
 class ConflictRecord:

@@ -69,7 +69,7 @@ class MicroBatches:
 
     def __init__(self) -> None:
         self.count = 0
-        """Micro-batches held."""
+        """Number of micro-batches gathered since the last step."""
         self._sums: dict[str, torch.Tensor] = {}
         self._losses: torch.Tensor | None = None
 

@@ -54,7 +54,9 @@ class ExplicitNetwork:
         they are; without it there is no `backward`.
         """
         torso = network.torso
-        assert isinstance(torso, MLPTorso) and self.serves(network), "`serves` comes first"
+        assert isinstance(torso, MLPTorso) and self.serves(network), (
+            "expected a network that `serves` accepts"
+        )
         self._members, self._tasks, self._entry = torso.leading[0], torso.tasks, torso.entry
         self._eps = cast(LayerNorm, torso.stack.norms[0]).eps if torso.stack.normed else None
         self._one_hot = torso.entry - torso.inputs
@@ -118,7 +120,7 @@ class ExplicitNetwork:
 
     def backward(self, gradients: Mapping[str, Tensor]) -> None:
         """Fills in the weights' gradient, from those [N, K_o, B, size] of what the latest `forward` gave."""
-        assert len(gradients) == len(self._heads), "weights of outputs that are left out would keep theirs"
+        assert len(gradients) == len(self._heads), "expected a gradient of every output"
         self._backward(gradients, weights=True)
 
     def backward_inputs(self, gradients: Mapping[str, Tensor], columns: slice) -> Tensor:
@@ -156,7 +158,9 @@ class _Layer:
 
     def __init__(self, layer: nn.Module, slots: Mapping[int, Tensor]) -> None:
         """`slots`: where gradients are written, by id(parameter), or nothing."""
-        assert isinstance(layer, (TaskLinear, BatchedLinear)) and layer.bias is not None, "see `serves`"
+        assert isinstance(layer, (TaskLinear, BatchedLinear)) and layer.bias is not None, (
+            "expected a layer that `serves` accepts"
+        )
         self.weight = _flat(layer.weight.detach(), 2)
         self.transposed = self.weight.mT
         self.bias = _flat(layer.bias.detach(), 1).unsqueeze(1)

@@ -20,7 +20,7 @@ class FlatParameters:
 
     def __init__(self, network: nn.Module) -> None:
         """All parameters must have one dtype and device."""
-        # empty weights, of a vector without dimensions, have no place in it
+        # weights without entries are left out
         named = {name: value for name, value in network.named_parameters() if value.numel()}
         self.named = named
         self.vector = nn.Parameter(torch.cat([value.detach().flatten() for value in named.values()]))
@@ -31,7 +31,9 @@ class FlatParameters:
             value.data = part
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """The part of a vector like `vector` that belongs to each parameter, in the parameter's shape."""
+        """The part of a vector [P], laid out like `self.vector`, that belongs to each parameter, in the
+        parameter's shape.
+        """
         pairs = zip(vector.split(self._sizes), self.named.values(), strict=True)
         return [part.view(value.shape) for part, value in pairs]
 

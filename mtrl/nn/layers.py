@@ -204,7 +204,7 @@ Recorder = Callable[[str, Tensor], None]
 
 
 def activation_named(name: str) -> Callable[[Tensor], Tensor]:
-    """Raises UnknownNameError."""
+    """The function of that name; raises UnknownNameError."""
     if name not in ACTIVATIONS:
         raise UnknownNameError("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]

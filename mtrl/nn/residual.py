@@ -12,7 +12,7 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(self, width: int) -> None:
-        """`width` is kept."""
+        """Input and output have `width` features."""
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.expand = nn.Linear(width, width)

@@ -190,7 +190,7 @@ def visit(
 ) -> None:
     """Calls `show(number of the site, gradient of its output)` for every site that the losses reach.
 
-    `cotangent` [K] weighs the losses. Inner sites are visited by hooks, so that each gradient lives only as
+    `cotangent` [K] weighs the losses. Inner sites are visited by hooks, so that each gradient is kept only as
     long as in a plain backward pass, and no gradient of a parameter is computed. Without `retain_graph` the
     graph is freed, but for the saved tensors of the sites next to the data.
     """

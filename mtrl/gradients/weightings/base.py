@@ -106,5 +106,5 @@ class GramianWeighting(Weighting[Settings]):
 
 def require_gramian(inputs: WeightingInputs) -> np.ndarray:
     """The Gramian, present for every weighting with `needs_gramian`."""
-    assert inputs.gramian is not None, "the caller reads needs_gramian"
+    assert inputs.gramian is not None, "expected a Gramian: needs_gramian is set"
     return inputs.gramian

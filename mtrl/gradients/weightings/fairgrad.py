@@ -1,4 +1,4 @@
-"""FairGrad: weights at which every task gains in proportion to its need."""
+"""FairGrad: alpha-fair weights, which limit how much less a task improves than others."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class FAMO(Weighting[FAMOConfig]):
         return weights
 
     def observe_post_step_losses(self, losses: np.ndarray) -> None:
-        assert self.before is not None, "weights come before what they led to"
+        assert self.before is not None, "expected `weights` before `observe_post_step_losses`"
         gained = np.log(self.before) - np.log(np.maximum(losses, 0.0) + 1e-8)
         gained[self.before <= 1e-8] = 0.0
         share = softmax(self.logits)

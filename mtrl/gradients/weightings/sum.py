@@ -1,4 +1,4 @@
-"""Fixed weights."""
+"""The plain sum or mean of the gradients, with fixed weights."""
 
 from __future__ import annotations
 

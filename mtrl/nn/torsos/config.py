@@ -1,4 +1,4 @@
-"""Which torso, and its sizes."""
+"""Kind and sizes of a torso."""
 
 from __future__ import annotations
 
@@ -210,14 +210,14 @@ class TorsoConfig:
     activation: str = "relu"
     """"relu" (Meta-World+, BRC), "silu", "gelu", "elu" or "tanh"."""
     layer_norm: bool = False
-    """Whether LayerNorm stands before every activation (Meta-World+: false)."""
+    """Whether LayerNorm precedes every activation (Meta-World+: false)."""
     norm_affine: bool = True
     """Whether LayerNorm has a learned scale and shift."""
     task_input: bool = True
     """Whether mlp, multi_head, residual and experts read the task embedding with the features
     (MTMHSAC: true). The other kinds use it otherwise."""
     embedding: TaskEmbeddingConfig = field(default_factory=TaskEmbeddingConfig)
-    """What stands for the task."""
+    """How the task index becomes features."""
     output: str = "auto"
     """Output layer: "shared", "task" (one per task), "composed" (paco only), or "auto": the paper's."""
     output_bound: float = 1e-3

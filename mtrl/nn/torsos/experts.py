@@ -121,7 +121,7 @@ class ExpertsTorso(Torso):
         )
 
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
-        """Each block chooses its own experts."""
+        """Hidden features after `depth` blocks, each of which chooses its own experts."""
         hidden = self.activate(self.enter_norm(self.enter(features)))
         self.add_record("hidden", hidden)
         for block in self.blocks:

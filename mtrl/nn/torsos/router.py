@@ -14,14 +14,14 @@ from .config import ExpertsConfig
 
 @dataclass(frozen=True)
 class ExpertChoice:
-    """The choice of one call."""
+    """The experts that one forward pass chose, and their weights."""
 
     chosen: Tensor
     """Indices of the chosen experts, [N, K, B, k]."""
     weights: Tensor
     """Their weights, differentiable in the router, [N, K, B, k]."""
     experts: int
-    """E."""
+    """E, the number of experts."""
 
     def gates(self) -> Tensor:
         """[N, K, B, E], zero for experts that were not chosen."""
@@ -100,7 +100,7 @@ class Router(nn.Module):
         logits = full_precision(logits)
         masked = None
         if self.masked:
-            assert task_index is not None, "groups are of tasks"
+            assert task_index is not None, "expected task_index, which `groups` needs"
             masked = ~self.allowed[task_index].unsqueeze(1)
             logits = logits.masked_fill(masked, -torch.inf)
         scores = torch.softmax(logits, dim=-1)

@@ -47,7 +47,7 @@ class SoftModulesTorso(Torso):
         return self.config.soft_modules.module_width
 
     def transform(self, features: Tensor, task_index: Tensor, embedding: Tensor) -> Tensor:
-        """Gates are noted as the share in which each module is read, averaged over its readers."""
+        """Records as gates the share of each module in the inputs of the next layer, averaged over these."""
         count = self.config.soft_modules.modules
         observed = self.observe(features)
         routing = self.route(self.activate(self.describe(embedding) * observed))
