@@ -40,7 +40,7 @@ SHORT_KEYS = {
     "evaluate": {"episodes": "evaluation.episodes"},
     "distill": {"updates": "distillation.updates"},
 }
-"""Command -> short key -> the key it stands for."""
+"""Command -> short key -> full key."""
 
 OPEN_KEYS = ("tasks.options", "runtime.backends", "distillation.settings")
 """Keys of mappings, whose own keys are names of suites or settings of a distiller."""
@@ -133,7 +133,7 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
         values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"the configuration cannot be composed: {_first_lines(error)}") from error
-    assert isinstance(values, dict), "the primary config is a mapping"
+    assert isinstance(values, dict), "the primary config must be a mapping"
     section = values["agent"].get("gradients")
     if surgery is not None and section:
         section["options"] = plain(method_config(section["method"], section["options"]))
@@ -201,7 +201,7 @@ def _changed(base: Mapping[str, Any], words: Sequence[str], command: str) -> dic
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"the settings cannot be applied: {_first_lines(error)}") from error
-    assert isinstance(values, dict), "a configuration is a mapping"
+    assert isinstance(values, dict), "a configuration must be a mapping"
     return {str(key): value for key, value in values.items()}
 
 

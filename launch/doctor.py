@@ -1,6 +1,6 @@
 """`mtrl doctor`: what this machine has and lacks, and how to mend it.
 
-Imports nothing that may be missing before it has said so: each check stands on its own.
+Imports nothing that may be missing before it has reported it: each check is independent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What data-parallel ranks add up and agree on: `Reducer` for one process, `Gloo` for several."""
+"""Collective operations of data-parallel ranks: `Reducer` for one process, `Gloo` for several."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Reducer:
         return value
 
     def meet(self) -> None:
-        """Waits until every rank is here, however long one evaluates, saves or collects. The other calls
-        give up on a rank that keeps them waiting; this one only on a rank that has ended or withdrawn.
+        """Waits until every rank has made this call, however long one evaluates, saves or collects. The other
+        calls give up on a rank that keeps them waiting; this one only on a rank that has ended or withdrawn.
         """
 
     def withdraw(self, error: BaseException) -> None:
@@ -149,7 +149,7 @@ class Gloo(Reducer):
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]).to(rows.device)
 
     def agree(self, value: float, how: How) -> float:
-        """In float64."""
+        """As Reducer, computed in float64."""
         kinds = {"min": dist.ReduceOp.MIN, "max": dist.ReduceOp.MAX, "sum": dist.ReduceOp.SUM}
         number = float(bool(value)) if how == "any" else float(value)
         found = torch.tensor([number], dtype=torch.float64, device=self._device)
@@ -217,7 +217,7 @@ class Gloo(Reducer):
         dist.destroy_process_group()
 
     def _beat(self) -> None:
-        """Shows the others that this process is alive, whatever it is busy with."""
+        """Updates this rank's heartbeat in the store, from a thread of its own."""
         with contextlib.suppress(RuntimeError):
             while not self._closed.is_set():
                 self._store.add(f"alive/{self.rank}", 1)

@@ -75,7 +75,7 @@ def action_range(simulator: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
 
 
 def observation_slices(simulator: Any) -> list[tuple[str, slice]]:  # noqa: ANN401
-    """Where each entry of dm_control's dictionary of observations stands in the flat state."""
+    """Position of each entry of dm_control's dictionary of observations in the flat state."""
     specs = simulator.observation_spec()
     ends = np.cumsum([int(np.prod(spec.shape)) for spec in specs.values()], dtype=int).tolist()
     return [(key, slice(begin, end)) for key, begin, end in zip(specs, [0, *ends], ends, strict=False)]

@@ -41,7 +41,7 @@ class GymEntry:
 
     @property
     def score(self) -> Score:
-        """From random play to the id's reward threshold where both are known, else the return itself."""
+        """Return scaled from random play to the id's reward threshold where both are known, else unscaled."""
         low, high = self.random_return, self.reward_threshold
         if low is None or high is None or not high > low:
             return Score("return")

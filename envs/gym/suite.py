@@ -61,7 +61,7 @@ class GymSuite(CatalogueSuite[GymEntry]):
         return (*super().names(), *self.added)
 
     def entry(self, name: str) -> GymEntry:
-        """From the catalogue, from `add_environment`, or from an environment that is built once."""
+        """The entry of the catalogue, of `add_environment`, or of an environment that is built once."""
         if name in self.added:
             return self.added[name].entry
         identifier = name.removeprefix("gym/")

@@ -36,7 +36,8 @@ class MazeEnvironment:
         self._goal = (0.0, 0.0)
 
     def reset(self, start: int, out: Buffers) -> None:
-        """Draws a free cell, a goal cell at least two cells away, and a place in each; the ball rests.
+        """Draws a free cell, a goal cell at least two cells away, and a place in each; the ball has no
+        velocity.
 
         `out["state"]`: float32 [6].
         """

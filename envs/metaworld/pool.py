@@ -15,7 +15,7 @@ _NEVER = 1_000_000_000
 LEVER_ORIENTATIONS = (slice(7, 11), slice(25, 29))
 """Where an observation holds the lever's orientation, now and one step before: x, y, z, w."""
 _LEVER_FRAME = np.array([0.0, 0.0, 0.34955314, 0.93691654])
-"""From EnvPool's frame of the lever's mesh to the official one: x, y, z, w."""
+"""Rotation from EnvPool's frame of the lever's mesh to the official one, a quaternion x, y, z, w."""
 
 
 class MetaworldPool(PoolEnvironment):

@@ -41,7 +41,7 @@ class ChunkDataset:
         if not (self.present.any() if partial else self.present.all()):
             raise _no_demonstrations(self.present)
         self.statistics = RunningMoments(layout.task_count, layout.state_size)
-        """Of the states of all demonstrations."""
+        """Moments of the states of all demonstrations."""
         self._first, self._count = [0] * layout.task_count, [1] * layout.task_count
         parts: list[tuple[npt.NDArray[np.generic], ...]] = []
         rows = decisions = 0
@@ -112,7 +112,7 @@ class RankDataset:
 
     @property
     def moments(self) -> Moments:
-        """Of all ranks' states."""
+        """Moments of the states of all ranks."""
         return self._statistics.freeze(self._layout.state_mask)
 
     def ingest(self, data: Mapping[int, Trajectories]) -> None:
@@ -133,7 +133,7 @@ class RankDataset:
         if not reducer.agree(float(self._dataset is not None or self._failure is not None), "min"):
             return False
         reducer.sums(self._checked, {})
-        assert self._dataset is not None, "it was checked"
+        assert self._dataset is not None, "`_checked` must raise where a rank has no dataset"
         own, count = self._dataset.statistics, self._layout.task_count
         rows = np.concatenate([own.count[:, None], own.mean, own.squares], axis=1)
         gathered = reducer.gather(torch.from_numpy(rows)).numpy().reshape(reducer.size, count, -1)
@@ -157,7 +157,7 @@ class RankDataset:
 
     def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
         """A batch of this rank's episodes."""
-        assert self._dataset is not None, "it is ready"
+        assert self._dataset is not None, "`require_ready` must come before `sample`"
         return self._dataset.sample(batch_size, generator)
 
     def _checked(self) -> Mapping[str, torch.Tensor]:

@@ -66,7 +66,7 @@ class _Progress:
         return sum(len(part) for part in self.parts)
 
     def add(self, result: JobResult, keep_failures: bool) -> None:
-        assert result.episodes is not None, "demonstration jobs record"
+        assert result.episodes is not None, "a demonstration job must return episodes"
         won = [summary.success_any for summary in result.summaries]
         self.attempts += len(won)
         self.successes += sum(won)

@@ -1,4 +1,4 @@
-"""From an artefact to a robot in real time.
+"""Deployment of an artefact on a robot in real time.
 
 `artefact/` holds the exported policy, `guard/` the limits, `realtime/` the policy's process and shared
 memory, `robots/` the robot's process, `flight/` a whole deployment with its log and report. Imports go in

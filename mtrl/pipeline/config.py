@@ -62,11 +62,11 @@ class Config:
     init_from: str = ""
     """A run, LABEL@RUN or artefact whose policy the agent begins from, where it can; empty for none."""
     reference: str = ""
-    """The same for a policy that the agent stays close to."""
+    """A run, LABEL@RUN or artefact whose policy the agent stays close to; empty for none."""
     teacher: str = ""
-    """The same for the policy that is distilled; empty takes the run's own."""
+    """A run, LABEL@RUN or artefact whose policy is distilled; empty takes the run's own."""
     student: str = ""
-    """The same for a frozen student that the agent learns to steer."""
+    """A run, LABEL@RUN or artefact whose frozen student the agent learns to steer; empty for none."""
     seed: int = 1
     """Seed of the run, at least 0."""
     stages: tuple[str, ...] = ("collect", "train", "evaluate")

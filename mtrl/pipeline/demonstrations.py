@@ -30,7 +30,7 @@ from .session import Session
 DEMONSTRATIONS = "demonstrations"
 
 STOPPING = "stopping after the episodes that are being played; tasks that are finished are kept"
-"""What Ctrl-C is answered while demonstrations are collected."""
+"""Message on Ctrl-C while demonstrations are collected."""
 
 
 def demonstrations_of(session: Session) -> dict[int, Trajectories]:
@@ -119,7 +119,7 @@ def collect_into(
 def _keep(
     root: Path, task: Task, found: Collected, config: DemonstrationConfig, seed: int, replace: bool
 ) -> None:
-    """Writes one task's demonstrations together with how they came to be."""
+    """Writes one task's demonstrations with their provenance."""
     provenance = Provenance.collect()
     record: dict[str, Any] = {
         "settings": dataclasses.asdict(config),

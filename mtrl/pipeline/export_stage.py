@@ -33,12 +33,12 @@ from .session import Session
 
 @dataclass(frozen=True)
 class _Exported:
-    """A policy on its way into an artefact."""
+    """A policy to export."""
 
     label: str
     """Which policy of the run it is."""
     reason: str
-    """Why it and no other."""
+    """Why this policy is exported."""
     snapshot: PolicySnapshot
     identity: str
     """Hash of the kept policy."""
@@ -159,7 +159,7 @@ def _visited(session: Session, snapshot: PolicySnapshot) -> list[npt.NDArray[np.
     seen: dict[int, npt.NDArray[np.floating]] = {}
     with session.stopping_at_once("exporting"):
         for result in session.rollouts.run(jobs, snapshot):
-            assert result.episodes is not None, "the job records"
+            assert result.episodes is not None, "a job with record=True must return episodes"
             states = result.episodes.observations["state"]
             seen[result.job.task_index] = states.astype(np.float32, copy=False)
     for k, task in enumerate(session.tasks):

@@ -39,7 +39,7 @@ def kept_policies(run: Path) -> list[str]:
 
 
 def chosen_policies(run: Path, labels: Sequence[str] | None) -> list[str]:
-    """Of the policies that the run has finished those of the labels, each once, all without any."""
+    """The finished policies of the run with these labels, each once; all of them without labels."""
     kept = kept_policies(run)
     if not kept:
         raise ConfigError(f"{run} has no finished policy; train one first")

@@ -34,7 +34,7 @@ class Plan:
     run: Path
     """The run's folder, which need not exist."""
     name: str
-    """Of the agent."""
+    """Name of the agent."""
     factory: AgentFactory
     settings: Any
     """The agent's own dataclass."""

@@ -249,7 +249,7 @@ def source_of(
         online = GroupSource(lambda: session.rollouts)
     if needs.offline is not None:
         return DatasetSource(demonstrations, online)
-    assert online is not None, "an agent needs demonstrations, an online source, or both"
+    assert online is not None, "`Needs` must name demonstrations, an online source, or both"
     return online
 
 

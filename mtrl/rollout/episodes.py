@@ -130,7 +130,7 @@ class Episodes:
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
         """Joins episodes of one task in the given order."""
         first = parts[0]
-        assert all(part.task_index == first.task_index for part in parts), "episodes of one task only"
+        assert all(part.task_index == first.task_index for part in parts), "all episodes must be of one task"
         lengths = np.concatenate([np.diff(part.offsets) for part in parts])
         return Episodes(
             task_index=first.task_index,

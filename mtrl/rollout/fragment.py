@@ -15,14 +15,14 @@ from .episodes import STEP_FIELDS
 from .policy import Version
 
 STEP_ARRAYS = (*STEP_FIELDS, "start_id", "episode_id")
-"""The arrays of `Fragment` that every lane fills alike."""
+"""The arrays of `Fragment` that are the same for every task."""
 
 
 @dataclass
 class Fragment:
     """T decisions of one lane with N copies. Contiguous arrays, 0.5-4 MB, made for transport.
 
-    Holds the buckets that the task fills, padded, and no others: a state task beside pixel tasks
+    Holds the buckets that the task fills, padded, and no others: a state task among pixel tasks
     would carry a hundred times its size in zeros.
 
     `observations[bucket][t]` is what decision t saw; row T is what the next fragment will see first.

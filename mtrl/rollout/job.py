@@ -53,7 +53,7 @@ class EpisodeJob:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came of a job, in the order of its starts."""
+    """The episodes of a job, in the order of its starts."""
 
     job: EpisodeJob
     summaries: tuple[EpisodeSummary, ...]
@@ -71,9 +71,9 @@ class GroupRequest:
     """Episodes, at least 2: an advantage compares them with each other."""
     acting: Acting
     seed: int
-    """Of the policy's random numbers; each round of groups needs another, or it repeats the last one's."""
+    """Seed of the policy's random numbers; each round of groups needs another one to differ from the last."""
     success_tail: int | None = None
-    """As of `EpisodeJob`."""
+    """Decisions after the first success until truncation, as in `EpisodeJob`."""
 
     def __post_init__(self) -> None:
         if self.size < 2:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mtrl.spaces import Observation
 
 PolicyState = dict[str, npt.NDArray[Any]]
-"""What a policy carries between decisions, each array with a leading copy axis [N, ...]: chunk
+"""State of a policy between decisions, each array with a leading copy axis [N, ...]: chunk
 queues, plan warm starts, correlated noise, key-value caches. Empty for a memoryless policy."""
 
 
@@ -124,7 +124,7 @@ class PolicySnapshot:
     in place gives copies."""
     version: int = 0
     incarnation: int = 0
-    """Of the learner, as of `Version`."""
+    """Sessions of the learner before this one, as in `Version`."""
 
     @property
     def needs_torch(self) -> bool:

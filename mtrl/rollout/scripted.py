@@ -51,7 +51,7 @@ class ExpertPolicy:
         self._experts: dict[tuple[int, int], Expert] = {}
 
     def initial_state(self, count: int) -> PolicyState:
-        """The standard deviation of each copy's noise; experts keep the rest in their own objects."""
+        """The standard deviation of each copy's noise; experts keep their other state in their objects."""
         return {"deviation": np.zeros(count)}
 
     def act(

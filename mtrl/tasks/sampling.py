@@ -31,9 +31,10 @@ class SamplingConfig:
     updates: bool = False
     """Also let a task count in the updates in proportion to its share, where the agent can."""
     floor: float = 0.2
-    """Part of the shares that is dealt equally whatever the scores, above 0, at most 1; 0.2 in ALP-GMM."""
+    """Part of the shares that is equal for all tasks, above 0, at most 1; 0.2 in ALP-GMM."""
     temperature: float = 0.25
-    """Of the softmax over -score of "worst_task", above 0; at 0.25 a score of 0 weighs 55 times one of 1."""
+    """Temperature of the softmax over -score of "worst_task", above 0; at 0.25 a score of 0 weighs 55 times
+    one of 1."""
     short_episodes: float = 10.0
     """Memory of the short moving average in episodes of a task, at least 1."""
     long_episodes: float = 50.0
@@ -162,7 +163,7 @@ class TaskSampler:
 
 
 def has_range(score: Score) -> bool:
-    """Whether episodes of the task can be compared with those of others; a plain 0 to 1 stands for a raw
+    """Whether episodes of the task can be compared with those of others; a range of 0 to 1 means a raw
     return of unknown scale.
     """
     return score.kind == "success" or (score.low, score.high) != (0.0, 1.0)

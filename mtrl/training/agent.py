@@ -124,7 +124,7 @@ class Agent(Protocol):
         """Takes what this rank collected; never collective."""
 
     def due(self, steps: int, reducer: Reducer) -> int:
-        """Updates that `steps` have earned and that are not done yet; collective.
+        """Updates that are due at `steps` and not made yet; collective.
 
         `steps` are environment steps of all ranks together, or updates granted where nothing is online. 0
         before there is enough to learn from.
@@ -143,10 +143,10 @@ class Agent(Protocol):
         """Takes the outcome of an evaluation while learning; most agents ignore it."""
 
     def shared_state(self) -> State:
-        """What all ranks hold alike: weights, optimisers, surgery, shared draws; saved once."""
+        """State that is equal on all ranks: weights, optimisers, surgery, shared draws; saved once."""
 
     def local_state(self) -> State:
-        """What is this rank's own: replay, own draws; saved per rank."""
+        """State of this rank alone: replay, own draws; saved per rank."""
 
     def restore(self, shared: State, local: State | None) -> None:
         """Restores both; `local` is None where the number of ranks has changed."""

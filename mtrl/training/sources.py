@@ -69,15 +69,15 @@ class DatasetSource(Source):
         return [Datasets({k: _share(part, reducer.rank, reducer.size) for k, part in found.items()})]
 
     def publish(self, agent: Agent, steps: int) -> None:
-        """To the source that collects."""
+        """Publishes to the online source."""
         self._online.publish(agent, steps)
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
-        """To the source that collects."""
+        """Sets the shares of the online source."""
         return self._online.set_shares(shares)
 
     def state(self) -> State | None:
-        """That of the source that collects."""
+        """The state of the online source."""
         return self._online.state()
 
     def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
@@ -200,7 +200,7 @@ class GroupSource(Source):
         return found
 
     def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
-        """As of Source."""
+        """Keeps `incarnation` for later snapshots; there is no other state."""
         self._incarnation = incarnation
         return True
 

@@ -39,7 +39,7 @@ class Tracker(Protocol):
 class Trackers:
     """Passes everything on to several trackers.
 
-    A tracker that raises while the run is on is warned about once and goes on being called; how many
+    A tracker that raises during the run is warned about once and is still called; how many
     of its records were lost is said when it is closed.
     """
 
@@ -73,7 +73,7 @@ class Trackers:
                 )
 
     def state_dict(self) -> dict[str, Any]:
-        """Tracker name -> its state; None for one that could not tell."""
+        """Tracker name -> its state; None for one that could not return it."""
         states: dict[str, Any] = dict.fromkeys(self._lost)
 
         def ask(tracker: Tracker) -> None:

@@ -74,7 +74,7 @@ class TaskEntry:
     def of(task: Task, index: int, limits: Limits | None = None) -> TaskEntry:
         """The entry of a task with a state vector and continuous actions; raises SpaceError for others."""
         require_deployable([task])
-        assert task.observation.state is not None, "a deployable task has a state vector"
+        assert task.observation.state is not None, "a deployable task must have a state vector"
         return TaskEntry(
             name=task.name,
             index=index,
@@ -89,7 +89,7 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class TrainingProvenance:
-    """Where the policy comes from."""
+    """Origin of the policy: run, commit, seed and evaluated success."""
 
     run: str = ""
     """Name of the run."""
@@ -132,7 +132,7 @@ class Manifest:
     minimum_onnxruntime: str = "1.16"
     """Oldest ONNX Runtime that may run the graph."""
     provenance: TrainingProvenance = field(default_factory=TrainingProvenance)
-    """Where the policy comes from."""
+    """Origin of the policy: run, commit, seed and evaluated success."""
     schema: int = SCHEMA_VERSION
     """Version of this layout."""
 

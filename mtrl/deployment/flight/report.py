@@ -66,20 +66,20 @@ class EpisodeReport:
     inference: Latency
     """Time per inference, over the ticks that planned."""
     observation_to_command: Latency
-    """From the observation's publication to the command's, over all ticks that answered."""
+    """Time from the publication of an observation to that of its command, over all answered ticks."""
     log_complete: bool
     """Whether the log holds every tick and replaying the guard from it repeats the commands bit for bit."""
     seconds: float
     """Wall-clock time from the first observation to the last command."""
     real_time_priority: bool
-    """Whether both processes ran with it."""
+    """Whether both processes ran with real-time priority."""
     log: str = ""
     """Path of the flight log."""
     stolen_seconds: float = 0.0
-    """Processor time that the host took away during the episode, summed over processors: misses that no
+    """CPU steal time during the episode, summed over processors: misses that no
     policy could have avoided."""
     warnings: tuple[str, ...] = field(default=())
-    """Reasons to distrust the figures."""
+    """Conditions that make the figures unreliable."""
 
     @property
     def deadline_miss_fraction(self) -> float:
@@ -108,7 +108,7 @@ class DeploymentReport:
     episodes: tuple[EpisodeReport, ...]
     """In the order in which they ran."""
     wall_seconds: float
-    """From the call of `deploy` to its end, start-up included."""
+    """Duration of the call of `deploy`, start-up included, in seconds."""
 
     @property
     def successes(self) -> int:

@@ -21,7 +21,7 @@ from .limits import GuardConfig
 Float64 = npt.NDArray[np.float64]
 
 ARM_CAUSES = ("artefact verified", "first observation of the episode", "deploy was asked for")
-"""Why a guard moves from INIT through VERIFIED and CONNECTED to ARMED."""
+"""Causes of the transitions from INIT through VERIFIED and CONNECTED to ARMED."""
 
 
 class GuardState(IntEnum):
@@ -167,7 +167,7 @@ class Guard:
     ) -> GuardFlag:
         """The observation's violations alone, so that a policy need not plan on a bad observation.
 
-        An observation from the future counts as stale: its stamp cannot be trusted.
+        An observation from the future counts as stale: its time stamp is invalid.
         """
         flags = GuardFlag.NONE
         if not 0.0 <= now - observed_at <= self.config.stale_limit_s:

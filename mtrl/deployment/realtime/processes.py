@@ -116,7 +116,7 @@ class SessionProcesses:
 
 
 class SessionEnded(BaseException):
-    """The session stopped or died. Not an error: only `run_child` catches it."""
+    """The session stopped or its process ended. Not an error: only `run_child` catches it."""
 
 
 class ProcessContext:

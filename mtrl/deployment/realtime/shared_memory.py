@@ -92,7 +92,7 @@ class Seqlock:
     def read(self, out: npt.NDArray[np.float64]) -> float | None:
         """Copies the newest record into `out` [width] and returns its stamp.
 
-        None, and `out` untouched, when there is none yet or its writer died half-way.
+        None, and `out` untouched, when there is none yet or its writer ended in the middle of writing.
         """
         for _ in range(_ATTEMPTS):
             before = int(self._words[0])

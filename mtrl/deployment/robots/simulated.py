@@ -12,7 +12,7 @@ ROBOT = Robot(name="sim", module="mtrl.deployment.robots.simulated", config=Robo
 
 
 def simulator(task: Task) -> Environment:
-    """The suite's own environment stands in for hardware."""
+    """The suite's own environment, used in place of hardware."""
     return registry.suite(task.suite).environment(task)
 
 

@@ -34,7 +34,7 @@ class _Record:
 
 
 class LaneSupervisor:
-    """Faults and openings of lanes, alike in one process and in a pool.
+    """Faults and openings of lanes, the same in one process and in a pool.
 
     A lane that faults is opened again, with new episodes. A task is quarantined after `attempts` faults of
     one of its lanes with no fragment between them.

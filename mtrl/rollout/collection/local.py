@@ -102,7 +102,7 @@ class LocalFragments:
         self._acting, self._incarnation = policy, incarnation
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """As of Fragments."""
+        """Sets how often each task is stepped, as `Fragments.set_shares`."""
         self._turns.set_shares(shares)
 
     def stream(self) -> Iterator[Fragment]:

@@ -34,7 +34,7 @@ class _Request:
 
     lane: int
     ticket: int | None = None
-    """Of the call under way; None while it is still, or again, to be submitted."""
+    """Ticket of the call under way; None while the request is not submitted."""
     opening: int = 0
     """Openings of the lane when it was submitted."""
     fragment: Fragment | None = None
@@ -120,7 +120,7 @@ class PoolFragments:
             if ready is None:
                 self._advance()
                 continue
-            assert ready.fragment is not None, "what is ready has its fragment"
+            assert ready.fragment is not None, "a request that is ready must have its fragment"
             self._requests.remove(ready)
             if self.delivery == "rounds":
                 self._request_in_rounds()

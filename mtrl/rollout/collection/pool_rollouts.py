@@ -39,7 +39,7 @@ class PoolRollouts:
         *,
         cache_plan: CachePlan = lambda copies, torch: float("inf"),
     ) -> None:
-        """Takes over a back end that was started. A job's `config.attempts` faults quarantine its task."""
+        """Owns and closes a started back end. A job's `config.attempts` faults quarantine its task."""
         self.quarantined: dict[int, str] = {}
         self.backend, self.tasks = backend, tasks
         self.attempts, self.cache_plan = config.attempts, cache_plan
@@ -87,7 +87,7 @@ class RolloutSession:
             if isinstance(event, Lost):
                 self._pool.hosted[event.slot].clear()
         self.version = self._backend.publish(snapshot)
-        """Of the policy with which jobs begin now."""
+        """Version of the policy that newly submitted jobs use."""
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +175,7 @@ class RolloutSession:
         elif event.error is not None:
             raise event.error
         else:
-            assert isinstance(event.value, JobResult), "a job gives a result"
+            assert isinstance(event.value, JobResult), "a job must return a JobResult"
             self._queue.results[event.ticket] = event.value
             if self._on_result is not None:
                 self._on_result(event.value)

@@ -29,7 +29,7 @@ class PythonLane(Lane):
         schedule: StartSchedule,
         **settings: Any,  # noqa: ANN401 - those of Lane, which checks them
     ) -> None:
-        """Takes over the environments; the settings are those of `Lane`."""
+        """Owns and closes the environments; the other arguments are those of `Lane`."""
         super().__init__(task, task_index, layout, len(environments), schedule, **settings)
         self._environments = list(environments)
         self._clocks = [
@@ -46,7 +46,7 @@ class PythonLane(Lane):
         self._first_success: list[int | None] = [None] * self.copies
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
-        """As of Lane."""
+        """Steps every active copy, as `Lane.step`."""
         self.final_observations = []
         self._check_actions(continuous, discrete, self._decisions)
         ended: list[int] = []

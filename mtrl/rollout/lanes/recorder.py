@@ -29,7 +29,7 @@ Pairs = Sequence[tuple[Rows, Rows]]
 @dataclass(frozen=True)
 class _Block:
     first: int
-    """The recorder's decision that stands in row 0."""
+    """Number of the decision in row 0."""
     steps: int
     arrays: dict[str, Rows]
 
@@ -96,7 +96,7 @@ class StepRecorder:
 
     def fragment(self, version: Version, first_copy: int = 0, first_step: int = 0) -> Fragment:
         """The `steps` decisions, which must all be recorded; the fragment takes over the arrays."""
-        assert self.decisions == self.steps, "a fragment is complete after exactly `steps` decisions"
+        assert self.decisions == self.steps, "a fragment must hold exactly `steps` decisions"
         (block,) = self._blocks
         for target, source in self._before:
             target[self.steps] = source
@@ -169,7 +169,7 @@ class StepRecorder:
 
     def _allocate(self, width: int) -> None:
         """Adds a block; `width` is A_max."""
-        assert self.steps is None or not self._blocks, "a fragment holds exactly `steps` decisions"
+        assert self.steps is None or not self._blocks, "a fragment must hold exactly `steps` decisions"
         steps = self.steps
         if steps is None:
             size = sum(rows.nbytes for rows in self._arrays(1, width).values())

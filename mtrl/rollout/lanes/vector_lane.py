@@ -33,7 +33,7 @@ class VectorLane(Lane):
         backend: str,
         **settings: Any,  # noqa: ANN401 - those of Lane, which checks them
     ) -> None:
-        """Takes over the environment; the settings are those of `Lane`."""
+        """Owns and closes the environment; the other arguments are those of `Lane`."""
         settings["supports_starts"] = environment.supports_starts
         super().__init__(task, task_index, layout, copies, schedule, **settings)
         self.backend = backend
@@ -46,7 +46,7 @@ class VectorLane(Lane):
         self._idle = np.zeros(0, dtype=np.int64)
 
     def step(self, continuous: npt.NDArray[np.float32], discrete: npt.NDArray[np.int64]) -> None:
-        """As of Lane."""
+        """Steps every active copy, as `Lane.step`."""
         self.final_observations = []
         self._check_actions(continuous, discrete, self._decisions)
         actions = self._given if self._width else discrete

@@ -43,7 +43,7 @@ Inbox = queue.SimpleQueue[tuple[Sender, Answer | None]]
 
 
 class Processes(Backend):
-    """`Backend` on processes of this machine. A process that dies is its call's fault.
+    """`Backend` on processes of this machine. The running call is the cause of its process's death.
 
     The policy is kept in this process and sent to a worker ahead of the first call that needs it, so it is
     safe as soon as it is published, and one that nothing acted with is not sent.
@@ -68,13 +68,13 @@ class Processes(Backend):
         return tuple(link.process.pid for _, link in sorted(self._links.items()))
 
     def publish(self, policy: PolicySnapshot, keep: int = KEPT) -> Version:
-        """As of Backend; a call is sent with its policy, whatever `keep` is."""
+        """As `Backend.publish`; every call is sent with its policy, whatever `keep` is."""
         if self._policy is None or not self._policy.same_as(policy):
             self._policy = policy
         return Version(policy.incarnation, policy.version)
 
     def close(self) -> None:
-        """As of Backend."""
+        """Ends every worker, as `Backend.close`."""
         self._forget_calls()
         for link in self._links.values():
             link.disconnect()
@@ -92,7 +92,7 @@ class Processes(Backend):
     def _send(self, slot: int, call: Call) -> None:
         link = self._links[slot]
         if not isinstance(call, Measure | LanesState) and self._sent.get(slot) is not self._policy:
-            assert self._policy is not None, "a policy is published before the first call that acts"
+            assert self._policy is not None, "a policy must be published before the first call that acts"
             link.send({"order": "policy"}, self._policy)
             self._sent[slot] = self._policy
         link.send({"order": "call"}, call)
