@@ -38,7 +38,7 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is compared, and how it is shown."""
+    """Adds the arguments of what is compared, and of the output."""
     parser.add_argument(
         "what",
         nargs="+",

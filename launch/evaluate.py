@@ -53,7 +53,7 @@ OUT_HELP = "folder for the result files (the run's evaluations/; next to the run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to evaluate and where the result goes."""
+    """Adds the arguments of what to evaluate and of the results' folder."""
     parser.add_argument("what", type=Path, help="a run's folder, an artefact's folder, or expert or random")
     add_overrides(parser, "settings, such as episodes=200")
     parser.add_argument("--policy", action="append", help="label within the run; may be given several times")

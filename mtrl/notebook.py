@@ -55,7 +55,7 @@ Playable = str | Path | PolicySnapshot | HasSnapshot
 
 @dataclass(frozen=True)
 class Results:
-    """What `evaluate` found, one result per policy on equal starts; prints as a table with intervals."""
+    """Results of `evaluate`, one per policy on equal starts; prints as a table with intervals."""
 
     results: tuple[EvaluationResult, ...]
 

@@ -1,4 +1,4 @@
-"""What a start decides: how many idle frames an episode begins with, and which of its frames stick.
+"""Content of a start: the number of idle frames at the beginning, and which frames stick.
 
 Every number is drawn from one Mersenne Twister, in the order in which ale-py's vector interface draws it, so
 that a start is the same episode in Python and on the native backend (`NativeAtari` names the exceptions).

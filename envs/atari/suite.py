@@ -44,7 +44,7 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class AtariEntry:
-    """What listing a game needs."""
+    """Data from which a game is listed."""
 
     rom: str
     """Name of the ROM in ale-py."""

@@ -72,7 +72,7 @@ PIXELS_MEGABYTES = 60.0
 
 @dataclass(frozen=True)
 class ControlEntry:
-    """What listing a DeepMind Control task needs."""
+    """Data from which a DeepMind Control task is listed."""
 
     domain: str
     """First argument of dm_control's `suite.load`."""

@@ -43,7 +43,7 @@ def bare(simulator: Simulator) -> Simulator:
 
 
 def find(name: str, known: Iterable[str]) -> gymnasium.envs.registration.EnvSpec:
-    """What an id was registered with; `module:id` imports the module first.
+    """Registration of an id; `module:id` imports the module first.
 
     `known` are names to suggest besides the registered ids. Raises UnknownNameError for an id that is
     not registered, ConfigError for a module that cannot be imported.

@@ -1,4 +1,4 @@
-"""What an environment returns, checked before it is used; an environment that exits has failed."""
+"""Checks of what an environment returns; an environment that exits has failed."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _values(returned: object) -> str:
 
 
 def describe(value: object) -> str:
-    """Type and shape of what came, in words."""
+    """Type and shape of a value, as text."""
     if isinstance(value, np.ndarray | np.generic):
         return f"{value.dtype} with shape {list(value.shape)}"
     return type(value).__name__

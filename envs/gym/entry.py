@@ -1,4 +1,4 @@
-"""What the suite records about one environment of Gymnasium; imports no Gymnasium."""
+"""The suite's record of one environment of Gymnasium; imports no Gymnasium."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Simulator: TypeAlias = "gymnasium.Env[Any, Any]"
 
 @dataclass(frozen=True)
 class GymEntry:
-    """What describing a task of this suite needs."""
+    """Data from which a task of this suite is described."""
 
     state: int | None
     """Length of the state vector; None when the environment shows images."""

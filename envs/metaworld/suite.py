@@ -34,7 +34,7 @@ STEP_LIMIT = 500
 
 @dataclass(frozen=True)
 class MetaworldEntry:
-    """What listing a Meta-World task needs."""
+    """Data from which a Meta-World task is listed."""
 
     state: int
     """Length of the observation: 18 now, 18 one step ago, 3 goal."""

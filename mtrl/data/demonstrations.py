@@ -16,7 +16,7 @@ from .trajectories import Trajectories
 
 @dataclass(frozen=True)
 class DemonstrationConfig:
-    """What to collect from the scripted experts."""
+    """Settings of the collection from scripted experts."""
 
     episodes: int = 50
     """Episodes to keep per task, at least 1."""

@@ -28,7 +28,7 @@ FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated")
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """How much is kept, and what is mixed in."""
+    """Capacity of the replay, and the share of demonstrations in a batch."""
 
     capacity: int = 100_000
     """Observations kept of every task, at least 2; the oldest go first."""
@@ -44,7 +44,7 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class _Selection:
-    """What follows from the tasks of a batch alone, kept for the next batch of the same tasks."""
+    """Data that depends only on the tasks of a batch, cached for the next batch of the same tasks."""
 
     rows: tuple[int, ...]
     """Task index of each row of the batch."""
@@ -209,7 +209,7 @@ class Replay:
             ring.load_state_dict(saved)
 
     def _shares(self, k: int, count: int) -> list[tuple[ReplayRing, slice]]:
-        """Which ring fills which places of the batch."""
+        """The rings of a batch, with the places that each fills."""
         ring, demonstrations = self._rings[k], self._demonstrations.get(k)
         # RLPD: a fixed share of the batch is demonstrations
         own = count - (round(count * self._config.demonstrations) if demonstrations is not None else 0)

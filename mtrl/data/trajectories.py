@@ -42,7 +42,7 @@ class Trajectories:
     observations: Mapping[str, npt.NDArray[np.generic]]
     """Bucket -> [sum(T_e + 1), ...]: `state` float32 [.., D], `pixels` uint8 [.., C, H, W]."""
     actions: npt.NDArray[Any]
-    """What was executed: float32 [sum T_e, A] in [-1, 1], or int64 [sum T_e] for a discrete task."""
+    """Executed actions: float32 [sum T_e, A] in [-1, 1], or int64 [sum T_e] for a discrete task."""
     labels: npt.NDArray[Any]
     """The expert's clean action at the same observation, shaped and typed as `actions`; they differ where
     noise was added."""

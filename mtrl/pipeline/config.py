@@ -20,7 +20,7 @@ from mtrl.training import AgentFactory, OnlineConfig, TrainingConfig, WandbConfi
 
 @dataclass(frozen=True)
 class TasksConfig:
-    """Which tasks, in which order."""
+    """The tasks, in order, and their options."""
 
     names: tuple[str, ...] = ("mt10",)
     """Names of tasks ("metaworld/reach-v3") and of task sets ("mt10"), expanded in order."""

@@ -1,4 +1,4 @@
-"""What a run prints: text as it is, and the command that continues a stopped run."""
+"""Output of a run: text without markup, and the command that continues a stopped run."""
 
 from __future__ import annotations
 

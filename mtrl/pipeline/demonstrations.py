@@ -50,7 +50,7 @@ def demonstrations_of(session: Session) -> dict[int, Trajectories]:
 
 
 def demonstrations_root(config: Config, run: Path) -> Path:
-    """Where the demonstrations of a run are, or will be."""
+    """Folder of a run's demonstrations; it need not exist yet."""
     return Path(config.data) if config.data else run / DEMONSTRATIONS
 
 

@@ -36,7 +36,7 @@ class _Exported:
     """A policy to export."""
 
     label: str
-    """Which policy of the run it is."""
+    """Label of the policy in the run."""
     reason: str
     """Why this policy is exported."""
     snapshot: PolicySnapshot
@@ -152,7 +152,7 @@ def _teacher(session: Session) -> _Exported:
 
 
 def _visited(session: Session, snapshot: PolicySnapshot) -> list[npt.NDArray[np.floating]]:
-    """States of every task, [T + 1, D_task] each, that the policy comes through in one episode."""
+    """States of every task that the policy visits in one episode, [T + 1, D_task] each."""
     start = start_id(Split.VALIDATION, 0)
     seed, count = session.config.seed, len(session.tasks)
     jobs = [EpisodeJob(k, (start,), seed, acting=Acting(), copies=1, record=True) for k in range(count)]
@@ -172,7 +172,7 @@ def _visited(session: Session, snapshot: PolicySnapshot) -> list[npt.NDArray[np.
 
 
 def _provenance(session: Session, found: _Exported) -> TrainingProvenance:
-    """Where the policy comes from; its success only when that very policy was evaluated."""
+    """Provenance of the policy; its success only when that very policy was evaluated."""
     origin = Provenance.collect()
     file = session.run.evaluations / f"{found.label}-{found.snapshot.version}.json"
     success = interval = None

@@ -17,7 +17,7 @@ from mtrl.tasks import TaskSet
 from mtrl.training import POLICIES, load_state, save_state
 
 SCRIPTED = ("expert", "random")
-"""Policies without weights, played by name."""
+"""Policies without weights, given by name."""
 
 
 def save_policy(place: Path, snapshot: PolicySnapshot) -> None:

@@ -1,4 +1,4 @@
-"""What a run needs and whether its settings fit each other, checked before it starts."""
+"""Checks before a run starts: its resources, and whether its settings fit each other."""
 
 from __future__ import annotations
 

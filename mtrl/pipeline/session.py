@@ -32,7 +32,7 @@ FREE_ON_RESUMING = frozenset({"runtime", "tracking", "stages", "robot", "output"
 
 @dataclass
 class Session:
-    """What every stage needs. Use as `with open_session(...) as session`."""
+    """Shared state of all stages of a run. Use as `with open_session(...) as session`."""
 
     config: Config
     tasks: TaskSet

@@ -81,7 +81,7 @@ def record_all(
 
 
 def print_videos(videos: Sequence[Video], tasks: TaskSet, console: Console) -> None:
-    """A line for each: which start, what came of it, and how long it took."""
+    """Prints a line for each video: its start, outcome and length."""
     for video in videos:
         length = f"{video.decisions} decisions" + ("" if video.whole else ", cut short")
         split, index = split_of(video.start).name.lower(), video.start // len(Split)

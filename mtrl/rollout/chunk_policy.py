@@ -60,12 +60,12 @@ class FunctionSampler:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a planned chunk is carried out."""
+    """Settings of the execution of planned chunks."""
 
     steps: int = 4
     """Actions executed before the next plan, 1 to the chunk's length."""
     noise: str = "chunk"
-    """Where z comes from: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
+    """Source of z: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
 
     def __post_init__(self) -> None:
         check(self, "execution", steps=at_least(1), noise=("chunk", "episode", "zero"))

@@ -16,7 +16,7 @@ from .policy import Version
 
 @dataclass(frozen=True)
 class EpisodeSummary:
-    """What evaluation keeps of an episode."""
+    """Summary of an episode: all that evaluation keeps of it."""
 
     task_index: int
     start: int

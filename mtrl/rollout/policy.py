@@ -17,7 +17,7 @@ queues, plan warm starts, correlated noise, key-value caches. Empty for a memory
 
 
 class Version(NamedTuple):
-    """Which weights acted; a later publication compares greater.
+    """Version of a policy's weights; a later publication compares greater.
 
     A learner restored from a checkpoint counts its publications from an earlier number on, so each
     session has an incarnation of its own.
@@ -31,7 +31,7 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Acting:
-    """How a policy decides."""
+    """Mode in which a policy acts."""
 
     explore: bool = False
     """Training noise on (experts: injected noise)."""

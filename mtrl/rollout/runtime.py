@@ -1,4 +1,4 @@
-"""Where and how environments are stepped: settings, and the sources of fragments and whole episodes."""
+"""Settings of the runtime, and the contracts of what collects fragments and whole episodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Which runtime hosts the rollouts."""
+    """Settings of the runtime that hosts the rollouts."""
 
     kind: str = "local"
     """"local": in this process, deterministic. "ray": the same workers inside Ray actors."""
@@ -61,7 +61,7 @@ class RuntimeConfig:
 
 @dataclass(frozen=True)
 class CollectionConfig:
-    """How lanes are stepped."""
+    """Settings of the lanes in continuous collection."""
 
     copies: int = 4
     """Environments of every task, at least 1."""
@@ -83,7 +83,7 @@ class CollectionConfig:
 
     @property
     def acting(self) -> Acting:
-        """How policies decide while they collect."""
+        """The `Acting` of policies in this collection."""
         return Acting(self.explore, self.plan)
 
 
@@ -91,7 +91,7 @@ class Rollouts(Protocol):
     """Runs jobs; results come in job order, whatever order they finished in."""
 
     quarantined: dict[int, str]
-    """Task index -> the fault that took the task out, in one line."""
+    """Task index -> the fault that quarantined the task, in one line."""
 
     def run(
         self,
@@ -113,10 +113,10 @@ class Fragments(Protocol):
     """An endless source of fragments from every task that is not quarantined."""
 
     quarantined: dict[int, str]
-    """Task index -> the fault that took the task out, in one line."""
+    """Task index -> the fault that quarantined the task, in one line."""
 
     def publish(self, snapshot: PolicySnapshot) -> Version:
-        """New weights; fragments begun from now on use them, and say so in `policy_version`."""
+        """Sets new weights; fragments begun from now on use them and record it in `policy_version`."""
 
     def stream(self) -> Iterator[Fragment]:
         """Fragments without end, or until every task is quarantined. Fragments of one lane come in
@@ -124,7 +124,7 @@ class Fragments(Protocol):
         """
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> None:
-        """[K], sums to 1: tasks are stepped in these proportions from the next fragment on."""
+        """Sets the proportions, [K], sum 1, in which tasks are stepped from the next fragment on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next fragment depends on, but for the policy's weights.

@@ -1,4 +1,4 @@
-"""How a suite lists its tasks without importing a simulator: a catalogue, and options that are checked."""
+"""The catalogue from which a suite lists its tasks without a simulator, and checks of its options."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class CatalogueSuite(Generic[Entry]):
         return {name: self._prefixed(shorts) for name, shorts in self.catalogue.sets.items()}
 
     def entry(self, name: str) -> Entry:
-        """What the catalogue holds about a task; raises UnknownNameError with the nearest names."""
+        """The catalogue's entry of a task; raises UnknownNameError with the nearest names."""
         suite, _, short = name.partition("/")
         if suite != self.name or short not in self.catalogue.entries:
             names = self.names()
@@ -150,7 +150,7 @@ class CatalogueSuite(Generic[Entry]):
         return self.entry(name), resolve_options(self.name, self.options, options)
 
     def expert(self, task: Task) -> Expert:
-        """These tasks have no scripted experts: raises UnsupportedError."""
+        """Raises UnsupportedError: these tasks have no scripted experts."""
         raise UnsupportedError(
             f"{task.name} has no scripted expert. Train an agent on it, or collect from a task that has one"
         )

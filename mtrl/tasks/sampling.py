@@ -21,7 +21,7 @@ Shares = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How tasks share the experience that is collected and, if configured, the weight of the updates."""
+    """Settings of the tasks' shares of collected experience and, if configured, of the updates."""
 
     kind: str = "uniform"
     """"uniform": equal shares. "learning_progress": more for a task whose score changes, either way.
@@ -44,7 +44,7 @@ class SamplingConfig:
     solved_score: float = 0.9
     """A task is solved while the mean score of its last episodes is at least this; 0 to 1."""
     solved_episodes: int = 20
-    """How many last episodes decide whether a task is solved, at least 1."""
+    """Number of last episodes that decide whether a task is solved, at least 1."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -112,7 +112,7 @@ class TaskSampler:
 
     @property
     def shares(self) -> Shares:
-        """What each task should receive from now on."""
+        """Share of each task from now on."""
         count = len(self._scores)
         known = np.array([bool(recent) for recent in self._recent])
         shares = np.full(count, 1.0 / count)
@@ -151,7 +151,8 @@ class TaskSampler:
             recent.extend(float(value) for value in saved)
 
     def _reduced(self, shares: Shares, known: npt.NDArray[np.bool_]) -> Shares:
-        """What solved tasks give up goes to unsolved tasks with a score, or else to those without one."""
+        """The shares with those of solved tasks reduced; the difference goes to unsolved tasks with a score,
+        or else to those without one."""
         solved = self.solved
         takers = known & ~solved if (known & ~solved).any() else ~solved
         if not solved.any() or not takers.any():

@@ -48,7 +48,7 @@ def start_generator(task_name: str, start: int) -> np.random.Generator:
 
 
 class StartSchedule(ABC):
-    """Which start each copy of one lane begins next; deterministic."""
+    """Schedule of the starts of each copy of one lane; deterministic."""
 
     def __init__(self, copies: int) -> None:
         self._used = [0] * copies

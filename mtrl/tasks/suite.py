@@ -101,7 +101,7 @@ class Expert(Protocol):
 
 
 class Suite(Protocol):
-    """What `envs/` offers by name through the registry."""
+    """A family of tasks that `envs/` offers by name through the registry."""
 
     name: str
     """Prefix of its task names."""
@@ -165,7 +165,7 @@ class MultimodalSuite(Protocol):
         """Names of the ways, such as ("left", "right")."""
 
     def mode(self, task: Task, states: npt.NDArray[np.float32]) -> str:
-        """Which way an episode with these states [T + 1, D_task] took."""
+        """Name of the mode of an episode with these states [T + 1, D_task]."""
 
     def plan_view(self, task: Task, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The path [T + 1, 2] seen from above, in metres, for an image."""

@@ -24,7 +24,7 @@ def hash_of_protocol(fields: Mapping[str, ProtocolValue]) -> str:
 
 @dataclass(frozen=True)
 class Score:
-    """How an episode becomes a comparable number."""
+    """Rule that maps an episode to a comparable number."""
 
     kind: str
     """"success": 1 if the success signal was ever on. "return": the undiscounted return, normalised."""

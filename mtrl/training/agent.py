@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
 
 Use = Literal["collect", "evaluate", "export"]
-"""What a snapshot is for: collection may explore or plan with more than is evaluated or exported."""
+"""Purpose of a snapshot: collection may explore or plan with more than is evaluated or exported."""
 
 State = Mapping[str, Any]
 """Nested mappings and lists of tensors, arrays and JSON values; see `mtrl.training.codec`."""
@@ -75,7 +75,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Needs:
-    """What an agent learns from: demonstrations x an online source. Both may be there, one must be."""
+    """Data that an agent needs: demonstrations, an online source, or both."""
 
     offline: Offline | None = None
     online: Stream | Groups | None = None

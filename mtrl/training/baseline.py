@@ -1,4 +1,4 @@
-"""What a run adds to a library's own loop: records, checkpoints, evaluations, and an end."""
+"""Records, checkpoints, evaluations and the budget of a run for a library's own loop."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Baseline(Protocol):
 
 
 class BaselineRun:
-    """What a baseline's own loop reports to; it records, saves and evaluates by the run's clock."""
+    """Receiver of a baseline's progress, which records, saves and evaluates by the run's clock."""
 
     def __init__(self, baseline: Baseline, run: RunRecorder) -> None:
         """Records in `run`."""

@@ -67,7 +67,7 @@ class OnlineConfig:
 
 @dataclass(frozen=True)
 class Clock:
-    """What a run counts, how far it goes, and how often it logs, saves and evaluates."""
+    """Unit and budget of a run, and the intervals of its logs, checkpoints and evaluations."""
 
     unit: str
     """"updates" where nothing is collected while learning, otherwise "steps" of the environments."""

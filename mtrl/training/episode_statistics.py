@@ -1,4 +1,4 @@
-"""What finished episodes returned, put together from fragments."""
+"""Returns of finished episodes, summed across fragments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPISODE_METRICS: Metrics = {
     "success/{task}": Metric("share of those episodes in which the success signal was ever on", "1", _WHERE),
     "length/{task}": Metric("mean number of decisions of those episodes", "decisions", _WHERE),
 }
-"""What episodes add to metrics.jsonl; a task without a finished one has no entry."""
+"""Metrics of episodes in metrics.jsonl; a task without a finished one has no entry."""
 
 
 RECENT = 20
@@ -101,7 +101,7 @@ class EpisodeStatistics:
         return found
 
     def recent(self, tasks: Sequence[Task]) -> dict[str, str]:
-        """How the latest episodes went, up to `RECENT` of each task and of this session: the "success" or
+        """Means over the latest episodes, up to `RECENT` of each task and of this session: the "success" or
         "return" of a single task, the "score" of several, normalised and averaged over those that have
         finished an episode; as text for a bar. Empty before any has. `tasks` are those of the statistics.
         """

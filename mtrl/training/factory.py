@@ -15,7 +15,7 @@ from .metrics import Metrics
 
 
 class AgentFactory(Protocol):
-    """What an entry point in the group `mtrl.agents` names."""
+    """Factory of agents: the object behind an entry point in the group `mtrl.agents`."""
 
     name: str
 

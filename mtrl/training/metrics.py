@@ -1,4 +1,4 @@
-"""What a logged name means: agents and learners declare their metrics with the code that computes them."""
+"""Meaning of logged names: agents and learners declare their metrics with the code that computes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Metric:
     """One number that is logged."""
 
     formula: str
-    """How it is computed, in plain text or with the equation of the paper."""
+    """Formula of the number, in plain text or with the equation of the paper."""
     unit: str
     """"1" for a pure number, otherwise such as "s", "1/s", "decisions"."""
     where: str

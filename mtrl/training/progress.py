@@ -19,7 +19,7 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """How far some work has come. Made by `progress`."""
+    """Progress of some work, shown on standard error. Made by `progress`."""
 
     def __init__(
         self, description: str, total: int | None, console: Console, clock: Callable[[], float]

@@ -1,4 +1,4 @@
-"""What a run itself logs: rates, counts, and the figures of evaluations while learning."""
+"""Metrics of a run itself: rates, counts, and the figures of evaluations while learning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN_TIMINGS: Metrics = {
         f"{_WHERE}.log",
     ),
 }
-"""What a run writes to timing.jsonl; steps only where it collects, updates only where it counts them."""
+"""Metrics of a run in timing.jsonl; steps only where it collects, updates only where it counts them."""
 
 RUN_METRICS: Metrics = {
     "updates": Metric(
@@ -33,7 +33,7 @@ RUN_METRICS: Metrics = {
     ),
     **SHARE_METRICS,
 }
-"""What a run itself writes to metrics.jsonl, besides its episodes and evaluations."""
+"""Metrics of a run itself in metrics.jsonl, besides its episodes and evaluations."""
 
 EVALUATION_METRICS: Metrics = {
     "evaluation_return/{task}": Metric(
@@ -47,7 +47,7 @@ EVALUATION_METRICS: Metrics = {
         "mtrl.training.run_metrics:evaluation_metrics",
     ),
 }
-"""What evaluating while learning adds to metrics.jsonl."""
+"""Metrics of evaluations while learning in metrics.jsonl."""
 
 
 def evaluation_metrics(result: EvaluationResult) -> dict[str, float]:

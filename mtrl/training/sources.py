@@ -1,4 +1,4 @@
-"""Where an agent's data comes from: demonstrations, continuous collection, groups of episodes."""
+"""Sources of an agent's data: demonstrations, continuous collection, groups of episodes."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SHARE_METRICS: Metrics = {
         "mtrl.training.task_shares:TaskShares.metrics",
     ),
 }
-"""What a task sampler adds to metrics.jsonl."""
+"""Metrics of a task sampler in metrics.jsonl."""
 
 
 class TaskShares:

@@ -1,4 +1,4 @@
-"""Where metrics go: the tracker contract, and a fan-out that never lets a tracker stop training.
+"""The tracker contract, and a fan-out in which a failing tracker never stops training.
 
 Two streams. `log` takes deterministic values only, so that equal runs have equal files; whatever a
 clock measured goes to `timing`.
@@ -30,7 +30,7 @@ class Tracker(Protocol):
         """Writes out what is held back and frees everything. Nothing is logged afterwards."""
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the record has come; everything before this call is on disk when it returns."""
+        """Position of the record; everything before this call is on disk when it returns."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Drops what was recorded after `state_dict` returned `state`; all of it for an empty state."""

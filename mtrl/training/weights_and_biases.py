@@ -38,7 +38,7 @@ CLOSE_SECONDS = INIT_SECONDS + FINISH_SECONDS + 10.0
 
 @dataclass(frozen=True)
 class WandbConfig:
-    """Where a run is recorded on Weights & Biases."""
+    """Settings of a run's record on Weights & Biases."""
 
     mode: str = "disabled"
     """"online": streamed to the server, from a thread. "offline": written below the run only, to be sent
@@ -61,7 +61,7 @@ class WandbConfig:
 
     @property
     def effective_mode(self) -> str:
-        """The mode after WANDB_MODE has had its say."""
+        """The mode, with WANDB_MODE taken into account."""
         given = os.environ.get("WANDB_MODE", "").lower()
         mode = {"dryrun": "offline"}.get(given, given)
         stricter = mode in MODES and MODES.index(mode) > MODES.index(self.mode)

@@ -105,7 +105,7 @@ class TrainingProvenance:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the policy sees, how it acts, for which tasks, and where it comes from."""
+    """Observations, actions, tasks, limits and provenance of an exported policy."""
 
     tasks: tuple[TaskEntry, ...]
     """In index order."""
@@ -122,7 +122,7 @@ class Manifest:
     noise_size: int = 0
     """Length Z of the standard normal input `z`; 0 when the graph has none."""
     noise: str = "chunk"
-    """Where `z` comes from: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
+    """Source of `z`: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
     action_low: float = -1.0
     """Smallest value of an action dimension."""
     action_high: float = 1.0

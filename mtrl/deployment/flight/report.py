@@ -54,7 +54,7 @@ class EpisodeReport:
     deadline_misses: int
     """Observations answered after the robot's next tick was due, or never."""
     skipped: int
-    """Those never answered."""
+    """Observations that were never answered."""
     held_ticks: int
     """Ticks on which a guard replaced the action by the hold action."""
     final_state: str

@@ -1,1 +1,1 @@
-"""What a robot may be commanded: the limits of a site and of a task, and the guard that enforces them."""
+"""Limits of a robot's commands, by site and task, and the guard that enforces them."""

@@ -1,4 +1,4 @@
-"""Which slot hosts which lane, by the cost of a decision of each task, and which lane is next."""
+"""Assignment of lanes to slots by the cost of a decision of each task, and the order of lanes."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class RolloutSession:
 
     def take(self) -> JobResult | None:
         """The next result by arrival, waited for; None when no job is left. `policy_version` of recorded
-        episodes is that of the policy that played them.
+        episodes is that of the policy that acted in them.
         """
         while (result := next(self._queue.finished(in_order=False), None)) is None and self._queue.jobs:
             self._advance(1.0)
@@ -218,10 +218,10 @@ class JobQueue:
     def __init__(self, quarantined: Container[int]) -> None:
         """Jobs of quarantined tasks are dropped at once."""
         self.jobs: dict[int, EpisodeJob] = {}
-        """Those that are not yet delivered or dropped, in order."""
+        """Jobs that are not yet delivered or dropped, in order."""
         self.waiting: list[int] = []
         self.results: dict[int, JobResult] = {}
-        """Those that are not yet delivered."""
+        """Results that are not yet delivered."""
         self.faults: Counter[int] = Counter()
         self.worker_losses: Counter[int] = Counter()
         self._quarantined = quarantined

@@ -39,7 +39,7 @@ class FinalObservation:
 
 
 class LaneState(TypedDict):
-    """What a lane is rebuilt from."""
+    """State from which a lane is rebuilt."""
 
     starts: npt.NDArray[np.int64]
     """[M], -1 for a copy that has not begun."""

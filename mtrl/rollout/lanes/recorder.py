@@ -1,4 +1,4 @@
-"""What a lane did, step by step: the arrays that fragments and whole episodes are cut from."""
+"""Recording of a lane's decisions, from which fragments and whole episodes are cut."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StepRecorder:
         """`outcomes_only` keeps reward and success alone. Arrays are allocated with the first decision."""
         self.lane, self.extras, self.steps = lane, extras, steps
         self.decisions = 0
-        """Recorded so far."""
+        """Decisions recorded so far."""
         self.final_observations: list[tuple[int, FinalObservation]] = []
         """Decision and true last observation of every episode that ended, in order."""
         self._outcomes_only = outcomes_only

@@ -1,4 +1,4 @@
-"""Whole episodes on a lane: a job, played to the end and cut out of the recording."""
+"""Whole episodes on a lane: runs a job to its end and cuts its episodes out of the recording."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def starts_of_copies(job: EpisodeJob) -> list[list[int]]:
 
 
 def schedule_of(job: EpisodeJob) -> FixedStarts:
-    """The lane schedule that plays this job."""
+    """The schedule of starts of a lane that runs this job."""
     return FixedStarts([[job.starts[p] for p in queue] for queue in starts_of_copies(job)])
 
 

@@ -85,7 +85,7 @@ class Backend(ABC):
     """
 
     replacement_seconds = START_SECONDS
-    """How long lanes wait for the replacement of a lost worker before they move to others."""
+    """Seconds that lanes wait for the replacement of a lost worker before they move to others."""
 
     def __init__(self, timeout_seconds: float) -> None:
         """A call that takes longer counts as hung."""

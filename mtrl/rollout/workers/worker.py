@@ -41,7 +41,7 @@ class LaneAssignment:
 
 
 class OpenLaneState(TypedDict):
-    """What an open lane is rebuilt from, but for the policy's weights."""
+    """State from which an open lane is rebuilt, except the policy's weights."""
 
     task_index: int
     first_copy: int
