@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nmtrl: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output went away, as `| head` does.
+        # The reader of our output closed it, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

@@ -151,8 +151,7 @@ class TaskSampler:
             recent.extend(float(value) for value in saved)
 
     def _reduced(self, shares: Shares, known: npt.NDArray[np.bool_]) -> Shares:
-        """The shares with those of solved tasks reduced; the difference goes to unsolved tasks with a score,
-        or else to those without one."""
+        """The shares, with those of solved tasks moved to unsolved ones, first to those with a score."""
         solved = self.solved
         takers = known & ~solved if (known & ~solved).any() else ~solved
         if not solved.any() or not takers.any():

@@ -1,4 +1,4 @@
-"""A loop's clock with absolute deadlines, and what may disturb the loop: collector, priority, host."""
+"""A loop's clock with absolute deadlines, and protection from garbage collection and low priority."""
 
 from __future__ import annotations
 
