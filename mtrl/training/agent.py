@@ -54,8 +54,6 @@ class Offline:
 class Stream:
     """Fragments of continuous collection."""
 
-    on_policy: bool = False
-    """Whether data of an older policy version must be thrown away."""
     warmup: int = 0
     """Environment steps of random play, all tasks and ranks together, before the agent's own policy acts; the
     run takes the larger of this and `online.warmup`."""
