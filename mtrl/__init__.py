@@ -11,7 +11,7 @@ __all__ = ["demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
 
 __version__ = "0.1.0"
 
-# A checkout keeps envs/, agents/, configs/ and launch/ beside mtrl/; an installed wheel has them inside it.
+# A checkout keeps envs/, agents/, configs/ and launch/ next to mtrl/; an installed wheel has them inside it.
 _checkout = Path(__file__).resolve().parent.parent
 if (_checkout / "pyproject.toml").is_file() and (_checkout / "agents").is_dir():
     __path__.append(str(_checkout))

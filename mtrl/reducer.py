@@ -107,7 +107,7 @@ class Gloo(Reducer):
         try:
             made = make()
             _require_like(made, like)
-        except Exception as raised:  # noqa: BLE001 - handed to all ranks, and raised below
+        except Exception as raised:  # noqa: BLE001 - sent to all ranks, and raised below
             error, made = raised, {}
         kinds: dict[torch.dtype, list[str]] = {}
         for name, (_, kind) in like.items():

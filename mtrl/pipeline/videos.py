@@ -177,7 +177,7 @@ def _record(
             chosen,
             indices,
             lambda name: folder / name,
-            on_decision=lambda: session.stop_if_requested("filming"),
+            on_decision=lambda: session.stop_if_requested("recording"),
         )
 
 

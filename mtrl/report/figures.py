@@ -23,7 +23,7 @@ WIDE = 640
 """Natural width of a figure that has a card to itself."""
 
 BAR_PITCH = 18
-"""Height of one bar's row in pixels; the numbers beside the bars use the same line height."""
+"""Height of one bar's row in pixels; the numbers next to the bars use the same line height."""
 
 _PATH_COLOURS = {Side.LEFT: "s1", Side.RIGHT: "s2", Side.STOPPED: "faint"}
 
@@ -137,12 +137,12 @@ def latency_figure(latency: Latency, width: int = WIDTH) -> Markup:
     return chart.markup()
 
 
-def paths_figure(drawn: PolicyPaths, shown_beside: Sequence[PolicyPaths]) -> Markup:
+def paths_figure(drawn: PolicyPaths, compared: Sequence[PolicyPaths]) -> Markup:
     """Every episode of the point task from above; y upwards, the same scale in both directions.
 
-    The view holds the paths of `shown_beside` too, so that figures side by side have one scale.
+    The view holds the paths of `compared` too, so that figures side by side have one scale.
     """
-    policies = (drawn, *shown_beside)
+    policies = (drawn, *compared)
     discs = [
         (p.obstacle.x + r, p.obstacle.y + r)
         for p in policies

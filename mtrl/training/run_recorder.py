@@ -195,7 +195,7 @@ class RunRecorder:
         return overtime or self._stop()
 
     def log(self, step: int, metrics: Mapping[str, float], updates: int | None = None) -> None:
-        """Writes metrics and rates; `updates` so far, None for a baseline, which does not tell."""
+        """Writes metrics and rates; `updates` so far, None for a baseline, which does not count them."""
         self.tracker.log(step, metrics)
         now = time.monotonic()
         seconds = max(now - self._marked_at, 1e-9)

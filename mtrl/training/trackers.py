@@ -86,7 +86,7 @@ class Trackers:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores every tracker before the run goes on; errors are raised, since no work is lost yet.
 
-        A tracker that the state does not know, or that could not tell, is left as it is. An empty state
+        A tracker that the state lacks, or that failed to give its own, is left as it is. An empty state
         takes all of them back to the beginning.
         """
         for tracker in self._trackers:

@@ -181,7 +181,7 @@ def test_a_task_that_joins_later_is_found_by_its_name(tmp_path: Path) -> None:
         '{"step": 1, "part": "critic", "tasks": [], "cosines": []}',
     ],
 )
-def test_a_line_that_cannot_be_read_is_told_not_fatal(tmp_path: Path, broken: str) -> None:
+def test_a_line_that_cannot_be_read_is_reported_and_not_fatal(tmp_path: Path, broken: str) -> None:
     (tmp_path / COSINES).write_text(THREE[0] + broken + "\n\n" + THREE[1])
     found = find_conflicts(tmp_path)
     assert found is not None

@@ -46,7 +46,7 @@ def test_wrong_latency_is_refused(tmp_path: Path, changes: dict[str, object], me
     assert "latency.json" in str(caught.value)
 
 
-def test_the_deployment_rooms_own_file_is_read(tmp_path: Path) -> None:
+def test_the_file_of_a_deployment_is_read(tmp_path: Path) -> None:
     report = deployment_report(REACH, ticks=40, misses=1)
     path = tmp_path / "episode.json"
     path.write_text(json.dumps(report.as_json()))

@@ -282,7 +282,7 @@ def test_equal_files_give_an_equal_page_that_replaces_the_old(run: Path) -> None
     assert first.read_bytes() == content
 
 
-def test_a_broken_metrics_line_is_told_not_fatal(run: Path) -> None:
+def test_a_broken_metrics_line_is_reported_and_not_fatal(run: Path) -> None:
     (run / "teacher/metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
     page = Page(write_report(run))
     assert "1 line could not be read" in page.texts["learning"]
