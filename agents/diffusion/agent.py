@@ -105,8 +105,8 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
 
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Cosines between the tasks' gradients since the last call, as of the one part, "network"."""
-        found = None if self._surgery is None else self._surgery.take_cosines()
-        return {} if found is None else {"network": found}
+        cosines = None if self._surgery is None else self._surgery.take_cosines()
+        return {} if cosines is None else {"network": cosines}
 
     def shared_state(self) -> State:
         """Weights, average, optimiser and surgery."""
@@ -171,8 +171,8 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
                 counted = losses * portion.to(losses)
             return self._backward(counted.sum()) | {"/losses": counted.detach()}
 
-        found = dict(reducer.sums(make, self._like(losses=(self._layout.task_count,))))
-        return found, found.pop("/losses"), {}
+        sums = dict(reducer.sums(make, self._like(losses=(self._layout.task_count,))))
+        return sums, sums.pop("/losses"), {}
 
     def _sample_losses(self, batch: Batch) -> torch.Tensor:
         """[K, B]"""

@@ -161,8 +161,8 @@ class SACAgent:
 
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Cosines between the tasks' gradients of each group that surgery measured since the last call."""
-        found = {name: group.cosines() for name, group in self._groups.items()}
-        return {name: cosines for name, cosines in found.items() if cosines is not None}
+        measured = {name: group.cosines() for name, group in self._groups.items()}
+        return {name: cosines for name, cosines in measured.items() if cosines is not None}
 
     def update(self, reducer: Reducer) -> Mapping[str, float]:
         """Clipped Adam steps on one batch, and the targets' moving average.
@@ -279,13 +279,13 @@ class SACAgent:
         assert batch is not None, "`_draw` sets the batch"
         explicit = self._explicit if self._explicit is not None and self._explicit.serves(batch) else None
         computation = explicit or self._computation
-        found = computation.critic(batch, context)
-        self._losses = {"critic_loss": found["losses"], "value": found["value"]}
+        sums = computation.critic(batch, context)
+        self._losses = {"critic_loss": sums["losses"], "value": sums["value"]}
         if self._updates_actor:
-            found = computation.actor(batch, context)
-            self._losses |= {"actor_loss": found["losses"], "entropy": found["entropy"]}
+            sums = computation.actor(batch, context)
+            self._losses |= {"actor_loss": sums["losses"], "entropy": sums["entropy"]}
             task = batch.tasks.task
-            gradient = temperature_gradient(found["entropy"], select_rows(self._target_entropy, task))
+            gradient = temperature_gradient(sums["entropy"], select_rows(self._target_entropy, task))
             self._temperature_gradient = scatter_rows(gradient, task, len(self._tasks))
 
     def _draw(self) -> Mapping[str, Tensor]:
@@ -336,11 +336,11 @@ class SACAgent:
 
     def _named_losses(self, context: UpdateContext) -> dict[str, float]:
         """Metrics of the losses, brought from the device at once."""
-        found = self._losses
-        values = torch.stack([value.float() for value in found.values()]).tolist() if found else []
+        losses = self._losses
+        values = torch.stack([value.float() for value in losses.values()]).tolist() if losses else []
         return {
             f"{kind}/{name}": value
-            for kind, row in zip(found, values, strict=True)
+            for kind, row in zip(losses, values, strict=True)
             for name, value in zip(context.tasks, row, strict=True)
         }
 
@@ -359,11 +359,11 @@ class SACAgent:
             "actor": (actor.network, actor.observer(*arguments)),
             "critic": (critic.network, critic.inputs(critic.observer(*arguments), batch_tasks, action)),
         }
-        found = {
+        metrics = {
             f"torso/{part}/{name}": value
             for part, (network, features) in inputs.items()
             for name, value in torso_diagnostics(network.torso, features, batch_tasks.task).items()
         }
-        values = torch.tensor(list(found.values()), dtype=torch.float64)
+        values = torch.tensor(list(metrics.values()), dtype=torch.float64)
         whole = reducer.sums(lambda: {"values": values}, {"values": (values.shape, values.dtype)})["values"]
-        return dict(zip(found, (whole / reducer.size).tolist(), strict=True))
+        return dict(zip(metrics, (whole / reducer.size).tolist(), strict=True))

@@ -221,9 +221,9 @@ class ExplicitGradientComputation:
 
         def values(action: Tensor | None) -> ByKind:
             self._write(self._target, batch, state, action)
-            found = self._target.forward()
-            q_all = found.get("discrete")
-            return found.get("continuous"), None if q_all is None else critic.by_action(q_all)
+            outputs = self._target.forward()
+            q_all = outputs.get("discrete")
+            return outputs.get("continuous"), None if q_all is None else critic.by_action(q_all)
 
         return td_target(self._config, batch, noise, policy, values, critic.head)
 

@@ -131,13 +131,13 @@ class OptimizerGroup:
                 functions.name: statistic,
             }
 
-        found = self.reduce(compute, functions.name, context)
+        sums = self.reduce(compute, functions.name, context)
         if self.surgery is not None:
             parts = self.weights.split(self.weights.gradient)
             named = dict(zip(self._used, parts, strict=True))
             for key, gradient in self.surgery.masked(named).items():
                 named[key].copy_(gradient)
-        return found
+        return sums
 
     def reduce(self, compute: Callable[[], Sums], statistic: str, context: UpdateContext) -> Sums:
         """Adds up over ranks what `compute` returns: "gradient" [P], of the summed losses, and this rank's
@@ -150,10 +150,10 @@ class OptimizerGroup:
             "losses": ((count,), vector.dtype),
             statistic: ((count,), vector.dtype),
         }
-        found = context.reducer.sums(compute, like)
-        self.weights.copy_(found["gradient"])
+        sums = context.reducer.sums(compute, like)
+        self.weights.copy_(sums["gradient"])
         self._scale = 1.0 / count
-        return found
+        return sums
 
     def _combine(self, surgery: GradientSurgery, functions: TaskLosses, context: UpdateContext) -> Sums:
         """`differentiate` by surgery."""
@@ -182,16 +182,16 @@ class OptimizerGroup:
 
         def compute() -> Sums:
             nonlocal auxiliary
-            found = {functions.name: context.partial(functions.statistic())}
+            values = {functions.name: context.partial(functions.statistic())}
             if not one_pass:
                 # after a loop the auxiliary loss is of the last task alone, and its graph is freed
                 auxiliary = None
                 if functions.auxiliary() is not None:
                     all_losses()
             if auxiliary is None:
-                return found
+                return values
             gradients = self._gradients(auxiliary if size == 1 else auxiliary / size)
-            return found | {
+            return values | {
                 f"auxiliary/{key}": value for key, value in zip(self._used, gradients, strict=True)
             }
 
@@ -200,17 +200,17 @@ class OptimizerGroup:
             functions.name: ((self.tasks,), self.weights.vector.dtype),
             **{f"auxiliary/{key}": (value.shape, value.dtype) for key, value in balanced.items()},
         }
-        found = dict(context.reducer.sums(compute, like))
+        sums = dict(context.reducer.sums(compute, like))
         gradients = dict(combined.gradients)
         for key, parameter in self._used.items():
-            if f"auxiliary/{key}" in found:
+            if f"auxiliary/{key}" in sums:
                 # divided by the scale that `clip` multiplies by
-                extra = found.pop(f"auxiliary/{key}") / self._scale
+                extra = sums.pop(f"auxiliary/{key}") / self._scale
                 gradients[key] = gradients.get(key, torch.zeros_like(parameter)) + extra
             elif key not in gradients:
                 gradients[key] = torch.zeros_like(parameter)
         self.weights.write_gradients(surgery.masked(gradients))
-        return {"losses": combined.losses, **found}
+        return {"losses": combined.losses, **sums}
 
     def clip(self) -> float:
         """Turns the gradient of the summed losses into the clipped one of their mean over tasks; returns its
@@ -272,8 +272,8 @@ class OptimizerGroup:
     def _gradients(self, loss: Tensor) -> list[Tensor]:
         """The gradient of a scalar, for every parameter in order."""
         used = list(self._used.values())
-        found = torch.autograd.grad(loss, used, allow_unused=True)
-        pairs = zip(used, found, strict=True)
+        gradients = torch.autograd.grad(loss, used, allow_unused=True)
+        pairs = zip(used, gradients, strict=True)
         return [torch.zeros_like(old) if new is None else new for old, new in pairs]
 
 
@@ -281,10 +281,10 @@ def not_finite(
     losses: Mapping[str, float], norms: Mapping[str, float], groups: Sequence[OptimizerGroup]
 ) -> str:
     """Which task's losses, or which gradients, hold a number that is not finite; empty for none."""
-    found = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    problems = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
     steep = [group for group in groups if not math.isfinite(norms.get(group.name, 0.0))]
-    found += [f"the gradient norm of {group.name} is {norms[group.name]}" for group in steep]
-    return ", ".join(found + [name for group in steep for name in group.not_finite()][:3])
+    problems += [f"the gradient norm of {group.name} is {norms[group.name]}" for group in steep]
+    return ", ".join(problems + [name for group in steep for name in group.not_finite()][:3])
 
 
 class GradientComputation:
@@ -315,14 +315,14 @@ class GradientComputation:
             return td_target(self._config, batch, noise, policy, values, critic.head)
 
         def losses() -> Tensor:
-            found, latest = critic_losses(networks.critic, batch, target())
+            task_losses, latest = critic_losses(networks.critic, batch, target())
             features[:] = [latest]
-            return self._task_weighted(found, batch, context)
+            return self._task_weighted(task_losses, batch, context)
 
         def loss_of(row: int) -> Tensor:
             one_task = batch.for_row(row)
-            found, _ = critic_losses(networks.critic, one_task, target()[row : row + 1])
-            return self._task_weighted(found, one_task, context)[0]
+            task_losses, _ = critic_losses(networks.critic, one_task, target()[row : row + 1])
+            return self._task_weighted(task_losses, one_task, context)[0]
 
         def value() -> Tensor:
             if not features:
@@ -333,9 +333,9 @@ class GradientComputation:
 
         auxiliary = networks.critic.network.torso.balance_loss
         functions = TaskLosses(losses, loss_of, auxiliary, value, "value")
-        found = self._groups["critic"].differentiate(functions, context)
+        sums = self._groups["critic"].differentiate(functions, context)
         self._features = features[0]
-        return found
+        return sums
 
     def actor(self, batch: TrainingBatch, context: UpdateContext) -> Sums:
         """Writes the actor's gradient into its group, after `critic` of the same batch; returns "losses" and
@@ -349,16 +349,16 @@ class GradientComputation:
         actor, critic = self._networks.actor, self._networks.critic
 
         def losses() -> Tensor:
-            found, entropy = actor_losses(actor, critic, features, batch, noise)
+            task_losses, entropy = actor_losses(actor, critic, features, batch, noise)
             entropies[:] = entropy.split(1)
-            return self._task_weighted(found, batch, context)
+            return self._task_weighted(task_losses, batch, context)
 
         def loss_of(row: int) -> Tensor:
             one_task, its_noise = batch.for_row(row), noise[batch_tasks.continuous == row]
-            found, entropy = actor_losses(actor, critic, features[row : row + 1], one_task, its_noise)
+            task_losses, entropy = actor_losses(actor, critic, features[row : row + 1], one_task, its_noise)
             if not group.perturbs:
                 entropies[row] = entropy
-            return self._task_weighted(found, one_task, context)[0]
+            return self._task_weighted(task_losses, one_task, context)[0]
 
         auxiliary = actor.network.torso.balance_loss
         functions = TaskLosses(losses, loss_of, auxiliary, lambda: torch.cat(entropies), "entropy")

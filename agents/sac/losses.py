@@ -186,8 +186,8 @@ def td_target(
         temperature = temperature if config.entropy_in_target else torch.zeros_like(temperature)
         discrete = discrete_soft_value(head.values(q_all).amin(0), log_policy, temperature)
     next_value = batch_tasks.merged(continuous, discrete)
-    found = bootstrapped(batch.reward, batch.final, next_value, config.discount)
-    return found.clamp(-config.value_clip, config.value_clip) if config.value_clip else found
+    targets = bootstrapped(batch.reward, batch.final, next_value, config.discount)
+    return targets.clamp(-config.value_clip, config.value_clip) if config.value_clip else targets
 
 
 def critic_losses(critic: TwinCritic, batch: TrainingBatch, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,10 +79,10 @@ class RankRows:
             return {"code": code, "square": code.square()}
 
         shape = (len(self._named),)
-        found = reducer.sums(codes, {"code": (shape, torch.float64), "square": (shape, torch.float64)})
+        sums = reducer.sums(codes, {"code": (shape, torch.float64), "square": (shape, torch.float64)})
         # equal numbers, and no others, have R times the sum of squares equal to the square of the sum
-        alike = reducer.size * found["square"] == found["code"].square()
-        agreed = (alike & (found["code"] > 0)).tolist()
+        alike = reducer.size * sums["square"] == sums["code"].square()
+        agreed = (alike & (sums["code"] > 0)).tolist()
         return {name: patterns[name] for name, owned in zip(self._named, agreed, strict=True) if owned}
 
     def _contribution(

@@ -144,18 +144,18 @@ class StepRows:
 
             def at_perturbed_weights() -> tuple[TaskRows, torch.Tensor]:
                 named = self._jacobian.named
-                found = self._jacobian.loop(
+                perturbed_rows = self._jacobian.loop(
                     loss_of, rows, lambda task: perturbed(named, perturbation.of(task))
                 )
-                return found, values
+                return perturbed_rows, values
 
             return over_ranks(at_perturbed_weights)[0], values
         seconds: list[float] = []
         method = self.choice.next()
-        found = over_ranks(lambda: self._timed(method, seconds, losses, loss_of, retain_graph))
+        reduced = over_ranks(lambda: self._timed(method, seconds, losses, loss_of, retain_graph))
         if not self.choice.chosen:
             self.choice.record(method, reducer.agree(seconds[0], "sum"))
-        return found
+        return reduced
 
     def _joint(self, losses: Losses) -> tuple[TaskRows, torch.Tensor]:
         made = losses() if callable(losses) else losses

@@ -41,11 +41,11 @@ class WeightingSchedule:
             return torch.ones(1, dtype=torch.float64)
         if self._weights is None or self.solved:
             inputs = WeightingInputs(losses, None if gramian is None else gramian.numpy(), persistence)
-            found = self.weighting.weights(inputs)
+            weights = self.weighting.weights(inputs)
             if self._weights is not None and self._smoothing > 0:
                 # w_t = lambda w_(t-1) + (1 - lambda) w
-                found = self._smoothing * self._weights + (1 - self._smoothing) * found
-            self._weights = found
+                weights = self._smoothing * self._weights + (1 - self._smoothing) * weights
+            self._weights = weights
         return torch.from_numpy(self._weights.copy())
 
     def persistence(self, rows: TaskRows, gramian: torch.Tensor) -> np.ndarray | None:
@@ -54,7 +54,7 @@ class WeightingSchedule:
         """
         if not self.weighting.needs_persistence:
             return None
-        found = torch.zeros(self._tasks, dtype=torch.float64)
+        cosines = torch.zeros(self._tasks, dtype=torch.float64)
         if self._previous:
             pairs = [
                 (values.reshape(len(values), -1), self._previous[name].to(values).reshape(len(values), -1))
@@ -63,9 +63,9 @@ class WeightingSchedule:
             products = torch.stack([(new * old).sum(1).double() for new, old in pairs]).sum(0).cpu()
             squares = torch.stack([old.square().sum(1).double() for _, old in pairs]).sum(0).cpu()
             scale = (squares * gramian.diagonal()).clamp_min(0).sqrt()
-            found = torch.where(scale > 0, products / scale.clamp_min(1e-300), 0.0)
+            cosines = torch.where(scale > 0, products / scale.clamp_min(1e-300), 0.0)
         self._previous = {name: values.clone() for name, values in rows.shared.items()}
-        return found.numpy()
+        return cosines.numpy()
 
     def observe_post_step_losses(self, losses: torch.Tensor) -> None:
         """Passes losses [K] of the same batch after the update to the weighting; those that are not finite

@@ -40,15 +40,15 @@ class WeightedPass:
             groups.append((ones, [name for name in named if name in apart]))
 
         def make() -> dict[str, torch.Tensor]:
-            found: dict[str, torch.Tensor] = {}
+            gradients: dict[str, torch.Tensor] = {}
             for number, (factor, names) in enumerate(groups, start=1):
                 made = torch.autograd.grad(
                     losses, [named[name] for name in names], factor,
                     retain_graph=retain_graph or number < len(groups), allow_unused=True,
                 )  # fmt: skip
                 pairs = zip(names, made, strict=True)
-                found |= {name: value for name, value in pairs if value is not None}
-            return found
+                gradients |= {name: value for name, value in pairs if value is not None}
+            return gradients
 
         return dict(reducer.sums(make, {name: (value.shape, value.dtype) for name, value in named.items()}))
 

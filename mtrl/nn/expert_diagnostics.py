@@ -79,24 +79,24 @@ def torso_diagnostics(
     """
     with torso.record() as records:
         torso(features, task_index, embedding)
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     layers = [value for name, value in records if name == "hidden"]
     if layers:
         shares = torch.stack([dormant_fraction(layer).mean() for layer in layers])
-        found["dormant_units"] = float(shares.mean())
+        metrics["dormant_units"] = float(shares.mean())
     for layer, gates in enumerate(value for name, value in records if name == "gates"):
         load = expert_load(gates)
-        found[f"gate_entropy/{layer}"] = float(gate_entropy(gates).mean())
-        found[f"task_expert_information/{layer}"] = float(task_expert_information(gates).mean())
-        found[f"expert_load_min/{layer}"] = float(load.min(dim=-1).values.mean())
-        found[f"expert_load_max/{layer}"] = float(load.max(dim=-1).values.mean())
-        found[f"load_variation/{layer}"] = float(load_variation(load).mean())
+        metrics[f"gate_entropy/{layer}"] = float(gate_entropy(gates).mean())
+        metrics[f"task_expert_information/{layer}"] = float(task_expert_information(gates).mean())
+        metrics[f"expert_load_min/{layer}"] = float(load.min(dim=-1).values.mean())
+        metrics[f"expert_load_max/{layer}"] = float(load.max(dim=-1).values.mean())
+        metrics[f"load_variation/{layer}"] = float(load_variation(load).mean())
     for layer, outputs in enumerate(value for name, value in records if name == "experts"):
         cosine = expert_cosine(outputs)
         count = cosine.shape[-1]
         off = cosine.sum(dim=(-2, -1)) - cosine.diagonal(dim1=-2, dim2=-1).sum(-1)
-        found[f"expert_cosine/{layer}"] = float((off / max(count * (count - 1), 1)).mean())
-    return found
+        metrics[f"expert_cosine/{layer}"] = float((off / max(count * (count - 1), 1)).mean())
+    return metrics
 
 
 def _shares(gates: Tensor) -> Tensor:

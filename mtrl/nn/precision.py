@@ -18,13 +18,13 @@ def device_of(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise ConfigError(f"agent.device is 'cpu', 'cuda', 'cuda:N' or 'auto'; got {device!r}")
-    found = torch.device(device)
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ResourceError(
             f"agent.device={device} is not there: torch {torch.__version__} sees "
             f"{torch.cuda.device_count()} GPUs; choose agent.device=cpu"
         )
-    return found
+    return chosen
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

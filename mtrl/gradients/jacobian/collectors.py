@@ -76,11 +76,11 @@ class Collector(ABC):
         """Completes the shared rows; returns what single tasks own, by name."""
         # rows of functions of parameters (a slice, a merged LoRA weight), brought to the parameters
         for use, rows in self._pending.values():
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 [GradientEdge(use.node, use.output)], [self.parameters[index] for index in use.parameters],
                 [rows], is_grads_batched=True, retain_graph=True, allow_unused=True,
             )  # fmt: skip
-            for index, row in zip(use.parameters, found, strict=True):
+            for index, row in zip(use.parameters, gradients, strict=True):
                 if row is not None:
                     self.add_rows(index, row)
         self._pending.clear()

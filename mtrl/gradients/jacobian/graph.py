@@ -166,12 +166,12 @@ def _pure(
     unclear = len(given) < len(inputs) and not reshaping
     if unclear and (len(given) > 1 or not _same_shape(node, given)):
         return None
-    found = [pure[child] for child, _ in given]
-    if len(found) == 1:
-        (only,) = found
+    sources = [pure[child] for child, _ in given]
+    if len(sources) == 1:
+        (only,) = sources
         return Source(only.parameters, (*only.path, name), reshaping and only.reshaped)
-    behind = tuple(sorted({index for item in found for index in item.parameters}))
-    return Source(behind, ("several", name), reshaping and all(item.reshaped for item in found))
+    behind = tuple(sorted({index for item in sources for index in item.parameters}))
+    return Source(behind, ("several", name), reshaping and all(item.reshaped for item in sources))
 
 
 def _same_shape(node: Node, inputs: Sequence[tuple[Node, int]]) -> bool:
@@ -205,7 +205,7 @@ def visit(
 
             hooks.append(site.node.register_prehook(hook))
     try:
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             losses,
             [GradientEdge(sites[number].node, 0) for number in ends],
             cotangent,
@@ -214,7 +214,7 @@ def visit(
         )
         # as within the pass: a saved weight requires a gradient
         with torch.no_grad():
-            for number, gradient in zip(ends, found, strict=True):
+            for number, gradient in zip(ends, gradients, strict=True):
                 if gradient is not None:
                     show(number, gradient)
     finally:

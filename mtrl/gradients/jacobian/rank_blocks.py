@@ -77,19 +77,19 @@ class RankBlocks:
         # equal numbers, and no others, have R times the sum of squares equal to the square of the sum
         code = float(self._code % _CODES)
         codes = torch.tensor([code, code**2], dtype=torch.float64)
-        found = self._sums(lambda: {"rows": self._block, "codes": codes})
-        if self._reducer.size * found["codes"][1] != found["codes"][0] ** 2:
+        sums = self._sums(lambda: {"rows": self._block, "codes": codes})
+        if self._reducer.size * sums["codes"][1] != sums["codes"][0] ** 2:
             self._broken = True
             raise RankError(
                 "the ranks found different parameters shared by the tasks, so that their Gramians cannot be "
                 "streamed; raise gradients.memory_mb so that all rows fit"
             )
-        self._total += gramian_of([found["rows"]], self._tasks)
+        self._total += gramian_of([sums["rows"]], self._tasks)
         self._filled = 0
 
     def _sums(self, make: Callable[[], Sums]) -> Sums:
         like = {"rows": (self._block.shape, self._block.dtype), "codes": ((2,), torch.float64)}
         broken, self._broken = self._broken, True
-        found = self._reducer.sums(make, like)
+        sums = self._reducer.sums(make, like)
         self._broken = broken
-        return found
+        return sums

@@ -73,11 +73,11 @@ class TaskRows:
         own.
         """
         owned_weights = torch.ones_like(weights) if owned_weights is None else owned_weights
-        found = {
+        combined = {
             name: (weights.to(rows) @ rows.reshape(self.tasks, -1)).view(rows.shape[1:])
             for name, rows in self.shared.items()
         }
-        return found | {name: rows.weighted(owned_weights) for name, rows in self.owned.items()}
+        return combined | {name: rows.weighted(owned_weights) for name, rows in self.owned.items()}
 
     def sums(self) -> dict[str, torch.Tensor]:
         """Every tensor that adds up over batches, by parameter name."""

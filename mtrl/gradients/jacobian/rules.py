@@ -53,8 +53,8 @@ class Product:
 
     def rows(self) -> torch.Tensor:
         """[K, i, o], or [K, n, i, o]."""
-        found = [torch.bmm(left, right) for left, right in self.pairs()]
-        product = found[0] if self.left.dim() == 3 else torch.stack(found, dim=1)
+        products = [torch.bmm(left, right) for left, right in self.pairs()]
+        product = products[0] if self.left.dim() == 3 else torch.stack(products, dim=1)
         return product if self.scale == 1.0 else product * self.scale
 
     def transposed(self) -> Product:
@@ -203,7 +203,7 @@ def _convolution(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> F
     node = site.node
     weight = node._saved_weight
     images = layout.by_task(node._saved_input)
-    found = [
+    rows = [
         torch.ops.aten.convolution_backward(
             gradients[task], images[task], weight, None, node._saved_stride, node._saved_padding,
             node._saved_dilation, node._saved_transposed, node._saved_output_padding, node._saved_groups,
@@ -211,7 +211,7 @@ def _convolution(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> F
         )[1]
         for task in range(layout.tasks)
     ]  # fmt: skip
-    return torch.stack(found)
+    return torch.stack(rows)
 
 
 def _index_of(node: Node, name: str) -> torch.Tensor | None:

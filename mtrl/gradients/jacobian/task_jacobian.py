@@ -67,8 +67,8 @@ class TaskJacobian:
         """
         self._check(losses)
         if len(losses) == 1:
-            found = self._gradients(losses[0], retain_graph)
-            pairs = zip(self.names, found, strict=True)
+            gradients = self._gradients(losses[0], retain_graph)
+            pairs = zip(self.names, gradients, strict=True)
             return TaskRows(1, {name: row.unsqueeze(0) for name, row in pairs if row is not None})
         collector = RowCollector(len(losses), self.named, self._buffers)
         with self._without_autocast():
@@ -108,8 +108,8 @@ class TaskJacobian:
         owned = {name: torch.zeros_like(self.named[name]) for name in like.owned}
         for task in range(like.tasks):
             with around(task):
-                found = self._gradients(loss_of(task))
-            for name, gradient in zip(self.names, found, strict=True):
+                gradients = self._gradients(loss_of(task))
+            for name, gradient in zip(self.names, gradients, strict=True):
                 if name in owned and gradient is not None:
                     owned[name] += gradient
                 elif name in like.shared:

@@ -76,10 +76,10 @@ class Weighting(ABC, Generic[Settings]):
 
     def state_dict(self) -> dict[str, Any]:
         """What the next weights depend on."""
-        found = {name: getattr(self, name) for name in self.state_names}
+        state = {name: getattr(self, name) for name in self.state_names}
         return {
             name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
-            for name, value in found.items()
+            for name, value in state.items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -94,10 +94,10 @@ class GramianWeighting(Weighting[Settings]):
     def weights(self, inputs: WeightingInputs) -> np.ndarray:
         gramian = require_gramian(inputs)
         active = np.flatnonzero(np.diag(gramian) > 0)
-        found = np.zeros(len(gramian))
+        weights = np.zeros(len(gramian))
         if len(active):
-            found[active] = self.solve(gramian[np.ix_(active, active)], active)
-        return found
+            weights[active] = self.solve(gramian[np.ix_(active, active)], active)
+        return weights
 
     @abstractmethod
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:

@@ -52,8 +52,8 @@ class CAGrad(GramianWeighting[CAGradConfig]):
             low, high = 1e-9 * scale, scale
             if excess(low) > 0:
                 length = brentq(excess, low, high * (1 + 1e-9), xtol=1e-10 * scale)
-                found = nearest(length)
-                norm = float(np.linalg.norm(columns @ found))
+                convex = nearest(length)
+                norm = float(np.linalg.norm(columns @ convex))
                 # d = g_0 + sqrt(phi) / |g_w| g_w
-                weights = weights + reach / norm * found
+                weights = weights + reach / norm * convex
         return weights / (1 + self.config.radius**2) if self.config.rescale else weights

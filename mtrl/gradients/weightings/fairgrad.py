@@ -82,5 +82,5 @@ def fair_weights(gramian: np.ndarray, alpha: float) -> np.ndarray:
                 break
             size *= 0.5
         weights, current = tried, reached
-    found: np.ndarray = weights * unit
-    return found
+    solution: np.ndarray = weights * unit
+    return solution

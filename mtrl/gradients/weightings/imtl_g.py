@@ -19,8 +19,8 @@ class IMTLG(GramianWeighting[NoSettings]):
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         lengths, cosine = cosine_matrix(gramian)
         # g . u_i alike for all unit gradients u_i: with C the cosines, C (|g_1| w_1 .. |g_K| w_K) ~ 1
-        found, self.deficient = least_norm_solution(cosine)
-        weights = found / lengths
+        scaled, self.deficient = least_norm_solution(cosine)
+        weights = scaled / lengths
         # sum_i w_i = 1
         total = weights.sum()
         if abs(total) < 1e-12 * np.abs(weights).sum() or total == 0:

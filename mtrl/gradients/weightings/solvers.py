@@ -25,16 +25,16 @@ def positive_spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]
 def least_norm_solution(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
     """M^+ 1 [K], and whether M lacks full rank."""
     values, vectors, deficient = positive_spectrum(matrix)
-    found: np.ndarray = vectors @ ((vectors.T @ np.ones(len(matrix))) / values)
-    return found, deficient
+    solution: np.ndarray = vectors @ ((vectors.T @ np.ones(len(matrix))) / values)
+    return solution, deficient
 
 
 def factor(gramian: np.ndarray) -> np.ndarray:
     """A [r, K] with A^T A = G, from the eigenvalues above rounding; exists for every Gramian."""
     values, vectors = np.linalg.eigh(gramian)
     kept = values > np.finfo(np.float64).eps * len(values) * max(values[-1], 0.0)
-    found: np.ndarray = (vectors[:, kept] * np.sqrt(values[kept])).T
-    return found
+    rows: np.ndarray = (vectors[:, kept] * np.sqrt(values[kept])).T
+    return rows
 
 
 def conditioned_root(gramian: np.ndarray, regularisation: float) -> np.ndarray:
@@ -69,23 +69,23 @@ def shortest_in_hull(columns: np.ndarray) -> np.ndarray:
     system = np.vstack([columns / scale, np.ones(count)])
     target = np.zeros(len(system))
     target[-1] = 1.0
-    found, _ = nnls(system, target)
-    weights: np.ndarray = found / found.sum()
+    solution, _ = nnls(system, target)
+    weights: np.ndarray = solution / solution.sum()
     return weights
 
 
 def shortest_above(root: np.ndarray, bound: np.ndarray) -> np.ndarray:
     """argmin |root v|^2 subject to v >= bound; `root` [r, K], `bound` [K]."""
-    found, _ = nnls(root, -root @ bound)
-    above: np.ndarray = bound + found
+    excess, _ = nnls(root, -root @ bound)
+    above: np.ndarray = bound + excess
     return above
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """[K], positive with sum 1."""
     raised = np.exp(logits - logits.max())
-    found: np.ndarray = raised / raised.sum()
-    return found
+    shares: np.ndarray = raised / raised.sum()
+    return shares
 
 
 class Adam:

@@ -130,12 +130,12 @@ class ExpertsTorso(Torso):
 
     def balance_loss(self) -> Tensor | None:
         """Switch's auxiliary loss, summed over blocks and members; None with experts.switch=0."""
-        found: list[Tensor] = []
+        losses: list[Tensor] = []
         for module in self.modules():
             if isinstance(module, Router) and module.auxiliary is not None:
-                found.append(module.auxiliary)
+                losses.append(module.auxiliary)
                 module.auxiliary = None
-        return torch.stack(found).sum() if found else None
+        return torch.stack(losses).sum() if losses else None
 
     def update_balance(self) -> None:
         """Moves each block's selection bias by the loads since the last call."""
