@@ -129,8 +129,8 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
         surgery = composed.hydra.runtime.choices.get("gradients")
         composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         _use_present_keys(composed, words, kind)
-        merged = OmegaConf.merge(_defaults(words, composed, kind), composed)
-        values = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        merged = _merged(_defaults(words, composed, kind), OmegaConf.to_container(composed))
+        values = OmegaConf.to_container(OmegaConf.create(merged), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"the configuration cannot be composed: {_first_lines(error)}") from error
     assert isinstance(values, dict), "the primary config must be a mapping"
@@ -140,7 +140,14 @@ def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _defaults(words: Sequence[str], composed: DictConfig, kind: type | None) -> DictConfig:
+def _merged(base: Any, values: Any) -> Any:  # noqa: ANN401 - any configuration value
+    """Sections merged key by key; anything else replaces what is there, and `build` checks its type."""
+    if not (isinstance(base, Mapping) and isinstance(values, Mapping)):
+        return values
+    return {**base, **{key: _merged(base.get(key), value) for key, value in values.items()}}
+
+
+def _defaults(words: Sequence[str], composed: DictConfig, kind: type | None) -> dict[str, Any]:
     """The defaults of all dataclasses, the agent's and the robot's own among them."""
     values = defaults(Config)
     if kind is not None:
@@ -148,7 +155,7 @@ def _defaults(words: Sequence[str], composed: DictConfig, kind: type | None) -> 
     if any(word.startswith("robot.name=") for word in words):
         described: Robot = registry.load("robot", composed.robot.name)
         values["robot"] = plain(described.config)
-    return OmegaConf.create(values)
+    return values
 
 
 def _fill_section(

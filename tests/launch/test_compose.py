@@ -105,6 +105,12 @@ def test_unknown_tasks_are_answered_with_the_nearest(tasks: str, near: str) -> N
         task_set_of(compose([f"tasks={tasks}"]))
 
 
+@pytest.mark.parametrize("word", ["stages={a: 1}", "distillation=[1]", "tasks.options=[1]"])
+def test_a_list_for_a_section_and_a_section_for_a_list_name_their_key(word: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{word.partition('=')[0]}=.* has the wrong type"):
+        compose([word])
+
+
 def test_a_wrong_agent_value_names_its_key() -> None:
     with pytest.raises(MtrlError, match="width=0 is out of range; expected 8 to 4096"):
         agent_of(compose(["agent.network.width=0"]))
