@@ -66,7 +66,7 @@ METRICS: Metrics = {
 
 
 class SACFactory:
-    """What the entry point `sac` names."""
+    """The entry point `sac` of the group mtrl.agents."""
 
     name = "sac"
     config_class = SACConfig

@@ -30,7 +30,7 @@ class SACController(nn.Module):
         self.register_buffer("mask", torch.from_numpy(layout.continuous_mask.astype(np.float32)))
 
     def forward(self, state: Tensor, task: Tensor) -> Tensor:
-        """Each row is a batch of one sample of its own task."""
+        """Actions [N, A_max]; each row is computed as one sample of its own task."""
         standardised = self.observer.standardise(state, task)
         hidden = self.network.torso(standardised.unsqueeze(1), task)
         raw = self.network.read("continuous", hidden, task).squeeze(1)
