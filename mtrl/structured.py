@@ -78,6 +78,24 @@ def check(settings: object, place: str, **rules: Range | tuple[str, ...]) -> Non
             raise ConfigError(f"{key} is {', '.join(others)} or {last}; got {entry!r}")
 
 
+class Checked:
+    """Base of settings whose annotations hold the ranges or words of their fields, which `check` requires:
+    `width: Annotated[int, between(1, 8192)] = 400`.
+    """
+
+    _place: typing.ClassVar[str] = ""
+
+    def __init_subclass__(cls, place: str = "") -> None:
+        """`place` as of `check`."""
+        super().__init_subclass__()
+        cls._place = place
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self), include_extras=True).items()
+        rules = {name: rule for name, hint in hints for rule in getattr(hint, "__metadata__", ())}
+        check(self, self._place, **rules)
+
+
 def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Config:
     """An instance of the dataclass `kind` from nested mappings, lists and scalars; a section may also be
     an instance already.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
-from mtrl.structured import POSITIVE, SHARE, UNIT, at_least, check
+from mtrl.structured import POSITIVE, SHARE, UNIT, Checked, at_least, check
 
 ALGORITHMS = ("sac", "ppo", "appo")
 ACTIVATIONS = ("tanh", "relu", "silu", "elu", "linear")
@@ -141,7 +141,7 @@ class APPOArguments:
 
 
 @dataclass(frozen=True)
-class RLlibConfig:
+class RLlibConfig(Checked, place="agent"):
     """Which algorithm of RLlib learns, on how many processes, and with which arguments.
 
     The sections `sac`, `ppo` and `appo` hold the arguments under that library's names; only the section of
@@ -150,23 +150,23 @@ class RLlibConfig:
 
     algorithm: str = "ppo"
     """"sac", "ppo" or "appo", for continuous or discrete tasks."""
-    env_runners: int = 0
+    env_runners: Annotated[int, at_least(0)] = 0
     """Processes that step environments, at least 0; 0 steps them in this one (RLlib: 2 for PPO and APPO).
     Each steps all tasks."""
-    copies: int = 1
+    copies: Annotated[int, at_least(1)] = 1
     """Environments of each task in each of them, at least 1."""
-    learners: int = 0
+    learners: Annotated[int, at_least(0)] = 0
     """Processes that learn, at least 0; 0 learns in this one (RLlib: 1 for APPO)."""
-    gpus_per_learner: float = 0.0
+    gpus_per_learner: Annotated[float, at_least(0)] = 0.0
     """GPUs of each learner, at least 0."""
     address: str = ""
     """Ray cluster to join, "auto" on one of its nodes. Empty stays in the cluster that this process is in,
     which is the case after rollouts on it, or starts a private one on this machine."""
-    fcnet_hiddens: tuple[int, ...] = (256, 256)
+    fcnet_hiddens: Annotated[tuple[int, ...], at_least(1)] = (256, 256)
     """Units of the encoders' layers, at least one layer."""
     fcnet_activation: str = "tanh"
     """After each of them: "tanh", "relu", "silu", "elu" or "linear"."""
-    head_fcnet_hiddens: tuple[int, ...] = ()
+    head_fcnet_hiddens: Annotated[tuple[int, ...], at_least(1)] = ()
     """Units of the hidden layers between an encoder and its output."""
     head_fcnet_activation: str = "relu"
     """Activation after each hidden layer of `head_fcnet_hiddens`."""
@@ -183,16 +183,7 @@ class RLlibConfig:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise UnknownNameError("agent.algorithm", self.algorithm, ALGORITHMS)
-        check(
-            self,
-            "agent",
-            env_runners=at_least(0),
-            copies=at_least(1),
-            learners=at_least(0),
-            gpus_per_learner=at_least(0),
-            fcnet_hiddens=at_least(1),
-            head_fcnet_hiddens=at_least(1),
-        )
+        super().__post_init__()
         if not self.fcnet_hiddens:
             raise OutOfRangeError("agent.fcnet_hiddens", [], "at least one layer")
         for key in ("fcnet_activation", "head_fcnet_activation"):

@@ -5,44 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
+from typing import Annotated
 
 from mtrl.errors import ConfigError
 from mtrl.rollout import Acting, EpisodeJob, Episodes, JobResult, NoiseConfig, PolicySnapshot, Rollouts
-from mtrl.structured import at_least, check
+from mtrl.structured import Checked, at_least
 from mtrl.tasks import Split, TaskSet, start_id
 
 from .trajectories import Trajectories
 
 
 @dataclass(frozen=True)
-class DemonstrationConfig:
+class DemonstrationConfig(Checked, place="demonstrations"):
     """Settings of the collection from scripted experts."""
 
-    episodes: int = 50
+    episodes: Annotated[int, at_least(1)] = 50
     """Episodes to keep per task, at least 1."""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     """Noise on what is executed; labels stay clean."""
-    success_tail: int = 15
+    success_tail: Annotated[int, at_least(0)] = 15
     """Decisions kept after the first success, at least 0."""
     keep_failures: bool = False
     """Keep unsuccessful episodes too, for learners that use rewards."""
-    job_episodes: int = 10
+    job_episodes: Annotated[int, at_least(1)] = 10
     """Attempts per job, at least 1; part of the protocol only for memory and progress."""
-    copies: int = 1
+    copies: Annotated[int, at_least(1)] = 1
     """Environments stepped side by side per job, at least 1."""
-    attempts_factor: float = 4.0
+    attempts_factor: Annotated[float, at_least(1)] = 4.0
     """Give up on a task after this many times `episodes` attempts, at least 1."""
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "demonstrations",
-            episodes=at_least(1),
-            success_tail=at_least(0),
-            job_episodes=at_least(1),
-            copies=at_least(1),
-            attempts_factor=at_least(1),
-        )
 
 
 @dataclass(frozen=True)

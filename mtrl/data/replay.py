@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import torch
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
 from mtrl.rollout import Extra, Fragment
 from mtrl.spaces import Layout, Observation
-from mtrl.structured import BELOW_ONE, at_least, check
+from mtrl.structured import BELOW_ONE, Checked, at_least
 from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
@@ -27,19 +27,16 @@ FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated")
 
 
 @dataclass(frozen=True)
-class ReplayConfig:
+class ReplayConfig(Checked, place="replay"):
     """Capacity of the replay, and the share of demonstrations in a batch."""
 
-    capacity: int = 100_000
+    capacity: Annotated[int, at_least(2)] = 100_000
     """Observations kept of every task, at least 2; the oldest go first."""
     save: bool = True
     """Write the replay into checkpoints. Without it a resumed run collects again before it learns."""
-    demonstrations: float = 0.0
+    demonstrations: Annotated[float, BELOW_ONE] = 0.0
     """Share of each batch that comes from demonstrations, 0 (none are needed) to below 1; 0.5 is RLPD (Ball
     et al. 2023). A task without demonstrations fills its share with its own transitions."""
-
-    def __post_init__(self) -> None:
-        check(self, "replay", capacity=at_least(2), demonstrations=BELOW_ONE)
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
-from mtrl.structured import BELOW_ONE, POSITIVE, at_least, check
+from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least
 
 
 @dataclass(frozen=True)
-class DistillationConfig:
+class DistillationConfig(Checked, place="distillation"):
     """How a student learns the teacher's chunks."""
 
     method: str = "same_noise"
@@ -24,17 +24,17 @@ class DistillationConfig:
     the teacher's width and fewer blocks, from the first blocks."""
     execution: Execution = field(default_factory=Execution)
     """How the student carries out its chunks."""
-    updates: int = 2000
+    updates: Annotated[int, at_least(1)] = 2000
     """Updates, at least 1."""
-    batch_size: int = 256
+    batch_size: Annotated[int, at_least(1)] = 256
     """Samples per update, at least 1."""
-    reuse: int = 4
+    reuse: Annotated[int, at_least(1)] = 4
     """Updates per batch that the teacher labels, at least 1; the labels are most of the cost."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Peak step size of AdamW, above 0; cosine decay to 0."""
-    ema_decay: float = 0.99
+    ema_decay: Annotated[float, BELOW_ONE] = 0.99
     """Decay of the weights' moving average that becomes the student, in [0, 1)."""
-    jitter: float = 0.02
+    jitter: Annotated[float, at_least(0)] = 0.02
     """Standard deviation of noise added to demonstrated states, in their own standard deviations, so
     that the student also imitates near the demonstrations; at least 0."""
 
@@ -44,14 +44,5 @@ class DistillationConfig:
     """Fields that older files lack."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "distillation",
-            updates=at_least(1),
-            batch_size=at_least(1),
-            reuse=at_least(1),
-            learning_rate=POSITIVE,
-            ema_decay=BELOW_ONE,
-            jitter=at_least(0),
-        )
+        super().__post_init__()
         self.execution.require_within(self.network.chunk, "distillation.")

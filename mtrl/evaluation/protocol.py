@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from mtrl import registry
 from mtrl.errors import ConfigError
 from mtrl.rollout import Acting, EpisodeJob, JobResult, PolicySnapshot, Rollouts
-from mtrl.structured import Range, at_least, check
+from mtrl.structured import Checked, Range, at_least
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 
 from .provenance import Provenance
@@ -19,34 +19,24 @@ from .results import EpisodeResult, EvaluationResult, PolicyReference, from_epis
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Checked, place="evaluation"):
     """The protocol of an evaluation."""
 
-    episodes: int = 50
+    episodes: Annotated[int, at_least(1)] = 50
     """Starts per task, at least 1; 50 for a quick look, 200 to publish."""
-    split: str = "test"
+    split: Annotated[str, ("train", "validation", "test")] = "test"
     """Family of starts: "test", "validation" or "train"."""
     seed: int = 0
     """Seed of the policy's own random numbers, the same for every policy."""
-    copies: int = 10
+    copies: Annotated[int, at_least(1)] = 10
     """Environments stepped side by side per job, at least 1; part of the protocol, because batch size
     can change rounding."""
-    confidence: float = 0.95
+    confidence: Annotated[float, Range(0, 1, includes_low=False, includes_high=False)] = 0.95
     """Level of the intervals, in (0, 1)."""
     plan: bool = True
     """Whether a policy that can plan does so; otherwise it acts by its prior."""
     random: bool = False
     """Whether a run evaluates random play too, on the same starts, as the level to be better than."""
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "evaluation",
-            episodes=at_least(1),
-            copies=at_least(1),
-            confidence=Range(0, 1, includes_low=False, includes_high=False),
-            split=("train", "validation", "test"),
-        )
 
 
 def evaluation_jobs(

@@ -8,13 +8,14 @@ that an exported graph holds them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.spaces import Layout
-from mtrl.structured import between, check
+from mtrl.structured import Checked, between
 from mtrl.tasks import TaskSet
 
 from .normalisation import TaskNormaliser
@@ -22,33 +23,24 @@ from .residual import ResidualMLP
 
 
 @dataclass(frozen=True)
-class ChunkShape:
+class ChunkShape(Checked):
     """Sizes of a chunk network; everything needed to rebuild it."""
 
-    width: int = 256
+    width: Annotated[int, between(8, 4096)] = 256
     """Hidden width, 8 to 4096."""
-    blocks: int = 3
+    blocks: Annotated[int, between(1, 32)] = 3
     """Residual blocks, 1 to 32."""
-    history: int = 1
+    history: Annotated[int, between(1, 16)] = 1
     """States read, the newest last, 1 to 16."""
-    chunk: int = 8
+    chunk: Annotated[int, between(1, 64)] = 8
     """Actions planned at once, H, 1 to 64."""
-    embedding: int = 16
+    embedding: Annotated[int, between(1, 512)] = 16
     """Length of the learned task embedding, 1 to 512."""
-    noise_features: int = 16
+    noise_features: Annotated[int, between(2, 64)] = 16
     """Sine and cosine features of the noise level; even, 2 to 64."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "",
-            width=between(8, 4096),
-            blocks=between(1, 32),
-            history=between(1, 16),
-            chunk=between(1, 64),
-            embedding=between(1, 512),
-            noise_features=between(2, 64),
-        )
+        super().__post_init__()
         if self.noise_features % 2:
             raise OutOfRangeError("noise_features", self.noise_features, "an even number")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor, nn
 
 from mtrl.errors import SpaceError, UnknownNameError
 from mtrl.spaces import Layout
-from mtrl.structured import between, check
+from mtrl.structured import Checked, between
 
 from .distributions import full_precision
 from .layers import BatchedLinear, LayerNorm, Stack, fill_he_uniform
@@ -23,30 +23,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PixelEncoderConfig:
+class PixelEncoderConfig(Checked, place="pixels"):
     """Sizes of the image encoder."""
 
     kind: str = "nature"
     """Convolutions (channels, kernel, stride). "nature": (32, 8, 4), (64, 4, 2), (64, 3, 1) (Mnih et al.
     2015), cheap; "drq": four times (32, 3), strides 2, 1, 1, 1 (Yarats et al. 2021), 7 times the work."""
-    features: int = 50
+    features: Annotated[int, between(1, 4096)] = 50
     """Length of the output, 1 to 4096 (DrQ-v2: 50; Nature: 512)."""
-    experts: int = 0
+    experts: Annotated[int, between(0, 64, "none")] = 0
     """Experts of a soft mixture over the positions of the last convolution, 0 to 64; 0 is off
     (arXiv 2402.08609: 1 to 8, and gains grow with the number)."""
-    expert_hidden: int = 512
+    expert_hidden: Annotated[int, between(1, 8192)] = 512
     """Width inside an expert, 1 to 8192 (the same: 512)."""
 
     def __post_init__(self) -> None:
         if self.kind not in CONVOLUTIONS:
             raise UnknownNameError("pixel encoder", self.kind, CONVOLUTIONS)
-        check(
-            self,
-            "pixels",
-            features=between(1, 4096),
-            experts=between(0, 64, "none"),
-            expert_hidden=between(1, 8192),
-        )
+        super().__post_init__()
 
 
 CONVOLUTIONS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from mtrl import registry
 from mtrl.data import DemonstrationConfig
@@ -13,7 +13,7 @@ from mtrl.distillation import DistillationConfig
 from mtrl.errors import ConfigError, MtrlError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.rollout import CollectionConfig, RuntimeConfig
-from mtrl.structured import at_least, build, canonical, check
+from mtrl.structured import Checked, at_least, build, canonical
 from mtrl.tasks import Option, SamplingConfig
 from mtrl.training import AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
 
@@ -39,18 +39,15 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
-class CloningConfig:
+class CloningConfig(Checked, place="cloning"):
     """The behaviour-cloning counterpart for comparison: the same network trained by squared error."""
 
-    updates: int = 2000
+    updates: Annotated[int, at_least(1)] = 2000
     """Updates, at least 1."""
-
-    def __post_init__(self) -> None:
-        check(self, "cloning", updates=at_least(1))
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Everything a run is made of. One seed; every random stream derives from it."""
 
     name: str = ""
@@ -67,7 +64,7 @@ class Config:
     """A run, LABEL@RUN or artefact whose policy is distilled; empty takes the run's own."""
     student: str = ""
     """A run, LABEL@RUN or artefact whose frozen student the agent learns to steer; empty for none."""
-    seed: int = 1
+    seed: Annotated[int, at_least(0)] = 1
     """Seed of the run, at least 0."""
     stages: tuple[str, ...] = ("collect", "train", "evaluate")
     """Names of the stages to run, of the table in `stages.py`, whatever their order here."""
@@ -85,9 +82,6 @@ class Config:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     robot: RobotConfig = field(default_factory=RobotConfig)
-
-    def __post_init__(self) -> None:
-        check(self, "", seed=at_least(0))
 
 
 def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:

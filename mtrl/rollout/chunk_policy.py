@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import OutOfRangeError
 from mtrl.spaces import Observation
-from mtrl.structured import at_least, check
+from mtrl.structured import Checked, at_least
 
 from .policy import Acting, Action, Extra, PolicyState
 
@@ -59,16 +59,13 @@ class FunctionSampler:
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(Checked, place="execution"):
     """Settings of the execution of planned chunks."""
 
-    steps: int = 4
+    steps: Annotated[int, at_least(1)] = 4
     """Actions executed before the next plan, 1 to the chunk's length."""
-    noise: str = "chunk"
+    noise: Annotated[str, ("chunk", "episode", "zero")] = "chunk"
     """Source of z: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
-
-    def __post_init__(self) -> None:
-        check(self, "execution", steps=at_least(1), noise=("chunk", "episode", "zero"))
 
     def require_within(self, chunk: int, place: str = "") -> None:
         """Raises OutOfRangeError where more than a chunk is executed; `place` is the key around both."""

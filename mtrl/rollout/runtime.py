@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, EnvironmentFault
-from mtrl.structured import POSITIVE, at_least, check
+from mtrl.structured import POSITIVE, Checked, at_least
 
 from .fragment import Fragment
 from .job import EpisodeJob, JobResult
@@ -21,37 +21,29 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
+class RuntimeConfig(Checked, place="runtime"):
     """Settings of the runtime that hosts the rollouts."""
 
-    kind: str = "local"
+    kind: Annotated[str, ("local", "ray")] = "local"
     """"local": in this process, deterministic. "ray": the same workers inside Ray actors."""
-    actors: int = 0
+    actors: Annotated[int, at_least(0, "one per processor")] = 0
     """Rollout actors on Ray, one processor each; 0 takes one per available processor."""
     address: str = ""
     """Address of a running Ray cluster; empty starts a private one on this machine."""
-    workers: int = 0
+    workers: Annotated[int, at_least(0, "in this process")] = 0
     """Processes that step the environments when kind is "local"; 0 steps them in this one."""
     backends: Mapping[str, str] = field(default_factory=dict)
     """Suite name -> vector backend that steps its tasks in training, such as {atari: native, metaworld:
     envpool}; "python", the official environment, where a suite is not named. It serves continuous collection
     and, where it can reset to a given start, groups. Evaluation and demonstrations run on the official
     environment."""
-    attempts: int = 3
+    attempts: Annotated[int, at_least(1)] = 3
     """Times a job is tried before its task is quarantined, at least 1."""
-    job_timeout_seconds: float = 600.0
+    job_timeout_seconds: Annotated[float, POSITIVE] = 600.0
     """A job that takes longer counts as hung; its actor is replaced. In seconds, positive."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "runtime",
-            kind=("local", "ray"),
-            actors=at_least(0, "one per processor"),
-            workers=at_least(0, "in this process"),
-            attempts=at_least(1),
-            job_timeout_seconds=POSITIVE,
-        )
+        super().__post_init__()
         if self.kind == "ray" and self.workers:
             raise ConfigError(
                 f"runtime.workers={self.workers} are processes of this machine, and runtime.kind is 'ray'; "
@@ -60,12 +52,12 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True)
-class CollectionConfig:
+class CollectionConfig(Checked, place="collection"):
     """Settings of the lanes in continuous collection."""
 
-    copies: int = 4
+    copies: Annotated[int, at_least(1)] = 4
     """Environments of every task, at least 1."""
-    steps: int = 64
+    steps: Annotated[int, at_least(1)] = 64
     """Decisions of each copy per fragment, at least 1; 0.2 to 2 seconds of stepping is a good size."""
     explore: bool = True
     """Training noise on."""
@@ -74,12 +66,9 @@ class CollectionConfig:
     stagger: bool = True
     """Cut the first episode of every copy short, each elsewhere, so that copies that begin together do
     not reset together ever after; a Meta-World reset takes as long as 35 steps."""
-    queue_megabytes: float = 256.0
+    queue_megabytes: Annotated[float, POSITIVE] = 256.0
     """Fragments under way or waiting for the learner where they come by arrival, as on Ray, in MB, above 0;
     beyond that workers pause."""
-
-    def __post_init__(self) -> None:
-        check(self, "collection", copies=at_least(1), steps=at_least(1), queue_megabytes=POSITIVE)
 
     @property
     def acting(self) -> Acting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +12,21 @@ import numpy.typing as npt
 from mtrl import registry
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.spaces import Observation
-from mtrl.structured import UNIT, check
+from mtrl.structured import UNIT, Checked
 from mtrl.tasks import Expert, Suite, Task, TaskSet
 
 from .policy import LOG_PROBABILITY, Acting, Action, Extra, Policy, PolicySnapshot, PolicyState
 
 
 @dataclass(frozen=True)
-class NoiseConfig:
+class NoiseConfig(Checked, place="noise"):
     """Noise added to the expert's executed action; the recorded label stays clean.
 
     Perturbing what is executed and labelling with the expert's own correction puts recovery into the
     data (DART, Laskey et al. 2017).
     """
 
-    fraction: float = 2 / 3
+    fraction: Annotated[float, UNIT] = 2 / 3
     """Share of episodes that are perturbed, 0 to 1."""
     low: float = 0.1
     """Smallest standard deviation, in units of the action range's half-width; at least 0."""
@@ -33,7 +34,7 @@ class NoiseConfig:
     """Largest standard deviation; each perturbed episode draws its own, uniform in [low, high]."""
 
     def __post_init__(self) -> None:
-        check(self, "noise", fraction=UNIT)
+        super().__post_init__()
         if not 0.0 <= self.low <= self.high:
             raise OutOfRangeError("noise.low", self.low, f"0 to noise.high={self.high}")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.structured import POSITIVE, SHARE, UNIT, Range, at_least, check
+from mtrl.structured import POSITIVE, SHARE, UNIT, Checked, Range, at_least, check
 
 from .task import Score, Task
 
@@ -20,7 +20,7 @@ Shares = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
+class SamplingConfig(Checked, place="sampling"):
     """Settings of the tasks' shares of collected experience and, if configured, of the updates."""
 
     kind: str = "uniform"
@@ -30,36 +30,27 @@ class SamplingConfig:
     """Collect in proportion to the shares."""
     updates: bool = False
     """Also let a task count in the updates in proportion to its share, where the agent can."""
-    floor: float = 0.2
+    floor: Annotated[float, SHARE] = 0.2
     """Part of the shares that is equal for all tasks, above 0, at most 1; 0.2 in ALP-GMM."""
-    temperature: float = 0.25
+    temperature: Annotated[float, POSITIVE] = 0.25
     """Temperature of the softmax over -score of "worst_task", above 0; at 0.25 a score of 0 weighs 55 times
     one of 1."""
-    short_episodes: float = 10.0
+    short_episodes: Annotated[float, at_least(1)] = 10.0
     """Memory of the short moving average in episodes of a task, at least 1."""
     long_episodes: float = 50.0
     """Memory of the long moving average in episodes, above `short_episodes`."""
-    solved_share: float = 1.0
+    solved_share: Annotated[float, SHARE] = 1.0
     """Part of its share that a solved task keeps, above 0, at most 1; 1 treats solved tasks as any other."""
-    solved_score: float = 0.9
+    solved_score: Annotated[float, UNIT] = 0.9
     """A task is solved while the mean score of its last episodes is at least this; 0 to 1."""
-    solved_episodes: int = 20
+    solved_episodes: Annotated[int, at_least(1)] = 20
     """Number of last episodes that decide whether a task is solved, at least 1."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UnknownNameError("sampling.kind", self.kind, KINDS)
-        check(
-            self,
-            "sampling",
-            floor=SHARE,
-            temperature=POSITIVE,
-            short_episodes=at_least(1),
-            long_episodes=Range(self.short_episodes, includes_low=False),
-            solved_share=SHARE,
-            solved_score=UNIT,
-            solved_episodes=at_least(1),
-        )
+        super().__post_init__()
+        check(self, "sampling", long_episodes=Range(self.short_episodes, includes_low=False))
         if not self.is_uniform and not (self.collection or self.updates):
             raise ConfigError(
                 "the shares of sampling would change nothing; "

@@ -3,66 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from mtrl.structured import at_least, check
+from mtrl.structured import Checked, at_least
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked, place="training"):
     """Budget and bookkeeping of agents that learn from demonstrations; minutes and threads are everyone's."""
 
-    updates: int = 5000
+    updates: Annotated[int, at_least(1)] = 5000
     """Updates in all, at least 1."""
-    log_every: int = 50
+    log_every: Annotated[int, at_least(1)] = 50
     """Updates between logged metrics, at least 1; logged values are means over that interval."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Annotated[int, at_least(1)] = 1000
     """Updates between checkpoints, at least 1; one is always written at the end and on Ctrl-C."""
-    threads: int = 0
+    threads: Annotated[int, at_least(0, "automatic")] = 0
     """Torch threads of the learner; 0 takes every processor that no actor uses."""
-    minutes: float = 0.0
+    minutes: Annotated[float, at_least(0, "none")] = 0.0
     """Largest number of minutes that training a policy takes, all sessions of the run together; 0 for none. A
     run that reaches it saves a checkpoint and continues with the policy as it is; resumed with a larger
     number, it trains further."""
 
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "training",
-            updates=at_least(1),
-            log_every=at_least(1),
-            checkpoint_every=at_least(1),
-            threads=at_least(0, "automatic"),
-            minutes=at_least(0, "none"),
-        )
-
 
 @dataclass(frozen=True)
-class OnlineConfig:
+class OnlineConfig(Checked, place="online"):
     """Budget and bookkeeping of agents that collect while they learn. An environment step is one decision of
     one copy, action repeat inside; the steps of all tasks are counted together.
     """
 
-    steps: int = 200_000
+    steps: Annotated[int, at_least(1)] = 200_000
     """Environment steps in all, at least 1."""
-    warmup: int = 5_000
+    warmup: Annotated[int, at_least(0)] = 5_000
     """Steps of random play before the first update, at least 0."""
-    log_every: int = 1_000
+    log_every: Annotated[int, at_least(1)] = 1_000
     """Steps between logged metrics, at least 1; logged values are means over that interval."""
-    checkpoint_every: int = 50_000
+    checkpoint_every: Annotated[int, at_least(1)] = 50_000
     """Steps between checkpoints, at least 1; one is always written at the end and on Ctrl-C."""
-    evaluate_every: int = 0
+    evaluate_every: Annotated[int, at_least(0)] = 0
     """Steps between evaluations on fixed starts while learning; 0 for none."""
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "online",
-            steps=at_least(1),
-            warmup=at_least(0),
-            log_every=at_least(1),
-            checkpoint_every=at_least(1),
-            evaluate_every=at_least(0),
-        )
 
 
 @dataclass(frozen=True)

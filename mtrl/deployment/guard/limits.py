@@ -3,55 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from mtrl.errors import ConfigError
-from mtrl.structured import POSITIVE, SHARE, Range, at_least, check
+from mtrl.structured import POSITIVE, SHARE, Checked, Range, at_least
 
 from ..artefact.manifest import Manifest, TaskEntry
 
+FINITE = Range(0, includes_low=False, includes_high=False)
+"""Above 0 and below infinity."""
+
 
 @dataclass(frozen=True)
-class GuardConfig:
+class GuardConfig(Checked, place="guard"):
     """Limits of one task on one robot: of each pair, the tighter of the artefact's and the robot's."""
 
-    action_size: int
+    action_size: Annotated[int, at_least(1)]
     """Command dimensions A."""
-    hold: tuple[str, ...]
+    hold: Annotated[tuple[str, ...], ("zero", "last")]
     """Per dimension what holding means: "zero" for velocities and position differences (no motion),
     "last" for positions and grippers (keep what was commanded last). Length A."""
-    action_limit: float = 1.0
+    action_limit: Annotated[float, FINITE] = 1.0
     """Largest magnitude of a command dimension."""
-    rate_limit: float = 2.0
+    rate_limit: Annotated[float, FINITE] = 2.0
     """Largest change of a command dimension from one tick to the next."""
-    acceleration_limit: float = 0.0
+    acceleration_limit: Annotated[float, at_least(0)] = 0.0
     """Largest change of that change; 0 turns this guard off. The limits above win over it."""
-    observation_limit: float = 1000.0
+    observation_limit: Annotated[float, FINITE] = 1000.0
     """Largest magnitude of an observation entry."""
-    stale_limit_s: float = 0.04
+    stale_limit_s: Annotated[float, FINITE] = 0.04
     """Oldest observation that is acted upon, in seconds."""
-    inference_deadline_s: float = 0.01
+    inference_deadline_s: Annotated[float, FINITE] = 0.01
     """Longest inference whose result is used, in seconds."""
-    hold_budget: int = 80
+    hold_budget: Annotated[int, at_least(0)] = 80
     """Consecutive violating ticks that are held; one more latches ESTOP."""
-    soft_start_ticks: int = 0
+    soft_start_ticks: Annotated[int, at_least(0)] = 0
     """Clean ticks over which commands fade in from the hold action; 0 starts at full strength."""
 
     def __post_init__(self) -> None:
-        positive = Range(0, includes_low=False, includes_high=False)
-        check(
-            self,
-            "guard",
-            action_size=at_least(1),
-            hold=("zero", "last"),
-            action_limit=positive,
-            rate_limit=positive,
-            acceleration_limit=at_least(0),
-            observation_limit=positive,
-            stale_limit_s=positive,
-            inference_deadline_s=positive,
-            hold_budget=at_least(0),
-            soft_start_ticks=at_least(0),
-        )
+        super().__post_init__()
         if len(self.hold) != self.action_size:
             raise ConfigError(
                 f"guard.hold needs one word per command dimension; got {self.hold} for {self.action_size}"
@@ -59,56 +49,42 @@ class GuardConfig:
 
 
 @dataclass(frozen=True)
-class RobotConfig:
+class RobotConfig(Checked, place="robot"):
     """The site's configuration of its robot; a policy cannot loosen it."""
 
     name: str = "sim"
     """Registry name of the robot."""
-    action_limit: float = 1.0
+    action_limit: Annotated[float, SHARE] = 1.0
     """Largest magnitude of a command dimension, in the task's units of [-1, 1]; above 0, at most 1."""
-    rate_limit: float = 1.0
+    rate_limit: Annotated[float, POSITIVE] = 1.0
     """Largest change of a command dimension per decision; above 0. 2 is the whole range."""
-    acceleration_limit: float = 0.0
+    acceleration_limit: Annotated[float, at_least(0)] = 0.0
     """Largest change of that change per decision; 0 turns this guard off."""
-    observation_limit: float = 100.0
+    observation_limit: Annotated[float, POSITIVE] = 100.0
     """Largest magnitude of an observation entry that is accepted; above 0."""
-    stale_limit_ms: float = 40.0
+    stale_limit_ms: Annotated[float, POSITIVE] = 40.0
     """Oldest observation that is acted upon, in milliseconds; above 0."""
-    inference_deadline_ms: float = 10.0
+    inference_deadline_ms: Annotated[float, POSITIVE] = 10.0
     """Longest inference whose result is used, in milliseconds; above 0."""
-    command_timeout_ms: float = 100.0
+    command_timeout_ms: Annotated[float, POSITIVE] = 100.0
     """Age of the newest command at which the robot holds by itself, in milliseconds beyond one period."""
-    hold_budget: int = 80
+    hold_budget: Annotated[int, at_least(0)] = 80
     """Consecutive violating ticks that are held; one more is an emergency stop. At least 0."""
     hold_last: tuple[str, ...] = ("metaworld:3",)
     """Command dimensions that keep their last value while holding, as "suite:dimension"; all others,
     being velocities or position differences, become zero. Meta-World's fourth is the gripper."""
-    soft_start_s: float = 0.0
+    soft_start_s: Annotated[float, at_least(0)] = 0.0
     """Time over which commands fade in, in seconds; at least 1 is wise on hardware."""
-    settle_decisions: int = 20
+    settle_decisions: Annotated[int, at_least(0)] = 20
     """Decisions for which an episode goes on after its first success; at least 0."""
     fifo: bool = True
     """Request real-time priority; where the system refuses, run at normal priority and report it."""
-    startup_timeout_s: float = 60.0
+    startup_timeout_s: Annotated[float, POSITIVE] = 60.0
     """Longest wait for the robot and the policy to be ready, in seconds; above 0."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hold_last", tuple(self.hold_last))
-        check(
-            self,
-            "robot",
-            action_limit=SHARE,
-            rate_limit=POSITIVE,
-            acceleration_limit=at_least(0),
-            observation_limit=POSITIVE,
-            stale_limit_ms=POSITIVE,
-            inference_deadline_ms=POSITIVE,
-            command_timeout_ms=POSITIVE,
-            hold_budget=at_least(0),
-            soft_start_s=at_least(0),
-            settle_decisions=at_least(0),
-            startup_timeout_s=POSITIVE,
-        )
+        super().__post_init__()
         for item in self.hold_last:
             suite, colon, dimension = item.partition(":")
             if not suite or not colon or not dimension.isdigit():

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from scipy.optimize import brentq
 
-from mtrl.structured import at_least, check
+from mtrl.structured import Checked, at_least
 
 from .base import GramianWeighting
 from .solvers import factor, shortest_in_hull
 
 
 @dataclass(frozen=True)
-class CAGradConfig:
-    radius: float = 0.5
+class CAGradConfig(Checked):
+    radius: Annotated[float, at_least(0)] = 0.5
     """c of the paper: the ball's radius as a share of the average gradient's norm, at least 0. In multi-task
     reinforcement learning 0.9 was used for 10 tasks and 0.5 for 50."""
     rescale: bool = False
     """Whether the result is divided by 1 + radius^2, as the authors' code does."""
-
-    def __post_init__(self) -> None:
-        check(self, "", radius=at_least(0))
 
 
 class CAGrad(GramianWeighting[CAGradConfig]):

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from mtrl.structured import POSITIVE, at_least, check
+from mtrl.structured import POSITIVE, Checked, at_least
 
 from .base import Weighting, WeightingInputs
 from .solvers import softmax
 
 
 @dataclass(frozen=True)
-class DWAConfig:
-    temperature: float = 2.0
+class DWAConfig(Checked):
+    temperature: Annotated[float, POSITIVE] = 2.0
     """Above 0; larger is more even. The paper's 2."""
-    period: int = 1000
+    period: Annotated[int, at_least(1)] = 1000
     """Steps over which losses are averaged before they are compared, at least 1; the paper takes an epoch."""
-
-    def __post_init__(self) -> None:
-        check(self, "", temperature=POSITIVE, period=at_least(1))
 
 
 class DWA(Weighting[DWAConfig]):

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from mtrl.structured import POSITIVE, check
+from mtrl.structured import POSITIVE, Checked
 
 from .base import GramianWeighting
 from .solvers import cosine_matrix, regularised
 
 
 @dataclass(frozen=True)
-class FairGradConfig:
-    alpha: float = 1.0
+class FairGradConfig(Checked):
+    alpha: Annotated[float, POSITIVE] = 1.0
     """Fairness: 1 is proportional (the direction of Nash-MTL), larger favours the worst task; above 0."""
-    regularisation: float = 1e-4
+    regularisation: Annotated[float, POSITIVE] = 1e-4
     """Share by which the diagonal is raised where the Gramian lacks full rank; above 0."""
-
-    def __post_init__(self) -> None:
-        check(self, "", alpha=POSITIVE, regularisation=POSITIVE)
 
 
 class FairGrad(GramianWeighting[FairGradConfig]):

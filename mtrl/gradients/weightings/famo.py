@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from mtrl.structured import POSITIVE, at_least, check
+from mtrl.structured import POSITIVE, Checked, at_least
 
 from .base import Weighting, WeightingInputs
 from .solvers import Adam, softmax
 
 
 @dataclass(frozen=True)
-class FAMOConfig:
-    learning_rate: float = 0.025
+class FAMOConfig(Checked):
+    learning_rate: Annotated[float, POSITIVE] = 0.025
     """Step of the logits, above 0; the paper's 0.025."""
-    weight_decay: float = 1e-3
+    weight_decay: Annotated[float, at_least(0)] = 1e-3
     """Pull of the logits towards equal weights, at least 0; the paper's 1e-3."""
-
-    def __post_init__(self) -> None:
-        check(self, "", learning_rate=POSITIVE, weight_decay=at_least(0))
 
 
 class FAMO(Weighting[FAMOConfig]):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from mtrl.errors import ConfigError
-from mtrl.structured import at_least, check
+from mtrl.structured import Checked, at_least
 
 from .base import Weighting, WeightingInputs, require_gramian
 
 
 @dataclass(frozen=True)
-class GCondConfig:
+class GCondConfig(Checked):
     """Settings of GCond; cosines run from -1 to 1, critical < main < weak."""
 
     critical: float = -0.8
@@ -32,7 +33,7 @@ class GCondConfig:
     """Weight of its length relative to its running mean."""
     decay: float = 0.9
     """Decay of the running mean of lengths, in [0, 1)."""
-    window: int = 0
+    window: Annotated[int, at_least(0, "none")] = 0
     """Conflicts in a row in which one task's gradient may be the kept one; it is reduced in the next. 0 for
     any number."""
 
@@ -41,7 +42,7 @@ class GCondConfig:
             raise ConfigError(
                 f"critical={self.critical}, main={self.main}, weak={self.weak}; expected rising cosines"
             )
-        check(self, "", window=at_least(0, "none"))
+        super().__post_init__()
 
 
 class GCond(Weighting[GCondConfig]):

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from mtrl.structured import UNIT, check
+from mtrl.structured import UNIT, Checked
 
 from .base import Weighting, WeightingInputs
 
 
 @dataclass(frozen=True)
-class GradDropConfig:
-    leak: float = 0.0
+class GradDropConfig(Checked):
+    leak: Annotated[float, UNIT] = 0.0
     """Share of the plain sum that is mixed in, in [0, 1]; the paper's per-task leak, alike for all."""
-
-    def __post_init__(self) -> None:
-        check(self, "", leak=UNIT)
 
 
 class GradDrop(Weighting[GradDropConfig]):

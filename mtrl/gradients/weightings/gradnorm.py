@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from mtrl.structured import POSITIVE, at_least, check
+from mtrl.structured import POSITIVE, Checked, at_least
 
 from .base import Weighting, WeightingInputs, require_gramian
 
 
 @dataclass(frozen=True)
-class GradNormConfig:
-    alpha: float = 1.5
+class GradNormConfig(Checked):
+    alpha: Annotated[float, at_least(0)] = 1.5
     """How strongly slow tasks are pulled, at least 0; the paper takes 1.5 and 0.12."""
-    learning_rate: float = 0.025
+    learning_rate: Annotated[float, POSITIVE] = 0.025
     """Step of the weights, above 0; the paper's 0.025."""
-
-    def __post_init__(self) -> None:
-        check(self, "", alpha=at_least(0), learning_rate=POSITIVE)
 
 
 class GradNorm(Weighting[GradNormConfig]):

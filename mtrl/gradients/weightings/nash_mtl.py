@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from mtrl.structured import POSITIVE, check
+from mtrl.structured import POSITIVE, Checked
 
 from .base import GramianWeighting
 from .fairgrad import fair_weights
@@ -14,14 +15,11 @@ from .solvers import regularised
 
 
 @dataclass(frozen=True)
-class NashMTLConfig:
-    max_norm: float = 1.0
+class NashMTLConfig(Checked):
+    max_norm: Annotated[float, POSITIVE] = 1.0
     """Longest update; above 0. The solution of K tasks has length sqrt(K), so the paper's 1 always binds."""
-    regularisation: float = 1e-4
+    regularisation: Annotated[float, POSITIVE] = 1e-4
     """Share by which the diagonal is raised where the Gramian lacks full rank; above 0."""
-
-    def __post_init__(self) -> None:
-        check(self, "", max_norm=POSITIVE, regularisation=POSITIVE)
 
 
 class NashMTL(GramianWeighting[NashMTLConfig]):

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from mtrl.structured import POSITIVE, check
+from mtrl.structured import POSITIVE, Checked
 
 from .base import Weighting, WeightingInputs
 from .solvers import Adam
 
 
 @dataclass(frozen=True)
-class UncertaintyConfig:
-    learning_rate: float = 1e-3
+class UncertaintyConfig(Checked):
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Step of the log variances (Adam), above 0."""
     initial: float = 0.0
     """Log variance at the start."""
-
-    def __post_init__(self) -> None:
-        check(self, "", learning_rate=POSITIVE)
 
 
 class Uncertainty(Weighting[UncertaintyConfig]):

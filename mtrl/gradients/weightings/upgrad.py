@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from mtrl.structured import POSITIVE, check
+from mtrl.structured import POSITIVE, Checked
 
 from .base import GramianWeighting
 from .solvers import conditioned_root, shortest_above
 
 
 @dataclass(frozen=True)
-class ConeConfig:
-    regularisation: float = 1e-4
+class ConeConfig(Checked):
+    regularisation: Annotated[float, POSITIVE] = 1e-4
     """Added to the diagonal of the Gramian after division by its trace; above 0."""
-
-    def __post_init__(self) -> None:
-        check(self, "", regularisation=POSITIVE)
 
 
 class UPGrad(GramianWeighting[ConeConfig]):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
-from mtrl.structured import BELOW_ONE, POSITIVE, at_least, between, check
+from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least, between, check
 
 from ..layers import activation_named
 from ..task_embedding import TaskEmbeddingConfig
@@ -27,79 +28,53 @@ NATURAL_OUTPUTS = {
 
 
 @dataclass(frozen=True)
-class SoftModulesConfig:
+class SoftModulesConfig(Checked, place="soft_modules"):
     """Soft Modularization (Yang et al. 2020, arXiv 2003.13661); the torso's `width` is the routing width."""
 
-    modules: int = 2
+    modules: Annotated[int, between(2, 16)] = 2
     """Modules per layer, n, 2 to 16 (paper: 2 for MT10, 4 for MT50)."""
-    layers: int = 2
+    layers: Annotated[int, between(1, 16)] = 2
     """Layers of modules, L, 1 to 16 (paper: 2 for MT10, 4 for MT50)."""
-    module_width: int = 256
+    module_width: Annotated[int, between(1, 4096)] = 256
     """Outputs of a module, d, 1 to 4096 (paper: 256 for MT10, 128 for MT50)."""
-    embedding: int = 400
+    embedding: Annotated[int, between(1, 4096)] = 400
     """Length of the state and task embeddings, D, 1 to 4096 (paper: 400)."""
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "soft_modules",
-            modules=between(2, 16),
-            layers=between(1, 16),
-            module_width=between(1, 4096),
-            embedding=between(1, 4096),
-        )
 
 
 @dataclass(frozen=True)
-class PaCoConfig:
+class PaCoConfig(Checked, place="paco"):
     """Parameter-compositional learning (Sun et al. 2022, arXiv 2210.11653)."""
 
-    sets: int = 5
+    sets: Annotated[int, between(1, 64)] = 5
     """Parameter sets that tasks mix, 1 to 64 (paper: 5 for MT10, 20 for MT50)."""
-    extreme_loss: float = 3000.0
+    extreme_loss: Annotated[float, POSITIVE] = 3000.0
     """A task whose loss is above this is left out of the update and gets a new mixture, above 0; infinity for
     never. In units of the loss, so it has to fit the size of the rewards (the authors' program:
     3000)."""
 
-    def __post_init__(self) -> None:
-        check(self, "paco", sets=between(1, 64), extreme_loss=POSITIVE)
-
 
 @dataclass(frozen=True)
-class MooreConfig:
+class MooreConfig(Checked, place="moore"):
     """Mixture of orthogonal experts (Hendawy et al. 2024, arXiv 2311.11385)."""
 
-    experts: int = 4
+    experts: Annotated[int, between(1, 32)] = 4
     """Experts, 1 to 32 and at most the width (paper: 4 for MT10, 6 for MT50)."""
     tanh: bool = True
     """Whether the mixture passes through tanh (paper: true)."""
 
-    def __post_init__(self) -> None:
-        check(self, "moore", experts=between(1, 32))
-
 
 @dataclass(frozen=True)
-class CareConfig:
+class CareConfig(Checked, place="care"):
     """Contextual attention over a mixture of encoders (Sodhani et al. 2021, arXiv 2102.06177)."""
 
-    encoders: int = 6
+    encoders: Annotated[int, between(1, 64)] = 6
     """State encoders, 1 to 64 (paper: 6 for MT10, 10 for MT50)."""
-    width: int = 50
+    width: Annotated[int, between(1, 4096)] = 50
     """Width of the encoders, of the context network and of the context, 1 to 4096 (paper: 50)."""
-    depth: int = 2
+    depth: Annotated[int, between(1, 16)] = 2
     """Hidden layers of the encoders and of the context networks, 1 to 16 (paper: 2)."""
-    temperature: float = 1.0
+    temperature: Annotated[float, POSITIVE] = 1.0
     """Divides the attention's logits, above 0 (paper: 1)."""
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "care",
-            encoders=between(1, 64),
-            width=between(1, 4096),
-            depth=between(1, 16),
-            temperature=POSITIVE,
-        )
 
 
 @dataclass(frozen=True)
@@ -111,12 +86,12 @@ class FilmConfig:
 
 
 @dataclass(frozen=True)
-class ExpertsConfig:
+class ExpertsConfig(Checked, place="experts"):
     """Mixture of experts inside residual blocks of the torso's `width`; `depth` is the number of blocks."""
 
-    routed: int = 8
+    routed: Annotated[int, between(2, 256)] = 8
     """Experts that tasks or samples choose from, E, 2 to 256."""
-    shared: int = 1
+    shared: Annotated[int, between(0, 16)] = 1
     """Experts that every sample passes, 0 to 16 (DeepSeekMoE, arXiv 2401.06066: 1 to 2)."""
     chosen: int = 2
     """Experts per sample, 1 to `routed`; equal to `routed` is a dense mixture."""
@@ -125,11 +100,11 @@ class ExpertsConfig:
     renormalise: bool = True
     """Whether the chosen weights sum to 1. Must be false with chosen=1: the weight would be the
     constant 1, and the router would never learn."""
-    hidden: int = 256
+    hidden: Annotated[int, between(1, 8192)] = 256
     """Width inside an expert, 1 to 8192."""
     normalised: bool = True
     """HoME (arXiv 2408.05430): an expert ends in Swish(LayerNorm(.)), against experts that fall silent."""
-    feature_gate: int = 0
+    feature_gate: Annotated[int, between(0, 256)] = 0
     """HoME: rank of each expert's input gate 2 sigmoid(x A B), 0 to 256; 0 is off. Starts open (B = 0)."""
     self_gate: bool = False
     """HoME: a sigmoid gate on each shared expert, so that neither they nor the routed ones outweigh the
@@ -137,13 +112,13 @@ class ExpertsConfig:
     dispatch: str = "dense"
     """"dense": every expert computes every sample. "packed": only its own, padded per task; the same
     numbers, less work when E is well above `chosen` and the gate reads the state."""
-    balance: float = 1e-3
+    balance: Annotated[float, at_least(0)] = 1e-3
     """Step u of the selection bias that evens out loads without a loss, at least 0; 0 is off
     (arXiv 2408.15664: 1e-3). A gate that reads only the task needs none: its load is the task sampler's."""
-    load_decay: float = 0.9
+    load_decay: Annotated[float, BELOW_ONE] = 0.9
     """Decay of the averaged load behind that bias, 0 up to but not 1; 0 is the paper's, whose batches
     are larger."""
-    switch: float = 0.0
+    switch: Annotated[float, at_least(0)] = 0.0
     """Factor a of Switch's auxiliary loss a E sum_i f_i p_i (arXiv 2101.03961), at least 0; 0 is off (paper:
     0.01). The learner adds it: `Torso.balance_loss`."""
     groups: tuple[int, ...] = ()
@@ -153,15 +128,8 @@ class ExpertsConfig:
     """Routed experts open to every group, 0 to `routed`; read with `groups`."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "experts",
-            routed=between(2, 256),
-            shared=between(0, 16),
-            chosen=between(1, self.routed),
-            hidden=between(1, 8192),
-            feature_gate=between(0, 256),
-        )
+        super().__post_init__()
+        check(self, "experts", chosen=between(1, self.routed))
         if self.gate not in GATES:
             raise UnknownNameError("gate", self.gate, GATES)
         if self.dispatch not in DISPATCHES:
@@ -171,14 +139,7 @@ class ExpertsConfig:
                 "experts.chosen=1 with experts.renormalise=true gives every choice the weight 1, so the "
                 "router would not learn; set experts.renormalise=false"
             )
-        check(
-            self,
-            "experts",
-            balance=at_least(0),
-            load_decay=BELOW_ONE,
-            switch=at_least(0),
-            common=between(0, self.routed),
-        )
+        check(self, "experts", common=between(0, self.routed))
         if self.groups:
             self._check_groups()
 
@@ -197,15 +158,15 @@ class ExpertsConfig:
 
 
 @dataclass(frozen=True)
-class TorsoConfig:
+class TorsoConfig(Checked):
     """One torso; only the section named by `kind` is read besides the common fields."""
 
     kind: str = "multi_head"
     """"mlp", "multi_head", "residual", "soft_modules", "paco", "moore", "care", "film" or "experts".
     "multi_head" is an MLP whose output layer is one per task (MTMHSAC)."""
-    width: int = 400
+    width: Annotated[int, between(1, 8192)] = 400
     """Hidden width, 1 to 8192 (Meta-World+: 400; BRC's residual critic: 4096)."""
-    depth: int = 3
+    depth: Annotated[int, between(1, 32)] = 3
     """Hidden layers, or blocks of "residual" and "experts", 1 to 32 (Meta-World+: 3; BRC: 2)."""
     activation: str = "relu"
     """"relu" (Meta-World+, BRC), "silu", "gelu", "elu" or "tanh"."""
@@ -220,7 +181,7 @@ class TorsoConfig:
     """How the task index becomes features."""
     output: str = "auto"
     """Output layer: "shared", "task" (one per task), "composed" (paco only), or "auto": the paper's."""
-    output_bound: float = 1e-3
+    output_bound: Annotated[float, POSITIVE] = 1e-3
     """Output weights start as U(+-this), above 0 (Meta-World+ actor: 1e-3)."""
     soft_modules: SoftModulesConfig = field(default_factory=SoftModulesConfig)
     """Read by soft_modules."""
@@ -241,7 +202,7 @@ class TorsoConfig:
         if self.output not in OUTPUTS:
             raise UnknownNameError("output layer", self.output, OUTPUTS)
         activation_named(self.activation)
-        check(self, "", width=between(1, 8192), depth=between(1, 32), output_bound=POSITIVE)
+        super().__post_init__()
         if self.output == "composed" and self.kind != "paco":
             raise ConfigError(f"output=composed mixes the parameter sets of kind=paco; got kind={self.kind}")
         if self.kind == "moore" and self.moore.experts > self.width:
