@@ -21,8 +21,8 @@ from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSet
 from mtrl.training import Datasets, State, Use
 
+from ..experience import Experience, UpdateSchedule, padded
 from .config import SACConfig
-from .experience import Experience, UpdateSchedule, padded
 from .explicit import ExplicitGradientComputation
 from .gradients import GradientComputation, OptimizerGroup, UpdateContext, not_finite
 from .losses import TrainingBatch, target_entropies, temperature_gradient
@@ -65,9 +65,9 @@ class SACAgent:
         self._build_networks(parent)
         self._build_optimizers()
         self._replay = Replay(tasks, config.replay)
-        self._experience = Experience(
-            self._layout, config.normalisation, self._samples, frozen=parent is not None
-        )
+        normalised = config.normalisation.observations and parent is None
+        refresh_at = config.normalisation.refresh_at if normalised else ()
+        self._experience = Experience(self._layout, self._samples, refresh_at)
         self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(len(tasks), config.discount, config.network.value_range)
         self._target_entropy = target_entropies(config.exploration, self._layout).to(self._device)

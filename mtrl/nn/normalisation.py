@@ -53,9 +53,13 @@ class RewardScale:
     2025, section 4), without its entropy term.
     """
 
-    def __init__(self, task_count: int, discount: float, value_range: float) -> None:
+    def __init__(
+        self, task_count: int, discount: float | npt.NDArray[np.float32], value_range: float
+    ) -> None:
+        """`discount` of all tasks, or [K]."""
         self.largest = np.zeros(task_count, dtype=np.float64)
-        self._discount, self._value_range = discount, value_range
+        self._discount = np.broadcast_to(discount, task_count)
+        self._value_range = value_range
         self._running: dict[tuple[int, int], float] = {}
 
     @property
@@ -70,7 +74,7 @@ class RewardScale:
         running = np.array([self._running.pop((k, int(e)), 0.0) for e in fragment.episode_id[0]])
         ended = fragment.terminated | fragment.truncated
         for t in range(steps):
-            running = fragment.reward[t] + self._discount * running
+            running = fragment.reward[t] + float(self._discount[k]) * running
             self.largest[k] = max(self.largest[k], float(np.abs(running).max()))
             running[ended[t]] = 0.0
         for copy in np.flatnonzero(~ended[-1]):

@@ -17,8 +17,6 @@ from mtrl.reducer import Reducer
 from mtrl.rollout import Fragment
 from mtrl.spaces import Layout, Moments, RunningMoments
 
-from .config import NormalisationConfig
-
 Row = npt.NDArray[np.float64]
 
 
@@ -30,8 +28,10 @@ class Experience:
     the same result.
     """
 
-    def __init__(self, layout: Layout, settings: NormalisationConfig, batch: int, *, frozen: bool) -> None:
-        """`batch` is a rank's samples of a task; `frozen` leaves observation statistics as they are."""
+    def __init__(self, layout: Layout, batch: int, refresh_at: Sequence[int]) -> None:
+        """`batch` is a rank's samples of a task; statistics are refreshed at these steps of a task, in order,
+        and frozen after.
+        """
         count = layout.task_count
         self.steps = np.zeros(count, dtype=np.int64)
         """[K], environment steps of each task."""
@@ -42,7 +42,7 @@ class Experience:
         self.portion: Tensor | None = None
         """[K of usable], the share of each task's samples that is this rank's; None alone."""
         self._layout, self._batch = layout, batch
-        self._refresh = settings.refresh_at if settings.observations and not frozen else ()
+        self._refresh = refresh_at
         self._moments = RunningMoments(count, layout.state_size)
         self._rows: list[Row] = []
         self._failure: MtrlError | None = None
@@ -182,6 +182,8 @@ def padded(batch: Batch, tasks: Sequence[int], width: int, layout: Layout) -> Ba
     def spread(values: Tensor, where: Tensor, total: int) -> Tensor:
         return values.new_zeros(total, *values.shape[1:]).index_copy_(0, where, values)
 
+    # a transition has two observations, a sequence of T steps T + 1
+    span = 2 if batch.weight.dim() == 2 else batch.weight.shape[1] + 1
     buckets = {}
     for name in layout.buckets:
         members = set(layout.members(name).tolist())
@@ -190,7 +192,7 @@ def padded(batch: Batch, tasks: Sequence[int], width: int, layout: Layout) -> Ba
             continue
         there = torch.tensor(filled, dtype=torch.int64)
         shape, kind = layout.bucket_shape(name), torch.float32 if name == "state" else torch.uint8
-        values = torch.zeros(len(filled), 2, width, *shape, dtype=kind)
+        values = torch.zeros(len(filled), span, width, *shape, dtype=kind)
         if name in batch.buckets:
             bucket = batch.buckets[name]
             values[torch.searchsorted(there, rows[bucket.rows])] = bucket.values
