@@ -17,6 +17,7 @@ from .layers import BatchedLinear, ComposedLinear, LayerNorm, Stack, TaskLinear,
 from .normalisation import RewardScale, TaskNormaliser
 from .precision import device_of, uses_bf16
 from .residual import ResidualBlock, ResidualMLP
+from .routed_experts import RoutedExperts, RoutedExpertsConfig, TaskGates
 from .task_embedding import TaskEmbedding, TaskEmbeddingConfig
 from .task_network import TaskNetwork
 from .torsos.base import Torso
@@ -54,6 +55,8 @@ __all__ = [
     "ResidualBlock",
     "ResidualMLP",
     "RewardScale",
+    "RoutedExperts",
+    "RoutedExpertsConfig",
     "ScalarValueHead",
     "SoftExperts",
     "SoftModulesConfig",
@@ -61,6 +64,7 @@ __all__ = [
     "TanhGaussian",
     "TaskEmbedding",
     "TaskEmbeddingConfig",
+    "TaskGates",
     "TaskLinear",
     "TaskNetwork",
     "TaskNormaliser",

@@ -45,18 +45,22 @@ class CategoricalValueHead(nn.Module):
     support: Tensor
     """[bins], the values of the bins."""
 
-    def __init__(self, bins: int, value_range: float) -> None:
-        """`bins` even values in [-value_range, value_range]."""
+    def __init__(self, bins: int, value_range: float, *, symmetric_log: bool = False) -> None:
+        """`bins` even values in [-value_range, value_range], in symlog units with `symmetric_log` (Hafner et
+        al. 2023, arXiv 2301.04104, equation 9): fine around 0, coarse far from it.
+        """
         super().__init__()
-        self.outputs = bins
+        self.outputs, self.symmetric_log = bins, symmetric_log
         self.register_buffer("support", torch.linspace(-value_range, value_range, bins), persistent=False)
 
     def values(self, raw: Tensor) -> Tensor:
         """[..., bins] -> [...], the mean of the distribution."""
-        return full_precision(raw).softmax(-1) @ self.support
+        mean = full_precision(raw).softmax(-1) @ self.support
+        return symexp(mean) if self.symmetric_log else mean
 
     def losses(self, raw: Tensor, target: Tensor) -> Tensor:
         """Cross entropy of `raw` [..., bins] against `target` [...], per sample [...]."""
+        target = symlog(target) if self.symmetric_log else target
         return -(self.two_hot(target) * full_precision(raw).log_softmax(-1)).sum(-1)
 
     def losses_and_gradient(self, raw: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,6 +85,16 @@ class CategoricalValueHead(nn.Module):
         inside = values.clamp(support[0], support[-1])[..., None]
         # each bin weighs 1 - distance / step, at least 0
         return (inside - support).div_(step).abs_().neg_().add_(1.0).clamp_(min=0.0)
+
+
+def symlog(value: torch.Tensor) -> torch.Tensor:
+    """sign(x) ln(1 + |x|)"""
+    return value.sign() * value.abs().log1p()
+
+
+def symexp(value: torch.Tensor) -> torch.Tensor:
+    """sign(x) (exp |x| - 1), the inverse of symlog."""
+    return value.sign() * value.abs().expm1()
 
 
 ValueHead = ScalarValueHead | CategoricalValueHead

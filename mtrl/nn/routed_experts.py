@@ -1,0 +1,205 @@
+"""Experts that a gate chooses once per task: shared ones always act, routed ones by the gate's top k."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mtrl.structured import POSITIVE, at_least, between, check
+
+from .layers import BatchedLinear, TaskTable, fill_he_uniform
+
+BALANCES = ("none", "bias", "loss")
+
+
+@dataclass(frozen=True)
+class RoutedExpertsConfig:
+    """Sizes and routing of a mixture of experts."""
+
+    routed: int = 4
+    """Experts that the gate chooses from, E, 1 to 256."""
+    shared: int = 1
+    """Experts that every sample passes, 0 to 16 (ScaleZero: 1)."""
+    chosen: int = 2
+    """Experts of a task, k, 1 to `routed` (ScaleZero: 1, whose gate gets no gradient)."""
+    width: int = 96
+    """Units of an expert's hidden layers, 1 to 8192."""
+    depth: int = 2
+    """Hidden layers of an expert, 1 to 16."""
+    state_gate: bool = False
+    """Whether the gate sees the sample too, not only its task; every expert is computed then."""
+    temperature: float = 1.5
+    """Divides the gate's logits, above 0."""
+    noise: float = 0.5
+    """Standard deviation of the noise on the gate's logits while training, at least 0. Renormalised weights
+    give no gradient to experts that were not chosen: noise lets every expert be tried."""
+    noise_updates: int = 2000
+    """Updates over which the noise falls linearly to 0, at least 1."""
+    balance: str = "loss"
+    """"bias": a bias that only selects moves against the load (arXiv 2408.15664). "loss": the factor
+    `balance_rate` times E sum_i f_i p_i (arXiv 2101.03961) is added. "none"."""
+    balance_rate: float = 0.01
+    """Step of the bias per update, or factor of the loss, at least 0."""
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "experts",
+            routed=between(1, 256),
+            shared=between(0, 16),
+            chosen=between(1, self.routed),
+            width=between(1, 8192),
+            depth=between(1, 16),
+            temperature=POSITIVE,
+            noise=at_least(0),
+            noise_updates=at_least(1),
+            balance=BALANCES,
+            balance_rate=at_least(0),
+        )
+
+
+@dataclass(frozen=True)
+class TaskGates:
+    """The gate's choice for K tasks, made once and used for every step of a plan or an unrolled sequence."""
+
+    task_index: torch.Tensor
+    """[K]"""
+    logits: torch.Tensor
+    """[K, E], divided by the temperature, noise included."""
+    chosen: torch.Tensor
+    """[K, k], indices of the experts; of no use with a state gate, which chooses per sample."""
+    weights: torch.Tensor
+    """[K, k], sum to 1, differentiable in the gate."""
+    layers: tuple[tuple[torch.Tensor, ...], ...]
+    """Weights of the chosen and the shared experts, gathered: per layer weight [K, S, in, out], bias, scale
+    and shift [K, S, 1, out]."""
+
+    def probabilities(self) -> torch.Tensor:
+        """[K, E], softmax over all experts."""
+        return torch.softmax(self.logits, dim=-1)
+
+
+class RoutedExperts(nn.Module):
+    """y = sum_s shared_s(x) + sum_(i in top-k) g_i routed_i(x), g = softmax over all E, renormalised over k.
+
+    An expert is `depth` times Linear, LayerNorm, SiLU. With a gate that sees the task alone (Switch,
+    arXiv 2101.03961, routes per token), all samples of a task pass the same experts: these are gathered once
+    per call of `gates` and applied in one batched product.
+    """
+
+    bias: torch.Tensor
+    load: torch.Tensor
+    updates: torch.Tensor
+
+    def __init__(
+        self,
+        config: RoutedExpertsConfig,
+        tasks: int,
+        inputs: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """`inputs` is the length of x, `tasks` the number of all tasks of the set."""
+        super().__init__()
+        self.config, self.inputs, self.outputs = config, inputs, config.width
+        count = config.routed + config.shared
+        # small logits: the first assignment of experts is not locked in before anything is learned
+        self.by_task = TaskTable((), tasks, config.routed, bound=0.09, generator=generator)
+        self.by_state: BatchedLinear | None = None
+        if config.state_gate:
+            self.by_state = BatchedLinear((), inputs, config.routed, bound=1e-2, generator=generator)
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        self.scales, self.shifts = nn.ParameterList(), nn.ParameterList()
+        for _ in range(config.depth):
+            weight = torch.empty(count, inputs, config.width)
+            fill_he_uniform(weight, inputs, generator)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(torch.zeros(count, 1, config.width)))
+            self.scales.append(nn.Parameter(torch.ones(count, 1, config.width)))
+            self.shifts.append(nn.Parameter(torch.zeros(count, 1, config.width)))
+            inputs = config.width
+        self.register_buffer("bias", torch.zeros(config.routed))
+        self.register_buffer("load", torch.full((config.routed,), 1.0 / config.routed))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def gates(
+        self,
+        task_index: torch.Tensor,
+        *,
+        explore: torch.Generator | None = None,
+        chosen: torch.Tensor | None = None,
+    ) -> TaskGates:
+        """The choice for tasks [K]. `explore` adds the gate's noise, drawn from it; `chosen` [K, k] forces
+        experts, for diagnosis.
+        """
+        config = self.config
+        logits = self.by_task(task_index).squeeze(-2) / config.temperature
+        if explore is not None and config.noise > 0:
+            share = max(0.0, 1.0 - float(self.updates) / config.noise_updates)
+            noise = torch.randn(logits.shape, generator=explore, device=logits.device)
+            logits = logits + config.noise * share * noise
+        probabilities = torch.softmax(logits, dim=-1)
+        if chosen is None:
+            chosen = (probabilities.detach() + self.bias).topk(config.chosen, dim=-1).indices
+        weights = probabilities.gather(-1, chosen)
+        weights = weights / weights.sum(-1, keepdim=True)
+        used = chosen
+        if config.state_gate:
+            used = torch.arange(config.routed, device=chosen.device).expand(len(task_index), -1)
+        if config.shared:
+            always = torch.arange(config.routed, config.routed + config.shared, device=chosen.device)
+            used = torch.cat([used, always.expand(len(task_index), -1)], dim=-1)
+        rows, shape = used.flatten(), used.shape
+        groups = (self.weights, self.biases, self.scales, self.shifts)
+        layers = tuple(
+            tuple(group[depth].index_select(0, rows).unflatten(0, shape) for group in groups)
+            for depth in range(config.depth)
+        )
+        return TaskGates(task_index, logits, chosen, weights, layers)
+
+    def forward(self, inputs: torch.Tensor, gates: TaskGates) -> torch.Tensor:
+        """x [K, B, inputs] -> [K, B, width]"""
+        config, width = self.config, self.outputs
+        tasks, samples = inputs.shape[:2]
+        used = gates.layers[0][0].shape[1]
+        hidden = inputs[:, None].expand(-1, used, -1, -1).reshape(tasks * used, samples, -1)
+        for weight, bias, scale, shift in gates.layers:
+            hidden = torch.baddbmm(bias.flatten(0, 1), hidden, weight.flatten(0, 1))
+            hidden = torch.layer_norm(hidden, (width,))
+            hidden = nn.functional.silu(hidden * scale.flatten(0, 1) + shift.flatten(0, 1))
+        hidden = hidden.view(tasks, used, samples, width)
+        if self.by_state is None:
+            shares = gates.weights[:, :, None, None]
+        else:
+            shares = self._by_sample(inputs, gates).permute(0, 2, 1)[..., None]
+        routed = used - config.shared
+        mixed = (hidden[:, :routed] * shares).sum(1)
+        return mixed + hidden[:, routed:].sum(1) if config.shared else mixed
+
+    def _by_sample(self, inputs: torch.Tensor, gates: TaskGates) -> torch.Tensor:
+        """Weights of all experts for every sample, [K, B, E], 0 where not chosen."""
+        assert self.by_state is not None, "a state gate"
+        logits = gates.logits[:, None] + self.by_state(inputs.detach())
+        probabilities = torch.softmax(logits, dim=-1)
+        chosen = (probabilities.detach() + self.bias).topk(self.config.chosen, dim=-1).indices
+        kept = torch.zeros_like(probabilities).scatter(-1, chosen, probabilities.gather(-1, chosen))
+        return kept / kept.sum(-1, keepdim=True)
+
+    def balance_loss(self, gates: TaskGates) -> torch.Tensor | None:
+        """E sum_i f_i p_i times its rate: f the share of choices, p the mean probability; None where the
+        balance is not a loss.
+        """
+        if self.config.balance != "loss" or self.config.balance_rate == 0:
+            return None
+        share = torch.zeros_like(gates.logits).scatter(1, gates.chosen, 1.0).mean(0) / self.config.chosen
+        return self.config.balance_rate * self.config.routed * (share * gates.probabilities().mean(0)).sum()
+
+    @torch.no_grad()
+    def after_update(self, gates: TaskGates) -> None:
+        """Counts the update, averages the load, and moves the selection bias against it."""
+        self.updates += 1
+        share = torch.zeros_like(gates.logits).scatter(1, gates.chosen, 1.0).mean(0) / self.config.chosen
+        self.load.lerp_(share, 0.05)
+        if self.config.balance == "bias":
+            self.bias += self.config.balance_rate * torch.sign(self.load.mean() - self.load)
