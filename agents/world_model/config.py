@@ -1,0 +1,289 @@
+"""Settings of the world model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from mtrl.data import ReplayConfig
+from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
+from mtrl.gradients import SurgeryConfig
+from mtrl.nn import PixelEncoderConfig, RoutedExpertsConfig
+from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, at_least, between, check
+
+MODES = ("policy", "plan", "mixed")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Widths of one size of the model."""
+
+    latent: int
+    """Length of the latent, a multiple of 8 (the groups of SimNorm)."""
+    encoder: int
+    """Hidden units of the state encoder."""
+    hidden: int
+    """Hidden units of Q functions and policy."""
+    embedding: int
+    """Length of the task embedding."""
+    q_functions: int
+    """Members of the value ensemble."""
+    experts: RoutedExpertsConfig
+    """Experts of the dynamics."""
+
+
+SIZES = {
+    "nano": Sizes(128, 128, 128, 24, 2, RoutedExpertsConfig()),
+    "S": Sizes(384, 256, 384, 96, 3, RoutedExpertsConfig(routed=8, width=256)),
+    "L": Sizes(512, 1024, 1024, 96, 5, RoutedExpertsConfig(routed=16, width=512)),
+}
+"""nano for one CPU thread, S for one GPU, L for several."""
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """The mixture of experts of the dynamics; 0 or "" takes the size's own value."""
+
+    dense: bool = False
+    """One network of as many active parameters in place of the mixture, for comparison."""
+    routed: int = 0
+    """Experts that the gate chooses from."""
+    chosen: int = 2
+    """Experts of a task, 2 or more: one alone would have the constant weight 1."""
+    state_gate: bool = False
+    """Whether the gate sees the latent too."""
+    noise: float = 0.5
+    """Noise on the gate's logits at the beginning."""
+    noise_updates: int = 2000
+    """Updates over which it falls to 0."""
+    balance: str = "loss"
+    """"loss", "bias" (without an auxiliary loss) or "none"."""
+    balance_rate: float = 0.01
+    """Factor of the loss, or step of the bias."""
+
+    def of(self, sizes: Sizes) -> RoutedExpertsConfig:
+        """The layer's own settings."""
+        return replace(
+            sizes.experts,
+            routed=self.routed or sizes.experts.routed,
+            chosen=self.chosen,
+            state_gate=self.state_gate,
+            noise=self.noise,
+            noise_updates=self.noise_updates,
+            balance=self.balance,
+            balance_rate=self.balance_rate,
+        )
+
+
+@dataclass(frozen=True)
+class PlanningConfig:
+    """Model-predictive path integral control (continuous) and the cross-entropy method (discrete)."""
+
+    collect: str = "policy"
+    """How actions are chosen while learning: "policy", "plan", or "mixed": each decision is planned with
+    probability `share`."""
+    evaluate: str = "plan"
+    """The same in evaluation."""
+    share: float = 0.25
+    """Share of planned decisions in "mixed", 0 to 1."""
+    horizon: int = 3
+    """Steps of a plan, at least 1 (TD-MPC2: 3)."""
+    samples: int = 64
+    """Action sequences per iteration, at least 2 (TD-MPC2: 512)."""
+    policy_samples: int = 16
+    """Of these, sequences of the policy, 0 to `samples` (TD-MPC2: 24)."""
+    elites: int = 8
+    """Best sequences that the next distribution is fitted to, 1 to `samples` (TD-MPC2: 64)."""
+    iterations: int = 3
+    """Times that the distribution is fitted, at least 1 (TD-MPC2: 6)."""
+    temperature: float = 0.5
+    """Of the softmax that weights elites, in units of the task's Q scale, above 0."""
+    std_low: float = 0.05
+    """Smallest standard deviation of a planned action, above 0."""
+    std_high: float = 2.0
+    """Standard deviation that a search begins with, above `std_low`."""
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "agent.planning",
+            collect=MODES,
+            evaluate=MODES,
+            share=UNIT,
+            horizon=at_least(1),
+            samples=at_least(2),
+            policy_samples=between(0, self.samples),
+            elites=between(1, self.samples),
+            iterations=at_least(1),
+            temperature=POSITIVE,
+            std_low=POSITIVE,
+        )
+        if not self.std_low < self.std_high:
+            raise OutOfRangeError("agent.planning.std_low", self.std_low, f"below std_high={self.std_high}")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Coefficients of the losses."""
+
+    consistency: float = 20.0
+    """Of the next latent's squared error (TD-MPC2: 20)."""
+    reward: float = 0.1
+    """Of the reward's cross-entropy (TD-MPC2: 0.1)."""
+    value: float = 0.1
+    """Of the Q functions' cross-entropy (TD-MPC2: 0.1)."""
+    termination: float = 1.0
+    """Of the termination's binary cross-entropy (TD-MPC2: 1)."""
+    cloning: float = 0.0
+    """Of the policy's imitation of planned actions, weighted by softmax(Q) within a task; needs planning
+    while learning."""
+    rho: float = 0.5
+    """Weight of step t of a sequence is rho^t, above 0, at most 1 (TD-MPC2: 0.5)."""
+
+    def __post_init__(self) -> None:
+        coefficients = dict.fromkeys(
+            ("consistency", "reward", "value", "termination", "cloning"), at_least(0)
+        )
+        check(self, "agent.losses", rho=SHARE, **coefficients)
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Spread and temperature of the policy prior."""
+
+    initial_temperature: float = 0.03
+    """Temperature of every task at the beginning, above 0."""
+    temperature_floor: float = 0.001
+    """Temperatures never fall below this, above 0."""
+    temperature_rate: float = 1e-3
+    """Step size of the log temperatures, at least 0; 0 fixes them."""
+    target_entropy: float = -0.75
+    """Target entropy of continuous tasks, per action dimension, after the squash, in nats."""
+    discrete_target_entropy: float = 0.3
+    """Target entropy of discrete tasks, as a share of ln(number of actions), 0 to 1."""
+    log_std_low: float = -5.0
+    """Smallest log standard deviation before the tanh."""
+    log_std_high: float = 1.0
+    """Largest log standard deviation, above the smallest."""
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "agent.exploration",
+            initial_temperature=POSITIVE,
+            temperature_floor=POSITIVE,
+            temperature_rate=at_least(0),
+            discrete_target_entropy=UNIT,
+        )
+        if not self.log_std_low < self.log_std_high:
+            raise OutOfRangeError("agent.exploration.log_std_low", self.log_std_low, "below log_std_high")
+
+
+@dataclass(frozen=True)
+class NormalisationConfig:
+    """Scales of observations and rewards, one of each per task."""
+
+    observations: bool = True
+    """Standardise state vectors by the mean and deviation of what the task has shown."""
+    clip: float = 5.0
+    """Largest size of a standardised entry, above 0."""
+    refresh_at: tuple[int, ...] = (500, 1000, 2000, 4000, 8000)
+    """Environment steps of a task at which its statistics are updated, ascending; frozen after."""
+    return_range: float = 20.0
+    """Rewards are divided so that the largest discounted return seen in the task becomes this, above 0, at
+    most what `value_range` can represent: no reward is ever clipped."""
+
+    def __post_init__(self) -> None:
+        check(self, "agent.normalisation", clip=POSITIVE, return_range=POSITIVE, refresh_at=at_least(1))
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """A latent world model with a mixture of experts, for continuous and discrete tasks in one run."""
+
+    size: str = "nano"
+    """"nano" (one CPU thread), "S" (one GPU) or "L"."""
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
+    """The mixture of experts of dynamics and reward."""
+    pixels: PixelEncoderConfig = field(default_factory=lambda: PixelEncoderConfig("nature"))
+    """The convolutional encoder of an image stack."""
+    planning: PlanningConfig = field(default_factory=PlanningConfig)
+    """How actions are planned, and when."""
+    losses: LossConfig = field(default_factory=LossConfig)
+    """Coefficients of the losses."""
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    """Spread and temperature of the policy prior."""
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
+    """Scales of observations and rewards."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """Replay by task."""
+    bins: int = 101
+    """Values of the categorical reward and Q, at least 3 (TD-MPC2: 101)."""
+    value_range: float = 5.0
+    """Largest reward and Q, in symlog units, above 0 (TD-MPC2: 10)."""
+    sequence: int = 3
+    """Steps that the model is unrolled over, at least 1 (TD-MPC2: 3)."""
+    batch_size: int = 40
+    """Sequences of each task per update, at least 1."""
+    replay_ratio: float = 0.05
+    """Updates per environment step of all tasks together, above 0."""
+    discount: float = 0.0
+    """Discount per decision, in [0, 1); 0 takes clip((T/5 - 1) / (T/5), 0.95, 0.995) of the task's horizon T
+    (TD-MPC2)."""
+    target_rate: float = 0.02
+    """Share of the Q functions that goes into their targets per update, in (0, 1] (TD-MPC2: 0.01)."""
+    learning_rate: float = 1e-3
+    """Step size of model and policy, above 0 (TD-MPC2: 3e-4)."""
+    gradient_clip: float = 20.0
+    """Largest gradient norm, of model and policy each; 0 for none (TD-MPC2: 20)."""
+    gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
+    """How the gradients of the tasks are combined; the model is the part "critic", the policy "actor"."""
+    diagnostics_every: int = 1000
+    """Updates between measurements inside the model, at least 0; 0 for none."""
+    device: str = "cpu"
+    """Where the networks learn: "cpu", "cuda", "cuda:1", or "auto"."""
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise UnknownNameError("agent.size", self.size, SIZES)
+        check(
+            self,
+            "agent",
+            bins=at_least(3),
+            value_range=POSITIVE,
+            sequence=at_least(1),
+            batch_size=at_least(1),
+            replay_ratio=POSITIVE,
+            discount=BELOW_ONE,
+            target_rate=SHARE,
+            learning_rate=POSITIVE,
+            gradient_clip=at_least(0, "none"),
+            diagnostics_every=at_least(0, "none"),
+        )
+        if math.log1p(self.normalisation.return_range) > self.value_range:
+            raise OutOfRangeError(
+                "agent.normalisation.return_range",
+                self.normalisation.return_range,
+                f"at most {math.expm1(self.value_range):g}, which agent.value_range={self.value_range:g} in "
+                "symlog units can represent",
+            )
+        self.experts.of(SIZES[self.size])
+        if self.experts.chosen < 2 and not self.experts.dense:
+            raise ConfigError(
+                "agent.experts.chosen=1 gives the gate no gradient: a single chosen expert has the constant "
+                "weight 1. Choose 2 or more, or agent.experts.dense=true"
+            )
+        if self.losses.cloning > 0 and self.planning.collect == "policy":
+            raise ConfigError(
+                "agent.losses.cloning imitates planned actions, and agent.planning.collect=policy plans "
+                "none; set collect to plan or mixed, or cloning to 0"
+            )
+        if self.replay.capacity < self.batch_size:
+            raise ConfigError(
+                f"agent.replay.capacity={self.replay.capacity} is below agent.batch_size={self.batch_size}"
+            )
+
+    @property
+    def sizes(self) -> Sizes:
+        """The widths of `size`."""
+        return SIZES[self.size]

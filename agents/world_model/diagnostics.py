@@ -1,0 +1,145 @@
+"""Measurements inside the model: what its experts do, how far it sees, what planning adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from mtrl.nn import TaskGates
+
+from .learning import Sequences
+from .networks import WorldModel
+from .planning import Planner, Search
+
+PLANNED = 8
+"""Latents of a task that are planned from to compare planner and prior."""
+
+
+@torch.no_grad()
+def measure(model: WorldModel, batch: Sequences, names: Sequence[str], seed: int) -> dict[str, float]:
+    """Every measurement of this file on one batch, by metric name; `names` are those of the batch's tasks."""
+    steps, samples = batch.weight.shape[1:]
+    embedded = model.embed(batch.task)
+    gates = model.experts.gates(batch.task)
+    latents = model.encode(batch.seen, batch.task, embedded).unflatten(1, (steps + 1, samples))
+    found = {"effective_rank": effective_rank(latents.flatten(0, 2))}
+    errors = latent_errors(model, batch, latents, embedded, gates)
+    for t, row in enumerate(errors, 1):
+        found |= {f"latent_error_{t}/{name}": float(v) for name, v in zip(names, row, strict=True)}
+    hidden = model.q_body(model.q_inputs(latents[:, 0], batch.action[:, 0], embedded))
+    found["dormant_units"] = dormant_share(hidden)
+    if model.experts.config.routed > 1:
+        found |= gate_metrics(gates, names)
+    gain = planning_gain(model, batch, latents[:, 0], embedded, gates, seed)
+    return found | {f"planning_gain/{name}": float(v) for name, v in zip(names, gain, strict=True)}
+
+
+def gate_metrics(gates: TaskGates, names: Sequence[str]) -> dict[str, float]:
+    """Entropy of the gate by task and of its mean over tasks, over ln E; each task's use of each expert."""
+    probabilities = gates.probabilities()
+    full = float(np.log(probabilities.shape[1]))
+
+    def entropy(p: torch.Tensor) -> torch.Tensor:
+        return -(p * p.clamp_min(1e-12).log()).sum(-1) / full
+
+    found = {"gate_entropy_marginal": float(entropy(probabilities.mean(0)))}
+    use = torch.zeros_like(probabilities).scatter(1, gates.chosen, gates.weights)
+    for k, name in enumerate(names):
+        found[f"gate_entropy/{name}"] = float(entropy(probabilities[k]))
+        found |= {f"expert_{i}_use/{name}": float(share) for i, share in enumerate(use[k])}
+    return found
+
+
+def latent_errors(
+    model: WorldModel,
+    batch: Sequences,
+    latents: torch.Tensor,
+    embedded: torch.Tensor,
+    gates: TaskGates,
+) -> torch.Tensor:
+    """[T, K], mean squared error of the latent unrolled over t steps against the encoder's."""
+    state, found = latents[:, 0], []
+    for t in range(batch.weight.shape[1]):
+        state = model.step(state, batch.action[:, t], embedded, gates).latent
+        missed = (state - latents[:, t + 1]).square().mean(-1)
+        weight = batch.weight[:, t]
+        found.append((missed * weight).sum(-1) / weight.sum(-1).clamp_min(1e-8))
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def gate_dependence(model: WorldModel, batch: Sequences) -> Mapping[str, float]:
+    """The router's proof: the last latent error with the gates of two tasks exchanged, and with experts that
+    a task does not use, over the error with its own gates; the mean over tasks.
+    """
+    steps, samples = batch.weight.shape[1:]
+    embedded = model.embed(batch.task)
+    latents = model.encode(batch.seen, batch.task, embedded).unflatten(1, (steps + 1, samples))
+    own = model.experts.gates(batch.task)
+
+    def error(gates: TaskGates) -> torch.Tensor:
+        return latent_errors(model, batch, latents, embedded, gates)[-1]
+
+    base = error(own)
+    exchanged = error(model.experts.gates(batch.task.roll(1)))
+    unused = (-own.probabilities()).topk(model.experts.config.chosen, dim=-1).indices
+    forced = error(model.experts.gates(batch.task, chosen=unused))
+    return {
+        "exchanged_gate_error_ratio": float((exchanged / base).mean()),
+        "unused_expert_error_ratio": float((forced / base).mean()),
+    }
+
+
+def planning_gain(
+    model: WorldModel,
+    batch: Sequences,
+    latent: torch.Tensor,
+    embedded: torch.Tensor,
+    gates: TaskGates,
+    seed: int,
+) -> torch.Tensor:
+    """[K], the model's return of the plan minus that of the prior's own actions, in units of the Q scale."""
+    planner, settings = Planner(model), model.config.planning
+    latent = latent[:, :PLANNED]
+    gain = torch.zeros(len(batch.task), device=latent.device)
+    draws = np.random.default_rng(seed)
+    for kind in (False, True):
+        rows = (batch.discrete == kind).nonzero().flatten()
+        if not len(rows):
+            continue
+        task = batch.task[rows]
+        search = Search(
+            task, embedded[rows], model.experts.gates(task), batch.discount[rows], batch.scale[rows]
+        )
+        shape = (len(rows), latent.shape[1], settings.iterations, settings.samples, settings.horizon)
+        if kind:
+            plan = planner.discrete(latent[rows], search, draws.random(shape, dtype=np.float32)).argmax(-1)
+            plans = torch.nn.functional.one_hot(plan, model.layout.discrete_size).to(latent.dtype)
+        else:
+            width = model.layout.continuous_size
+            noise = draws.standard_normal(
+                (*shape[:2], settings.iterations + 1, *shape[3:], width), dtype=np.float32
+            )
+            warm = torch.zeros(*shape[:2], settings.horizon, width)
+            plans, _ = planner.continuous(latent[rows], search, warm, noise)
+        both = torch.stack([plans, planner.prior_plan(latent[rows], search)], dim=2)
+        value = planner.returns(latent[rows], search, planner.coded(both, discrete=kind))
+        gain[rows] = (value[..., 0] - value[..., 1]).mean(1) / batch.scale[rows, 0]
+    return gain
+
+
+def effective_rank(rows: torch.Tensor) -> float:
+    """exp of the entropy of the normalised singular values of centred rows [n, d] (Roy and Vetterli 2007)."""
+    values = torch.linalg.svdvals(rows - rows.mean(0))
+    shares = values / values.sum().clamp_min(1e-12)
+    return float(torch.exp(-(shares * shares.clamp_min(1e-12).log()).sum()))
+
+
+def dormant_share(hidden: torch.Tensor, threshold: float = 0.025) -> float:
+    """Share of units [..., K, B, h] whose mean absolute activation is at most `threshold` of their layer's
+    mean (Sokar et al. 2023, definition 3.1).
+    """
+    sizes = hidden.abs().mean((-3, -2))
+    return float((sizes <= threshold * sizes.mean(-1, keepdim=True)).float().mean())

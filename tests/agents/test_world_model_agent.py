@@ -1,0 +1,228 @@
+"""The world model learns, repeats itself, resumes exactly, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from mtrl.agents.world_model import AGENT, WorldModelAgent, WorldModelConfig
+from mtrl.agents.world_model.config import (
+    ExpertsConfig,
+    LossConfig,
+    NormalisationConfig,
+    PlanningConfig,
+)
+from mtrl.agents.world_model.diagnostics import effective_rank, gate_dependence
+from mtrl.data import ReplayConfig
+from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, UnknownNameError
+from mtrl.gradients import SurgeryConfig
+from mtrl.reducer import ALONE
+from mtrl.rollout import Acting, generator_for
+from mtrl.tasks import TaskSet
+from mtrl.training import undocumented
+
+from .sac_made import CONTINUOUS, DISCRETE, MIXED, fragment_of, task_of
+
+SMALL = WorldModelConfig(
+    batch_size=8,
+    normalisation=NormalisationConfig(refresh_at=(20,)),
+    replay=ReplayConfig(capacity=500),
+    planning=PlanningConfig(samples=16, policy_samples=4, elites=4, iterations=2),
+)
+PIXELS = TaskSet(
+    [
+        task_of("see", DISCRETE, 0, (1, 36, 36)),
+        task_of("feel", CONTINUOUS, 3),
+        task_of("both", DISCRETE, 2, (1, 36, 36)),
+    ]
+)
+
+
+def agent_of(tasks: TaskSet = MIXED, seed: int = 1, **changes: object) -> WorldModelAgent:
+    agent = WorldModelAgent(dataclasses.replace(SMALL, **changes), tasks, seed)  # type: ignore[arg-type]
+    for k in range(len(tasks)):
+        agent.ingest(fragment_of(tasks, k, 40, ends={9: "truncated", 19: "terminated"}, seed=k))
+    agent.due(0, ALONE)
+    return agent
+
+
+def weights(agent: WorldModelAgent) -> Mapping[str, np.ndarray]:  # type: ignore[type-arg]
+    return agent.snapshot().tensors
+
+
+@pytest.mark.parametrize("tasks", [MIXED, PIXELS], ids=["mixed", "pixels"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"experts": ExpertsConfig(state_gate=True)}, {"experts": ExpertsConfig(dense=True)}, {"size": "S"}],
+    ids=["moe", "state gate", "dense", "S"],
+)
+def test_losses_fall_on_a_small_replay_of_any_tasks(tasks: TaskSet, changes: dict[str, object]) -> None:
+    agent = agent_of(tasks, **changes)
+    first = agent.update(ALONE)
+    for _ in range(24):
+        last = agent.update(ALONE)
+    assert not undocumented(last, AGENT.metrics)
+    assert all(math.isfinite(value) for value in last.values())
+    for task in tasks.names:
+        assert last[f"reward_loss/{task}"] < first[f"reward_loss/{task}"]
+        assert last[f"q_loss/{task}"] < first[f"q_loss/{task}"]
+
+
+@pytest.mark.parametrize("method", ["pcgrad", "famo", "mgda"])
+def test_surgery_combines_the_models_task_gradients(method: str) -> None:
+    agent = agent_of(gradients=SurgeryConfig(method), diagnostics_every=0)
+    for _ in range(3):
+        told = agent.update(ALONE)
+    assert not undocumented(told, AGENT.metrics)
+    assert any(name.startswith("gradients/model/") for name in told)
+    cosines = agent.task_cosines()
+    assert method == "famo" or np.allclose(np.diag(cosines["model"]), 1.0)
+
+
+def test_the_plain_sum_and_surgery_with_equal_weights_agree() -> None:
+    plain, summed = agent_of(), agent_of(gradients=SurgeryConfig("sum", trained_share=0.999999))
+    for agent in (plain, summed):
+        agent.update(ALONE)
+    mine, theirs = weights(plain), weights(summed)
+    for name in mine:
+        np.testing.assert_allclose(mine[name], theirs[name], atol=2e-3, err_msg=name)
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
+    agents = [agent_of(seed=seed) for seed in (1, 1, 2)]
+    for agent in agents:
+        agent.update(ALONE)
+        agent.update(ALONE)
+    one, same, other = (weights(agent) for agent in agents)
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not np.array_equal(one["q_out.weight"], other["q_out.weight"])
+
+
+def test_a_restored_agent_goes_on_bit_for_bit() -> None:
+    original = agent_of(diagnostics_every=2)
+    for _ in range(3):
+        original.update(ALONE)
+    shared, local = original.shared_state(), original.local_state()
+    restored = WorldModelAgent(dataclasses.replace(SMALL, diagnostics_every=2), MIXED, 99)
+    restored.restore(shared, local)
+    for agent in (original, restored):
+        agent.ingest(fragment_of(MIXED, 1, 30, seed=9))
+        agent.due(0, ALONE)
+    told = [[agent.update(ALONE) for _ in range(3)] for agent in (original, restored)]
+    assert told[0] == told[1]
+    mine, theirs = weights(original), weights(restored)
+    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_a_snapshot_acts_as_the_live_policy() -> None:
+    agent = agent_of()
+    agent.update(ALONE)
+    live, rebuilt = agent.policy(), AGENT.policy(agent.snapshot(), MIXED)
+    index, seen = np.arange(3), np.zeros((3, MIXED.layout.state_size), np.float32)
+    actions = []
+    for policy in (live, rebuilt):
+        generators = [generator_for(1, "x", c) for c in range(3)]
+        actions.append(
+            policy.act(
+                {"state": seen},
+                index,
+                policy.initial_state(3),
+                np.ones(3, bool),
+                acting=Acting(),
+                generators=generators,
+            )
+        )
+    np.testing.assert_array_equal(actions[0].continuous, actions[1].continuous)
+    np.testing.assert_array_equal(actions[0].discrete, actions[1].discrete)
+
+
+def test_diagnostics_say_what_experts_do() -> None:
+    agent = agent_of(diagnostics_every=1)
+    told = agent.update(ALONE)
+    assert not undocumented(told, AGENT.metrics)
+    for task in MIXED.names:
+        use = [told[f"expert_{i}_use/{task}"] for i in range(4)]
+        assert sum(use) == pytest.approx(1.0, abs=1e-5) and sum(u > 0 for u in use) == 2
+        assert 0 <= told[f"gate_entropy/{task}"] <= 1
+        assert told[f"latent_error_1/{task}"] >= 0
+    assert told["gate_entropy_marginal"] == pytest.approx(1.0, abs=0.05), "nothing is decided at first"
+    ratios = gate_dependence(agent._model, agent._batch)
+    assert set(ratios) == {"exchanged_gate_error_ratio", "unused_expert_error_ratio"}
+
+
+def test_effective_rank_counts_directions() -> None:
+    rows = torch.zeros(4, 6)
+    rows[0, 0], rows[1, 0], rows[2, 1], rows[3, 1] = 1, -1, 1, -1
+    assert effective_rank(rows) == pytest.approx(2.0, abs=1e-4)
+
+
+def test_cloning_pulls_the_prior_to_the_plan() -> None:
+    changes = {
+        "losses": LossConfig(cloning=50.0),
+        "planning": dataclasses.replace(SMALL.planning, collect="plan"),
+        "learning_rate": 3e-3,
+    }
+    agent = WorldModelAgent(dataclasses.replace(SMALL, **changes), MIXED, 1)  # type: ignore[arg-type]
+    for k in range(3):
+        fragment = fragment_of(MIXED, k, 40, seed=k)
+        planned = np.zeros((40, 1, 5), np.float32)
+        planned[..., 0] = 0.8 if k != 1 else 0.0
+        planned[..., 4] = 1.0 if k == 1 else 0.0
+        agent.ingest(dataclasses.replace(fragment, extras={"planned": planned}))
+    agent.due(0, ALONE)
+    for _ in range(150):
+        agent.update(ALONE)
+    policy, seen = agent.policy(), np.zeros((3, MIXED.layout.state_size), np.float32)
+    action = policy.act(
+        {"state": seen}, np.arange(3), policy.initial_state(3), np.ones(3, bool),
+        acting=Acting(plan=False), generators=[generator_for(1, "x", c) for c in range(3)],
+    )  # fmt: skip
+    assert action.continuous[[0, 2], 0] == pytest.approx([0.8, 0.8], abs=0.15)
+    assert action.discrete[1] == 2
+
+
+def test_rewards_of_any_size_give_the_same_updates() -> None:
+    told = []
+    for factor in (1.0, 2.0**20, 2.0**-6):
+        agent = WorldModelAgent(SMALL, MIXED, 1)
+        for k in range(3):
+            fragment = fragment_of(MIXED, k, 40, seed=k)
+            agent.ingest(dataclasses.replace(fragment, reward=fragment.reward * np.float32(factor)))
+        agent.due(0, ALONE)
+        told.append([agent.update(ALONE) for _ in range(3)])
+    assert told[0] == told[1] == told[2]
+
+
+def test_bad_settings_are_refused_with_what_to_do() -> None:
+    with pytest.raises(UnknownNameError, match=r"agent\.size"):
+        WorldModelConfig(size="M")
+    with pytest.raises(ConfigError, match="chosen=1 gives the gate no gradient"):
+        WorldModelConfig(experts=ExpertsConfig(chosen=1))
+    with pytest.raises(ConfigError, match="imitates planned actions"):
+        WorldModelConfig(losses=LossConfig(cloning=1.0))
+    with pytest.raises(OutOfRangeError, match=r"agent\.planning\.elites"):
+        PlanningConfig(elites=65)
+    with pytest.raises(OutOfRangeError, match="at most 147"):
+        WorldModelConfig(normalisation=NormalisationConfig(return_range=200.0))
+    with pytest.raises(ConfigError, match="multiple of their number"):
+        WorldModelAgent(SMALL, MIXED, 1, ranks=3)
+
+
+def test_a_policy_of_another_layout_or_size_is_refused() -> None:
+    snapshot = agent_of().snapshot()
+    with pytest.raises(ConfigError, match="does not fit made/see"):
+        AGENT.policy(snapshot, PIXELS)
+    other = dataclasses.replace(snapshot, config={**snapshot.config, "size": "S"})
+    with pytest.raises(ConfigError, match="does not fit made/push"):
+        AGENT.policy(other, MIXED)
+
+
+def test_a_reward_that_is_not_finite_is_named() -> None:
+    agent = agent_of()
+    with pytest.raises(DivergenceError, match=r"made/push.*reward"):
+        agent.ingest(fragment_of(MIXED, 0, 3, reward=[1.0, math.nan, 1.0]))

@@ -1,0 +1,78 @@
+"""What ranks do in test_world_model_ranks: world models on experience of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mtrl.agents.world_model import WorldModelAgent, WorldModelConfig
+from mtrl.agents.world_model.config import ExpertsConfig
+from mtrl.errors import MtrlError
+from mtrl.gradients import SurgeryConfig
+from mtrl.reducer import Reducer
+
+from ..ranks import main
+from .sac_made import MIXED, fragment_of
+
+SMALL = WorldModelConfig(batch_size=16, diagnostics_every=2)
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "pcgrad": {"gradients": SurgeryConfig("pcgrad")},
+    "famo": {"gradients": SurgeryConfig("famo")},
+    "bias": {"experts": ExpertsConfig(balance="bias")},
+}
+
+
+def digest(agent: WorldModelAgent) -> str:
+    tensors = agent.snapshot().tensors
+    return hashlib.sha256(
+        b"".join(np.ascontiguousarray(tensors[k]).tobytes() for k in sorted(tensors))
+    ).hexdigest()
+
+
+def fed(reducer: Reducer, changes: Mapping[str, Any], lacking: bool = False) -> WorldModelAgent:
+    config = dataclasses.replace(SMALL, **changes)
+    agent = WorldModelAgent(config, MIXED, 5, rank=reducer.rank, ranks=reducer.size)
+    for k in range(len(MIXED)):
+        if not (lacking and reducer.rank == 1 and k == 1):
+            agent.ingest(
+                fragment_of(
+                    MIXED, k, 40 + 9 * reducer.rank, ends={9: "terminated"}, seed=10 * reducer.rank + k
+                )
+            )
+    agent.due(0, reducer)
+    return agent
+
+
+def played(reducer: Reducer, changes: Mapping[str, Any], lacking: bool = False) -> dict[str, Any]:
+    agent = fed(reducer, changes, lacking)
+    before = digest(agent)
+    told = [dict(agent.update(reducer)) for _ in range(4)]
+    return {"told": told, "digest": digest(agent), "moved": digest(agent) != before}
+
+
+def failing(reducer: Reducer) -> list[str]:
+    agent = fed(reducer, {})
+    if reducer.rank == 1:
+        agent.ingest(fragment_of(MIXED, 0, 3, reward=[1.0, math.nan, 1.0]))
+    try:
+        agent.due(0, reducer)
+    except MtrlError as error:
+        return [type(error).__name__, str(error)]
+    return []
+
+
+def learners(reducer: Reducer) -> Mapping[str, Any]:
+    facts: dict[str, Any] = {name: played(reducer, changes) for name, changes in CASES.items()}
+    facts["lacking"] = played(reducer, {}, lacking=True)
+    facts["failing"] = failing(reducer)
+    return facts
+
+
+if __name__ == "__main__":
+    main({"learners": learners}, timeout=30.0)
