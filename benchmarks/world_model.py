@@ -12,7 +12,7 @@ moe_over_dense              time of an update with experts over that of one netw
 plan_ms_64x3                one decision of one copy by planning: 64 sequences, 3 iterations, 3 steps
 policy_ms                   the same by the policy prior
 
-With --run, of its policy on 20 test starts and on 40 sequences of random play of each task:
+With --run, of its policy on 20 test starts and on a batch of random play of the experiment's tasks:
 
 planned_minus_policy        return of cartpole-swingup planned minus that of the prior, on equal starts;
                             _low and _high are its 95% interval
@@ -44,10 +44,11 @@ from mtrl.agents.world_model.policy import policy_from
 from mtrl.data import Replay, ReplayConfig
 from mtrl.evaluation import paired_differences
 from mtrl.launch.compose import compose
-from mtrl.pipeline import task_set_of
+from mtrl.pipeline import agent_of, task_set_of
 from mtrl.pipeline.policies import load_policy
 from mtrl.reducer import ALONE
 from mtrl.rollout import Acting, Fragment, LocalFragments, PolicySnapshot, generator_for
+from mtrl.structured import build
 from mtrl.tasks import TaskSet
 
 EXPERIMENT = "experiment=world_model_mixed"
@@ -74,15 +75,18 @@ def main() -> None:
     source = LocalFragments(tasks, config.runtime, config.collection, PolicySnapshot("random"), 1)
     fragments = list(islice(source.stream(), 200))
     source.close()
-    figures, details = costs(tasks, fragments, arguments.runs)
+    _, _, settings = agent_of(config)
+    figures, details = costs(settings, tasks, fragments, arguments.runs)
     if arguments.run is not None:
         figures |= trained(arguments.run, tasks, fragments)
     publish("World model, one thread", figures, BARS, details, arguments.json)
 
 
-def costs(tasks: TaskSet, fragments: list[Fragment], runs: int) -> tuple[dict[str, float], dict[str, object]]:
+def costs(
+    settings: WorldModelConfig, tasks: TaskSet, fragments: list[Fragment], runs: int
+) -> tuple[dict[str, float], dict[str, object]]:
     """Updates per second of both forms, and milliseconds of a decision."""
-    plain = WorldModelConfig(diagnostics_every=0)
+    plain = dataclasses.replace(settings, diagnostics_every=0)
     agents = {
         "experts": fed(plain, tasks, fragments),
         "dense": fed(dataclasses.replace(plain, experts=ExpertsConfig(dense=True)), tasks, fragments),
@@ -143,6 +147,7 @@ def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, f
     """What planner and router of a trained run do."""
     snapshot, _ = load_policy(run / "policies" / "teacher")
     planning = snapshot.config["planning"]
+    settings = build(WorldModelConfig, snapshot.config)
     prior = dataclasses.replace(
         snapshot, config={**snapshot.config, "planning": {**planning, "evaluate": "policy"}}
     )
@@ -153,7 +158,9 @@ def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, f
     policy = policy_from(snapshot, tasks)
     ones = torch.ones(len(tasks))
     batch = sequences_of(
-        policy.model, replay.sample_sequences(40, 3, np.random.default_rng(0)), ones, ones, ones, ones
+        policy.model,
+        replay.sample_sequences(settings.batch_size, settings.sequence, np.random.default_rng(0)),
+        *[ones] * 4,
     )
     found = gate_metrics(policy.model.experts.gates(batch.task), tasks.names)
     entropies = [value for name, value in found.items() if name.startswith("gate_entropy/")]

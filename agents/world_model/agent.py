@@ -15,7 +15,7 @@ import torch
 from mtrl.data import Replay
 from mtrl.errors import ConfigError, DivergenceError
 from mtrl.gradients import GradientSurgery
-from mtrl.nn import RewardScale, update_average
+from mtrl.nn import RewardScale, arrays_of, device_of, update_average
 from mtrl.reducer import Like, Reducer, Sums
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -23,8 +23,8 @@ from mtrl.training import Datasets, State, Use
 
 from ..experience import Experience, UpdateSchedule, padded
 from .config import WorldModelConfig
-from .diagnostics import measure
-from .learning import Losses, named_losses, sequences_of
+from .diagnostics import measure, measured_count
+from .learning import Losses, named_losses, q_ranges, sequences_of
 from .networks import WorldModel, discounts
 from .policy import WorldModelPolicy, plan_extras
 
@@ -56,7 +56,7 @@ class WorldModelAgent:
         self.updates = 0
         layout, count = tasks.layout, len(tasks)
         self._config, self._layout, self._tasks, self._ranks = config, layout, tasks, ranks
-        self._device = torch.device(config.device)
+        self._device = device_of(config.device)
         generator = torch.Generator().manual_seed(seed)
         self._model = WorldModel(layout, config, generator).to(self._device)
         self._target_body = copy.deepcopy(self._model.q_body).requires_grad_(False)
@@ -86,17 +86,17 @@ class WorldModelAgent:
         self._experience = Experience(layout, config.batch_size // ranks, refresh_at)
         self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(count, self._discount, config.normalisation.return_range)
+        self._shares = torch.ones(count, device=self._device)
         self._losses = Losses(self._model, self._target_body, self._target_out)
         self._draws = np.random.default_rng([seed, 1, rank] if rank else [seed, 1])
         self._noise = torch.Generator(self._device).manual_seed(seed + 1 + 1_000_003 * rank)
         # gates are equal on all ranks, so their noise is too
         self._gate_noise = torch.Generator(self._device).manual_seed(seed + 2)
-        sizes = [1.0 if spec.is_discrete else float(spec.continuous) for spec in layout.actions]
         targets = [
-            explore.discrete_target_entropy * math.log(max(spec.discrete, 2))
+            explore.discrete_target_entropy * math.log(spec.discrete)
             if spec.is_discrete
-            else explore.target_entropy * size
-            for spec, size in zip(layout.actions, sizes, strict=True)
+            else explore.target_entropy * spec.continuous
+            for spec in layout.actions
         ]
         self._target_entropy = torch.tensor(targets, device=self._device)
 
@@ -107,9 +107,7 @@ class WorldModelAgent:
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The model, Q scales and discounts as named arrays."""
-        tensors = {
-            name: value.detach().cpu().numpy().copy() for name, value in self._model.state_dict().items()
-        }
+        tensors = arrays_of(self._model.state_dict())
         tensors |= {"q_scale": self._scale.copy(), "discount": self._discount.copy()}
         return PolicySnapshot("world_model", asdict(self._config), tensors, self.updates)
 
@@ -117,6 +115,8 @@ class WorldModelAgent:
         """Takes a fragment, or demonstrations."""
         if isinstance(data, Datasets):
             self._replay.add_demonstrations(data.trajectories)
+            for k, trajectories in data.trajectories.items():
+                self._reward_scale.add_episodes(k, trajectories.rewards, trajectories.offsets)
             return
         if not isinstance(data, Fragment):
             raise ConfigError("the world model learns from fragments, and from demonstrations (Datasets)")
@@ -139,6 +139,10 @@ class WorldModelAgent:
     def on_evaluation(self, step: int, result: EvaluationResult) -> None:
         """Nothing follows from it."""
 
+    def set_task_shares(self, shares: npt.NDArray[np.float64]) -> None:
+        """`shares` [K] sum to 1; the losses of task k are multiplied by K shares[k]."""
+        self._shares = torch.from_numpy(shares * len(shares)).float().to(self._device)
+
     def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
         """Cosines between the tasks' gradients of the model that surgery measured since the last call."""
         cosines = None if self._surgery is None else self._surgery.take_cosines()
@@ -157,12 +161,16 @@ class WorldModelAgent:
         told: dict[str, float] = {}
         if self._surgery is None or len(usable) < len(self._tasks):
             found = dict(reducer.sums(lambda: self._gradients(reducer.size), self._like(usable, "model")))
+            if self._surgery is not None:
+                model = {name: found[name] for name in self._named["model"]}
+                found |= self._surgery.masked(model)
         else:
             combined = self._surgery.step(self._model_losses, reducer=reducer, portion=self._portion)
             told = {f"gradients/model/{name}": value for name, value in combined.metrics.items()}
             found = {name: value / len(usable) for name, value in combined.gradients.items()}
             found |= reducer.sums(lambda: self._gradients(reducer.size, model=False), self._like(usable))
             found[_GATE] = found[_GATE] + found.pop("balance", 0.0)
+            found[_GATE] = self._surgery.masked({_GATE: found[_GATE]})[_GATE]
         norms = {}
         for part, named in self._named.items():
             for name, parameter in named.items():
@@ -179,19 +187,41 @@ class WorldModelAgent:
         with torch.no_grad():
             self._log_temperature.clamp_(min=math.log(config.exploration.temperature_floor))
         gates = self._losses.gates
-        assert gates is not None, "it was made"
+        assert gates is not None, "the losses make them"
         self._model.experts.after_update(gates)
+        facts = {name: found[name] for name in _FACTS}
+        targets = reducer.gather(self._losses.targets)
+        self._follow_scale(usable, q_ranges(targets).cpu().numpy())
+        if self._surgery is not None and self._surgery.needs_post_step and len(usable) == len(self._tasks):
+            with torch.no_grad():
+                self._surgery.observe_post_step_losses(
+                    self._model_losses, reducer=reducer, portion=self._portion
+                )
         update_average(self._target_body, self._model.q_body, 1.0 - config.target_rate)
         update_average(self._target_out, self._model.q_out, 1.0 - config.target_rate)
-        self._follow_scale(usable, found["q_range"].cpu().numpy())
         names = [self._tasks[k].name for k in usable]
-        facts = {name: found[name] for name in _FACTS}
         facts["temperature"] = self._log_temperature.detach().exp()[usable]
         facts["q_scale"] = torch.from_numpy(self._scale[usable])
         inside: dict[str, float] = {}
         if config.diagnostics_every and self.updates % config.diagnostics_every == 0:
-            inside = reducer.broadcast(measure(self._model, self._batch, names, self.updates))
+            inside = self._measured_inside(names, reducer)
         return {**named_losses(facts, names), **norms, **told, **inside}
+
+    def _measured_inside(self, names: list[str], reducer: Reducer) -> dict[str, float]:
+        """The diagnostics, a task's weighted by the samples that each rank has of it."""
+        portions = dict(zip(names, self._portion.tolist(), strict=True))
+        keys: list[str] = []
+
+        def make() -> Sums:
+            found = measure(self._model, self._batch, names, self.updates)
+            keys.extend(found)
+            shares = [portions.get(name.partition("/")[2], 1.0 / reducer.size) for name in found]
+            numbers = [value * share for value, share in zip(found.values(), shares, strict=True)]
+            return {"inside": torch.tensor(numbers, dtype=torch.float64)}
+
+        count = measured_count(self._model, len(names), self._config.sequence)
+        inside = reducer.sums(make, {"inside": ((count,), torch.float64)})["inside"]
+        return dict(zip(keys, inside.tolist(), strict=True))
 
     def _follow_scale(self, usable: list[int], ranges: npt.NDArray[np.float32]) -> None:
         floor = SMALLEST_SCALE * self._config.normalisation.return_range
@@ -207,7 +237,7 @@ class WorldModelAgent:
         if not parts:
             named["balance"] = self._named["model"][_GATE]
         like = {name: (p.shape, p.dtype) for name, p in named.items()}
-        return like | dict.fromkeys((*_FACTS, "q_range"), ((len(usable),), torch.float32))
+        return like | dict.fromkeys(_FACTS, ((len(usable),), torch.float32))
 
     def _draw(self) -> Sums:
         """Makes the batch of this update; returns nothing that is summed."""
@@ -230,8 +260,9 @@ class WorldModelAgent:
         return {}
 
     def _model_losses(self) -> torch.Tensor:
-        """[K], of this rank's batch."""
-        return self._losses.model_losses(self._batch, self._noise, self._gate_noise)
+        """[K], of this rank's batch, by the tasks' shares."""
+        losses = self._losses.model_losses(self._batch, self._noise, self._gate_noise)
+        return losses * self._shares[self._batch.task]
 
     def _gradients(self, size: int, *, model: bool = True) -> Sums:
         """This rank's part of the gradients of the mean over tasks, and of facts by task; without `model`, of
@@ -242,19 +273,20 @@ class WorldModelAgent:
         experts, named = self._model.experts, self._named["model"]
         if model:
             total = (self._model_losses() * portion).mean()
-            assert self._losses.gates is not None, "it was made"
+            assert self._losses.gates is not None, "the losses make them"
             balance = experts.balance_loss(self._losses.gates)
             self._differentiate(total if balance is None else total + balance / size, named, found)
         elif (balance := experts.balance_loss(experts.gates(batch.task))) is not None:
             self._differentiate(balance / size, {"balance": named[_GATE]}, found)
         policy = self._losses.policy_losses(batch, self._noise)
+        policy = policy * self._shares[batch.task]
         self._differentiate((policy * portion).mean(), self._named["policy"], found)
         # alpha (entropy - target), alpha held as its logarithm (Haarnoja et al. 2018, equation 18)
         missing = self._losses.latest["entropy"] - self._target_entropy[batch.task]
         slope = torch.zeros_like(self._log_temperature)
         slope[batch.task] = self._log_temperature.detach()[batch.task].exp() * missing * portion
         found["log_temperature"] = slope
-        found.update({name: self._losses.latest[name] * portion for name in (*_FACTS, "q_range")})
+        found.update({name: self._losses.latest[name] * portion for name in _FACTS})
         return found
 
     def _differentiate(
@@ -275,6 +307,7 @@ class WorldModelAgent:
             "surgery": None if self._surgery is None else self._surgery.state_dict(),
             "scale": self._scale.copy(),
             "measured": self._measured.copy(),
+            "shares": self._shares.clone(),
             "updates": self.updates,
             "schedule": self._schedule.state_dict(),
             "experience": self._experience.shared_state(),
@@ -305,6 +338,7 @@ class WorldModelAgent:
         if self._surgery is not None and shared["surgery"] is not None:
             self._surgery.load_state_dict(shared["surgery"])
         self._scale[:], self._measured[:] = shared["scale"], shared["measured"]
+        self._shares = shared["shares"].clone().to(self._device)
         self.updates = shared["updates"]
         self._schedule.load_state_dict(shared["schedule"])
         if shared["device"] == self._device.type:

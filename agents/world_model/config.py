@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from mtrl.data import ReplayConfig
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import PixelEncoderConfig, RoutedExpertsConfig
-from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, at_least, between, check
+from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, Range, at_least, between, check
 
 MODES = ("policy", "plan", "mixed")
 
@@ -42,12 +43,12 @@ SIZES = {
 
 @dataclass(frozen=True)
 class ExpertsConfig:
-    """The mixture of experts of the dynamics; 0 or "" takes the size's own value."""
+    """The mixture of experts of the dynamics."""
 
     dense: bool = False
     """One network of as many active parameters in place of the mixture, for comparison."""
     routed: int = 0
-    """Experts that the gate chooses from."""
+    """Experts that the gate chooses from; 0 takes the size's own number."""
     chosen: int = 2
     """Experts of a task, 2 or more: one alone would have the constant weight 1."""
     state_gate: bool = False
@@ -173,7 +174,8 @@ class ExplorationConfig:
             initial_temperature=POSITIVE,
             temperature_floor=POSITIVE,
             temperature_rate=at_least(0),
-            discrete_target_entropy=UNIT,
+            target_entropy=Range(high=math.log(2.0), includes_high=False),
+            discrete_target_entropy=BELOW_ONE,
         )
         if not self.log_std_low < self.log_std_high:
             raise OutOfRangeError("agent.exploration.log_std_low", self.log_std_low, "below log_std_high")
@@ -195,6 +197,8 @@ class NormalisationConfig:
 
     def __post_init__(self) -> None:
         check(self, "agent.normalisation", clip=POSITIVE, return_range=POSITIVE, refresh_at=at_least(1))
+        if any(a >= b for a, b in pairwise(self.refresh_at)):
+            raise OutOfRangeError("agent.normalisation.refresh_at", self.refresh_at, "ascending")
 
 
 @dataclass(frozen=True)
@@ -237,7 +241,7 @@ class WorldModelConfig:
     gradient_clip: float = 20.0
     """Largest gradient norm, of model and policy each; 0 for none (TD-MPC2: 20)."""
     gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
-    """How the gradients of the tasks are combined; the model is the part "critic", the policy "actor"."""
+    """How the gradients of the tasks are combined: those of the model, which is the part "critic"."""
     diagnostics_every: int = 1000
     """Updates between measurements inside the model, at least 0; 0 for none."""
     device: str = "cpu"
@@ -260,14 +264,26 @@ class WorldModelConfig:
             gradient_clip=at_least(0, "none"),
             diagnostics_every=at_least(0, "none"),
         )
-        if math.log1p(self.normalisation.return_range) > self.value_range:
+        largest = math.expm1(self.value_range) / 2.0
+        if self.normalisation.return_range > largest:
             raise OutOfRangeError(
                 "agent.normalisation.return_range",
                 self.normalisation.return_range,
-                f"at most {math.expm1(self.value_range):g}, which agent.value_range={self.value_range:g} in "
-                "symlog units can represent",
+                f"at most {largest:g}, half of what agent.value_range={self.value_range:g} in symlog units "
+                "represents: one reward can be as large as two such returns",
+            )
+        if self.gradients.part != "critic" or self.gradients.perturbation > 0:
+            raise ConfigError(
+                "gradient surgery combines the tasks' gradients of the model (gradients.part=critic) and "
+                f"takes no perturbation; got gradients.part={self.gradients.part}, "
+                f"gradients.perturbation={self.gradients.perturbation:g}"
             )
         self.experts.of(SIZES[self.size])
+        if self.experts.state_gate and self.experts.balance == "bias":
+            raise ConfigError(
+                "agent.experts.balance=bias moves the choice of whole tasks, and agent.experts.state_gate "
+                "lets every sample choose; set balance to loss or none"
+            )
         if self.experts.chosen < 2 and not self.experts.dense:
             raise ConfigError(
                 "agent.experts.chosen=1 gives the gate no gradient: a single chosen expert has the constant "

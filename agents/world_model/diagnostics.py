@@ -20,11 +20,11 @@ PLANNED = 8
 @torch.no_grad()
 def measure(model: WorldModel, batch: Sequences, names: Sequence[str], seed: int) -> dict[str, float]:
     """Every measurement of this file on one batch, by metric name; `names` are those of the batch's tasks."""
-    steps, samples = batch.weight.shape[1:]
     embedded = model.embed(batch.task)
     gates = model.experts.gates(batch.task)
-    latents = model.encode(batch.seen, batch.task, embedded).unflatten(1, (steps + 1, samples))
-    found = {"effective_rank": effective_rank(latents.flatten(0, 2))}
+    latents = encoded(model, batch, embedded)
+    real = batch.weight[:, 0] > 0
+    found = {"effective_rank": effective_rank(latents[:, 0][real])}
     errors = latent_errors(model, batch, latents, embedded, gates)
     for t, row in enumerate(errors, 1):
         found |= {f"latent_error_{t}/{name}": float(v) for name, v in zip(names, row, strict=True)}
@@ -32,23 +32,34 @@ def measure(model: WorldModel, batch: Sequences, names: Sequence[str], seed: int
     found["dormant_units"] = dormant_share(hidden)
     if model.experts.config.routed > 1:
         found |= gate_metrics(gates, names)
-    gain = planning_gain(model, batch, latents[:, 0], embedded, gates, seed)
+    gain = planning_gain(model, batch, latents[:, 0], embedded, seed)
     return found | {f"planning_gain/{name}": float(v) for name, v in zip(names, gain, strict=True)}
+
+
+def measured_count(model: WorldModel, tasks: int, steps: int) -> int:
+    """How many numbers `measure` finds."""
+    experts = model.experts.config.routed
+    return 2 + (steps + 1) * tasks + ((1 + tasks + experts * tasks) if experts > 1 else 0)
+
+
+def encoded(model: WorldModel, batch: Sequences, embedded: torch.Tensor) -> torch.Tensor:
+    """Latents of all observations, [K, T + 1, B, d]."""
+    flat = {name: (values.flatten(1, 2), rows) for name, (values, rows) in batch.seen.items()}
+    return model.encode(flat, batch.task, embedded).unflatten(1, (-1, batch.weight.shape[2]))
 
 
 def gate_metrics(gates: TaskGates, names: Sequence[str]) -> dict[str, float]:
     """Entropy of the gate by task and of its mean over tasks, over ln E; each task's use of each expert."""
-    probabilities = gates.probabilities()
+    probabilities, _, weight = gates.use()
     full = float(np.log(probabilities.shape[1]))
 
     def entropy(p: torch.Tensor) -> torch.Tensor:
         return -(p * p.clamp_min(1e-12).log()).sum(-1) / full
 
     found = {"gate_entropy_marginal": float(entropy(probabilities.mean(0)))}
-    use = torch.zeros_like(probabilities).scatter(1, gates.chosen, gates.weights)
     for k, name in enumerate(names):
         found[f"gate_entropy/{name}"] = float(entropy(probabilities[k]))
-        found |= {f"expert_{i}_use/{name}": float(share) for i, share in enumerate(use[k])}
+        found |= {f"expert_{i}_use/{name}": float(share) for i, share in enumerate(weight[k])}
     return found
 
 
@@ -74,9 +85,8 @@ def gate_dependence(model: WorldModel, batch: Sequences) -> Mapping[str, float]:
     """The router's proof: the last latent error with the gates of two tasks exchanged, and with experts that
     a task does not use, over the error with its own gates; the mean over tasks.
     """
-    steps, samples = batch.weight.shape[1:]
     embedded = model.embed(batch.task)
-    latents = model.encode(batch.seen, batch.task, embedded).unflatten(1, (steps + 1, samples))
+    latents = encoded(model, batch, embedded)
     own = model.experts.gates(batch.task)
 
     def error(gates: TaskGates) -> torch.Tensor:
@@ -84,7 +94,8 @@ def gate_dependence(model: WorldModel, batch: Sequences) -> Mapping[str, float]:
 
     base = error(own)
     exchanged = error(model.experts.gates(batch.task.roll(1)))
-    unused = (-own.probabilities()).topk(model.experts.config.chosen, dim=-1).indices
+    others = own.probabilities().scatter(1, own.chosen, torch.inf)
+    unused = (-others).topk(model.experts.config.chosen, dim=-1).indices
     forced = error(model.experts.gates(batch.task, chosen=unused))
     return {
         "exchanged_gate_error_ratio": float((exchanged / base).mean()),
@@ -97,7 +108,6 @@ def planning_gain(
     batch: Sequences,
     latent: torch.Tensor,
     embedded: torch.Tensor,
-    gates: TaskGates,
     seed: int,
 ) -> torch.Tensor:
     """[K], the model's return of the plan minus that of the prior's own actions, in units of the Q scale."""
@@ -122,7 +132,7 @@ def planning_gain(
             noise = draws.standard_normal(
                 (*shape[:2], settings.iterations + 1, *shape[3:], width), dtype=np.float32
             )
-            warm = torch.zeros(*shape[:2], settings.horizon, width)
+            warm = latent.new_zeros(*shape[:2], settings.horizon, width)
             plans, _ = planner.continuous(latent[rows], search, warm, noise)
         both = torch.stack([plans, planner.prior_plan(latent[rows], search)], dim=2)
         value = planner.returns(latent[rows], search, planner.coded(both, discrete=kind))

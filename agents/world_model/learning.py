@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,8 @@ from .losses import (
 )
 from .networks import Seen, WorldModel
 
+QFunctions = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Latent, coded action and embedding -> values of every member, [n, K, B]."""
 RANGE = (0.05, 0.95)
 """Quantiles of the targets whose distance is a task's Q scale (TD-MPC2, appendix A)."""
 
@@ -32,7 +34,7 @@ class Sequences:
     task: torch.Tensor
     """[K]"""
     seen: Seen
-    """Standardised observations, [K_b, (T + 1) B, ...]."""
+    """Standardised observations, [K_b, T + 1, B, ...]."""
     action: torch.Tensor
     """Coded, [K, T, B, A + n]."""
     reward: torch.Tensor
@@ -52,20 +54,6 @@ class Sequences:
     discrete: torch.Tensor
     """[K], whether the task acts by an index."""
 
-    def only(self, row: int) -> Sequences:
-        """The part of one task, for a loop over tasks."""
-        part = slice(row, row + 1)
-        seen = {}
-        for name, (values, rows) in self.seen.items():
-            where = (rows == row).nonzero().flatten()
-            if len(where):
-                seen[name] = (values[where], torch.zeros(1, dtype=torch.int64, device=rows.device))
-        return Sequences(
-            self.task[part], seen, self.action[part], self.reward[part], self.terminated[part],
-            self.weight[part], None if self.planned is None else self.planned[part], self.discount[part],
-            self.scale[part], self.temperature[part], self.discrete[part],
-        )  # fmt: skip
-
 
 def sequences_of(
     model: WorldModel,
@@ -80,7 +68,7 @@ def sequences_of(
     seen = {}
     for name, bucket in batch.buckets.items():
         rows = bucket.rows.to(device)
-        values = bucket.values.to(device).flatten(1, 2)
+        values = bucket.values.to(device)
         seen[name] = (model.observer.standardise(values, task[rows]) if name == "state" else values, rows)
     discrete = torch.as_tensor(model.layout.discrete_tasks, device=device)[task]
     fields = {name: values.to(device) for name, values in batch.fields.items()}
@@ -113,6 +101,8 @@ class Losses:
         self.latest: dict[str, torch.Tensor] = {}
         """Name -> [K] of the latest call, without gradient."""
         self.gates: TaskGates | None = None
+        self.targets = torch.empty(0)
+        """Of the latest call, [T B, K]; NaN past the end of an episode."""
 
     def model_losses(
         self, batch: Sequences, noise: torch.Generator, gate_noise: torch.Generator
@@ -122,19 +112,25 @@ class Losses:
         steps, samples = batch.weight.shape[1:]
         embedded = model.embed(batch.task)
         self.gates = gates = model.experts.gates(batch.task, explore=gate_noise)
-        encoded = model.encode(batch.seen, batch.task, embedded).unflatten(1, (steps + 1, samples))
-        self.first = encoded[:, 0].detach()
-        targets = self._targets(batch, encoded.detach(), embedded.detach(), noise)
+        latent = self._encoded(batch, embedded, slice(0, 1))[:, 0]
+        self.first = latent.detach()
+        with torch.no_grad():
+            # equation 3: the encoder's latents of later observations are constants
+            after = self._encoded(batch, embedded, slice(1, None))
+            encoded = torch.cat([self.first[:, None], after], dim=1)
+            targets = self._targets(batch, encoded, embedded, noise)
+        padded = torch.where(batch.weight > 0, targets, torch.nan)
+        self.targets = padded.flatten(1).T
         rho = coefficient.rho ** torch.arange(steps, device=batch.weight.device)
         weight = batch.weight * rho[:, None]
-        latent, latents, rewards, terminations = encoded[:, 0], [], [], []
+        latents, rewards, terminations = [], [], []
         consistency = torch.zeros_like(batch.weight[:, 0])
         for t in range(steps):
             latents.append(latent)
             step = model.step(latent, batch.action[:, t], embedded, gates)
             latent = step.latent
-            # equation 3, first term: the next latent against the encoder's, which is constant
-            missed = (latent - encoded[:, t + 1].detach()).square().mean(-1)
+            # equation 3, first term
+            missed = (latent - encoded[:, t + 1]).square().mean(-1)
             consistency = consistency + weight[:, t] * missed
             rewards.append(step.reward)
             terminations.append(step.termination)
@@ -155,7 +151,6 @@ class Losses:
             "q_loss": q_loss.detach(),
             "termination_loss": termination_loss.detach(),
             "value": mean_by_task(targets.transpose(0, 1), batch.weight.transpose(0, 1)),
-            "q_range": _range(targets, batch.weight),
         }
         return (
             coefficient.consistency * consistency_loss
@@ -163,6 +158,13 @@ class Losses:
             + coefficient.value * q_loss
             + coefficient.termination * termination_loss
         )
+
+    def _encoded(self, batch: Sequences, embedded: torch.Tensor, times: slice) -> torch.Tensor:
+        """Latents of the observations at `times`, [K, t, B, d]."""
+        part = {name: (values[:, times], rows) for name, (values, rows) in batch.seen.items()}
+        samples = batch.weight.shape[2]
+        flat = {name: (values.flatten(1, 2), rows) for name, (values, rows) in part.items()}
+        return self.model.encode(flat, batch.task, embedded).unflatten(1, (-1, samples))
 
     def policy_losses(self, batch: Sequences, noise: torch.Generator) -> torch.Tensor:
         """[K]: of the policy at the encoded first observation; `latest` gains the entropies."""
@@ -175,14 +177,17 @@ class Losses:
         discrete = batch.discrete.nonzero().flatten()
         if len(continuous):
             action, log_probability = gaussian.sample(_normal(gaussian, noise))
-            value = self._q(latent, action, batch, embedded, continuous)
+            zero = torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device)
+            coded = model.coded(action, zero, batch.discrete)[continuous]
+            value = self._present_q(latent[continuous], coded, embedded[continuous]).mean(0)
             each = continuous_policy_loss(
                 value, log_probability[continuous], batch.temperature[continuous], batch.scale[continuous]
             )
             loss = loss.index_copy(0, continuous, each)
             entropy = entropy.index_copy(0, continuous, -log_probability[continuous].detach())
         if len(discrete):
-            values = self._q_of_all(latent, batch, embedded, discrete)
+            with torch.no_grad():
+                values = self._of_all_actions(self._present_q, latent[discrete], embedded[discrete]).mean(0)
             log_probability = model.log_policy(logits[discrete], batch.task[discrete])
             probability = log_probability.exp()
             # 0 log 0 = 0 for actions that are not legal
@@ -193,12 +198,14 @@ class Losses:
             loss = loss.index_copy(0, discrete, each)
             entropy = entropy.index_copy(0, discrete, -(probability * log_probability).sum(-1).detach())
         weight = batch.weight[:, 0]
-        if coefficient > 0 and batch.planned is not None:
-            loss = loss + coefficient * self._cloning(batch, embedded, gaussian, logits)
         self.latest["entropy"] = mean_by_task(entropy, weight)
-        found = mean_by_task(loss, weight)
-        self.latest["policy_loss"] = found.detach()
-        return found
+        total = mean_by_task(loss, weight)
+        self.latest["policy_loss"] = total.detach()
+        if coefficient > 0 and batch.planned is not None:
+            total = total + coefficient * mean_by_task(
+                self._cloning(batch, embedded, gaussian, logits), weight
+            )
+        return total
 
     def _cloning(
         self,
@@ -207,18 +214,22 @@ class Losses:
         gaussian: TanhGaussian,
         logits: torch.Tensor,
     ) -> torch.Tensor:
-        """-log pi(planned), weighted by softmax(Q) of what was planned, within a task: [K, B]."""
+        """How far the policy is from what was planned, [K, B], weighted by softmax(Q) within a task: squared
+        error of a continuous action, cross entropy of a discrete one.
+        """
         assert batch.planned is not None
         target = batch.planned[:, 0]
         there = torch.isfinite(target).all(-1)
         target = torch.nan_to_num(target)
         width = self.model.layout.continuous_size
-        with torch.no_grad():
-            value = self.model.values(self.model.q_logits(self.first, target, embedded)).mean(0)
-            share = cloning_weight(value, there, batch.scale)
-        # squared error of the mean for a Gaussian, cross entropy for a categorical
-        each = (gaussian.mode() - target[..., :width]).square().sum(-1)
         rows = batch.discrete.nonzero().flatten()
+        with torch.no_grad():
+            value = self._present_q(self.first, target, embedded).mean(0)
+            if len(rows):
+                every = self._of_all_actions(self._present_q, self.first[rows], embedded[rows]).mean(0)
+                value = value.index_copy(0, rows, (target[rows][..., width:] * every).sum(-1))
+            share = cloning_weight(value, there, batch.scale)
+        each = (gaussian.mode() - target[..., :width]).square().sum(-1)
         if len(rows):
             logs = self.model.log_policy(logits[rows], batch.task[rows])
             logs = logs.masked_fill(logs == -torch.inf, 0.0)
@@ -237,47 +248,42 @@ class Losses:
         index = last[:, None, :, None].expand(-1, 1, -1, encoded.shape[-1])
         latent = encoded.gather(1, index).squeeze(1)
         gaussian, logits = self.model.prior(latent, batch.task, embedded)
-        drawn = gaussian.action(_normal(gaussian, noise))
-        chosen = torch.zeros(drawn.shape[:-1], dtype=torch.int64, device=drawn.device)
-        discrete = batch.discrete.nonzero().flatten()
-        if len(discrete):
-            probability = self.model.log_policy(logits[discrete], batch.task[discrete]).exp()
-            index = torch.multinomial(probability.flatten(0, 1), 1, generator=noise)
-            chosen[discrete] = index.view(probability.shape[:-1])
-        action = self.model.coded(drawn, chosen, batch.discrete)
-        # the smaller of two members, drawn anew for every update (equation 4)
-        body = self.target_body(self.model.q_inputs(latent, action, embedded))
-        values = self.model.values(self.target_out(body))
-        pair = torch.randperm(len(values), generator=noise, device=values.device)[:2]
-        targets = n_step_targets(reward, terminated, weight, values[pair].amin(0), batch.discount)
+        # the smaller of two members, drawn for every update (equation 4)
+        pair = torch.randperm(self.config.sizes.q_functions, generator=noise, device=latent.device)[:2]
+        value = torch.zeros_like(batch.weight[:, 0])
+        rows = (~batch.discrete).nonzero().flatten()
+        if len(rows):
+            action = gaussian.action(_normal(gaussian, noise))
+            zero = torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device)
+            coded = self.model.coded(action, zero, batch.discrete)[rows]
+            values = self._target_q(latent[rows], coded, embedded[rows])
+            value = value.index_copy(0, rows, values[pair].amin(0))
+        rows = batch.discrete.nonzero().flatten()
+        if len(rows):
+            # the exact expectation over actions (Christodoulou 2019, equation 10, without entropy)
+            probability = self.model.log_policy(logits[rows], batch.task[rows]).exp()
+            values = self._of_all_actions(self._target_q, latent[rows], embedded[rows])
+            value = value.index_copy(0, rows, (probability * values[pair].amin(0)).sum(-1))
+        targets = n_step_targets(reward, terminated, weight, value, batch.discount)
         return targets.transpose(0, 1)
 
-    def _q(
-        self,
-        latent: torch.Tensor,
-        action: torch.Tensor,
-        batch: Sequences,
-        embedded: torch.Tensor,
-        rows: torch.Tensor,
-    ) -> torch.Tensor:
-        """Mean of the ensemble at the policy's continuous actions, for tasks `rows`: [k, B]."""
-        zero = torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device)
-        coded = self.model.coded(action, zero, batch.discrete)[rows]
-        return self.model.values(self.model.q_logits(latent[rows], coded, embedded[rows])).mean(0)
+    def _target_q(self, latent: torch.Tensor, action: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """Values of the target members, [n, k, B]."""
+        body = self.target_body(self.model.q_inputs(latent, action, embedded))
+        return self.model.values(self.target_out(body))
 
-    @torch.no_grad()
-    def _q_of_all(
-        self, latent: torch.Tensor, batch: Sequences, embedded: torch.Tensor, rows: torch.Tensor
-    ) -> torch.Tensor:
-        """Mean of the ensemble at every discrete action, [k, B, n]; a constant for the policy."""
-        layout = self.model.layout
-        count, samples = len(rows), latent.shape[1]
+    def _present_q(self, latent: torch.Tensor, action: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """Values of the members, [n, k, B]."""
+        return self.model.values(self.model.q_logits(latent, action, embedded))
+
+    def _of_all_actions(self, q: QFunctions, latent: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """`q` at every discrete action, [n, k, B, actions]; latent [k, B, d]."""
+        layout, samples = self.model.layout, latent.shape[1]
         choices = torch.eye(layout.discrete_size, device=latent.device)
         choices = nn.functional.pad(choices, (layout.continuous_size, 0))
-        action = choices.repeat(samples, 1).expand(count, -1, -1)
-        spread = latent[rows].repeat_interleave(layout.discrete_size, dim=1)
-        logits = self.model.q_logits(spread, action, embedded[rows])
-        return self.model.values(logits).mean(0).unflatten(1, (samples, layout.discrete_size))
+        action = choices.repeat(samples, 1).expand(len(latent), -1, -1)
+        values = q(latent.repeat_interleave(layout.discrete_size, dim=1), action, embedded)
+        return values.unflatten(2, (samples, layout.discrete_size))
 
     def _cross_entropy(self, logits: torch.Tensor, value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Against the two-hot of `value`, in symlog units: [..., K, T, B, bins] -> [..., K]."""
@@ -289,10 +295,9 @@ def _normal(like: TanhGaussian, generator: torch.Generator) -> torch.Tensor:
     return torch.randn(like.mean.shape, generator=generator, device=like.mean.device)
 
 
-def _range(targets: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """[K], the distance of two quantiles of the targets; padding counts as the first step's target."""
-    values = torch.where(weight > 0, targets, targets[:, :1]).flatten(1)
-    low, high = torch.quantile(values, torch.tensor(RANGE, device=values.device), dim=1)
+def q_ranges(targets: torch.Tensor) -> torch.Tensor:
+    """[K], the distance of two quantiles of targets [n, K]; NaN counts as nothing."""
+    low, high = torch.nanquantile(targets, torch.tensor(RANGE, device=targets.device), dim=0)
     return high - low
 
 

@@ -17,6 +17,7 @@ from mtrl.nn import (
     LayerNorm,
     PixelEncoder,
     RoutedExperts,
+    RoutedExpertsConfig,
     Stack,
     TanhGaussian,
     TaskEmbedding,
@@ -68,6 +69,7 @@ class WorldModel(nn.Module):
 
     continuous: torch.Tensor
     legal: torch.Tensor
+    discrete: torch.Tensor
 
     def __init__(
         self, layout: Layout, config: WorldModelConfig, generator: torch.Generator | None = None
@@ -94,7 +96,8 @@ class WorldModel(nn.Module):
         inputs = sizes.latent + self.actions + sizes.embedding
         experts = config.experts.of(sizes)
         if config.experts.dense:
-            wide = dense_width(inputs, experts.width, experts.depth, experts.chosen + experts.shared)
+            heads = sizes.latent + config.bins + 1
+            wide = dense_width(inputs, heads, experts)
             experts = replace(experts, routed=1, chosen=1, shared=0, width=wide, noise=0.0, balance="none")
         self.experts = RoutedExperts(experts, layout.task_count, inputs, generator)
         self.next_latent = BatchedLinear((), experts.width, sizes.latent, generator=generator)
@@ -110,6 +113,8 @@ class WorldModel(nn.Module):
         self.register_buffer("continuous", torch.as_tensor(layout.continuous_mask).float(), persistent=False)
         self.register_buffer("legal", torch.as_tensor(layout.legal_mask), persistent=False)
         self.number = CategoricalValueHead(config.bins, config.value_range, symmetric_log=True)
+        kinds = torch.as_tensor(layout.discrete_tasks)
+        self.register_buffer("discrete", kinds, persistent=False)
         # adapters that grow the experts will count their stages here
         self.register_buffer("growth_stage", torch.zeros((), dtype=torch.int64))
 
@@ -204,14 +209,18 @@ def discounts(layout_horizons: np.ndarray, fixed: float) -> np.ndarray:
     return np.clip((fifth - 1.0) / fifth, 0.95, 0.995).astype(np.float32)
 
 
-def dense_width(inputs: int, width: int, depth: int, active: int) -> int:
-    """Units of one network with as many weights as `active` experts of `width` have together."""
-    budget = active * (inputs * width + (depth - 1) * width * width)
-    if depth == 1:
-        return budget // inputs
-    # (depth - 1) w^2 + inputs w = budget
-    root = math.sqrt(inputs**2 + 4.0 * (depth - 1) * budget)
-    return max(1, round((root - inputs) / (2.0 * (depth - 1))))
+def dense_width(inputs: int, heads: int, experts: RoutedExpertsConfig) -> int:
+    """Units w of one network with as many weights as the active experts: with n of these of width v,
+    (depth - 1) w^2 + (inputs + heads) w = n (inputs v + (depth - 1) v^2) + heads v.
+    """
+    width, layers = experts.width, experts.depth - 1
+    active = experts.chosen + experts.shared
+    budget = active * (inputs * width + layers * width * width) + heads * width
+    linear = inputs + heads
+    if layers == 0:
+        return budget // linear
+    root = math.sqrt(linear**2 + 4.0 * layers * budget)
+    return max(1, round((root - linear) / (2.0 * layers)))
 
 
 def _joined(latent: torch.Tensor, action: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:

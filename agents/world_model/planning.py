@@ -49,7 +49,7 @@ class Planner:
         [K, B, iterations + 1, S, H, A] standard normal, of which the last slice drives the policy's samples.
         """
         settings = self.settings
-        drawn = torch.from_numpy(noise)
+        drawn = torch.from_numpy(noise).to(latent.device)
         mask = self.model.continuous[search.task_index][:, None, None, None]
         priors = self._policy_sequences(latent, search, drawn[:, :, -1, : settings.policy_samples])
         mean, std = warm, torch.full_like(warm, settings.std_high)
@@ -69,13 +69,13 @@ class Planner:
     def discrete(
         self, latent: torch.Tensor, search: Search, uniform: npt.NDArray[np.float32]
     ) -> torch.Tensor:
-        """The cross-entropy method on one categorical a step: its probabilities [K, B, H, n].
+        """The cross-entropy method on one categorical a step: probabilities of the elites [K, B, H, n].
 
         The search begins with the policy's probabilities, mixed with even ones; `uniform`
         [K, B, iterations, S, H] in [0, 1) draws by the inverse of the cumulative distribution.
         """
         settings, layout = self.settings, self.model.layout
-        draws = torch.from_numpy(uniform)
+        draws = torch.from_numpy(uniform).to(latent.device)
         legal = self.model.legal[search.task_index][:, None, None].float()
         even = legal / legal.sum(-1, keepdim=True)
         _, logits = self.model.prior(latent, search.task_index, search.embedded)
@@ -84,7 +84,7 @@ class Planner:
             .exp()[:, :, None]
             .expand(-1, -1, settings.horizon, -1)
         )
-        fitted = 0.5 * prior + 0.5 * even
+        fitted = best = 0.5 * prior + 0.5 * even
         for iteration in range(settings.iterations):
             edges = fitted.cumsum(-1)
             places = torch.searchsorted(
@@ -97,9 +97,10 @@ class Planner:
             value = self.returns(latent, search, self.coded(plans, discrete=True))
             score, index = self._elites(value, search)
             elites = plans.gather(2, index[..., None, None].expand(-1, -1, -1, *plans.shape[-2:]))
-            # a tenth of even probability keeps every action possible
-            fitted = 0.9 * (score[..., None, None] * elites).sum(2) + 0.1 * even
-        return fitted
+            best = (score[..., None, None] * elites).sum(2)
+            # a tenth of even probability keeps every action possible while the search goes on
+            fitted = 0.9 * best + 0.1 * even
+        return best
 
     def _elites(self, value: torch.Tensor, search: Search) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, B, E] of the best sequences, softmax of returns in units of the task's Q scale."""
@@ -152,8 +153,8 @@ class Planner:
         tasks, copies, count, horizon = plans.shape[:4]
         state = latent[:, :, None].expand(-1, -1, count, -1).reshape(tasks, copies * count, -1)
         flat = plans.reshape(tasks, copies * count, horizon, -1)
-        total = torch.zeros(tasks, copies * count)
-        factor = torch.ones(tasks, copies * count)
+        total = latent.new_zeros(tasks, copies * count)
+        factor = torch.ones_like(total)
         for t in range(horizon):
             step = model.step(state, flat[:, :, t], search.embedded, search.gates)
             total = total + factor * model.values(step.reward)
@@ -172,6 +173,6 @@ def prior_action(
     mode = gaussian.mode()
     if not model.layout.discrete_size:
         return mode
-    discrete = torch.as_tensor(model.layout.discrete_tasks)[task_index]
+    discrete = model.discrete[task_index]
     legal = model.legal[task_index][:, None]
     return model.coded(mode, logits.masked_fill(~legal, -torch.inf).argmax(-1), discrete)

@@ -124,6 +124,10 @@ class WorldModelPolicy:
                 action.extras["planned"][copies, self.layout.continuous_size :] = probabilities
             index = probabilities.argmax(1)
             if acting.explore:
+                if plan:
+                    # a plan may be certain; exploring keeps every legal action possible
+                    legal = self.layout.legal_mask[tasks].astype(np.float32)
+                    probabilities = 0.9 * probabilities + 0.1 * legal / legal.sum(1, keepdims=True)
                 index = np.array(
                     [
                         draw_index(row, g)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,17 @@ class RewardScale:
             running[ended[t]] = 0.0
         for copy in np.flatnonzero(~ended[-1]):
             self._running[k, int(fragment.episode_id[-1, copy])] = float(running[copy])
+
+    def add_episodes(
+        self, task: int, reward: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64]
+    ) -> None:
+        """Updates the returns with whole episodes; episode e is rows offsets[e] to offsets[e + 1]."""
+        discount = float(self._discount[task])
+        for begin, end in pairwise(offsets):
+            running = 0.0
+            for value in reward[begin:end].tolist():
+                running = value + discount * running
+                self.largest[task] = max(self.largest[task], abs(running))
 
     def state_dict(self) -> dict[str, Any]:
         """The largest returns, and those of episodes under way."""

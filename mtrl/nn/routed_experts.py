@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ class RoutedExpertsConfig:
     depth: int = 2
     """Hidden layers of an expert, 1 to 16."""
     state_gate: bool = False
-    """Whether the gate sees the sample too, not only its task; every expert is computed then."""
+    """Whether the gate sees the layer's input too, not only its task; every expert is computed then."""
     temperature: float = 1.5
     """Divides the gate's logits, above 0."""
     noise: float = 0.5
@@ -60,6 +61,17 @@ class RoutedExpertsConfig:
         )
 
 
+class GateUse(NamedTuple):
+    """How K tasks use E experts, [K, E] each, means over samples."""
+
+    probability: torch.Tensor
+    """Softmax over all experts."""
+    choice: torch.Tensor
+    """Share of the choices, sums to 1."""
+    weight: torch.Tensor
+    """Weight in the output, sums to 1."""
+
+
 @dataclass(frozen=True)
 class TaskGates:
     """The gate's choice for K tasks, made once and used for every step of a plan or an unrolled sequence."""
@@ -69,16 +81,29 @@ class TaskGates:
     logits: torch.Tensor
     """[K, E], divided by the temperature, noise included."""
     chosen: torch.Tensor
-    """[K, k], indices of the experts; of no use with a state gate, which chooses per sample."""
+    """[K, k], indices of the experts; with a state gate each sample chooses, unless they are forced."""
     weights: torch.Tensor
     """[K, k], sum to 1, differentiable in the gate."""
     layers: tuple[tuple[torch.Tensor, ...], ...]
     """Weights of the chosen and the shared experts, gathered: per layer weight [K, S, in, out], bias, scale
     and shift [K, S, 1, out]."""
 
+    forced: bool = False
+    """Whether `chosen` was given."""
+    samples: list[GateUse] = field(default_factory=list)
+    """With a state gate: of every call of the layer so far."""
+
     def probabilities(self) -> torch.Tensor:
-        """[K, E], softmax over all experts."""
+        """[K, E], softmax of the task's logits over all experts."""
         return torch.softmax(self.logits, dim=-1)
+
+    def use(self) -> GateUse:
+        """Probability, choice and weight of every expert; with a state gate, of the samples so far."""
+        if self.samples:
+            return GateUse(*(torch.stack(parts).mean(0) for parts in zip(*self.samples, strict=True)))
+        empty = torch.zeros_like(self.logits)
+        choice = empty.scatter(1, self.chosen, 1.0 / self.chosen.shape[1])
+        return GateUse(self.probabilities(), choice, empty.scatter(1, self.chosen, self.weights))
 
 
 class RoutedExperts(nn.Module):
@@ -140,6 +165,7 @@ class RoutedExperts(nn.Module):
             noise = torch.randn(logits.shape, generator=explore, device=logits.device)
             logits = logits + config.noise * share * noise
         probabilities = torch.softmax(logits, dim=-1)
+        forced = chosen is not None
         if chosen is None:
             chosen = (probabilities.detach() + self.bias).topk(config.chosen, dim=-1).indices
         weights = probabilities.gather(-1, chosen)
@@ -156,7 +182,7 @@ class RoutedExperts(nn.Module):
             tuple(group[depth].index_select(0, rows).unflatten(0, shape) for group in groups)
             for depth in range(config.depth)
         )
-        return TaskGates(task_index, logits, chosen, weights, layers)
+        return TaskGates(task_index, logits, chosen, weights, layers, forced)
 
     def forward(self, inputs: torch.Tensor, gates: TaskGates) -> torch.Tensor:
         """x [K, B, inputs] -> [K, B, width]"""
@@ -183,8 +209,14 @@ class RoutedExperts(nn.Module):
         logits = gates.logits[:, None] + self.by_state(inputs.detach())
         probabilities = torch.softmax(logits, dim=-1)
         chosen = (probabilities.detach() + self.bias).topk(self.config.chosen, dim=-1).indices
-        kept = torch.zeros_like(probabilities).scatter(-1, chosen, probabilities.gather(-1, chosen))
-        return kept / kept.sum(-1, keepdim=True)
+        if gates.forced:
+            chosen = gates.chosen[:, None].expand_as(chosen)
+        empty = torch.zeros_like(probabilities)
+        kept = empty.scatter(-1, chosen, probabilities.gather(-1, chosen))
+        weights = kept / kept.sum(-1, keepdim=True)
+        choices = empty.scatter(-1, chosen, 1.0 / self.config.chosen)
+        gates.samples.append(GateUse(probabilities.mean(1), choices.mean(1), weights.mean(1)))
+        return weights
 
     def balance_loss(self, gates: TaskGates) -> torch.Tensor | None:
         """E sum_i f_i p_i times its rate: f the share of choices, p the mean probability; None where the
@@ -192,14 +224,14 @@ class RoutedExperts(nn.Module):
         """
         if self.config.balance != "loss" or self.config.balance_rate == 0:
             return None
-        share = torch.zeros_like(gates.logits).scatter(1, gates.chosen, 1.0).mean(0) / self.config.chosen
-        return self.config.balance_rate * self.config.routed * (share * gates.probabilities().mean(0)).sum()
+        use = gates.use()
+        share = use.choice.detach().mean(0)
+        return self.config.balance_rate * self.config.routed * (share * use.probability.mean(0)).sum()
 
     @torch.no_grad()
     def after_update(self, gates: TaskGates) -> None:
         """Counts the update, averages the load, and moves the selection bias against it."""
         self.updates += 1
-        share = torch.zeros_like(gates.logits).scatter(1, gates.chosen, 1.0).mean(0) / self.config.chosen
-        self.load.lerp_(share, 0.05)
         if self.config.balance == "bias":
+            self.load.lerp_(gates.use().choice.mean(0), 0.05)
             self.bias += self.config.balance_rate * torch.sign(self.load.mean() - self.load)

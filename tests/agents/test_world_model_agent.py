@@ -84,6 +84,36 @@ def test_surgery_combines_the_models_task_gradients(method: str) -> None:
     assert method == "famo" or np.allclose(np.diag(cosines["model"]), 1.0)
 
 
+def test_famo_learns_from_the_losses_after_an_update() -> None:
+    agent = agent_of(gradients=SurgeryConfig("famo"), diagnostics_every=0)
+    weights = []
+    for _ in range(6):
+        told = agent.update(ALONE)
+        weights.append(told["gradients/model/weight_max"] - told["gradients/model/weight_min"])
+    assert weights[-1] > weights[0]
+
+
+def test_task_shares_weigh_the_losses() -> None:
+    agent = agent_of(diagnostics_every=0, experts=ExpertsConfig(balance="none"))
+    agent.set_task_shares(np.array([1.0, 0.0, 0.0]))
+    before = weights(agent)["experts.by_task.weight"].copy()
+    for _ in range(3):
+        agent.update(ALONE)
+    moved = (weights(agent)["experts.by_task.weight"] != before).any(1)
+    assert moved.tolist() == [True, False, False]
+
+
+def test_demonstrations_set_the_scale_of_rewards() -> None:
+    agent = WorldModelAgent(SMALL, MIXED, 1)
+    fragment = fragment_of(MIXED, 0, 40, seed=0, reward=[0.0] * 40)
+    agent.ingest(fragment)
+    made = dataclasses.replace(fragment, reward=fragment.reward + 2.0)
+    agent._reward_scale.add_episodes(0, made.reward[:, 0], np.array([0, 20, 40]))
+    # a geometric series of 20 terms
+    expected = 2.0 * (1.0 - 0.95**20) / 0.05
+    assert agent._reward_scale.largest[0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_plain_sum_and_surgery_with_equal_weights_agree() -> None:
     plain, summed = agent_of(), agent_of(gradients=SurgeryConfig("sum", trained_share=0.999999))
     for agent in (plain, summed):
@@ -207,8 +237,14 @@ def test_bad_settings_are_refused_with_what_to_do() -> None:
         WorldModelConfig(losses=LossConfig(cloning=1.0))
     with pytest.raises(OutOfRangeError, match=r"agent\.planning\.elites"):
         PlanningConfig(elites=65)
-    with pytest.raises(OutOfRangeError, match="at most 147"):
-        WorldModelConfig(normalisation=NormalisationConfig(return_range=200.0))
+    with pytest.raises(OutOfRangeError, match=r"at most 73\.7"):
+        WorldModelConfig(normalisation=NormalisationConfig(return_range=100.0))
+    with pytest.raises(OutOfRangeError, match="ascending"):
+        NormalisationConfig(refresh_at=(20, 10))
+    with pytest.raises(ConfigError, match=r"gradients\.part=actor"):
+        WorldModelConfig(gradients=SurgeryConfig("pcgrad", part="actor"))
+    with pytest.raises(ConfigError, match=r"agent\.device"):
+        WorldModelAgent(dataclasses.replace(SMALL, device="gpu"), MIXED, 1)
     with pytest.raises(ConfigError, match="multiple of their number"):
         WorldModelAgent(SMALL, MIXED, 1, ranks=3)
 

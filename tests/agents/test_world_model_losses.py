@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mtrl.agents.world_model import WorldModelConfig
+from mtrl.agents.world_model.config import ExpertsConfig
 from mtrl.agents.world_model.losses import (
     bootstrap_index,
     cloning_weight,
@@ -17,7 +18,7 @@ from mtrl.agents.world_model.losses import (
     mean_by_task,
     n_step_targets,
 )
-from mtrl.agents.world_model.networks import WorldModel, dense_width, discounts
+from mtrl.agents.world_model.networks import WorldModel, discounts
 
 from .sac_made import MIXED
 
@@ -87,10 +88,18 @@ def test_discounts_follow_the_horizon() -> None:
     np.testing.assert_allclose(discounts(np.array([10, 100]), 0.9), [0.9, 0.9], rtol=1e-6)
 
 
-def test_the_dense_switch_keeps_the_number_of_active_parameters() -> None:
-    active = 3 * (160 * 96 + 96 * 96)
-    width = dense_width(160, 96, 2, 3)
-    assert abs(160 * width + width * width - active) / active < 0.01
+@pytest.mark.parametrize("size", ["nano", "S", "L"])
+def test_the_dense_switch_keeps_the_number_of_active_parameters(size: str) -> None:
+    plain = WorldModelConfig(size=size)
+    experts, dense = (
+        WorldModel(MIXED.layout, config)
+        for config in (plain, WorldModelConfig(size=size, experts=ExpertsConfig(dense=True)))
+    )
+    layer = experts.experts.config
+    idle = layer.routed - layer.chosen
+    active = sum(p.numel() for p in experts.parameters())
+    active -= sum(idle * p[0].numel() for p in experts.experts.weights)
+    assert abs(sum(p.numel() for p in dense.parameters()) / active - 1.0) < 0.02
 
 
 def test_value_and_reward_begin_at_zero() -> None:

@@ -79,7 +79,7 @@ def test_the_cross_entropy_method_finds_the_best_index_and_no_illegal_one() -> N
     fitted = planner.discrete(torch.zeros(1, 4, 128), search_of(model, [1]), uniform)
     assert fitted.shape == (1, 4, 3, 3)
     torch.testing.assert_close(fitted.sum(-1), torch.ones(1, 4, 3))
-    assert (fitted[..., 2] > 0.8).all() and (fitted[..., :2] > 0.01).all()
+    assert (fitted[..., 2] > 0.8).all()
 
 
 @torch.no_grad()
