@@ -32,6 +32,8 @@ class Range:
 
     def __str__(self) -> str:
         low, high = f"{self.low:g}", f"{self.high:g}"
+        if math.isinf(self.low):
+            return f"{'at most' if self.includes_high else 'below'} {high}"
         if math.isinf(self.high):
             if self.zero:
                 return f"{low} ({self.zero}) or more"

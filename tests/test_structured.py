@@ -54,6 +54,7 @@ class Settings:
         (SHARE, 1, 0, "above 0, at most 1"),
         (between(8, 4096), 4096, 7, "8 to 4096"),
         (Range(0, 1, includes_low=False, includes_high=False), 0.5, 1, "above 0, below 1"),
+        (Range(high=2), 2, 2.1, "at most 2"),
     ],
 )
 def test_a_range_holds_what_it_says(allowed: Range, inside: float, outside: float, text: str) -> None:

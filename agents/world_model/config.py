@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Annotated
 
 from mtrl.data import ReplayConfig
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
 from mtrl.gradients import SurgeryConfig
-from mtrl.nn import PixelEncoderConfig, RoutedExpertsConfig
-from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, Range, at_least, between, check
+from mtrl.nn import EXPERT_BALANCES, PixelEncoderConfig, RoutedExpertsConfig
+from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, Checked, Range, at_least
 
 MODES = ("policy", "plan", "mixed")
 
@@ -42,24 +43,24 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class ExpertsConfig:
+class ExpertsConfig(Checked, place="agent.experts"):
     """The mixture of experts of the dynamics."""
 
     dense: bool = False
     """One network of as many active parameters in place of the mixture, for comparison."""
-    routed: int = 0
+    routed: Annotated[int, at_least(0, "of the size")] = 0
     """Experts that the gate chooses from; 0 takes the size's own number."""
-    chosen: int = 2
+    chosen: Annotated[int, at_least(1)] = 2
     """Experts of a task, 2 or more: one alone would have the constant weight 1."""
     state_gate: bool = False
     """Whether the gate sees the latent too."""
-    noise: float = 0.5
+    noise: Annotated[float, at_least(0)] = 0.5
     """Noise on the gate's logits at the beginning."""
-    noise_updates: int = 2000
+    noise_updates: Annotated[int, at_least(1)] = 2000
     """Updates over which it falls to 0."""
-    balance: str = "loss"
+    balance: Annotated[str, EXPERT_BALANCES] = "loss"
     """"loss", "bias" (without an auxiliary loss) or "none"."""
-    balance_rate: float = 0.01
+    balance_rate: Annotated[float, at_least(0)] = 0.01
     """Factor of the loss, or step of the bias."""
 
     def of(self, sizes: Sizes) -> RoutedExpertsConfig:
@@ -77,90 +78,76 @@ class ExpertsConfig:
 
 
 @dataclass(frozen=True)
-class PlanningConfig:
+class PlanningConfig(Checked, place="agent.planning"):
     """Model-predictive path integral control (continuous) and the cross-entropy method (discrete)."""
 
-    collect: str = "policy"
+    collect: Annotated[str, MODES] = "policy"
     """How actions are chosen while learning: "policy", "plan", or "mixed": each decision is planned with
     probability `share`."""
-    evaluate: str = "plan"
+    evaluate: Annotated[str, MODES] = "plan"
     """The same in evaluation."""
-    share: float = 0.25
+    share: Annotated[float, UNIT] = 0.25
     """Share of planned decisions in "mixed", 0 to 1."""
-    horizon: int = 3
+    horizon: Annotated[int, at_least(1)] = 3
     """Steps of a plan, at least 1 (TD-MPC2: 3)."""
-    samples: int = 64
+    samples: Annotated[int, at_least(2)] = 64
     """Action sequences per iteration, at least 2 (TD-MPC2: 512)."""
-    policy_samples: int = 16
+    policy_samples: Annotated[int, at_least(0)] = 16
     """Of these, sequences of the policy, 0 to `samples` (TD-MPC2: 24)."""
-    elites: int = 8
+    elites: Annotated[int, at_least(1)] = 8
     """Best sequences that the next distribution is fitted to, 1 to `samples` (TD-MPC2: 64)."""
-    iterations: int = 3
+    iterations: Annotated[int, at_least(1)] = 3
     """Times that the distribution is fitted, at least 1 (TD-MPC2: 6)."""
-    temperature: float = 0.5
+    temperature: Annotated[float, POSITIVE] = 0.5
     """Of the softmax that weights elites, in units of the task's Q scale, above 0."""
-    std_low: float = 0.05
+    std_low: Annotated[float, POSITIVE] = 0.05
     """Smallest standard deviation of a planned action, above 0."""
     std_high: float = 2.0
     """Standard deviation that a search begins with, above `std_low`."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "agent.planning",
-            collect=MODES,
-            evaluate=MODES,
-            share=UNIT,
-            horizon=at_least(1),
-            samples=at_least(2),
-            policy_samples=between(0, self.samples),
-            elites=between(1, self.samples),
-            iterations=at_least(1),
-            temperature=POSITIVE,
-            std_low=POSITIVE,
-        )
+        super().__post_init__()
+        for key in ("policy_samples", "elites"):
+            if getattr(self, key) > self.samples:
+                raise OutOfRangeError(
+                    f"agent.planning.{key}", getattr(self, key), f"at most samples={self.samples}"
+                )
         if not self.std_low < self.std_high:
             raise OutOfRangeError("agent.planning.std_low", self.std_low, f"below std_high={self.std_high}")
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Checked, place="agent.losses"):
     """Coefficients of the losses."""
 
-    consistency: float = 20.0
+    consistency: Annotated[float, at_least(0)] = 20.0
     """Of the next latent's squared error (TD-MPC2: 20)."""
-    reward: float = 0.1
+    reward: Annotated[float, at_least(0)] = 0.1
     """Of the reward's cross-entropy (TD-MPC2: 0.1)."""
-    value: float = 0.1
+    value: Annotated[float, at_least(0)] = 0.1
     """Of the Q functions' cross-entropy (TD-MPC2: 0.1)."""
-    termination: float = 1.0
+    termination: Annotated[float, at_least(0)] = 1.0
     """Of the termination's binary cross-entropy (TD-MPC2: 1)."""
-    cloning: float = 0.0
+    cloning: Annotated[float, at_least(0)] = 0.0
     """Of the policy's imitation of planned actions, weighted by softmax(Q) within a task; needs planning
     while learning."""
-    rho: float = 0.5
+    rho: Annotated[float, SHARE] = 0.5
     """Weight of step t of a sequence is rho^t, above 0, at most 1 (TD-MPC2: 0.5)."""
-
-    def __post_init__(self) -> None:
-        coefficients = dict.fromkeys(
-            ("consistency", "reward", "value", "termination", "cloning"), at_least(0)
-        )
-        check(self, "agent.losses", rho=SHARE, **coefficients)
 
 
 @dataclass(frozen=True)
-class ExplorationConfig:
+class ExplorationConfig(Checked, place="agent.exploration"):
     """Spread and temperature of the policy prior."""
 
-    initial_temperature: float = 0.03
+    initial_temperature: Annotated[float, POSITIVE] = 0.03
     """Temperature of every task at the beginning, above 0."""
-    temperature_floor: float = 0.001
+    temperature_floor: Annotated[float, POSITIVE] = 0.001
     """Temperatures never fall below this, above 0."""
-    temperature_rate: float = 1e-3
+    temperature_rate: Annotated[float, at_least(0)] = 1e-3
     """Step size of the log temperatures, at least 0; 0 fixes them."""
-    target_entropy: float = -0.75
+    target_entropy: Annotated[float, Range(high=math.log(2.0), includes_high=False)] = -0.75
     """Target entropy of continuous tasks, per action dimension, after the squash, in nats."""
-    discrete_target_entropy: float = 0.3
+    discrete_target_entropy: Annotated[float, BELOW_ONE] = 0.3
     """Target entropy of discrete tasks, as a share of ln(number of actions), 0 to 1."""
     log_std_low: float = -5.0
     """Smallest log standard deviation before the tanh."""
@@ -168,41 +155,33 @@ class ExplorationConfig:
     """Largest log standard deviation, above the smallest."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "agent.exploration",
-            initial_temperature=POSITIVE,
-            temperature_floor=POSITIVE,
-            temperature_rate=at_least(0),
-            target_entropy=Range(high=math.log(2.0), includes_high=False),
-            discrete_target_entropy=BELOW_ONE,
-        )
+        super().__post_init__()
         if not self.log_std_low < self.log_std_high:
             raise OutOfRangeError("agent.exploration.log_std_low", self.log_std_low, "below log_std_high")
 
 
 @dataclass(frozen=True)
-class NormalisationConfig:
+class NormalisationConfig(Checked, place="agent.normalisation"):
     """Scales of observations and rewards, one of each per task."""
 
     observations: bool = True
     """Standardise state vectors by the mean and deviation of what the task has shown."""
-    clip: float = 5.0
+    clip: Annotated[float, POSITIVE] = 5.0
     """Largest size of a standardised entry, above 0."""
-    refresh_at: tuple[int, ...] = (500, 1000, 2000, 4000, 8000)
+    refresh_at: Annotated[tuple[int, ...], at_least(1)] = (500, 1000, 2000, 4000, 8000)
     """Environment steps of a task at which its statistics are updated, ascending; frozen after."""
-    return_range: float = 20.0
+    return_range: Annotated[float, POSITIVE] = 20.0
     """Rewards are divided so that the largest discounted return seen in the task becomes this, above 0, at
     most what `value_range` can represent: no reward is ever clipped."""
 
     def __post_init__(self) -> None:
-        check(self, "agent.normalisation", clip=POSITIVE, return_range=POSITIVE, refresh_at=at_least(1))
+        super().__post_init__()
         if any(a >= b for a, b in pairwise(self.refresh_at)):
             raise OutOfRangeError("agent.normalisation.refresh_at", self.refresh_at, "ascending")
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(Checked, place="agent"):
     """A latent world model with a mixture of experts, for continuous and discrete tasks in one run."""
 
     size: str = "nano"
@@ -221,28 +200,28 @@ class WorldModelConfig:
     """Scales of observations and rewards."""
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     """Replay by task."""
-    bins: int = 101
+    bins: Annotated[int, at_least(3)] = 101
     """Values of the categorical reward and Q, at least 3 (TD-MPC2: 101)."""
-    value_range: float = 5.0
+    value_range: Annotated[float, POSITIVE] = 5.0
     """Largest reward and Q, in symlog units, above 0 (TD-MPC2: 10)."""
-    sequence: int = 3
+    sequence: Annotated[int, at_least(1)] = 3
     """Steps that the model is unrolled over, at least 1 (TD-MPC2: 3)."""
-    batch_size: int = 40
+    batch_size: Annotated[int, at_least(1)] = 40
     """Sequences of each task per update, at least 1."""
-    replay_ratio: float = 0.05
+    replay_ratio: Annotated[float, POSITIVE] = 0.05
     """Updates per environment step of all tasks together, above 0."""
-    discount: float = 0.0
+    discount: Annotated[float, BELOW_ONE] = 0.0
     """Discount per decision, in [0, 1); 0 takes clip((T/5 - 1) / (T/5), 0.95, 0.995) of the task's horizon T
     (TD-MPC2)."""
-    target_rate: float = 0.02
+    target_rate: Annotated[float, SHARE] = 0.02
     """Share of the Q functions that goes into their targets per update, in (0, 1] (TD-MPC2: 0.01)."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Step size of model and policy, above 0 (TD-MPC2: 3e-4)."""
-    gradient_clip: float = 20.0
+    gradient_clip: Annotated[float, at_least(0, "none")] = 20.0
     """Largest gradient norm, of model and policy each; 0 for none (TD-MPC2: 20)."""
     gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
     """How the gradients of the tasks are combined: those of the model, which is the part "critic"."""
-    diagnostics_every: int = 1000
+    diagnostics_every: Annotated[int, at_least(0, "none")] = 1000
     """Updates between measurements inside the model, at least 0; 0 for none."""
     device: str = "cpu"
     """Where the networks learn: "cpu", "cuda", "cuda:1", or "auto"."""
@@ -250,20 +229,7 @@ class WorldModelConfig:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise UnknownNameError("agent.size", self.size, SIZES)
-        check(
-            self,
-            "agent",
-            bins=at_least(3),
-            value_range=POSITIVE,
-            sequence=at_least(1),
-            batch_size=at_least(1),
-            replay_ratio=POSITIVE,
-            discount=BELOW_ONE,
-            target_rate=SHARE,
-            learning_rate=POSITIVE,
-            gradient_clip=at_least(0, "none"),
-            diagnostics_every=at_least(0, "none"),
-        )
+        super().__post_init__()
         largest = math.expm1(self.value_range) / 2.0
         if self.normalisation.return_range > largest:
             raise OutOfRangeError(

@@ -17,7 +17,7 @@ from .layers import BatchedLinear, ComposedLinear, LayerNorm, Stack, TaskLinear,
 from .normalisation import RewardScale, TaskNormaliser
 from .precision import device_of, uses_bf16
 from .residual import ResidualBlock, ResidualMLP
-from .routed_experts import RoutedExperts, RoutedExpertsConfig, TaskGates
+from .routed_experts import EXPERT_BALANCES, RoutedExperts, RoutedExpertsConfig, TaskGates
 from .task_embedding import TaskEmbedding, TaskEmbeddingConfig
 from .task_network import TaskNetwork
 from .torsos.base import Torso
@@ -35,6 +35,7 @@ from .value_heads import CategoricalValueHead, ScalarValueHead, ValueHead
 from .weights import arrays_of, begin_as, tensors_of, update_average
 
 __all__ = [
+    "EXPERT_BALANCES",
     "BatchedLinear",
     "CareConfig",
     "CategoricalValueHead",

@@ -3,62 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import nn
 
-from mtrl.structured import POSITIVE, at_least, between, check
+from mtrl.errors import OutOfRangeError
+from mtrl.structured import POSITIVE, Checked, at_least, between
 
 from .layers import BatchedLinear, TaskTable, fill_he_uniform
 
-BALANCES = ("none", "bias", "loss")
+EXPERT_BALANCES = ("none", "bias", "loss")
 
 
 @dataclass(frozen=True)
-class RoutedExpertsConfig:
+class RoutedExpertsConfig(Checked, place="experts"):
     """Sizes and routing of a mixture of experts."""
 
-    routed: int = 4
+    routed: Annotated[int, between(1, 256)] = 4
     """Experts that the gate chooses from, E, 1 to 256."""
-    shared: int = 1
+    shared: Annotated[int, between(0, 16)] = 1
     """Experts that every sample passes, 0 to 16 (ScaleZero: 1)."""
-    chosen: int = 2
+    chosen: Annotated[int, at_least(1)] = 2
     """Experts of a task, k, 1 to `routed` (ScaleZero: 1, whose gate gets no gradient)."""
-    width: int = 96
+    width: Annotated[int, between(1, 8192)] = 96
     """Units of an expert's hidden layers, 1 to 8192."""
-    depth: int = 2
+    depth: Annotated[int, between(1, 16)] = 2
     """Hidden layers of an expert, 1 to 16."""
     state_gate: bool = False
     """Whether the gate sees the layer's input too, not only its task; every expert is computed then."""
-    temperature: float = 1.5
+    temperature: Annotated[float, POSITIVE] = 1.5
     """Divides the gate's logits, above 0."""
-    noise: float = 0.5
+    noise: Annotated[float, at_least(0)] = 0.5
     """Standard deviation of the noise on the gate's logits while training, at least 0. Renormalised weights
     give no gradient to experts that were not chosen: noise lets every expert be tried."""
-    noise_updates: int = 2000
+    noise_updates: Annotated[int, at_least(1)] = 2000
     """Updates over which the noise falls linearly to 0, at least 1."""
-    balance: str = "loss"
+    balance: Annotated[str, EXPERT_BALANCES] = "loss"
     """"bias": a bias that only selects moves against the load (arXiv 2408.15664). "loss": the factor
     `balance_rate` times E sum_i f_i p_i (arXiv 2101.03961) is added. "none"."""
-    balance_rate: float = 0.01
+    balance_rate: Annotated[float, at_least(0)] = 0.01
     """Step of the bias per update, or factor of the loss, at least 0."""
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "experts",
-            routed=between(1, 256),
-            shared=between(0, 16),
-            chosen=between(1, self.routed),
-            width=between(1, 8192),
-            depth=between(1, 16),
-            temperature=POSITIVE,
-            noise=at_least(0),
-            noise_updates=at_least(1),
-            balance=BALANCES,
-            balance_rate=at_least(0),
-        )
+        super().__post_init__()
+        if self.chosen > self.routed:
+            raise OutOfRangeError("experts.chosen", self.chosen, f"at most routed={self.routed}")
 
 
 class GateUse(NamedTuple):
