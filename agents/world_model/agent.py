@@ -158,7 +158,7 @@ class WorldModelAgent:
         if not usable:
             self._experience.raise_unusable(self._replay.sizes)
         reducer.sums(self._draw, {})
-        told: dict[str, float] = {}
+        surgery_metrics: dict[str, float] = {}
         if self._surgery is None or len(usable) < len(self._tasks):
             found = dict(reducer.sums(lambda: self._gradients(reducer.size), self._like(usable, "model")))
             if self._surgery is not None:
@@ -166,7 +166,7 @@ class WorldModelAgent:
                 found |= self._surgery.masked(model)
         else:
             combined = self._surgery.step(self._model_losses, reducer=reducer, portion=self._portion)
-            told = {f"gradients/model/{name}": value for name, value in combined.metrics.items()}
+            surgery_metrics = {f"gradients/model/{name}": value for name, value in combined.metrics.items()}
             found = {name: value / len(usable) for name, value in combined.gradients.items()}
             found |= reducer.sums(lambda: self._gradients(reducer.size, model=False), self._like(usable))
             found[_GATE] = found[_GATE] + found.pop("balance", 0.0)
@@ -205,7 +205,7 @@ class WorldModelAgent:
         inside: dict[str, float] = {}
         if config.diagnostics_every and self.updates % config.diagnostics_every == 0:
             inside = self._measured_inside(names, reducer)
-        return {**named_losses(facts, names), **norms, **told, **inside}
+        return {**named_losses(facts, names), **norms, **surgery_metrics, **inside}
 
     def _measured_inside(self, names: list[str], reducer: Reducer) -> dict[str, float]:
         """The diagnostics, a task's weighted by the samples that each rank has of it."""

@@ -98,7 +98,7 @@ class Planner:
             score, index = self._elites(value, search)
             elites = plans.gather(2, index[..., None, None].expand(-1, -1, -1, *plans.shape[-2:]))
             best = (score[..., None, None] * elites).sum(2)
-            # a tenth of even probability keeps every action possible while the search goes on
+            # a tenth of even probability keeps every action possible during the search
             fitted = 0.9 * best + 0.1 * even
         return best
 

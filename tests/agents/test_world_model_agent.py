@@ -77,9 +77,9 @@ def test_losses_fall_on_a_small_replay_of_any_tasks(tasks: TaskSet, changes: dic
 def test_surgery_combines_the_models_task_gradients(method: str) -> None:
     agent = agent_of(gradients=SurgeryConfig(method), diagnostics_every=0)
     for _ in range(3):
-        told = agent.update(ALONE)
-    assert not undocumented(told, AGENT.metrics)
-    assert any(name.startswith("gradients/model/") for name in told)
+        metrics = agent.update(ALONE)
+    assert not undocumented(metrics, AGENT.metrics)
+    assert any(name.startswith("gradients/model/") for name in metrics)
     cosines = agent.task_cosines()
     assert method == "famo" or np.allclose(np.diag(cosines["model"]), 1.0)
 
@@ -88,8 +88,8 @@ def test_famo_learns_from_the_losses_after_an_update() -> None:
     agent = agent_of(gradients=SurgeryConfig("famo"), diagnostics_every=0)
     weights = []
     for _ in range(6):
-        told = agent.update(ALONE)
-        weights.append(told["gradients/model/weight_max"] - told["gradients/model/weight_min"])
+        metrics = agent.update(ALONE)
+        weights.append(metrics["gradients/model/weight_max"] - metrics["gradients/model/weight_min"])
     assert weights[-1] > weights[0]
 
 
@@ -143,8 +143,8 @@ def test_a_restored_agent_goes_on_bit_for_bit() -> None:
     for agent in (original, restored):
         agent.ingest(fragment_of(MIXED, 1, 30, seed=9))
         agent.due(0, ALONE)
-    told = [[agent.update(ALONE) for _ in range(3)] for agent in (original, restored)]
-    assert told[0] == told[1]
+    metrics = [[agent.update(ALONE) for _ in range(3)] for agent in (original, restored)]
+    assert metrics[0] == metrics[1]
     mine, theirs = weights(original), weights(restored)
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
@@ -173,14 +173,14 @@ def test_a_snapshot_acts_as_the_live_policy() -> None:
 
 def test_diagnostics_say_what_experts_do() -> None:
     agent = agent_of(diagnostics_every=1)
-    told = agent.update(ALONE)
-    assert not undocumented(told, AGENT.metrics)
+    metrics = agent.update(ALONE)
+    assert not undocumented(metrics, AGENT.metrics)
     for task in MIXED.names:
-        use = [told[f"expert_{i}_use/{task}"] for i in range(4)]
+        use = [metrics[f"expert_{i}_use/{task}"] for i in range(4)]
         assert sum(use) == pytest.approx(1.0, abs=1e-5) and sum(u > 0 for u in use) == 2
-        assert 0 <= told[f"gate_entropy/{task}"] <= 1
-        assert told[f"latent_error_1/{task}"] >= 0
-    assert told["gate_entropy_marginal"] == pytest.approx(1.0, abs=0.05), "nothing is decided at first"
+        assert 0 <= metrics[f"gate_entropy/{task}"] <= 1
+        assert metrics[f"latent_error_1/{task}"] >= 0
+    assert metrics["gate_entropy_marginal"] == pytest.approx(1.0, abs=0.05), "nothing is decided at first"
     ratios = gate_dependence(agent._model, agent._batch)
     assert set(ratios) == {"exchanged_gate_error_ratio", "unused_expert_error_ratio"}
 
@@ -217,15 +217,15 @@ def test_cloning_pulls_the_prior_to_the_plan() -> None:
 
 
 def test_rewards_of_any_size_give_the_same_updates() -> None:
-    told = []
+    metrics = []
     for factor in (1.0, 2.0**20, 2.0**-6):
         agent = WorldModelAgent(SMALL, MIXED, 1)
         for k in range(3):
             fragment = fragment_of(MIXED, k, 40, seed=k)
             agent.ingest(dataclasses.replace(fragment, reward=fragment.reward * np.float32(factor)))
         agent.due(0, ALONE)
-        told.append([agent.update(ALONE) for _ in range(3)])
-    assert told[0] == told[1] == told[2]
+        metrics.append([agent.update(ALONE) for _ in range(3)])
+    assert metrics[0] == metrics[1] == metrics[2]
 
 
 def test_bad_settings_are_refused_with_what_to_do() -> None:

@@ -52,8 +52,8 @@ def fed(reducer: Reducer, changes: Mapping[str, Any], lacking: bool = False) -> 
 def played(reducer: Reducer, changes: Mapping[str, Any], lacking: bool = False) -> dict[str, Any]:
     agent = fed(reducer, changes, lacking)
     before = digest(agent)
-    told = [dict(agent.update(reducer)) for _ in range(4)]
-    return {"told": told, "digest": digest(agent), "moved": digest(agent) != before}
+    metrics = [dict(agent.update(reducer)) for _ in range(4)]
+    return {"metrics": metrics, "digest": digest(agent), "moved": digest(agent) != before}
 
 
 def failing(reducer: Reducer) -> list[str]:
