@@ -14,13 +14,17 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mtrl.errors import ExistsError, IntegrityError, ResourceError
+from mtrl.reading import MEGABYTE, read_bytes, reading, require_size
 
 MANIFEST = "manifest.sha256"
 """Name of the file of hashes inside a directory."""
+
+MANIFEST_BYTES = 16 * MEGABYTE
+"""Largest file of hashes."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}\.partial")
@@ -48,26 +52,44 @@ def verify_manifest(directory: Path) -> str:
     that is missing or whose bytes changed.
     """
     manifest = directory / MANIFEST
-    if not directory.is_dir():
-        raise IntegrityError(f"{directory} is missing; expected a directory with a {MANIFEST}")
-    if not manifest.is_file():
-        raise IntegrityError(
-            f"{manifest} is missing; without it the content of {directory} cannot be trusted"
-        )
-    content = manifest.read_bytes()
+    content = _read_manifest(directory)
     for recorded, path in _parse(manifest, content):
         file = directory / path
-        if not file.is_file():
-            raise IntegrityError(
-                f"{file} is missing; {manifest} lists it. Restore it or write {directory} again"
-            )
-        found = _hash_file(file)
-        if found != recorded:
-            raise IntegrityError(
-                f"{file} was truncated or edited after it was written ({file.stat().st_size} bytes, SHA-256 "
-                f"{found[:16]}..., expected {recorded[:16]}...). Restore it or write {directory} again"
-            )
+        _require_listed(file, manifest)
+        _require_hash(file, _hash_file(file), recorded)
     return hashlib.sha256(content).hexdigest()
+
+
+def read_verified(directory: Path, limits: Mapping[str, int]) -> tuple[str, dict[str, bytes]]:
+    """The root hash of a directory of a few files, as of `verify_manifest`, and the very bytes of each that
+    were hashed.
+
+    `limits` maps every file that the manifest lists to the most bytes that it may have. Raises IntegrityError
+    as `verify_manifest` does, and before anything is read for a file that is larger, is a link out of the
+    directory, is not listed, or is listed and not in `limits`.
+    """
+    manifest = directory / MANIFEST
+    content = _read_manifest(directory)
+    recorded = {path: expected for expected, path in _parse(manifest, content)}
+    for name in limits:
+        if name not in recorded:
+            raise IntegrityError(f"{manifest} does not list {name}; write {directory} again")
+    for name in recorded:
+        file = directory / name
+        if name not in limits:
+            raise IntegrityError(
+                f"{manifest} lists {name!r}, which is no part of {directory}; write it again"
+            )
+        _require_listed(file, manifest)
+        if not file.resolve().is_relative_to(directory.resolve()):
+            raise IntegrityError(f"{file} is a link out of {directory}; put the file itself there")
+        require_size(file, limits[name])
+    kept = {}
+    for name, expected in recorded.items():
+        with reading(directory / name, "a file"):
+            kept[name] = read_bytes(directory / name, limits[name])
+        _require_hash(directory / name, hashlib.sha256(kept[name]).hexdigest(), expected)
+    return hashlib.sha256(content).hexdigest(), kept
 
 
 @contextlib.contextmanager
@@ -127,6 +149,33 @@ def is_disk_full(error: BaseException) -> bool:
 def _files(directory: Path) -> list[str]:
     every = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     return [path for path in every if path != MANIFEST]
+
+
+def _read_manifest(directory: Path) -> bytes:
+    manifest = directory / MANIFEST
+    if not directory.is_dir():
+        raise IntegrityError(f"{directory} is missing; expected a directory with a {MANIFEST}")
+    if not manifest.is_file():
+        raise IntegrityError(
+            f"{manifest} is missing; without it the content of {directory} cannot be trusted"
+        )
+    with reading(manifest, "hashes"):
+        return read_bytes(manifest, MANIFEST_BYTES)
+
+
+def _require_listed(file: Path, manifest: Path) -> None:
+    if not file.is_file():
+        raise IntegrityError(
+            f"{file} is missing; {manifest} lists it. Restore it or write {manifest.parent} again"
+        )
+
+
+def _require_hash(file: Path, found: str, recorded: str) -> None:
+    if found != recorded:
+        raise IntegrityError(
+            f"{file} was truncated or edited after it was written ({file.stat().st_size} bytes, SHA-256 "
+            f"{found[:16]}..., expected {recorded[:16]}...). Restore it or write {file.parent} again"
+        )
 
 
 def _hash_file(path: Path) -> str:

@@ -13,9 +13,12 @@ from typing import Any, NoReturn
 
 import yaml
 
-from mtrl.errors import ConfigError, ExistsError, ResourceError
+from mtrl.errors import ConfigError, ExistsError, IntegrityError, ResourceError
 from mtrl.integrity import atomic_directory, remove_directory
+from mtrl.reading import MEGABYTE, parse_yaml, read_bytes, reading
 
+CONFIG_BYTES = MEGABYTE
+"""Largest config.yaml."""
 _MARK = "# Configuration of a run of mtrl; its presence marks this directory as a run.\n"
 
 
@@ -147,16 +150,8 @@ class RunDirectory:
         fresh.replace(self.config_file)
 
     def read_config(self) -> dict[str, Any]:
-        """The configuration as nested plain values; raises ConfigError when it is not readable."""
-        try:
-            read = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.config_file} cannot be read as YAML: {error}") from error
-        if not isinstance(read, dict):
-            raise ConfigError(
-                f"{self.config_file} holds a {type(read).__name__}; expected a mapping of keys to values"
-            )
-        return read
+        """The configuration as nested plain values; raises IntegrityError when it is no such thing."""
+        return read_config(self.config_file)
 
     def resume_config(
         self,
@@ -180,6 +175,17 @@ class RunDirectory:
                 _refuse(*_first_difference(key, was.get(key, _ABSENT), now.get(key, _ABSENT)))
         if json.dumps(saved) != before:
             self.write_config(saved)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file of a run; raises IntegrityError for anything else, aliases and
+    interpolations included.
+    """
+    with reading(path, "a mapping of keys to values in YAML"):
+        read = parse_yaml(read_bytes(path, CONFIG_BYTES))
+        if not isinstance(read, dict):
+            raise IntegrityError(f"it holds a {type(read).__name__}")
+    return read
 
 
 def require_disk(path: Path, needed_bytes: int) -> None:

@@ -1,5 +1,7 @@
 """Evaluation: results on fixed starts, statistics, comparison and tables."""
 
+from mtrl.reading import Json
+
 from .aggregates import (
     independent_bootstrap,
     interquartile_mean,
@@ -25,7 +27,7 @@ from .groups import (
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .protocol import EvaluationConfig, evaluate, modes_of
 from .provenance import Provenance
-from .records import Json, read_json, read_saved, write_record
+from .records import read_json, read_saved, write_record
 from .result_file import (
     KeptResult,
     newest_results,

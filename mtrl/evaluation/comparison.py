@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError
+from mtrl.reading import Json
 
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
-from .records import Json, flat
+from .records import flat
 from .results import EvaluationResult, TaskResult
 from .statistics import Estimate, TaskMeans, paired_differences
 

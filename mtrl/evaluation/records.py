@@ -12,9 +12,7 @@ from typing import Any, NoReturn
 
 from mtrl.errors import ConfigError, ExistsError, IntegrityError, ResourceError
 from mtrl.integrity import is_disk_full
-
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-"""What a JSON file can hold."""
+from mtrl.reading import JSON_BYTES, Json, parse_json, read_bytes, reading
 
 
 def write_record(path: Path, record: Json, *, overwrite: bool = False) -> Path:
@@ -69,21 +67,12 @@ def read_json(path: Path) -> Json:
 
     Raises:
         ConfigError: there is no such file.
-        IntegrityError: it is truncated, not UTF-8, not JSON, or holds NaN or an infinity.
+        IntegrityError: it is truncated, not UTF-8, not strict JSON, or too large.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError as problem:
-        raise ConfigError(f"there is no file {path}") from problem
-    except UnicodeDecodeError as problem:
-        raise IntegrityError(f"{path} is not UTF-8 text ({problem.reason}); write it again") from problem
-    try:
-        value: Json = json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as problem:
-        raise IntegrityError(
-            f"{path} is not valid JSON ({problem}); it may be truncated: write it again"
-        ) from problem
-    return value
+    if not path.exists():
+        raise ConfigError(f"there is no file {path}")
+    with reading(path, "valid JSON in UTF-8", "it may be truncated: write it again"):
+        return parse_json(read_bytes(path, JSON_BYTES))
 
 
 def read_saved(path: Path) -> dict[str, Any]:
@@ -182,10 +171,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _describe(value: Json) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mtrl.errors import ConfigError, IntegrityError, OutOfRangeError
+from mtrl.errors import ConfigError, IntegrityError
+from mtrl.reading import Json, reading
 from mtrl.tasks import Score, Split, hash_of_protocol, split_of
 
 from .provenance import Provenance
-from .records import Json, Record, read_record, write_record
+from .records import Record, read_record, write_record
 from .results import EpisodeResult, EvaluationResult, PolicyReference, TaskResult
 
 SCHEMA = "mtrl.evaluation"
@@ -35,6 +37,12 @@ def read_result(path: Path) -> EvaluationResult:
             that the episodes do not give; the message names the file and the field.
     """
     record = read_record(path)
+    with reading(path, "a result file of mtrl evaluate"):
+        return _proved(record)
+
+
+def _proved(record: Record) -> EvaluationResult:
+    """The result of a file whose summaries follow from its episodes."""
     if record.fields.get("schema") != SCHEMA:
         record.refuse("schema", f'"{SCHEMA}" (is this a result file of mtrl evaluate?)')
     if record.fields.get("schema_version") != SCHEMA_VERSION:
@@ -45,8 +53,8 @@ def read_result(path: Path) -> EvaluationResult:
     for name, value in rebuilt.items():
         if not _same(record.fields.get(name), value):
             raise IntegrityError(
-                f"{path}: field {_difference(name, record.fields.get(name), value)} does not follow from the "
-                "episodes of the same file; it was edited or truncated: evaluate again"
+                f"{record.path}: field {_difference(name, record.fields.get(name), value)} does not follow "
+                "from the episodes of the same file; it was edited or truncated: evaluate again"
             )
     return result
 
@@ -134,7 +142,10 @@ def _read(record: Record) -> EvaluationResult:
     if record.text("split") not in splits:
         record.refuse("split", f"one of {', '.join(splits)}")
     episodes = tuple(_read_episode(entry) for entry in record.records("episodes"))
-    tasks = tuple(_read_task(entry, episodes, confidence) for entry in record.records("tasks"))
+    by_task: dict[str, list[EpisodeResult]] = {}
+    for episode in episodes:
+        by_task.setdefault(episode.task, []).append(episode)
+    tasks = tuple(_read_task(entry, by_task, confidence) for entry in record.records("tasks"))
     if not tasks:
         record.refuse("tasks", "a list of at least one task")
     names = {task.name for task in tasks}
@@ -179,7 +190,8 @@ def _check_starts(
                 f"{record.path}: field episodes[{index}].start must be a {split.name.lower()} start; got "
                 f"{episode.start}, a {split_of(episode.start).name.lower()} start: evaluate again"
             )
-    keys = [(names.index(episode.task), episode.start) for episode in episodes]
+    places = {name: index for index, name in enumerate(names)}
+    keys = [(places[episode.task], episode.start) for episode in episodes]
     for index in range(1, len(keys)):
         if keys[index] <= keys[index - 1]:
             raise IntegrityError(
@@ -190,7 +202,7 @@ def _check_starts(
 
 
 def _read_episode(record: Record) -> EpisodeResult:
-    try:
+    with reading(record.path, f"an episode in {record.place}"):
         return EpisodeResult(
             task=record.text("task"),
             start=record.integer("start", minimum=0),
@@ -202,23 +214,20 @@ def _read_episode(record: Record) -> EpisodeResult:
             truncated=record.boolean("truncated"),
             first_success=record.integer("first_success", minimum=1) if "first_success" in record else None,
         )
-    except ConfigError as problem:
-        raise IntegrityError(f"{record.path}: {record.place}: {problem}") from problem
 
 
-def _read_task(record: Record, episodes: tuple[EpisodeResult, ...], confidence: float) -> TaskResult:
+def _read_task(
+    record: Record, episodes: Mapping[str, Sequence[EpisodeResult]], confidence: float
+) -> TaskResult:
     name = record.text("name")
     mapping = record.record("score")
-    own = [episode for episode in episodes if episode.task == name]
-    try:
+    if name not in episodes:
+        raise IntegrityError(f"{record.path}: {record.place}: no episodes of task {name!r}")
+    with reading(record.path, f"a task in {record.place}"):
         score = Score(kind=mapping.text("kind"), low=mapping.number("low"), high=mapping.number("high"))
         return TaskResult.summarise(
-            name, record.text("protocol_hash"), score, own, confidence, _read_protocol(record)
+            name, record.text("protocol_hash"), score, episodes[name], confidence, _read_protocol(record)
         )
-    except OutOfRangeError as problem:
-        raise IntegrityError(f"{record.path}: {record.place}: no episodes of task {name!r}") from problem
-    except ConfigError as problem:
-        raise IntegrityError(f"{record.path}: {record.place}: {problem}") from problem
 
 
 def _read_protocol(record: Record) -> dict[str, Json] | None:

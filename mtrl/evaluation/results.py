@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtrl.errors import ConfigError
+from mtrl.reading import Json
 from mtrl.tasks import Score, Split, Task, TaskSet, split_of
 
 from .provenance import Provenance
-from .records import Json
 from .statistics import Estimate, mean_rate_interval, wilson_interval
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.errors import IntegrityError
+from mtrl.reading import reading
+
 from .curves import Curve, read_lines
 
 COSINES = "cosines.jsonl"
 """One JSON object a line: step, part, tasks [K] and cosines [K][K] with null for pairs not measured."""
+
+CELLS = 20_000_000
+"""Most cosines of one part, over all records."""
 
 Array = npt.NDArray[np.float64]
 
@@ -103,12 +110,15 @@ def find_conflicts(directory: Path) -> Conflicts | None:
     records: dict[str, list[_Record]] = {}
     unreadable: list[int] = []
     for number, row in read_lines(path):
-        found = None if row is None else _parse(row)
+        found = None
+        with contextlib.suppress(IntegrityError), reading(path, "cosines in every line"):
+            found = None if row is None else _parse(row)
         if found is None:
             unreadable.append(number)
         else:
             records.setdefault(found[0], []).append(found[1])
-    parts = tuple(_conflict(part, found) for part, found in sorted(records.items()))
+    with reading(path, f"at most {CELLS:,} cosines"):
+        parts = tuple(_conflict(part, found) for part, found in sorted(records.items()))
     return Conflicts(parts, tuple(unreadable))
 
 
@@ -118,10 +128,7 @@ def _parse(row: dict[str, Any]) -> tuple[str, _Record] | None:
         return None
     if not isinstance(tasks, list) or not all(isinstance(task, str) for task in tasks):
         return None
-    try:
-        matrix = np.array(cosines, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
+    matrix = np.array(cosines, dtype=np.float64)
     if not tasks or matrix.shape != (len(tasks), len(tasks)) or len(set(tasks)) < len(tasks):
         return None
     matrix[~np.isfinite(matrix)] = np.nan
@@ -131,6 +138,8 @@ def _parse(row: dict[str, Any]) -> tuple[str, _Record] | None:
 
 def _conflict(part: str, records: Sequence[_Record]) -> Conflict:
     tasks = tuple(dict.fromkeys(task for record in records for task in record.tasks))
+    if len(records) * len(tasks) ** 2 > CELLS:
+        raise IntegrityError(f"part {part!r} has {len(records)} records of {len(tasks)} tasks")
     stacked = np.full((len(records), len(tasks), len(tasks)), np.nan)
     for index, record in enumerate(records):
         places = [tasks.index(task) for task in record.tasks]

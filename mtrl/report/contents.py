@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from mtrl.deployment.realtime.latency import Latency
-from mtrl.errors import ConfigError, IntegrityError
+from mtrl.errors import ConfigError
 from mtrl.evaluation.records import flat, read_record
 from mtrl.evaluation.result_file import read_result
 from mtrl.evaluation.results import EvaluationResult, PolicyReference
-from mtrl.run_directory import POLICIES
+from mtrl.run_directory import POLICIES, read_config
 from mtrl.videos import Video, read_videos
 
 from .conflict import Conflicts, find_conflicts
@@ -85,13 +83,7 @@ def _evaluation_order(result: EvaluationResult) -> tuple[int, str, int, str]:
 def _read_config(path: Path) -> Iterator[tuple[str, Value]]:
     if not path.is_file():
         return
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise IntegrityError(f"{path} is not valid YAML; it was edited or truncated: {problem}") from problem
-    if content is not None and not isinstance(content, dict):
-        raise IntegrityError(f"{path} must hold keys and values; got {type(content).__name__}")
-    yield from _flatten(content or {})
+    yield from _flatten(read_config(path))
 
 
 def _flatten(values: Mapping[str, object]) -> Iterator[tuple[str, Value]]:

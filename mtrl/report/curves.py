@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mtrl.errors import IntegrityError
+from mtrl.reading import parse_json, reading
 
 STEP_KEYS = ("step", "steps", "update", "updates", "environment_steps")
 """Fields that say where on the horizontal axis a line stands, first match; otherwise lines are counted."""
@@ -64,13 +67,13 @@ def find_curves(directory: Path) -> tuple[Curves, ...]:
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Number, from 1, and JSON object of every line that is not blank; None for one that holds no object."""
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            yield number, row if isinstance(row, dict) else None
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            row = None
+            if line.strip():
+                with contextlib.suppress(IntegrityError), reading(path, "a JSON object in every line"):
+                    row = parse_json(line, finite=False)
+                yield number, row if isinstance(row, dict) else None
 
 
 def read_curves(path: Path, source: str) -> Curves:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mtrl.errors import IntegrityError
 from mtrl.evaluation.records import Record, read_json
+from mtrl.reading import reading
 
 
 class Side(Enum):
@@ -77,9 +78,10 @@ def read_paths(path: Path) -> tuple[PolicyPaths, ...]:
         IntegrityError: not that; the message names the file and the field.
     """
     content = read_json(path)
-    if not isinstance(content, list):
-        raise IntegrityError(f"{path} must be a list with one object per policy")
-    return tuple(_policy(Record(path, f"[{index}]", entry)) for index, entry in enumerate(content))
+    with reading(path, "a list with one object per policy, whose paths must be lists of [x, y]"):
+        if not isinstance(content, list):
+            raise IntegrityError(f"{path} must be a list with one object per policy")
+        return tuple(_policy(Record(path, f"[{index}]", entry)) for index, entry in enumerate(content))
 
 
 def _policy(record: Record) -> PolicyPaths:
@@ -88,10 +90,7 @@ def _policy(record: Record) -> PolicyPaths:
     listed = record.fields.get("paths")
     if not isinstance(listed, list):
         record.refuse("paths", "a list of paths")
-    try:
-        paths = tuple(np.array(path, dtype=np.float64) for path in listed)
-    except (TypeError, ValueError):
-        record.refuse("paths", "a list of lists of [x, y]")
+    paths = tuple(np.array(path, dtype=np.float64) for path in listed)
     if any(path.ndim != 2 or path.shape[1:] != (2,) or not len(path) for path in paths) or not all(
         np.isfinite(path).all() for path in paths
     ):

@@ -9,6 +9,7 @@ from pathlib import Path
 from mtrl.deployment.realtime.latency import Latency
 from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation.records import Record, read_record
+from mtrl.reading import reading
 
 DEPLOYMENT_SCHEMA = 1
 """Version of `deployments/*.json` that is read."""
@@ -58,7 +59,9 @@ def read_latency(path: Path) -> Latency:
         ConfigError: there is no such file.
         IntegrityError: truncated or a wrong field; the message names file and field.
     """
-    return _latency(read_record(path), "calls")
+    record = read_record(path)
+    with reading(path, "a distribution of durations"):
+        return _latency(record, "calls")
 
 
 def read_deployment(path: Path) -> RealtimeEpisode:
@@ -69,25 +72,27 @@ def read_deployment(path: Path) -> RealtimeEpisode:
         IntegrityError: truncated, another schema, or a wrong field; the message names file and field.
     """
     record = read_record(path)
+    with reading(path, "an episode on a robot"):
+        return _episode(record)
+
+
+def _episode(record: Record) -> RealtimeEpisode:
     if record.fields.get("schema") != DEPLOYMENT_SCHEMA:
         record.refuse("schema", f"{DEPLOYMENT_SCHEMA}, the version this mtrl reads; deploy again")
     warnings = record.fields.get("warnings", [])
     if not isinstance(warnings, list):
         record.refuse("warnings", "a list of texts")
-    try:
-        episode = RealtimeEpisode(
-            task=record.text("task"),
-            artefact=record.text("artefact"),
-            robot=record.record("robot").text("name"),
-            success=record.boolean("success"),
-            ticks=record.integer("ticks"),
-            deadline_misses=record.integer("deadline_misses"),
-            inference=_episode_latency(record.record("latency")),
-            observation_to_command=_episode_latency(record.record("observation_to_command")),
-            warnings=tuple(str(warning) for warning in warnings),
-        )
-    except ConfigError as problem:
-        raise IntegrityError(f"{path}: {problem}") from problem
+    episode = RealtimeEpisode(
+        task=record.text("task"),
+        artefact=record.text("artefact"),
+        robot=record.record("robot").text("name"),
+        success=record.boolean("success"),
+        ticks=record.integer("ticks"),
+        deadline_misses=record.integer("deadline_misses"),
+        inference=_episode_latency(record.record("latency")),
+        observation_to_command=_episode_latency(record.record("observation_to_command")),
+        warnings=tuple(str(warning) for warning in warnings),
+    )
     if abs(record.number("deadline_miss_fraction") - episode.deadline_miss_fraction) > 1e-9:
         record.refuse("deadline_miss_fraction", f"deadline_misses / ticks = {episode.deadline_miss_fraction}")
     return episode

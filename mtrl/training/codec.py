@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -33,13 +34,23 @@ from safetensors.torch import load_file, save_file
 
 from mtrl.errors import IntegrityError, UnsupportedError
 from mtrl.integrity import atomic_directory, verify_manifest, write_manifest
+from mtrl.reading import DEPTH, JSON_BYTES, MEGABYTE, parse_json, read_bytes, reading, require_size
 
 VERSION = 1
 """Version of the format; another one is refused."""
 
+TREE_BYTES = JSON_BYTES
+"""Largest tree of a state."""
+HEADER_BYTES = 8 * MEGABYTE
+"""Largest list of the tensors of a state."""
+TEXT_BYTES = 16 * MEGABYTE
+"""Largest array of strings in a state; NumPy gives every string the room of the longest."""
+
 _TENSORS = "state.safetensors"
 _TREE = "state.json"
 _EXACT_INTEGER = 2**53
+_NUMBER = re.compile("[<>|=][biufc][0-9]{1,2}")
+_STRING = re.compile("[<>]U([0-9]{1,9})")
 
 
 def save_state(directory: Path, state: object, *, overwrite: bool = False) -> str:
@@ -56,6 +67,11 @@ def save_state(directory: Path, state: object, *, overwrite: bool = False) -> st
     encoder = _Encoder()
     document = {"format": "mtrl-state", "version": VERSION, "tree": encoder.encode(state, ("state",))}
     text = json.dumps(document, allow_nan=False)
+    if len(text) > TREE_BYTES:
+        raise UnsupportedError(
+            f"the state holds {len(text):,} bytes besides its tensors; at most {TREE_BYTES:,} can be saved. "
+            "Keep long lists of numbers as arrays"
+        )
     with atomic_directory(directory, overwrite) as partial:
         save_file(encoder.tensors, partial / _TENSORS)
         (partial / _TREE).write_text(text, encoding="utf-8")
@@ -67,21 +83,36 @@ def save_state(directory: Path, state: object, *, overwrite: bool = False) -> st
 def load_state(directory: Path) -> Any:  # noqa: ANN401 - a state is whatever was saved
     """Reads what `save_state` wrote, after checking every hash. Never unpickles.
 
-    Raises IntegrityError naming the file that is missing, truncated or edited.
+    Raises IntegrityError naming the file that is missing, truncated, edited or malformed.
     """
+    tree, stored = directory / _TREE, directory / _TENSORS
+    if tree.is_file():
+        require_size(tree, TREE_BYTES)
     verify_manifest(directory)
-    tree = directory / _TREE
-    if not tree.is_file() or not (directory / _TENSORS).is_file():
+    if not tree.is_file() or not stored.is_file():
         raise IntegrityError(f"{directory} holds no saved state; expected {_TREE} and {_TENSORS} in it")
-    document = json.loads(tree.read_text(encoding="utf-8"))
-    if document.get("format") != "mtrl-state" or document.get("version") != VERSION:
-        raise IntegrityError(
-            f"{tree} is of format {document.get('format')!r} version {document.get('version')!r}; "
-            f"this release reads 'mtrl-state' version {VERSION}"
-        )
-    # The default backend maps the file into memory, where a later change to it would change the state.
-    tensors = load_file(directory / _TENSORS, backend="pread")
-    return _Decoder(tensors).decode(document["tree"])
+    with reading(tree, "the tree of a saved state"):
+        document = parse_json(read_bytes(tree, TREE_BYTES), depth=2 * DEPTH)
+        if not isinstance(document, dict) or "tree" not in document:
+            raise IntegrityError(f"{tree} holds no tree")
+        if document.get("format") != "mtrl-state" or document.get("version") != VERSION:
+            raise IntegrityError(
+                f"{tree} is of format {document.get('format')!r} version {document.get('version')!r}; "
+                f"this release reads 'mtrl-state' version {VERSION}"
+            )
+    with reading(stored, "the tensors of a saved state"):
+        _require_header(stored)
+        # The default backend maps the file into memory, where a later change to it would change the state.
+        tensors = load_file(stored, backend="pread")
+    with reading(tree, "the tree of a saved state"):
+        return _Decoder(tensors).decode(document["tree"])
+
+
+def _require_header(stored: Path) -> None:
+    with stored.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > HEADER_BYTES:
+        raise IntegrityError(f"its header has {size:,} bytes; expected at most {HEADER_BYTES:,}")
 
 
 class _Encoder:
@@ -158,6 +189,8 @@ class _Encoder:
     def _array(self, value: np.ndarray[Any, Any], place: tuple[str, ...]) -> object:
         kind = value.dtype.kind
         if kind == "U":
+            if value.nbytes > TEXT_BYTES:
+                raise UnsupportedError(f"{_spell(place)} holds {value.nbytes:,} bytes of strings, too many")
             return {"strings": value.ravel().tolist(), "dtype": value.dtype.str, "shape": list(value.shape)}
         if kind not in "biufc" or value.dtype.itemsize > (16 if kind == "c" else 8):
             raise UnsupportedError(
@@ -208,17 +241,17 @@ class _Decoder:
             case {"tuple": items}:
                 return tuple(self.decode(item) for item in items)
             case {"float": text}:
-                return float(text)
+                return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text]
             case {"int": text}:
                 return int(text, 16)
             case {"tensor": name}:
                 return self._tensors[name]
             case {"array": name, "dtype": dtype}:
-                return self._array(name, np.dtype(dtype))
+                return self._array(name, _number_type(dtype))
             case {"scalar": inner, "dtype": dtype}:
-                return _decode_scalar(self.decode(inner), np.dtype(dtype))
+                return _decode_scalar(self.decode(inner), dtype)
             case {"strings": texts, "dtype": dtype, "shape": shape}:
-                return np.array(texts, dtype=dtype).reshape(shape)
+                return _decode_strings(texts, dtype, shape)
         raise IntegrityError(f"{_TREE} holds an object that this release does not know: {sorted(node)}")
 
     def _array(self, name: str, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -226,6 +259,8 @@ class _Decoder:
             native = self._tensors[name].numpy()
             if dtype.kind == "c":
                 native = native.view(dtype.newbyteorder("=")).reshape(native.shape[:-1])
+            if native.dtype != dtype.newbyteorder("="):
+                raise IntegrityError(f"the array {name!r} is of {dtype}, its tensor of {native.dtype}")
             self._arrays[name] = native.astype(dtype, copy=False)
         return self._arrays[name]
 
@@ -251,9 +286,31 @@ def _encode_scalar(value: np.generic, place: tuple[str, ...]) -> object:
     return {"scalar": _Encoder().encode(plain, place), "dtype": value.dtype.str}
 
 
-def _decode_scalar(plain: Any, dtype: np.dtype[Any]) -> np.generic:  # noqa: ANN401 - any plain value
+def _number_type(text: object) -> np.dtype[Any]:
+    """The type of numbers that `text` names; NumPy's own parser also takes types of any size."""
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
+        raise IntegrityError(f"{str(text)[:40]!r} is not a type of numbers")
+    return np.dtype(text)
+
+
+def _decode_scalar(plain: Any, name: object) -> np.generic:  # noqa: ANN401 - any plain value
+    if isinstance(plain, str):
+        return np.str_(plain)
+    dtype = _number_type(name)
     result: np.generic = dtype.type(complex(*plain) if dtype.kind == "c" else plain)
     return result
+
+
+def _decode_strings(texts: object, dtype: object, shape: object) -> np.ndarray[Any, Any]:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise IntegrityError("an array of strings holds something else")
+    match = _STRING.fullmatch(str(dtype))
+    if match is None or 4 * int(match[1]) * len(texts) > TEXT_BYTES:
+        raise IntegrityError(f"{len(texts)} strings of type {str(dtype)[:40]!r} are too large, or none")
+    found = np.array(texts, dtype=match[0])
+    if found.tolist() != texts:
+        raise IntegrityError(f"strings are longer than their type {match[0]!r}")
+    return found.reshape(shape)
 
 
 def _spell(place: Sequence[str]) -> str:

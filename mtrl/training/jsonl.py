@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.errors import ConfigError, IntegrityError
+from mtrl.reading import parse_json, reading
 
 from .agent import MeasuresConflict
 
@@ -81,14 +82,10 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """
     records = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise IntegrityError(f"{path}, line {number}: expected a JSON object ({error})") from error
-        if not isinstance(record, dict):
-            raise IntegrityError(
-                f"{path}, line {number}: expected a JSON object, got {type(record).__name__}"
-            )
+        with reading(path, f"a JSON object in line {number}"):
+            record = parse_json(line)
+            if not isinstance(record, dict):
+                raise IntegrityError(f"got {type(record).__name__}")
         records.append(record)
     return records
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtrl.errors import ConfigError, IntegrityError
+from mtrl.errors import ConfigError
+from mtrl.reading import MEGABYTE, parse_json, read_bytes, reading
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -255,15 +256,11 @@ class _Memory:
         letters = string.ascii_lowercase + string.digits
         self.run_id = "".join(secrets.choice(letters) for _ in range(8))
         if path.is_file():
-            try:
-                known = json.loads(path.read_text(encoding="utf-8"))
+            advice = "restore it, or remove it to record the rest as a new run"
+            with reading(path, "the memory of a W&B run", advice):
+                known: Any = parse_json(read_bytes(path, MEGABYTE))
                 self.run_id = str(known["id"])
                 self.reached_before = {key: int(known["reached"][key]) for key in self.reached_before}
-            except (ValueError, KeyError, TypeError) as error:
-                raise IntegrityError(
-                    f"{path} does not name a W&B run ({type(error).__name__}: {error}); restore it, "
-                    "or remove it to record the rest as a new run"
-                ) from error
         self._reached = dict(self.reached_before)
 
     def reached(self, stream: str, step: int) -> None:

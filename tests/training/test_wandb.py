@@ -153,7 +153,7 @@ def test_two_runs_have_two_ids(tmp_path: Path) -> None:
 def test_a_memory_that_was_damaged_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "mtrl.json").write_text('{"id": "abc"}')
-    with pytest.raises(IntegrityError, match=r"mtrl\.json does not name a W&B run"):
+    with pytest.raises(IntegrityError, match=r"mtrl\.json is not the memory of a W&B run"):
         tracker_at(tmp_path)
 
 
