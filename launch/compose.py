@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtrl import registry
 from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 from mtrl.gradients.weightings import method_config
-from mtrl.pipeline import Config, stages_of
-from mtrl.structured import build, defaults, known_keys, open_keys, plain, renamed_keys
+from mtrl.pipeline import Config, agent_of, stages_of
+from mtrl.structured import build, defaults, known_keys, open_keys, plain, renamed_keys, text_keys
+
+from .words import Tree, Word, escaped, merged, quoted, set_words, split_word, value_at
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
@@ -69,9 +71,11 @@ def compose(
     """
     if config_dir is not None and not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir} is not a folder")
-    words = [_normalise(word, command, config_dir) for word in overrides]
+    words = [_normalise(split_word(text), command, config_dir) for text in overrides]
     config = build(Config, _composed(words, config_dir) if base is None else _changed(base, words, command))
     stages_of(config.stages)
+    if base is None:
+        agent_of(config)
     return config
 
 
@@ -81,27 +85,24 @@ def members(group: str, config_dir: Path | None = None) -> list[str]:
     return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
 
 
-def _normalise(word: str, command: str, config_dir: Path | None) -> str:
-    key, equals, value = word.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
-        raise ConfigError(f"{word!r} is not understood; settings are written key=value, such as seed=2")
-    key = SHORT_KEYS.get(command, {}).get(key, key)
+def _normalise(word: Word, command: str, config_dir: Path | None) -> Word:
+    """The word under its full key; a member of a group is left to Hydra."""
+    key, value = SHORT_KEYS.get(command, {}).get(word.key, word.key), word.value
     group, dot, rest = key.partition(".")
     if dot and group in SECTIONS:
         key = f"{SECTIONS[group]}.{rest}"
     if key in GROUPS:
         if value in members(key, config_dir):
-            return f"{key}={value}"
+            return Word(key, value)
         if key == "tasks":
-            listed = value if value.startswith("[") else f"[{value}]"
-            return f"tasks.names={listed}"
+            return Word("tasks.names", value if value.startswith("[") else f"[{value}]")
         plugins = registry.names(key) if key in ("agent", "robot") else ()
         if value in plugins:
-            return f"{key}.name={value}"
+            return Word(f"{key}.name", value)
         known = members(key, config_dir) + list(plugins)
         raise UnknownNameError(key, value, known)
     _require_key(key, command)
-    return f"{key}={value}"
+    return Word(key, value)
 
 
 def _require_key(key: str, command: str) -> None:
@@ -112,126 +113,121 @@ def _require_key(key: str, command: str) -> None:
     raise UnknownNameError("key", key, [*known, *GROUPS, *SHORT_KEYS.get(command, {})])
 
 
-def _composed(words: Sequence[str], config_dir: Path | None) -> dict[str, Any]:
-    search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir is not None else []
-    # The files hold differences alone, so that most keys are new to Hydra; their names are checked here.
-    forced = [word if _group(word) in GROUPS else f"++{word}" for word in words]
+def _composed(words: Sequence[Word], config_dir: Path | None) -> Tree:
+    """Hydra puts the files of the groups together, with the defaults below them and single keys above."""
+    groups = [word for word in words if word.key in GROUPS]
+    keys = [word for word in words if word.key not in GROUPS]
+    search = []
+    if config_dir is not None:
+        place = QuotedString(escaped(f"file://{config_dir.resolve()}"), Quote.single)
+        search = [f"hydra.searchpath=[{place.with_quotes()}]"]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(CONFIG_ROOT), version_base="1.3"):
-            composed = hydra_compose("config", overrides=[*forced, *search], return_hydra_config=True)
-            kind = _agent_settings(OmegaConf.select(composed, "agent.name"))
+            chosen = [quoted(word) for word in groups]
+            composed = hydra_compose("config", overrides=[*chosen, *search], return_hydra_config=True)
+            surgery = composed.hydra.runtime.choices.get("gradients")
+            tree = OmegaConf.to_container(
+                OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+            )
+            assert isinstance(tree, dict), "the primary config must be a mapping"
+            named = [word.value for word in keys if word.key == "agent.name"]
+            name = named[-1] if named else value_at(tree, "agent.name")
+            kind = _agent_settings(name)
             if kind is not None:
-                _check_agent_words(words, composed.agent.name, kind)
-                for word in words:
-                    if _group(word) in SECTIONS:
-                        _fill_section(composed, word, words, search, kind)
-        surgery = composed.hydra.runtime.choices.get("gradients")
-        composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        _use_present_keys(composed, words, kind)
-        merged = _merged(_defaults(words, composed, kind), OmegaConf.to_container(composed))
-        values = OmegaConf.to_container(OmegaConf.create(merged), resolve=True, throw_on_missing=True)
+                _check_agent_words(words, name, kind)
+                for word in groups:
+                    if word.key in SECTIONS:
+                        _fill_section(tree, word, words, search, kind)
+        _set(tree, keys, kind, escaped)
+        defaults_below = _defaults(words, tree, name, kind)
+        values = OmegaConf.to_container(
+            OmegaConf.create(merged(defaults_below, tree)), resolve=True, throw_on_missing=True
+        )
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"the configuration cannot be composed: {_first_lines(error)}") from error
     assert isinstance(values, dict), "the primary config must be a mapping"
     section = values["agent"].get("gradients")
     if surgery is not None and section:
         section["options"] = plain(method_config(section["method"], section["options"]))
-    return {str(key): value for key, value in values.items()}
+    return values
 
 
-def _merged(base: Any, values: Any) -> Any:  # noqa: ANN401 - any configuration value
-    """Sections merged key by key; anything else replaces what is there, and `build` checks its type."""
-    if not (isinstance(base, Mapping) and isinstance(values, Mapping)):
-        return values
-    return {**base, **{key: _merged(base.get(key), value) for key, value in values.items()}}
-
-
-def _defaults(words: Sequence[str], composed: DictConfig, kind: type | None) -> dict[str, Any]:
+def _defaults(words: Sequence[Word], tree: Tree, name: str, kind: type | None) -> Tree:
     """The defaults of all dataclasses, the agent's and the robot's own among them."""
     values = defaults(Config)
     if kind is not None:
-        values["agent"] = {"name": composed.agent.name, **defaults(kind)}
-    if any(word.startswith("robot.name=") for word in words):
-        described: Robot = registry.load("robot", composed.robot.name)
+        values["agent"] = {"name": name, **defaults(kind)}
+    if any(word.key == "robot.name" for word in words):
+        described: Robot = registry.load("robot", value_at(tree, "robot.name"))
         values["robot"] = plain(described.config)
     return values
 
 
-def _fill_section(
-    composed: DictConfig, word: str, words: Sequence[str], search: list[str], kind: type
-) -> None:
+def _fill_section(tree: Tree, word: Word, words: Sequence[Word], search: list[str], kind: type) -> None:
     """Puts a member of a group in place of the section that it fills.
 
-    What an experiment sets in the section gives way, the settings of another method among it; single keys
-    among the words stay.
+    What an experiment sets in the section gives way, the settings of another method among it.
     """
-    place = SECTIONS[_group(word)]
+    place = SECTIONS[word.key]
+    if any(other.key == place for other in words):
+        raise ConfigError(f"{word} fills {place} already; set single keys of it: {place}.KEY=VALUE")
     # Without an agent the section holds the content of the group's member alone.
-    chosen = hydra_compose("config", overrides=["~agent", word, *search])
+    chosen = hydra_compose("config", overrides=["~agent", quoted(word), *search])
     member = OmegaConf.select(chosen, place)
     if member is None:
         raise ConfigError(
             f"{word} sets nothing of {place}; the first line of its file must be '# @package {place}'"
         )
-    for name in place.split(".")[1:]:
+    *sections, last = place.split(".")
+    for name in [*sections[1:], last]:
         kind = typing.get_type_hints(kind)[name]
-    section = OmegaConf.merge(OmegaConf.create(defaults(kind)), OmegaConf.to_container(member))
-    for key in (_group(other) for other in words):
-        if key == place:
-            raise ConfigError(f"{word} fills {place} already; set single keys of it: {place}.KEY=VALUE")
-        if key.startswith(f"{place}."):
-            OmegaConf.update(section, key[len(place) + 1 :], OmegaConf.select(composed, key), force_add=True)
-    OmegaConf.update(composed, place, section, merge=False, force_add=True)
+    for name in sections:
+        tree = tree.setdefault(name, {})
+    tree[last] = merged(defaults(kind), OmegaConf.to_container(member))
 
 
-def _group(word: str) -> str:
-    return word.partition("=")[0]
-
-
-def _changed(base: Mapping[str, Any], words: Sequence[str], command: str) -> dict[str, Any]:
+def _changed(base: Mapping[str, Any], words: Sequence[Word], command: str) -> Tree:
     """A finished run's configuration with single keys replaced; groups belong to a new run."""
     allowed = CHANGEABLE[command]
     for word in words:
-        key, _, value = word.partition("=")
-        if key == "runtime" and "runtime" in allowed:
-            raise ConfigError(f"{word} chooses a whole group; on a finished run write runtime.kind={value}")
-        if key.split(".", 1)[0] not in allowed or key in GROUPS:
+        if word.key == "runtime" and "runtime" in allowed:
             raise ConfigError(
-                f"{key} was settled when the run was made; `mtrl {command}` changes only settings of "
+                f"{word} chooses a whole group; on a finished run write runtime.kind={word.value}"
+            )
+        if word.key.split(".", 1)[0] not in allowed or word.key in GROUPS:
+            raise ConfigError(
+                f"{word.key} was settled when the run was made; `mtrl {command}` changes only settings of "
                 f"{', '.join(allowed)}"
             )
-    try:
-        merged = OmegaConf.create(dict(base))
-        merged.merge_with(OmegaConf.from_dotlist(list(words)))
-        _use_present_keys(merged, words, _agent_settings(OmegaConf.select(merged, "agent.name")))
-        values = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"the settings cannot be applied: {_first_lines(error)}") from error
-    assert isinstance(values, dict), "a configuration must be a mapping"
-    return {str(key): value for key, value in values.items()}
+    tree = plain(base)
+    _set(tree, words, _agent_settings(value_at(tree, "agent.name")))
+    return tree
 
 
-def _use_present_keys(config: DictConfig, words: Sequence[str], kind: type | None) -> None:
-    """Puts settings under old keys under their present ones; a word stands before files, a later word before
-    an earlier one, whichever key they use.
+def _set(
+    tree: Tree, words: Sequence[Word], kind: type | None, literal: Callable[[str], str] = lambda text: text
+) -> None:
+    """Sets single keys, and puts settings under old keys under their present ones; a word stands before
+    files, a later word before an earlier one, whichever key they use.
     """
+    texts = [*text_keys(Config), "agent.name", *(text_keys(kind, "agent") if kind is not None else ())]
+    set_words(tree, words, texts, literal)
     renamed = renamed_keys(Config) | (renamed_keys(kind, "agent") if kind is not None else {})
-    said = {renamed.get(key, key): OmegaConf.select(config, key) for key in map(_group, words)}
+    said = {renamed.get(word.key, word.key): value_at(tree, word.key) for word in words}
     for old, key in renamed.items():
         place, _, name = old.rpartition(".")
-        section = OmegaConf.select(config, place)
-        if isinstance(section, DictConfig) and name in section:
-            OmegaConf.set_struct(section, False)
+        section = value_at(tree, place)
+        if isinstance(section, dict) and name in section:
             value = section.pop(name)
             section[key.rpartition(".")[2]] = said.get(key, value)
 
 
-def _check_agent_words(words: Sequence[str], name: str, kind: type) -> None:
+def _check_agent_words(words: Sequence[Word], name: str, kind: type) -> None:
     """Refuses `agent.*` keys and groups of agent settings that the agent does not have."""
     known, opened = ["agent.name", *known_keys(kind, "agent")], open_keys(kind, "agent")
     for word in words:
-        key = _group(word)
+        key = word.key
         if key in SECTIONS and SECTIONS[key] not in known:
             kinds = {other: _agent_settings(other) for other in registry.names("agent")}
             able = [

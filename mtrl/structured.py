@@ -165,6 +165,12 @@ def open_keys(kind: type, place: str = "") -> list[str]:
     ]
 
 
+def text_keys(kind: type, place: str = "") -> list[str]:
+    """Every dotted key of a dataclass whose value is text, renamed keys included."""
+    found = [key for key, hint in _walk(kind, place) if hint is str]
+    return [*found, *(old for old, key in renamed_keys(kind, place).items() if key in found)]
+
+
 def plain(value: Any) -> Any:  # noqa: ANN401 - any configuration value
     """Nested dicts, lists and scalars of a dataclass, the inverse of `build`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
