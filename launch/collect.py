@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -90,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             table.add_row(dataset_id_of(task), kept, "there already", "")
     console.print(table)
-    log(console, f"datasets are under {root}; Minari reads them with MINARI_DATASETS_PATH={root}")
+    variable = f"MINARI_DATASETS_PATH={shlex.quote(str(root))}"
+    log(console, f"datasets are under {root}; Minari reads them with {variable}")
     return 0
 
 

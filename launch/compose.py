@@ -10,7 +10,6 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,7 +21,7 @@ from mtrl.gradients.weightings import method_config
 from mtrl.pipeline import Config, agent_of, stages_of
 from mtrl.structured import build, defaults, known_keys, open_keys, plain, renamed_keys, text_keys
 
-from .words import Tree, Word, escaped, merged, quoted, set_words, split_word, value_at
+from .words import Tree, Word, escaped, merged, quote, set_words, split_word, value_at
 
 CONFIG_ROOT = Path(__file__).resolve().parent.parent / "configs"
 
@@ -119,12 +118,11 @@ def _composed(words: Sequence[Word], config_dir: Path | None) -> Tree:
     keys = [word for word in words if word.key not in GROUPS]
     search = []
     if config_dir is not None:
-        place = QuotedString(escaped(f"file://{config_dir.resolve()}"), Quote.single)
-        search = [f"hydra.searchpath=[{place.with_quotes()}]"]
+        search = [f"hydra.searchpath=[{quote(f'file://{config_dir.resolve()}')}]"]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(CONFIG_ROOT), version_base="1.3"):
-            chosen = [quoted(word) for word in groups]
+            chosen = [f"{word.key}={quote(word.value)}" for word in groups]
             composed = hydra_compose("config", overrides=[*chosen, *search], return_hydra_config=True)
             surgery = composed.hydra.runtime.choices.get("gradients")
             tree = OmegaConf.to_container(
@@ -173,7 +171,7 @@ def _fill_section(tree: Tree, word: Word, words: Sequence[Word], search: list[st
     if any(other.key == place for other in words):
         raise ConfigError(f"{word} fills {place} already; set single keys of it: {place}.KEY=VALUE")
     # Without an agent the section holds the content of the group's member alone.
-    chosen = hydra_compose("config", overrides=["~agent", quoted(word), *search])
+    chosen = hydra_compose("config", overrides=["~agent", f"{word.key}={quote(word.value)}", *search])
     member = OmegaConf.select(chosen, place)
     if member is None:
         raise ConfigError(

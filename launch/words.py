@@ -7,6 +7,7 @@ written in Hydra's grammar (`3`, `1e-4`, `true`, `null`, `[a, b]`, `{a: 1}`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,10 @@ from hydra.errors import HydraException
 from mtrl.errors import ConfigError
 
 _PARSER = OverridesParser.create()
+
+UNRECORDED = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories of what a line of a configuration cannot hold: control characters, line ends, bytes that
+are no text."""
 
 Tree = dict[str, Any]
 """A configuration as nested plain values."""
@@ -39,6 +44,8 @@ def split_word(text: str) -> Word:
     key, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
         raise ConfigError(f"{text!r} is not understood; settings are written key=value, such as seed=2")
+    if any(unicodedata.category(character) in UNRECORDED for character in value):
+        raise ConfigError(f"{text!r} holds a control character, or a byte that is not UTF-8; leave it out")
     return Word(key, value)
 
 
@@ -78,9 +85,9 @@ def merged(base: Any, values: Any) -> Any:  # noqa: ANN401 - any configuration v
     return {**base, **{key: merged(base.get(key), value) for key, value in values.items()}}
 
 
-def quoted(word: Word) -> str:
-    """The word in Hydra's grammar, its value quoted, whatever characters it holds."""
-    return f"{word.key}={QuotedString(word.value, Quote.single).with_quotes()}"
+def quote(text: str) -> str:
+    """Text in the quotes of Hydra's grammar."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def escaped(text: str) -> str:

@@ -119,13 +119,26 @@ def group_alike(entries: Sequence[Entry]) -> list[Entry]:
 
 def _split(word: str) -> tuple[str, list[str]]:
     """NAME=A,B into its name and parts; a path that exists is one part, whatever it is called."""
-    if Path(word).exists() or "=" not in word:
+    if _exists(word) or "=" not in word:
         return "", [word]
     name, _, rest = word.partition("=")
-    parts = [rest] if rest and Path(rest).exists() else [part for part in rest.split(",") if part]
+    parts: list[str] = []
+    pieces = [piece for piece in rest.split(",") if piece]
+    while pieces:
+        ends = (end for end in range(len(pieces), 0, -1) if _exists(",".join(pieces[:end])))
+        end = next(ends, 1)
+        parts.append(",".join(pieces[:end]))
+        del pieces[:end]
     if not name or not parts:
         raise ConfigError(f"{word!r} names no run; write NAME=RUN or NAME=RUN,RUN")
     return name, parts
+
+
+def _exists(text: str) -> bool:
+    """Whether a path, or the path behind LABEL@, is there."""
+    label, _, rest = text.partition("@")
+    labelled = bool(rest) and not {"=", "/"} & set(label)
+    return Path(text).exists() or (labelled and Path(rest).exists())
 
 
 def _item(text: str) -> _Item:

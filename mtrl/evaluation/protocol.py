@@ -11,7 +11,7 @@ import numpy as np
 from mtrl import registry
 from mtrl.errors import ConfigError
 from mtrl.rollout import Acting, EpisodeJob, JobResult, PolicySnapshot, Rollouts
-from mtrl.structured import Checked, Range, at_least
+from mtrl.structured import SEED, Checked, Range, at_least
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 
 from .provenance import Provenance
@@ -26,8 +26,8 @@ class EvaluationConfig(Checked, place="evaluation"):
     """Starts per task, at least 1; 50 for a quick look, 200 to publish."""
     split: Annotated[str, ("train", "validation", "test")] = "test"
     """Family of starts: "test", "validation" or "train"."""
-    seed: int = 0
-    """Seed of the policy's own random numbers, the same for every policy."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of the policy's own random numbers, the same for every policy, 0 to 2^32 - 1."""
     copies: Annotated[int, at_least(1)] = 10
     """Environments stepped side by side per job, at least 1; part of the protocol, because batch size
     can change rounding."""

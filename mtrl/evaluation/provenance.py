@@ -58,9 +58,14 @@ class Provenance:
 
 
 def own_command() -> str:
-    """This process's command line, the program by its bare name so that no path of the machine is kept."""
-    program = Path(sys.argv[0]).name or "python"
-    return shlex.join([program, *sys.argv[1:]])
+    """This process's command line, quoted for a shell."""
+    return shlex.join([*program(), *sys.argv[1:]])
+
+
+def program() -> list[str]:
+    """The words that start this program again, by bare names so that no path of the machine is kept."""
+    name = Path(sys.argv[0]).name
+    return ["python", "-m", "mtrl.launch.main"] if name.endswith(".py") else [name or "python"]
 
 
 def package_versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ def newest_results(run: Path) -> dict[str, KeptResult]:
         if older is None or result.provenance.created >= older.result.provenance.created:
             kept[result.policy.label] = KeptResult(path, result)
     if not kept:
-        raise ConfigError(f"{run} holds no evaluation; make one with: mtrl evaluate {run}")
+        command = shlex.join(["mtrl", "evaluate", str(run)])
+        raise ConfigError(f"{run} holds no evaluation; make one with: {command}")
     return dict(sorted(kept.items()))
 
 

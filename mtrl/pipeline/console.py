@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping
 
 from rich.console import Console
+
+from mtrl.evaluation.provenance import program
 
 
 class Interrupted(Exception):
@@ -44,7 +45,5 @@ def resume_command(changed: Mapping[str, str] | None = None) -> str:
             and word.partition("=")[0] not in (changed or {})
         ):
             words.append(word)
-    program = os.path.basename(sys.argv[0])
-    start = ["python", "-m", "mtrl.launch.main"] if program.endswith(".py") else [program]
     added = [f"{key}={value}" for key, value in (changed or {}).items()]
-    return shlex.join([*start, *words, *added, "--resume", "auto"])
+    return shlex.join([*program(), *words, *added, "--resume", "auto"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def _teacher(session: Session) -> _Exported:
     if not isinstance(factory, OffersController):
         raise ConfigError(
             f"{run} has no student, and agent {name!r} offers no controller of one forward pass; distil one "
-            f"first: mtrl distill {run}"
+            f"first: {shlex.join(['mtrl', 'distill', str(run)])}"
         )
     if not (session.run.policies / "teacher").exists():
         raise ConfigError(f"{run} has no finished policy to export; train one first")

@@ -49,7 +49,7 @@ def require_parents(config: Config, name: str, taken: Collection[str]) -> None:
 
 def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
     """The policy of a run or artefact, and its hash; `LABEL@RUN` names another policy than a run's first."""
-    label, at, rest = ("", "", text) if Path(text).exists() else text.rpartition("@")
+    label, at, rest = text.partition("@") if "@" in text and not Path(text).exists() else ("", "", text)
     path = Path(rest)
     if at and not label:
         raise ConfigError(f"{key}={text} names no policy before the @; write LABEL@RUN, or the run alone")

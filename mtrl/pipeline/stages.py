@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -167,7 +168,8 @@ def run_stages(session: Session) -> dict[str, object]:
         for stage in last:
             stage.run(session)
         if not last:
-            session.log(f"all of it is in {session.run.path}; a page of it: mtrl report {session.run.path}")
+            command = shlex.join(["mtrl", "report", str(session.run.path)])
+            session.log(f"all of it is in {session.run.path}; a page of it: {command}")
     finally:
         write_record(record, before + time.monotonic() - began, overwrite=True)
     return summary

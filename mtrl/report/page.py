@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(number=short_number, percent=percent, points=points, breakable=breakable)
+    environment.filters["shell"] = shlex.quote
     return environment
 
 

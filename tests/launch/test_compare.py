@@ -216,3 +216,13 @@ def test_a_report_of_a_folder_of_result_files_points_to_compare(tmp_path: Path, 
     write_result(tmp_path / "expert.json", result("expert", 16, 400.0))
     assert main(["report", str(tmp_path)]) == 2
     assert f"mtrl compare {tmp_path}" in capsys.readouterr().err
+
+
+def test_paths_with_the_signs_of_groups_and_labels(runs: Path, capsys: Capture) -> None:
+    for seed in (1, 2):
+        (runs / f"new-seed{seed}").rename(runs / f"lr=0.1,at@home,seed{seed}")
+    first, second = (f"{runs}/lr=0.1,at@home,seed{seed}" for seed in (1, 2))
+    old = f"old={runs}/old-seed1,{runs}/old-seed2"
+    assert main(["compare", old, f"new={first},{second}", "--policy", "student"]) == 0
+    assert main(["compare", f"student@{first}", f"mine=student@{second}"]) == 0
+    capsys.readouterr()
