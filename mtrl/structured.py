@@ -9,14 +9,14 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
+from mtrl.errors import ConfigError, MtrlError, OutOfRangeError, UnknownNameError
 
 Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The interval that a number must lie in; its text completes "expected ..."."""
+    """The interval of finite numbers that a number must lie in; its text completes "expected ..."."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -28,10 +28,10 @@ class Range:
     def __contains__(self, value: float) -> bool:
         above = value >= self.low if self.includes_low else value > self.low
         below = value <= self.high if self.includes_high else value < self.high
-        return above and below
+        return above and below and -math.inf < value < math.inf
 
     def __str__(self) -> str:
-        low, high = f"{self.low:g}", f"{self.high:g}"
+        low, high = (str(end) if isinstance(end, int) else f"{end:g}" for end in (self.low, self.high))
         if math.isinf(self.low):
             return f"{'at most' if self.includes_high else 'below'} {high}"
         if math.isinf(self.high):
@@ -61,18 +61,23 @@ BELOW_ONE = Range(0, 1, includes_high=False)
 """[0, 1)"""
 SHARE = Range(0, 1, includes_low=False)
 """(0, 1]"""
+SEED = Range(0, 2**32 - 1)
+"""What every library takes as a seed; numpy's global generator, which Stable-Baselines3 seeds, no more."""
+INT64 = Range(-(2**63), 2**63 - 1)
+"""Whole numbers of 64 bits."""
 
 
 def check(settings: object, place: str, **rules: Range | tuple[str, ...]) -> None:
     """Requires fields of a dataclass to lie in their ranges, or to be one of the given words.
 
-    `place` is the dotted key of `settings`, and may be empty. None passes; of a tuple every entry is checked.
+    `place` is the dotted key of `settings`, and may be empty. None passes, and so does a word where a range
+    is the rule; of a tuple every entry is checked.
     Raises OutOfRangeError or ConfigError with the full key, what was expected and what came.
     """
     for field, rule in rules.items():
         key, value = _join(place, field), getattr(settings, field)
         for entry in value if isinstance(value, tuple) else (value,):
-            if entry is None or entry in rule:
+            if entry is None or (isinstance(entry, str) and isinstance(rule, Range)) or entry in rule:
                 continue
             if isinstance(rule, Range):
                 raise OutOfRangeError(key, value, f"each {rule}" if isinstance(value, tuple) else str(rule))
@@ -82,7 +87,8 @@ def check(settings: object, place: str, **rules: Range | tuple[str, ...]) -> Non
 
 class Checked:
     """Base of settings whose annotations hold the ranges or words of their fields, which `check` requires:
-    `width: Annotated[int, between(1, 8192)] = 400`.
+    `width: Annotated[int, between(1, 8192)] = 400`. Without an annotation too, numbers must be finite and
+    whole numbers fit in 64 bits.
     """
 
     _place: typing.ClassVar[str] = ""
@@ -93,9 +99,9 @@ class Checked:
         cls._place = place
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self), include_extras=True).items()
-        rules = {name: rule for name, hint in hints for rule in getattr(hint, "__metadata__", ())}
-        check(self, self._place, **rules)
+        for name, value in vars(self).items():
+            _require_ordinary(value, _join(self._place, name))
+        check(self, self._place, **_rules(type(self)))
 
 
 def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Config:
@@ -104,7 +110,8 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
 
     `place` is the dotted key of `values` in the whole configuration. A key of the class variable `RENAMED`
     (old key -> field) is read as the field that it names. Raises UnknownNameError for a key that is no field
-    and ConfigError for a value of the wrong type, both naming the full key.
+    and ConfigError for a value of the wrong type or out of range, naming the full key; what `kind` itself
+    raises is given the place.
     """
     hints, renamed = _hints(kind), _renamed(kind)
     values = {renamed.get(key, key): values[key] for key in sorted(values, key=renamed.__contains__)}
@@ -112,7 +119,11 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
         if key not in hints:
             raise UnknownNameError("key", _join(place, key), [_join(place, name) for name in hints])
     arguments = {key: _convert(hints[key], value, _join(place, key)) for key, value in values.items()}
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except MtrlError as error:
+        error.args = (_placed(error, getattr(kind, "_place", ""), place),)
+        raise
 
 
 def defaults(kind: type) -> dict[str, Any]:
@@ -187,6 +198,37 @@ def _hints(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
+def _placed(error: MtrlError, own: str, place: str) -> str:
+    """The message of a dataclass that calls itself `own`, with the key of the section that it fills."""
+    text = str(error)
+    begins = bool(own) and text.startswith(f"{own}.")
+    if not place or text.startswith(f"{place}."):
+        return text
+    if begins or isinstance(error, OutOfRangeError):
+        return f"{place}.{text.removeprefix(f'{own}.')}"
+    return text if place in text else f"{place}: {text}"
+
+
+def _rules(kind: type) -> dict[str, Any]:
+    """Field -> the range or words of its annotation."""
+    hints = typing.get_type_hints(kind, include_extras=True).items()
+    return {name: rule for name, hint in hints for rule in getattr(hint, "__metadata__", ())}
+
+
+def _require_ordinary(value: Any, key: str) -> None:  # noqa: ANN401
+    """Refuses numbers that are not finite, and whole ones beyond 64 bits, in nested plain values."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _require_ordinary(item, _join(key, str(name)))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_ordinary(item, f"{key}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise OutOfRangeError(key, value, "a finite number")
+    elif isinstance(value, int) and value not in INT64:
+        raise OutOfRangeError(key, value, str(INT64))
+
+
 def _walk(kind: type, place: str) -> Iterator[tuple[str, Any]]:
     for name in _renamed(kind):
         yield _join(place, name), None
@@ -202,6 +244,7 @@ def _renamed(kind: type) -> Mapping[str, str]:
 
 
 def _convert(hint: Any, value: Any, place: str) -> Any:  # noqa: ANN401
+    _require_ordinary(value, place)
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(hint)

@@ -19,9 +19,9 @@ class NoiseLevels(Checked, place="noise"):
 
     data_deviation: Annotated[float, POSITIVE] = 0.5
     """sigma_data: assumed standard deviation of actions, above 0 (Karras et al. 2022: 0.5)."""
-    minimum: float = 0.02
+    minimum: Annotated[float, POSITIVE] = 0.02
     """Smallest sampled sigma, above 0 (Karras: 0.002 for images)."""
-    maximum: float = 20.0
+    maximum: Annotated[float, POSITIVE] = 20.0
     """Largest sampled sigma, above `minimum` (Karras: 80 for images)."""
     rho: Annotated[float, at_least(1)] = 7.0
     """Exponent of the sampling grid, at least 1 (Karras: 7)."""

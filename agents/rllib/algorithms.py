@@ -136,7 +136,7 @@ def settings_of(config: RLlibConfig, space: SharedSpace, seed: int, begun: list[
             .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=1)
             # a broken environment ends the run with its own error instead of a thousand retries
             .fault_tolerance(restart_failed_env_runners=False, restart_failed_sub_environments=False)
-            .debugging(seed=seed, log_level="ERROR")
+            .debugging(seed=seed % 2**31, log_level="ERROR")
         )
         if isinstance(settings, APPOConfig):
             # otherwise RLlib starts another process of 500 MB, from which its runners fetch their weights

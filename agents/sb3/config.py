@@ -132,7 +132,6 @@ class SB3Config:
         if self.algorithm not in ALGORITHMS:
             raise UnknownNameError("agent.algorithm", self.algorithm, ALGORITHMS)
         check(self, "agent", copies=at_least(1), net_arch=at_least(1))
-        check(self.ppo, "agent.ppo", ent_coef=at_least(0))
         for name in ALGORITHMS:
             _check_arguments(name, getattr(self, name))
         if self.ppo.normalize_advantage and self.ppo.batch_size < 2:
@@ -143,10 +142,10 @@ class SB3Config:
 
 
 RANGES = {
-    **dict.fromkeys(("learning_rate", "tau", "clip_range", "max_grad_norm"), POSITIVE),
+    **dict.fromkeys(("learning_rate", "tau", "clip_range", "max_grad_norm", "target_kl"), POSITIVE),
     **dict.fromkeys(("buffer_size", "batch_size", "train_freq", "target_update_interval"), at_least(1)),
     **dict.fromkeys(("n_steps", "n_epochs"), at_least(1)),
-    **dict.fromkeys(("learning_starts", "vf_coef"), at_least(0)),
+    **dict.fromkeys(("learning_starts", "vf_coef", "ent_coef"), at_least(0)),
     **dict.fromkeys(("gamma", "gae_lambda", "exploration_fraction"), UNIT),
     **dict.fromkeys(("exploration_initial_eps", "exploration_final_eps"), UNIT),
 }

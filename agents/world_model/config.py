@@ -102,7 +102,7 @@ class PlanningConfig(Checked, place="agent.planning"):
     """Of the softmax that weights elites, in units of the task's Q scale, above 0."""
     std_low: Annotated[float, POSITIVE] = 0.05
     """Smallest standard deviation of a planned action, above 0."""
-    std_high: float = 2.0
+    std_high: Annotated[float, POSITIVE] = 2.0
     """Standard deviation that a search begins with, above `std_low`."""
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class ExplorationConfig(Checked, place="agent.exploration"):
     """Target entropy of discrete tasks, as a share of ln(number of actions), 0 to 1."""
     log_std_low: float = -5.0
     """Smallest log standard deviation before the tanh."""
-    log_std_high: float = 1.0
+    log_std_high: Annotated[float, POSITIVE] = 1.0
     """Largest log standard deviation, above the smallest."""
 
     def __post_init__(self) -> None:

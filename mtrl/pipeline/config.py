@@ -13,7 +13,7 @@ from mtrl.distillation import DistillationConfig
 from mtrl.errors import ConfigError, MtrlError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.rollout import CollectionConfig, RuntimeConfig
-from mtrl.structured import Checked, at_least, build, canonical
+from mtrl.structured import SEED, Checked, at_least, build, canonical
 from mtrl.tasks import Option, SamplingConfig
 from mtrl.training import AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
 
@@ -64,8 +64,8 @@ class Config(Checked):
     """A run, LABEL@RUN or artefact whose policy is distilled; empty takes the run's own."""
     student: str = ""
     """A run, LABEL@RUN or artefact whose frozen student the agent learns to steer; empty for none."""
-    seed: Annotated[int, at_least(0)] = 1
-    """Seed of the run, at least 0."""
+    seed: Annotated[int, SEED] = 1
+    """Seed of the run, 0 to 2^32 - 1."""
     stages: tuple[str, ...] = ("collect", "train", "evaluate")
     """Names of the stages to run, of the table in `stages.py`, whatever their order here."""
     tasks: TasksConfig = field(default_factory=TasksConfig)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mtrl import registry
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError, UnsupportedError
 from mtrl.spaces import Observation
-from mtrl.structured import UNIT, Checked
+from mtrl.structured import UNIT, Checked, at_least
 from mtrl.tasks import Expert, Suite, Task, TaskSet
 
 from .policy import LOG_PROBABILITY, Acting, Action, Extra, Policy, PolicySnapshot, PolicyState
@@ -28,9 +28,9 @@ class NoiseConfig(Checked, place="noise"):
 
     fraction: Annotated[float, UNIT] = 2 / 3
     """Share of episodes that are perturbed, 0 to 1."""
-    low: float = 0.1
+    low: Annotated[float, at_least(0)] = 0.1
     """Smallest standard deviation, in units of the action range's half-width; at least 0."""
-    high: float = 0.5
+    high: Annotated[float, at_least(0)] = 0.5
     """Largest standard deviation; each perturbed episode draws its own, uniform in [low, high]."""
 
     def __post_init__(self) -> None:

@@ -88,7 +88,7 @@ def test_a_users_folders_do_not_replace_ours(tmp_path: Path, monkeypatch: pytest
         ("demonstrations.noise.low=0.9", OutOfRangeError, "noise.low=0.9"),
         ("stages=[collect,trian]", UnknownNameError, "did you mean 'train'"),
         ("seed", ConfigError, "key=value"),
-        ("seed=-1", ConfigError, "expected at least 0"),
+        ("seed=-1", ConfigError, "expected 0 to 4294967295"),
     ],
 )
 def test_wrong_words_are_answered(word: str, kind: type[Exception], message: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from mtrl.errors import ConfigError
-from mtrl.structured import Checked, at_least
+from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least
 
 from .base import Weighting, WeightingInputs, require_gramian
 
@@ -24,14 +24,14 @@ class GCondConfig(Checked):
     towards `critical` that of the kept gradient alone."""
     weak: float = 0.0
     """Cosine above which gradients do not conflict."""
-    exponent: float = 2.0
+    exponent: Annotated[float, POSITIVE] = 2.0
     """Exponent of the angle's growth from pi / 2 at `main` to pi at `critical`, above 0."""
-    stability: float = 0.8
+    stability: Annotated[float, at_least(0)] = 0.8
     """Weight of a gradient's cosine with that of the step before, in the choice of the gradient that is
-    kept."""
-    strength: float = 0.2
-    """Weight of its length relative to its running mean."""
-    decay: float = 0.9
+    kept, at least 0."""
+    strength: Annotated[float, at_least(0)] = 0.2
+    """Weight of its length relative to its running mean, at least 0."""
+    decay: Annotated[float, BELOW_ONE] = 0.9
     """Decay of the running mean of lengths, in [0, 1)."""
     window: Annotated[int, at_least(0, "none")] = 0
     """Conflicts in a row in which one task's gradient may be the kept one; it is reduced in the next. 0 for

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+
+from mtrl.structured import UNIT, Checked
 
 from .base import GramianWeighting
 from .pcgrad import random_orders
 
 
 @dataclass(frozen=True)
-class GradVacConfig:
-    decay: float = 0.5
+class GradVacConfig(Checked):
+    decay: Annotated[float, UNIT] = 0.5
     """Share of the newest cosine in the running target, in [0, 1]. Common implementations take 0.5, the paper
     0.01."""
 

@@ -121,7 +121,7 @@ class ExpertsConfig(Checked, place="experts"):
     switch: Annotated[float, at_least(0)] = 0.0
     """Factor a of Switch's auxiliary loss a E sum_i f_i p_i (arXiv 2101.03961), at least 0; 0 is off (paper:
     0.01). The learner adds it: `Torso.balance_loss`."""
-    groups: tuple[int, ...] = ()
+    groups: Annotated[tuple[int, ...], at_least(0)] = ()
     """HoME's hierarchy mask: the group of each task in task order, numbered from 0; empty is off. Routed
     experts beyond `common` are divided evenly, and a task chooses among those of its group and the common."""
     common: int = 0
