@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -125,10 +125,12 @@ def _composed(words: Sequence[Word], config_dir: Path | None) -> Tree:
             chosen = [f"{word.key}={quote(word.value)}" for word in groups]
             composed = hydra_compose("config", overrides=[*chosen, *search], return_hydra_config=True)
             surgery = composed.hydra.runtime.choices.get("gradients")
-            tree = OmegaConf.to_container(
-                OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+            tree = cast(
+                Tree,
+                OmegaConf.to_container(
+                    OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+                ),
             )
-            assert isinstance(tree, dict), "the primary config must be a mapping"
             named = [word.value for word in keys if word.key == "agent.name"]
             name = named[-1] if named else value_at(tree, "agent.name")
             kind = _agent_settings(name)
@@ -138,13 +140,10 @@ def _composed(words: Sequence[Word], config_dir: Path | None) -> Tree:
                     if word.key in SECTIONS:
                         _fill_section(tree, word, words, search, kind)
         _set(tree, keys, kind, escaped)
-        defaults_below = _defaults(words, tree, name, kind)
-        values = OmegaConf.to_container(
-            OmegaConf.create(merged(defaults_below, tree)), resolve=True, throw_on_missing=True
-        )
+        whole = OmegaConf.create(merged(_defaults(words, tree, name, kind), tree))
+        values = cast(Tree, OmegaConf.to_container(whole, resolve=True, throw_on_missing=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"the configuration cannot be composed: {_first_lines(error)}") from error
-    assert isinstance(values, dict), "the primary config must be a mapping"
     section = values["agent"].get("gradients")
     if surgery is not None and section:
         section["options"] = plain(method_config(section["method"], section["options"]))
