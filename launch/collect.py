@@ -24,7 +24,8 @@ from mtrl.pipeline import (
 from mtrl.pipeline.demonstrations import STOPPING
 from mtrl.rollout import require_experts
 from mtrl.structured import plain
-from mtrl.training import Interruptible, require_disk
+from mtrl.tasks import TaskSet
+from mtrl.training import Interruptible, own_folder, require_disk
 
 from .arguments import add_continuing, add_overrides, resumes
 from .compose import compose
@@ -50,8 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     tasks, root = task_set_of(config), arguments.out
     if root.exists() and not root.is_dir():
         raise ExistsError(f"{root} is no folder; choose another place with --out")
+    with own_folder(root):
+        return _collect(config, tasks, root, arguments.overwrite, resume)
+
+
+def _collect(config: Config, tasks: TaskSet, root: Path, overwrite: bool, resume: bool) -> int:
     there = [task.name for task in tasks if (root / dataset_id_of(task)).exists()]
-    if there and not arguments.overwrite and not resume:
+    if there and not overwrite and not resume:
         raise ExistsError(
             f"{root} already has demonstrations of {', '.join(there)}; pass --overwrite to replace them, "
             "--resume auto to collect only what is missing, or --out for another place"
@@ -60,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         for task in tasks:
             if task.name in there:
                 _require_same(root, dataset_id_of(task), config)
-    missing = [task for task in tasks if arguments.overwrite or task.name not in there]
+    missing = [task for task in tasks if overwrite or task.name not in there]
     require_experts(missing)
     require_disk(root, DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks))
     console = Console()
@@ -74,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
                 config.demonstrations,
                 config.seed,
                 stop=lambda: interrupt.requested,
-                replace=arguments.overwrite,
+                replace=overwrite,
             )
     except Interrupted as stopped:
         return log_interruption(console, stopped)

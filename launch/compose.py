@@ -18,7 +18,7 @@ from mtrl import registry
 from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 from mtrl.gradients.weightings import method_config
-from mtrl.pipeline import Config, agent_of, stages_of
+from mtrl.pipeline import Config, agent_of, anchored, stages_of
 from mtrl.structured import build, defaults, known_keys, open_keys, plain, renamed_keys, text_keys
 
 from .words import Tree, Word, escaped, merged, quote, set_words, split_word, value_at
@@ -71,7 +71,8 @@ def compose(
     if config_dir is not None and not config_dir.is_dir():
         raise ConfigError(f"--config-dir {config_dir} is not a folder")
     words = [_normalise(split_word(text), command, config_dir) for text in overrides]
-    config = build(Config, _composed(words, config_dir) if base is None else _changed(base, words, command))
+    values = _composed(words, config_dir) if base is None else _changed(base, words, command)
+    config = build(Config, anchored(values))
     stages_of(config.stages)
     if base is None:
         agent_of(config)

@@ -6,8 +6,10 @@ import argparse
 
 from rich.console import Console
 
+from mtrl.atomic import remove_directory
 from mtrl.errors import ExistsError
-from mtrl.integrity import remove_directory, verify_manifest
+from mtrl.integrity import verify_manifest
+from mtrl.ownership import require_ownership
 from mtrl.pipeline import WATCHED, Interrupted, Session, distill_stage, log_interruption, parents_of
 
 from .arguments import add_continuing, add_run, resumes
@@ -57,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _forget_old_student(session: Session) -> None:
     """Removes the replaced student's figures, so that none of them passes for the new one's."""
+    require_ownership()
     run = session.run
     files = [*run.evaluations.glob("student-*.json"), run.path / "modes" / "student.json"]
     files += [*run.videos.glob("student-*"), *(run.path / WATCHED).glob("student-*")]

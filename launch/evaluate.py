@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +34,7 @@ from mtrl.pipeline import (
 )
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import TaskSet
-from mtrl.training import RunDirectory
+from mtrl.training import RunDirectory, own_folder
 
 from .arguments import add_overrides
 from .compose import compose
@@ -97,7 +98,9 @@ def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Pat
     """Policies of no run have their results in --out, or in evaluations/ among the runs."""
     what: Path = arguments.what
     if not is_scripted(what) and not is_artefact(what):
-        with reopen(what, arguments.overrides, "evaluate", console) as session:
+        # with results elsewhere the run is only read, unless its videos are made
+        places = [arguments.out, *([what] if arguments.video else [])] if arguments.out else []
+        with reopen(what, arguments.overrides, "evaluate", console, written=places) as session:
             labels = chosen_policies(what, arguments.policy)
             chosen = [(label, *load_policy(session.run.policies / label)) for label in labels]
             place = arguments.out or session.run.evaluations
@@ -108,7 +111,11 @@ def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Pat
     tasks, one = _scripted(str(what), config) if is_scripted(what) else _artefact(what)
     place = arguments.out or Path(config.output) / "evaluations"
     videos = EvaluationVideos((arguments.out or Path(config.output)) / "videos", arguments.video)
-    with session_in(RunDirectory(place), config, tasks, console) as session:
+    with (
+        own_folder(place),
+        own_folder(videos.folder) if videos.count else contextlib.nullcontext(),
+        session_in(RunDirectory(place), config, tasks, console) as session,
+    ):
         _measure(session, [one], place, arguments.overwrite, videos, written)
 
 

@@ -6,8 +6,8 @@ import argparse
 
 from rich.console import Console
 
+from mtrl.atomic import remove_directory
 from mtrl.errors import ExistsError
-from mtrl.integrity import remove_directory
 from mtrl.pipeline.export_stage import export_stage
 
 from .arguments import add_run

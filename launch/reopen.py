@@ -9,15 +9,22 @@ from pathlib import Path
 from rich.console import Console
 
 from mtrl.pipeline import Session, session_in, task_set_of
-from mtrl.training import RunDirectory
+from mtrl.training import RunDirectory, own_folder
 
 from .compose import compose
 
 
 @contextlib.contextmanager
-def reopen(path: Path, overrides: Sequence[str], command: str, console: Console) -> Iterator[Session]:
-    """A session on an existing run; its recorded configuration stays as it is."""
+def reopen(
+    path: Path, overrides: Sequence[str], command: str, console: Console, *, written: Sequence[Path] = ()
+) -> Iterator[Session]:
+    """A session on an existing run; its recorded configuration stays as it is.
+
+    The run is owned until the end, or only the folders `written` where the command writes nowhere else.
+    """
     run = RunDirectory.open(path)
     config = compose(overrides, command=command, base=run.read_config())
-    with session_in(run, config, task_set_of(config), console) as session:
-        yield session
+    with contextlib.ExitStack() as owned:
+        for folder in written or (path,):
+            owned.enter_context(own_folder(folder))
+        yield owned.enter_context(session_in(run, config, task_set_of(config), console))

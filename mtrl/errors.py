@@ -77,8 +77,16 @@ class ExistsError(MtrlError):
     """Something is already there and overwriting was not requested."""
 
 
+class InUseError(MtrlError):
+    """A run, folder or robot that another process owns."""
+
+
+class TakenOverError(MtrlError):
+    """A run or folder of this process that another one took over; nothing more is written."""
+
+
 class ResourceError(MtrlError):
-    """Too little disk, memory or processors, found before work starts."""
+    """Too little disk, memory or processors, or a place that cannot be written."""
 
 
 class SpaceError(MtrlError):

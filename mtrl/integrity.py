@@ -1,4 +1,4 @@
-"""Directories that are written whole or not at all, and refused when a byte of them changed.
+"""Directories that are refused when a byte of them changed.
 
 Checkpoints, datasets and artefacts are directories with a `manifest.sha256` of lines
 `<hex>  <relative path>`, sorted by path; `sha256sum --check manifest.sha256` reads it too. The root
@@ -7,17 +7,12 @@ hash is the SHA-256 of that file's bytes and names the whole content.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mtrl.errors import ExistsError, IntegrityError, ResourceError
+from mtrl.errors import IntegrityError
 from mtrl.reading import MEGABYTE, read_bytes, reading, require_size
 
 MANIFEST = "manifest.sha256"
@@ -27,7 +22,6 @@ MANIFEST_BYTES = 16 * MEGABYTE
 """Largest file of hashes."""
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-_PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}\.partial")
 
 
 def write_manifest(directory: Path) -> str:
@@ -92,60 +86,6 @@ def read_verified(directory: Path, limits: Mapping[str, int]) -> tuple[str, dict
     return hashlib.sha256(content).hexdigest(), kept
 
 
-@contextlib.contextmanager
-def atomic_directory(target: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A new directory next to `target` to write into; when the block ends it becomes `target`.
-
-    Everything is flushed to the disk before the rename, so after a power cut `target` is whole or
-    absent. If the block raises, nothing remains. With `overwrite` an existing `target` is replaced: it is
-    moved aside, the new one takes its name, and only then the old one is removed.
-
-    Raises ExistsError when `target` exists and `overwrite` is False, before the block runs and again
-    before the rename, and ResourceError in place of a full disk's OSError.
-    """
-    _refuse_existing(target, overwrite)
-    partial = _partial_name(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        yield partial
-        _flush(partial)
-        _refuse_existing(target, overwrite)
-        _replace(partial, target)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if is_disk_full(error):
-            raise ResourceError(
-                f"the disk is full: {target} was not written and nothing is left of it. "
-                f"Free some space under {target.parent} and run again"
-            ) from error
-        raise
-
-
-def remove_directory(directory: Path) -> None:
-    """Removes a directory so that no half of it is ever seen under its name."""
-    doomed = _partial_name(directory)
-    directory.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def sweep_partials(parent: Path) -> None:
-    """Removes what killed writers left in `parent`; call it only where no other process writes."""
-    for path in parent.iterdir():
-        if path.is_dir() and _PARTIAL.fullmatch(path.name):
-            shutil.rmtree(path)
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception means that the disk or the quota is full.
-
-    HDF5 and safetensors raise classes of their own without an errno; the system's wording is in them.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return os.strerror(errno.ENOSPC) in str(error)
-
-
 def _files(directory: Path) -> list[str]:
     every = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
     return [path for path in every if path != MANIFEST]
@@ -196,45 +136,3 @@ def _parse(manifest: Path, content: bytes) -> Iterator[tuple[str, str]]:
         if path.startswith("/") or ".." in path.split("/"):
             raise IntegrityError(f"{manifest} was edited: line {number} leads out of the directory: {path!r}")
         yield match[1], path
-
-
-def _partial_name(target: Path) -> Path:
-    # Hidden, unique, and on the same file system, where a rename is atomic.
-    return target.parent / f".{target.name}.{uuid.uuid4().hex}.partial"
-
-
-def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if os.path.lexists(target) and not overwrite:
-        raise ExistsError(f"{target} already exists; choose another name, or pass --overwrite to replace it")
-    if os.path.lexists(target) and (target.is_symlink() or not target.is_dir()):
-        raise ExistsError(f"{target} exists and is not a directory; it is not replaced. Move it away")
-
-
-def _replace(partial: Path, target: Path) -> None:
-    if target.exists():
-        old = _partial_name(target)
-        target.rename(old)
-        try:
-            partial.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        shutil.rmtree(old)
-    else:
-        partial.rename(target)
-    _sync(target.parent)
-
-
-def _flush(directory: Path) -> None:
-    for root, _, names in os.walk(directory, topdown=False):
-        for name in names:
-            _sync(Path(root, name))
-        _sync(Path(root))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

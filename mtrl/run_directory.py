@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from mtrl.atomic import atomic_directory, remove_directory, sweep_partials, write_text
 from mtrl.errors import ConfigError, ExistsError, IntegrityError, ResourceError
-from mtrl.integrity import atomic_directory, remove_directory
+from mtrl.ownership import own
 from mtrl.reading import MEGABYTE, parse_yaml, read_bytes, reading
 
 CONFIG_BYTES = MEGABYTE
 """Largest config.yaml."""
 _MARK = "# Configuration of a run of mtrl; its presence marks this directory as a run.\n"
 
+WATCHED = "watched"
+"""Folder, of a run or among the runs, of the videos that `mtrl watch` makes where no place is named."""
+
+LOCK = ".owner"
+"""Ending of the name of a run's lock, which lies beside it, and name of a folder's, which lies in it."""
 
 _ABSENT = object()
 """Stands for the value of a key that one of two configurations lacks."""
@@ -54,7 +61,7 @@ class RunDirectory:
     def create(
         cls, path: Path, overwrite: bool = False, resume: bool = False, config: object = None
     ) -> RunDirectory:
-        """A new run at `path`, or the one that is there.
+        """A new run at `path`, or the one that is there; `own_run` around it keeps other processes out.
 
         Args:
             path: the run's own directory; absent, or empty, unless one of the flags is given.
@@ -64,10 +71,15 @@ class RunDirectory:
             config: dataclass or mapping to write as `config.yaml` of a new run.
 
         Raises ExistsError when something is there and no flag allows for it, or when it is no run;
-        ConfigError when both flags are given.
+        ConfigError when both flags are given; InUseError for a run that another process owns.
         """
         if overwrite and resume:
             raise ConfigError("--overwrite and --resume auto contradict each other; give one of them")
+        with own_run(path):
+            return cls._created(path, overwrite, resume, config)
+
+    @classmethod
+    def _created(cls, path: Path, overwrite: bool, resume: bool, config: object) -> RunDirectory:
         occupied = path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir()))
         if occupied and not _is_run(path):
             raise ExistsError(
@@ -145,9 +157,7 @@ class RunDirectory:
     def write_config(self, config: object) -> None:
         """Replaces `config.yaml`; raises ConfigError naming a value that YAML has no form for."""
         content = _dump_config(config)
-        fresh = self.path / ".config.yaml.new"
-        fresh.write_text(content, encoding="utf-8")
-        fresh.replace(self.config_file)
+        write_text(self.config_file, content, overwrite=True)
 
     def read_config(self) -> dict[str, Any]:
         """The configuration as nested plain values; raises IntegrityError when it is no such thing."""
@@ -186,6 +196,35 @@ def read_config(path: Path) -> dict[str, Any]:
         if not isinstance(read, dict):
             raise IntegrityError(f"it holds a {type(read).__name__}")
     return read
+
+
+@contextlib.contextmanager
+def own_run(path: Path) -> Iterator[None]:
+    """Makes this process the only writer of the run at `path`, which need not exist yet, for the length of
+    the block, and removes what killed writers left. Raises InUseError naming the owner.
+    """
+    place = path.resolve()
+    with own(place.parent / f".{place.name}{LOCK}", path) as new:
+        if new:
+            sweep_partials(place.parent, place.name)
+            if _is_run(place):
+                sweep_partials(place, depth=4, skip=(WATCHED,))
+        yield
+
+
+@contextlib.contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """The same for a folder of results; for one in a run it is the whole run that is owned."""
+    place = folder.resolve()
+    run = next((near for near in (place, *place.parents) if _is_run(near)), None)
+    if run is not None:
+        with own_run(run):
+            yield
+        return
+    with own(place / LOCK, folder) as new:
+        if new:
+            sweep_partials(place, depth=2)
+        yield
 
 
 def require_disk(path: Path, needed_bytes: int) -> None:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.atomic import atomic_directory
 from mtrl.errors import ConfigError, IntegrityError, SpaceError
-from mtrl.integrity import atomic_directory, verify_manifest, write_manifest
+from mtrl.integrity import verify_manifest, write_manifest
 from mtrl.tasks import Task
 
 from .trajectories import Trajectories

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mtrl.errors import ConfigError, ExistsError, IntegrityError, ResourceError
-from mtrl.integrity import is_disk_full
+from mtrl.atomic import write_text
+from mtrl.errors import ConfigError, IntegrityError
 from mtrl.reading import JSON_BYTES, Json, parse_json, read_bytes, reading
 
 
@@ -23,6 +21,7 @@ def write_record(path: Path, record: Json, *, overwrite: bool = False) -> Path:
     Raises:
         ExistsError: the file is there and `overwrite` is False.
         ConfigError: the record holds NaN or an infinity, which JSON cannot say.
+        ResourceError: the disk refuses.
     """
     try:
         text = json.dumps(record, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -31,35 +30,6 @@ def write_record(path: Path, record: Json, *, overwrite: bool = False) -> Path:
             f"{path.name} cannot be written: every number must be finite ({problem})"
         ) from problem
     return write_text(path, text, overwrite=overwrite)
-
-
-def write_text(path: Path, text: str, *, overwrite: bool = False) -> Path:
-    """Writes UTF-8 text under a temporary name, flushes it to disk and renames it.
-
-    Raises:
-        ExistsError: the file is there and `overwrite` is False.
-        ResourceError: the disk is full.
-    """
-    if path.exists() and not overwrite:
-        raise ExistsError(f"{path} is already there; choose another name or ask for --overwrite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise ResourceError(
-                f"the disk is full: {path} was not written; free some space and run again"
-            ) from error
-        raise
-    return path
 
 
 def read_json(path: Path) -> Json:

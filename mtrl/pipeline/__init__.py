@@ -1,6 +1,8 @@
 """A run from demonstrations to a robot: its configuration, its stages and what they keep."""
 
-from .config import Config, TasksConfig, TrackingConfig, agent_of
+from mtrl.run_directory import WATCHED
+
+from .config import Config, TasksConfig, TrackingConfig, agent_of, anchored
 from .console import Interrupted, log, log_interruption, resume_command
 from .demonstrations import collect_into
 from .evaluation_stages import REALTIME_STARTS
@@ -18,7 +20,7 @@ from .requirements import DEMONSTRATION_BYTES, require_writable
 from .session import Session, open_session, run_name, session_in, task_set_of
 from .stages import STAGES, Stage, log_what_is_kept, require_resources, run_stages, stages_of
 from .training_stages import clock_of, distill_stage, fit
-from .videos import WATCHED, EvaluationVideos, choose_renderer, load_subject, print_videos, record_all
+from .videos import EvaluationVideos, choose_renderer, load_subject, print_videos, record_all
 
 __all__ = [
     "DEMONSTRATION_BYTES",
@@ -33,6 +35,7 @@ __all__ = [
     "TasksConfig",
     "TrackingConfig",
     "agent_of",
+    "anchored",
     "artefact_tasks",
     "choose_renderer",
     "chosen_policies",

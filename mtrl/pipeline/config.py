@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from mtrl import registry
@@ -15,7 +17,7 @@ from mtrl.evaluation import EvaluationConfig
 from mtrl.rollout import CollectionConfig, RuntimeConfig
 from mtrl.structured import SEED, Checked, at_least, build, canonical
 from mtrl.tasks import Option, SamplingConfig
-from mtrl.training import AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
+from mtrl.training import PARENTS, AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,14 @@ class Config(Checked):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     robot: RobotConfig = field(default_factory=RobotConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name and any(not part or part.startswith(".") for part in self.name.split("/")):
+            raise ConfigError(
+                f"name={self.name} is no name of a folder in {self.output!r}: expected words such as mine or "
+                "arm/first, none of which begins with a dot; another place is chosen with output=FOLDER"
+            )
+
 
 def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:
     """Name, factory and settings of the configured agent."""
@@ -100,12 +110,25 @@ def distiller_of(config: Config) -> AgentFactory:
     return factory
 
 
+def anchored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the paths of data and policies made absolute, from the present folder, so that a recorded
+    configuration means the same from every other one; `LABEL@PATH` keeps its label.
+    """
+    found = dict(values)
+    for key in ("data", *PARENTS):
+        text = found.get(key)
+        if isinstance(text, str) and text:
+            label, at, rest = ("", "", text) if key == "data" or Path(text).exists() else text.rpartition("@")
+            found[key] = f"{label}{at}{os.path.abspath(rest)}"
+    return found
+
+
 def canonical_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration as this version writes it, to compare it with a composed one; unchanged where
     this version cannot read it.
     """
     try:
-        found = canonical(Config, values)
+        found = anchored(canonical(Config, values))
         agent = dict(found["agent"])
         factory: AgentFactory = registry.load("agent", agent.pop("name"))
         found["agent"] = {"name": factory.name, **canonical(factory.config_class, agent)}

@@ -18,7 +18,7 @@ from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evalu
 from mtrl.rollout import FaultText, JobResult, PolicySnapshot, Rollouts, require_backends
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
-from mtrl.training import Interruptible, RunDirectory, progress
+from mtrl.training import Interruptible, RunDirectory, own_run, progress
 
 from .config import Config, canonical_settings
 from .console import Interrupted, log
@@ -157,15 +157,14 @@ def run_name(config: Config) -> str:
 def open_session(
     config: Config, *, overwrite: bool, resume: bool, console: Console | None = None
 ) -> Iterator[Session]:
-    """Creates or reopens the run directory; frees the workers at the end."""
-    tasks = task_set_of(config)
-    run = RunDirectory.create(
-        Path(config.output) / run_name(config), overwrite=overwrite, resume=resume, config=plain(config)
-    )
-    if run.resumed:
-        run.resume_config(plain(config), CHANGEABLE_ON_RESUMING, FREE_ON_RESUMING, canonical_settings)
-    with session_in(run, config, tasks, console or Console()) as session:
-        yield session
+    """Creates or reopens the run directory, owned until the end, when the workers are freed too."""
+    tasks, path = task_set_of(config), Path(config.output) / run_name(config)
+    with own_run(path):
+        run = RunDirectory.create(path, overwrite=overwrite, resume=resume, config=plain(config))
+        if run.resumed:
+            run.resume_config(plain(config), CHANGEABLE_ON_RESUMING, FREE_ON_RESUMING, canonical_settings)
+        with session_in(run, config, tasks, console or Console()) as session:
+            yield session
 
 
 @contextlib.contextmanager

@@ -180,8 +180,14 @@ def log_what_is_kept(session: Session, error: MtrlError) -> None:
     run = session.run
     kept = {policy.label: Checkpoints(run.training(policy.label)).steps() for policy in POLICIES}
     found = [f"{label} at step {steps[-1]:,}" for label, steps in kept.items() if steps]
-    if not found:
+    if not found and isinstance(error, DivergenceError):
         session.log(f"{run.path} has no checkpoint yet; begin it again with --overwrite")
+        return
+    if not found:
+        session.log(
+            f"{run.path} has no checkpoint yet; what is finished of it is kept. "
+            f"Once the cause is mended, go on with:\n  {resume_command()}"
+        )
         return
     session.log(
         f"kept in {run.path}, newest checkpoint of: {', '.join(found)}. "

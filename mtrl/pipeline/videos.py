@@ -24,9 +24,6 @@ from .console import log
 from .policies import load_policy
 from .session import Session
 
-WATCHED = "watched"
-"""Folder, of a run or among the runs, of the videos that `mtrl watch` makes where no place is named."""
-
 FrameViewer = Callable[[Frame, int, float], None]
 """Receives each picture, how many frames it lasts, and the frames per second."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mtrl.evaluation.records import write_text
+from mtrl.atomic import write_text
 from mtrl.evaluation.results import EvaluationResult
 from mtrl.run_directory import POLICIES
 

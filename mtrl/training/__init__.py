@@ -1,6 +1,6 @@
 """The agent contract, the loop, and what a run keeps: checkpoints, metrics, progress."""
 
-from mtrl.run_directory import POLICIES, RunDirectory, require_disk
+from mtrl.run_directory import POLICIES, RunDirectory, own_folder, own_run, require_disk
 
 from .agent import (
     PARENTS,
@@ -93,6 +93,8 @@ __all__ = [
     "learn",
     "load_state",
     "metrics_table",
+    "own_folder",
+    "own_run",
     "progress",
     "read_jsonl",
     "require_disk",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mtrl.atomic import remove_directory, sweep_partials
 from mtrl.errors import IntegrityError, OutOfRangeError
-from mtrl.integrity import remove_directory, sweep_partials
 
 from .codec import load_state, save_state
 

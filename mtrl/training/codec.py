@@ -32,8 +32,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from mtrl.atomic import atomic_directory
 from mtrl.errors import IntegrityError, UnsupportedError
-from mtrl.integrity import atomic_directory, verify_manifest, write_manifest
+from mtrl.integrity import verify_manifest, write_manifest
 from mtrl.reading import DEPTH, JSON_BYTES, MEGABYTE, parse_json, read_bytes, reading, require_size
 
 VERSION = 1

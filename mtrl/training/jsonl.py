@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtrl.disk_errors import disk_errors
 from mtrl.errors import ConfigError, IntegrityError
+from mtrl.ownership import require_ownership
 from mtrl.reading import parse_json, reading
 
 from .agent import MeasuresConflict
@@ -30,7 +32,8 @@ class JsonlTracker:
 
     def __init__(self, run_directory: Path) -> None:
         """Goes on in both files; a last line without an end, left by a killed run, is dropped."""
-        run_directory.mkdir(parents=True, exist_ok=True)
+        with disk_errors(run_directory):
+            run_directory.mkdir(parents=True, exist_ok=True)
         self._metrics = LineFile(run_directory / "metrics.jsonl")
         self._timing = LineFile(run_directory / "timing.jsonl")
         self._warned: set[str] = set()
@@ -91,20 +94,26 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 class LineFile:
-    """A file of whole lines: an append that fails leaves no part of its line. Open only while written to."""
+    """A file of whole lines: an append that fails leaves no part of its line. Open only while written to.
+
+    Raises ResourceError where the disk refuses, and TakenOverError as `require_ownership` does.
+    """
 
     def __init__(self, path: Path) -> None:
         """Goes on in the file, or makes it; a last line without an end is dropped."""
         self._path = path
-        path.touch()
-        content = path.read_bytes()
-        self._size = content.rfind(b"\n") + 1
-        if self._size != len(content):
-            os.truncate(path, self._size)
+        with disk_errors(path):
+            require_ownership()
+            path.touch()
+            content = path.read_bytes()
+            self._size = content.rfind(b"\n") + 1
+            if self._size != len(content):
+                os.truncate(path, self._size)
 
     def append(self, line: bytes) -> None:
-        """Adds a line, its end included; raises OSError when the disk has no room for all of it."""
-        with self._path.open("ab", buffering=0) as file:
+        """Adds a line, its end included."""
+        with disk_errors(self._path, "a line of "), self._path.open("ab", buffering=0) as file:
+            require_ownership()
             written = file.write(line)
             if written != len(line):
                 file.truncate(self._size)
@@ -113,7 +122,7 @@ class LineFile:
 
     def flush(self) -> int:
         """Bytes of the file, which are on the disk when this returns."""
-        with self._path.open("ab") as file:
+        with disk_errors(self._path), self._path.open("ab") as file:
             os.fsync(file.fileno())
         return self._size
 
@@ -126,7 +135,9 @@ class LineFile:
                 f"expected a line to end at byte {size}. "
                 "Restore the file, or start the run again with --overwrite"
             )
-        os.truncate(self._path, size)
+        with disk_errors(self._path):
+            require_ownership()
+            os.truncate(self._path, size)
         self._size = size
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtrl.ownership import require_ownership
+
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
@@ -33,6 +35,7 @@ class TensorBoardTracker:
     def close(self) -> None:
         """Writes out and closes the event file."""
         if self._writer is not None:
+            require_ownership()
             self._writer.close()
             self._writer = None
 
@@ -49,6 +52,7 @@ class TensorBoardTracker:
         self._purge_step = self._last_step + 1
 
     def _add(self, step: int, values: Mapping[str, float], group: str) -> None:
+        require_ownership()
         if self._writer is None:
             # TensorBoard takes a second to import, which a run without it should not pay.
             from torch.utils.tensorboard import SummaryWriter

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, TakenOverError
 
 
 class Tracker(Protocol):
@@ -97,6 +97,9 @@ class Trackers:
     def _guard(self, tracker: Tracker, call: Callable[[], None]) -> None:
         try:
             call()
+        except TakenOverError:
+            # the run is another process's now
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a tracker raises, hours of training go on
             self._lost[tracker.name] += 1
             if self._lost[tracker.name] == 1:

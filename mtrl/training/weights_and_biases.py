@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtrl.atomic import write_text
 from mtrl.errors import ConfigError
 from mtrl.reading import MEGABYTE, parse_json, read_bytes, reading
 
@@ -270,10 +271,8 @@ class _Memory:
 
     def keep(self) -> None:
         """Writes the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_suffix(".new")
-        fresh.write_text(json.dumps({"id": self.run_id, "reached": self._reached}) + "\n", encoding="utf-8")
-        fresh.replace(self.path)
+        content = json.dumps({"id": self.run_id, "reached": self._reached}) + "\n"
+        write_text(self.path, content, overwrite=True)
 
 
 def _has_key() -> bool:

@@ -7,8 +7,6 @@ episode that was evaluated.
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl import registry
+from mtrl.atomic import atomic_file
 from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.evaluation.protocol import EvaluationConfig
 from mtrl.evaluation.results import PolicyReference
@@ -236,9 +235,5 @@ def _write_image(path: Path, image: Frame) -> None:
     import cv2
 
     encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial.jpg")
-    try:
+    with atomic_file(path) as partial:
         partial.write_bytes(encoded.tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import uuid
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.atomic import atomic_file
 from mtrl.errors import ConfigError, ResourceError
 
 Frame = npt.NDArray[np.uint8]
@@ -73,11 +72,11 @@ class VideoFile:
         self.path, self.rate = path, rate
         self.frames = 0
         """Frames written so far."""
-        self._partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.partial.mp4")
         self._writer: Any = None
+        self._file = atomic_file(path)
 
     def __enter__(self) -> VideoFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = self._file.__enter__()
         return self
 
     def write(self, frame: Frame, times: int = 1) -> None:
@@ -92,17 +91,16 @@ class VideoFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self._writer is None:
-                return
-            if kind is None:
+            if self._writer is not None and kind is None:
                 self._guarded(self._writer.close)
-                os.replace(self._partial, self.path)
-            else:
+            elif self._writer is not None:
                 # the first error is raised, not that of an encoder which cannot finish because of it
                 with contextlib.suppress(OSError):
                     self._writer.close()
-        finally:
-            self._partial.unlink(missing_ok=True)
+        except BaseException as failure:
+            self._file.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._file.__exit__(kind, error, trace)
 
     def _open(self) -> Any:  # noqa: ANN401 - imageio gives its writers no type of their own
         import imageio.v2

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.atomic import atomic_directory
 from mtrl.errors import IntegrityError
 from mtrl.integrity import MANIFEST as HASHES
-from mtrl.integrity import atomic_directory, verify_manifest, write_manifest
+from mtrl.integrity import verify_manifest, write_manifest
 
 from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .policy import POLICY_FILE, ArtefactPolicy, Float32

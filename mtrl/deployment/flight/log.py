@@ -21,6 +21,7 @@ import numpy.typing as npt
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
 
+from mtrl.atomic import atomic_file
 from mtrl.errors import IntegrityError
 
 from ..guard.guard import Guard, Transition
@@ -128,7 +129,7 @@ def replay(flight: Flight) -> tuple[Float64, tuple[Transition, ...]]:
 
 def write_flight(path: Path, flight: Flight) -> None:
     """Writes the log; runs after the episode, in a process that no robot waits for."""
-    with path.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         writer = Writer(file, compression=CompressionType.ZSTD)
         writer.start(profile="", library="mtrl")
         channels = {}

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mtrl import registry
+from mtrl.atomic import write_text
 from mtrl.errors import ConfigError, ExistsError, GuardError
+from mtrl.run_directory import own_folder
 from mtrl.tasks import Task
 
 from ..artefact.files import VerificationReport, verify
@@ -22,7 +24,7 @@ from ..guard.limits import RobotConfig
 from ..realtime.processes import SessionProcesses
 from ..realtime.records import ControlField, EpisodeSpec, FlightRing, SessionMemory, SessionSpec
 from ..realtime.ticker import stolen_seconds
-from ..robots.robot import Robot
+from ..robots.robot import Robot, own_robot
 from .log import Flight, write_flight
 from .report import DeploymentReport, EpisodeReport, episode_report
 
@@ -50,8 +52,25 @@ def deploy(
     `settle_decisions` after the first success. Raises IntegrityError for an artefact that does not
     verify, GuardError for a task whose protocol is not the artefact's and for a policy process that
     died, EnvironmentFault with the traceback for a robot process that did, ExistsError for results that
-    are there already. Whatever happens, both processes have ended when it returns.
+    are there already, InUseError for a robot or folder that another process uses. Whatever happens, both
+    processes have ended when it returns.
     """
+    entry: Robot = registry.load("robot", robot.name)
+    with own_folder(out_dir / REPORTS), own_robot(entry):
+        return _deploy(artefact_dir, entry, robot, tasks, starts, seed, out_dir, overwrite, on_episode)
+
+
+def _deploy(
+    artefact_dir: Path,
+    entry: Robot,
+    robot: RobotConfig,
+    tasks: Sequence[str],
+    starts: Sequence[int],
+    seed: int,
+    out_dir: Path,
+    overwrite: bool,
+    on_episode: Callable[[EpisodeReport], None] | None,
+) -> DeploymentReport:
     begun = time.monotonic()
     if not tasks or len(tasks) != len(starts):
         raise ConfigError(
@@ -62,7 +81,6 @@ def deploy(
     folder = out_dir / REPORTS
     _refuse_existing(folder, tasks, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    entry: Robot = registry.load("robot", robot.name)
     memory = SessionMemory.create(
         max(task.observation.state or 0 for task in chosen),
         max(task.action.continuous for task in chosen),
@@ -140,7 +158,7 @@ def _record(
     )
     write_flight(log, flight)
     text = json.dumps(report.as_json(), indent=2, allow_nan=False)
-    _path(folder, task.name, ".json").write_text(text + "\n", encoding="utf-8")
+    write_text(_path(folder, task.name, ".json"), text + "\n", overwrite=True)
     return report
 
 

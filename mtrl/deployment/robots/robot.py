@@ -8,14 +8,17 @@ command, or holds on its own when commands stop. `run_robot` implements all of t
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from mtrl import registry
 from mtrl.errors import GuardError
+from mtrl.ownership import own
 from mtrl.tasks import Environment, Task
 
 from ..guard.limits import RobotConfig
@@ -40,6 +43,22 @@ class Robot:
     """Module that is run as the robot's process."""
     config: RobotConfig
     """Default configuration of the robot."""
+    exclusive: bool = True
+    """Whether one deployment at a time may use it, as of hardware; a simulation is made for each."""
+
+
+@contextlib.contextmanager
+def own_robot(robot: Robot) -> Iterator[None]:
+    """Makes this process the only user of an `exclusive` robot on this machine for the length of the block.
+
+    Raises InUseError naming the owner.
+    """
+    if not robot.exclusive:
+        yield
+        return
+    lock = Path(tempfile.gettempdir()) / "mtrl-robots" / f"{robot.name}.owner"
+    with own(lock, f"robot {robot.name!r}", shared=True):
+        yield
 
 
 Connect = Callable[[Task], Environment]

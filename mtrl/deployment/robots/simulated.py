@@ -8,7 +8,7 @@ from mtrl.tasks import Environment, Task
 from ..guard.limits import RobotConfig
 from .robot import Robot, run_robot
 
-ROBOT = Robot(name="sim", module="mtrl.deployment.robots.simulated", config=RobotConfig())
+ROBOT = Robot("sim", "mtrl.deployment.robots.simulated", RobotConfig(), exclusive=False)
 
 
 def simulator(task: Task) -> Environment:
