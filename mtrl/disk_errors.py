@@ -38,7 +38,7 @@ def disk_errors(target: Path, part: str = "") -> Iterator[None]:
         reason = error.strerror or str(error)
         named = f" ({error.filename})" if error.filename and str(error.filename) != str(target) else ""
         advice = _ADVICE.get(error.errno or 0, "check the path, or choose another place")
-        raise ResourceError(f"cannot write {part}{target}: {reason}{named}; {advice}") from error
+        raise ResourceError(f"cannot write {part or 'to '}{target}: {reason}{named}; {advice}") from error
 
 
 def is_disk_full(error: BaseException) -> bool:

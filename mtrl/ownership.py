@@ -142,7 +142,7 @@ def own(lock: Path, what: Path | str, *, shared: bool = False) -> Iterator[bool]
     made = [folder for folder in lock.parents if not folder.exists()]
     ownership = None
     try:
-        with disk_errors(lock):
+        with disk_errors(Path(what)):
             ownership = _HELD[lock] = Ownership(str(what), _take(lock, str(what), shared))
         threading.Thread(target=ownership.beat, name="mtrl-heartbeat", daemon=True).start()
         yield True
