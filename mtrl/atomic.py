@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from .disk_errors import disk_errors
-from .errors import ExistsError
-from .ownership import require_ownership
+from mtrl.disk_errors import disk_errors
+from mtrl.errors import ExistsError
+from mtrl.ownership import require_ownership
 
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{32}\.partial(\.\w+)?")
 

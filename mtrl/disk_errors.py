@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import MtrlError, ResourceError
+from mtrl.errors import MtrlError, ResourceError
 
 _ADVICE = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another place",

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .disk_errors import disk_errors
-from .errors import InUseError, TakenOverError
+from mtrl.disk_errors import disk_errors
+from mtrl.errors import InUseError, TakenOverError
 
 STALE_SECONDS = 60.0
 """Age of the heartbeat at which an owner of elsewhere counts as gone."""
