@@ -15,9 +15,13 @@ from mtrl.errors import ConfigError, MtrlError
 from mtrl.nn import RewardScale
 from mtrl.reducer import Reducer
 from mtrl.rollout import Fragment
-from mtrl.spaces import Layout, Moments, RunningMoments
+from mtrl.spaces import Layout, Moments, RunningMoments, warn_of_constants
+from mtrl.tasks import TaskSet
 
 Row = npt.NDArray[np.float64]
+
+GROWTH = 16.0
+"""Factor by which a dimension's deviation outgrows its statistics, so that they no longer describe it."""
 
 
 class Experience:
@@ -28,10 +32,12 @@ class Experience:
     the same result.
     """
 
-    def __init__(self, layout: Layout, batch: int, refresh_at: Sequence[int]) -> None:
-        """`batch` is a rank's samples of a task; statistics are refreshed at these steps of a task, in order,
-        and frozen after.
+    def __init__(self, tasks: TaskSet, batch: int, refresh_at: Sequence[int]) -> None:
+        """`batch` is a rank's samples of a task. Statistics follow every fragment until the first of
+        `refresh_at`, environment steps of a task; they change at each of these, and after that when a
+        dimension outgrows them. They are not kept where `refresh_at` is empty.
         """
+        layout = tasks.layout
         count = layout.task_count
         self.steps = np.zeros(count, dtype=np.int64)
         """[K], environment steps of each task."""
@@ -41,9 +47,12 @@ class Experience:
         """Those of which this rank has one."""
         self.portion: Tensor | None = None
         """[K of usable], the share of each task's samples that is this rank's; None alone."""
-        self._layout, self._batch = layout, batch
+        self._names, self._layout, self._batch = tasks.names, layout, batch
         self._refresh = refresh_at
         self._moments = RunningMoments(count, layout.state_size)
+        self._deviation = self._moments.deviation()
+        """[K, D], those of the statistics in use; 0 where these see a constant."""
+        self._warned: set[int] = set()
         self._rows: list[Row] = []
         self._failure: MtrlError | None = None
 
@@ -52,8 +61,7 @@ class Experience:
         k, size = fragment.task_index, self._layout.state_size
         row = np.zeros(3 + 2 * size)
         row[:2] = k, fragment.steps
-        # without the steps of other ranks since: at worst a row that is not needed
-        if self._refresh and "state" in fragment.observations and self.steps[k] < self._refresh[-1]:
+        if self._refresh and "state" in fragment.observations:
             moments = RunningMoments(1, size)
             moments.update(0, fragment.observations["state"][:-1].astype(np.float64))
             row[2], row[3 : 3 + size], row[3 + size :] = moments.count[0], moments.mean[0], moments.squares[0]
@@ -105,20 +113,32 @@ class Experience:
         return {}
 
     def _observe(self, row: Row) -> tuple[int, Moments] | None:
-        """Counts steps; returns the statistics of the task where they are due again."""
+        """Counts steps; returns the statistics of the task where they change."""
         k, size = int(row[0]), self._layout.state_size
         before = int(self.steps[k])
         self.steps[k] = after = before + int(row[1])
-        if row[2] == 0 or before >= self._refresh[-1]:
+        if row[2] == 0:
             return None
         self._moments.add(k, float(row[2]), row[3 : 3 + size], row[3 + size : 3 + 2 * size])
-        if not any(before < at <= after for at in self._refresh):
+        deviation = self._moments.deviation()[k]
+        early, due = before < self._refresh[0], any(before < at <= after for at in self._refresh)
+        if not (early or due or (deviation > GROWTH * self._deviation[k]).any()):
             return None
+        self._deviation[k] = deviation
+        if early and due:
+            self._warn_of_constants()
         return k, self._moments.freeze(self._layout.state_mask)
+
+    def _warn_of_constants(self) -> None:
+        """Names what did not vary, once for every task."""
+        found = self._moments.constants(self._layout.state_mask)
+        warn_of_constants({self._names[k]: which for k, which in found.items() if k not in self._warned})
+        self._warned |= set(found)
 
     def shared_state(self) -> dict[str, Any]:
         """What ranks agreed on."""
-        return {"steps": self.steps.copy(), "moments": self._moments.state_dict()}
+        moments, deviation = self._moments.state_dict(), self._deviation.copy()
+        return {"steps": self.steps.copy(), "moments": moments, "deviation": deviation}
 
     def local_state(self) -> dict[str, Any]:
         """What they did not agree on yet."""
@@ -128,6 +148,8 @@ class Experience:
         """Restores both."""
         self.steps[:] = shared["steps"]
         self._moments.load_state_dict(shared["moments"])
+        # before they were kept, statistics were those of the moments as they stood at the last refresh
+        self._deviation = shared.get("deviation", self._moments.deviation()).copy()
         self._rows = [] if local is None else [row.copy() for row in local["rows"]]
 
 

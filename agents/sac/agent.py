@@ -67,7 +67,7 @@ class SACAgent:
         self._replay = Replay(tasks, config.replay)
         normalised = config.normalisation.observations and parent is None
         refresh_at = config.normalisation.refresh_at if normalised else ()
-        self._experience = Experience(self._layout, self._samples, refresh_at)
+        self._experience = Experience(tasks, self._samples, refresh_at)
         self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(len(tasks), config.discount, config.network.value_range)
         self._target_entropy = target_entropies(config.exploration, self._layout).to(self._device)
@@ -129,6 +129,8 @@ class SACAgent:
         """
         if isinstance(data, Datasets):
             self._replay.add_demonstrations(data.trajectories)
+            for k, trajectories in data.trajectories.items():
+                self._reward_scale.add_episodes(k, trajectories.rewards, trajectories.offsets)
             return
         if not isinstance(data, Fragment):
             raise ConfigError("the SAC agent learns from fragments, and from demonstrations (Datasets)")

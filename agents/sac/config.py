@@ -87,7 +87,9 @@ class NormalisationConfig(Checked, place="agent.normalisation"):
     clip: Annotated[float, POSITIVE] = 5.0
     """Largest size of a standardised entry, above 0."""
     refresh_at: tuple[int, ...] = (500, 1000, 2000, 4000, 8000)
-    """Environment steps of a task at which its statistics are computed again, ascending; frozen after."""
+    """Environment steps of a task at which its statistics are computed again, ascending. Until the first they
+    follow every fragment; after the last they change only when a dimension deviates 16 times as much as they
+    say, such as one that was constant."""
     returns: bool = True
     """Divide rewards so that the largest discounted sum seen in the task becomes `network.value_range`;
     applied at sampling, so that old rewards follow the statistics (MTMHSAC: no)."""

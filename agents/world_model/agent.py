@@ -83,7 +83,7 @@ class WorldModelAgent:
             self._surgery = GradientSurgery(self._named["model"], config.gradients, count, seed)
         self._replay = Replay(tasks, config.replay, extras=plan_extras(config, layout))
         refresh_at = config.normalisation.refresh_at if config.normalisation.observations else ()
-        self._experience = Experience(layout, config.batch_size // ranks, refresh_at)
+        self._experience = Experience(tasks, config.batch_size // ranks, refresh_at)
         self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(count, self._discount, config.normalisation.return_range)
         self._shares = torch.ones(count, device=self._device)

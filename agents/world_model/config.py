@@ -169,7 +169,9 @@ class NormalisationConfig(Checked, place="agent.normalisation"):
     clip: Annotated[float, POSITIVE] = 5.0
     """Largest size of a standardised entry, above 0."""
     refresh_at: Annotated[tuple[int, ...], at_least(1)] = (500, 1000, 2000, 4000, 8000)
-    """Environment steps of a task at which its statistics are updated, ascending; frozen after."""
+    """Environment steps of a task at which its statistics are computed again, ascending. Until the first they
+    follow every fragment; after the last they change only when a dimension deviates 16 times as much as they
+    say, such as one that was constant."""
     return_range: Annotated[float, POSITIVE] = 20.0
     """Rewards are divided so that the largest discounted return seen in the task becomes this, above 0, at
     most what `value_range` can represent: no reward is ever clipped."""

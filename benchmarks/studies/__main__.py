@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtrl.errors import MtrlError, UnknownNameError
 
-from . import gradient_surgery, imitation, sac
+from . import gradient_surgery, imitation, sac, units
 from .record import Study
 from .runner import draw_study, missing, run_studies
 
@@ -21,6 +21,7 @@ STUDIES = {
         sac.DEFAULTS,
         gradient_surgery.CONFLICT,
         gradient_surgery.STUDY,
+        units.STUDY,
     )
 }
 """Every study by name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -51,6 +51,8 @@ class Study:
     equal_cost: tuple[str, str] | None = None
     """Two columns of the table to compare again when both have taken the same steps, and when both have cost
     the same CPU time; their runs evaluate while they learn (`online.evaluate_every`)."""
+    units: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    """Task in a unit of its own -> (its name in the tables, what its rewards are multiplied by)."""
 
     def runs(self) -> tuple[tuple[str, int], ...]:
         """(variant, seed) of every run, seed after seed, so that an early stop leaves whole seeds."""
@@ -109,6 +111,10 @@ class TaskOutcome:
         if self.score.kind == "success":
             return self.outcomes.count("1") / len(self.outcomes)
         return sum(self.score.normalise(value, False) for value in self.returns) / len(self.returns)
+
+    def divided(self, unit: float) -> TaskOutcome:
+        """The same with returns in multiples of `unit`."""
+        return replace(self, returns=tuple(value / unit for value in self.returns))
 
 
 @dataclass(frozen=True)

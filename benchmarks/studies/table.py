@@ -17,7 +17,7 @@ from mtrl.evaluation import (
 )
 
 from .equal import Column, at_equal_cost, return_interval
-from .record import REFERENCES, Finished, Study
+from .record import REFERENCES, Finished, Study, TaskOutcome
 
 RESAMPLING_SEED = 0
 """Seed behind every interval, so that a page repeats itself."""
@@ -46,8 +46,15 @@ def draw(study: Study, finished: Mapping[str, Finished]) -> str:
 def _columns(study: Study, finished: Mapping[str, Finished]) -> dict[str, Column]:
     found: dict[str, Column] = {}
     for method, (variant, label) in study.methods.items():
-        found[method] = [finished[key].policies[label] for key in study.keys(variant) if key in finished]
+        runs = [finished[key].policies[label] for key in study.keys(variant) if key in finished]
+        found[method] = [_in_one_unit(study, run) for run in runs]
     return found
+
+
+def _in_one_unit(study: Study, run: Mapping[str, TaskOutcome]) -> Mapping[str, TaskOutcome]:
+    """Task, by its name in the tables -> its outcome, with returns divided by the task's unit."""
+    pairs = ((study.units.get(name, (name, 1.0)), outcome) for name, outcome in run.items())
+    return {name: outcome.divided(unit) for (name, unit), outcome in pairs}
 
 
 def _scores(columns: Mapping[str, Column], split: str) -> list[str]:

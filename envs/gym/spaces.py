@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from mtrl.errors import UnsupportedError
-from mtrl.spaces import ActionSpec, ObservationSpec
+from mtrl.spaces import ActionSpec, ObservationSpec, ResolutionCheck
 from mtrl.tasks import Buffers, TaskAction
 
 from .contract import describe
@@ -52,9 +52,11 @@ class ObservationReader(Protocol):
 class NumberReader:
     """A Box of numbers as the float32 `state`, flattened in C order."""
 
-    def __init__(self, space: Box) -> None:
+    def __init__(self, space: Box, task: str = "") -> None:
+        """`task` is named when float32 loses what the environment observes."""
         size = int(np.prod(space.shape))
         self.spec = ObservationSpec(state=size)
+        self._check: ResolutionCheck | None = ResolutionCheck(task, size)
         self._shape, self._dtype, self._rank = space.shape, _dtype_of(space), len(space.shape)
         self._bounds = np.stack([space.low.reshape(-1), space.high.reshape(-1)]).astype(np.float64)
         self._lowest, self._highest = _float32_bounds(self._bounds, exact=self._dtype.kind in "iub")
@@ -75,6 +77,8 @@ class NumberReader:
             observation = np.asarray(observation)
         state = out["state"]
         state[...] = observation if self._rank == 1 else observation.reshape(-1)
+        if self._check is not None and not self._check.observe(observation.reshape(-1), state):
+            self._check = None  # it has seen enough
         # A NaN is neither above nor below. Comparing bytes is several times faster than `all()`.
         np.greater_equal(state, self._lowest, out=self._from_below)
         np.less_equal(state, self._highest, out=self._from_above)
@@ -153,7 +157,7 @@ def reader_for(name: str, space: Space[Any]) -> ObservationReader:
         if is_image and len(space.shape) == 2 and min(space.shape) >= SMALLEST_IMAGE:
             return ImageReader(space)
         if len(space.shape) <= 2:
-            return NumberReader(space)
+            return NumberReader(space, name)
         raise UnsupportedError(
             f"{name} observes {space}; a Box of numbers has at most two axes, and an image is uint8 with "
             f"three: {WRAP_OBSERVATION}"

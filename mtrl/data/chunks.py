@@ -115,6 +115,11 @@ class RankDataset:
         """Moments of the states of all ranks."""
         return self._statistics.freeze(self._layout.state_mask)
 
+    @property
+    def constants(self) -> dict[int, list[int]]:
+        """Task -> the dimensions of its states that are constant, on all ranks."""
+        return self._statistics.constants(self._layout.state_mask)
+
     def ingest(self, data: Mapping[int, Trajectories]) -> None:
         """Takes demonstrations by task. Raises ConfigError for a task without any; of several ranks one may
         lack some, and `agree` raises on all of them what is wrong on one.

@@ -16,6 +16,7 @@ from mtrl.errors import ConfigError, DivergenceError
 from mtrl.nn import ChunkNetwork, ChunkShape, update_average
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
+from mtrl.spaces import warn_of_constants
 from mtrl.tasks import TaskSet
 from mtrl.training import Datasets, State, Use
 
@@ -63,7 +64,7 @@ class ChunkLearner(ABC, Generic[Network]):
             network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
         )
         self._ema_decay, self._gradient_clip = ema_decay, gradient_clip
-        self._keeps_moments = keeps_moments
+        self._names, self._keeps_moments = tasks.names, keeps_moments
         self._data = RankDataset(tasks.layout, shape.history, shape.chunk, ranks, self.NAME)
         self._draws = np.random.default_rng([seed, self.STREAM, rank] if rank else [seed, self.STREAM])
         self._noise = torch.Generator().manual_seed(seed + self.STREAM + 1_000_003 * rank)
@@ -87,6 +88,7 @@ class ChunkLearner(ABC, Generic[Network]):
         if not self._data.ready and self._data.agree(reducer) and not self._keeps_moments:
             for network in (self._network, self._average):
                 network.set_moments(self._data.moments)
+            warn_of_constants({self._names[k]: which for k, which in self._data.constants.items()})
         return max(0, steps - self.updates) if self._data.ready else 0
 
     def on_evaluation(self, step: int, result: EvaluationResult) -> None:

@@ -15,7 +15,7 @@ from .explicit import ExplicitNetwork
 from .flat import FlatParameters
 from .layers import BatchedLinear, ComposedLinear, LayerNorm, Stack, TaskLinear, TaskTable
 from .normalisation import RewardScale, TaskNormaliser
-from .precision import device_of, uses_bf16
+from .precision import device_of, has_bf16, uses_bf16
 from .residual import ResidualBlock, ResidualMLP
 from .routed_experts import EXPERT_BALANCES, RoutedExperts, RoutedExpertsConfig, TaskGates
 from .task_embedding import TaskEmbedding, TaskEmbeddingConfig
@@ -79,6 +79,7 @@ __all__ = [
     "device_of",
     "draw_index",
     "full_precision",
+    "has_bf16",
     "masked_log_softmax",
     "require_continuous_states",
     "scatter_rows",

@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from mtrl.rollout import Fragment
 from mtrl.spaces import Layout, Moments
 
-SMALLEST_RETURN = 1e-3
-"""Lower bound of the largest return, for a task without rewards so far."""
-
 
 class TaskNormaliser(nn.Module):
     """Standardises padded states by the mean and scale of their own task, buffers of the network."""
@@ -65,9 +62,9 @@ class RewardScale:
 
     @property
     def scale(self) -> npt.NDArray[np.float32]:
-        """[T], what rewards are divided by."""
-        scale = np.maximum(self.largest, SMALLEST_RETURN) / self._value_range
-        return scale.astype(np.float32)
+        """[T], what rewards are divided by; 1 for a task without any but 0 so far."""
+        scale = np.where(self.largest > 0, self.largest / self._value_range, 1.0)
+        return np.clip(scale, np.finfo(np.float32).tiny, np.finfo(np.float32).max).astype(np.float32)
 
     def add(self, fragment: Fragment) -> None:
         """Updates the returns with a fragment; fragments of one lane come in order."""

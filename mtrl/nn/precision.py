@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import torch
 
@@ -27,10 +28,27 @@ def device_of(device: str) -> torch.device:
     return chosen
 
 
-def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Whether the setting `agent.precision` means bf16; "auto" where the device has the instructions."""
-    if precision != "auto":
-        return precision == "bf16"
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device itself multiplies in bf16 (on an x86 CPU AVX512-BF16 or AMX), instead of emulating
+    it many times slower than fp32.
+    """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether the setting `agent.precision` means bf16; "auto" where the device has it. Warns, once a
+    process, of "bf16" on a device without.
+    """
+    native = has_bf16(device)
+    if precision == "bf16" and not native:
+        warnings.warn(
+            f"agent.precision=bf16: this {'GPU' if device.type == 'cuda' else 'processor'} has no bf16 "
+            "instructions and emulates them, many times slower than fp32; agent.precision=auto takes fp32 "
+            "here",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return native if precision == "auto" else precision == "bf16"

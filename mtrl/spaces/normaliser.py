@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import SpaceError
+
+Statistics = npt.NDArray[np.float64]
+
+FLOAT32_ROUNDING = 2.0**-20
+"""Deviation relative to the mean up to which a float32 value is constant: eight roundings of a float32."""
+FLOAT64_ROUNDING = 2.0**-40
+"""Deviation relative to the median entry of the task's vector up to which a value is constant: simulators
+compute in float64, and what should be 0 in them is some rounding of the other entries."""
 
 
 @dataclass(frozen=True)
@@ -18,21 +28,22 @@ class Moments:
     mean: npt.NDArray[np.float32]
     """Shape [K, D]."""
     scale: npt.NDArray[np.float32]
-    """Standard deviation floored at `minimum_scale`, shape [K, D]; 1 in padded dimensions."""
+    """What values minus `mean` are divided by, shape [K, D]: the standard deviation; for a dimension that is
+    constant up to rounding its own size or that of the median entry, if larger; 1 in padded dimensions."""
 
 
 class RunningMoments:
     """Streaming mean and variance per task, merged exactly (Chan, Golub and LeVeque 1979, equation 2.1).
 
-    Adding the moments of two halves of the data gives those of the whole, in any order.
+    Adding the moments of two halves of the data gives those of the whole, in any order. Nothing is measured
+    in absolute units: values multiplied by a power of two have the same moments, multiplied, bit for bit.
     """
 
-    def __init__(self, task_count: int, size: int, minimum_scale: float = 1e-2) -> None:
-        """`size` is the padded vector length D; scales below `minimum_scale` are floored to it."""
+    def __init__(self, task_count: int, size: int) -> None:
+        """`size` is the padded vector length D."""
         self.count = np.zeros(task_count, dtype=np.float64)
         self.mean = np.zeros((task_count, size), dtype=np.float64)
         self.squares = np.zeros((task_count, size), dtype=np.float64)
-        self.minimum_scale = minimum_scale
 
     def update(self, task_index: int, values: npt.NDArray[np.floating]) -> None:
         """Adds rows `values` [..., D] of one task; raises SpaceError for another length than D."""
@@ -47,9 +58,7 @@ class RunningMoments:
         squares = ((values - mean) ** 2).sum(axis=0)
         self.add(task_index, float(len(values)), mean, squares)
 
-    def add(
-        self, k: int, count: float, mean: npt.NDArray[np.float64], squares: npt.NDArray[np.float64]
-    ) -> None:
+    def add(self, k: int, count: float, mean: Statistics, squares: Statistics) -> None:
         """Adds `count` > 0 observations of task k by their mean [D] and summed squared deviations [D]."""
         total = self.count[k] + count
         delta = mean - self.mean[k]
@@ -57,20 +66,62 @@ class RunningMoments:
         self.squares[k] += squares + delta**2 * (self.count[k] * count / total)
         self.count[k] = total
 
+    def deviation(self) -> Statistics:
+        """Standard deviations [K, D]; 0 for what is constant up to rounding."""
+        deviation = np.sqrt(self.squares / np.maximum(self.count, 1.0)[:, None])
+        rounding = np.maximum(FLOAT32_ROUNDING * np.abs(self.mean), FLOAT64_ROUNDING * self._median_size())
+        return np.where(deviation > rounding, deviation, 0.0)
+
     def freeze(self, mask: npt.NDArray[np.bool_]) -> Moments:
         """Statistics for use; dimensions where `mask` [K, D] is False get mean 0 and scale 1."""
-        variance = self.squares / np.maximum(self.count, 1.0)[:, None]
-        scale = np.maximum(np.sqrt(variance), self.minimum_scale)
+        deviation = self.deviation()
+        # of a constant, later values are seen in units of the vector, and its rounding is next to nothing
+        size = np.maximum(np.abs(self.mean), self._median_size())
+        scale = np.where(deviation > 0, deviation, np.where(size > 0, size, 1.0))
         seen = mask & (self.count > 0)[:, None]
+        smallest, largest = np.finfo(np.float32).tiny, np.finfo(np.float32).max
         return Moments(
             mean=np.where(seen, self.mean, 0.0).astype(np.float32),
-            scale=np.where(seen, scale, 1.0).astype(np.float32),
+            scale=np.where(seen, np.clip(scale, smallest, largest), 1.0).astype(np.float32),
         )
 
-    def state_dict(self) -> dict[str, npt.NDArray[np.float64]]:
+    def constants(self, mask: npt.NDArray[np.bool_]) -> dict[int, list[int]]:
+        """Task with observations -> the dimensions of `mask` [K, D] that were constant up to rounding."""
+        constant = mask & (self.deviation() == 0)
+        return {k: np.flatnonzero(constant[k]).tolist() for k in np.flatnonzero(self.count > 0).tolist()}
+
+    def _median_size(self) -> Statistics:
+        """[K, 1], the (lower) median size of a task's entries that were ever other than 0; 0 without any."""
+        deviation = np.sqrt(self.squares / np.maximum(self.count, 1.0)[:, None])
+        size = np.maximum(np.abs(self.mean), deviation)
+        others = np.count_nonzero(size, axis=1, keepdims=True)
+        ascending = np.sort(np.where(size > 0, size, np.inf), axis=1)
+        median = np.take_along_axis(ascending, np.maximum(others - 1, 0) // 2, axis=1) if size.size else size
+        return np.where(others > 0, median, 0.0) if size.size else np.zeros_like(others, dtype=np.float64)
+
+    def state_dict(self) -> dict[str, Statistics]:
         """Copies of count [K], mean [K, D] and summed squared deviations [K, D]."""
         return {"count": self.count.copy(), "mean": self.mean.copy(), "squares": self.squares.copy()}
 
-    def load_state_dict(self, state: dict[str, npt.NDArray[np.float64]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Statistics]) -> None:
         """Restores what `state_dict` returned."""
         self.count[:], self.mean[:], self.squares[:] = state["count"], state["mean"], state["squares"]
+
+
+def warn_of_constants(constants: Mapping[str, Sequence[int]]) -> None:
+    """One warning of the state dimensions of tasks that were constant; none where there are none."""
+    named = [f"{name} [{_ranges(which)}]" for name, which in constants.items() if which]
+    if named:
+        warnings.warn(
+            "state dimensions that did not vary so far, up to rounding, say nothing to the policy; they are "
+            f"centred and not scaled by their deviation: {', '.join(named)}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as "0, 3-5"."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))

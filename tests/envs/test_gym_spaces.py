@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -281,3 +282,53 @@ def test_specs_of_pixels_are_part_of_the_task() -> None:
         add_environment("Seen", lambda: Showing(space, lambda step: space.sample()), horizon=3)
     )
     assert task.observation == ObservationSpec(pixels=(3, 10, 12))
+
+
+def shown(values: Callable[[int], np.ndarray], dtype: type) -> None:
+    """Reads 150 observations of two copies of a task."""
+    for _ in range(2):
+        space = (
+            spaces.Box(-np.inf, np.inf, (2,), dtype)
+            if dtype is not np.int64
+            else spaces.Box(0, 2**62, (2,), dtype)
+        )
+        reader = reader_for("gym/Clock-v0", space)
+        for step in range(150):
+            assert reader.write(values(step).astype(dtype), {"state": np.zeros(2, np.float32)}) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "step"),
+    [
+        (lambda t: np.array([np.sin(t), 1.7e9 + 0.02 * t]), np.float64, "128"),
+        (lambda t: np.array([7 * t, 2**40 + 10**4 * t]), np.int64, "131072"),
+    ],
+)
+def test_values_that_float32_cannot_tell_apart_are_named_once(
+    values: Callable[[int], np.ndarray], dtype: type, step: str
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        shown(values, dtype)
+    (found,) = caught
+    assert str(found.message).startswith("gym/Clock-v0: ") and f"dimension 1 (steps of {step} " in str(
+        found.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        # a rest that is disturbed by rounding, and a fall to rest
+        (lambda t: np.array([0.1 * (1.0 + 1e-16 * (t % 3)), 0.5 + np.exp(-t / 9.0)]), np.float64),
+        (lambda t: np.array([t % 7, 2**24 - 200 + t]), np.int64),
+        # what the environment rounded itself
+        (lambda t: np.array([np.sin(t), 1.7e9 + 0.02 * t]), np.float32),
+    ],
+)
+def test_values_that_float32_holds_are_not_warned_of(
+    values: Callable[[int], np.ndarray], dtype: type
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shown(values, dtype)

@@ -52,3 +52,17 @@ def test_rewards_are_scaled_by_the_largest_discounted_return() -> None:
     # -5 + 0.5 * -8 = -9
     assert restored.largest.tolist() == [9.0, 0.0]
     assert restored.scale[0] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("exponent", [-120, -27, 27, 90])
+def test_rewards_of_any_unit_are_scaled_alike(exponent: int) -> None:
+    tasks = TaskSet([task_of("a", CONTINUOUS), task_of("b", CONTINUOUS)])
+    reward = np.random.default_rng(0).normal(size=20).astype(np.float32)
+    scaled = []
+    for unit in (np.float32(1.0), np.float32(2.0**exponent)):
+        scale = RewardScale(2, discount=0.99, value_range=10.0)
+        scale.add(fragment_of(tasks, 0, 20, reward=(reward * unit).tolist()))
+        scaled.append(reward * unit / scale.scale[0])
+        # a task without rewards
+        assert scale.scale[1] == 1.0
+    np.testing.assert_array_equal(*scaled)

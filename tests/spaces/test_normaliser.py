@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mtrl.errors import SpaceError
-from mtrl.spaces import RunningMoments
+from mtrl.spaces import RunningMoments, warn_of_constants
 
 values_of_two_dimensions = arrays(
     np.float64,
@@ -37,11 +39,62 @@ def test_tasks_are_apart_and_padding_is_left_alone() -> None:
     moments = RunningMoments(3, 2)
     moments.update(0, np.array([[1.0, 0.0], [3.0, 0.0]]))
     moments.update(1, np.array([[[0.0, 5.0]], [[0.0, 5.0]]]))
-    frozen = moments.freeze(np.array([[True, False], [True, True], [True, True]]))
-    # task 0: mean (1 + 3) / 2, deviation 1; task 1 never varies, so its scale is the floor; task 2 is unseen
+    mask = np.array([[True, False], [True, True], [True, True]])
+    frozen = moments.freeze(mask)
+    # task 0: mean (1 + 3) / 2, deviation 1; task 1 never varies: 5 is 5 times its own size, and 0 is seen in
+    # units of the one entry that is not 0; task 2 is unseen
     np.testing.assert_array_equal(frozen.mean, [[2, 0], [0, 5], [0, 0]])
-    np.testing.assert_allclose(frozen.scale, [[1, 1], [0.01, 0.01], [1, 1]])
+    np.testing.assert_array_equal(frozen.scale, [[1, 1], [5, 5], [1, 1]])
     assert frozen.mean.dtype == frozen.scale.dtype == np.float32
+    assert moments.constants(mask) == {0: [], 1: [0, 1]}
+
+
+@settings(deadline=None, max_examples=50)
+@given(values_of_two_dimensions, st.integers(-60, 60))
+def test_statistics_follow_a_power_of_two_bit_for_bit(values: np.ndarray, exponent: int) -> None:
+    plain, scaled = RunningMoments(1, 2), RunningMoments(1, 2)
+    for part in np.split(values, [len(values) // 2]):
+        plain.update(0, part)
+        scaled.update(0, part * 2.0**exponent)
+    mask = np.ones((1, 2), dtype=bool)
+    before, after = plain.freeze(mask), scaled.freeze(mask)
+    np.testing.assert_array_equal(after.mean, before.mean * np.float32(2.0**exponent))
+    zero = (values == 0).all()
+    np.testing.assert_array_equal(after.scale, before.scale * np.float32(1.0 if zero else 2.0**exponent))
+    assert plain.constants(mask) == scaled.constants(mask)
+
+
+def test_small_entries_are_data_and_rounding_is_not() -> None:
+    draws, count = np.random.default_rng(0), 1000
+    noise = draws.normal(size=(count, 6))
+    clock = np.float32(1.7e9 + 0.02 * np.arange(count))
+    values = np.stack(
+        [
+            noise[:, 0],
+            1e-8 * noise[:, 1],  # small, such as a length in metres at the scale of atoms
+            1e-17 * noise[:, 2],  # what a simulator leaves of 0 next to numbers of size 1
+            np.float32(0.7) + np.float32(6e-8) * (noise[:, 3] > 0),  # one unit in the last place of float32
+            clock,  # float32 counts it in steps of 128
+            1e8 * noise[:, 5],
+        ],
+        axis=1,
+    )
+    moments = RunningMoments(1, 6)
+    moments.update(0, values.astype(np.float32))
+    mask = np.ones((1, 6), dtype=bool)
+    assert moments.constants(mask) == {0: [2, 3, 4]}
+    frozen = moments.freeze(mask)
+    standardised = (values.astype(np.float32) - frozen.mean) / frozen.scale
+    np.testing.assert_allclose(standardised.std(axis=0)[[0, 1, 5]], 1.0, rtol=1e-3)
+    assert np.abs(standardised[:, [2, 3, 4]]).max() < 1e-6
+
+
+def test_constants_are_named_once_with_task_and_dimension() -> None:
+    with pytest.warns(RuntimeWarning, match=r"a/push \[0, 2-4, 7\], a/pull \[1\]$"):
+        warn_of_constants({"a/push": [0, 2, 3, 4, 7], "a/reach": [], "a/pull": [1]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_constants({"a/push": []})
 
 
 def test_a_large_offset_does_not_drown_the_variance() -> None:
