@@ -52,18 +52,21 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def publish(
     title: str,
-    figures: Mapping[str, float],
+    figures: Mapping[str, float | str],
     bars: Mapping[str, str],
     details: Mapping[str, object],
     path: Path | None,
 ) -> None:
-    """Prints a table of figures against their bars; with `path`, writes them and where they come from."""
+    """Prints a table of figures against their bars; with `path`, writes them and where they come from.
+
+    A figure that this machine does not have is a few words that say so.
+    """
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("figure")
     table.add_column("measured", justify="right")
     table.add_column("bar", justify="right")
     for name, value in figures.items():
-        table.add_row(name, f"{value:.3g}", bars.get(name, ""))
+        table.add_row(name, _shown(value), bars.get(name, ""))
     console = Console()
     console.print(table)
     console.print(f"load average at the end: {os.getloadavg()[0]:.1f}", highlight=False)
@@ -72,7 +75,7 @@ def publish(
     record = {
         "title": title,
         "bars": dict(bars),
-        **{name: round(value, 4) for name, value in figures.items()},
+        **{name: v if isinstance(v, str) else round(v, 4) for name, v in figures.items()},
         "details": details,
         "load_average": round(os.getloadavg()[0], 2),
         "provenance": asdict(Provenance.collect()),
@@ -84,13 +87,17 @@ def publish(
     console.print(f"figures are in {path}", highlight=False)
 
 
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
 def draw(record: Mapping[str, Any]) -> str:
     """The page in Markdown of what `publish` wrote."""
     origin = record["provenance"]
     rows = [
-        f"| `{name}` | {value:.3g} | {record['bars'].get(name, '')} |"
+        f"| `{name}` | {_shown(value)} | {record['bars'].get(name, '')} |"
         for name, value in record.items()
-        if isinstance(value, float) and name != "load_average"
+        if isinstance(value, float | str) and name not in ("load_average", "title")
     ]
     return "\n".join(
         [

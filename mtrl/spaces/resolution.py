@@ -29,7 +29,7 @@ class ResolutionCheck:
         self._before: npt.NDArray[Any] = np.zeros(size)
         self._changes, self._lost = np.zeros((2, size), dtype=np.int64)
 
-    def observe(self, values: npt.NDArray[Any], state: npt.NDArray[np.float32]) -> bool:
+    def observe(self, values: npt.NDArray[Any], state: npt.NDArray[Any]) -> bool:
         """Compares `values` [D] and their `state` in float32 with those before; False after the last."""
         if values.dtype.char in HELD:
             return True

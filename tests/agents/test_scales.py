@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtrl.agents.diffusion import AGENT as DIFFUSION
-from mtrl.agents.sac import SACAgent, SACConfig
+from mtrl.agents.sac import NormalisationConfig, SACAgent, SACConfig
 from mtrl.agents.world_model import WorldModelAgent
 from mtrl.data import Trajectories
 from mtrl.reducer import ALONE
@@ -124,3 +124,42 @@ def test_rewards_that_never_change_are_learned_from(reward: float) -> None:
     # gamma = 0.99: |G| reaches (1 - 0.99^40) / 0.01 = 33.1, which becomes 10
     scale = 33.1 / 10.0 if reward else 1.0
     np.testing.assert_allclose(agent._reward_scale.scale, scale, rtol=1e-3)
+
+
+def test_statistics_follow_until_the_first_refresh_and_then_what_outgrows_them() -> None:
+    tasks = TaskSet([task_of("push", CONTINUOUS, 3)])
+    config = dataclasses.replace(SAC, normalisation=NormalisationConfig(refresh_at=(60, 100)))
+    agent = SACAgent(config, tasks, 1)
+
+    def ingest(seed: int, third: float) -> np.ndarray:
+        """The scales after 40 more steps of play, whose third entry deviates by this much from 7."""
+        made = fragment_of(tasks, 0, STEPS, seed=seed)
+        made.observations["state"][..., 2] = 7.0 + third * made.observations["state"][..., 2]
+        agent.ingest(made)
+        agent.due(0, ALONE)
+        observer = agent.policy().actor.observer
+        assert observer.mean[0, 2] == pytest.approx(7.0, abs=1.0)
+        return observer.scale[0].numpy().copy()
+
+    # 40 and 80 steps: the statistics follow, and the third entry is a constant of size 7
+    first = ingest(0, 0.0)
+    with pytest.warns(RuntimeWarning, match=r"made/push \[2\]$"):
+        second = ingest(1, 0.0)
+    assert first[2] == second[2] == 7.0 and first[0] != second[0]
+    third = ingest(2, 0.0)  # 120 steps, past the last refresh
+    np.testing.assert_array_equal(ingest(3, 0.0), third)
+    # it varies for the first time; twice as much is no reason to change, a hundred times as much is
+    fifth = ingest(4, 0.01)
+    assert 0.001 < fifth[2] < 0.01
+    np.testing.assert_array_equal(ingest(5, 0.02), fifth)
+    assert ingest(6, 1.0)[2] > 16 * fifth[2]
+
+
+def test_resumed_statistics_are_those_of_the_run() -> None:
+    whole, resumed = sac(1.0, 1.0), SACAgent(SAC, MIXED, 1)
+    whole.due(0, ALONE)
+    resumed.restore(whole.shared_state(), whole.local_state())
+    for agent in (whole, resumed):
+        for k in range(len(MIXED)):
+            agent.ingest(fragment(k, 10 + k, 1e3, 1.0))
+    assert learn(whole, 3) == learn(resumed, 3)
