@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -97,7 +98,11 @@ class Experience:
         if reducer.size > 1:
             here = has[:, self.usable]
             self.portion = torch.from_numpy(here[reducer.rank] / here.sum(axis=0)).float()
-        return [found for row in rows[rows[:, 0] >= 0] if (found := self._observe(row)) is not None]
+        before, fragments = self.steps.copy(), rows[rows[:, 0] >= 0]
+        changed = [found for row in fragments if (found := self._observe(row)) is not None]
+        if self._refresh and ((before < self._refresh[0]) & (self.steps >= self._refresh[0])).any():
+            self._warn(scale.largest)
+        return changed
 
     def raise_unusable(self, sizes: npt.NDArray[np.int64]) -> NoReturn:
         """Raises the ConfigError for an update without a usable task."""
@@ -120,20 +125,26 @@ class Experience:
         if row[2] == 0:
             return None
         self._moments.add(k, float(row[2]), row[3 : 3 + size], row[3 + size : 3 + 2 * size])
-        deviation = self._moments.deviation()[k]
+        deviation = self._moments.deviation(slice(k, k + 1))[0]
         early, due = before < self._refresh[0], any(before < at <= after for at in self._refresh)
         if not (early or due or (deviation > GROWTH * self._deviation[k]).any()):
             return None
         self._deviation[k] = deviation
-        if early and due:
-            self._warn_of_constants()
         return k, self._moments.freeze(self._layout.state_mask)
 
-    def _warn_of_constants(self) -> None:
-        """Names what did not vary, once for every task."""
+    def _warn(self, largest: Row) -> None:
+        """Names dimensions that did not vary, and tasks whose `largest` return [K] is 0, each task once."""
         found = self._moments.constants(self._layout.state_mask)
-        warn_of_constants({self._names[k]: which for k, which in found.items() if k not in self._warned})
-        self._warned |= set(found)
+        seen = set(np.flatnonzero(self.steps).tolist()) - self._warned
+        self._warned |= seen
+        warn_of_constants({self._names[k]: found.get(k, []) for k in sorted(seen)})
+        unrewarded = ", ".join(self._names[k] for k in sorted(seen) if largest[k] == 0)
+        if unrewarded:
+            warnings.warn(
+                f"no reward other than 0 so far, and so no scale of rewards: {unrewarded}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def shared_state(self) -> dict[str, Any]:
         """What ranks agreed on."""

@@ -66,17 +66,17 @@ class RunningMoments:
         self.squares[k] += squares + delta**2 * (self.count[k] * count / total)
         self.count[k] = total
 
-    def deviation(self) -> Statistics:
-        """Standard deviations [K, D]; 0 for what is constant up to rounding."""
-        deviation = np.sqrt(self.squares / np.maximum(self.count, 1.0)[:, None])
-        rounding = np.maximum(FLOAT32_ROUNDING * np.abs(self.mean), FLOAT64_ROUNDING * self._median_size())
+    def deviation(self, tasks: slice = slice(None)) -> Statistics:
+        """Standard deviations [K, D] of these tasks; 0 for what is constant up to rounding."""
+        deviation, size = self._sizes(tasks)
+        rounding = np.maximum(FLOAT32_ROUNDING * np.abs(self.mean[tasks]), FLOAT64_ROUNDING * _median(size))
         return np.where(deviation > rounding, deviation, 0.0)
 
     def freeze(self, mask: npt.NDArray[np.bool_]) -> Moments:
         """Statistics for use; dimensions where `mask` [K, D] is False get mean 0 and scale 1."""
         deviation = self.deviation()
         # of a constant, later values are seen in units of the vector, and its rounding is next to nothing
-        size = np.maximum(np.abs(self.mean), self._median_size())
+        size = np.maximum(np.abs(self.mean), _median(self._sizes(slice(None))[1]))
         scale = np.where(deviation > 0, deviation, np.where(size > 0, size, 1.0))
         seen = mask & (self.count > 0)[:, None]
         smallest, largest = np.finfo(np.float32).tiny, np.finfo(np.float32).max
@@ -90,14 +90,10 @@ class RunningMoments:
         constant = mask & (self.deviation() == 0)
         return {k: np.flatnonzero(constant[k]).tolist() for k in np.flatnonzero(self.count > 0).tolist()}
 
-    def _median_size(self) -> Statistics:
-        """[K, 1], the (lower) median size of a task's entries that were ever other than 0; 0 without any."""
-        deviation = np.sqrt(self.squares / np.maximum(self.count, 1.0)[:, None])
-        size = np.maximum(np.abs(self.mean), deviation)
-        others = np.count_nonzero(size, axis=1, keepdims=True)
-        ascending = np.sort(np.where(size > 0, size, np.inf), axis=1)
-        median = np.take_along_axis(ascending, np.maximum(others - 1, 0) // 2, axis=1) if size.size else size
-        return np.where(others > 0, median, 0.0) if size.size else np.zeros_like(others, dtype=np.float64)
+    def _sizes(self, tasks: slice) -> tuple[Statistics, Statistics]:
+        """Deviations and sizes [K, D]; the size of an entry is its mean or its deviation, if larger."""
+        deviation = np.sqrt(self.squares[tasks] / np.maximum(self.count[tasks], 1.0)[:, None])
+        return deviation, np.maximum(np.abs(self.mean[tasks]), deviation)
 
     def state_dict(self) -> dict[str, Statistics]:
         """Copies of count [K], mean [K, D] and summed squared deviations [K, D]."""
@@ -106,6 +102,16 @@ class RunningMoments:
     def load_state_dict(self, state: Mapping[str, Statistics]) -> None:
         """Restores what `state_dict` returned."""
         self.count[:], self.mean[:], self.squares[:] = state["count"], state["mean"], state["squares"]
+
+
+def _median(size: Statistics) -> Statistics:
+    """[K, D] -> [K, 1], the (lower) median of the entries that are not 0; 0 without any."""
+    others = np.count_nonzero(size, axis=1, keepdims=True)
+    if not others.any():
+        return np.zeros(others.shape)
+    ascending = np.sort(np.where(size > 0, size, np.inf), axis=1)
+    median = np.take_along_axis(ascending, np.maximum(others - 1, 0) // 2, axis=1)
+    return np.where(others > 0, median, 0.0)
 
 
 def warn_of_constants(constants: Mapping[str, Sequence[int]]) -> None:

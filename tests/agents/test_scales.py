@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -119,7 +120,12 @@ def test_rewards_that_never_change_are_learned_from(reward: float) -> None:
     agent = SACAgent(SAC, tasks, 1)
     for k in range(len(tasks)):
         agent.ingest(fragment_of(tasks, k, STEPS, reward=[reward] * STEPS, seed=k))
-    metrics = learn(agent, 8)[-1]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        metrics = learn(agent, 8)[-1]
+    said = [str(warning.message) for warning in caught]
+    named = ["no reward other than 0 so far, and so no scale of rewards: made/push, made/jump"]
+    assert said == ([] if reward else named)
     assert all(np.isfinite(value) for value in metrics.values())
     # gamma = 0.99: |G| reaches (1 - 0.99^40) / 0.01 = 33.1, which becomes 10
     scale = 33.1 / 10.0 if reward else 1.0
