@@ -11,13 +11,14 @@ from rich.table import Table
 
 from mtrl.data import dataset_id_of, read_provenance
 from mtrl.distributed import rollouts_for
-from mtrl.errors import ConfigError, ExistsError
+from mtrl.errors import ConfigError, ExistsError, ResourceError
 from mtrl.pipeline import (
     DEMONSTRATION_BYTES,
     Config,
     Interrupted,
     collect_into,
     log,
+    log_continuation,
     log_interruption,
     task_set_of,
 )
@@ -84,6 +85,9 @@ def _collect(config: Config, tasks: TaskSet, root: Path, overwrite: bool, resume
             )
     except Interrupted as stopped:
         return log_interruption(console, stopped)
+    except ResourceError:
+        log_continuation(console, "tasks that are finished are kept; once the cause is mended,")
+        raise
     finally:
         rollouts.close()
     table = Table(header_style="bold")

@@ -7,10 +7,18 @@ import argparse
 from rich.console import Console
 
 from mtrl.atomic import remove_directory
-from mtrl.errors import ExistsError
+from mtrl.errors import ExistsError, ResourceError
 from mtrl.integrity import verify_manifest
 from mtrl.ownership import require_ownership
-from mtrl.pipeline import WATCHED, Interrupted, Session, distill_stage, log_interruption, parents_of
+from mtrl.pipeline import (
+    WATCHED,
+    Interrupted,
+    Session,
+    distill_stage,
+    log_continuation,
+    log_interruption,
+    parents_of,
+)
 
 from .arguments import add_continuing, add_run, resumes
 from .reopen import reopen
@@ -52,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
             distill_stage(session, again=True)
         except Interrupted as stopped:
             return log_interruption(console, stopped)
+        except ResourceError:
+            log_continuation(console, "once the cause is mended,")
+            raise
         if before is not None and verify_manifest(kept) != before:
             _forget_old_student(session)
     return 0

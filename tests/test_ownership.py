@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 
 from mtrl import ownership
 from mtrl.atomic import atomic_directory, atomic_file, remove_directory, write_text
+from mtrl.deployment import Robot, RobotConfig
+from mtrl.deployment.robots import simulated
+from mtrl.deployment.robots.robot import own_robot
 from mtrl.errors import InUseError, ResourceError, TakenOverError
 from mtrl.ownership import STALE_SECONDS, Owner, require_ownership
 from mtrl.run_directory import RunDirectory, own_folder, own_run
@@ -320,3 +324,25 @@ def test_of_three_that_take_a_lock_at_once_one_has_it(tmp_path: Path) -> None:
         for k, line in enumerate(lines):
             assert k == winner or f"process {processes[winner].pid} on" in line, lines
     assert not list(tmp_path.glob("lock-*"))
+
+
+def test_a_robot_has_one_user_and_a_simulation_any_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    arm = Robot("arm", "arms", RobotConfig(name="arm"))
+    code = (
+        "from mtrl.deployment import Robot, RobotConfig\n"
+        "from mtrl.deployment.robots.robot import own_robot\n"
+        "with own_robot(Robot('arm', 'arms', RobotConfig(name='arm'))):\n    print('owned')"
+    )
+    command, there = [sys.executable, "-c", code], {**os.environ, "TMPDIR": str(tmp_path)}
+    with own_robot(arm):
+        lock = tmp_path / "mtrl-robots" / "arm.owner"
+        assert lock.stat().st_mode & 0o1777 == 0o1777, "any user of the machine may ask"
+        done = subprocess.run(command, env=there, capture_output=True, text=True, check=False)
+        assert "InUseError: robot 'arm' is in use by" in done.stderr
+        assert f"process {os.getpid()} on" in done.stderr
+    assert subprocess.run(command, env=there, capture_output=True, text=True, check=True).stdout == "owned\n"
+    with own_robot(simulated.ROBOT):
+        assert not (tmp_path / "mtrl-robots").exists()

@@ -3,7 +3,7 @@
 from mtrl.run_directory import WATCHED
 
 from .config import Config, TasksConfig, TrackingConfig, agent_of, anchored
-from .console import Interrupted, log, log_interruption, resume_command
+from .console import Interrupted, log, log_continuation, log_interruption, resume_command
 from .demonstrations import collect_into
 from .evaluation_stages import REALTIME_STARTS
 from .parents import parents_of
@@ -49,6 +49,7 @@ __all__ = [
     "load_policy",
     "load_subject",
     "log",
+    "log_continuation",
     "log_interruption",
     "log_what_is_kept",
     "open_session",

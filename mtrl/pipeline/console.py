@@ -25,8 +25,13 @@ def log(console: Console, text: str) -> None:
 
 def log_interruption(console: Console, stopped: Interrupted) -> int:
     """Prints what was stopped and the command that continues it; returns the exit status 130."""
-    log(console, f"{stopped}; go on with:\n  {resume_command()}")
+    log_continuation(console, f"{stopped};")
     return 130
+
+
+def log_continuation(console: Console, text: str) -> None:
+    """Prints the text and the command that continues."""
+    log(console, f"{text} go on with:\n  {resume_command()}")
 
 
 def resume_command(changed: Mapping[str, str] | None = None) -> str:

@@ -18,7 +18,7 @@ from mtrl.gradients import SurgeryConfig
 from mtrl.training import POLICIES, Checkpoints, Needs, require_disk
 
 from .config import Config
-from .console import Interrupted, log, resume_command
+from .console import Interrupted, log, log_continuation, resume_command
 from .evaluation_stages import check_deploy, deploy_stage, evaluate_stage, report_stage
 from .export_stage import check_export, export_stage
 from .parents import require_parents
@@ -184,10 +184,7 @@ def log_what_is_kept(session: Session, error: MtrlError) -> None:
         session.log(f"{run.path} has no checkpoint yet; begin it again with --overwrite")
         return
     if not found:
-        session.log(
-            f"{run.path} has no checkpoint yet; what is finished of it is kept. "
-            f"Once the cause is mended, go on with:\n  {resume_command()}"
-        )
+        log_continuation(session.console, f"{run.path} has no checkpoint yet. Once the cause is mended,")
         return
     session.log(
         f"kept in {run.path}, newest checkpoint of: {', '.join(found)}. "

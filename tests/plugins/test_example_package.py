@@ -67,7 +67,7 @@ def python(site: Path, place: Path, *words: str) -> str:
     """What a process prints that sees the installed package and this checkout."""
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(ROOT))), "OMP_NUM_THREADS": "1",
-        "COLUMNS": "120",
+        "COLUMNS": "120", "TMPDIR": str(place),
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, text=True, check=False, cwd=place, env=environment,
