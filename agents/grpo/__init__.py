@@ -1,0 +1,81 @@
+"""Multi-task GRPO for control: groups of episodes from one start, and no critic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from mtrl.errors import ConfigError
+from mtrl.rollout import Extra, Policy, PolicySnapshot
+from mtrl.spaces import Layout
+from mtrl.tasks import TaskSet
+from mtrl.training import Groups, Needs, Offline
+
+from .agent import GRPOAgent
+from .config import GRPOConfig
+from .export import GroupController, controller_from
+from .metrics import METRICS
+from .policy import GroupPolicy, policy_from, step_extras
+
+
+class GRPOFactory:
+    """The entry point `grpo` of the group mtrl.agents."""
+
+    name = "grpo"
+    config_class = GRPOConfig
+    metrics = METRICS
+
+    def needs(self, config: GRPOConfig, tasks: TaskSet) -> Needs:
+        """Groups; demonstrations where the settings clone them first; policies to begin as and to stay near."""
+        offline = Offline(updates=config.cloning.updates) if config.cloning.updates else None
+        return Needs(offline, Groups(size=config.group_size), parents=("init_from", "reference"))
+
+    def extras(self, config: GRPOConfig, layout: Layout) -> tuple[Extra, ...]:
+        """The drawn action and its log-probability."""
+        return step_extras(layout)
+
+    def build(
+        self,
+        config: GRPOConfig,
+        tasks: TaskSet,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        parents: Mapping[str, Policy] | None = None,
+    ) -> GRPOAgent:
+        """A new agent, which begins as the parent "init_from"."""
+        found = {key: actor_in(policy, key) for key, policy in (parents or {}).items()}
+        return GRPOAgent(
+            config,
+            tasks,
+            seed,
+            rank=rank,
+            ranks=ranks,
+            parent=found.get("init_from"),
+            reference=found.get("reference"),
+        )
+
+    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupPolicy:
+        """The policy of a snapshot."""
+        return policy_from(snapshot, tasks)
+
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController:
+        """The same without exploration, for export; of tasks with state vectors and continuous actions."""
+        return controller_from(snapshot, tasks)
+
+
+def actor_in(policy: Policy, key: str) -> nn.Module:
+    """The network of a parent: a policy that holds one as `actor`, as GRPO's, PPO's and SAC's do."""
+    actor = getattr(policy, "actor", None)
+    if not isinstance(actor, nn.Module):
+        raise ConfigError(
+            f"{key} is a policy of GRPO, PPO or SAC; got a {type(policy).__name__}. Name a run of one of these"
+        )
+    return actor
+
+
+AGENT = GRPOFactory()
+
+__all__ = ["AGENT", "GRPOAgent", "GRPOConfig", "GRPOFactory", "GroupPolicy"]
