@@ -27,7 +27,7 @@ class GRPOFactory:
     metrics = METRICS
 
     def needs(self, config: GRPOConfig, tasks: TaskSet) -> Needs:
-        """Groups; demonstrations where the settings clone them first; policies to begin as and to stay near."""
+        """Groups; demonstrations to clone first, if any; policies to begin as and to stay near."""
         offline = Offline(updates=config.cloning.updates) if config.cloning.updates else None
         return Needs(offline, Groups(size=config.group_size), parents=("init_from", "reference"))
 
@@ -71,7 +71,8 @@ def actor_in(policy: Policy, key: str) -> nn.Module:
     actor = getattr(policy, "actor", None)
     if not isinstance(actor, nn.Module):
         raise ConfigError(
-            f"{key} is a policy of GRPO, PPO or SAC; got a {type(policy).__name__}. Name a run of one of these"
+            f"{key} is a policy of GRPO, PPO or SAC; got a {type(policy).__name__}. Name a run of one of "
+            "these"
         )
     return actor
 

@@ -53,8 +53,8 @@ class GRPOAgent:
         parent: nn.Module | None = None,
         reference: nn.Module | None = None,
     ) -> None:
-        """Begins as `parent`; `reference` is what the divergence is measured from. Raises UnsupportedError for
-        a suite without reproducible starts, ConfigError for returns that cannot be compared.
+        """Begins as `parent`; `reference` is what the divergence is measured from. Raises UnsupportedError
+        for a suite without reproducible starts, ConfigError for returns that cannot be compared.
         """
         require_groups(config, tasks)
         self.updates = 0
@@ -235,8 +235,8 @@ class GRPOAgent:
             self._earlier = [*self._earlier, state][-pool.size :]
 
     def _follow_states(self, table: RoundTable, reducer: Reducer) -> None:
-        """States are standardised by all that was seen, until there is enough of it. It changes between rounds
-        alone: a round's log-probabilities are of one policy.
+        """States are standardised by all that was seen, until there is enough of it. It changes between
+        rounds alone: a round's log-probabilities are of one policy.
         """
         size = self._tasks.layout.state_size
         rows = []
@@ -261,9 +261,9 @@ class GRPOAgent:
                 what = (
                     "its episodes all succeed; leave it out, or make it harder"
                     if score > 0.99
-                    else "begin from a policy that succeeds at times (init_from, or agent.cloning.updates with "
-                    "more demonstrations), explore more (agent.policy.std, correlation), take larger groups, or "
-                    "learn from rewards (agent.returns.kind=dense)"
+                    else "begin from a policy that succeeds at times (init_from, or agent.cloning.updates "
+                    "with more demonstrations), explore more (agent.policy.std, correlation), take larger "
+                    "groups, or learn from rewards (agent.returns.kind=dense)"
                 )
                 warnings.warn(
                     f"{self._tasks[k].name}: no group of the last {self._config.idle_rounds} rounds has a "
@@ -279,9 +279,9 @@ def require_groups(config: GRPOConfig, tasks: TaskSet) -> None:
         suite = registry.suite(task.suite)
         if not suite.supports_starts:
             raise UnsupportedError(
-                f"task {task.name}: suite {suite.name!r} cannot reset to a given start, and the episodes of a "
-                "group begin from one; use another suite, or an agent that learns from a stream (agent=ppo, "
-                "agent=sac)"
+                f"task {task.name}: suite {suite.name!r} cannot reset to a given start, and the episodes of "
+                "a group begin from one; use another suite, or an agent that learns from a stream "
+                "(agent=ppo, agent=sac)"
             )
     dense = [task.name for task in tasks if not counts_success(task, config.returns)]
     settings = config.advantage

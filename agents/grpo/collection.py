@@ -36,8 +36,8 @@ _COLUMNS = (
     "second",
     "count",
 )
-"""What a rank tells of a group. "variance" is the mean square of its centred returns; "first" and "second" are
-the sums of its advantages and of their squares over "count" decisions, where the group scales them."""
+"""What a rank tells of a group. "variance" is the mean square of its centred returns; "first" and "second"
+are the sums over its "count" decisions of advantages, before the task scales them, and of their squares."""
 
 
 class RoundCollection:
@@ -95,14 +95,15 @@ class RoundCollection:
         if self._requested and not self.ready:
             self._requested = False
             groups = [Collected(int(row[0]), int(row[1]), int(row[2]), bool(row[3])) for row in found]
-            frames = np.bincount(found[:, 0].astype(np.int64), found[:, 6], minlength=len(self._tasks))
+            tasks, count = found[:, 0].astype(np.int64), len(self._tasks)
+            frames = np.bincount(tasks, found[:, 6], minlength=count).astype(np.float64)
             self.ready = self.sampler.add(groups, frames)
         return self.ready
 
     def close(self) -> tuple[RoundTable, dict[str, Vector]]:
         """Ends a complete round: the table of the groups that it keeps on this rank, and facts [K] of all
-        that was collected: "score" (NaN without episodes), "collected", "useful", "kept" groups, "advantage_mean",
-        "advantage_std" before tasks are standardised.
+        that was collected: "score" (NaN without episodes), "collected", "useful", "kept" groups,
+        "advantage_mean", "advantage_std" before tasks are standardised.
         """
         rows = np.array(self._rows).reshape(-1, len(_COLUMNS))
         kept = self.sampler.close()

@@ -57,7 +57,7 @@ class ReturnConfig(Checked, place="agent.returns"):
     discount: Annotated[float, SHARE] = 1.0
     """Discount per decision, in (0, 1]."""
     tail: Annotated[int, at_least(0)] = 0
-    """Decisions played after the first success before the episode is cut, at least 0; evaluation never cuts."""
+    """Decisions played after the first success before the episode is cut, at least 0; not in evaluation."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class AdvantageConfig(Checked, place="agent.advantage"):
     floor: Annotated[float, at_least(0)] = 0.1
     """Smallest divisor, at least 0: a group that differs by a time bonus alone counts little."""
     baseline: Annotated[str, ("episode", "step")] = "episode"
-    """"episode": every decision gets its episode's return less the group's mean. "step": its return to go less
-    the mean over the group's episodes that are still under way (GPG, arXiv 2510.03679)."""
+    """"episode": every decision gets its episode's return less the group's mean. "step": its return to go
+    less the mean over the group's episodes that are still under way (GPG, arXiv 2510.03679)."""
     normalise_tasks: bool = False
     """Standardise over all decisions of a task in the round (AgentRL, arXiv 2510.04206)."""
 
@@ -84,8 +84,8 @@ class SamplerConfig(Checked, place="agent.sampler"):
     """"uniform": as many groups of each task. "weights": in the proportions of the task weights (MT-GRPO).
     "frames": of the tasks that are furthest behind their share of environment steps."""
     filter: bool = False
-    """Whether groups without a gradient are replaced by others (DAPO's dynamic sampling). Of success, those in
-    which all or none succeed; of rewards, those with nearly equal returns."""
+    """Whether groups without a gradient are replaced by others (DAPO's dynamic sampling). Of success, those
+    in which all or none succeed; of rewards, those with nearly equal returns."""
     oversampling: Annotated[float, at_least(1)] = 1.0
     """Groups collected at first per group wanted, at least 1 (MT-GRPO: 3)."""
     acceptance_aware: bool = False
@@ -144,10 +144,10 @@ class RegularisationConfig(Checked, place="agent.regularisation"):
     entropy: Annotated[float, at_least(0, "none")] = 0.0
     """Coefficient of the entropy, at least 0."""
     smoothing: Annotated[float, at_least(0, "none")] = 0.0
-    """Coefficient of EPO's penalty on entropies outside the band (arXiv 2509.22576), as a share of
-    `entropy_scale`, at least 0."""
+    """Coefficient of EPO's penalty on entropies outside the band (arXiv 2509.22576), at least 0. It is c_ent
+    alpha there, whose alpha is 0.05 to 0.1."""
     band: tuple[float, float] = (0.8, 1.2)
-    """Lowest and highest entropy, as multiples of the mean over earlier rounds at that time of the episode."""
+    """Lowest and highest entropy, as multiples of the mean over earlier rounds at that time of an episode."""
     time_bins: Annotated[int, at_least(1)] = 16
     """Parts of an episode with an entropy of their own, at least 1."""
 
@@ -215,6 +215,8 @@ class GRPOConfig(Checked, place="agent"):
     """The ratio is clipped to at most 1 plus this, above 0 (DAPO: 0.28)."""
     learning_rate: Annotated[float, POSITIVE] = 1e-4
     """Step size of Adam, above 0."""
+    std_learning_rate: Annotated[float, at_least(0, "fixed")] = 1e-3
+    """Step size of the logarithms of deviations, at least 0."""
     gradient_clip: Annotated[float, at_least(0, "none")] = 0.5
     """Largest gradient norm, at least 0."""
     gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
@@ -232,6 +234,6 @@ class GRPOConfig(Checked, place="agent"):
             )
         if self.pool.size and self.policy.correlation:
             raise ConfigError(
-                "agent.pool.size and agent.policy.correlation exclude each other: correlated noise is measured "
-                "from the mean of one policy; set one of them to 0"
+                "agent.pool.size and agent.policy.correlation exclude each other: correlated noise is "
+                "measured from the mean of one policy; set one of them to 0"
             )

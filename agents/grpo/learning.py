@@ -39,7 +39,11 @@ class GroupLearner:
         self._config, self._actor, self._tasks = config, actor, tasks
         self._reference = reference
         self._named = dict(actor.named_parameters())
-        self._optimizer = torch.optim.Adam(self._named.values(), lr=config.learning_rate, eps=1e-5)
+        weights = [value for name, value in self._named.items() if name != "log_std"]
+        deviations = {"params": [actor.log_std], "lr": config.std_learning_rate}
+        self._optimizer = torch.optim.Adam(
+            [{"params": weights}, deviations], lr=config.learning_rate, eps=1e-5
+        )
         self._surgery: GradientSurgery | None = None
         if not config.gradients.plain:
             self._surgery = GradientSurgery(
@@ -50,11 +54,6 @@ class GroupLearner:
         """[K, bins], mean over earlier rounds."""
         self._rounds = np.zeros((tasks, bins))
         """[K, bins], in how many of them the bin held a decision."""
-
-    @property
-    def rate(self) -> float:
-        """The optimiser's step size."""
-        return float(self._optimizer.param_groups[0]["lr"])
 
     def round(
         self,
@@ -102,14 +101,16 @@ class GroupLearner:
         reducer: Reducer,
         floors: npt.NDArray[np.float64],
     ) -> tuple[Sums, float | None, dict[str, float]]:
-        """One optimiser step; the sums of FACTS [K] and of entropies by time [2, K, bins], the gradient's norm
-        (None where no rank has a decision), and the metrics of surgery.
+        """One optimiser step; the sums of FACTS [K] and of entropies by time [2, K, bins], the gradient's
+        norm (None where no rank has a decision), and the metrics of surgery.
         """
         gradients = {name: (value.shape, value.dtype) for name, value in self._named.items()}
         metrics: dict[str, float] = {}
         if self._surgery is None:
             sums = dict(
-                reducer.sums(lambda: self._sums(table, batch, differentiate=True), gradients | self._like)
+                reducer.sums(
+                    lambda: self._sums(table, batch, differentiate=True), {**gradients, **self._like}
+                )
             )
             if not float(sums["count"].sum()):
                 return sums, None, metrics
@@ -174,7 +175,10 @@ class GroupLearner:
     def _sums(self, table: RoundTable, batch: StepBatch | None, *, differentiate: bool) -> Sums:
         """This rank's sums, with the gradient of the summed objective where it is wanted."""
         if batch is None:
-            return {}
+            zeros = {name: torch.zeros_like(value) for name, value in self._named.items() if differentiate}
+            return zeros | {
+                name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in self._like.items()
+            }
         with torch.set_grad_enabled(differentiate):
             objective, facts = self._objective(table, batch)
         found: dict[str, Tensor] = self._gradients(objective.sum()) if differentiate else {}

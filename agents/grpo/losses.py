@@ -9,8 +9,8 @@ from torch import Tensor
 def clipped_objective(
     log_probability: Tensor, before: Tensor, advantage: Tensor, low: float, high: float
 ) -> Tensor:
-    """min(r A, clip(r, 1 - low, 1 + high) A) with r = pi(a|s) / pi_behaviour(a|s), elementwise (Schulman et al.
-    2017, equation 7; bounds apart as in DAPO, arXiv 2503.14476, equation 10).
+    """min(r A, clip(r, 1 - low, 1 + high) A) with r = pi(a|s) / pi_behaviour(a|s), elementwise (Schulman et
+    al. 2017, equation 7; bounds apart as in DAPO, arXiv 2503.14476, equation 10).
     """
     ratio = (log_probability - before).exp()
     return torch.minimum(ratio * advantage, ratio.clamp(1.0 - low, 1.0 + high) * advantage)
@@ -25,8 +25,8 @@ def reference_divergence(log_probability: Tensor, reference: Tensor) -> Tensor:
 
 
 def entropy_penalty(entropy: Tensor, mean: Tensor, band: tuple[float, float]) -> Tensor:
-    """relu(low H_mean - H) + relu(H - high H_mean), elementwise: EPO's band (arXiv 2509.22576, equation 6) as a
-    hinge, since its released program penalises by a constant, which has no gradient. The band lies around a
+    """relu(low H_mean - H) + relu(H - high H_mean), elementwise: EPO's band (arXiv 2509.22576) as a hinge,
+    since its released program penalises by a constant, which has no gradient. The band lies around a
     differential entropy below 0 too. `mean` is NaN where nothing is known, which costs nothing.
     """
     lowest = mean - (1.0 - band[0]) * mean.abs()

@@ -71,7 +71,7 @@ class ActionDistribution:
             mean = self.mean if shift is None else self.mean + shift
             log_std = self.log_std if spread is None else self.log_std + spread.log()
             standard = (select_rows(drawn, self.continuous) - mean) / log_std.exp()
-            # log N(u; mean, std) = -((u - mean) / std)^2 / 2 - log std - log(2 pi) / 2, summed over dimensions
+            # log N(u; mean, std) = -((u - mean) / std)^2 / 2 - log std - log(2 pi) / 2
             density = -0.5 * standard.square() - log_std - 0.5 * LOG_2_PI
             found = found.index_copy(0, self.continuous, (density * self.mask).sum(-1))
         if len(self.discrete):
@@ -158,6 +158,13 @@ def begin_as_actor(actor: TaskActor, parent: nn.Module) -> None:
     continuous tasks has the mean first and a deviation after it, which is left out. Raises ConfigError that
     names the first difference.
     """
+    torso = getattr(getattr(getattr(parent, "network", None), "torso", None), "config", None)
+    if torso != actor.config.torso:
+        raise ConfigError(
+            f"init_from: the parent's torso is {torso}; expected agent.policy.torso, which is "
+            f"{actor.config.torso}. Give agent.policy.torso the parent's settings (a SAC actor's default has "
+            "layer_norm=true and norm_affine=false)"
+        )
     theirs, width = dict(parent.state_dict()), actor.layout.continuous_size
     ours = actor.state_dict()
     for name, value in ours.items():
@@ -170,7 +177,6 @@ def begin_as_actor(actor: TaskActor, parent: nn.Module) -> None:
             came = "absent" if found is None else str(tuple(found.shape))
             raise ConfigError(
                 f"init_from: the parent's network differs: {name} is {came} there; expected "
-                f"{tuple(value.shape)}. Give agent.policy.torso the parent's settings (a SAC actor's default "
-                "has layer_norm=true, norm_affine=false), and both the same tasks"
+                f"{tuple(value.shape)}. Give both the same tasks and encoder"
             )
         value.copy_(found)

@@ -48,7 +48,7 @@ class GroupPolicy:
         earlier: Sequence[TaskActor] = (),
         share: float = 0.0,
     ) -> None:
-        """Shares the actors' weights. Each action is drawn from one of the `earlier` with probability `share`."""
+        """Shares the actors' weights. One of the `earlier` draws an action with probability `share`."""
         self.version, self.actor = version, actor
         self.extras = step_extras(actor.layout)
         self._layout, self._correlation = actor.layout, correlation

@@ -31,7 +31,7 @@ def episode_rewards(group: EpisodeGroup, task: Task, config: ReturnConfig) -> li
     for part, summary in zip(parts, group.summaries, strict=True):
         rewards = np.zeros(len(part))
         if summary.first_success is not None:
-            # R = 1 + b (1 - t / T)
+            # a success is worth R = 1 + b (1 - t / T)
             left = 1.0 - summary.first_success / task.horizon_decisions
             rewards[summary.first_success - 1] = 1.0 + config.time_bonus * left
         found.append(rewards)
@@ -65,7 +65,9 @@ def centred(rewards: Sequence[Rows], discount: float, baseline: str) -> list[Row
 
 
 def deviation(parts: Sequence[Rows]) -> float:
-    """Root mean square of centred returns: of episodes where an episode's are all equal, else of decisions."""
+    """Root mean square of centred returns: of episodes where each has one for all its decisions, else of
+    decisions.
+    """
     if all((part == part[0]).all() for part in parts):
         values = np.array([part[0] for part in parts])
     else:

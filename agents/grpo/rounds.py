@@ -32,8 +32,8 @@ class Collected:
 
 
 class RoundSampler:
-    """Rounds of B groups: uniform, filtered (DAPO), or in the proportions of task weights with oversampling and
-    refills (the ratio-preserving sampler of MT-GRPO, arXiv 2602.05547, algorithm 1). All ranks call it alike.
+    """Rounds of B groups: uniform, filtered (DAPO), or in the proportions of task weights with oversampling
+    and refills (the ratio-preserving sampler of MT-GRPO, arXiv 2602.05547). All ranks call it alike.
     """
 
     def __init__(self, config: SamplerConfig, groups: int, tasks: int, seed: int) -> None:

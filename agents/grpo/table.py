@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtrl.data import Bucket
-from mtrl.rollout import LOG_PROBABILITY, EpisodeGroup
+from mtrl.rollout import EpisodeGroup
 from mtrl.spaces import Layout
 
 from .networks import StepBatch
@@ -110,6 +110,3 @@ class RoundTable:
         found = self.batch({k: row.numpy() for k, row in zip(batch.task.tolist(), rows, strict=True)})
         assert found is not None, "a batch holds decisions"
         return found
-
-
-LOG_PROBABILITY_FIELD = LOG_PROBABILITY.name

@@ -17,8 +17,8 @@ SCALE_MEMORY = 0.9
 
 
 class TaskWeights:
-    """z = softmax(xi), descended along g_k = z_k (s_k - sum_j z_j s_j) with s = I + lambda J, so that tasks of
-    little improvement and success gain weight.
+    """z = softmax(xi), descended along g_k = z_k (s_k - sum_j z_j s_j) with s = I + lambda J, so that tasks
+    of little improvement and success gain weight.
     """
 
     def __init__(self, config: WeightConfig, tasks: int, steps: int) -> None:
