@@ -35,6 +35,7 @@ _COLUMNS = (
     "first",
     "second",
     "count",
+    "start",
 )
 """What a rank tells of a group. "variance" is the mean square of its centred returns; "first" and "second"
 are the sums over its "count" decisions of advantages, before the task scales them, and of their squares."""
@@ -94,7 +95,9 @@ class RoundCollection:
         self._rows += list(found)
         if self._requested and not self.ready:
             self._requested = False
-            groups = [Collected(int(row[0]), int(row[1]), int(row[2]), bool(row[3])) for row in found]
+            groups = [
+                Collected(int(row[0]), int(row[1]), int(row[2]), int(row[11]), bool(row[3])) for row in found
+            ]
             tasks, count = found[:, 0].astype(np.int64), len(self._tasks)
             frames = np.bincount(tasks, found[:, 6], minlength=count).astype(np.float64)
             self.ready = self.sampler.add(groups, frames)
@@ -202,6 +205,7 @@ class RoundCollection:
                 advantages.sum(),
                 (advantages**2).sum(),
                 len(advantages),
+                group.summaries[0].start,
             ],
             dtype=np.float64,
         )

@@ -41,9 +41,8 @@ class GroupLearner:
         self._named = dict(actor.named_parameters())
         weights = [value for name, value in self._named.items() if name != "log_std"]
         deviations = {"params": [actor.log_std], "lr": config.std_learning_rate}
-        self._optimizer = torch.optim.Adam(
-            [{"params": weights}, deviations], lr=config.learning_rate, eps=1e-5
-        )
+        groups: list[dict[str, Any]] = [{"params": weights}, deviations]
+        self._optimizer = torch.optim.Adam(groups, lr=config.learning_rate, eps=1e-5)
         self._surgery: GradientSurgery | None = None
         if not config.gradients.plain:
             self._surgery = GradientSurgery(

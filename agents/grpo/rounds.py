@@ -27,6 +27,8 @@ class Collected:
     """The rank that holds it."""
     place: int
     """Its number among that rank's groups of the round."""
+    start: int
+    """Orders the groups of a task, whichever rank holds them."""
     useful: bool
     """Whether the filter keeps it."""
 
@@ -100,7 +102,7 @@ class RoundSampler:
         targets, self._targets = self._targets, None
         chosen, spare = list[Collected](), list[Collected]()
         for k in range(self._tasks):
-            own = [group for group in useful if group.task == k]
+            own = sorted((group for group in useful if group.task == k), key=lambda group: group.start)
             order = self._draws.permutation(len(own)) if len(own) > targets[k] else np.arange(len(own))
             chosen += [own[i] for i in order[: targets[k]]]
             spare += [own[i] for i in order[targets[k] :]]
@@ -148,7 +150,7 @@ class RoundSampler:
             "filtered": self.filtered.copy(),
             "frames": self.frames.copy(),
             "started": self.started.copy(),
-            "collected": [[g.task, g.rank, g.place, int(g.useful)] for g in self.collected],
+            "collected": [[g.task, g.rank, g.place, g.start, int(g.useful)] for g in self.collected],
             "draws": self._draws.bit_generator.state,
             "targets": None if self._targets is None else self._targets.copy(),
             "refills": self._refills,
@@ -162,7 +164,7 @@ class RoundSampler:
         self._draws.bit_generator.state = state["draws"]
         self._turn = int(state["turn"])
         rows = state["collected"] if under_way else []
-        self.collected = [Collected(int(k), int(r), int(p), bool(u)) for k, r, p, u in rows]
+        self.collected = [Collected(int(k), int(r), int(p), int(s), bool(u)) for k, r, p, s, u in rows]
         targets = state["targets"] if under_way else None
         self._targets = None if targets is None else targets.copy()
         self._refills = int(state["refills"]) if under_way else 0

@@ -75,8 +75,8 @@ def group_of(
     outcome: Sequence[int],
     rewards: Sequence[float] | None = None,
 ) -> EpisodeGroup:
-    """A group that `policy` acts in on random states; episode e succeeds at decision `outcome[e]`, after which it
-    ends, or never (0). `rewards` are paid at every decision of an episode.
+    """A group that `policy` acts in on random states; episode e succeeds at decision `outcome[e]`, which ends
+    it, or never (0). `rewards` are paid at every decision of an episode.
     """
     k, layout = request.task_index, tasks.layout
     spec = layout.observations[k]

@@ -146,21 +146,6 @@ def test_updates_of_one_task_by_surgery_are_those_without() -> None:
         np.testing.assert_allclose(value, weights_of(surgery)[name], atol=1e-6)
 
 
-def test_the_sum_by_surgery_is_the_plain_gradient_of_unequal_tasks() -> None:
-    outcomes = (0, 3, 0, 7)
-    plain = agent_of(epochs=1)
-    surgery = agent_of(epochs=1, gradients=SurgeryConfig("sum", trained_share=1.0, options={"mean": False}))
-    assert surgery._learner._surgery is None
-    forced = agent_of(epochs=1, gradients=SurgeryConfig("pcgrad", part="both"))
-    assert forced._learner._surgery is not None
-    forced._learner._surgery.weighting.__class__.weights = (  # type: ignore[method-assign]
-        forced._learner._surgery.weighting.__class__.weights
-    )
-    learn(plain, outcome=outcomes), learn(surgery, outcome=outcomes)
-    for name, value in weights_of(plain).items():
-        np.testing.assert_array_equal(value, weights_of(surgery)[name])
-
-
 def test_weights_move_towards_the_task_that_fails() -> None:
     agent = agent_of(
         sampler=SamplerConfig(kind="weights"), weights=WeightConfig(tradeoff=1.0, improvement=0.0), groups=12
@@ -193,7 +178,7 @@ def test_earlier_policies_act_and_their_densities_are_recorded() -> None:
         )  # fmt: skip
 
     found = acted(pool)
-    means = [actor for actor in pool._actors[1:]]
+    means = list(pool._actors[1:])
     from mtrl.agents.grpo.networks import StepBatch
     from mtrl.data import Bucket
 
@@ -247,6 +232,23 @@ def test_an_actor_of_sac_is_a_parent_and_keeps_its_mean_action() -> None:
     np.testing.assert_array_equal(one.discrete, two.discrete)
     with pytest.raises(ConfigError, match=r"init_from.*agent.policy.torso"):
         AGENT.build(AGENT.config_class(), tasks, 1, parents={"init_from": parent})
+
+
+def test_the_controller_is_the_policy_without_exploration() -> None:
+    tasks = TaskSet([task_of("push", ActionSpec(continuous=2)), task_of("pull", ActionSpec(continuous=1), 2)])
+    agent = agent_of(tasks, policy=PolicyConfig(torso=SMALL.policy.torso, correlation=0.5))
+    learn(agent, 1, tasks)
+    snapshot = agent.snapshot("export")
+    task, draws = np.array([0, 1, 1, 0, 1]), np.random.default_rng(0)
+    seen = (3.0 * draws.normal(size=(5, 3)) * tasks.layout.state_mask[task]).astype(np.float32)
+    policy = AGENT.policy(snapshot, tasks)
+    assert policy.initial_state(5) == {}, "a student can learn it, for it keeps no state"
+    acted = policy.act(
+        {"state": seen}, task, {}, np.ones(5, bool), acting=Acting(), generators=[draws] * 5
+    ).continuous  # fmt: skip
+    found = AGENT.controller(snapshot, tasks)(torch.from_numpy(seen), torch.from_numpy(task))
+    np.testing.assert_allclose(found.detach().numpy(), acted, atol=1e-6)
+    assert acted[1, 1] == 0
 
 
 def test_a_task_without_a_gradient_is_named_with_what_to_do() -> None:

@@ -20,7 +20,7 @@ def collected(counts: np.ndarray, useful: np.ndarray, first: int = 0) -> list[Co
     """`useful` [K] of the `counts` [K] groups of each task have a gradient."""
     found = []
     for k, (count, kept) in enumerate(zip(counts, useful, strict=True)):
-        found += [Collected(k, 0, first + len(found) + i, i < kept) for i in range(count)]
+        found += [Collected(k, 0, first + len(found) + i, i, i < kept) for i in range(count)]
     return found
 
 
