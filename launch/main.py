@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
 from mtrl.errors import MtrlError, UnknownNameError
+from mtrl.faults import UserInterrupt, ctrl_c_told_apart
 
 COMMANDS = {
     "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",
@@ -65,12 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module.add_arguments(verb)
     parsed = verb.parse_intermixed_args(words[1:])
     try:
-        return int(module.run(parsed))
+        with ctrl_c_told_apart():
+            return int(module.run(parsed))
     except MtrlError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
+    except UserInterrupt:
         print("\nmtrl: interrupted", file=sys.stderr)
         return 130
+    except (SystemExit, KeyboardInterrupt) as error:
+        # would end the process without a word, and SystemExit(0) as a success
+        raise RuntimeError(f"a plug-in raised {error!r} in the middle of mtrl {name}") from error
     except BrokenPipeError:
         # The reader of our output closed it, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

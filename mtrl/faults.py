@@ -1,19 +1,50 @@
-"""What environments raise, as faults of their task."""
+"""What environments raise, as faults of their task, and what Ctrl-C raises, which is none."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import traceback
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import NoReturn
 
 from mtrl.errors import EnvironmentFault, MtrlError
+
+
+class UserInterrupt(KeyboardInterrupt):
+    """Ctrl-C, as our handlers of SIGINT raise it; a KeyboardInterrupt of another class is a plug-in's."""
+
+
+def raise_user_interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A handler of SIGINT."""
+    raise UserInterrupt
+
+
+@contextlib.contextmanager
+def ctrl_c_told_apart() -> Iterator[None]:
+    """Within the block Ctrl-C raises UserInterrupt, where it would raise KeyboardInterrupt."""
+    ours = threading.current_thread() is threading.main_thread() and _is_plain()
+    if ours:
+        signal.signal(signal.SIGINT, raise_user_interrupt)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_plain() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 class environment_faults:  # noqa: N801 - a function to its callers; a generator would double a lane's costs
     """Turns what an environment raises inside the block into an EnvironmentFault with its traceback.
 
     `task` is the task's name; `when` is the phase, or a function that returns it once it is needed. Errors
-    of mtrl pass as they are, and so do exceptions of the types `passing`.
+    of mtrl and Ctrl-C pass as they are, and so do exceptions of the types `passing`. SystemExit,
+    KeyboardInterrupt and the like of the environment's own are faults as any other.
     """
 
     def __init__(
@@ -27,6 +58,10 @@ class environment_faults:  # noqa: N801 - a function to its callers; a generator
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, (MtrlError, *self._passing)):
-            phase = self._when if isinstance(self._when, str) else self._when()
-            raise EnvironmentFault(self._task, phase, "".join(traceback.format_exception(error))) from error
+        if error is None or isinstance(error, (MtrlError, UserInterrupt, *self._passing)):
+            return
+        # without a handler of ours, as in a notebook, Ctrl-C cannot be told from a KeyboardInterrupt
+        if isinstance(error, KeyboardInterrupt) and _is_plain():
+            return
+        phase = self._when if isinstance(self._when, str) else self._when()
+        raise EnvironmentFault(self._task, phase, "".join(traceback.format_exception(error))) from error

@@ -1,9 +1,8 @@
-"""Checks of what an environment returns; an environment that exits has failed."""
+"""Checks of what an environment returns."""
 
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,15 +19,12 @@ Step = tuple[Any, float, bool, bool, Mapping[str, Any]]
 
 
 class ContractViolation(Exception):
-    """An environment returned what it may not, or left the process; the text says which."""
+    """An environment returned what it may not; the text says what."""
 
 
 def checked_reset(simulator: Simulator, seed: int) -> Any:  # noqa: ANN401 - whatever the environment returned
     """The first observation; raises ContractViolation for anything but (observation, info)."""
-    try:
-        returned: object = simulator.reset(seed=seed)
-    except SystemExit as error:
-        raise leaving(error) from error
+    returned: object = simulator.reset(seed=seed)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise ContractViolation(f"reset returned {_values(returned)}; expected 2 values: observation, info")
     if not isinstance(returned[1], Mapping):
@@ -41,10 +37,7 @@ def checked_step(simulator: Simulator, action: Any) -> Step:  # noqa: ANN401 - i
 
     Raises ContractViolation unless there are five values, a reward of one number and boolean flags.
     """
-    try:
-        returned: object = simulator.step(action)
-    except SystemExit as error:
-        raise leaving(error) from error
+    returned: object = simulator.step(action)
     if not isinstance(returned, tuple) or len(returned) != 5:
         raise ContractViolation(
             f"step returned {_values(returned)}; expected 5 values: "
@@ -60,11 +53,6 @@ def checked_step(simulator: Simulator, action: Any) -> Step:  # noqa: ANN401 - i
     if not isinstance(info, Mapping):
         raise ContractViolation(f"info of step is a {type(info).__name__}; expected a dictionary")
     return observation, float(reward), bool(terminated), bool(truncated), info
-
-
-def leaving(error: SystemExit) -> ContractViolation:
-    """The violation of an environment that raised SystemExit, which does not end the run."""
-    return ContractViolation("".join(traceback.format_exception(error)))
 
 
 def _number(reward: object) -> float:

@@ -32,7 +32,7 @@ class GymnasiumEnvironment:
     A start becomes the seed of `reset`. Success is `info["is_success"]` or `info["success"]` where the
     environment gives one. What `reset` and `step` return is checked: the number of values, the observation
     against its space (`spaces` says which types it may have), a reward that is one finite number, flags that
-    are booleans. SystemExit out of an environment is its failure like any other exception.
+    are booleans.
     """
 
     truncated: bool

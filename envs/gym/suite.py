@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError
+from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.faults import environment_faults
 from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Catalogue, CatalogueSuite, Option, OptionRule, Score, Task
 
@@ -93,14 +94,11 @@ class GymSuite(CatalogueSuite[GymEntry]):
             EnvironmentFault: when the environment fails, or returns what it may not.
         """
         from .construction import build
-        from .contract import leaving
         from .environment import GymnasiumEnvironment, require_starts
 
         added = self.added.get(task.name)
-        try:
+        with environment_faults(task.name, "construction"):
             simulator = added.make() if added is not None else build(task.name)
-        except SystemExit as error:
-            raise EnvironmentFault(task.name, "construction", str(leaving(error))) from error
         limit = _episode_steps(self.entry(task.name), int(task.option("horizon", 0)))
         environment = GymnasiumEnvironment(task, simulator, limit)
         if task not in self._proved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from mtrl.errors import MtrlError
-from mtrl.rollout import Call, CallExecutor, CallValue, Collect, PolicySnapshot, RemoteError
+from mtrl.rollout import Call, CallExecutor, CallValue, Collect, GuardedExecutor, PolicySnapshot, RemoteError
 from mtrl.tasks import TaskSet, set_native_threads
 
 from .weights import Publication, WeightReader
@@ -42,11 +43,17 @@ class Reply:
 class RolloutActor:
     """Carries out calls. A bug raises; everything expected is a `Reply`."""
 
-    def __init__(self, tasks: TaskSet, backends: Mapping[str, str]) -> None:
-        """Builds nothing yet."""
+    def __init__(self, tasks: TaskSet, backends: Mapping[str, str], guard: float | None = None) -> None:
+        """Builds no environment yet; with `guard`, the longest seconds of a call, in a `GuardedExecutor`."""
+        # Ctrl-C is for the driver, which decides what it means
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # the other processors belong to the other actors
         set_native_threads(1)
-        self._executor = CallExecutor(tasks, backends)
+        self._executor: CallExecutor | GuardedExecutor
+        if guard is None:
+            self._executor = CallExecutor(tasks, backends)
+        else:
+            self._executor = GuardedExecutor(tasks, backends, guard)
         self._weights = WeightReader()
 
     def facts(self) -> ActorFacts:
@@ -66,6 +73,9 @@ class RolloutActor:
         try:
             return Reply(self._executor.perform(call, policy))
         except MtrlError as error:
+            return Reply(error=RemoteError.of(error))
+        except (SystemExit, KeyboardInterrupt) as error:
+            # out of Ray's hands: it would end the actor, or pass for a call that was cancelled
             return Reply(error=RemoteError.of(error))
 
 

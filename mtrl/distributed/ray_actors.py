@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict, deque
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from mtrl.rollout import KEPT, Backend, Call, Event, Lost, PolicySnapshot, RuntimeConfig, Version
+from mtrl.rollout import KEPT, Backend, Call, Event, PolicySnapshot, RuntimeConfig, Version
 from mtrl.tasks import TaskSet
 
 from .actor import ActorFacts, Reply, RolloutActor
@@ -39,14 +38,12 @@ LOSSES = (RayActorError, ObjectLostError, OutOfMemoryError, WorkerCrashedError, 
 """Errors of a lost process or node, whichever part of Ray notices first."""
 START_FAILURES = (*LOSSES, RuntimeEnvSetupError, ActorUnschedulableError)
 
-logger = logging.getLogger(__name__)
-
 
 class RayActors(Backend):
     """`mtrl.rollout.Backend` on Ray actors.
 
-    A hang is its call's fault; a death is not, for a node may fail. Weights are sent once per publication,
-    never with a call.
+    A hang is its call's fault; a death proves nothing, for a node may fail, but the actor that replaces a
+    dead one has a `GuardedExecutor`, which does. Weights are sent once per publication, never with a call.
     """
 
     replacement_seconds = 15.0
@@ -66,6 +63,8 @@ class RayActors(Backend):
         self._sent: dict[int, int] = {}
         """Publication that each actor has been given."""
         self._failures: dict[int, int] = {}
+        self._guarded: set[int] = set()
+        """Slots whose next actors tell crashes from kills."""
         self._facts: dict[int, ActorFacts] = {}
 
     def start(self, slots: int) -> None:
@@ -100,7 +99,8 @@ class RayActors(Backend):
         self._closing.close()
 
     def _start_worker(self, slot: int) -> None:
-        actor = cast("ActorHandle", self._actor.remote(self._shared_tasks, self._backends))
+        guard = self._timeout if slot in self._guarded else None
+        actor = cast("ActorHandle", self._actor.remote(self._shared_tasks, self._backends, guard))
         self._actors[slot], self._starting[slot] = actor, actor.facts.remote()
 
     def _stop(self, slot: int) -> None:
@@ -143,6 +143,7 @@ class RayActors(Backend):
             self._results[slot].popleft()
             return self._finished(slot, None, bug)
         except LOSSES as error:
+            self._guarded.add(slot)
             return self._lose(slot, f"its process is gone ({type(error).__name__})", is_cause=False)
         self._results[slot].popleft()
         # arrays of the object store are read-only, and what is kept of them keeps their blocks there
@@ -165,7 +166,3 @@ class RayActors(Backend):
         del self._starting[slot]
         self._facts[slot], self._failures[slot] = facts, 0
         return self._started(slot)
-
-    def _lose(self, slot: int, reason: str, *, is_cause: bool) -> Lost:
-        logger.warning("rollout actor %d is replaced: %s", slot, reason)
-        return super()._lose(slot, reason, is_cause=is_cause)

@@ -32,6 +32,7 @@ from .runtime import CollectionConfig, FaultHandler, FaultLog, FaultText, Fragme
 from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
 from .workers.backend import KEPT, Backend, Event, Lost
 from .workers.calls import Call, CallExecutor, CallValue, Collect
+from .workers.guarded import GuardedExecutor
 from .workers.messages import RemoteError
 from .workers.processes import Processes, child_environment
 from .workers.worker import LaneAssignment, RolloutWorker
@@ -70,6 +71,7 @@ __all__ = [
     "Fragments",
     "FunctionSampler",
     "GroupRequest",
+    "GuardedExecutor",
     "GymnasiumView",
     "JobResult",
     "Lane",

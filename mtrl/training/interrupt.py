@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
+from mtrl.faults import UserInterrupt
+
 SAVING = "stopping after this update and saving a checkpoint"
 """Message of a learner on Ctrl-C; see `Interruptible.message`."""
 
@@ -72,9 +74,9 @@ class Interruptible:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
+            raise UserInterrupt
         self.requested = True
         if self._at_once:
-            raise KeyboardInterrupt
+            raise UserInterrupt
         # print() may be interrupted by this very handler in the middle of its buffer; a bare write may not.
         os.write(2, f"\n{self._message}; press Ctrl-C again to stop at once\n".encode())

@@ -1,8 +1,11 @@
 """One private cluster for all tests here, and a plug-in suite that its actors import like any other."""
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +54,29 @@ def marks(trial_folder: Path) -> Path:
     for mark in trial_folder.iterdir():
         mark.unlink()
     return trial_folder
+
+
+@contextlib.contextmanager
+def killing(marks: Path, count: int) -> Iterator[None]:
+    """Ends the first `count` processes that play an episode within the block, from outside, as it begins."""
+    done = threading.Event()
+
+    def kill() -> None:
+        killed: set[int] = set()
+        while len(killed) < count and not done.wait(0.002):
+            log = marks / "resets"
+            lines = log.read_text().splitlines() if log.exists() else []
+            for pid in {int(line.split()[0]) for line in lines} - killed:
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class Faults:

@@ -19,7 +19,7 @@ from mtrl.errors import ResourceError, UnsupportedError
 from mtrl.rollout import EpisodeJob, JobResult, LocalRollouts, PoolRollouts, RuntimeConfig
 from mtrl.tasks import TaskSet
 
-from .conftest import EXPERT, Faults, jobs_for
+from .conftest import EXPERT, Faults, jobs_for, killing
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -36,8 +36,10 @@ NAMES = [
     "trial/refuses",
     "trial/bug",
     "metaworld/reach-v3",
+    "trial/exits",
+    "trial/interrupts",
 ]
-WALK, REACH, SLOW, RAISES, RAISES_ONCE, CRASHES, REFUSES, BUG, METAWORLD = range(9)
+WALK, REACH, SLOW, RAISES, RAISES_ONCE, CRASHES, REFUSES, BUG, METAWORLD, EXITS, INTERRUPTS = range(11)
 
 
 def task_set(names: list[str]) -> TaskSet:
@@ -206,8 +208,31 @@ def test_a_task_whose_simulator_kills_its_process_is_quarantined(
     results = list(shared.run([*jobs_for(CRASHES, 1), *jobs_for(WALK, 3)], EXPERT))
     assert [result.job.task_index for result in results] == [WALK] * 3
     assert list(shared.quarantined) == [CRASHES]
+    # the first death proves nothing; the actor that takes its place sees the others in its child
+    assert shared.backend.replaced == replaced + 1
+    assert [quarantined for _, quarantined in faults.seen] == [False, False, True]
+    assert "SIGSEGV" in shared.quarantined[CRASHES]
+
+
+@pytest.mark.slow
+def test_a_job_whose_actors_are_killed_from_outside_is_played_in_the_end(
+    marks: Path, shared: PoolRollouts, faults: Faults
+) -> None:
+    jobs = jobs_for(SLOW, 1)
+    replaced = shared.backend.replaced
+    with killing(marks, 3):
+        results = list(shared.run(jobs, EXPERT))
     assert shared.backend.replaced == replaced + 3
-    assert [quarantined for _, quarantined in faults.seen] == [True]
+    assert (faults.seen, shared.quarantined) == ([], {})
+    assert_equal(results, local(NAMES, jobs))
+
+
+def test_an_exit_or_interrupt_of_a_plug_in_costs_its_task_alone(shared: PoolRollouts) -> None:
+    replaced = shared.backend.replaced
+    results = list(shared.run([job for k in (EXITS, INTERRUPTS, WALK) for job in jobs_for(k, 1)], EXPERT))
+    assert [result.job.task_index for result in results] == [WALK]
+    assert sorted(shared.quarantined) == [EXITS, INTERRUPTS]
+    assert shared.backend.replaced == replaced
 
 
 def test_our_own_errors_reach_the_caller_as_themselves(shared: PoolRollouts) -> None:
@@ -220,7 +245,7 @@ def test_our_own_errors_reach_the_caller_as_themselves(shared: PoolRollouts) -> 
 def test_a_bug_shows_where_it_is_and_the_rollouts_stay_usable(shared: PoolRollouts) -> None:
     with pytest.raises(RayTaskError, match=r"trial_suite\.py") as caught:
         list(shared.run(jobs_for(BUG, 2), EXPERT))
-    assert isinstance(caught.value, IndexError)
+    assert "IndexError: a mistake in our own code" in str(caught.value)
     assert len(list(shared.run(jobs_for(WALK, 3), EXPERT))) == 3
 
 

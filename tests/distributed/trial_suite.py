@@ -38,6 +38,8 @@ TASKS = {
     "trial/raises-once": Shape(state=3, action=2),
     "trial/hangs-once": Shape(state=3, action=2),
     "trial/crashes": Shape(state=3, action=2),
+    "trial/exits": Shape(state=3, action=2),
+    "trial/interrupts": Shape(state=3, action=2),
     "trial/refuses": Shape(state=3, action=2),
     "trial/bug": Shape(state=3, action=2),
 }
@@ -91,7 +93,11 @@ class TrialEnvironment:
         if name == "trial/hangs-once" and first_time(name):
             time.sleep(600)
         if name == "trial/crashes":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if name == "trial/exits":
+            raise SystemExit(0)
+        if name == "trial/interrupts":
+            raise KeyboardInterrupt
         if name == "trial/refuses":
             raise UnsupportedError("this combination is not offered")
 

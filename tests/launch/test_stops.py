@@ -66,6 +66,6 @@ def test_the_words_of_a_user_are_no_markup(
         == 0
     )
     assert f"results are in {tmp_path / '[e]'}" in capsys.readouterr().out
-    words = ["train", *SETTINGS, f"output='{tmp_path}/[mine]'", "name=small", "stages=[collect]"]
+    words = ["train", *SETTINGS, f"output={tmp_path}/[mine]", "name=small", "stages=[collect]"]
     assert main(words) == 0
     assert f"{tmp_path / '[mine]' / 'small'}: 1 task," in capsys.readouterr().err

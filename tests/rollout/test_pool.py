@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from mtrl.errors import ConfigError, EnvironmentFault
+from mtrl.errors import ConfigError, EnvironmentFault, ResourceError
 from mtrl.rollout import (
     Acting,
     Backend,
@@ -24,7 +24,7 @@ from mtrl.rollout import (
     RuntimeConfig,
     Version,
 )
-from mtrl.rollout.workers.backend import Finished, Lost
+from mtrl.rollout.workers.backend import MAX_KILLS, Finished, Lost
 from mtrl.rollout.workers.calls import RestoreLane
 from mtrl.tasks import TaskSet
 
@@ -170,7 +170,7 @@ def test_a_worker_lost_over_a_lane_that_it_restores_counts_as_any_other(
     monkeypatch.setattr(backend, "_perform", dying)
     again.load_state_dict(source.state_dict())
     lives = again._supervisor.state_dict()["lanes"]
-    assert [(life["faults"], life["deaths"]) for life in lives] == [(0, 0), (is_cause, not is_cause)]
+    assert [life["faults"] for life in lives] == [0, is_cause]
     found = list(islice(again.stream(), 8))
     assert [f.epoch for f in found if f.task_index == 0] == [0] * 4
     # the first one was ready when the state was taken
@@ -182,26 +182,45 @@ def test_open_lanes_of_a_quarantined_task_are_not_saved(tasks: TaskSet) -> None:
     source = source_of(tasks, "rounds")
     list(islice(source.stream(), 4))
     fault = EnvironmentFault("counter/short", "the test", "it is to leave")
-    source._supervisor.lost(source.lanes[0][0], fault, is_cause=True)
-    source._supervisor.lost(source.lanes[0][0], fault, is_cause=True)
+    source._supervisor.failed(source.lanes[0][0], fault)
+    source._supervisor.failed(source.lanes[0][0], fault)
     assert list(source.quarantined) == [0]
     assert [entry["lane"] for entry in source.state_dict()["lanes"]] == [1]
 
 
-def test_a_death_that_proves_nothing_takes_three_for_a_quarantine(tasks: TaskSet) -> None:
-    faults: list[bool] = []
-    pool = PoolRollouts(tasks, InProcess(tasks), RuntimeConfig(), lambda fault, last: faults.append(last))
+@pytest.mark.parametrize(("is_cause", "faults"), [(False, []), (True, [False, True])])
+def test_only_deaths_that_its_own_job_caused_quarantine_a_task(
+    tasks: TaskSet, is_cause: bool, faults: list[bool]
+) -> None:
+    seen: list[bool] = []
+    pool = PoolRollouts(
+        tasks, InProcess(tasks), RuntimeConfig(attempts=2), lambda fault, last: seen.append(last)
+    )
     backend = backend_of(pool)
     with pool.open(RANDOM) as session:
-        for deaths in range(1, 4):
-            session.extend([job()] if deaths == 1 else [])
+        session.extend([job()])
+        for _ in faults or range(MAX_KILLS - 1):
             session._assign()
             (busy,) = [i for i, slot in enumerate(backend.slots) if slot.calls]
-            session._lost(backend.kill(busy))
+            session._lost(backend.kill(busy, is_cause=is_cause))
             backend.wait(0.0)
-            assert faults == [True] * (deaths == 3)
-        assert session.take() is None
-    assert list(pool.quarantined) == [0]
+        assert (session.take() is None) == is_cause
+    assert seen == faults
+    assert list(pool.quarantined) == [0] * is_cause
+
+
+def test_workers_that_are_killed_again_and_again_end_the_run(tasks: TaskSet) -> None:
+    backend = InProcess(tasks, slots=1)
+    pool = PoolRollouts(tasks, backend, RuntimeConfig())
+    with pool.open(RANDOM) as session:
+        session.extend([job()])
+        for _ in range(MAX_KILLS - 1):
+            session._assign()
+            session._lost(backend.kill(0))
+            backend.wait(0.0)
+        session._assign()
+        with pytest.raises(ResourceError, match=r"10 workers in a row were lost"):
+            backend.kill(0)
 
 
 def test_a_session_takes_jobs_and_policies_at_any_time(tasks: TaskSet) -> None:

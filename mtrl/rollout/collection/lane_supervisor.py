@@ -11,7 +11,6 @@ from mtrl.errors import EnvironmentFault
 
 from ..fragment import Fragment
 from ..runtime import FaultHandler, FaultLog
-from ..workers.backend import MAX_WORKER_LOSSES
 from ..workers.worker import LaneAssignment
 
 REOPENED_SEED = 1_000_003
@@ -29,8 +28,6 @@ class _Record:
     """Episodes of each copy that were begun before this opening."""
     faults: int = 0
     """Faults since the last fragment."""
-    deaths: int = 0
-    """Workers lost while they stepped it since the last fragment, without proof that it is the cause."""
 
 
 class LaneSupervisor:
@@ -80,12 +77,13 @@ class LaneSupervisor:
         self.quarantined.update(state["quarantined"])
         for entry in map(dict, state["lanes"]):
             assignment = LaneAssignment(**entry.pop("share"))
+            entry.pop("deaths", None)  # counted by earlier versions
             self._records[assignment] = _Record(**entry)
 
     def delivered(self, assignment: LaneAssignment, fragment: Fragment) -> Fragment:
         """Sets the fragment's epoch to the lane's, and continues the episode ids of its former openings."""
         record = self._records[assignment]
-        record.faults = record.deaths = 0
+        record.faults = 0
         fragment.epoch = record.openings - 1
         fragment.episode_id += record.base * assignment.total_copies
         record.rounds = int(fragment.episode_id.max()) // assignment.total_copies + 1
@@ -94,20 +92,7 @@ class LaneSupervisor:
     def failed(self, assignment: LaneAssignment, fault: EnvironmentFault) -> None:
         """Counts and reports a fault; quarantines the lane's task at the last attempt."""
         self._records[assignment].faults += 1
-        self._report(assignment, fault, self._records[assignment].faults >= self._attempts)
-
-    def lost(self, assignment: LaneAssignment, fault: EnvironmentFault, is_cause: bool) -> None:
-        """Counts the loss of a worker over the lane: a fault where the lane is its cause; otherwise it
-        quarantines after `MAX_WORKER_LOSSES` of them.
-        """
-        if is_cause:
-            self.failed(assignment, fault)
-            return
-        self._records[assignment].deaths += 1
-        if self._records[assignment].deaths >= MAX_WORKER_LOSSES:
-            self._report(assignment, fault, True)
-
-    def _report(self, assignment: LaneAssignment, fault: EnvironmentFault, last: bool) -> None:
+        last = self._records[assignment].faults >= self._attempts
         if last:
             self.quarantined[assignment.task_index] = fault.summary
         self._on_fault(fault, last)

@@ -273,13 +273,14 @@ class PoolFragments:
         self._forget()
 
     def _count(self, assignment: LaneAssignment, outcome: Finished | Lost) -> None:
-        """Counts a fault of a lane, or the loss of a worker over it; raises every other error."""
+        """Counts a fault of a lane, or the death of a worker that it caused; raises every other error."""
         if assignment.task_index in self.quarantined:
             return
         if isinstance(outcome, Lost):
             name = self._tasks[assignment.task_index].name
             fault = EnvironmentFault(name, f"a fragment of {assignment}", outcome.reason)
-            self._supervisor.lost(assignment, fault, outcome.is_cause)
+            if outcome.is_cause:
+                self._supervisor.failed(assignment, fault)
         elif isinstance(outcome.error, EnvironmentFault):
             self._supervisor.failed(assignment, outcome.error)
         elif outcome.error is not None:

@@ -12,7 +12,7 @@ from mtrl.tasks import TaskSet
 from ..job import EpisodeJob, JobResult
 from ..policy import PolicySnapshot, Version
 from ..runtime import FaultHandler, FaultLog, RuntimeConfig
-from ..workers.backend import IN_FLIGHT, MAX_WORKER_LOSSES, Backend, Finished, Lost
+from ..workers.backend import IN_FLIGHT, Backend, Finished, Lost
 from ..workers.calls import Play
 
 CachePlan = Callable[[int, bool], float]
@@ -171,7 +171,7 @@ class RolloutSession:
         if event.ticket not in self._queue.jobs:
             return  # dropped meanwhile
         if isinstance(event.error, EnvironmentFault):
-            self._failed(event.ticket, event.error, is_cause=True)
+            self._failed(event.ticket, event.error)
         elif event.error is not None:
             raise event.error
         else:
@@ -181,35 +181,28 @@ class RolloutSession:
                 self._on_result(event.value)
 
     def _lost(self, event: Lost) -> None:
-        """The job that ran may be the cause; those behind it are submitted again."""
+        """The job that ran may be the cause; if not it is submitted again, as are those behind it."""
         self._pool.hosted[event.slot].clear()
         for position in event.waiting:
             self._queue.put_back(position)
-        if event.running is not None and event.running in self._queue.jobs:
+        if event.running is not None and not event.is_cause:
+            self._queue.put_back(event.running)
+        elif event.running is not None and event.running in self._queue.jobs:
             job = self._queue.jobs[event.running]
             name = self._pool.tasks[job.task_index].name
             fault = EnvironmentFault(name, f"episodes from starts {list(job.starts)}", event.reason)
-            self._failed(event.running, fault, event.is_cause)
+            self._failed(event.running, fault)
 
-    def _failed(self, position: int, fault: EnvironmentFault, is_cause: bool) -> None:
+    def _failed(self, position: int, fault: EnvironmentFault) -> None:
         queue = self._queue
-        counts, allowed = (
-            (queue.faults, self._pool.attempts)
-            if is_cause
-            else (
-                queue.worker_losses,
-                MAX_WORKER_LOSSES,
-            )
-        )
-        counts[position] += 1
-        last = counts[position] >= allowed
+        queue.faults[position] += 1
+        last = queue.faults[position] >= self._pool.attempts
         if last:
             self._pool.quarantined[queue.jobs[position].task_index] = fault.summary
             queue.drop_from(position)
         else:
             queue.put_back(position)
-        if last or is_cause:
-            self._pool.on_fault(fault, last)
+        self._pool.on_fault(fault, last)
 
 
 class JobQueue:
@@ -223,7 +216,6 @@ class JobQueue:
         self.results: dict[int, JobResult] = {}
         """Results that are not yet delivered."""
         self.faults: Counter[int] = Counter()
-        self.worker_losses: Counter[int] = Counter()
         self._quarantined = quarantined
         self._count = 0
 

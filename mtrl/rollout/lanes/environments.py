@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 from mtrl import registry
-from mtrl.errors import MissingExtraError, UnknownNameError, UnsupportedError
+from mtrl.errors import MissingExtraError, MtrlError, UnknownNameError, UnsupportedError
 from mtrl.faults import environment_faults
 from mtrl.tasks import Environment, Task, TaskSet, VectorEnvironment, VectorSuite
 
@@ -68,8 +68,9 @@ def close_all(task: Task, environments: Sequence[Environment | VectorEnvironment
     """Closes what can be closed: what failed before may fail here too, and must not keep the rest open."""
     for environment in environments:
         try:
-            environment.close()
-        except Exception:
+            with environment_faults(task.name, "closing"):
+                environment.close()
+        except MtrlError:
             _logger.exception("an environment of task %s failed to close", task.name)
 
 

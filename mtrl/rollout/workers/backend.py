@@ -6,6 +6,7 @@ hang, and only the first call's time is measured.
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -17,15 +18,16 @@ from mtrl.errors import ResourceError
 from ..policy import PolicySnapshot, Version
 from .calls import Call, CallValue
 
+logger = logging.getLogger(__name__)
+
 IN_FLIGHT = 2
 """Calls per slot: one that runs, and one that waits so that the worker never does."""
 KEPT = 2
 """Publications kept: the newest, and the one that a worker may be fetching right now."""
 START_SECONDS = 180.0
 """Longest time that a worker takes to start, loading its packages."""
-MAX_WORKER_LOSSES = 3
-"""Workers that may be lost during one call, without proof that it is the cause, before the call's task is
-quarantined: a simulator that crashes its process would otherwise be tried for ever."""
+MAX_KILLS = 10
+"""Workers that a slot may lose in a row, with no call finished between them and none of them the cause."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Lost:
     waiting: tuple[int, ...]
     """Tickets of the calls behind it."""
     is_cause: bool
-    """Whether the running call is surely the cause; a node may fail for other reasons."""
+    """Whether the running call is surely the cause, which then counts against its task. A worker that was
+    killed from outside, or whose node may have failed, proves nothing."""
     reason: str
 
 
@@ -74,6 +77,8 @@ class Slot:
     """Whether the worker has started; only then it takes calls."""
     calls: deque[int] = field(default_factory=deque)
     """Tickets of the calls under way, in order."""
+    kills: int = 0
+    """Workers lost since a call finished without that call being the cause."""
     clock: float = 0.0
     """When the first call, or the start, began, by time.monotonic."""
 
@@ -186,12 +191,21 @@ class Backend(ABC):
     def _finished(self, slot: int, value: CallValue, error: Exception | None = None) -> Finished:
         held = self.slots[slot]
         ticket = held.calls.popleft()
-        held.clock = time.monotonic()
+        held.clock, held.kills = time.monotonic(), 0
         return Finished(slot, ticket, value, error)
 
     def _lose(self, slot: int, reason: str, *, is_cause: bool) -> Lost:
         self.replaced += 1
-        tickets = tuple(self.slots[slot].calls)
+        held = self.slots[slot]
+        tickets = tuple(held.calls)
+        logger.warning("worker %d is replaced: %s", slot, reason)
+        held.kills += bool(tickets) and not is_cause
+        if held.kills >= MAX_KILLS:
+            raise ResourceError(
+                f"{held.kills} workers in a row were lost before they finished anything; the last one: "
+                f"{reason}. Where the system is short of memory (see its log), lower runtime.workers, "
+                "runtime.actors or the copies of environments"
+            )
         self.replace(slot, reason)
         return Lost(slot, tickets[0] if tickets else None, tickets[1:], is_cause, reason)
 

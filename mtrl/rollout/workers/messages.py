@@ -50,7 +50,7 @@ class RemoteError:
     trace: str
 
     @staticmethod
-    def of(error: Exception) -> RemoteError:
+    def of(error: BaseException) -> RemoteError:
         """Takes the error apart; call it while the error is handled."""
         trace = traceback.format_exc()
         if not isinstance(error, MtrlError):

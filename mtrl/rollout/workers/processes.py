@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +36,9 @@ from .messages import (
 GRACE_SECONDS = 2.0
 """Time for a process to end once its connection is closed."""
 
+OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+"""Signals of a person, a scheduler, or a system that is short of memory; a crash has another one."""
+
 Sender = tuple[int, int]
 """Slot and epoch of a worker."""
 Answer = tuple[dict[str, Any], Arrays]
@@ -43,7 +47,8 @@ Inbox = queue.SimpleQueue[tuple[Sender, Answer | None]]
 
 
 class Processes(Backend):
-    """`Backend` on processes of this machine. The running call is the cause of its process's death.
+    """`Backend` on processes of this machine. The running call is the cause of its process's death, unless
+    the process was killed from outside.
 
     The policy is kept in this process and sent to a worker ahead of the first call that needs it, so it is
     safe as soon as it is published, and one that nothing acted with is not sent.
@@ -126,7 +131,7 @@ class Processes(Backend):
             if not started:
                 # its packages cannot be loaded, and a successor fares no better
                 raise _not_started(ending)
-            return self._lose(slot, ending, is_cause=True)
+            return self._lose(slot, ending, is_cause=not self._links[slot].was_killed)
         header, arrays = answer
         if header["reply"] == "ready":
             return self._started(slot)
@@ -208,8 +213,13 @@ class WorkerLink:
         except subprocess.TimeoutExpired:
             return "its worker process closed the connection"
         if status < 0:
-            return f"its worker process was ended by signal {-status}"
+            return f"its worker process was ended by {signal.Signals(-status).name}"
         return f"its worker process ended with status {status}; its messages are on standard error"
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether the process was ended from outside."""
+        return self.process.returncode in [-number for number in OUTSIDE]
 
     def _read(self) -> None:
         try:

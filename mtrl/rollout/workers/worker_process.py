@@ -54,7 +54,7 @@ class WorkerServer:
                 return {"reply": "ready"}, {}
             plain, found = describe(self.executor.perform(rebuild(content, arrays), lambda: self.snapshot))
             return {"reply": "value", "content": plain}, found
-        except Exception as error:  # noqa: BLE001 - sent whole, to be raised by the caller
+        except BaseException as error:  # noqa: BLE001 - sent whole, to be raised by the caller
             # a process that ended of it would be taken for the environment's fault
             return {"reply": "error", "content": describe(RemoteError.of(error))[0]}, {}
 
