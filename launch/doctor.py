@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtrl.diagnostics import Finding, State, broken, drawing, ray_ports, software
+from mtrl.diagnostics import Finding, State, broken, drawing, ray_ports, software, warning
 
 from .arguments import add_overrides
 
@@ -182,8 +182,11 @@ def _places(overrides: Sequence[str]) -> list[Finding]:
 
 
 def _ray() -> list[Finding]:
+    from mtrl.distributed.ray_start import obstacles
+
     return [
         ray_ports.check_ray_version(software.installed_versions().get("ray")),
+        *(warning("Ray", f"it cannot start: {cause}", remedy) for cause, remedy in obstacles(os.environ)),
         ray_ports.check_ray_ports(ray_ports.ray_processes()),
     ]
 

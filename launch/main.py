@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
 from mtrl.errors import MtrlError, UnknownNameError
-from mtrl.faults import UserInterrupt, ctrl_c_told_apart
+from mtrl.faults import Terminated, UserInterrupt, ctrl_c_told_apart
 
 COMMANDS = {
     "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",
@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserInterrupt:
         print("\nmtrl: interrupted", file=sys.stderr)
         return 130
+    except Terminated:
+        raise
     except (SystemExit, KeyboardInterrupt) as error:
         # would end the process without a word, and SystemExit(0) as a success
         raise RuntimeError(f"a plug-in raised {error!r} in the middle of mtrl {name}") from error

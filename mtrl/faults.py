@@ -1,4 +1,4 @@
-"""What environments raise, as faults of their task, and what Ctrl-C raises, which is none."""
+"""What environments raise, as faults of their task, and what signals raise, which is none."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from mtrl.errors import EnvironmentFault, MtrlError
 
 class UserInterrupt(KeyboardInterrupt):
     """Ctrl-C, as our handlers of SIGINT raise it; a KeyboardInterrupt of another class is a plug-in's."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM, as our handler of it raises it; a SystemExit of another class is a plug-in's."""
+
+
+def raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """A handler of SIGTERM, which lets what is open be closed."""
+    raise Terminated(128 + number)
 
 
 def raise_user_interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -43,7 +52,7 @@ class environment_faults:  # noqa: N801 - a function to its callers; a generator
     """Turns what an environment raises inside the block into an EnvironmentFault with its traceback.
 
     `task` is the task's name; `when` is the phase, or a function that returns it once it is needed. Errors
-    of mtrl and Ctrl-C pass as they are, and so do exceptions of the types `passing`. SystemExit,
+    of mtrl, Ctrl-C and SIGTERM pass as they are, and so do exceptions of the types `passing`. SystemExit,
     KeyboardInterrupt and the like of the environment's own are faults as any other.
     """
 
@@ -58,7 +67,7 @@ class environment_faults:  # noqa: N801 - a function to its callers; a generator
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, (MtrlError, UserInterrupt, *self._passing)):
+        if error is None or isinstance(error, (MtrlError, UserInterrupt, Terminated, *self._passing)):
             return
         # without a handler of ours, as in a notebook, Ctrl-C cannot be told from a KeyboardInterrupt
         if isinstance(error, KeyboardInterrupt) and _is_plain():

@@ -9,6 +9,7 @@ import gymnasium
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
+from mtrl.faults import environment_faults
 
 from .entry import GymEntry, Simulator
 from .spaces import action_for, reader_for
@@ -18,11 +19,13 @@ def build(name: str) -> Simulator:
     """The environment of task "gym/<id>" without Gymnasium's clock, checkers and order of calls.
 
     The lane counts steps, the adapter checks observations, and neither calls out of order. Raises
-    UnknownNameError for an id that is not registered, UnsupportedError for a missing package.
+    UnknownNameError for an id that is not registered, UnsupportedError for a missing package,
+    EnvironmentFault for what the environment's own code raises.
     """
     spec = find(name, ())
     try:
-        made = gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True)
+        with environment_faults(name, "construction", passing=(ImportError, gymnasium.error.Error)):
+            made = gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UnsupportedError(f"{name} needs a package that is not installed: {error}") from error
     except ModuleNotFoundError as error:
@@ -52,7 +55,8 @@ def find(name: str, known: Iterable[str]) -> gymnasium.envs.registration.EnvSpec
     module, colon, plain = identifier.partition(":")
     if colon:
         try:
-            importlib.import_module(module)
+            with environment_faults(name, f"the import of {module}", passing=(ModuleNotFoundError,)):
+                importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"task {name}: the module {error.name!r} cannot be imported; "

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import pwd
+import signal
+import socket
 import sysconfig
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +19,25 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+import ray._private.services
 import ray._private.worker
 
 import mtrl
 from mtrl.errors import ConfigError, ResourceError
+from mtrl.faults import raise_terminated
 from mtrl.rollout import RuntimeConfig
 
+from .ray_start import obstacles
 from .resources import OBJECT_STORE_MEGABYTES, processors
 
 LOOPBACK = "127.0.0.1"
 FREE_PROCESSORS_SECONDS = 10.0
 """How long to wait for processors that a run just ended still holds."""
+JOIN_SECONDS = 5.0
+"""How long a cluster's address may take to accept a connection."""
+WITHOUT_RAY = "Without Ray, runtime.kind=local with runtime.workers=N uses the processors of this machine"
+
+logger = logging.getLogger(__name__)
 
 _users = 0
 _started = False
@@ -69,7 +82,7 @@ def connect(config: RuntimeConfig) -> Capacity:
 
     A process that is connected already stays where it is. `config.address` joins that cluster;
     empty starts a private one on this machine, which needs about four seconds. Raises ConfigError when
-    no cluster answers there.
+    no cluster answers there or it does not let this process in, ResourceError when none can be started.
     """
     global _users, _started, _private
     if not ray.is_initialized():
@@ -79,6 +92,9 @@ def connect(config: RuntimeConfig) -> Capacity:
             _join(config.address)
         else:
             _start_private(max(config.actors, processors()))
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler raises what cannot be told from a plug-in's SystemExit
+            signal.signal(signal.SIGTERM, raise_terminated)
         _started = True
     _users += 1
     has = ray.cluster_resources()
@@ -119,17 +135,43 @@ def _quiet() -> None:
 
 
 def _join(address: str) -> None:
+    advice = (
+        "Give the address that `ray start --head` printed, 'auto' on a node of the cluster, or nothing for a "
+        "private one"
+    )
+    key = f"runtime.address={address}"
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
+        found: str = ray._private.services.canonicalize_bootstrap_address_or_die(address)
+        host, _, port = found.rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port)), JOIN_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Ray cluster answers at {key} ({error}). {advice}") from error
+    if address == "auto":
+        owner = listener_uid(int(port))
+        if owner not in (None, os.getuid()):
+            raise ConfigError(
+                f"{key} found the Ray cluster at {found}, which user {_user_name(owner)} runs; to join it "
+                f"all the same write runtime.address={found}"
+            )
+        logger.warning("runtime.address=auto joins the Ray cluster at %s", found)
+    try:
+        ray.init(address=found, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:
+        ray.shutdown()
         raise ConfigError(
-            f"no Ray cluster answers at runtime.address={address!r} ({error}). Give the address that "
-            "`ray start --head` printed, 'auto' on a node of the cluster, or nothing for a private one"
+            f"the Ray cluster at {key} answers and does not let this process in ({_first_line(error)}). One "
+            "that asks for a token takes it from RAY_AUTH_MODE=token with RAY_AUTH_TOKEN, or from "
+            "~/.ray/auth_token; Ray and Python must be of the same versions on both sides"
         ) from error
 
 
 def _start_private(processor_count: int) -> None:
     """Ray's processes take their environment from this one's, which is put back afterwards."""
+    found = obstacles(os.environ)
+    if found:
+        causes = "; ".join(f"{cause}: {remedy}" for cause, remedy in found)
+        raise ResourceError(f"Ray cannot start on this machine: {causes}. {WITHOUT_RAY}")
     before = {name: os.environ.get(name) for name in worker_environment()}
     os.environ.update(worker_environment())
     try:
@@ -143,9 +185,37 @@ def _start_private(processor_count: int) -> None:
             log_to_driver=False,
             _node_ip_address=LOOPBACK,
         )
+    except Exception as error:
+        ray.shutdown()
+        raise ResourceError(
+            f"Ray did not start ({_first_line(error)}). The machine may be short of memory or processors; "
+            f"try again when it is less busy, and let `mtrl doctor` look. {WITHOUT_RAY}"
+        ) from error
     finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def listener_uid(port: int) -> int | None:
+    """The user of the process of this machine that listens on a TCP port; None for no such process."""
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    return int(fields[7])
+    return None
+
+
+def _user_name(uid: int | None) -> str:
+    try:
+        return pwd.getpwuid(uid or 0).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

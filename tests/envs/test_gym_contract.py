@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,3 +165,20 @@ def test_an_exit_of_a_reset_or_of_a_constructor_is_a_fault_too() -> None:
     with pytest.raises(EnvironmentFault, match="SystemExit: 4") as raised:
         SUITE.environment(task)
     assert raised.value.when == "construction"
+
+
+def test_a_module_or_constructor_that_raises_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_import.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "broken_make.py").write_text(
+        "import gymnasium\n"
+        "def make(**settings):\n"
+        "    raise ValueError('model.xml is missing')\n"
+        "gymnasium.register('Broken-v0', entry_point=make)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EnvironmentFault, match=r"the import of broken_import:(.|\n)*SystemExit: 3"):
+        registry.task("gym/broken_import:Other-v0")
+    with pytest.raises(EnvironmentFault, match=r"at construction:(.|\n)*ValueError: model\.xml is missing"):
+        registry.task("gym/broken_make:Broken-v0")
