@@ -83,6 +83,7 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
         ("memory", lambda: _memory(overrides)),
         ("disk", lambda: _places(overrides)),
         ("Ray", _ray),
+        ("Ray start", _ray_start),
         ("real time", _realtime),
         ("extras", _extras),
     )
@@ -182,13 +183,17 @@ def _places(overrides: Sequence[str]) -> list[Finding]:
 
 
 def _ray() -> list[Finding]:
-    from mtrl.distributed.ray_start import obstacles
-
     return [
         ray_ports.check_ray_version(software.installed_versions().get("ray")),
-        *(warning("Ray", f"it cannot start: {cause}", remedy) for cause, remedy in obstacles(os.environ)),
         ray_ports.check_ray_ports(ray_ports.ray_processes()),
     ]
+
+
+def _ray_start() -> list[Finding]:
+    from mtrl.distributed.ray_start import obstacles
+
+    found = obstacles(os.environ)
+    return [warning("Ray start", f"Ray cannot start: {cause}", remedy) for cause, remedy in found]
 
 
 def _realtime() -> list[Finding]:

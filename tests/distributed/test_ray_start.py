@@ -15,7 +15,8 @@ import pytest
 from mtrl.distributed import cluster
 from mtrl.distributed.ray_start import SOCKET, obstacles
 from mtrl.errors import ConfigError, ResourceError
-from mtrl.launch.doctor import _ray
+from mtrl.launch.doctor import _ray_start
+from mtrl.rollout import child_environment
 
 LISTENER = """
 import os, socket, sys
@@ -61,13 +62,14 @@ def test_a_private_cluster_is_refused_and_doctor_says_the_same(monkeypatch: pyte
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "long" * 20)
     with pytest.raises(ResourceError, match=r"paths of \d+ bytes.*set RAY_TMPDIR.*runtime\.workers=N"):
         cluster._start_private(1)
-    assert any("paths of" in finding.text and "RAY_TMPDIR" in finding.remedy for finding in _ray())
+    assert any("paths of" in finding.text and "RAY_TMPDIR" in finding.remedy for finding in _ray_start())
 
 
-def test_what_ray_itself_refuses_is_named(tmp_path: Path) -> None:
+def test_what_ray_itself_refuses_is_named() -> None:
     ended = subprocess.run(
-        [sys.executable, "-P", "-c", REFUSED], capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, "-P", "-c", REFUSED],
+        env=child_environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert ended.returncode == 1
     assert "ResourceError: Ray did not start (ValueError: " in ended.stderr
     assert "runtime.kind=local with runtime.workers=N" in ended.stderr
@@ -112,7 +114,7 @@ def test_a_missing_token_is_no_wrong_address(tmp_path: Path) -> None:
     words = ["--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
     head = subprocess.Popen([ray, "start", "--block", *words], env=settings, stdout=subprocess.DEVNULL)
     program = "import sys; from mtrl.distributed import cluster; cluster._join(sys.argv[1])"
-    without = {**os.environ, "RAY_TMPDIR": str(folder), "HOME": str(tmp_path)}
+    without = {**child_environment(), "RAY_TMPDIR": str(folder), "HOME": str(tmp_path)}
     try:
         deadline = time.monotonic() + 60
         while cluster.listener_uid(port) is None and time.monotonic() < deadline:
