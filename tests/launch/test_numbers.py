@@ -20,7 +20,7 @@ from mtrl.launch.main import main
 from mtrl.pipeline import Config, agent_of
 from mtrl.structured import build, defaults, plain
 
-AGENTS = ("diffusion", "rllib", "sac", "sb3", "world_model")
+AGENTS = ("diffusion", "grpo", "rllib", "sac", "sb3", "world_model")
 FINITE = {
     "agent.noise.train_mean",
     "agent.exploration.target_entropy",
@@ -73,7 +73,7 @@ CASES = {name: (tree, keys) for name, tree, keys in cases()}
 
 
 def test_every_agent_is_walked() -> None:
-    ours = {"diffusion", "rllib", "sac", "sb3", "world_model"}
+    ours = {"diffusion", "grpo", "rllib", "sac", "sb3", "world_model"}
     assert ours <= set(registry.names("agent"))
     assert set(AGENTS) == ours
     assert sum(len(keys) for _, keys in CASES.values()) > 200
