@@ -23,8 +23,8 @@ def reopen(
     The run is owned until the end, or only the folders `written` where the command writes nowhere else.
     """
     run = RunDirectory.open(path)
-    config = compose(overrides, command=command, base=run.read_config())
     with contextlib.ExitStack() as owned:
         for folder in written or (path,):
             owned.enter_context(own_folder(folder))
+        config = compose(overrides, command=command, base=run.read_config())
         yield owned.enter_context(session_in(run, config, task_set_of(config), console))
