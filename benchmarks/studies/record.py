@@ -51,8 +51,9 @@ class Study:
     equal_cost: tuple[str, str] | None = None
     """Two columns of the table to compare again when both have taken the same steps, and when both have cost
     the same CPU time; their runs evaluate while they learn (`online.evaluate_every`)."""
-    units: Mapping[str, tuple[str, float]] = field(default_factory=dict)
-    """Task in a unit of its own -> (its name in the tables, what its rewards are multiplied by)."""
+    units: Mapping[str, tuple[str, float, Score]] = field(default_factory=dict)
+    """Task in a unit of its own -> (its name in the tables, what its rewards are multiplied by, the range of
+    its returns before that)."""
 
     def runs(self) -> tuple[tuple[str, int], ...]:
         """(variant, seed) of every run, seed after seed, so that an early stop leaves whole seeds."""
@@ -112,9 +113,9 @@ class TaskOutcome:
             return self.outcomes.count("1") / len(self.outcomes)
         return sum(self.score.normalise(value, False) for value in self.returns) / len(self.returns)
 
-    def divided(self, unit: float) -> TaskOutcome:
-        """The same with returns in multiples of `unit`."""
-        return replace(self, returns=tuple(value / unit for value in self.returns))
+    def divided(self, unit: float, score: Score) -> TaskOutcome:
+        """The same with returns in multiples of `unit`, for which `score` gives the range."""
+        return replace(self, returns=tuple(value / unit for value in self.returns), score=score)
 
 
 @dataclass(frozen=True)

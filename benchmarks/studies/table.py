@@ -53,8 +53,11 @@ def _columns(study: Study, finished: Mapping[str, Finished]) -> dict[str, Column
 
 def _in_one_unit(study: Study, run: Mapping[str, TaskOutcome]) -> Mapping[str, TaskOutcome]:
     """Task, by its name in the tables -> its outcome, with returns divided by the task's unit."""
-    pairs = ((study.units.get(name, (name, 1.0)), outcome) for name, outcome in run.items())
-    return {name: outcome.divided(unit) for (name, unit), outcome in pairs}
+    found = {}
+    for task, outcome in run.items():
+        name, unit, score = study.units.get(task, (task, 1.0, outcome.score))
+        found[name] = outcome.divided(unit, score)
+    return found
 
 
 def _scores(columns: Mapping[str, Column], split: str) -> list[str]:
