@@ -5,6 +5,7 @@ memory, `robots/` the robot's process, `flight/` a whole deployment with its log
 this order. `artefact/export.py` needs torch, so it is imported by its path.
 """
 
+from .artefact.contents import Artefact, open_artefact
 from .artefact.files import VerificationReport, verify, write_artefact
 from .artefact.manifest import (
     Limits,
@@ -15,15 +16,18 @@ from .artefact.manifest import (
     require_deployable,
 )
 from .artefact.policy import ArtefactPolicy, artefact_policy, artefact_snapshot
-from .flight.log import Flight, read_flight, replay
+from .flight.flight import Flight, replay
+from .flight.log import read_flight
 from .flight.report import DeploymentReport, EpisodeReport
-from .flight.session import compatible_task, deploy
+from .flight.session import REPORTS, compatible_task, deploy
 from .guard.guard import Guard, GuardedAction, GuardFlag, GuardState, Transition
 from .guard.limits import GuardConfig, RobotConfig
 from .realtime.latency import Latency, LatencyReport, latency_apart, measure_latency
 from .robots.robot import Connect, Robot, run_robot
 
 __all__ = [
+    "REPORTS",
+    "Artefact",
     "ArtefactPolicy",
     "Connect",
     "DeploymentReport",
@@ -50,6 +54,7 @@ __all__ = [
     "deploy",
     "latency_apart",
     "measure_latency",
+    "open_artefact",
     "read_flight",
     "read_manifest",
     "replay",

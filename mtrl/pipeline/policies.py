@@ -67,5 +67,5 @@ def artefact_tasks(artefact: Path) -> TaskSet:
 
 def load_artefact(artefact: Path) -> tuple[PolicySnapshot, str]:
     """The graph as a policy in lock-step with the simulation, and its hash; refuses damage."""
-    identity = verify(artefact).artefact
-    return artefact_snapshot(artefact), identity
+    verified = verify(artefact)
+    return artefact_snapshot(verified.contents), verified.artefact

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.deployment import ArtefactPolicy, Manifest, TaskEntry, read_manifest, verify, write_artefact
+from mtrl.deployment import (
+    ArtefactPolicy,
+    Manifest,
+    TaskEntry,
+    open_artefact,
+    read_manifest,
+    verify,
+    write_artefact,
+)
 from mtrl.errors import ExistsError, IntegrityError, SpaceError, UnknownNameError
 from mtrl.integrity import write_manifest
 
@@ -40,7 +48,7 @@ def test_an_artefact_verifies_and_its_id_is_the_root_hash(artefact: Path) -> Non
 
 
 def test_the_policy_computes_the_graph_on_the_newest_state(artefact: Path) -> None:
-    policy = ArtefactPolicy(artefact)
+    policy = ArtefactPolicy(open_artefact(artefact))
     state = np.array([[9, 9, 9, 9], [0.1, 0.2, 0.13, 0.15]], dtype=np.float32)
     chunk = policy.act(state, 0, np.array([0.4, 0.4], dtype=np.float32))
     # 10 (0.13 - 0.1) + 0.5 * 0.4 = 0.5 and 10 (0.15 - 0.2) + 0.25 * 0.4 = -0.4, repeated 4 times

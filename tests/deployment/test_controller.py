@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.deployment import ArtefactPolicy
+from mtrl.deployment import ArtefactPolicy, open_artefact
 from mtrl.deployment.realtime.controller import ChunkController
 from mtrl.rollout import Acting, generator_for
 from mtrl.rollout.chunk_policy import ChunkPolicy, ChunkSpec, Execution, FunctionSampler
@@ -24,7 +24,7 @@ WEIGHTS = np.random.default_rng(5).uniform(-0.5, 0.5, (4, 3)).astype(np.float32)
 def test_it_equals_the_evaluated_policy_tick_by_tick(tmp_path: Path, noise: str) -> None:
     task = SUITE.task("bench/point")
     linear_artefact(tmp_path / "a", [task], WEIGHTS, HISTORY, CHUNK, EXECUTE, NOISE, drawn=noise)
-    policy = ArtefactPolicy(tmp_path / "a")
+    policy = ArtefactPolicy(open_artefact(tmp_path / "a"))
     evaluated = ChunkPolicy(
         FunctionSampler(
             ChunkSpec(HISTORY, 4, CHUNK, 3, 2),
@@ -56,7 +56,7 @@ def test_it_equals_the_evaluated_policy_tick_by_tick(tmp_path: Path, noise: str)
 
 def test_the_history_begins_with_copies_of_the_first_observation(tmp_path: Path) -> None:
     linear_artefact(tmp_path / "a", [SUITE.task("bench/point")], WEIGHTS, history=3, chunk=1, execute=1)
-    policy = ArtefactPolicy(tmp_path / "a")
+    policy = ArtefactPolicy(open_artefact(tmp_path / "a"))
     fed = []
 
     class Recorder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtrl.deployment import ArtefactPolicy, Guard, GuardConfig, GuardFlag, GuardState
+from mtrl.deployment import ArtefactPolicy, Guard, GuardConfig, GuardFlag, GuardState, open_artefact
 from mtrl.deployment.realtime.controller import ChunkController
 from mtrl.deployment.realtime.policy_loop import PolicyLoop
 from mtrl.deployment.realtime.records import Column, CommandField, FlightRing, ObservationField, row_width
@@ -21,7 +21,7 @@ PERIOD = 0.02
 def policy(tmp_path_factory: pytest.TempPathFactory) -> ArtefactPolicy:
     directory = tmp_path_factory.mktemp("policy") / "artefact"
     linear_artefact(directory, [SUITE.task("bench/point")], STEER, chunk=4, execute=2)
-    return ArtefactPolicy(directory)
+    return ArtefactPolicy(open_artefact(directory))
 
 
 class ScriptedRobot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +14,13 @@ import numpy.typing as npt
 
 from mtrl.atomic import atomic_directory
 from mtrl.errors import IntegrityError
-from mtrl.integrity import MANIFEST as HASHES
-from mtrl.integrity import verify_manifest, write_manifest
+from mtrl.integrity import write_manifest
 
-from .manifest import MANIFEST_FILE, Manifest, read_manifest
-from .policy import POLICY_FILE, ArtefactPolicy, Float32
+from .contents import GOLDEN_FILE, POLICY_FILE, Artefact, open_artefact
+from .manifest import MANIFEST_FILE, Manifest
+from .policy import ArtefactPolicy, Float32
 
 GoldenInput = tuple[Float32, int, Float32 | None]
-GOLDEN_FILE = "golden.npz"
 METADATA_KEY = "mtrl.manifest"
 PARITY_TOLERANCE = 1e-5
 """Largest absolute difference between this machine's outputs and the golden ones."""
@@ -30,12 +30,20 @@ PARITY_TOLERANCE = 1e-5
 class VerificationReport:
     """An artefact that verified."""
 
-    artefact: str
-    """Root hash, the artefact's id."""
-    manifest: Manifest
-    """The manifest, read and checked."""
+    contents: Artefact
+    """The bytes that were verified, which are the ones to act with."""
     golden_error: float
     """Largest absolute difference to the golden outputs."""
+
+    @property
+    def artefact(self) -> str:
+        """Root hash, the artefact's id."""
+        return self.contents.root
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest, read and checked."""
+        return self.contents.manifest
 
 
 def write_artefact(
@@ -67,35 +75,28 @@ def verify(directory: Path) -> VerificationReport:
 
     Raises IntegrityError naming the file at fault.
     """
-    if not directory.is_dir():
-        raise IntegrityError(f"{directory} is not a directory; an artefact is one, made by `mtrl export`")
-    root = verify_manifest(directory)
-    listed = {line[66:] for line in (directory / HASHES).read_text(encoding="utf-8").splitlines()}
-    for needed in (POLICY_FILE, MANIFEST_FILE, GOLDEN_FILE):
-        if needed not in listed:
-            raise IntegrityError(f"{directory / HASHES} does not list {needed}; export the artefact again")
-    manifest = read_manifest(directory)
-    policy = ArtefactPolicy(directory, manifest)
-    if policy.metadata().get(METADATA_KEY) != manifest.to_json():
+    contents = open_artefact(directory)
+    policy = ArtefactPolicy(contents)
+    if policy.metadata().get(METADATA_KEY) != contents.manifest.to_json():
         raise IntegrityError(
             f"{directory / POLICY_FILE} was exported with another manifest than {MANIFEST_FILE}; "
             "export the artefact again"
         )
-    golden = read_golden(directory, manifest)
+    golden = read_golden(contents)
     error = golden_error(policy, golden)
     if not error <= PARITY_TOLERANCE:
         raise IntegrityError(
             f"{directory / POLICY_FILE} differs from {GOLDEN_FILE} by {error:.3g}, more than "
             f"{PARITY_TOLERANCE:g}: this machine would act differently from the policy that was evaluated"
         )
-    return VerificationReport(root, manifest, error)
+    return VerificationReport(contents, error)
 
 
-def read_golden(directory: Path, manifest: Manifest) -> dict[str, npt.NDArray[Any]]:
+def read_golden(artefact: Artefact) -> dict[str, npt.NDArray[Any]]:
     """The golden arrays, with their shapes checked against the manifest."""
-    path = directory / GOLDEN_FILE
+    path, manifest = artefact.directory / GOLDEN_FILE, artefact.manifest
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(artefact.golden), allow_pickle=False) as archive:
             golden = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise IntegrityError(f"{path} cannot be read: {error}") from error

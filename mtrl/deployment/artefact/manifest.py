@@ -6,30 +6,30 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mtrl.errors import IntegrityError, SpaceError, UnknownNameError
+from mtrl.errors import ConfigError, IntegrityError, SpaceError, UnknownNameError
+from mtrl.structured import SHARE, UNIT, Checked, Range, at_least
 from mtrl.tasks import Option, Task
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
 """Version of the manifest's layout that this code writes; newer ones are refused."""
 
+FINITE = Range(0, includes_low=False, includes_high=False)
+"""Above 0 and below infinity."""
+
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Checked, place="limits"):
     """The policy's own limits; of each, the tighter of this and the robot's is in force."""
 
-    action: float = 1.0
+    action: Annotated[float, FINITE] = 1.0
     """Largest magnitude of a command dimension, in the task's units of [-1, 1]."""
-    rate: float = 2.0
+    rate: Annotated[float, FINITE] = 2.0
     """Largest change of a command dimension per decision; 2 is the whole range."""
-    observation: float = 1000.0
+    observation: Annotated[float, FINITE] = 1000.0
     """Largest magnitude of an observation entry that the policy is meant for."""
-
-    def __post_init__(self) -> None:
-        if min(self.action, self.rate, self.observation) <= 0:
-            raise SpaceError(f"limits are positive; got {self}")
 
 
 def require_deployable(tasks: Iterable[Task]) -> None:
@@ -45,18 +45,18 @@ def require_deployable(tasks: Iterable[Task]) -> None:
 
 
 @dataclass(frozen=True)
-class TaskEntry:
+class TaskEntry(Checked):
     """One task of the policy."""
 
     name: str
     """Full name "suite/task"."""
     index: int
     """The value of the graph's `task` input."""
-    state_size: int
+    state_size: Annotated[int, at_least(1)]
     """Native length D_task of the state; the graph's input is zero-padded to D_max."""
-    action_size: int
+    action_size: Annotated[int, at_least(1)]
     """Native number A_task of action dimensions, a prefix of the graph's A_max."""
-    rate_hz: float
+    rate_hz: Annotated[float, FINITE]
     """Decisions per second, in Hz."""
     protocol_hash: str
     """Hash of the task the policy was trained on; a robot with another is refused."""
@@ -88,7 +88,7 @@ class TaskEntry:
 
 
 @dataclass(frozen=True)
-class TrainingProvenance:
+class TrainingProvenance(Checked, place="provenance"):
     """Origin of the policy: run, commit, seed and evaluated success."""
 
     run: str = ""
@@ -97,14 +97,14 @@ class TrainingProvenance:
     """Commit of the code that trained it."""
     seed: int = 0
     """Seed of the run."""
-    success: float | None = None
+    success: Annotated[float | None, UNIT] = None
     """Mean success in evaluation, 0 to 1; None when it was not evaluated."""
-    success_interval: tuple[float, float] | None = None
+    success_interval: Annotated[tuple[float, float] | None, UNIT] = None
     """95% interval of `success`."""
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(Checked):
     """Observations, actions, tasks, limits and provenance of an exported policy."""
 
     tasks: tuple[TaskEntry, ...]
@@ -123,11 +123,11 @@ class Manifest:
     """Length Z of the standard normal input `z`; 0 when the graph has none."""
     noise: str = "chunk"
     """Source of `z`: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
-    action_low: float = -1.0
+    action_low: Annotated[float, Range(-1, 0, includes_high=False)] = -1.0
     """Smallest value of an action dimension."""
-    action_high: float = 1.0
+    action_high: Annotated[float, SHARE] = 1.0
     """Largest value of an action dimension."""
-    opset: int = 17
+    opset: Annotated[int, at_least(1)] = 17
     """ONNX operator set of the graph."""
     minimum_onnxruntime: str = "1.16"
     """Oldest ONNX Runtime that may run the graph."""
@@ -137,6 +137,7 @@ class Manifest:
     """Version of this layout."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.execute <= self.chunk or self.history < 1 or self.noise_size < 0:
             raise SpaceError(
                 "a manifest needs 1 <= execute <= chunk, history >= 1 and noise_size >= 0; got "
@@ -163,18 +164,29 @@ class Manifest:
         return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
     @staticmethod
+    def from_bytes(content: bytes, source: str = MANIFEST_FILE) -> Manifest:
+        """As `from_json`, for a file's bytes."""
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{source} cannot be read ({error}); export the artefact again") from error
+        return Manifest.from_json(text, source)
+
+    @staticmethod
     def from_json(text: str, source: str = MANIFEST_FILE) -> Manifest:
         """Reads what `to_json` wrote; raises IntegrityError naming `source` for anything else."""
         try:
             fields = json.loads(text)
             schema = int(fields["schema"])
+            if schema < 1:
+                raise ConfigError(f"schemas count from 1; got {schema}")
             if schema > SCHEMA_VERSION:
                 raise IntegrityError(
                     f"{source} has schema {schema}, newer than {SCHEMA_VERSION}, the newest that this "
                     "mtrl reads; upgrade mtrl or export the artefact again"
                 )
             return _manifest(fields)
-        except (ValueError, TypeError, KeyError, SpaceError) as error:
+        except (ValueError, TypeError, KeyError, SpaceError, ConfigError) as error:
             raise IntegrityError(
                 f"{source} is not a manifest that mtrl wrote ({type(error).__name__}: {error}); "
                 "export the artefact again"
@@ -185,10 +197,10 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest alone, without hashing anything; raises IntegrityError when there is none to read."""
     path = directory / MANIFEST_FILE
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise IntegrityError(f"{path} cannot be read ({error}); is {directory} an artefact?") from error
-    return Manifest.from_json(text, str(path))
+    return Manifest.from_bytes(content, str(path))
 
 
 def _manifest(fields: Mapping[str, Any]) -> Manifest:

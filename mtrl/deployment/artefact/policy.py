@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, IntegrityError
+from mtrl.errors import ConfigError, IntegrityError, SpaceError
 from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler, PolicySnapshot
 from mtrl.tasks import TaskSet
 
-from .manifest import Manifest, read_manifest
-
-POLICY_FILE = "policy.onnx"
+from .contents import POLICY_FILE, Artefact
+from .manifest import Manifest
 
 Float32 = npt.NDArray[np.float32]
 
@@ -27,16 +26,13 @@ class ArtefactPolicy:
     nothing of the graph's inputs or output. One instance serves one thread.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
-        """Loads the graph; raises IntegrityError when it does not fit the manifest.
-
-        Hashes are checked by `verify`: call it first for a directory that came from elsewhere.
-        """
-        self.manifest = manifest or read_manifest(directory)
+    def __init__(self, artefact: Artefact) -> None:
+        """Loads the graph from memory; raises IntegrityError when it does not fit the manifest."""
+        self.manifest = artefact.manifest
         _require_runtime(self.manifest)
-        path = directory / POLICY_FILE
+        path = artefact.directory / POLICY_FILE
         try:
-            self._session = _open_session(str(path))
+            self._session = _open_session(artefact.graph)
         except Exception as error:  # the runtime raises a dozen unrelated classes
             raise IntegrityError(f"{path} does not load in ONNX Runtime: {error}") from error
         sizes = self.manifest
@@ -59,8 +55,12 @@ class ArtefactPolicy:
         """Plans one chunk.
 
         `state`: [h, D_max], or [D_max] when h = 1; zero-padded. `z`: [Z], standard normal; None means
-        zeros. Returns [H, A_max], a view that the next call overwrites.
+        zeros. Returns [H, A_max], a view that the next call overwrites. Raises SpaceError for a task that the
+        artefact does not have: a negative index would count from the end.
         """
+        if not 0 <= task_index < len(self.manifest.tasks):
+            last = len(self.manifest.tasks) - 1
+            raise SpaceError(f"this artefact has tasks 0 to {last}; got {task_index}")
         self._state[0] = state
         self._task[0] = task_index
         if z is not None:
@@ -74,10 +74,10 @@ class ArtefactPolicy:
         return found
 
 
-def artefact_snapshot(directory: Path) -> PolicySnapshot:
-    """The graph and its manifest as data that any worker can rebuild; verify the directory first."""
-    graph = np.frombuffer((directory / POLICY_FILE).read_bytes(), dtype=np.uint8)
-    return PolicySnapshot("artefact", {"manifest": read_manifest(directory).to_json()}, {"graph": graph})
+def artefact_snapshot(artefact: Artefact) -> PolicySnapshot:
+    """The verified graph and its manifest as data that any worker can rebuild."""
+    graph = np.frombuffer(artefact.graph, dtype=np.uint8)
+    return PolicySnapshot("artefact", {"manifest": artefact.manifest.to_json()}, {"graph": graph})
 
 
 def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
@@ -103,7 +103,7 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
     return ChunkPolicy(FunctionSampler(spec, plan), execution)
 
 
-def _open_session(graph: str | bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped
+def _open_session(graph: bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped
     """ONNX Runtime on one thread that never spins: a spinning worker occupies a core."""
     # Imported here: listing robots and writing manifests must not load the runtime.
     import onnxruntime as ort

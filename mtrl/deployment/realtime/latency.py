@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mtrl.errors import IntegrityError
 from mtrl.rollout import child_environment
 
+from ..artefact.contents import open_artefact
 from ..artefact.files import GoldenInput, golden_inputs, read_golden
 from ..artefact.policy import ArtefactPolicy
 from .ticker import realtime_section
@@ -102,8 +103,9 @@ def measure_latency(artefact: Path, calls: int = 20_000, repeats: int = 3) -> La
 
     One call copies the inputs in and returns one chunk. `repeats` should be odd.
     """
-    policy = ArtefactPolicy(artefact)
-    inputs = golden_inputs(read_golden(artefact, policy.manifest))
+    contents = open_artefact(artefact)
+    policy = ArtefactPolicy(contents)
+    inputs = golden_inputs(read_golden(contents))
     with realtime_section():
         _time(policy, inputs, _WARM_UP_CALLS)
         runs = sorted((_time(policy, inputs, calls) for _ in range(repeats)), key=lambda run: run.p99)

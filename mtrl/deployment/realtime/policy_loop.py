@@ -13,6 +13,8 @@ import numpy as np
 
 from mtrl.rollout import generator_for
 
+from ..artefact.contents import Artefact
+from ..artefact.manifest import Manifest
 from ..artefact.policy import ArtefactPolicy
 from ..guard.guard import OBSERVATION_VIOLATIONS, Guard, GuardFlag, GuardState
 from .controller import ChunkController
@@ -149,7 +151,9 @@ class PolicyLoop:
 
 def main(context: ProcessContext) -> None:
     """Loads the artefact once and runs every episode of the session."""
-    policy = ArtefactPolicy(Path(context.spec.artefact))
+    graph = context.memory.graph.load(context.spec.graph_bytes)
+    manifest = Manifest.from_json(context.spec.manifest)
+    policy = ArtefactPolicy(Artefact(Path(), "", manifest, graph))
     first = policy.manifest.tasks[0]
     warm_up = ChunkController(policy, first, generator_for(0, first.name, 0))
     for call in range(WARM_UP_CALLS):
@@ -166,7 +170,7 @@ def run_episode(context: ProcessContext, policy: ArtefactPolicy, number: int, ep
     ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
     loop = PolicyLoop(
         ChunkController(policy, entry, generator_for(context.spec.seed, entry.name, episode.start)),
-        Guard(robot.guard(policy.manifest, entry)),
+        Guard(episode.guard),
         ring,
         memory.observations,
         memory.commands,
@@ -176,6 +180,7 @@ def run_episode(context: ProcessContext, policy: ArtefactPolicy, number: int, ep
     context.wait_for(number, ControlField.GO, ControlField.ROBOT_READY)
     with realtime_section(PRIORITY if robot.fifo else 0) as granted:
         control[ControlField.POLICY_FIFO] = granted
+        control[ControlField.ROWS] = 0
         control[ControlField.POLICY_READY] = number
 
         def each_tick() -> None:

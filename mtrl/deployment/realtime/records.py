@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..guard.limits import RobotConfig
+from ..guard.limits import GuardConfig, RobotConfig
 from .shared_memory import Seqlock, SharedBlock
 
 Float64 = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ class ControlField(IntEnum):
     POLICY_FIFO = 7
     """Policy: 1 when it runs with real-time priority."""
     ROWS = 8
-    """Policy: rows of the flight ring written in the current episode."""
+    """Policy: rows of the flight ring written in the episode of POLICY_READY."""
     ANSWERED = 9
     """Policy: observations of the current episode that it answered."""
     LATE = 10
@@ -116,14 +116,18 @@ class EpisodeSpec:
     """Suite-specific settings that the task is built with."""
     protocol_hash: str
     """Hash that the task must have."""
+    guard: GuardConfig
+    """Limits in force."""
 
 
 @dataclass(frozen=True)
 class SessionSpec:
     """The input of a robot or policy process, one line of JSON on its standard input."""
 
-    artefact: str
-    """Directory of the artefact."""
+    manifest: str
+    """The artefact's manifest, as JSON."""
+    graph_bytes: int
+    """Length of the artefact's graph in the block of that name: no process reads the files again."""
     episodes: tuple[EpisodeSpec, ...]
     """In the order in which they run."""
     robot: RobotConfig
@@ -133,14 +137,14 @@ class SessionSpec:
     parent: int
     """Process id of the session; a child whose parent is another one ends itself."""
     blocks: Mapping[str, tuple[int, int]]
-    """Shared block -> (file descriptor, words): control, observation, command, ring."""
+    """Shared block -> (file descriptor, words): control, observation, command, ring, graph."""
 
 
 class SessionMemory:
     """The shared blocks of a session, as one process sees them."""
 
     def __init__(self, blocks: Mapping[str, SharedBlock]) -> None:
-        """Blocks by name: control, observation, command, ring."""
+        """Blocks by name: control, observation, command, ring, graph."""
         self.blocks = dict(blocks)
         self.control = blocks["control"].integers
         """Indexed by `ControlField`."""
@@ -148,17 +152,22 @@ class SessionMemory:
         self.commands = Seqlock(blocks["command"])
         self.ring = blocks["ring"].floats
         """Flight rows of the current episode, flat; `FlightRing` shapes them."""
+        self.graph = blocks["graph"]
+        """The policy's graph as it was verified."""
 
     @staticmethod
-    def create(state_size: int, action_size: int, rows: int) -> SessionMemory:
+    def create(state_size: int, action_size: int, rows: int, graph: bytes) -> SessionMemory:
         """New blocks for states and actions of at most these sizes and episodes of at most `rows` ticks."""
         words = {
             "control": len(ControlField),
             "observation": Seqlock.words(len(ObservationField) + state_size),
             "command": Seqlock.words(len(CommandField) + action_size),
             "ring": rows * row_width(state_size, action_size),
+            "graph": len(graph) // 8 + 1,
         }
-        return SessionMemory({name: SharedBlock.create(count) for name, count in words.items()})
+        memory = SessionMemory({name: SharedBlock.create(count) for name, count in words.items()})
+        memory.graph.store(graph)
+        return memory
 
     @staticmethod
     def attach(spec: SessionSpec) -> SessionMemory:
@@ -178,8 +187,8 @@ class SessionMemory:
 class FlightRing:
     """The flight recorder: one preallocated row per tick, of which the first `count` are filled.
 
-    The policy process writes rows and touches no file; the session turns them into a log after the episode.
-    The memory is shared, so the rows survive the death of the process that wrote them.
+    The policy process writes rows and touches no file; the session copies them into a log. The memory is
+    shared, so the rows survive the death of the process that wrote them.
     """
 
     def __init__(self, memory: Float64, state_size: int, action_size: int) -> None:

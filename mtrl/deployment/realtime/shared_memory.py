@@ -47,6 +47,14 @@ class SharedBlock:
             raise ResourceError(f"no shared memory for {words * 8} bytes: {error}") from error
         return SharedBlock(descriptor, words)
 
+    def store(self, content: bytes) -> None:
+        """Writes bytes at the beginning."""
+        self._map[: len(content)] = content
+
+    def load(self, length: int) -> bytes:
+        """The first `length` bytes."""
+        return self._map[:length]
+
     def close(self) -> None:
         """Closes the descriptor; the memory goes when its last array does."""
         if self.descriptor >= 0:
