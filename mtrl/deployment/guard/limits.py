@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mtrl.errors import ConfigError
-from mtrl.structured import POSITIVE, SHARE, Checked, Range, at_least
+from mtrl.structured import SHARE, Checked, Range, at_least, between
 
-from ..artefact.manifest import Manifest, TaskEntry
+from ..artefact.manifest import FINITE, Manifest, TaskEntry
 
-FINITE = Range(0, includes_low=False, includes_high=False)
-"""Above 0 and below infinity."""
+MINUTE_MS = Range(0, 60_000, includes_low=False)
+"""A time limit that a robot notices, in milliseconds."""
+HOUR_S = Range(0, 3600, includes_low=False)
+"""A time limit that a person notices, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class GuardConfig(Checked, place="guard"):
     """Largest magnitude of a command dimension."""
     rate_limit: Annotated[float, FINITE] = 2.0
     """Largest change of a command dimension from one tick to the next."""
-    acceleration_limit: Annotated[float, at_least(0)] = 0.0
+    acceleration_limit: Annotated[float, between(0, 4)] = 0.0
     """Largest change of that change; 0 turns this guard off. The limits above win over it."""
     observation_limit: Annotated[float, FINITE] = 1000.0
     """Largest magnitude of an observation entry."""
@@ -56,31 +58,33 @@ class RobotConfig(Checked, place="robot"):
     """Registry name of the robot."""
     action_limit: Annotated[float, SHARE] = 1.0
     """Largest magnitude of a command dimension, in the task's units of [-1, 1]; above 0, at most 1."""
-    rate_limit: Annotated[float, POSITIVE] = 1.0
-    """Largest change of a command dimension per decision; above 0. 2 is the whole range."""
-    acceleration_limit: Annotated[float, at_least(0)] = 0.0
-    """Largest change of that change per decision; 0 turns this guard off."""
-    observation_limit: Annotated[float, POSITIVE] = 100.0
-    """Largest magnitude of an observation entry that is accepted; above 0."""
-    stale_limit_ms: Annotated[float, POSITIVE] = 40.0
-    """Oldest observation that is acted upon, in milliseconds; above 0."""
-    inference_deadline_ms: Annotated[float, POSITIVE] = 10.0
-    """Longest inference whose result is used, in milliseconds; above 0."""
-    command_timeout_ms: Annotated[float, POSITIVE] = 100.0
-    """Age of the newest command at which the robot holds by itself, in milliseconds beyond one period."""
+    rate_limit: Annotated[float, Range(0, 2, includes_low=False)] = 1.0
+    """Largest change of a command dimension per decision; above 0, at most 2, the whole range."""
+    acceleration_limit: Annotated[float, between(0, 4)] = 0.0
+    """Largest change of that change per decision, at most 4; 0 turns this guard off."""
+    observation_limit: Annotated[float, FINITE] = 100.0
+    """Largest magnitude of an observation entry that is accepted; above 0, finite."""
+    stale_limit_ms: Annotated[float, MINUTE_MS] = 40.0
+    """Oldest observation that is acted upon, in milliseconds; above 0, at most a minute."""
+    inference_deadline_ms: Annotated[float, MINUTE_MS] = 10.0
+    """Longest inference whose result is used, in milliseconds; above 0, at most a minute."""
+    command_timeout_ms: Annotated[float, MINUTE_MS] = 100.0
+    """Age of the newest command at which the robot holds by itself, in milliseconds beyond one period;
+    above 0, at most a minute."""
     hold_budget: Annotated[int, at_least(0)] = 80
     """Consecutive violating ticks that are held; one more is an emergency stop. At least 0."""
     hold_last: tuple[str, ...] = ("metaworld:3",)
     """Command dimensions that keep their last value while holding, as "suite:dimension"; all others,
     being velocities or position differences, become zero. Meta-World's fourth is the gripper."""
-    soft_start_s: Annotated[float, at_least(0)] = 0.0
-    """Time over which commands fade in, in seconds; at least 1 is wise on hardware."""
+    soft_start_s: Annotated[float, between(0, 3600)] = 0.0
+    """Time over which commands fade in, in seconds, at most an hour; at least 1 is wise on hardware. Above 0
+    it lasts a tick at least."""
     settle_decisions: Annotated[int, at_least(0)] = 20
     """Decisions for which an episode goes on after its first success; at least 0."""
     fifo: bool = True
     """Request real-time priority; where the system refuses, run at normal priority and report it."""
-    startup_timeout_s: Annotated[float, POSITIVE] = 60.0
-    """Longest wait for the robot and the policy to be ready, in seconds; above 0."""
+    startup_timeout_s: Annotated[float, HOUR_S] = 60.0
+    """Longest wait for the robot and the policy to be ready, in seconds; above 0, at most an hour."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hold_last", tuple(self.hold_last))
@@ -111,5 +115,5 @@ class RobotConfig(Checked, place="robot"):
             stale_limit_s=self.stale_limit_ms / 1000,
             inference_deadline_s=self.inference_deadline_ms / 1000,
             hold_budget=self.hold_budget,
-            soft_start_ticks=round(self.soft_start_s * entry.rate_hz),
+            soft_start_ticks=max(round(self.soft_start_s * entry.rate_hz), int(self.soft_start_s > 0)),
         )

@@ -115,6 +115,7 @@ class RobotLoop:
         self._state_size = task.observation.state or 0
         kept = config.kept_dimensions(task.suite)
         self._keep = np.array([k in kept for k in range(self._action_size)])
+        self._sent = np.zeros(self._action_size)
         self._action = np.zeros(self._action_size, dtype=np.float32)
         self._state = {"state": np.zeros(self._state_size, dtype=np.float32)}
         self._record = np.zeros(observations.width)
@@ -126,7 +127,7 @@ class RobotLoop:
         self._environment.reset(start, self._state)
         self._record[:] = 0
         self._record[ObservationField.EPISODE] = episode
-        self._action[:] = 0
+        self._sent[:] = 0
         self._success_tick = -1
 
     def run(self, each_tick: Callable[[], None]) -> None:
@@ -176,11 +177,14 @@ class RobotLoop:
             and np.isfinite(proposal).all()
         )
         if trusted:
-            # The robot's own limit holds even when the guard failed.
-            np.clip(proposal, -1.0, 1.0, out=self._action, casting="same_kind")
+            # The site's limits hold even when the guard failed.
+            low, high = self._sent - self._config.rate_limit, self._sent + self._config.rate_limit
+            np.clip(proposal, low, high, out=self._sent)
+            np.clip(self._sent, -self._config.action_limit, self._config.action_limit, out=self._sent)
         else:
             self._record[ObservationField.TIMEOUTS] += 1
-            self._action *= self._keep
+            self._sent *= self._keep
+        self._action[:] = self._sent
 
 
 def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, connect: Connect) -> None:
