@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mtrl.deployment import DeploymentReport, EpisodeReport, deploy, read_manifest
+from mtrl.deployment import REPORTS, DeploymentReport, EpisodeReport, deploy, read_manifest
 from mtrl.pipeline import REALTIME_STARTS, log
 from mtrl.tasks import Split, start_id
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs one episode per task; 0 when all ran, successful or not."""
+    """Runs one episode per task; 0 when all ran, successful or not, 1 after a stop or a command time-out."""
     config = compose(arguments.overrides, command="deploy", config_dir=arguments.config_dir)
     manifest = read_manifest(arguments.artefact)
     names = arguments.task or [entry.name for entry in manifest.tasks]
@@ -45,19 +45,22 @@ def run(arguments: argparse.Namespace) -> int:
     def show(episode: EpisodeReport) -> None:
         log(console, f"  {episode.task}: {'success' if episode.success else 'failure'}")
 
-    report = deploy(
-        arguments.artefact,
-        config.robot,
-        names,
-        starts,
-        config.seed,
-        arguments.out,
-        overwrite=arguments.overwrite,
-        on_episode=show,
-    )
-    print_deployment(report, console)
-    log(console, f"results and flight logs are in {arguments.out / 'deployments'}")
-    return 0
+    try:
+        report = deploy(
+            arguments.artefact,
+            config.robot,
+            names,
+            starts,
+            config.seed,
+            arguments.out,
+            overwrite=arguments.overwrite,
+            on_episode=show,
+        )
+        print_deployment(report, console)
+    finally:
+        if (folder := arguments.out / REPORTS).exists():
+            log(console, f"results and flight logs are in {folder}")
+    return int(any(episode.disturbed for episode in report.episodes))
 
 
 def print_deployment(report: DeploymentReport, console: Console) -> None:

@@ -3,30 +3,31 @@
 Topics `/observation`, `/proposal`, `/command` carry one message per tick, `/guard/transition` one per
 change of state. Messages are JSON with a schema; numbers are written so that they read back bit for
 bit, and non-finite ones as "NaN", "Infinity" and "-Infinity", which JSON cannot hold as numbers.
-Times are seconds of time.monotonic; a message's log time is the same in nanoseconds.
+Times in messages are seconds of time.monotonic; a message's log time is the same moment by the wall clock, in
+nanoseconds since 1970.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from functools import cached_property
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from mcap.reader import make_reader
+from mcap.records import Channel, Message, Metadata
+from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 
-from mtrl.atomic import atomic_file
 from mtrl.errors import IntegrityError
+from mtrl.structured import build
 
-from ..guard.guard import Guard, Transition
 from ..guard.limits import GuardConfig
-from ..realtime.records import Column, FlightRing
+from ..realtime.records import Column
+from .flight import Flight, GuardReplay
 
 Float64 = npt.NDArray[np.float64]
 
@@ -69,136 +70,140 @@ _TYPES = {Column.TICK: int, Column.PLANNED: bool, Column.FLAGS: int, Column.STAT
 """Type of a column; the others are float."""
 _SCHEMA_NAMES = {int: "integer", bool: "boolean", float: "number"}
 _METADATA = "mtrl.flight"
+_END = "mtrl.flight.end"
 
 
-@dataclass(frozen=True)
-class Flight:
-    """The record of one episode; row n of every array is tick n of the policy's loop."""
+class FlightWriter:
+    """Appends to a flight log while the flight goes on.
 
-    task: str
-    """Full name of the task."""
-    artefact: str
-    """Root hash of the artefact."""
-    guard: GuardConfig
-    """Limits in force."""
-    numbers: Float64
-    """Shape [N, 10]; the columns of `records.Column`."""
-    observation: Float64
-    """Native states, [N, D]."""
-    proposal: Float64
-    """The policy's actions, [N, A]; may hold non-finite values."""
-    command: Float64
-    """The guard's commands, [N, A]."""
-
-    @staticmethod
-    def of(ring: FlightRing, count: int, task: str, artefact: str, guard: GuardConfig) -> Flight:
-        """A copy of a ring's first `count` rows."""
-        arrays = (ring.numbers, ring.observation, ring.proposal, ring.command)
-        return Flight(task, artefact, guard, *(array[:count].copy() for array in arrays))
-
-    def column(self, column: Column) -> Float64:
-        """One number per tick, [N]."""
-        return self.numbers[:, column]
-
-    @cached_property
-    def transitions(self) -> tuple[Transition, ...]:
-        """Changes of the guard's state that a replay finds, with their causes."""
-        return replay(self)[1]
-
-
-def replay(flight: Flight) -> tuple[Float64, tuple[Transition, ...]]:
-    """Runs the guard again on the recorded observations and proposals.
-
-    Returns commands [N, A], which are bit-equal to `flight.command`, and the changes of state.
+    What was flushed is read back by `read_flight(path, unfinished=True)` however this process ends.
     """
-    guard = Guard(flight.guard)
-    commands = np.zeros_like(flight.command)
-    if len(commands):
-        guard.arm(float(flight.numbers[0, Column.OBSERVED]))
-    for row, numbers in enumerate(flight.numbers):
-        guarded = guard.check(
-            flight.observation[row],
-            float(numbers[Column.OBSERVED]),
-            flight.proposal[row],
-            float(numbers[Column.INFERENCE_S]),
-            float(numbers[Column.READ]),
-        )
-        commands[row] = guarded.action
-    return commands, tuple(guard.transitions)
 
-
-def write_flight(path: Path, flight: Flight) -> None:
-    """Writes the log; runs after the episode, in a process that no robot waits for."""
-    with atomic_file(path) as partial, partial.open("wb") as file:
-        writer = Writer(file, compression=CompressionType.ZSTD)
-        writer.start(profile="", library="mtrl")
-        channels = {}
+    def __init__(self, path: Path, flight: Flight) -> None:
+        """Begins the log of `flight`, whose rows, if any, are the first ones."""
+        self._path = path
+        self._file = path.open("wb")
+        self._writer = Writer(self._file, compression=CompressionType.ZSTD, enable_data_crcs=True)
+        self._writer.start(profile="", library="mtrl")
+        self._channels = {}
         for topic in _TOPICS:
             types = {_name(column): _SCHEMA_NAMES[_TYPES.get(column, float)] for column in topic.columns}
-            channels[topic.name] = _channel(writer, topic.name, {**types, topic.field: "array"})
+            self._channels[topic.name] = _channel(self._writer, topic.name, {**types, topic.field: "array"})
         texts = dict.fromkeys(("before", "after", "cause"), "string")
-        channels[_TRANSITION] = _channel(writer, _TRANSITION, {"at": "number", **texts})
+        self._channels[_TRANSITION] = _channel(self._writer, _TRANSITION, {"at": "number", **texts})
+        self._clock_ns = flight.clock_ns
+        self._replay = GuardReplay(flight.guard)
+        self._rows = 0
         metadata = {
             "task": flight.task,
             "artefact": flight.artefact,
             "guard": json.dumps(asdict(flight.guard)),
-            "ticks": str(len(flight.numbers)),
             "state_size": str(flight.observation.shape[1]),
             "action_size": str(flight.command.shape[1]),
+            "clock_ns": str(flight.clock_ns),
         }
-        writer.add_metadata(_METADATA, metadata)
-        for name, at, message in _messages(flight):
-            nanoseconds = round(at * 1e9)
-            content = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
-            writer.add_message(channels[name], nanoseconds, content, nanoseconds)
-        writer.finish()
+        self._writer.add_metadata(_METADATA, metadata)
+        self.append(flight)
+
+    def append(self, rows: Flight) -> None:
+        """Adds the rows of a flight, and the changes of the guard's state that they lead to."""
+        changes = self._replay.transitions
+        for row, numbers in enumerate(rows.numbers):
+            for topic in _TOPICS:
+                columns = {_name(c): _TYPES.get(c, float)(numbers[c]) for c in topic.columns}
+                array = _encode(getattr(rows, topic.array)[row])
+                self._add(topic.name, float(numbers[topic.time]), {**columns, topic.field: array})
+            known = len(changes)
+            self._replay.command(numbers, rows.observation[row], rows.proposal[row])
+            for change in changes[known:]:
+                names = {"before": change.before.name, "after": change.after.name, "cause": change.cause}
+                self._add(_TRANSITION, change.at, {"at": change.at, **names})
+        self._rows += len(rows.numbers)
+
+    def flush(self) -> None:
+        """Hands what was appended to the system: the end of this process does not lose it."""
+        self._writer.flush()
+
+    def close(self, ending: str) -> None:
+        """Finishes the log with what ended the episode, and waits until the disk has it."""
+        self._writer.flush()
+        self._writer.add_metadata(_END, {"ending": ending, "ticks": str(self._rows)})
+        self._writer.finish()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _add(self, topic: str, at: float, message: dict[str, Any]) -> None:
+        nanoseconds = round(at * 1e9) + self._clock_ns
+        content = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
+        self._writer.add_message(self._channels[topic], nanoseconds, content, nanoseconds)
 
 
-def read_flight(path: Path) -> Flight:
-    """Reads what `write_flight` wrote; raises IntegrityError for a truncated or foreign file."""
-    messages: dict[str, list[dict[str, Any]]] = {}
+def write_flight(path: Path, flight: Flight) -> None:
+    """Writes a whole flight at once."""
+    FlightWriter(path, flight).close(flight.ending)
+
+
+def read_flight(path: Path, unfinished: bool = False) -> Flight:
+    """Reads a flight log; raises IntegrityError for a truncated or foreign file.
+
+    `unfinished`: takes the whole ticks of a log whose writer was killed, up to its last flush.
+    """
+    metadata: dict[str, dict[str, str]] = {}
+    channels: dict[int, str] = {}
+    messages: dict[str, list[dict[str, Any]]] = {topic.name: [] for topic in _TOPICS}
     try:
         with path.open("rb") as file:
-            reader = make_reader(file, validate_crcs=True)
-            about = {record.name: record.metadata for record in reader.iter_metadata()}[_METADATA]
-            for _, channel, message in reader.iter_messages(log_time_order=False):
-                messages.setdefault(channel.topic, []).append(json.loads(message.data))
-        return _assemble(about, messages)
+            try:
+                for record in StreamReader(file, validate_crcs=True).records:
+                    if isinstance(record, Metadata):
+                        metadata[record.name] = record.metadata
+                    elif isinstance(record, Channel):
+                        channels[record.id] = record.topic
+                    elif isinstance(record, Message):
+                        messages.setdefault(channels[record.channel_id], []).append(json.loads(record.data))
+            except Exception:
+                if not unfinished:
+                    raise
+        return _assemble(metadata, messages, unfinished)
     except Exception as error:
         # Damaged bytes surface as anything: the container's, the compressor's, JSON's or numpy's errors.
         raise IntegrityError(
             f"{path} is not a whole flight log of mtrl ({type(error).__name__}: {error})"
+            + ("" if unfinished else "; read_flight(path, unfinished=True) reads what is whole of it")
         ) from error
 
 
-def _messages(flight: Flight) -> Iterable[tuple[str, float, dict[str, Any]]]:
-    for row, numbers in enumerate(flight.numbers):
-        for topic in _TOPICS:
-            fields = {_name(column): _TYPES.get(column, float)(numbers[column]) for column in topic.columns}
-            array = _encode(getattr(flight, topic.array)[row])
-            yield topic.name, float(numbers[topic.time]), {**fields, topic.field: array}
-    for change in flight.transitions:
-        names = {"before": change.before.name, "after": change.after.name, "cause": change.cause}
-        yield _TRANSITION, change.at, {"at": change.at, **names}
-
-
-def _assemble(metadata: dict[str, str], messages: dict[str, list[dict[str, Any]]]) -> Flight:
-    limits = json.loads(metadata["guard"])
-    ticks = int(metadata["ticks"])
+def _assemble(
+    metadata: dict[str, dict[str, str]], messages: dict[str, list[dict[str, Any]]], unfinished: bool
+) -> Flight:
+    about, end = metadata[_METADATA], metadata.get(_END)
+    whole = min(len(messages[topic.name]) for topic in _TOPICS)
+    if end is None and not unfinished:
+        raise ValueError("its end is missing")
+    ticks = whole if end is None else int(end["ticks"])
     numbers = np.zeros((ticks, len(Column)))
     arrays = {}
     for topic in _TOPICS:
-        found = messages.get(topic.name, [])
-        if len(found) != ticks:
+        found = messages[topic.name]
+        if len(found) != ticks and end is not None:
             raise ValueError(f"{ticks} ticks announced, {len(found)} messages of {topic.name} found")
+        found = found[:ticks]
         for column in topic.columns:
             numbers[:, column] = [message[_name(column)] for message in found]
         # float() also reads NaN, Infinity and -Infinity
         rows = [[float(value) for value in message[topic.field]] for message in found]
-        size = int(metadata["state_size" if topic.field == "state" else "action_size"])
+        size = int(about["state_size" if topic.field == "state" else "action_size"])
         arrays[topic.array] = np.array(rows, dtype=np.float64).reshape(ticks, size)
-    guard = GuardConfig(**{**limits, "hold": tuple(limits["hold"])})
-    return Flight(metadata["task"], metadata["artefact"], guard, numbers, **arrays)
+    return Flight(
+        about["task"],
+        about["artefact"],
+        build(GuardConfig, json.loads(about["guard"]), "guard"),
+        numbers,
+        **arrays,
+        clock_ns=int(about["clock_ns"]),
+        ending="" if end is None else end["ending"],
+    )
 
 
 def _channel(writer: Writer, topic: str, types: dict[str, str]) -> int:

@@ -12,7 +12,7 @@ from ..guard.guard import VIOLATIONS, GuardState
 from ..guard.limits import RobotConfig
 from ..realtime.latency import Latency
 from ..realtime.records import Column, ControlField, EpisodeSpec, ObservationField, SessionMemory, SessionSpec
-from .log import Flight, replay
+from .flight import Flight, replay
 
 SCHEMA_VERSION = 1
 """Version of the result file's layout."""
@@ -86,6 +86,11 @@ class EpisodeReport:
         """Misses per tick, 0 to 1."""
         return self.deadline_misses / self.ticks if self.ticks else 0.0
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether the guard stopped the robot, or the robot held by itself."""
+        return self.final_state == GuardState.ESTOP.name or self.command_timeouts > 0
+
     def as_json(self) -> dict[str, Any]:
         """For the result file."""
         plain = asdict(self)
@@ -157,6 +162,12 @@ def episode_report(
             f"the host took the processor away for {stolen_seconds:.2f} s of this episode; "
             "ticks that fell into it were missed whatever the policy did"
         )
+    if (final := GuardState(states[-1] if len(states) else GuardState.INIT)) is GuardState.ESTOP:
+        warnings.append(f"{flight.task}: emergency stop, {flight.transitions[-1].cause}")
+    if timeouts := int(last[ObservationField.TIMEOUTS]):
+        warnings.append(
+            f"{flight.task}: the robot held by itself for {timeouts} decisions, since commands had stopped"
+        )
     if not complete:
         warnings.append("the flight log is incomplete or does not reproduce the commands")
     return EpisodeReport(
@@ -175,9 +186,9 @@ def episode_report(
         deadline_misses=late + skipped,
         skipped=skipped,
         held_ticks=int(np.count_nonzero(flags & int(VIOLATIONS))),
-        final_state=GuardState(states[-1] if len(states) else GuardState.INIT).name,
+        final_state=final.name,
         robot_slips=int(last[ObservationField.SLIPS]),
-        command_timeouts=int(last[ObservationField.TIMEOUTS]),
+        command_timeouts=timeouts,
         inference=Latency.of(flight.column(Column.INFERENCE_S)[planned]),
         observation_to_command=Latency.of((sent - observed)[first_answers]),
         log_complete=complete,

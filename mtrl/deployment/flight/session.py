@@ -1,11 +1,13 @@
 """A deployment: an artefact, a robot, one real-time episode per task.
 
-Three processes: this one, which waits, writes logs between episodes and cleans up; the robot; and the
-policy with its guard. They share memory and nothing else.
+Three processes: this one, which waits, writes logs and cleans up; the robot; and the policy with its guard.
+They share memory and nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import time
@@ -19,14 +21,16 @@ from mtrl.run_directory import own_folder
 from mtrl.tasks import Task
 
 from ..artefact.files import VerificationReport, verify
-from ..artefact.manifest import Manifest
+from ..artefact.manifest import Manifest, TaskEntry
 from ..guard.limits import RobotConfig
 from ..realtime.processes import SessionProcesses
-from ..realtime.records import ControlField, EpisodeSpec, FlightRing, SessionMemory, SessionSpec
+from ..realtime.records import EpisodeSpec, FlightRing, SessionMemory, SessionSpec
 from ..realtime.ticker import stolen_seconds
 from ..robots.robot import Robot, own_robot
-from .log import Flight, write_flight
+from .flight import Flight
+from .recorder import FlightRecorder
 from .report import DeploymentReport, EpisodeReport, episode_report
+from .signals import ending_of, noted_signals
 
 HOLD_MARGIN = 4
 """Rows of the flight ring per decision of the horizon: space for ticks that only hold."""
@@ -53,7 +57,9 @@ def deploy(
     verify, GuardError for a task whose protocol is not the artefact's and for a policy process that
     died, EnvironmentFault with the traceback for a robot process that did, ExistsError for results that
     are there already, InUseError for a robot or folder that another process uses. Whatever happens, both
-    processes have ended when it returns.
+    processes have ended when it returns, and the log of a flight that began holds every tick and what ended
+    it. A kill of this very process leaves the ticks up to `FLUSH_S` and two polls before it, which
+    `read_flight(path, unfinished=True)` reads.
     """
     entry: Robot = registry.load("robot", robot.name)
     with own_folder(out_dir / REPORTS), own_robot(entry):
@@ -85,81 +91,116 @@ def _deploy(
         max(task.observation.state or 0 for task in chosen),
         max(task.action.continuous for task in chosen),
         HOLD_MARGIN * (max(task.horizon_decisions for task in chosen) + 1),
+        checked.contents.graph,
     )
-    spec = SessionSpec(
-        artefact=str(artefact_dir.resolve()),
-        episodes=tuple(
-            EpisodeSpec(task.name, start, dict(task.options), task.protocol_hash)
-            for task, start in zip(chosen, starts, strict=True)
-        ),
-        robot=robot,
-        seed=seed,
-        parent=os.getpid(),
-        blocks=memory.descriptors(),
-    )
+    spec = _spec(checked, robot, chosen, starts, seed, memory)
     reports = []
     processes = SessionProcesses(memory, spec)
-    try:
+    with noted_signals() as raise_if_noted, contextlib.ExitStack() as ending:
+        ending.callback(memory.close)
+        ending.callback(processes.stop)
         processes.start("robot", entry.module)
         processes.start("policy", "mtrl.deployment.realtime.policy_loop")
         for number, task in enumerate(chosen, start=1):
-            processes.await_ready(number, task, robot.startup_timeout_s)
+            processes.await_ready(number, task, robot.startup_timeout_s, raise_if_noted)
             stolen = stolen_seconds()
-            processes.run_episode(number, task, robot.startup_timeout_s)
+            flight, log = _fly(
+                processes, memory, folder, number, task, spec, checked.artefact, raise_if_noted
+            )
             stolen = stolen_seconds() - stolen
-            report = _record(memory, folder, number, task, spec, checked, stolen)
+            episode = spec.episodes[number - 1]
+            report = episode_report(
+                flight, memory, spec, episode, rate_hz=task.rate_hz, stolen_seconds=stolen, log=log
+            )
+            _write_report(folder, report)
             reports.append(report)
             if on_episode is not None:
                 on_episode(report)
-    finally:
-        processes.stop()
-        memory.close()
     return DeploymentReport(checked.artefact, tuple(reports), time.monotonic() - begun)
 
 
 def compatible_task(manifest: Manifest, name: str) -> Task:
     """The installed task of that name, built with the artefact's options.
 
-    Raises GuardError when its protocol differs from the one that the artefact was made for.
+    Raises GuardError when the artefact states anything about the task that is not so: the guard, the robot's
+    rate and the sizes of its records rest on these numbers.
     """
     entry = manifest.task(name)
     task = registry.task(entry.name, dict(entry.options))
-    if task.protocol_hash != entry.protocol_hash:
-        raise GuardError(
-            f"the artefact was made for {name} with protocol {entry.protocol_hash}; the installed suite has "
-            f"{task.protocol_hash}. Install the packages it was trained with, or train and export again"
-        )
+    installed = TaskEntry.of(task, entry.index, entry.limits)
+    for field in dataclasses.fields(TaskEntry):
+        stated, found = getattr(entry, field.name), getattr(installed, field.name)
+        if stated != found:
+            what = field.name.removesuffix("_hash")
+            raise GuardError(
+                f"the artefact was made for {name} with {what} {stated}; the installed suite has {found}. "
+                "Install the packages it was trained with, or train and export again"
+            )
     return task
 
 
-def _record(
+def _spec(
+    checked: VerificationReport,
+    robot: RobotConfig,
+    tasks: Sequence[Task],
+    starts: Sequence[int],
+    seed: int,
+    memory: SessionMemory,
+) -> SessionSpec:
+    """The input of both processes; the artefact is in it as it was verified."""
+    manifest = checked.manifest
+    return SessionSpec(
+        manifest=manifest.to_json(),
+        graph_bytes=len(checked.contents.graph),
+        episodes=tuple(
+            EpisodeSpec(
+                task=task.name,
+                start=start,
+                options=dict(task.options),
+                protocol_hash=task.protocol_hash,
+                guard=robot.guard(manifest, manifest.task(task.name)),
+            )
+            for task, start in zip(tasks, starts, strict=True)
+        ),
+        robot=robot,
+        seed=seed,
+        parent=os.getpid(),
+        blocks=memory.descriptors(),
+    )
+
+
+def _fly(
+    processes: SessionProcesses,
     memory: SessionMemory,
     folder: Path,
     number: int,
     task: Task,
     spec: SessionSpec,
-    checked: VerificationReport,
-    stolen: float,
-) -> EpisodeReport:
-    """Turns the shared memory of an episode that has ended into its log and result file."""
-    entry = checked.manifest.task(task.name)
-    ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
-    rows = int(memory.control[ControlField.ROWS])
-    flight = Flight.of(ring, rows, task.name, checked.artefact, spec.robot.guard(checked.manifest, entry))
-    log = _path(folder, task.name, ".mcap")
-    report = episode_report(
-        flight,
-        memory,
-        spec,
-        spec.episodes[number - 1],
-        rate_hz=task.rate_hz,
-        stolen_seconds=stolen,
-        log=log,
-    )
-    write_flight(log, flight)
+    artefact: str,
+    raise_if_noted: Callable[[], None],
+) -> tuple[Flight, Path]:
+    """Runs one episode and returns its flight and its log, which is finished whatever ends the episode."""
+    guard, path = spec.episodes[number - 1].guard, _path(folder, task.name, ".mcap")
+    _path(folder, task.name, ".json").unlink(missing_ok=True)
+    ring = FlightRing(memory.ring, task.observation.state or 0, guard.action_size)
+    recorder = FlightRecorder(path, memory, number, Flight.of(ring, 0, task.name, artefact, guard))
+
+    def each_poll() -> None:
+        raise_if_noted()
+        recorder.update()
+
+    try:
+        processes.run_episode(number, task, spec.robot.startup_timeout_s, each_poll)
+    except BaseException as error:
+        processes.stop()
+        recorder.close(ending_of(error))
+        raise
+    return recorder.close("the episode was over"), path
+
+
+def _write_report(folder: Path, report: EpisodeReport) -> None:
     text = json.dumps(report.as_json(), indent=2, allow_nan=False)
-    write_text(_path(folder, task.name, ".json"), text + "\n", overwrite=True)
-    return report
+    write_text(_path(folder, report.task, ".json"), text + "\n", overwrite=True)
 
 
 def _path(folder: Path, task: str, suffix: str) -> Path:
@@ -168,8 +209,7 @@ def _path(folder: Path, task: str, suffix: str) -> Path:
 
 
 def _refuse_existing(folder: Path, tasks: Sequence[str], overwrite: bool) -> None:
-    for name in tasks:
-        path = _path(folder, name, ".json")
+    for path in (_path(folder, name, suffix) for name in tasks for suffix in (".json", ".mcap")):
         if path.exists() and not overwrite:
             raise ExistsError(
                 f"{path} already exists; choose another --out, or pass --overwrite to replace it"

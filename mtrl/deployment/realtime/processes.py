@@ -59,20 +59,22 @@ class SessionProcesses:
         except BrokenPipeError:
             self._raise_if_dead(self._spec.episodes[0].task, "start-up")
 
-    def await_ready(self, number: int, task: Task, timeout_s: float) -> None:
+    def await_ready(self, number: int, task: Task, timeout_s: float, each_poll: Callable[[], None]) -> None:
         """Returns when the robot's initial state is set up and the policy is loaded.
 
-        Raises EnvironmentFault when the robot's process ended, GuardError when the policy's did or when
-        one of them takes far too long.
+        `each_poll` is called every 20 ms and may raise to end the session. Raises EnvironmentFault when the
+        robot's process ended, GuardError when the policy's did or when one of them takes far too long.
         """
         ready = [ControlField.ROBOT_READY, ControlField.POLICY_LOADED]
-        self._wait(number, ready, timeout_s, task.name, f"start-up of episode {number}")
+        self._wait(number, ready, timeout_s, task.name, f"start-up of episode {number}", each_poll)
 
-    def run_episode(self, number: int, task: Task, startup_timeout_s: float) -> None:
-        """Runs one episode; returns when both processes are done with it. Errors as `await_ready`."""
+    def run_episode(
+        self, number: int, task: Task, startup_timeout_s: float, each_poll: Callable[[], None]
+    ) -> None:
+        """Runs one episode; returns when both processes are done with it. The rest is as of `await_ready`."""
         self._memory.control[ControlField.GO] = number
         timeout_s = _PATIENCE * task.horizon_decisions / task.rate_hz + startup_timeout_s
-        self._wait(number, _DONE, timeout_s, task.name, f"episode {number}")
+        self._wait(number, _DONE, timeout_s, task.name, f"episode {number}", each_poll)
 
     def stop(self) -> None:
         """Signals both processes to end, kills those that do not, and returns when they have ended."""
@@ -87,14 +89,27 @@ class SessionProcesses:
             errors.close()
         self._processes.clear()
 
-    def _wait(self, number: int, fields: list[ControlField], timeout_s: float, task: str, when: str) -> None:
+    def _wait(
+        self,
+        number: int,
+        fields: list[ControlField],
+        timeout_s: float,
+        task: str,
+        when: str,
+        each_poll: Callable[[], None],
+    ) -> None:
         """Returns when every field has reached the episode's number."""
         deadline = time.monotonic() + timeout_s
         while (self._memory.control[fields] < number).any():
+            each_poll()
             self._raise_if_dead(task, when)
             if time.monotonic() > deadline:
+                missing = " and ".join(
+                    field.name.lower() for field in fields if self._memory.control[field] < number
+                )
                 raise GuardError(
-                    f"{task}: {when} was not over after {timeout_s:.0f} s; is the machine overloaded? "
+                    f"{task}: {when} was not over after {timeout_s:.0f} s, {missing} did not come; does a "
+                    "process hang, or is the machine overloaded? "
                     "robot.startup_timeout_s raises the limit"
                 )
             time.sleep(_SESSION_POLL_S)
