@@ -68,7 +68,7 @@ def export_onnx(student: ChunkModule) -> bytes:
     inputs = {"state": state, "task": torch.zeros(2, dtype=torch.int64)}
     if spec.noise_size:
         inputs["z"] = torch.zeros(2, spec.noise_size)
-    return chunk_graph(student, inputs)
+    return chunk_graph(student, inputs, len(student.moments.mean))
 
 
 def golden_cases(

@@ -18,6 +18,8 @@ from mtrl.tasks import Environment, Expert, Option, Score, Task, start_seed
 
 RATE_HZ = 50.0
 HORIZON = 40
+MARK = 40.0
+"""A faulty policy fails where an entry of the state is above this."""
 
 
 class PointEnvironment:
@@ -46,10 +48,14 @@ class PointEnvironment:
             os._exit(7)
         if self._step == self._at and self._fault == "freeze":
             time.sleep(0.15)
+        if self._step == self._at and self._fault == "hang":
+            time.sleep(3600)
         self._state[:2] += 0.1 * np.asarray(action, dtype=np.float32)
         out["state"][...] = self._state
         if self._step == self._at and self._fault == "nan":
             out["state"][1] = np.nan
+        if self._step == self._at and self._fault == "mark":
+            out["state"][0] = 2 * MARK
         distance = float(np.linalg.norm(self._state[:2] - self._state[2:]))
         return -distance, False, distance < 0.05
 

@@ -13,14 +13,64 @@ from onnx import TensorProto, helper, numpy_helper
 from mtrl.deployment import Manifest, TaskEntry, write_artefact
 from mtrl.tasks import Task
 
+from .bench_suite import MARK
+
 Float32 = npt.NDArray[np.float32]
 
 STEER = np.array([[-10, 0, 0], [0, -10, 0], [10, 0, 0], [0, 10, 0]], dtype=np.float32)
 """For the bench's point: velocity = 10 (goal - position); the third action is padding."""
 
 
+def faulty_nodes(fault: str) -> tuple[list[onnx.NodeProto], dict[str, npt.NDArray[np.generic]]]:
+    """Nodes and constants of `bias`: 0, and a fault ("raise", "hang" or "nan") where the state is marked."""
+    nodes = [
+        helper.make_node("ReduceMax", ["state"], ["largest"], keepdims=0),
+        helper.make_node("Greater", ["largest", "mark"], ["marked"]),
+        helper.make_node("Cast", ["marked"], ["count"], to=TensorProto.INT64),
+    ]
+    constants: dict[str, npt.NDArray[np.generic]] = {
+        "mark": np.array(MARK, dtype=np.float32),
+        "zeros": np.zeros(1, dtype=np.float32),
+        "nan": np.array(np.nan, dtype=np.float32),
+        "zero": np.array(0, dtype=np.float32),
+        "many": np.array(2**62),
+        "yes": np.array(True),
+    }
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Sin", ["carried"], ["passed"]),
+        ],
+        "body",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("carried", TensorProto.FLOAT, []),
+        ],
+        [value("go_on", TensorProto.BOOL, []), value("passed", TensorProto.FLOAT, [])],
+    )
+    # an index beyond the only entry, a loop of years, or no number
+    nodes += {
+        "raise": [helper.make_node("Gather", ["zeros", "count"], ["bias"])],
+        "hang": [
+            helper.make_node("Mul", ["count", "many"], ["turns"]),
+            helper.make_node("Loop", ["turns", "yes", "zero"], ["bias"], body=body),
+        ],
+        "nan": [helper.make_node("Where", ["marked", "nan", "zero"], ["bias"])],
+    }[fault]
+    used = {name for node in nodes for name in node.input}
+    return nodes, {name: constant for name, constant in constants.items() if name in used}
+
+
 def linear_graph(
-    weights: Float32, history: int = 1, chunk: int = 1, noise: Float32 | None = None, *, bias: float = 0.0
+    weights: Float32,
+    history: int = 1,
+    chunk: int = 1,
+    noise: Float32 | None = None,
+    *,
+    bias: float = 0.0,
+    fault: str = "",
 ) -> bytes:
     """The graph; `weights` [D, A], `noise` [Z, A]. `bias` NaN makes a policy that proposes NaN."""
     size, width = weights.shape
@@ -29,7 +79,7 @@ def linear_graph(
         shape("state", TensorProto.FLOAT, ["N", history, size]),
         shape("task", TensorProto.INT64, ["N"]),
     ]
-    constants = {
+    constants: dict[str, npt.NDArray[np.generic]] = {
         "last": np.array(history - 1),
         "weights": np.tile(weights, (1, chunk)),
         "low": np.array(-1, dtype=np.float32),
@@ -41,6 +91,11 @@ def linear_graph(
         helper.make_node("Gather", ["state", "last"], ["newest"], axis=1),
         helper.make_node("MatMul", ["newest", "weights"], ["product"]),
     ]
+    if fault:
+        faulty, needed = faulty_nodes(fault)
+        nodes += faulty
+        del constants["bias"]
+        constants |= needed
     total = "product"
     if noise is not None:
         inputs.append(shape("z", TensorProto.FLOAT, ["N", len(noise)]))
@@ -93,6 +148,7 @@ def linear_artefact(
     execute: int = 2,
     noise: Float32 | None = None,
     drawn: str = "chunk",
+    fault: str = "",
 ) -> str:
     """Writes an artefact of a linear policy for these tasks; returns its id."""
     manifest = Manifest(
@@ -105,6 +161,6 @@ def linear_artefact(
         noise_size=0 if noise is None else len(noise),
         noise=drawn,
     )
-    graph = linear_graph(weights, history, chunk, noise)
+    graph = linear_graph(weights, history, chunk, noise, fault=fault)
     golden = linear_golden(weights, history, chunk, noise, len(tasks))
     return write_artefact(directory, graph, manifest, golden, overwrite=False)

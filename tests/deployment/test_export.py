@@ -63,7 +63,7 @@ def test_golden_cases_are_visited_states_and_states_far_from_them() -> None:
     assert (np.float32(states()[0][[3, 39]]) == first[[1, 15], :3]).all()
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
 def test_the_graph_computes_the_controller_for_any_number_of_rows(count: int) -> None:
     controller = Linear()
     session = onnxruntime.InferenceSession(
@@ -75,6 +75,25 @@ def test_the_graph_computes_the_controller_for_any_number_of_rows(count: int) ->
     (chunk,) = session.run(["chunk"], {"state": state, "task": task})
     expected = controller(torch.from_numpy(state[:, 0]), torch.from_numpy(task)).numpy()
     np.testing.assert_allclose(chunk[:, 0], expected, atol=1e-6)
+
+
+def test_a_graph_names_its_batch_and_fixes_the_other_axes() -> None:
+    session = onnxruntime.InferenceSession(
+        controller_graph(Linear(), LAYOUT), providers=["CPUExecutionProvider"]
+    )
+    shapes = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+    assert shapes == {"state": ["batch", 1, 5], "task": ["batch"], "chunk": ["batch", 1, 4]}
+
+
+@pytest.mark.parametrize("task", [-1, -2, 2])
+def test_a_graph_fails_for_a_task_that_it_does_not_have(task: int) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        controller_graph(Linear(), LAYOUT), options, providers=["CPUExecutionProvider"]
+    )
+    with pytest.raises(Exception, match="out of data bounds"):
+        session.run(None, {"state": np.zeros((1, 1, 5), np.float32), "task": np.array([task])})
 
 
 @pytest.mark.parametrize(

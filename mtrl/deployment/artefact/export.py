@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
 from torch import nn
 
@@ -35,20 +36,43 @@ def fold(module: nn.Module) -> nn.Module:
     return module.folded() if isinstance(module, Foldable) else module
 
 
-def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> bytes:
-    """The ONNX graph of `module(*inputs.values())`, folded, with a free first axis; its output is `chunk`.
+class _KnownTask(nn.Module):
+    """A module that refuses a task index outside its tasks: ONNX counts a negative one from the end."""
 
-    `inputs` are examples of two rows each; their values are not kept, except where the module branches on
-    them in Python.
+    known: torch.Tensor
+
+    def __init__(self, module: nn.Module, names: Sequence[str], tasks: int) -> None:
+        super().__init__()
+        self.module = module
+        self.place = list(names).index("task")
+        self.register_buffer("known", torch.arange(tasks))
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        task = inputs[self.place]
+        # beyond the last index, where the look-up fails
+        checked = self.known[torch.where(task < 0, len(self.known), task)]
+        chunk: torch.Tensor = self.module(*inputs[: self.place], checked, *inputs[self.place + 1 :])
+        return chunk
+
+
+def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor], tasks: int) -> bytes:
+    """The ONNX graph of `module(*inputs.values())`, folded; its output is `chunk`.
+
+    The first axis of every input and of the output is `batch`, any number of rows, none included; the others
+    are fixed. `inputs` are examples of two rows each, `task` among them; their values are not kept, except
+    where the module branches on them in Python. The graph fails for a task outside 0 to `tasks` - 1.
     """
     file = io.BytesIO()
+    folded = fold(module).eval()
+    with torch.no_grad():
+        sizes = folded(*inputs.values()).shape[1:]
     with warnings.catch_warnings():
         # Only the tracing exporter writes opset 17; it warns of its deprecation and of shape checks, which
         # hold for every number of rows.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         torch.onnx.export(
-            fold(module).eval(),
+            _KnownTask(folded, list(inputs), tasks).eval(),
             tuple(inputs.values()),
             file,  # type: ignore[arg-type]  # the stub names paths only; buffers work
             dynamo=False,
@@ -57,7 +81,26 @@ def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor]) -> bytes:
             output_names=["chunk"],
             dynamic_axes={name: {0: "batch"} for name in [*inputs, "chunk"]},
         )
-    return file.getvalue()
+    model = onnx.load_from_string(file.getvalue())
+    for axis, size in zip(model.graph.output[0].type.tensor_type.shape.dim[1:], sizes, strict=True):
+        axis.dim_value = size
+    _allow_no_rows(model.graph)
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
+def _allow_no_rows(graph: onnx.GraphProto) -> None:
+    """Makes a 0 in a computed shape mean no rows; by default a Reshape copies that axis from its input."""
+    written = {item.name for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            written.update(node.output)
+        elif node.op_type == "Reshape" and node.input[1] not in written:
+            del node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("allowzero", 1))
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _allow_no_rows(attribute.g)
 
 
 class _OneStepChunk(nn.Module):
@@ -80,7 +123,7 @@ def controller_graph(controller: nn.Module, layout: Layout) -> bytes:
     state = torch.zeros(2, 1, layout.state_size)
     # equal tasks, so that no shortcut for a batch of all tasks in order becomes part of the graph
     task = torch.zeros(2, dtype=torch.int64)
-    return chunk_graph(_OneStepChunk(controller), {"state": state, "task": task})
+    return chunk_graph(_OneStepChunk(controller), {"state": state, "task": task}, layout.task_count)
 
 
 def controller_cases(

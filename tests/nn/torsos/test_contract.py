@@ -181,7 +181,7 @@ def test_what_is_kept_of_an_index_reaches_neither_a_graph_nor_training(config: T
         module(state, task)
     module(state, task).sum().backward()
     session = onnxruntime.InferenceSession(
-        chunk_graph(module, {"state": state, "task": task}), providers=["CPUExecutionProvider"]
+        chunk_graph(module, {"state": state, "task": task}, 3), providers=["CPUExecutionProvider"]
     )
     (found,) = session.run(["chunk"], {"state": state.numpy(), "task": task.flip(0).numpy()})
     np.testing.assert_allclose(found, expected, atol=1e-5)

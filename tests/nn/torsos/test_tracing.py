@@ -39,9 +39,9 @@ def test_the_graph_computes_what_torch_computes(name: str) -> None:
     network = TaskNetwork(config, 5, {"action": 4}, 3, None, torch.Generator().manual_seed(0))
     rows = Rows(network.requires_grad_(False).eval())
     inputs = {"state": torch.zeros(2, 5), "task": torch.zeros(2, dtype=torch.int64)}
-    session = onnxruntime.InferenceSession(chunk_graph(rows, inputs), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(chunk_graph(rows, inputs, 3), providers=["CPUExecutionProvider"])
     draws = np.random.default_rng(0)
-    for count in (1, 3, 7):
+    for count in (0, 1, 3, 7):
         state = draws.standard_normal((count, 5)).astype(np.float32)
         # 3 rows: all tasks in order, which training takes a shorter way through
         task = np.arange(count) % 3
