@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from mtrl.deployment import (
@@ -77,6 +78,57 @@ def test_a_file_that_the_hashes_leave_out_is_refused(artefact: Path) -> None:
     hashes.write_text("".join(line for line in hashes.read_text().splitlines(True) if "golden" not in line))
     with pytest.raises(IntegrityError, match=r"does not list golden\.npz"):
         verify(artefact)
+
+
+def test_what_was_verified_acts_whatever_becomes_of_the_files(artefact: Path) -> None:
+    contents = verify(artefact).contents
+    for file in artefact.iterdir():
+        file.write_bytes(b"")
+    chunk = ArtefactPolicy(contents).act(
+        np.array([[0, 0, 0, 0], [0.1, 0.2, 0.13, 0.15]], dtype=np.float32), 0
+    )
+    assert chunk[0] == pytest.approx([0.3, -0.5, 0.0], abs=1e-6)
+
+
+def test_weights_in_another_file_are_refused(artefact: Path) -> None:
+    model = onnx.load(artefact / "policy.onnx")
+    onnx.save(model, artefact / "policy.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    write_manifest(artefact)
+    for listed in (True, False):
+        if not listed:
+            hashes = (artefact / "manifest.sha256").read_text().splitlines(keepends=True)
+            (artefact / "manifest.sha256").write_text("".join(line for line in hashes if "w.bin" not in line))
+        with pytest.raises(IntegrityError, match=r"w\.bin" if listed else "in another file"):
+            verify(artefact)
+
+
+def test_operators_of_another_set_than_stated_are_refused(artefact: Path) -> None:
+    model = onnx.load(artefact / "policy.onnx")
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, artefact / "policy.onnx")
+    write_manifest(artefact)
+    with pytest.raises(IntegrityError, match="operator set 17 alone"):
+        verify(artefact)
+
+
+@pytest.mark.parametrize("name", ["policy.onnx", "manifest.json", "golden.npz"])
+def test_a_link_out_of_the_directory_is_refused(artefact: Path, name: str) -> None:
+    (artefact / name).rename(artefact.parent / "elsewhere")
+    (artefact / name).symlink_to(artefact.parent / "elsewhere")
+    with pytest.raises(IntegrityError, match=f"{name} is a link out of"):
+        verify(artefact)
+
+
+def test_a_file_that_nobody_lists_is_not_read(artefact: Path) -> None:
+    root = verify(artefact).artefact
+    (artefact / "README.md").write_text("notes")
+    assert verify(artefact).artefact == root
+
+
+@pytest.mark.parametrize("task", [-1, 1])
+def test_a_task_that_the_artefact_lacks_is_refused(artefact: Path, task: int) -> None:
+    with pytest.raises(SpaceError, match=f"tasks 0 to 0; got {task}"):
+        ArtefactPolicy(open_artefact(artefact)).act(np.zeros((2, 4), dtype=np.float32), task)
 
 
 def test_a_newer_schema_is_refused(artefact: Path) -> None:

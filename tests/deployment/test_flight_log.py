@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from mcap.reader import make_reader
 
 from mtrl.deployment import Flight, Guard, GuardConfig, read_flight, replay
-from mtrl.deployment.flight.log import write_flight
+from mtrl.deployment.flight.log import FlightWriter, write_flight
 from mtrl.deployment.realtime.records import Column, FlightRing, row_width
 from mtrl.errors import IntegrityError
 
 TICKS = 60
+ARRAYS = ("numbers", "observation", "proposal", "command")
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_the_log_reads_back_bit_for_bit(flight: Flight, tmp_path: Path) -> None:
     write_flight(tmp_path / "flight.mcap", flight)
     read = read_flight(tmp_path / "flight.mcap")
     assert (read.task, read.artefact, read.guard) == (flight.task, flight.artefact, flight.guard)
-    for name in ("numbers", "observation", "proposal", "command"):
+    for name in ARRAYS:
         assert getattr(read, name).tobytes() == getattr(flight, name).tobytes(), name
     assert read.transitions == flight.transitions
     assert len(read.numbers) == TICKS
@@ -96,6 +98,44 @@ def test_a_truncated_log_is_refused(flight: Flight, tmp_path: Path, keep: float)
     path.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
     with pytest.raises(IntegrityError, match=r"flight\.mcap is not a whole flight log"):
         read_flight(path)
+
+
+def test_what_is_whole_of_an_unfinished_log_is_read_and_replays(flight: Flight, tmp_path: Path) -> None:
+    path = tmp_path / "flight.mcap"
+    writer = FlightWriter(
+        path, Flight.of(FlightRing(np.zeros(row_width(3, 2)), 3, 2), 0, "t", "", flight.guard)
+    )
+    for row in range(TICKS):
+        rows = {name: getattr(flight, name)[row : row + 1] for name in ARRAYS}
+        writer.append(dataclasses.replace(flight, **rows))
+        if row % 10 == 9:
+            writer.flush()
+    content = path.read_bytes()
+    seen = set()
+    for end in range(0, len(content) + 1, max(1, len(content) // 80)):
+        path.write_bytes(content[:end])
+        try:
+            part = read_flight(path, unfinished=True)
+        except IntegrityError:
+            assert not seen
+            continue
+        seen.add(count := len(part.numbers))
+        assert part.numbers.tobytes() == flight.numbers[:count].tobytes()
+        assert replay(part)[0].tobytes() == flight.command[:count].tobytes()
+    assert seen == set(range(0, TICKS + 1, 10))
+    with pytest.raises(IntegrityError, match="unfinished=True"):
+        read_flight(path)
+
+
+def test_messages_stand_at_their_wall_clock_time(flight: Flight, tmp_path: Path) -> None:
+    begun = 1_700_000_000_000_000_123
+    write_flight(tmp_path / "flight.mcap", dataclasses.replace(flight, clock_ns=begun, ending="over"))
+    read = read_flight(tmp_path / "flight.mcap")
+    assert (read.clock_ns, read.ending) == (begun, "over")
+    with (tmp_path / "flight.mcap").open("rb") as file:
+        messages = list(make_reader(file).iter_messages("/observation"))
+    expected = [begun + round(at * 1e9) for at in flight.column(Column.OBSERVED)]
+    assert [message.log_time for _, _, message in messages] == expected
 
 
 def test_a_changed_byte_is_refused_or_changes_nothing(flight: Flight, tmp_path: Path) -> None:

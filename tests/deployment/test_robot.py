@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from mtrl.deployment import Limits, Manifest, RobotConfig, TaskEntry
 from mtrl.errors import ConfigError, OutOfRangeError
 
 ROOT = Path(__file__).parents[2]
+
+
+TIMES = ("stale_limit_ms", "inference_deadline_ms", "command_timeout_ms", "soft_start_s", "startup_timeout_s")
 
 
 def entry(name: str, limits: Limits | None = None) -> TaskEntry:
@@ -52,6 +56,19 @@ def test_times_become_seconds_and_ticks() -> None:
     assert (guard.stale_limit_s, guard.inference_deadline_s, guard.soft_start_ticks) == (0.03, 0.005, 40)
 
 
+def test_a_soft_start_is_never_rounded_away() -> None:
+    slow = dataclasses.replace(entry("bench/point"), rate_hz=0.4)
+    assert RobotConfig(soft_start_s=1.0).guard(manifest(slow), slow).soft_start_ticks == 1
+    assert RobotConfig(soft_start_s=0.0).guard(manifest(slow), slow).soft_start_ticks == 0
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RobotConfig)])
+def test_no_number_may_be_infinite(name: str) -> None:
+    if isinstance(getattr(RobotConfig(), name), float):
+        with pytest.raises(OutOfRangeError, match=f"robot.{name}=inf"):
+            RobotConfig(**{name: float("inf")})
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -60,6 +77,8 @@ def test_times_become_seconds_and_ticks() -> None:
         {"action_limit": 1.5},
         {"hold_budget": -1},
         {"rate_limit": float("nan")},
+        {"rate_limit": 2.5},
+        *({name: 1e300} for name in TIMES),
     ],
 )
 def test_a_value_out_of_range_names_its_key_and_range(changes: dict) -> None:

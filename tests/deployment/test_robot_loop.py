@@ -137,6 +137,15 @@ def test_its_own_limit_stands_where_a_guard_failed() -> None:
     assert moved[:2] == pytest.approx([0.1 * HORIZON, -0.1 * HORIZON], abs=1e-4)
 
 
+def test_the_limits_of_its_site_hold_where_a_guard_failed() -> None:
+    bench = Bench(RobotConfig(action_limit=0.4, rate_limit=0.3))
+    bench.policy = lambda record: np.array([50.0, -0.1 if record[ObservationField.TICK] % 2 else 50.0])
+    bench.run()
+    moved = np.diff([record[len(ObservationField) :][:2] for record in bench.seen], axis=0) / 0.1
+    assert moved[:, 0] == pytest.approx([0.3, *[0.4] * (len(moved) - 1)], abs=1e-5)
+    assert moved[:4, 1] == pytest.approx([0.3, 0.0, 0.3, 0.0], abs=1e-5)
+
+
 def test_a_command_of_another_episode_is_not_acted_upon() -> None:
     bench = Bench(RobotConfig())
     bench.commands.write(bench.now, np.array([7.0, 0.0, 1.0, 1.0]))

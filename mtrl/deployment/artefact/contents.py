@@ -9,11 +9,14 @@ from typing import Any
 
 from mtrl.errors import IntegrityError
 from mtrl.integrity import read_verified
+from mtrl.reading import JSON_BYTES, MEGABYTE
 
 from .manifest import MANIFEST_FILE, Manifest
 
 POLICY_FILE = "policy.onnx"
 GOLDEN_FILE = "golden.npz"
+BYTES = {POLICY_FILE: 512 * MEGABYTE, MANIFEST_FILE: JSON_BYTES, GOLDEN_FILE: 64 * MEGABYTE}
+"""Every file of an artefact, and the most bytes that it may have."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ def open_artefact(directory: Path) -> Artefact:
     """
     if not directory.is_dir():
         raise IntegrityError(f"{directory} is not a directory; an artefact is one, made by `mtrl export`")
-    root, files = read_verified(directory, (POLICY_FILE, MANIFEST_FILE, GOLDEN_FILE))
-    manifest = Manifest.from_bytes(files[MANIFEST_FILE], str(directory / MANIFEST_FILE))
+    root, files = read_verified(directory, BYTES)
+    manifest = Manifest.from_json(files[MANIFEST_FILE], str(directory / MANIFEST_FILE))
     graph = files[POLICY_FILE]
     _require_whole(directory / POLICY_FILE, graph, manifest)
     return Artefact(directory, root, manifest, graph, files[GOLDEN_FILE])

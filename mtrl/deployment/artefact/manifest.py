@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from mtrl.errors import ConfigError, IntegrityError, SpaceError, UnknownNameError
-from mtrl.structured import SHARE, UNIT, Checked, Range, at_least
+from mtrl.errors import IntegrityError, SpaceError, UnknownNameError
+from mtrl.reading import JSON_BYTES, parse_json, read_bytes, reading
+from mtrl.structured import SHARE, UNIT, Checked, Range, at_least, between, build
 from mtrl.tasks import Option, Task
 
 MANIFEST_FILE = "manifest.json"
@@ -133,7 +134,7 @@ class Manifest(Checked):
     """Oldest ONNX Runtime that may run the graph."""
     provenance: TrainingProvenance = field(default_factory=TrainingProvenance)
     """Origin of the policy: run, commit, seed and evaluated success."""
-    schema: int = SCHEMA_VERSION
+    schema: Annotated[int, between(1, SCHEMA_VERSION)] = SCHEMA_VERSION
     """Version of this layout."""
 
     def __post_init__(self) -> None:
@@ -164,53 +165,32 @@ class Manifest(Checked):
         return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
     @staticmethod
-    def from_bytes(content: bytes, source: str = MANIFEST_FILE) -> Manifest:
-        """As `from_json`, for a file's bytes."""
-        try:
-            text = content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise IntegrityError(f"{source} cannot be read ({error}); export the artefact again") from error
-        return Manifest.from_json(text, source)
-
-    @staticmethod
-    def from_json(text: str, source: str = MANIFEST_FILE) -> Manifest:
+    def from_json(text: str | bytes, source: str = MANIFEST_FILE) -> Manifest:
         """Reads what `to_json` wrote; raises IntegrityError naming `source` for anything else."""
-        try:
-            fields = json.loads(text)
+        with reading(Path(source), "a manifest that mtrl wrote", "export the artefact again"):
+            fields: Any = parse_json(text.encode() if isinstance(text, str) else text)
             schema = int(fields["schema"])
-            if schema < 1:
-                raise ConfigError(f"schemas count from 1; got {schema}")
             if schema > SCHEMA_VERSION:
                 raise IntegrityError(
                     f"{source} has schema {schema}, newer than {SCHEMA_VERSION}, the newest that this "
                     "mtrl reads; upgrade mtrl or export the artefact again"
                 )
             return _manifest(fields)
-        except (ValueError, TypeError, KeyError, SpaceError, ConfigError) as error:
-            raise IntegrityError(
-                f"{source} is not a manifest that mtrl wrote ({type(error).__name__}: {error}); "
-                "export the artefact again"
-            ) from error
 
 
 def read_manifest(directory: Path) -> Manifest:
     """The manifest alone, without hashing anything; raises IntegrityError when there is none to read."""
     path = directory / MANIFEST_FILE
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise IntegrityError(f"{path} cannot be read ({error}); is {directory} an artefact?") from error
-    return Manifest.from_bytes(content, str(path))
+    with reading(path, "a manifest", f"is {directory} an artefact?"):
+        content = read_bytes(path, JSON_BYTES)
+    return Manifest.from_json(content, str(path))
 
 
 def _manifest(fields: Mapping[str, Any]) -> Manifest:
-    provenance = dict(fields["provenance"])
-    if (interval := provenance["success_interval"]) is not None:
-        provenance["success_interval"] = (interval[0], interval[1])
     tasks = tuple(_entry(entry) for entry in fields["tasks"])
-    return Manifest(**{**fields, "tasks": tasks, "provenance": TrainingProvenance(**provenance)})
+    return build(Manifest, {**fields, "tasks": tasks})
 
 
 def _entry(fields: Mapping[str, Any]) -> TaskEntry:
     options = tuple((key, value) for key, value in fields["options"])
-    return TaskEntry(**{**fields, "options": options, "limits": Limits(**fields["limits"])})
+    return replace(build(TaskEntry, {**fields, "options": ()}), options=options)
