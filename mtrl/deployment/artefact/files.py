@@ -77,7 +77,8 @@ def verify(directory: Path) -> VerificationReport:
     """
     contents = open_artefact(directory)
     policy = ArtefactPolicy(contents)
-    if policy.metadata().get(METADATA_KEY) != contents.manifest.to_json():
+    named = policy.metadata().get(METADATA_KEY, "")
+    if Manifest.from_json(named, str(directory / POLICY_FILE)) != contents.manifest:
         raise IntegrityError(
             f"{directory / POLICY_FILE} was exported with another manifest than {MANIFEST_FILE}; "
             "export the artefact again"
