@@ -11,6 +11,7 @@ from torch import nn
 from mtrl.deployment import require_deployable
 from mtrl.deployment.artefact.export import controller_cases, controller_graph, require_policy_parity
 from mtrl.errors import IntegrityError, SpaceError
+from mtrl.nn import TaskNetwork, TorsoConfig
 from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler
 from mtrl.spaces import ActionSpec, Layout, ObservationSpec
 
@@ -75,6 +76,33 @@ def test_the_graph_computes_the_controller_for_any_number_of_rows(count: int) ->
     (chunk,) = session.run(["chunk"], {"state": state, "task": task})
     expected = controller(torch.from_numpy(state[:, 0]), torch.from_numpy(task)).numpy()
     np.testing.assert_allclose(chunk[:, 0], expected, atol=1e-6)
+
+
+def test_a_network_that_reshapes_takes_no_rows_too() -> None:
+    """Without rows to spare, this one ends the process."""
+    network = TaskNetwork(
+        TorsoConfig(kind="care", width=8, depth=2),
+        5,
+        {"action": 4},
+        2,
+        None,
+        torch.Generator().manual_seed(0),
+    )
+
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network.requires_grad_(False).eval()
+
+        def forward(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+            return self.network(state.unsqueeze(1), task)["action"].squeeze(1)
+
+    session = onnxruntime.InferenceSession(
+        controller_graph(Rows(), LAYOUT), providers=["CPUExecutionProvider"]
+    )
+    for count in (3, 0):
+        feeds = {"state": np.ones((count, 1, 5), np.float32), "task": np.ones(count, np.int64)}
+        assert session.run(None, feeds)[0].shape == (count, 1, 4)
 
 
 def test_a_graph_names_its_batch_and_fixes_the_other_axes() -> None:

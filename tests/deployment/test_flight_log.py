@@ -102,14 +102,15 @@ def test_a_truncated_log_is_refused(flight: Flight, tmp_path: Path, keep: float)
 
 def test_what_is_whole_of_an_unfinished_log_is_read_and_replays(flight: Flight, tmp_path: Path) -> None:
     path = tmp_path / "flight.mcap"
-    writer = FlightWriter(
-        path, Flight.of(FlightRing(np.zeros(row_width(3, 2)), 3, 2), 0, "t", "", flight.guard)
-    )
+    empty = Flight.of(FlightRing(np.zeros(row_width(3, 2)), 3, 2), 0, "t", "", flight.guard)
+    file = path.open("wb")
+    writer = FlightWriter(file, empty)
     for row in range(TICKS):
         rows = {name: getattr(flight, name)[row : row + 1] for name in ARRAYS}
         writer.append(dataclasses.replace(flight, **rows))
         if row % 10 == 9:
             writer.flush()
+    file.close()
     content = path.read_bytes()
     seen = set()
     for end in range(0, len(content) + 1, max(1, len(content) // 80)):

@@ -58,9 +58,9 @@ class _KnownTask(nn.Module):
 def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor], tasks: int) -> bytes:
     """The ONNX graph of `module(*inputs.values())`, folded; its output is `chunk`.
 
-    The first axis of every input and of the output is `batch`, any number of rows, none included; the others
-    are fixed. `inputs` are examples of two rows each, `task` among them; their values are not kept, except
-    where the module branches on them in Python. The graph fails for a task outside 0 to `tasks` - 1.
+    The first axis of every input and of the output is `batch`, any number of rows; the others are fixed.
+    `inputs` are examples of two rows each, `task` among them; their values are not kept, except where the
+    module branches on them in Python. The graph fails for a task outside 0 to `tasks` - 1.
     """
     file = io.BytesIO()
     folded = fold(module).eval()
@@ -84,35 +84,30 @@ def chunk_graph(module: nn.Module, inputs: Mapping[str, torch.Tensor], tasks: in
     model = onnx.load_from_string(file.getvalue())
     for axis, size in zip(model.graph.output[0].type.tensor_type.shape.dim[1:], sizes, strict=True):
         axis.dim_value = size
-    _allow_no_rows(model.graph)
     serialised: bytes = model.SerializeToString()
     return serialised
 
 
-def _allow_no_rows(graph: onnx.GraphProto) -> None:
-    """Makes a 0 in a computed shape mean no rows; by default a Reshape copies that axis from its input."""
-    written = {item.name for item in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            written.update(node.output)
-        elif node.op_type == "Reshape" and node.input[1] not in written:
-            del node.attribute[:]
-            node.attribute.append(onnx.helper.make_attribute("allowzero", 1))
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _allow_no_rows(attribute.g)
-
-
 class _OneStepChunk(nn.Module):
-    """A controller seen as a plan of one decision from a history of one observation."""
+    """A controller seen as a plan of one decision from a history of one observation.
+
+    It computes one row where there are none: networks reshape to an axis that is left to be found, and with
+    no rows ONNX Runtime divides by zero there and ends the process.
+    """
 
     def __init__(self, controller: nn.Module) -> None:
         super().__init__()
         self.controller = controller
 
     def forward(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-        action: torch.Tensor = self.controller(state.squeeze(1), task)
-        return action.unsqueeze(1)
+        # as a tensor, since a traced graph keeps numbers of Python as they are
+        rows = torch._shape_as_tensor(task)[0]
+        missing = (1 - rows).clamp(min=0)
+        padding = torch.zeros(missing, state.shape[2])  # type: ignore[call-overload]
+        states = torch.cat([state.squeeze(1), padding])
+        tasks = torch.cat([task, torch.zeros(missing, dtype=task.dtype)])  # type: ignore[call-overload]
+        action: torch.Tensor = self.controller(states, tasks)
+        return action[:rows].unsqueeze(1)
 
 
 def controller_graph(controller: nn.Module, layout: Layout) -> bytes:

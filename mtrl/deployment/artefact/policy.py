@@ -92,6 +92,8 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
     session = _open_session(np.asarray(snapshot.tensors["graph"]).tobytes())
 
     def plan(states: Float32, task: npt.NDArray[np.int64], z: Float32) -> Float32:
+        if not len(states):
+            return np.zeros((0, manifest.chunk, manifest.action_size), dtype=np.float32)
         feeds = {"state": states, "task": task} | ({"z": z} if manifest.noise_size else {})
         chunk: Float32 = session.run(["chunk"], feeds)[0]
         return chunk

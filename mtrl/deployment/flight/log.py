@@ -14,7 +14,7 @@ import math
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from mcap.records import Channel, Message, Metadata
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 
+from mtrl.atomic import atomic_file
 from mtrl.errors import IntegrityError
 from mtrl.structured import build
 
@@ -79,11 +80,10 @@ class FlightWriter:
     What was flushed is read back by `read_flight(path, unfinished=True)` however this process ends.
     """
 
-    def __init__(self, path: Path, flight: Flight) -> None:
-        """Begins the log of `flight`, whose rows, if any, are the first ones."""
-        self._path = path
-        self._file = path.open("wb")
-        self._writer = Writer(self._file, compression=CompressionType.ZSTD, enable_data_crcs=True)
+    def __init__(self, file: BinaryIO, flight: Flight) -> None:
+        """Begins the log of `flight`, whose rows, if any, are the first ones, in an empty file."""
+        self._file = file
+        self._writer = Writer(file, compression=CompressionType.ZSTD, enable_data_crcs=True)
         self._writer.start(profile="", library="mtrl")
         self._channels = {}
         for topic in _TOPICS:
@@ -131,7 +131,6 @@ class FlightWriter:
         self._writer.finish()
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
 
     def _add(self, topic: str, at: float, message: dict[str, Any]) -> None:
         nanoseconds = round(at * 1e9) + self._clock_ns
@@ -140,8 +139,9 @@ class FlightWriter:
 
 
 def write_flight(path: Path, flight: Flight) -> None:
-    """Writes a whole flight at once."""
-    FlightWriter(path, flight).close(flight.ending)
+    """Writes a whole flight at once, or nothing."""
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        FlightWriter(file, flight).close(flight.ending)
 
 
 def read_flight(path: Path, unfinished: bool = False) -> Flight:

@@ -28,7 +28,8 @@ class FlightRecorder:
         self._number = number
         self._ring = FlightRing(memory.ring, flight.observation.shape[1], flight.command.shape[1])
         with self._disk_errors():
-            self._writer = FlightWriter(path, self._begun)
+            self._file = path.open("wb")
+            self._writer = FlightWriter(self._file, self._begun)
             self._writer.flush()
         self._written = self._seen = 0
         self._flushed = time.monotonic()
@@ -51,7 +52,7 @@ class FlightRecorder:
 
     def close(self, ending: str) -> Flight:
         """Appends the rest, finishes the log and returns the whole flight; both processes are at rest."""
-        with self._disk_errors():
+        with self._disk_errors(), self._file:
             self._append(self._rows)
             self._writer.close(ending)
         whole = self._begun.with_rows(self._ring, 0, self._written)

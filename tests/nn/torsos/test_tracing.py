@@ -41,7 +41,7 @@ def test_the_graph_computes_what_torch_computes(name: str) -> None:
     inputs = {"state": torch.zeros(2, 5), "task": torch.zeros(2, dtype=torch.int64)}
     session = onnxruntime.InferenceSession(chunk_graph(rows, inputs, 3), providers=["CPUExecutionProvider"])
     draws = np.random.default_rng(0)
-    for count in (0, 1, 3, 7):
+    for count in (1, 3, 7):
         state = draws.standard_normal((count, 5)).astype(np.float32)
         # 3 rows: all tasks in order, which training takes a shorter way through
         task = np.arange(count) % 3
