@@ -162,12 +162,9 @@ def episode_report(
             f"the host took the processor away for {stolen_seconds:.2f} s of this episode; "
             "ticks that fell into it were missed whatever the policy did"
         )
-    if (final := GuardState(states[-1] if len(states) else GuardState.INIT)) is GuardState.ESTOP:
-        warnings.append(f"{flight.task}: emergency stop, {flight.transitions[-1].cause}")
-    if timeouts := int(last[ObservationField.TIMEOUTS]):
-        warnings.append(
-            f"{flight.task}: the robot held by itself for {timeouts} decisions, since commands had stopped"
-        )
+    final = GuardState(states[-1] if len(states) else GuardState.INIT)
+    timeouts = int(last[ObservationField.TIMEOUTS])
+    warnings += _disturbances(flight, final, timeouts)
     if not complete:
         warnings.append("the flight log is incomplete or does not reproduce the commands")
     return EpisodeReport(
@@ -199,3 +196,13 @@ def episode_report(
         stolen_seconds=stolen_seconds,
         log=str(log),
     )
+
+
+def _disturbances(flight: Flight, final: GuardState, timeouts: int) -> list[str]:
+    """Warnings of an episode in which the robot was stopped or left without commands."""
+    found = []
+    if final is GuardState.ESTOP:
+        found.append(f"{flight.task}: emergency stop, {flight.transitions[-1].cause}")
+    if timeouts:
+        found.append(f"{flight.task}: the robot held by itself for {timeouts} decisions without commands")
+    return found
