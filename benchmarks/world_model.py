@@ -145,7 +145,7 @@ def decision(agent: WorldModelAgent, tasks: TaskSet, *, plan: bool) -> Callable[
 
 def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, float]:
     """What planner and router of a trained run do."""
-    snapshot, _ = load_policy(run / "policies" / "teacher")
+    snapshot, _ = load_policy(run / "policies" / "teacher", tasks)
     planning = snapshot.config["planning"]
     settings = build(WorldModelConfig, snapshot.config)
     prior = dataclasses.replace(

@@ -11,6 +11,13 @@ from mtrl.errors import ConfigError
 def add_overrides(parser: argparse.ArgumentParser, text: str, *, config_dir: bool = False) -> None:
     """Settings as `key=value` words, and with `config_dir` a folder of the user's own groups."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=text)
+    parser.add_argument(
+        "--allow-import",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that tasks named in a run or an artefact may import; may be given several times",
+    )
     if config_dir:
         parser.add_argument("--config-dir", type=Path, help="folder of your own configuration groups")
 

@@ -76,6 +76,8 @@ def compose(
     stages_of(config.stages)
     if base is None:
         agent_of(config)
+        # the user's own words, and files that they name
+        registry.allow_imports(map(registry.module_of, config.tasks.names))
     return config
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mtrl import registry
 from mtrl.deployment import REPORTS, DeploymentReport, EpisodeReport, deploy, read_manifest
 from mtrl.pipeline import REALTIME_STARTS, log
 from mtrl.tasks import Split, start_id
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs one episode per task; 0 when all ran, successful or not, 1 after a stop or a command time-out."""
     config = compose(arguments.overrides, command="deploy", config_dir=arguments.config_dir)
     manifest = read_manifest(arguments.artefact)
+    registry.allow_imports(map(registry.module_of, arguments.task or ()))
     names = arguments.task or [entry.name for entry in manifest.tasks]
     starts = [start_id(Split.TEST, arguments.first_start + k) for k in range(len(names))]
     console = Console()

@@ -102,7 +102,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Pat
         places = [arguments.out, *([what] if arguments.video else [])] if arguments.out else []
         with reopen(what, arguments.overrides, "evaluate", console, written=places) as session:
             labels = chosen_policies(what, arguments.policy)
-            chosen = [(label, *load_policy(session.run.policies / label)) for label in labels]
+            chosen = [(label, *load_policy(session.run.policies / label, session.tasks)) for label in labels]
             place = arguments.out or session.run.evaluations
             videos = EvaluationVideos(session.run.videos, arguments.video)
             _measure(session, chosen, place, arguments.overwrite, videos, written)

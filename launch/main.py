@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
-from mtrl.errors import MtrlError, UnknownNameError
+from mtrl.errors import MtrlError, UnknownNameError, UntrustedCodeError
 from mtrl.faults import Terminated, UserInterrupt, ctrl_c_told_apart
 
 COMMANDS = {
@@ -65,9 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(verb)
     parsed = verb.parse_intermixed_args(words[1:])
+    # Imported here: --help and --version need none of it.
+    from mtrl import registry
+
+    registry.allow_imports(getattr(parsed, "allow_import", ()))
     try:
         with ctrl_c_told_apart():
             return int(module.run(parsed))
+    except UntrustedCodeError as error:
+        command = shlex.join(["mtrl", *words, "--allow-import", error.module])
+        return _fail(f"{error}. If you trust it, run: {command}")
     except MtrlError as error:
         return _fail(str(error))
     except UserInterrupt:

@@ -8,10 +8,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mtrl.pipeline import Session, session_in, task_set_of
+from mtrl import registry
+from mtrl.pipeline import Config, Session, session_in, task_set_of
+from mtrl.reading import reading
 from mtrl.training import RunDirectory, own_folder
 
 from .compose import compose
+
+
+def recorded_config(run: RunDirectory, overrides: Sequence[str], command: str) -> Config:
+    """A finished run's configuration, some keys changed.
+
+    Raises IntegrityError for a file that is no configuration, UntrustedCodeError where its tasks import a
+    module that the user has not named.
+    """
+    base = run.read_config()
+    with reading(run.config_file, "the configuration of a run"):
+        recorded = compose((), command=command, base=base)
+        names = registry.expanded(recorded.tasks.names)
+    registry.require_imports(names, run.config_file)
+    return compose(overrides, command=command, base=base)
 
 
 @contextlib.contextmanager
@@ -26,5 +42,5 @@ def reopen(
     with contextlib.ExitStack() as owned:
         for folder in written or (path,):
             owned.enter_context(own_folder(folder))
-        config = compose(overrides, command=command, base=run.read_config())
+        config = recorded_config(run, overrides, command)
         yield owned.enter_context(session_in(run, config, task_set_of(config), console))

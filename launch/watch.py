@@ -35,6 +35,7 @@ from mtrl.videos import Recorder, Subject, open_window, video_name
 
 from .arguments import add_overrides
 from .compose import compose
+from .reopen import recorded_config
 
 EXAMPLES = (
     "mtrl watch runs/quickstart task=metaworld/reach-v3   into its watched/",
@@ -145,14 +146,15 @@ def _artefact(what: Path, overrides: Sequence[str]) -> _Selection:
 
 def _run(what: Path, overrides: Sequence[str], labels: Sequence[str] | None) -> _Selection:
     run = RunDirectory.open(what)
-    config = compose(overrides, command="evaluate", base=run.read_config())
+    config = recorded_config(run, overrides, "evaluate")
     # The last label is what the run was made for: the student where there is one.
     chosen = chosen_policies(what, labels)
     recorded = chosen if labels else chosen[-1:]
+    tasks = task_set_of(config)
     return _Selection(
-        task_set_of(config),
+        tasks,
         config.evaluation,
-        lambda: [load_subject(run.policies / label, label) for label in recorded],
+        lambda: [load_subject(run.policies / label, label, tasks) for label in recorded],
         run.path / WATCHED,
     )
 

@@ -73,6 +73,18 @@ class IntegrityError(MtrlError):
     """A checkpoint, dataset or artefact that is truncated, edited or not ours."""
 
 
+class UntrustedCodeError(MtrlError):
+    """A file names a module to import, and the user has not."""
+
+    def __init__(self, source: object, name: str, module: str) -> None:
+        """`source` is the file, `name` the task in it that would import `module`."""
+        self.module = module
+        super().__init__(
+            f"{source} names the task {name!r}, which imports the module {module!r}: code that the file "
+            "chooses. Nothing was imported"
+        )
+
+
 class ExistsError(MtrlError):
     """Something is already there and overwriting was not requested."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from mtrl.errors import IntegrityError, MtrlError
+from mtrl.errors import IntegrityError, MissingExtraError, MtrlError, ResourceError
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 """What a JSON file can hold."""
@@ -43,16 +43,17 @@ _REASON = 400
 def reading(path: Path, what: str, advice: str = "") -> Iterator[None]:
     """Turns every error of the block into an IntegrityError that names the file and the reason.
 
-    `what` completes "is not ..."; `advice` says what to do. Only reading and checking of `path` belongs into
-    the block: an error of anything else would be blamed on the file.
+    `what` completes "is not ..."; `advice` says what to do. A ValueError's text is the reason alone. Only
+    reading and checking of `path` belongs into the block: an error of anything else would be blamed on it.
     """
     try:
         yield
+    except (IntegrityError, MissingExtraError, ResourceError):
+        # files that are named already, and faults of this machine
+        raise
     except OSError as error:
         raise IntegrityError(f"{path} cannot be read: {error.strerror or _reason(error)}") from error
     except Exception as error:
-        if isinstance(error, IntegrityError) and str(path) in str(error):
-            raise
         then = f"; {advice}" if advice else ""
         raise IntegrityError(f"{path} is not {what} ({_reason(error)}){then}") from error
 
@@ -83,51 +84,46 @@ def require_size(path: Path, limit: int, found: os.stat_result | None = None) ->
 def parse_json(content: bytes, *, depth: int = DEPTH, finite: bool = True) -> Json:
     """The value of a strict JSON document in UTF-8: finite numbers, integers of 64 bits, every key once.
 
-    Without `finite` NaN and infinities are read as Python writes them. Raises IntegrityError, or the
-    ValueError or RecursionError of the parser: call it within `reading`.
+    Without `finite` NaN and infinities are read as Python writes them. Raises ValueError with the reason, or
+    RecursionError: call it within `reading`.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > VALUES:
-        raise IntegrityError(f"it holds more than {VALUES:,} values")
+        raise ValueError(f"it holds more than {VALUES:,} values")
     value: Json = json.loads(content.decode("utf-8"), object_pairs_hook=_each_key_once)
     for item in _items(value, depth):
         if type(item) is int and not -INTEGER <= item < INTEGER:
-            raise IntegrityError("an integer has more than 64 bits")
+            raise ValueError("an integer has more than 64 bits")
         if finite and type(item) is float and not math.isfinite(item):
-            raise IntegrityError(f"{item} is not a JSON number")
+            raise ValueError(f"{item} is not a JSON number")
     return value
 
 
 def parse_yaml(content: bytes) -> Any:  # noqa: ANN401 - any configuration
-    """The value of a YAML document of plain values: no aliases, tags or interpolations.
+    """The value of a YAML document of plain values: no aliases, no tags, nothing that is replaced later.
 
-    Raises IntegrityError, or the YAMLError of the parser: call it within `reading`.
+    Raises ValueError with the reason, or the YAMLError of the parser: call it within `reading`.
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0
     for events, event in enumerate(yaml.parse(content, Loader=loader)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
-            raise IntegrityError(f"it refers to another value by *{event.anchor}; write the value itself")
+            raise ValueError(f"it refers to another value by *{event.anchor}; write the value itself")
         if depth > DEPTH or events > VALUES:
-            raise IntegrityError(f"it nests deeper than {DEPTH} or holds more than {VALUES:,} values")
+            raise ValueError(f"it nests deeper than {DEPTH} or holds more than {VALUES:,} values")
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > SCALAR:
-            raise IntegrityError(f"a scalar has {len(event.value):,} characters; expected at most {SCALAR:,}")
+            raise ValueError(f"a scalar has {len(event.value):,} characters; expected at most {SCALAR:,}")
     value = yaml.load(content, Loader=loader)
     for item in _items(value, DEPTH):
-        if isinstance(item, str) and "${" in item:
-            raise IntegrityError(
-                f"{item[:80]!r} would be replaced by what it names, such as a variable of this process; "
-                "a recorded configuration holds values alone"
-            )
         if type(item) not in (str, int, float, bool, type(None)):
-            raise IntegrityError(f"it holds a value of type {type(item).__name__}")
+            raise ValueError(f"it holds a value of type {type(item).__name__}")
     return value
 
 
 def _each_key_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise IntegrityError(f"one of the keys {str(list(found))[:80]} stands there twice")
+        raise ValueError(f"one of the keys {str(list(found))[:80]} stands there twice")
     return found
 
 
@@ -139,7 +135,7 @@ def _items(value: object, depth: int) -> Iterator[object]:
         for item in level:
             if isinstance(item, dict):
                 if not all(isinstance(key, str) for key in item):
-                    raise IntegrityError("a key is not text")
+                    raise ValueError("a key is not text")
                 inner.extend(item.values())
             elif isinstance(item, list):
                 inner.extend(item)
@@ -148,11 +144,12 @@ def _items(value: object, depth: int) -> Iterator[object]:
         if not inner:
             return
         level = inner
-    raise IntegrityError(f"it nests deeper than {depth}")
+    raise ValueError(f"it nests deeper than {depth}")
 
 
 def _reason(error: Exception) -> str:
     """The error in one printable line, as long as a person reads."""
-    text = str(error) if isinstance(error, MtrlError) else f"{type(error).__name__}: {error}"
+    ours = type(error) is ValueError or isinstance(error, MtrlError)
+    text = str(error) if ours else f"{type(error).__name__}: {error}"
     line = "".join(letter if letter.isprintable() else " " for letter in text[: _REASON + 1])
     return line[:_REASON] + "..." if len(line) > _REASON else line

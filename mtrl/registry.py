@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from mtrl.errors import ConfigError, ExistsError, UnknownNameError
+from mtrl.errors import ConfigError, ExistsError, UnknownNameError, UntrustedCodeError
 from mtrl.tasks import MeasuredSuite, NamedSet, Option, Suite, Task, TaskSet
 
 GROUPS = {
@@ -46,6 +46,8 @@ CONTRACTS = {
     "robot": "mtrl.deployment.Robot",
 }
 """Where the contract of a kind is written down."""
+
+_importable: set[str] = set()
 
 _registered: dict[str, dict[str, object]] = {kind: {} for kind in GROUPS}
 
@@ -154,21 +156,40 @@ def task_set(
             raise UnknownNameError("suite", name, names("suite"), "Options of tasks stand under their suite.")
     tasks: list[Task] = []
     for item in given:
-        if "/" in item:
-            found = NamedSet((item,))
-        else:
-            # Looked up only now: sets load every suite, and a task's name loads only its own.
-            sets = named_sets()
-            if item not in sets:
-                raise UnknownNameError(
-                    "task or task set", item, [*sets, *all_task_names()], overview=task_overview()
-                )
-            found = sets[item]
+        found = _named(item)
         for name in found.names:
             prefix = name.partition("/")[0]
             settings = {**found.options.get(prefix, {}), **(options or {}).get(prefix, {})}
             tasks.append(task(name, settings))
     return TaskSet(tasks)
+
+
+def expanded(chosen: Iterable[str]) -> tuple[str, ...]:
+    """Names of tasks and of sets as names of tasks, without building any of them."""
+    return tuple(name for item in chosen for name in _named(item).names)
+
+
+def module_of(name: str) -> str:
+    """The module that building the task "suite/<module>:<id>" imports; empty for other names."""
+    module, colon, _ = name.partition("/")[2].partition(":")
+    return module if colon else ""
+
+
+def allow_imports(modules: Iterable[str]) -> None:
+    """Lets tasks of files import these modules in this process; see `require_imports`."""
+    _importable.update(modules)
+
+
+def require_imports(names: Iterable[str], source: object) -> None:
+    """Refuses tasks named by a file that import a module which the user has not named.
+
+    Call it before tasks are built from a file; `source` is the file. What a user names is allowed by
+    `allow_imports`. Raises UntrustedCodeError.
+    """
+    for name in expanded(names):
+        module = module_of(name)
+        if module and module not in _importable:
+            raise UntrustedCodeError(source, name, module)
 
 
 def named_sets() -> dict[str, NamedSet]:
@@ -180,6 +201,17 @@ def named_sets() -> dict[str, NamedSet]:
 def all_task_names() -> list[str]:
     """Every task of every suite; reads catalogues, imports no simulator."""
     return [task_name for name in names("suite") for task_name in suite(name).names()]
+
+
+def _named(item: str) -> NamedSet:
+    """The set of that name, or the one task."""
+    if "/" in item:
+        return NamedSet((item,))
+    # Looked up only now: sets load every suite, and a task's name loads only its own.
+    sets = named_sets()
+    if item not in sets:
+        raise UnknownNameError("task or task set", item, [*sets, *all_task_names()], overview=task_overview())
+    return sets[item]
 
 
 def _are_by_suite(options: object) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from mtrl.atomic import atomic_directory, remove_directory, sweep_partials, write_text
-from mtrl.errors import ConfigError, ExistsError, IntegrityError, ResourceError
+from mtrl.errors import ConfigError, ExistsError, ResourceError
 from mtrl.ownership import own
 from mtrl.reading import MEGABYTE, parse_yaml, read_bytes, reading
 
@@ -176,9 +176,10 @@ class RunDirectory:
         """
         saved = self.read_config()
         before = json.dumps(saved)
-        for section, key in changeable:
-            if section in saved and key in given.get(section, {}):
-                saved[section][key] = given[section][key]
+        with reading(self.config_file, "the configuration of a run"):
+            for section, key in changeable:
+                if section in saved and key in given.get(section, {}):
+                    saved[section][key] = given[section][key]
         was, now = canonical(saved), canonical(given)
         for key in sorted({*was, *now} - free):
             if was.get(key, _ABSENT) != now.get(key, _ABSENT):
@@ -194,7 +195,7 @@ def read_config(path: Path) -> dict[str, Any]:
     with reading(path, "a mapping of keys to values in YAML"):
         read = parse_yaml(read_bytes(path, CONFIG_BYTES))
         if not isinstance(read, dict):
-            raise IntegrityError(f"it holds a {type(read).__name__}")
+            raise ValueError(f"it holds a {type(read).__name__}")
     return read
 
 

@@ -11,20 +11,22 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mtrl.atomic import atomic_directory
-from mtrl.errors import ConfigError, IntegrityError, SpaceError
+from mtrl.errors import ConfigError, SpaceError
+from mtrl.evaluation.records import Record
 from mtrl.integrity import verify_manifest, write_manifest
+from mtrl.reading import MEGABYTE, parse_json, read_bytes, reading
 from mtrl.tasks import Task
 
-from .trajectories import Trajectories
+from .episode_file import Column, read_episodes
+from .trajectories import STEP_FIELDS, Trajectories
 
 if TYPE_CHECKING:
     import gymnasium
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 Row = tuple[type[np.floating[Any]] | type[np.integer[Any]], tuple[int, ...]]
 """Element type and shape of one row of an array."""
+_DATA = Path("data", "main_data.hdf5")
 _DATASET_ID = re.compile(r"([-\w]{2,}/)+[-\w]+-v\d+", re.ASCII)
 
 
@@ -87,8 +90,6 @@ def read_dataset(root: Path, dataset_id: str, task: Task) -> Trajectories:
     Raises ConfigError when there is no such dataset or it was recorded under another protocol than
     `task`'s, IntegrityError naming the file that is missing, truncated or edited.
     """
-    from minari import MinariDataset
-
     recorded = read_provenance(root, dataset_id)
     if recorded["protocol_hash"] != task.protocol_hash:
         raise ConfigError(
@@ -96,29 +97,17 @@ def read_dataset(root: Path, dataset_id: str, task: Task) -> Trajectories:
             f"under protocol {recorded['protocol_hash']}; "
             f"expected {task.name} under {task.protocol_hash}. Collect it again with the present settings"
         )
-    dataset = MinariDataset(_place(root, dataset_id) / "data")
-    episodes = list(dataset.iterate_episodes())
-    starts = [metadata["start_id"] for metadata in dataset.storage.get_episode_metadata(range(len(episodes)))]
-    buckets = task.observation.buckets
-
-    def joined(get: Callable[[Any], Any]) -> npt.NDArray[Any]:
-        return np.concatenate([get(episode) for episode in episodes])
-
-    def bucket(name: str) -> npt.NDArray[np.generic]:
-        return joined(lambda e: e.observations[name] if len(buckets) > 1 else e.observations)
-
-    trajectories = Trajectories(
-        observations={name: bucket(name) for name in buckets},
-        actions=joined(lambda e: e.actions),
-        labels=joined(lambda e: e.infos["expert_action"]),
-        rewards=joined(lambda e: e.rewards),
-        terminated=joined(lambda e: e.terminations),
-        truncated=joined(lambda e: e.truncations),
-        success=joined(lambda e: e.infos["success"]),
-        offsets=np.cumsum([0, *(len(episode.rewards) for episode in episodes)], dtype=np.int64),
-        start_id=np.array(starts, dtype=np.int64),
-    )
-    _check(task, trajectories)
+    file = _place(root, dataset_id) / _DATA
+    with reading(file, f"demonstrations of {task.name}", "collect them again"):
+        read = read_episodes(file, _columns(task))
+        steps = {name: read.columns[name] for name in STEP_FIELDS}
+        trajectories = Trajectories(
+            observations={name: read.columns[name] for name in task.observation.buckets},
+            offsets=np.cumsum([0, *read.lengths], dtype=np.int64),
+            start_id=np.array(read.starts, dtype=np.int64),
+            **steps,
+        )
+        _check(task, trajectories)
     return trajectories
 
 
@@ -132,10 +121,15 @@ def read_provenance(root: Path, dataset_id: str) -> dict[str, Any]:
         raise ConfigError(f"there is no dataset {dataset_id} under {root}; record it with `mtrl collect`")
     root_hash = verify_manifest(place)
     file = place / "data" / "metadata.json"
-    recorded = json.loads(file.read_text(encoding="utf-8")).get("mtrl") if file.is_file() else None
-    if not isinstance(recorded, dict):
-        raise IntegrityError(f"{file} names no task; the dataset was not written by mtrl")
-    return {**recorded, "root_hash": root_hash}
+    with reading(file, "the description of a dataset that mtrl wrote"):
+        described = parse_json(read_bytes(file, MEGABYTE))
+        recorded = Record(file, "mtrl", described.get("mtrl") if isinstance(described, dict) else None)
+        return {
+            "task": recorded.text("task"),
+            "protocol_hash": recorded.text("protocol_hash"),
+            "provenance": recorded.record("provenance").fields,
+            "root_hash": root_hash,
+        }
 
 
 def _place(root: Path, dataset_id: str) -> Path:
@@ -159,6 +153,25 @@ def _rows(task: Task) -> dict[str, Row]:
     return found
 
 
+def _columns(task: Task) -> dict[str, Column]:
+    """Every array of an episode of the task, as `_episode_buffers` writes it."""
+    rows = _rows(task)
+    action, action_row = rows.pop("actions")
+    single = len(rows) == 1
+    return {
+        **{
+            name: Column("observations" if single else f"observations/{name}", dtype, row, surplus=1)
+            for name, (dtype, row) in rows.items()
+        },
+        "actions": Column("actions", action, action_row),
+        "labels": Column("infos/expert_action", action, action_row),
+        "rewards": Column("rewards", np.float32, ()),
+        "terminated": Column("terminations", np.bool_, ()),
+        "truncated": Column("truncations", np.bool_, ()),
+        "success": Column("infos/success", np.bool_, ()),
+    }
+
+
 def _spaces(task: Task) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
     from gymnasium import spaces
 
@@ -175,7 +188,9 @@ def _spaces(task: Task) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
 
 
 def _check(task: Task, trajectories: Trajectories) -> None:
-    """Raises SpaceError unless every array has the task's own row shape and the dtype that is stored."""
+    """Raises SpaceError unless every array has the task's own row shape, the dtype that is stored, and values
+    that the task can show and take.
+    """
     arrays = {**trajectories.observations, "actions": trajectories.actions}
     for name, (dtype, shape) in _rows(task).items():
         if name not in arrays:
@@ -192,6 +207,14 @@ def _check(task: Task, trajectories: Trajectories) -> None:
         raise SpaceError(f"rewards of {task.name} are float32; got {trajectories.rewards.dtype}")
     if trajectories.episode_count == 0:
         raise SpaceError(f"there is no episode of {task.name}; a dataset holds at least one")
+    for name in (*task.observation.buckets, "rewards"):
+        values = trajectories.rewards if name == "rewards" else trajectories.observations[name]
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise SpaceError(f"{name} of {task.name} holds numbers that are not finite")
+    low, high = (0, task.action.discrete - 1) if task.action.is_discrete else (-1, 1)
+    for name, acted in (("actions", trajectories.actions), ("labels", trajectories.labels)):
+        if not ((acted >= low) & (acted <= high)).all():
+            raise SpaceError(f"{name} of {task.name} lie from {low} to {high}; some do not")
 
 
 def _episode_buffers(task: Task, trajectories: Trajectories) -> Iterator[EpisodeBuffer]:

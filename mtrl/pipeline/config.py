@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from mtrl import registry
 from mtrl.data import DemonstrationConfig
 from mtrl.deployment import RobotConfig
 from mtrl.distillation import DistillationConfig
-from mtrl.errors import ConfigError, MtrlError
+from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation import EvaluationConfig
+from mtrl.reading import reading
 from mtrl.rollout import CollectionConfig, RuntimeConfig
 from mtrl.structured import SEED, Checked, at_least, build, canonical
 from mtrl.tasks import Option, SamplingConfig
@@ -127,11 +129,10 @@ def canonical_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration as this version writes it, to compare it with a composed one; unchanged where
     this version cannot read it.
     """
-    try:
+    with contextlib.suppress(IntegrityError), reading(Path("config.yaml"), "a configuration"):
         found = anchored(canonical(Config, values))
         agent = dict(found["agent"])
         factory: AgentFactory = registry.load("agent", agent.pop("name"))
         found["agent"] = {"name": factory.name, **canonical(factory.config_class, agent)}
-    except (MtrlError, KeyError):
-        return dict(values)
-    return found
+        return found
+    return dict(values)

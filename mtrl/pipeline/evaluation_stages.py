@@ -42,7 +42,7 @@ def evaluate_stage(session: Session) -> None:
     results: list[EvaluationResult] = []
     paths: list[Json] = []
     for label in kept_policies(session.run.path):
-        snapshot, identity = load_policy(session.run.policies / label)
+        snapshot, identity = load_policy(session.run.policies / label, session.tasks)
         file = session.run.evaluations / f"{label}-{snapshot.version}.json"
         modes_file = session.run.path / "modes" / f"{label}.json"
         result = read_result(file) if file.exists() else None

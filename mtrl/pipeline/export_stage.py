@@ -103,7 +103,7 @@ def export_stage(session: Session) -> Path:
 
 
 def _student(session: Session) -> _Exported:
-    snapshot, identity = load_policy(session.run.policies / "student")
+    snapshot, identity = load_policy(session.run.policies / "student", session.tasks)
     student = chunk_module_of(policy_from(snapshot, session.tasks))
     golden = golden_cases(student, session.tasks.layout, session.config.seed)
     error = require_reference_parity(student, golden)
@@ -137,7 +137,7 @@ def _teacher(session: Session) -> _Exported:
         )
     if not (session.run.policies / "teacher").exists():
         raise ConfigError(f"{run} has no finished policy to export; train one first")
-    snapshot, identity = load_policy(session.run.policies / "teacher")
+    snapshot, identity = load_policy(session.run.policies / "teacher", session.tasks)
     controller = factory.controller(snapshot, tasks).requires_grad_(False).eval()
     golden = controller_cases(controller, _visited(session, snapshot), tasks.layout, session.config.seed)
     error = require_policy_parity(factory.policy(snapshot, tasks), golden, tasks.layout)

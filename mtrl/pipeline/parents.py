@@ -6,14 +6,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mtrl import registry
+from mtrl.deployment import read_manifest
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import read_saved, write_record
+from mtrl.reading import reading
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
+from mtrl.structured import build
 from mtrl.tasks import TaskSet
 from mtrl.training import PARENTS, Checkpoints, RunDirectory
 
-from .config import Config
-from .policies import artefact_tasks, load_artefact, load_policy
+from .config import Config, TasksConfig
+from .policies import load_artefact, load_policy
 
 RECORD = "parents.json"
 """File next to a policy's checkpoints: key -> hash of the policy that its training started from."""
@@ -58,11 +61,12 @@ def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
             raise ConfigError(
                 f"{key}={text}: {path} is an artefact, which holds one policy; leave {label}@ out"
             )
-        _require_tasks(key, text, artefact_tasks(path).names, tasks)
+        _require_tasks(key, text, [entry.name for entry in read_manifest(path).tasks], tasks)
         return load_artefact(path)
     run = RunDirectory.open(path)
-    trained = run.read_config()["tasks"]
-    _require_tasks(key, text, registry.task_set(trained["names"], trained["options"]).names, tasks)
+    with reading(run.config_file, "the configuration of a run"):
+        trained = registry.expanded(build(TasksConfig, run.read_config()["tasks"], "tasks").names)
+    _require_tasks(key, text, trained, tasks)
     chosen = label or ("student" if key == "student" else "teacher")
     saved = run.policies / chosen
     if not saved.exists():
@@ -71,7 +75,7 @@ def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
             f"{key}={text}: {path} has no finished policy {chosen!r}; it has {', '.join(there) or 'none'}. "
             "Write LABEL@RUN for another one"
         )
-    return load_policy(saved)
+    return load_policy(saved, tasks)
 
 
 def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,12 +11,15 @@ from mtrl import registry
 from mtrl.deployment import artefact_snapshot, read_manifest, verify
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.integrity import MANIFEST, verify_manifest
-from mtrl.rollout import PolicySnapshot
+from mtrl.reading import reading
+from mtrl.rollout import PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
 from mtrl.training import POLICIES, load_state, save_state
 
 SCRIPTED = ("expert", "random")
 """Policies without weights, given by name."""
+ARTEFACT = "artefact"
+"""Kind of the policies that no run keeps: each is a directory of its own, which is verified."""
 
 
 def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
@@ -27,10 +29,21 @@ def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
     save_state(place, {**vars(snapshot), "tensors": tensors}, overwrite=True)
 
 
-def load_policy(place: Path) -> tuple[PolicySnapshot, str]:
-    """A kept snapshot and the hash that identifies it; refuses damage by hash."""
-    state: dict[str, Any] = load_state(place)
-    return PolicySnapshot(**state), verify_manifest(place)
+def load_policy(place: Path, tasks: TaskSet | None = None) -> tuple[PolicySnapshot, str]:
+    """A kept snapshot and the hash that identifies it; with `tasks`, one that can be rebuilt for them.
+
+    Raises IntegrityError for damage, and for a state that is no such policy.
+    """
+    state = load_state(place)
+    with reading(place, "a policy that a run keeps"):
+        snapshot = PolicySnapshot(**state)
+        if snapshot.kind == ARTEFACT:
+            raise ValueError(f"a run keeps no policy of kind {snapshot.kind!r}")
+        if min(snapshot.version, snapshot.incarnation) < 0:
+            raise ValueError(f"its version is {snapshot.version!r}, {snapshot.incarnation!r}")
+        if tasks is not None:
+            policy_from(snapshot, tasks)
+    return snapshot, verify_manifest(place)
 
 
 def kept_policies(run: Path) -> list[str]:
@@ -60,8 +73,12 @@ def is_artefact(what: Path) -> bool:
 
 
 def artefact_tasks(artefact: Path) -> TaskSet:
-    """The tasks that an artefact was made for; reads its manifest alone."""
+    """The tasks that an artefact was made for; reads its manifest alone.
+
+    Raises UntrustedCodeError where building one imports a module that the user has not named.
+    """
     entries = read_manifest(artefact).tasks
+    registry.require_imports([entry.name for entry in entries], artefact)
     return TaskSet([registry.task(entry.name, dict(entry.options)) for entry in entries])
 
 

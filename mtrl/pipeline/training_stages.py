@@ -127,7 +127,7 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
         return
     parents = parents_of(session.config, session.tasks, ("teacher",), place)
     if "teacher" not in parents:
-        snapshot, _ = load_policy(session.run.policies / "teacher")
+        snapshot, _ = load_policy(session.run.policies / "teacher", session.tasks)
         parents["teacher"] = policy_from(snapshot, session.tasks)
     _train(session, "student", distiller_of(session.config), settings, training, parents=parents, again=again)
 

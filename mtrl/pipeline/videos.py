@@ -156,7 +156,7 @@ def record_drawn_tasks(session: Session, labels: Sequence[str]) -> None:
     chosen = [k for k, task in enumerate(tasks) if isinstance(registry.suite(task.suite), MultimodalSuite)]
     there = {(video.policy, video.task, video.protocol_hash) for video in read_videos(session.run.videos)}
     for label in labels if chosen else ():
-        subject = load_subject(session.run.policies / label, label)
+        subject = load_subject(session.run.policies / label, label, session.tasks)
         missing = [
             k for k in chosen if (subject.reference, tasks[k].name, tasks[k].protocol_hash) not in there
         ]
@@ -178,7 +178,7 @@ def _record(
         )
 
 
-def load_subject(place: Path, label: str) -> Subject:
+def load_subject(place: Path, label: str, tasks: TaskSet) -> Subject:
     """A kept policy of a run, `place` being its folder."""
-    snapshot, identity = load_policy(place)
+    snapshot, identity = load_policy(place, tasks)
     return Subject(PolicyReference(label, label, identity, snapshot.version), snapshot)

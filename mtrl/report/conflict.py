@@ -139,7 +139,7 @@ def _parse(row: dict[str, Any]) -> tuple[str, _Record] | None:
 def _conflict(part: str, records: Sequence[_Record]) -> Conflict:
     tasks = tuple(dict.fromkeys(task for record in records for task in record.tasks))
     if len(records) * len(tasks) ** 2 > CELLS:
-        raise IntegrityError(f"part {part!r} has {len(records)} records of {len(tasks)} tasks")
+        raise ValueError(f"part {part!r} has {len(records)} records of {len(tasks)} tasks")
     stacked = np.full((len(records), len(tasks), len(tasks)), np.nan)
     for index, record in enumerate(records):
         places = [tasks.index(task) for task in record.tasks]

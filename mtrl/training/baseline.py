@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from mtrl.reading import reading
 from mtrl.rollout import EpisodeSummary, PolicySnapshot
 
 from .agent import State, Use
@@ -110,8 +111,10 @@ def run_baseline(baseline: Baseline, run: RunRecorder) -> bool:
         run.tracker.load_state_dict({})
     else:
         state = require_format(saved[1])
-        baseline.restore(state["shared"])
-        run.load(state)
+        assert run.checkpoints is not None, "a saved state comes from a checkpoint"
+        with reading(run.checkpoints.directory, "the checkpoints of such a run", "begin it again"):
+            baseline.restore(state["shared"])
+            run.load(state)
     if baseline.steps >= run.clock.budget:
         return True
     recorded = BaselineRun(baseline, run)

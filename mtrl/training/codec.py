@@ -95,7 +95,7 @@ def load_state(directory: Path) -> Any:  # noqa: ANN401 - a state is whatever wa
     with reading(tree, "the tree of a saved state"):
         document = parse_json(read_bytes(tree, TREE_BYTES), depth=2 * DEPTH)
         if not isinstance(document, dict) or "tree" not in document:
-            raise IntegrityError(f"{tree} holds no tree")
+            raise ValueError("it holds no tree")
         if document.get("format") != "mtrl-state" or document.get("version") != VERSION:
             raise IntegrityError(
                 f"{tree} is of format {document.get('format')!r} version {document.get('version')!r}; "
@@ -113,7 +113,7 @@ def _require_header(stored: Path) -> None:
     with stored.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > HEADER_BYTES:
-        raise IntegrityError(f"its header has {size:,} bytes; expected at most {HEADER_BYTES:,}")
+        raise ValueError(f"its header has {size:,} bytes; expected at most {HEADER_BYTES:,}")
 
 
 class _Encoder:
@@ -253,7 +253,7 @@ class _Decoder:
                 return _decode_scalar(self.decode(inner), dtype)
             case {"strings": texts, "dtype": dtype, "shape": shape}:
                 return _decode_strings(texts, dtype, shape)
-        raise IntegrityError(f"{_TREE} holds an object that this release does not know: {sorted(node)}")
+        raise ValueError(f"{_TREE} holds an object that this release does not know: {sorted(node)}")
 
     def _array(self, name: str, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         if name not in self._arrays:
@@ -261,7 +261,7 @@ class _Decoder:
             if dtype.kind == "c":
                 native = native.view(dtype.newbyteorder("=")).reshape(native.shape[:-1])
             if native.dtype != dtype.newbyteorder("="):
-                raise IntegrityError(f"the array {name!r} is of {dtype}, its tensor of {native.dtype}")
+                raise ValueError(f"the array {name!r} is of {dtype}, its tensor of {native.dtype}")
             self._arrays[name] = native.astype(dtype, copy=False)
         return self._arrays[name]
 
@@ -290,7 +290,7 @@ def _encode_scalar(value: np.generic, place: tuple[str, ...]) -> object:
 def _number_type(text: object) -> np.dtype[Any]:
     """The type of numbers that `text` names; NumPy's own parser also takes types of any size."""
     if not isinstance(text, str) or not _NUMBER.fullmatch(text):
-        raise IntegrityError(f"{str(text)[:40]!r} is not a type of numbers")
+        raise ValueError(f"{str(text)[:40]!r} is not a type of numbers")
     return np.dtype(text)
 
 
@@ -304,13 +304,13 @@ def _decode_scalar(plain: Any, name: object) -> np.generic:  # noqa: ANN401 - an
 
 def _decode_strings(texts: object, dtype: object, shape: object) -> np.ndarray[Any, Any]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise IntegrityError("an array of strings holds something else")
+        raise ValueError("an array of strings holds something else")
     match = _STRING.fullmatch(str(dtype))
     if match is None or 4 * int(match[1]) * len(texts) > TEXT_BYTES:
-        raise IntegrityError(f"{len(texts)} strings of type {str(dtype)[:40]!r} are too large, or none")
+        raise ValueError(f"{len(texts)} strings of type {str(dtype)[:40]!r} are too large, or none")
     found = np.array(texts, dtype=match[0])
     if found.tolist() != texts:
-        raise IntegrityError(f"strings are longer than their type {match[0]!r}")
+        raise ValueError(f"strings are longer than their type {match[0]!r}")
     return found.reshape(shape)
 
 

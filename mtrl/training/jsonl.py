@@ -88,7 +88,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         with reading(path, f"a JSON object in line {number}"):
             record = parse_json(line)
             if not isinstance(record, dict):
-                raise IntegrityError(f"got {type(record).__name__}")
+                raise ValueError(f"got {type(record).__name__}")
         records.append(record)
     return records
 

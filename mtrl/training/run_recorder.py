@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mtrl.errors import ConfigError
+from mtrl.reading import reading
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSampler
@@ -100,9 +101,11 @@ class RunRecorder:
         if saved is None:
             self.tracker.load_state_dict({})
         else:
-            agent.restore(saved["shared"], None if own is None else own["local"])
-            self.load(saved if own is None else own)
-            lanes = None if own is None else own["source"]
+            assert self.checkpoints is not None, "a saved state comes from a checkpoint"
+            with reading(self.checkpoints.directory, "the checkpoints of such a run", "begin it again"):
+                agent.restore(saved["shared"], None if own is None else own["local"])
+                self.load(saved if own is None else own)
+                lanes = None if own is None else own["source"]
             restored = source.restore(lanes, agent, self.steps, self.incarnation)
         if not restored:
             self.statistics.forget_open()

@@ -151,8 +151,24 @@ def linear_artefact(
     fault: str = "",
 ) -> str:
     """Writes an artefact of a linear policy for these tasks; returns its id."""
+    entries = tuple(TaskEntry.of(task, index) for index, task in enumerate(tasks))
+    return write_linear(directory, entries, weights, history, chunk, execute, noise, drawn, fault)
+
+
+def write_linear(
+    directory: Path,
+    entries: tuple[TaskEntry, ...],
+    weights: Float32,
+    history: int = 1,
+    chunk: int = 4,
+    execute: int = 2,
+    noise: Float32 | None = None,
+    drawn: str = "chunk",
+    fault: str = "",
+) -> str:
+    """As `linear_artefact`, for entries of tasks that need not be installed."""
     manifest = Manifest(
-        tasks=tuple(TaskEntry.of(task, index) for index, task in enumerate(tasks)),
+        tasks=entries,
         state_size=weights.shape[0],
         action_size=weights.shape[1],
         history=history,
@@ -162,5 +178,5 @@ def linear_artefact(
         noise=drawn,
     )
     graph = linear_graph(weights, history, chunk, noise, fault=fault)
-    golden = linear_golden(weights, history, chunk, noise, len(tasks))
+    golden = linear_golden(weights, history, chunk, noise, len(entries))
     return write_artefact(directory, graph, manifest, golden, overwrite=False)

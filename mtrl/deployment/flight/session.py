@@ -126,6 +126,7 @@ def compatible_task(manifest: Manifest, name: str) -> Task:
     rate and the sizes of its records rest on these numbers.
     """
     entry = manifest.task(name)
+    registry.require_imports([name], "the artefact's manifest.json")
     task = registry.task(entry.name, dict(entry.options))
     installed = TaskEntry.of(task, entry.index, entry.limits)
     for field in dataclasses.fields(TaskEntry):

@@ -1,0 +1,1 @@
+"""Files that somebody else wrote: crafted, edited, damaged, and those that ask for unbounded work."""
