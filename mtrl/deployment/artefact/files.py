@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,10 @@ from mtrl.errors import IntegrityError
 from mtrl.integrity import write_manifest
 
 from .contents import GOLDEN_FILE, POLICY_FILE, Artefact, open_artefact
+from .golden import examine, read_golden, require_golden, require_graph
 from .manifest import MANIFEST_FILE, Manifest
-from .policy import ArtefactPolicy, Float32
+from .policy import require_runtime
 
-GoldenInput = tuple[Float32, int, Float32 | None]
 METADATA_KEY = "mtrl.manifest"
 PARITY_TOLERANCE = 1e-5
 """Largest absolute difference between this machine's outputs and the golden ones."""
@@ -76,61 +74,18 @@ def verify(directory: Path) -> VerificationReport:
     Raises IntegrityError naming the file at fault.
     """
     contents = open_artefact(directory)
-    policy = ArtefactPolicy(contents)
-    named = policy.metadata().get(METADATA_KEY, "")
+    require_runtime(contents.manifest)
+    golden = read_golden(contents)
+    found = examine(contents, golden)
+    require_graph(contents, found, golden)
+    named = found["metadata"].get(METADATA_KEY, "")
     if Manifest.from_json(named, str(directory / POLICY_FILE)) != contents.manifest:
         raise IntegrityError(
             f"{directory / POLICY_FILE} was exported with another manifest than {MANIFEST_FILE}; "
             "export the artefact again"
         )
-    golden = read_golden(contents)
-    error = golden_error(policy, golden)
-    if not error <= PARITY_TOLERANCE:
-        raise IntegrityError(
-            f"{directory / POLICY_FILE} differs from {GOLDEN_FILE} by {error:.3g}, more than "
-            f"{PARITY_TOLERANCE:g}: this machine would act differently from the policy that was evaluated"
-        )
+    error = require_golden(contents, found, PARITY_TOLERANCE)
     return VerificationReport(contents, error)
-
-
-def read_golden(artefact: Artefact) -> dict[str, npt.NDArray[Any]]:
-    """The golden arrays, with their shapes checked against the manifest."""
-    path, manifest = artefact.directory / GOLDEN_FILE, artefact.manifest
-    try:
-        with np.load(io.BytesIO(artefact.golden), allow_pickle=False) as archive:
-            golden = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}") from error
-    count = len(golden["chunk"]) if "chunk" in golden else 0
-    expected = {
-        "state": (count, manifest.history, manifest.state_size),
-        "task": (count,),
-        "chunk": (count, manifest.chunk, manifest.action_size),
-    }
-    if manifest.noise_size:
-        expected["z"] = (count, manifest.noise_size)
-    found = {name: array.shape for name, array in golden.items()}
-    if count == 0 or found != expected:
-        raise IntegrityError(f"{path} should hold arrays of shapes {expected}, at least one row; got {found}")
-    return golden
-
-
-def golden_inputs(golden: Mapping[str, npt.NDArray[Any]]) -> list[GoldenInput]:
-    """Row by row the arguments of `ArtefactPolicy.act`: state [h, D_max], task index, z [Z] or None."""
-    noise = golden.get("z")
-    return [
-        (state, int(task), None if noise is None else noise[row])
-        for row, (state, task) in enumerate(zip(golden["state"], golden["task"], strict=True))
-    ]
-
-
-def golden_error(policy: ArtefactPolicy, golden: Mapping[str, npt.NDArray[Any]]) -> float:
-    """Largest absolute difference between the policy and the golden outputs; infinite for a NaN."""
-    worst = 0.0
-    for arguments, chunk in zip(golden_inputs(golden), golden["chunk"], strict=True):
-        error = np.abs(policy.act(*arguments) - chunk).max()
-        worst = max(worst, float(error) if np.isfinite(error) else np.inf)
-    return worst
 
 
 def _with_metadata(onnx_bytes: bytes, manifest: Manifest) -> bytes:

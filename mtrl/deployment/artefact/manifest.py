@@ -148,6 +148,8 @@ class Manifest(Checked):
             raise SpaceError(f"noise is 'chunk', 'episode' or 'zero'; got {self.noise!r}")
         if not self.tasks or [entry.index for entry in self.tasks] != list(range(len(self.tasks))):
             raise SpaceError("a manifest lists its tasks in index order from 0, at least one")
+        if len({entry.name for entry in self.tasks}) < len(self.tasks):
+            raise SpaceError("a manifest lists a task once")
         if max(entry.state_size for entry in self.tasks) > self.state_size:
             raise SpaceError(f"a task's state is longer than the padded state_size={self.state_size}")
         if max(entry.action_size for entry in self.tasks) > self.action_size:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, IntegrityError, SpaceError
+from mtrl.reading import reading
 from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler, PolicySnapshot
 from mtrl.tasks import TaskSet
 
 from .contents import POLICY_FILE, Artefact
+from .golden import require_signature
+from .graph_process import open_session, signature
 from .manifest import Manifest
 
 Float32 = npt.NDArray[np.float32]
@@ -29,12 +30,10 @@ class ArtefactPolicy:
     def __init__(self, artefact: Artefact) -> None:
         """Loads the graph from memory; raises IntegrityError when it does not fit the manifest."""
         self.manifest = artefact.manifest
-        _require_runtime(self.manifest)
+        require_runtime(self.manifest)
         path = artefact.directory / POLICY_FILE
-        try:
-            self._session = _open_session(artefact.graph)
-        except Exception as error:  # the runtime raises a dozen unrelated classes
-            raise IntegrityError(f"{path} does not load in ONNX Runtime: {error}") from error
+        with reading(path, "a graph that ONNX Runtime loads"):
+            self._session = open_session(artefact.graph)
         sizes = self.manifest
         self._state = np.zeros((1, sizes.history, sizes.state_size), dtype=np.float32)
         self._task = np.zeros(1, dtype=np.int64)
@@ -43,8 +42,8 @@ class ArtefactPolicy:
         inputs: dict[str, npt.NDArray[Any]] = {"state": self._state, "task": self._task}
         if sizes.noise_size:
             inputs["z"] = self._noise
-        _require_signature(path, "input", self._session.get_inputs(), inputs)
-        _require_signature(path, "output", self._session.get_outputs(), {"chunk": self._chunk})
+        found = signature(self._session.get_inputs()), signature(self._session.get_outputs())
+        require_signature(path, *found, inputs, {"chunk": self._chunk})
         self._binding = self._session.io_binding()
         for name, array in inputs.items():
             self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
@@ -68,11 +67,6 @@ class ArtefactPolicy:
         self._session.run_with_iobinding(self._binding)
         return self._chunk[0]
 
-    def metadata(self) -> Mapping[str, str]:
-        """Key-value pairs stored in the graph itself."""
-        found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
-        return found
-
 
 def artefact_snapshot(artefact: Artefact) -> PolicySnapshot:
     """The verified graph and its manifest as data that any worker can rebuild."""
@@ -89,7 +83,7 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
     made_for = tuple(entry.name for entry in manifest.tasks)
     if tasks.names != made_for:
         raise ConfigError(f"the artefact was made for the tasks {made_for}; got {tasks.names}")
-    session = _open_session(np.asarray(snapshot.tensors["graph"]).tobytes())
+    session = open_session(np.asarray(snapshot.tensors["graph"]).tobytes())
 
     def plan(states: Float32, task: npt.NDArray[np.int64], z: Float32) -> Float32:
         if not len(states):
@@ -105,48 +99,8 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
     return ChunkPolicy(FunctionSampler(spec, plan), execution)
 
 
-def _open_session(graph: bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped
-    """ONNX Runtime on one thread that never spins: a spinning worker occupies a core."""
-    # Imported here: listing robots and writing manifests must not load the runtime.
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return ort.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
-
-
-def _require_signature(
-    path: Path,
-    kind: str,
-    nodes: Any,  # noqa: ANN401 - onnxruntime is untyped
-    arrays: Mapping[str, npt.NDArray[Any]],
-) -> None:
-    types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
-    expected = {name: (types[array.dtype.name], *array.shape[1:]) for name, array in arrays.items()}
-    found = {node.name: (node.type, *node.shape[1:]) for node in nodes}
-
-    def fits(name: str) -> bool:
-        have, need = found[name], expected[name]
-        # a symbolic dimension is a string and fits any size
-        sizes = zip(have[1:], need[1:], strict=False)
-        return (
-            len(have) == len(need)
-            and have[0] == need[0]
-            and all(isinstance(size, str) or size == needed for size, needed in sizes)
-        )
-
-    if found.keys() != expected.keys() or not all(map(fits, expected)):
-        raise IntegrityError(
-            f"{path} does not fit its manifest: type and shape without the first axis of each {kind} "
-            f"should be {expected}; got {found}"
-        )
-
-
-def _require_runtime(manifest: Manifest) -> None:
+def require_runtime(manifest: Manifest) -> None:
+    """Raises IntegrityError for a manifest that needs a newer ONNX Runtime."""
     import onnxruntime as ort
 
     def numbers(version: str) -> tuple[int, ...]:

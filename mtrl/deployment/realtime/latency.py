@@ -17,7 +17,7 @@ from mtrl.errors import IntegrityError
 from mtrl.rollout import child_environment
 
 from ..artefact.contents import open_artefact
-from ..artefact.files import GoldenInput, golden_inputs, read_golden
+from ..artefact.golden import GoldenInput, golden_inputs, read_golden
 from ..artefact.policy import ArtefactPolicy
 from .ticker import realtime_section
 
