@@ -17,7 +17,7 @@ from mtrl.errors import (
     UnknownNameError,
     nearest_names,
 )
-from mtrl.faults import environment_faults
+from mtrl.faults import Terminated, environment_faults
 
 TASKS = ["metaworld/reach-v3", "metaworld/push-v3", "dmc/cartpole-swingup"]
 
@@ -125,7 +125,7 @@ def test_what_an_environment_raises_becomes_a_fault_with_its_traceback() -> None
     assert isinstance(raised.value.__cause__, ValueError)
 
 
-@pytest.mark.parametrize("error", [OutOfRangeError("a", 1, "2"), KeyError("x"), SystemExit(3)])
+@pytest.mark.parametrize("error", [OutOfRangeError("a", 1, "2"), KeyError("x"), Terminated(143)])
 def test_errors_of_ours_and_those_listed_pass_as_they_are(error: BaseException) -> None:
     with pytest.raises(type(error)) as raised, environment_faults("a/b", "reset", passing=(KeyError,)):
         raise error
