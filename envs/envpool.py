@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import MissingExtraError
+from mtrl.signals import signals
 from mtrl.tasks import Buffers, VectorAction, native_threads
 
 EXTRAS: Mapping[str, str] = {"envpool": "envpool"}
@@ -93,7 +94,7 @@ class PoolEnvironment(ABC):
             terminated[rows] = ended
             self._over[rows] = ended | cut_off
             if "success" in info:
-                success[rows] = info["success"] > 0.0
+                success[rows] = signals("success", info["success"])
 
     def close(self) -> None:
         """Ends EnvPool's threads, and frees the simulators."""

@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from mtrl.errors import EnvironmentFault, MtrlError
+from mtrl.signals import ContractViolation
 
 
 class UserInterrupt(KeyboardInterrupt):
@@ -49,10 +50,11 @@ def _is_plain() -> bool:
 
 
 class environment_faults:  # noqa: N801 - a function to its callers; a generator would double a lane's costs
-    """Turns what an environment raises inside the block into an EnvironmentFault with its traceback.
+    """Turns what an environment raises inside the block into an EnvironmentFault with its traceback, and a
+    ContractViolation into one that says in plain words what was violated.
 
     `task` is the task's name; `when` is the phase, or a function that returns it once it is needed. Errors
-    of mtrl, Ctrl-C and SIGTERM pass as they are, and so do exceptions of the types `passing`. SystemExit,
+    of mtrl, Ctrl-C and SIGTERM pass as they are, and so do other exceptions of the types `passing`. SystemExit,
     KeyboardInterrupt and the like of the environment's own are faults as any other.
     """
 
@@ -67,10 +69,13 @@ class environment_faults:  # noqa: N801 - a function to its callers; a generator
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, (MtrlError, UserInterrupt, Terminated, *self._passing)):
+        plain = isinstance(error, ContractViolation)
+        passing: tuple[type[BaseException], ...] = (MtrlError, UserInterrupt, Terminated, *self._passing)
+        if error is None or (isinstance(error, passing) and not plain):
             return
         # without a handler of ours, as in a notebook, Ctrl-C cannot be told from a KeyboardInterrupt
         if isinstance(error, KeyboardInterrupt) and _is_plain():
             return
         phase = self._when if isinstance(self._when, str) else self._when()
-        raise EnvironmentFault(self._task, phase, "".join(traceback.format_exception(error))) from error
+        detail = str(error) if plain else "".join(traceback.format_exception(error))
+        raise EnvironmentFault(self._task, phase, detail) from error

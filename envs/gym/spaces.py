@@ -17,10 +17,9 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from mtrl.errors import UnsupportedError
+from mtrl.signals import describe
 from mtrl.spaces import ActionSpec, ObservationSpec, ResolutionCheck
 from mtrl.tasks import Buffers, TaskAction
-
-from .contract import describe
 
 TOLERANCE = 1e-5
 """How far a floating-point number may leave its bounds, relative to the bound or to 1."""

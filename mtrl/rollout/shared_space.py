@@ -204,7 +204,7 @@ class SharedEnvironment(gymnasium.Env[SharedObservation, Any]):
         with self._faults(f"decision {len(self._rewards) + 1}, start {self._start}"):
             observation, reward, terminated, truncated, found = self._view.step(native)
         self._rewards.append(reward)
-        self._successes.append(bool(found["success"]))
+        self._successes.append(found["success"])
         info: dict[str, Any] = {"task": self.task_index, "start": self._start}
         info["success"] = self._successes[-1]
         if terminated or truncated:

@@ -30,6 +30,7 @@ from mtrl.rollout import (
     run_job,
     schedule_of,
 )
+from mtrl.signals import outcome
 from mtrl.tasks import Environment, SelfTruncating, Split, Task, TaskSet, start_id
 
 from .captions import Moment, captioned
@@ -184,8 +185,8 @@ class _Recorded:
         self._write(self._clock.due(0, 0))
 
     def step(self, action: npt.NDArray[np.float32] | int, out: Buffers) -> tuple[float, bool, bool]:
-        reward, terminated, success = self._inner.step(action, out)
-        self._moment = self._moment.after(float(reward), bool(success))
+        reward, terminated, success = outcome(self._inner.step(action, out))
+        self._moment = self._moment.after(reward, success)
         self._write(self._clock.due(self._moment.decision, self._file.frames))
         return reward, terminated, success
 

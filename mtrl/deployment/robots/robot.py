@@ -19,6 +19,7 @@ import numpy as np
 from mtrl import registry
 from mtrl.errors import GuardError
 from mtrl.ownership import own
+from mtrl.signals import outcome
 from mtrl.tasks import Environment, Task
 
 from ..guard.limits import RobotConfig
@@ -146,7 +147,7 @@ class RobotLoop:
 
     def _tick(self) -> None:
         self._take_command()
-        reward, terminated, success = self._environment.step(self._action, self._state)
+        reward, terminated, success = outcome(self._environment.step(self._action, self._state))
         record = self._record
         record[ObservationField.TICK] += 1
         record[ObservationField.RETURN] += reward
