@@ -54,8 +54,8 @@ class environment_faults:  # noqa: N801 - a function to its callers; a generator
     ContractViolation into one that says in plain words what was violated.
 
     `task` is the task's name; `when` is the phase, or a function that returns it once it is needed. Errors
-    of mtrl, Ctrl-C and SIGTERM pass as they are, and so do other exceptions of the types `passing`. SystemExit,
-    KeyboardInterrupt and the like of the environment's own are faults as any other.
+    of mtrl, Ctrl-C and SIGTERM pass as they are, and so do other exceptions of the types `passing`.
+    SystemExit, KeyboardInterrupt and the like of the environment's own are faults as any other.
     """
 
     def __init__(

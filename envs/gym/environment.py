@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -11,12 +11,16 @@ import numpy.typing as npt
 
 from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, UnsupportedError
 from mtrl.faults import environment_faults
+from mtrl.signals import ContractViolation
 from mtrl.tasks import Buffers, Task, TaskAction, start_seed
 
 from ..offscreen import drawing_errors, require_backend
-from .contract import ContractViolation, checked_reset, checked_step
+from .contract import checked_reset, checked_step, checked_success
 from .entry import Simulator
 from .spaces import action_for, reader_for
+
+if TYPE_CHECKING:
+    from ..stability import StabilityCheck
 
 SEEDS_PER_SPLIT = 2**31 // 3
 """Seeds stay below 2^31, which simulators in other languages take too."""
@@ -30,9 +34,9 @@ class GymnasiumEnvironment:
     """Any environment with Box or Discrete spaces.
 
     A start becomes the seed of `reset`. Success is `info["is_success"]` or `info["success"]` where the
-    environment gives one. What `reset` and `step` return is checked: the number of values, the observation
-    against its space (`spaces` says which types it may have), a reward that is one finite number, flags that
-    are booleans.
+    environment gives one, a flag or exactly 0 or 1. What `reset` and `step` return is checked: the number of
+    values, the observation against its space (`spaces` says which types it may have), a reward that is one
+    finite number, flags that are booleans, and a simulation that MuJoCo did not reset by itself.
     """
 
     truncated: bool
@@ -57,6 +61,7 @@ class GymnasiumEnvironment:
         self._repeat = task.action_repeat
         self._limit = limit
         self._start = self._decisions = self._steps = 0
+        self._stability = _stability_of(simulator)
 
     def seed_of(self, start: int) -> int:
         """The seed of `reset` for a start. Starts of different splits never share one."""
@@ -75,6 +80,8 @@ class GymnasiumEnvironment:
         except ContractViolation as violation:
             raise EnvironmentFault(self.task.name, f"reset to start {start}", str(violation)) from violation
         broken = self._reader.write(observation, out)
+        if self._stability is not None and self._stability.broken:
+            broken = self._stability.reason
         if broken:
             raise EnvironmentFault(self.task.name, f"reset to start {start}", broken)
 
@@ -82,7 +89,7 @@ class GymnasiumEnvironment:
         """Holds the action for the task's repeat; the reward is the sum.
 
         Raises EnvironmentFault for an observation outside its space, for a reward that is not one finite
-        number, and for what else a step may not return.
+        number, for what else a step may not return, and where MuJoCo reset an unstable simulation.
         """
         native = self.native(action)
         self._decisions += 1
@@ -96,16 +103,18 @@ class GymnasiumEnvironment:
                     observation, reward, terminated, truncated, info = checked_step(self.simulator, native)
                     total += reward
                     self._steps += 1
+            success = checked_success(info) if info else False
         except ContractViolation as violation:
             raise self._fault(str(violation)) from violation
         broken = self._reader.write(observation, out)
         if not math.isfinite(total):
             broken = f"reward = {total}" + (f"; {broken}" if broken else "")
+        if self._stability is not None and self._stability.broken:
+            broken = self._stability.reason
         if broken:
             raise self._fault(broken)
         self.truncated = truncated and not terminated
-        success = info.get("is_success", info.get("success", False)) if info else False
-        return total, terminated, bool(success)
+        return total, terminated, success
 
     def _fault(self, detail: str) -> EnvironmentFault:
         return EnvironmentFault(self.task.name, f"decision {self._decisions}, start {self._start}", detail)
@@ -148,6 +157,16 @@ class GymnasiumEnvironment:
         self.simulator.close()
 
 
+def _stability_of(simulator: Simulator) -> StabilityCheck | None:
+    """Of an environment that simulates with MuJoCo, which only those import."""
+    data = getattr(simulator.unwrapped, "data", None)
+    if not type(data).__module__.startswith("mujoco."):
+        return None
+    from ..stability import StabilityCheck
+
+    return StabilityCheck(data)
+
+
 def require_starts(environment: GymnasiumEnvironment) -> None:
     """Plays a start, another one, and the first again, and requires equal observations, bit for bit.
 
@@ -155,11 +174,8 @@ def require_starts(environment: GymnasiumEnvironment) -> None:
     EnvironmentFault when the environment fails.
     """
     name = environment.task.name
-    try:
-        with environment_faults(name, TRIAL, passing=(ContractViolation,)):
-            fresh, _, used = (_episode(environment, start) for start in (0, 1, 0))
-    except ContractViolation as violation:
-        raise EnvironmentFault(name, TRIAL, str(violation)) from violation
+    with environment_faults(name, TRIAL):
+        fresh, _, used = (_episode(environment, start) for start in (0, 1, 0))
     if fresh != used:
         what = "first observations" if fresh[0] != used[0] else "episodes, with equal actions,"
         raise UnsupportedError(

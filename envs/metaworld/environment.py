@@ -6,9 +6,11 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.signals import ContractViolation, signal
 from mtrl.tasks import Buffers, Task, TaskAction, start_generator
 
 from ..offscreen import drawing_errors, require_backend
+from ..stability import StabilityCheck
 from .simulator import OBSERVED_NOW, official_simulator
 
 FRAME_SIZE = 480
@@ -40,6 +42,7 @@ class MetaworldEnvironment:
         self._simulator = simulator
         self._model = simulator.model
         self._data = simulator.data
+        self._stability = StabilityCheck(self._data)
         self._body_positions = self._model.body_pos.copy()
         self._site_positions = self._model.site_pos.copy()
         self._attributes = {name: _own(value) for name, value in vars(simulator).items()}
@@ -67,18 +70,21 @@ class MetaworldEnvironment:
         simulator._prev_obs = present
         simulator.curr_path_length = 0
         out["state"][...] = observation
+        self._require_stability()
 
     def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Holds the action for the task's repeat, each one 80th of a second; Meta-World never terminates.
 
-        The reward is the mean over the control steps; the success signal is on when it was in any.
+        The reward is the mean over the control steps; the success signal is on when it was in any. Raises
+        ContractViolation where MuJoCo found the simulation unstable and reset it.
         """
         total, success = 0.0, False
         for _ in range(self._repeat):
             observation, reward, _, _, info = self._simulator.step(action)
             total += float(reward)
-            success = success or info["success"] > 0.0
+            success = signal("success", info["success"]) or success
             out["state"][...] = observation
+        self._require_stability()
         return total / self._repeat, False, success
 
     def render(self) -> npt.NDArray[np.uint8]:
@@ -108,6 +114,10 @@ class MetaworldEnvironment:
         self._model.body_pos[:] = self._body_positions
         self._model.site_pos[:] = self._site_positions
         mujoco.mj_resetData(self._model, self._data)
+
+    def _require_stability(self) -> None:
+        if self._stability.broken:
+            raise ContractViolation(self._stability.reason)
 
     def _place_only(self) -> None:
         """Stands in for settling the arm: kinematics for the positions that the first run reads."""

@@ -77,6 +77,11 @@ WRONG = [
     (with_field(2, np.zeros(1, dtype=bool)), r"terminated = bool with shape \[1\]; expected True or False"),
     (with_field(3, "no"), r"truncated = 'no' \(str\); expected True or False"),
     (with_field(4, None), "info of step is a NoneType; expected a dictionary"),
+    (
+        with_field(4, {"is_success": 0.3}),
+        r"info\['is_success'\] = 0\.3 \(float\); expected True, False, 0 or 1",
+    ),
+    (with_field(4, {"success": "yes"}), r"info\['success'\] = 'yes' \(str\); expected True, False, 0 or 1"),
 ]
 
 
@@ -138,6 +143,14 @@ def test_numbers_and_flags_may_be_those_of_numpy(place: int, value: object) -> N
     assert (type(reward), type(terminated), type(success)) == (float, bool, bool)
     assert reward == (float(value) if place == 1 else 1.0)  # type: ignore[arg-type]
     assert (terminated, environment.truncated) == (False, False)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 1, 1.0, np.float32(1)])
+def test_a_success_may_be_a_flag_or_exactly_0_or_1(value: object) -> None:
+    task = added(1, with_field(4, {"is_success": value, "success": False}))
+    environment = SUITE.environment(task)
+    environment.reset(0, out := buffers(task))
+    assert environment.step(IDLE, out)[2] is True
 
 
 def test_an_environment_that_exits_loses_its_task_and_not_the_run() -> None:
