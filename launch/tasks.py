@@ -114,7 +114,7 @@ def score_of(task: Task) -> str:
     """How an episode is scored; a return without a published range counts as it is."""
     if task.score.kind == "success":
         return "success"
-    if (task.score.low, task.score.high) == (0.0, 1.0):
+    if task.score.low is None:
         return "return, raw"
     return f"return {task.score.low:g} to {task.score.high:g}"
 

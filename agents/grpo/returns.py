@@ -25,7 +25,7 @@ def episode_rewards(group: EpisodeGroup, task: Task, config: ReturnConfig) -> li
     parts = np.split(group.reward.astype(np.float64), group.offsets[1:-1])
     if not counts_success(task, config):
         score = task.score
-        unit = score.high - score.low if score.kind == "return" else float(task.horizon_decisions)
+        unit = score.span if score.kind == "return" else float(task.horizon_decisions)
         return [part / unit for part in parts]
     found = []
     for part, summary in zip(parts, group.summaries, strict=True):

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from mtrl.errors import MtrlError
-from mtrl.evaluation import EvaluationResult, Json, read_json, read_result, write_record
+from mtrl.evaluation import EvaluationResult, Json, left_out, read_json, read_result, write_record
 from mtrl.tasks import Score, start_id
 from mtrl.training import read_jsonl
 
@@ -180,7 +180,7 @@ class Finished:
 
 def write_finished(path: Path, study: str, finished: Mapping[str, Finished]) -> Path:
     """Writes a study's file whole or not at all; equal contents give equal bytes."""
-    runs: dict[str, Json] = {key: _plain(asdict(run)) for key, run in finished.items()}
+    runs: dict[str, Json] = {key: _record(run) for key, run in finished.items()}
     record: Json = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "study": study, "runs": runs}
     return write_record(path, record, overwrite=True)
 
@@ -229,7 +229,7 @@ def _tasks(record: Json) -> dict[str, TaskOutcome]:
         assert isinstance(score, dict) and isinstance(returns, list), f"{name} has no score or no returns"
         found[name] = TaskOutcome(
             protocol_hash=str(entry["protocol_hash"]),
-            score=Score(**score),  # type: ignore[arg-type]
+            score=Score.from_record(**score),  # type: ignore[arg-type]
             outcomes=str(entry["outcomes"]),
             returns=tuple(float(str(value)) for value in returns),
         )
@@ -253,6 +253,8 @@ def _cosines(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _outcomes(result: EvaluationResult) -> dict[str, TaskOutcome]:
+    if result.broken:
+        raise StudyError(f"episodes broke, and a study keeps whole evaluations: {left_out(result.broken)}")
     found = {}
     for task in result.tasks:
         episodes = result.task_episodes(task.name)
@@ -269,6 +271,14 @@ def _outcomes(result: EvaluationResult) -> dict[str, TaskOutcome]:
             returns=() if judged else tuple(episode.episode_return for episode in episodes),
         )
     return found
+
+
+def _record(run: Finished) -> Json:
+    fields = asdict(run)
+    for label, tasks in run.policies.items():
+        for name, outcome in tasks.items():
+            fields["policies"][label][name]["score"] = outcome.score.record()
+    return _plain(fields)
 
 
 def _plain(value: object) -> Json:

@@ -61,7 +61,7 @@ class AtariEntry:
     def score(self) -> Score:
         """Human-normalised where the two returns are published; otherwise the raw return, unnormalised."""
         if self.random_return is None or self.human_return is None:
-            return Score("return", low=0.0, high=1.0)
+            return Score("return")
         return Score("return", low=self.random_return, high=self.human_return)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.structured import POSITIVE, SHARE, UNIT, Checked, Range, at_least, check
 
-from .task import Score, Task
+from .task import Task
 
 Shares = npt.NDArray[np.float64]
 """[K], all above 0, sums to 1."""
@@ -92,7 +92,7 @@ class TaskSampler:
     def observe(self, task_index: int, episode_return: float, success: bool) -> None:
         """Records a finished episode of a task."""
         score = self._scores[task_index]
-        if not has_range(score):
+        if not score.is_normalised:
             return
         # s in [0, 1]; m <- m + (s - m) / n with n = 1 at first, then the memory in episodes
         value = min(1.0, max(0.0, score.normalise(episode_return, success)))
@@ -151,13 +151,6 @@ class TaskSampler:
         kept = np.where(solved, self.config.solved_share * shares, shares)
         freed = shares.sum() - kept.sum()
         return np.where(takers, kept * (1.0 + freed / kept[takers].sum()), kept)
-
-
-def has_range(score: Score) -> bool:
-    """Whether episodes of the task can be compared with those of others; a range of 0 to 1 means a raw
-    return of unknown scale.
-    """
-    return score.kind == "success" or (score.low, score.high) != (0.0, 1.0)
 
 
 def sampler_for(config: SamplingConfig, tasks: Sequence[Task]) -> TaskSampler | None:

@@ -28,25 +28,57 @@ class Score:
 
     kind: str
     """"success": 1 if the success signal was ever on. "return": the undiscounted return, normalised."""
-    low: float = 0.0
-    """Return that maps to 0 (random play for Atari, 0 for DeepMind Control)."""
-    high: float = 1.0
-    """Return that maps to 1 (human play for Atari, 1000 for DeepMind Control)."""
+    low: float | None = None
+    """Return that maps to 0 (random play for Atari, 0 for DeepMind Control); 0 if `high` alone is given."""
+    high: float | None = None
+    """Return that maps to 1 (human play for Atari, 1000 for DeepMind Control); 1 if `low` alone is given.
+    A return with neither is raw: of unknown scale, and part of no mean over tasks."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("success", "return"):
             raise ConfigError(f"a score is 'success' or 'return'; got {self.kind!r}")
-        if self.high == self.low:
-            raise ConfigError(f"score range is empty: low = high = {self.low}")
+        if self.low is None and self.high is None:
+            return
         # 0 and 0.0 are equal but spelled apart in the protocol hash
-        object.__setattr__(self, "low", float(self.low))
-        object.__setattr__(self, "high", float(self.high))
+        low = 0.0 if self.low is None else float(self.low)
+        high = 1.0 if self.high is None else float(self.high)
+        if high == low:
+            raise ConfigError(f"score range is empty: low = high = {low}")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether it is on the scale that tasks share: a success, or a return with a range of its own."""
+        return self.kind == "success" or self.low is not None
+
+    @property
+    def span(self) -> float:
+        """Width of the range; 1 without one."""
+        return 1.0 if self.low is None or self.high is None else self.high - self.low
 
     def normalise(self, episode_return: float, success: bool) -> float:
-        """Success as 0 or 1, or (return - low) / (high - low), unclipped."""
+        """Success as 0 or 1, or (return - low) / (high - low), unclipped; a raw return as it is."""
         if self.kind == "success":
             return float(success)
+        if self.low is None or self.high is None:
+            return episode_return
         return (episode_return - self.low) / (self.high - self.low)
+
+    def record(self) -> dict[str, ProtocolValue]:
+        """As protocols and files have it: without a range low is 0 and high 1, and a return with a range of
+        exactly these says so.
+        """
+        low, high = (0.0, 1.0) if self.low is None else (self.low, self.high)
+        found: dict[str, ProtocolValue] = {"kind": self.kind, "low": low, "high": high}
+        if self.kind == "return" and (self.low, self.high) == (0.0, 1.0):
+            found["is_normalised"] = True
+        return found
+
+    @staticmethod
+    def from_record(kind: str, low: float, high: float, is_normalised: bool = False) -> Score:
+        """The inverse of `record`."""
+        return Score(kind) if (low, high) == (0.0, 1.0) and not is_normalised else Score(kind, low, high)
 
 
 @dataclass(frozen=True)
@@ -112,7 +144,7 @@ class Task:
     @property
     def protocol(self) -> dict[str, ProtocolValue]:
         """Every field that changes what a result means, as JSON has it: lists where the task has tuples."""
-        fields = asdict(self)
+        fields = asdict(self) | {"score": self.score.record()}
         del fields["end_on_success"]
         plain: dict[str, ProtocolValue] = json.loads(json.dumps(fields))
         return plain

@@ -154,3 +154,21 @@ def test_the_advice_for_mixed_images_works() -> None:
         names, {"dmc": {**seen, "colour": settings["colour"], "frame_stack": int(settings["frame_stack"])}}
     )
     assert mended.layout.pixels_shape == (4, 84, 84)
+
+
+def test_a_range_of_exactly_0_to_1_is_a_range() -> None:
+    raw, unit = Score("return"), Score("return", 0, 1)
+    assert not raw.is_normalised and unit.is_normalised and Score("success").is_normalised
+    assert raw != unit == Score("return", high=1.0) == Score("return", low=0.0)
+    assert raw.normalise(7.5, success=True) == unit.normalise(7.5, success=False) == 7.5
+    for score in (raw, unit, Score("success"), Score("return", 0.0, 1.001), Score("return", -1.0, 1.0)):
+        assert Score.from_record(**score.record()) == score
+    hashes = {dataclasses.replace(TASK, score=score).protocol_hash for score in (raw, unit)}
+    assert len(hashes) == 2
+
+
+def test_protocols_without_a_range_keep_their_hashes() -> None:
+    """Results and datasets that name a protocol by its hash stay comparable."""
+    assert Score("return").record() == {"kind": "return", "low": 0.0, "high": 1.0}
+    assert Score("success").record() == {"kind": "success", "low": 0.0, "high": 1.0}
+    assert Score("return", 0, 1000).record() == {"kind": "return", "low": 0.0, "high": 1000.0}
