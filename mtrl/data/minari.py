@@ -57,12 +57,15 @@ def write_dataset(
     `success`, one entry per decision; its metadata hold `start_id`. A single bucket is the observation
     itself, several are a Dict space. Pixels are stored as they are, never as JPEG. `provenance` (how the
     data came to be: expert, noise, versions, commit; JSON values) and the task's name and protocol hash
-    stand in the metadata.
+    stand in the metadata. Minari's `recover_environment` gives a `GymnasiumView` of the task, wherever its
+    suite is known; `reset(options={"start": start_id})` begins the episode of that start.
 
     Raises ConfigError for a malformed id or provenance, SpaceError when the arrays are not the task's,
     ExistsError when the dataset is there and `overwrite` is False, ResourceError when the disk is full.
     """
     from minari.dataset.minari_storage import MinariStorage
+
+    from mtrl.rollout.gymnasium_view import view_spec
 
     target = _place(root, dataset_id)
     observation_space, action_space = _spaces(task)
@@ -76,7 +79,12 @@ def write_dataset(
     }
     with atomic_directory(target, overwrite) as partial:
         storage = MinariStorage.new(
-            partial / "data", observation_space, action_space, data_format="hdf5", jpeg_encoding=False
+            partial / "data",
+            observation_space,
+            action_space,
+            view_spec(task),
+            data_format="hdf5",
+            jpeg_encoding=False,
         )
         storage.update_metadata(metadata)
         storage.update_episodes(_episode_buffers(task, trajectories))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -13,7 +14,9 @@ from gymnasium.envs.registration import EnvSpec
 
 from mtrl import registry
 from mtrl.errors import ConfigError, SpaceError, UnknownNameError, UnsupportedError
-from mtrl.tasks import SelfTruncating, Split, Task, start_id
+from mtrl.faults import environment_faults
+from mtrl.signals import flag, outcome
+from mtrl.tasks import Option, SelfTruncating, Split, Task, start_id
 
 from .lanes.lane import require_finite
 
@@ -53,11 +56,8 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
             )
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.task.rate_hz}
-        self.spec = EnvSpec(
-            id="mtrl/" + self.task.name.replace("/", "."),
-            entry_point=f"{__name__}:GymnasiumView",
-            kwargs={"task": self.task, "render_mode": render_mode},
-        )
+        self.spec = view_spec(self.task)
+        self.spec.kwargs["render_mode"] = render_mode
         observation, action = self.task.observation, self.task.action
         self._boxes: dict[str, spaces.Box] = {}
         if observation.state is not None:
@@ -71,6 +71,7 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
             self.action_space = spaces.Discrete(action.discrete)
         self._environment = suite.environment(self.task)
         self._own_clock = self._environment if isinstance(self._environment, SelfTruncating) else None
+        self._violations = environment_faults(self.task.name, self._when, passing=(Exception,))
         self._start = -1
         self._decisions = 0
         self._closed = False
@@ -91,27 +92,29 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
             raise ConfigError(f"options['start'] is the id of a start, a whole number from 0; got {start!r}")
         self._start, self._decisions = int(start), 0
         out = self._buffers()
-        self._environment.reset(self._start, out)
+        with self._violations:
+            self._environment.reset(self._start, out)
         return self._checked(out), {"start": self._start}
 
     def step(self, action: Any) -> tuple[ViewObservation, float, bool, bool, dict[str, Any]]:  # noqa: ANN401
         """Acts for one decision; continuous actions are clipped to [-1, 1].
 
         Raises SpaceError for an action of another shape or not finite, EnvironmentFault for an observation
-        or reward that is not finite.
+        or reward that is not finite, and for signals that are no flags.
         """
         if self._start < 0:
             raise gymnasium.error.ResetNeeded(f"reset the view of {self.task.name} before its first step")
         out = self._buffers()
-        reward, terminated, success = self._environment.step(self._native(action), out)
+        native = self._native(action)
         self._decisions += 1
+        with self._violations:
+            reward, terminated, success = outcome(self._environment.step(native, out))
+            own_end = self._own_clock is not None and flag("truncated", self._own_clock.truncated)
         observation = self._checked(out, reward)
-        terminated = bool(terminated or (success and self.task.end_on_success))
-        cut = self._decisions >= self.task.horizon_decisions
-        if self._own_clock is not None:
-            cut = cut or self._own_clock.truncated
-        info = {"start": self._start, "success": bool(success)}
-        return observation, float(reward), terminated, bool(cut and not terminated), info
+        terminated = terminated or (success and self.task.end_on_success)
+        cut = own_end or self._decisions >= self.task.horizon_decisions
+        info = {"start": self._start, "success": success}
+        return observation, reward, terminated, cut and not terminated, info
 
     def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
         """An RGB frame [H, W, 3] in render mode "rgb_array", else None.
@@ -145,11 +148,42 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
         raise SpaceError(f"an action of task {self.task.name} is {expected}; got {action!r}")
 
     def _checked(self, out: dict[str, npt.NDArray[Any]], reward: float = 0.0) -> ViewObservation:
-        def when() -> str:
-            return f"decision {self._decisions}, start {self._start}"
-
-        require_finite(self.task, when, out.get("state"), reward)
+        require_finite(self.task, self._when, out.get("state"), reward)
         return out if len(out) > 1 else _only(out)
+
+    def _when(self) -> str:
+        return f"decision {self._decisions}, start {self._start}"
+
+
+def view_spec(task: Task) -> EnvSpec:
+    """What `gymnasium.make` builds a view of the task from, in any process that knows its suite."""
+    return EnvSpec(
+        id="mtrl/" + task.name.replace("/", "."),
+        entry_point=f"{__name__}:view_of",
+        kwargs={
+            "task": task.name,
+            "options": dict(task.options),
+            "end_on_success": task.end_on_success,
+            "protocol_hash": task.protocol_hash,
+        },
+    )
+
+
+def view_of(
+    task: str,
+    options: Mapping[str, Option],
+    end_on_success: bool,
+    protocol_hash: str,
+    render_mode: str | None = None,
+) -> GymnasiumView:
+    """The view that `view_spec` describes; raises ConfigError where the task has another protocol today."""
+    found = replace(registry.task(task, options), end_on_success=end_on_success)
+    if found.protocol_hash != protocol_hash:
+        raise ConfigError(
+            f"task {task} has protocol {found.protocol_hash} here; the environment that was recorded has "
+            f"{protocol_hash}: use the versions of mtrl and of its suites that recorded it"
+        )
+    return GymnasiumView(found, render_mode)
 
 
 def _only(items: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the one value, whatever it is

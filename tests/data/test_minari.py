@@ -5,14 +5,17 @@ import dataclasses
 import os
 from pathlib import Path
 
+import gymnasium
 import minari
 import numpy as np
 import pytest
 
-from mtrl.data import dataset_id_of, read_dataset, read_provenance, write_dataset
+from mtrl import registry
+from mtrl.data import Trajectories, dataset_id_of, read_dataset, read_provenance, write_dataset
 from mtrl.errors import ConfigError, ExistsError, IntegrityError, SpaceError
+from mtrl.rollout import Acting, EpisodeJob, LocalRollouts, PolicySnapshot, RuntimeConfig
 from mtrl.spaces import ActionSpec, ObservationSpec
-from mtrl.tasks import Task
+from mtrl.tasks import Split, Task, start_id
 
 from .samples import BOTH, PIXELS, STATE, assert_equal, task_of, trajectories_of
 
@@ -155,3 +158,37 @@ def test_names(tmp_path: Path) -> None:
             read_dataset(tmp_path, name, STATE)
     with pytest.raises(ConfigError, match=r"no dataset made/reach-v0.*mtrl collect"):
         read_dataset(tmp_path, "made/reach-v0", STATE)
+
+
+def test_the_environment_is_recovered_and_repeats_its_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorded actions from the recorded start give the recorded episode, bit for bit."""
+    tasks = registry.task_set("point/obstacle")
+    start = start_id(Split.TRAIN, 3)
+    rollouts = LocalRollouts(tasks, RuntimeConfig())
+    job = EpisodeJob(0, (start,), seed=0, acting=Acting(), copies=1, record=True)
+    (result,) = rollouts.run([job], PolicySnapshot("expert"))
+    rollouts.close()
+    assert result.episodes is not None
+    data = Trajectories.from_episodes(result.episodes)
+    write_dataset(tmp_path, dataset_id_of(tasks[0]), tasks[0], data, {})
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    dataset = minari.load_dataset(dataset_id_of(tasks[0]))
+    environment = dataset.recover_environment()
+    assert environment.observation_space == dataset.observation_space
+    assert environment.action_space == dataset.action_space
+    (episode,) = dataset.iterate_episodes()
+    observation, _ = environment.reset(options={"start": start})
+    observations, rewards = [observation], []
+    for action in episode.actions:
+        observation, reward, *_ = environment.step(action)
+        observations.append(observation)
+        rewards.append(np.float32(reward))
+    environment.close()
+    np.testing.assert_array_equal(observations, episode.observations)
+    np.testing.assert_array_equal(rewards, episode.rewards)
+    spec = dataset.env_spec
+    spec.kwargs["protocol_hash"] = "0" * 16
+    with pytest.raises(ConfigError, match=r"has protocol .* here"):
+        gymnasium.make(spec)
