@@ -15,6 +15,8 @@ from mtrl.evaluation import (
     Entry,
     EvaluationResult,
     RunGroup,
+    common_episodes,
+    common_runs,
     compare,
     compare_groups,
     comparison_table,
@@ -90,7 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _compare_policies(results: list[EvaluationResult], confidence: float, console: Console) -> dict[str, Any]:
-    reference, *others = results
+    for other in results[1:]:
+        require_comparable(other, results[0])
+    # one table has one reference: what broke for one policy is left out for all
+    reference, *others = results = list(common_episodes(results))
     found = [compare(other, reference, confidence=confidence) for other in others]
     console.print(comparison_table(reference, found))
     for one in found:
@@ -111,6 +116,7 @@ def _compare_groups(groups: list[RunGroup], confidence: float, console: Console)
     for other in others:
         # before any resampling: a refusal should not take seconds
         require_comparable(reference.results[0], other.results[0])
+    reference, *others = groups = list(common_runs(groups))
     summaries = [summarise_group(group, confidence) for group in groups]
     found = [compare_groups(other, reference, confidence) for other in others]
     console.print(group_table(summaries, found))
@@ -142,7 +148,9 @@ def _policy_record(result: EvaluationResult) -> dict[str, Any]:
             "score": task.mean_score if task.is_normalised else None,
             "return": task.mean_return,
         }
-    return {**dataclasses.asdict(result.policy), "score": result.mean.score, "tasks": tasks}
+    success = result.mean.success_any
+    means = {"score": result.mean.score, "success": None if success is None else success.rate}
+    return {**dataclasses.asdict(result.policy), **means, "tasks": tasks}
 
 
 def _warn(entries: list[Entry], console: Console) -> list[str]:

@@ -38,7 +38,7 @@ SHORT_KEYS = {
         "episodes": "evaluation.episodes",
         "steps": "online.steps",
     },
-    "evaluate": {"episodes": "evaluation.episodes"},
+    "evaluate": {"episodes": "evaluation.episodes", "strict": "evaluation.strict"},
     "distill": {"updates": "distillation.updates"},
 }
 """Command -> short key -> full key."""

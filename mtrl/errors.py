@@ -123,9 +123,14 @@ class EnvironmentFault(MtrlError):
         return lines[0].strip() if lines else self.detail.strip()
 
     @property
+    def cause(self) -> str:
+        """Phase and reason in one line."""
+        return f"failed at {self.when}: {self.reason}"
+
+    @property
     def summary(self) -> str:
         """Task, phase and reason in one line."""
-        return f"environment of task {self.task!r} failed at {self.when}: {self.reason}"
+        return f"environment of task {self.task!r} {self.cause}"
 
 
 class DivergenceError(MtrlError):

@@ -28,7 +28,7 @@ class CounterEnvironment:
 
     Options of the task, all decisions counted from 1: `terminate_at`, `success_at` (the signal is on
     after that decision alone, and with `success_start` on that start alone), `fail_at` (raises),
-    `nan_at` (`nan_field` says where).
+    `nan_at` (`nan_field` says where); with `fail_start` both on that start alone.
     """
 
     def __init__(self, task: Task, suite: CounterSuite) -> None:
@@ -38,19 +38,19 @@ class CounterEnvironment:
 
     def reset(self, start: int, out: Buffers) -> None:
         self.t, self.start, self.total = 0, start, 0.0
-        if self._task.option("fail_at", -1) == 0:
+        if self._fails("fail_at"):
             raise RuntimeError("the arm fell off")
         self._write(out)
 
     def step(self, action: npt.NDArray[np.float32] | int, out: Buffers) -> tuple[float, bool, bool]:
         self.t += 1
-        if self._task.option("fail_at", -1) == self.t or self._suite.failures > 0:
+        if self._fails("fail_at") or self._suite.failures > 0:
             self._suite.failures = max(0, self._suite.failures - 1)
             raise RuntimeError("the arm fell off")
         self.total += float(np.sum(action))
         self._write(out)
         reward = float(self.t)
-        if self._task.option("nan_at", -1) == self.t:
+        if self._fails("nan_at"):
             if self._task.option("nan_field", "state") == "reward":
                 reward = float("nan")
             else:
@@ -61,6 +61,10 @@ class CounterEnvironment:
             self._task.option("success_at", -1) == self.t
             and self._task.option("success_start", self.start) == self.start,
         )
+
+    def _fails(self, option: str) -> bool:
+        here = self._task.option("fail_start", self.start) == self.start
+        return here and self._task.option(option, -1) == self.t
 
     def render(self) -> npt.NDArray[np.uint8]:
         raise UnsupportedError("a counter has no image")

@@ -12,6 +12,7 @@ from .aggregates import (
     probability_of_improvement,
     stratified_bootstrap,
 )
+from .broken import BrokenEpisode, UnmeasuredTask
 from .comparison import Comparison, TaskComparison, are_comparable, compare, doubts, require_comparable
 from .comparison_inputs import Entry, entries_of, group_alike, holds_results
 from .comparison_table import comparison_table, group_table, group_verdict, verdict
@@ -20,11 +21,13 @@ from .groups import (
     GroupComparison,
     GroupSummary,
     RunGroup,
+    common_runs,
     compare_groups,
     run_group,
     summarise_group,
 )
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
+from .pairs import common_episodes, left_out
 from .protocol import EvaluationConfig, evaluate, modes_of
 from .provenance import Provenance
 from .records import read_json, read_saved, write_record
@@ -58,6 +61,7 @@ from .statistics import (
 from .table import print_results, results_table
 
 __all__ = [
+    "BrokenEpisode",
     "Comparison",
     "Entry",
     "EpisodeResult",
@@ -77,8 +81,11 @@ __all__ = [
     "TaskComparison",
     "TaskMeans",
     "TaskResult",
+    "UnmeasuredTask",
     "are_comparable",
     "bootstrap_means",
+    "common_episodes",
+    "common_runs",
     "compare",
     "compare_groups",
     "comparison_table",
@@ -94,6 +101,7 @@ __all__ = [
     "holds_results",
     "independent_bootstrap",
     "interquartile_mean",
+    "left_out",
     "mean_rate_interval",
     "mean_score",
     "modes_of",

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError
 from mtrl.reading import Json
 
+from .broken import BrokenEpisode, UnmeasuredTask
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
+from .pairs import common_episodes
 from .records import flat
 from .results import EvaluationResult, TaskResult
 from .statistics import Estimate, TaskMeans, paired_differences
@@ -53,29 +55,31 @@ class Comparison:
     """Label of the policy the difference speaks for."""
     reference: str
     """Label of the policy it is compared with."""
-    success: Estimate
-    """Difference of the mean success rates (any decision), with a paired bootstrap interval."""
+    success: Estimate | None
+    """Difference of the mean success, of the tasks measured by it, with a paired bootstrap interval; None
+    without such tasks."""
     gained: int
-    """Episodes that the first policy solved and the reference did not."""
+    """Starts of these tasks that the first policy solved and the reference did not."""
     lost: int
-    """Episodes that the reference solved and the first policy did not."""
+    """Starts of these tasks that the reference solved and the first policy did not."""
     confidence: float
     """Level of the intervals, in (0, 1)."""
     score: Estimate | None
-    """Difference of the mean normalised scores over the tasks that have one; equal to `success` where every
-    task is measured by success; None where no task has a normalised score."""
+    """Difference of the mean score, of the tasks that have one; equal to `success` where every task is
+    measured by success; None where no task has a score."""
     tasks: tuple[TaskComparison, ...]
-    """One per task, in the order of the first policy's result."""
+    """One per task with a common start, in the order of the first policy's result."""
     mcnemar: float | None
     """Exact p-value of the starts gained and lost on tasks measured by success; None without such tasks."""
     sequential: SequentialTest | None
     """The same starts in the order of their numbers, tested so that more may be added until it decides."""
+    broken: tuple[BrokenEpisode, ...] = ()
+    """The starts that are left out for both, since the episode of one of them broke."""
 
     @property
     def changed(self) -> tuple[int, int] | None:
         """Starts gained and lost on tasks measured by success; None without such tasks."""
-        counts = [(t.gained, t.lost) for t in self.tasks if t.gained is not None and t.lost is not None]
-        return (sum(gained for gained, _ in counts), sum(lost for _, lost in counts)) if counts else None
+        return (self.gained, self.lost) if self.success is not None else None
 
     @property
     def starts(self) -> int:
@@ -86,7 +90,7 @@ class Comparison:
 def require_comparable(first: EvaluationResult, second: EvaluationResult) -> None:
     """Refuses two results that were not measured under one protocol on the same starts.
 
-    The order of the tasks does not matter.
+    The order of the tasks does not matter. Episodes that broke count as measured here.
 
     Raises:
         ConfigError: different tasks, protocols, splits or starts; the message names the difference.
@@ -97,8 +101,8 @@ def require_comparable(first: EvaluationResult, second: EvaluationResult) -> Non
         raise ConfigError(
             f"{pair}: split {first.split.name.lower()} against {second.split.name.lower()}; {remedy}"
         )
-    ours = {task.name: task for task in first.tasks}
-    theirs = {task.name: task for task in second.tasks}
+    ours = {task.name: task for task in first.every_task}
+    theirs = {task.name: task for task in second.every_task}
     alone = _alone(first, ours.keys() - theirs.keys(), second, theirs.keys() - ours.keys())
     if alone:
         raise ConfigError(f"{pair}: {alone}; {remedy}")
@@ -113,7 +117,7 @@ def require_comparable(first: EvaluationResult, second: EvaluationResult) -> Non
         if alone:
             raise ConfigError(
                 f"{pair}: starts of task {name!r} differ, {alone} "
-                f"({ours[name].episodes} against {theirs[name].episodes} starts); {remedy}"
+                f"({len(mine)} against {len(other)} starts); {remedy}"
             )
 
 
@@ -149,7 +153,8 @@ def compare(
     generator: np.random.Generator | None = None,
     confidence: float | None = None,
 ) -> Comparison:
-    """The difference better - reference; resampling seeded with COMPARISON_SEED by default.
+    """The difference better - reference; resampling seeded with COMPARISON_SEED by default. A start at which
+    the episode of either broke is left out for both.
 
     Args:
         better: the policy the difference speaks for.
@@ -158,10 +163,11 @@ def compare(
         confidence: level of the intervals, in (0, 1); that of `better` when None.
 
     Raises:
-        ConfigError: results that `require_comparable` refuses.
+        ConfigError: results that `require_comparable` refuses, or that have no start in common.
         OutOfRangeError: a confidence outside (0, 1).
     """
     require_comparable(better, reference)
+    better, reference = common_episodes([better, reference])
     level = better.confidence if confidence is None else confidence
     names = better.task_names
 
@@ -175,37 +181,39 @@ def compare(
         return [[outcomes(result, name) for name in names] for result in (better, reference)]
 
     normalised = [task.name for task in better.normalised_tasks]
-    solved = by_task(_successes, names)
+    by_success = [task.name for task in better.success_tasks]
+    solved = by_task(_successes, by_success)
     success = resampled(*solved)
     # without a task measured by its return the scores are the successes, and so are their intervals
-    returns_count = any(task.score.kind != "success" for task in better.tasks)
-    scored = by_task(EvaluationResult.normalised_scores, normalised)
-    scores = resampled(*scored) if returns_count else success
+    alone = len(by_success) == len(names)
+    scores = success if alone else resampled(*by_task(EvaluationResult.normalised_scores, normalised))
     returns = resampled(*by_task(_returns, names))
-    assert success is not None and returns is not None, "a result has tasks"
+    assert returns is not None, "a result has tasks"
     score_of = dict(zip(normalised, scores.tasks if scores else (), strict=True))
-    tasks = []
-    for task, ours, theirs, episode_return in zip(better.tasks, *solved, returns.tasks, strict=True):
-        counts = _changed(ours, theirs) if task.score.kind == "success" else (None, None)
-        score = score_of.get(task.name)
-        tasks.append(TaskComparison(task.name, task.score.kind, len(ours), score, episode_return, *counts))
-    gained, lost = _changed(*(np.concatenate(outcomes) for outcomes in solved))
+    changed = {name: _changed(*pair) for name, *pair in zip(by_success, *solved, strict=True)}
+    tasks = [
+        TaskComparison(
+            task.name, task.score.kind, task.episodes, score_of.get(task.name), episode_return,
+            *changed.get(task.name, (None, None)),
+        )
+        for task, episode_return in zip(better.tasks, returns.tasks, strict=True)
+    ]  # fmt: skip
     found = Comparison(
         better=better.policy.label,
         reference=reference.policy.label,
-        success=success.mean,
-        gained=gained,
-        lost=lost,
+        success=success.mean if success else None,
+        gained=sum(gained for gained, _ in changed.values()),
+        lost=sum(lost for _, lost in changed.values()),
         confidence=level,
         score=scores.mean if scores else None,
         tasks=tuple(tasks),
         mcnemar=None,
         sequential=None,
+        broken=better.broken,
     )
     if found.changed is None:
         return found
-    tested = [task.name for task in tasks if task.gained is not None]
-    sequential = _sequential(better, reference, tested, 1.0 - level)
+    sequential = _sequential(better, reference, by_success, 1.0 - level)
     return replace(found, mcnemar=exact_mcnemar(*found.changed), sequential=sequential)
 
 
@@ -227,7 +235,7 @@ def _sequential(
     return sequential_test([row[2] for row in outcomes], [row[3] for row in outcomes], alpha)
 
 
-def _what_differs(first: TaskResult, second: TaskResult) -> str:
+def _what_differs(first: TaskResult | UnmeasuredTask, second: TaskResult | UnmeasuredTask) -> str:
     if first.protocol is None or second.protocol is None:
         return "its sizes, rates, horizon, reward or score differ (an older result file does not say which)"
     return ", ".join(protocol_differences(first.protocol, second.protocol))
@@ -242,7 +250,7 @@ def _returns(result: EvaluationResult, name: str) -> list[float]:
 
 
 def _starts(result: EvaluationResult, name: str) -> set[int]:
-    return {episode.start for episode in result.task_episodes(name)}
+    return {episode.start for episode in result.every_episode if episode.task == name}
 
 
 def _alone(first: EvaluationResult, ours: set[_Name], second: EvaluationResult, theirs: set[_Name]) -> str:

@@ -10,20 +10,31 @@ from rich.text import Text
 from .comparison import Comparison, TaskComparison
 from .formats import format_percent, format_points, format_signed
 from .groups import FEW_RUNS, GroupComparison, GroupSummary
+from .pairs import left_out
 from .results import EvaluationResult, TaskResult
 from .statistics import Estimate
-from .table import add_figures, add_measures, add_names, empty_table, starts_of
+from .table import (
+    MEAN_SCORE,
+    MEAN_SUCCESS,
+    SCORED,
+    add_figures,
+    add_measures,
+    add_names,
+    empty_table,
+    starts_of,
+)
 
 
 def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparison]) -> Table:
     """One row per task and measure: the reference's level, then every policy's difference from it.
 
     Rates and normalised scores are in percent, their differences in percentage points; returns are in
-    their own unit. "+3 -1" counts the starts gained and lost. The last row, bold, is the mean over tasks
-    of the normalised scores.
+    their own unit. "+3 -1" counts the starts gained and lost. The last row, bold, is the mean score, or the
+    mean success where every task is measured by it. `reference` and the comparisons have their episodes in
+    common.
     """
     first = comparisons[0]
-    mixed = any(task.score.kind != "success" for task in reference.tasks)
+    mixed = not reference.by_success
     what = "Difference" if mixed else "Success, %: difference"
     title = f"{what} from {reference.policy.label} ({starts_of(reference)})"
     table = empty_table(title, _caption(first, mixed))
@@ -42,8 +53,10 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
             table.add_row(*map(Text, [*heads, *cells]), end_section=last)
     scores = [comparison.score for comparison in comparisons if comparison.score is not None]
     if scores:
+        assert reference.mean.score is not None, "the comparisons have a mean score"
         cells = [f"{100 * reference.mean.score:.1f}", *(format_points(score) for score in scores)]
-        table.add_row("mean", *(["score, %"] if mixed else []), *map(Text, cells), style="bold")
+        heads = [MEAN_SCORE, "score, %"] if mixed else [MEAN_SUCCESS]
+        table.add_row(*map(Text, [*heads, *cells]), style="bold")
     return table
 
 
@@ -52,13 +65,15 @@ def verdict(comparison: Comparison) -> str:
     pair = f"{comparison.better} against {comparison.reference}"
     tests = _tests(comparison)
     if comparison.score is None:
-        return f"{pair}: no task has a normalised score, so there is no mean over tasks{tests}"
+        return f"{pair}: no task has a normalised score, so there is no mean score{tests}"
     mean = format_signed(comparison.score, 100, 1)
     averaged = [task for task in comparison.tasks if task.score is not None]
     starts = sum(task.starts for task in averaged)
     over = f"{_counted(len(averaged), 'task')}, {_counted(starts, 'start')}"
     said = _excludes(comparison.score, 0.0, comparison.better)
-    return f"{pair}: {mean} points in the mean of {over}; {said}{tests}"
+    named = MEAN_SUCCESS if all(task.kind == "success" for task in comparison.tasks) else MEAN_SCORE
+    broke = f"; {_counted(len(comparison.broken), 'start')} left out" if comparison.broken else ""
+    return f"{pair}: {mean} points in the {named} of {over}{broke}; {said}{tests}"
 
 
 def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupComparison]) -> Table:
@@ -81,7 +96,7 @@ def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupCo
         cells = [format_percent(dict(summary.tasks)[name]) for summary in summaries]
         table.add_row(Text(name), *map(Text, cells), end_section=position == len(names) - 1)
     rows = {
-        "mean": [format_percent(summary.mean) for summary in summaries],
+        MEAN_SCORE: [format_percent(summary.mean) for summary in summaries],
         "interquartile mean": [format_percent(summary.interquartile_mean) for summary in summaries],
         "optimality gap": [format_percent(summary.optimality_gap) for summary in summaries],
     }
@@ -116,9 +131,11 @@ def _caption(comparison: Comparison, mixed: bool) -> str:
     if any(task.gained is not None for task in comparison.tasks):
         lines.append("+gained -lost: starts that one of the two alone solved")
     if mixed and comparison.score is not None:
-        lines.append("mean: of the normalised scores, in which a success counts 100%")
+        lines.append(SCORED)
         absent = [task.name for task in comparison.tasks if task.score is None]
-        lines += [f"without {', '.join(absent)}: a return without a range"] if absent else []
+        lines += [f"{MEAN_SCORE}: without {', '.join(absent)}: a return without a range"] if absent else []
+    if comparison.broken:
+        lines.append(f"left out for all, since an episode broke: {left_out(comparison.broken)}")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from .aggregates import (
     stratified_bootstrap,
 )
 from .comparison import require_comparable
+from .pairs import common_episodes
 from .results import EvaluationResult
 from .statistics import Estimate
 
@@ -83,7 +85,7 @@ class GroupComparison:
 
 
 def run_group(name: str, results: Sequence[EvaluationResult]) -> RunGroup:
-    """Groups the runs of one method.
+    """Groups the runs of one method, on the starts that all of them played to their end.
 
     Raises:
         ConfigError: fewer than two runs, one policy twice, runs that `require_comparable` refuses, or
@@ -102,10 +104,16 @@ def run_group(name: str, results: Sequence[EvaluationResult]) -> RunGroup:
         raise ConfigError(
             f"group {name!r} holds the policy {twice[:12]} twice; train its runs with different seeds"
         )
-    group = RunGroup(name, tuple(results))
+    group = RunGroup(name, common_episodes(results))
     if not group.task_names:
         raise ConfigError(f"group {name!r} has no task with a normalised score; give its tasks a score range")
     return group
+
+
+def common_runs(groups: Sequence[RunGroup]) -> tuple[RunGroup, ...]:
+    """Comparable groups on the starts that every run of each played to its end; see `common_episodes`."""
+    left = iter(common_episodes([result for group in groups for result in group.results]))
+    return tuple(RunGroup(group.name, tuple(islice(left, len(group.results)))) for group in groups)
 
 
 def summarise_group(group: RunGroup, confidence: float | None = None) -> GroupSummary:
@@ -135,6 +143,7 @@ def compare_groups(better: RunGroup, reference: RunGroup, confidence: float | No
         OutOfRangeError: a confidence outside (0, 1).
     """
     require_comparable(better.results[0], reference.results[0])
+    better, reference = common_runs([better, reference])
     level = better.results[0].confidence if confidence is None else confidence
     names = better.task_names
     ours, theirs = better.scores(names), reference.scores(names)

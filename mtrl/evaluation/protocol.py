@@ -14,6 +14,8 @@ from mtrl.rollout import Acting, EpisodeJob, JobResult, PolicySnapshot, Rollouts
 from mtrl.structured import SEED, Checked, Range, at_least
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 
+from .broken import BrokenEpisode
+from .pairs import left_out
 from .provenance import Provenance
 from .results import EpisodeResult, EvaluationResult, PolicyReference, from_episodes
 
@@ -35,6 +37,8 @@ class EvaluationConfig(Checked, place="evaluation"):
     """Level of the intervals, in (0, 1)."""
     plan: bool = True
     """Whether a policy that can plan does so; otherwise it acts by its prior."""
+    strict: bool = False
+    """Refuse a result of which an episode broke; otherwise those are listed, and all others count."""
     random: bool = False
     """Whether a run evaluates random play too, on the same starts, as the level to be better than."""
 
@@ -56,6 +60,7 @@ def evaluation_jobs(
             acting=Acting(plan=config.plan),
             copies=config.copies,
             record=k in record,
+            keep_going=True,
         )
         for k in range(len(tasks))
     ]
@@ -75,13 +80,17 @@ def evaluate(
     """Plays every start of every task and aggregates; `on_result` sees each task as it is done, with
     observations for the task indices in `record`.
 
-    Raises ConfigError when a task was quarantined: a result with missing episodes is no result.
+    An episode that a fault ends is listed as broken, and so are all episodes of a task that is quarantined,
+    as one whose simulator ends its process is. Raises ConfigError for one with `config.strict`, and where
+    every episode of every task broke.
     """
     ending = [task.name for task in tasks if task.end_on_success]
     if ending:
         raise ConfigError(f"evaluation never ends on success; end_on_success is set for {', '.join(ending)}")
     episodes: list[EpisodeResult] = []
-    for result in rollouts.run(evaluation_jobs(tasks, config, record=record), snapshot, on_result=on_result):
+    broken: list[BrokenEpisode] = []
+    jobs = evaluation_jobs(tasks, config, record=record)
+    for result in rollouts.run(jobs, snapshot, on_result=on_result):
         name = tasks[result.job.task_index].name
         episodes += [
             EpisodeResult(
@@ -97,8 +106,18 @@ def evaluate(
             )
             for summary in result.summaries
         ]
-    for k, fault in rollouts.quarantined.items():
-        raise ConfigError(f"task {tasks[k].name} was quarantined, so the evaluation is incomplete: {fault}")
+        broken += [BrokenEpisode(name, one.start, one.fault(name).cause) for one in result.broken]
+    played = {episode.task for episode in episodes} | {episode.task for episode in broken}
+    for job in jobs:
+        name = tasks[job.task_index].name
+        if name not in played:
+            cause = rollouts.quarantined[job.task_index]
+            broken += [BrokenEpisode(name, start, cause) for start in job.starts]
+    if config.strict and broken:
+        raise ConfigError(
+            f"{len(broken)} of {len(episodes) + len(broken)} episodes broke, which evaluation.strict=true "
+            f"refuses: {left_out(broken)}. The first: {broken[0].cause}"
+        )
     return from_episodes(
         tasks,
         episodes,
@@ -107,6 +126,7 @@ def evaluate(
         seed=config.seed,
         provenance=provenance,
         confidence=config.confidence,
+        broken=broken,
     )
 
 

@@ -12,12 +12,15 @@ from mtrl.errors import ConfigError, IntegrityError
 from mtrl.reading import Json, reading
 from mtrl.tasks import Score, Split, hash_of_protocol, split_of
 
+from .broken import BrokenEpisode, UnmeasuredTask
 from .provenance import Provenance
 from .records import Record, read_record, write_record
 from .results import EpisodeResult, EvaluationResult, PolicyReference, TaskResult
 
 SCHEMA = "mtrl.evaluation"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, SCHEMA_VERSION)
+"""Files of version 1 hold means over other tasks, which are made anew from their episodes."""
 
 
 def write_result(path: Path, result: EvaluationResult, *, overwrite: bool = False) -> Path:
@@ -46,12 +49,15 @@ def _proved(record: Record) -> EvaluationResult:
     """The result of a file whose summaries follow from its episodes."""
     if record.fields.get("schema") != SCHEMA:
         record.refuse("schema", f'"{SCHEMA}" (is this a result file of mtrl evaluate?)')
-    if record.fields.get("schema_version") != SCHEMA_VERSION:
-        record.refuse("schema_version", f"{SCHEMA_VERSION}, the version this mtrl reads; evaluate again")
+    version = record.fields.get("schema_version")
+    if version not in READ_VERSIONS:
+        read = " or ".join(map(str, READ_VERSIONS))
+        record.refuse("schema_version", f"{read}, the versions this mtrl reads; evaluate again")
     result = _read(record)
     rebuilt = result_record(result)
-    assert isinstance(rebuilt, dict)
     for name, value in rebuilt.items():
+        if version != SCHEMA_VERSION and name in ("schema_version", "mean"):
+            continue
         if not _same(record.fields.get(name), value):
             raise IntegrityError(
                 f"{record.path}: field {_difference(name, record.fields.get(name), value)} does not follow "
@@ -105,10 +111,10 @@ def _same(came: Json, expected: Json) -> bool:
     return came == expected
 
 
-def result_record(result: EvaluationResult) -> Json:
-    """The JSON object that stands for a result."""
+def result_record(result: EvaluationResult) -> dict[str, Json]:
+    """The JSON object that stands for a result; what broke is there where something did."""
     provenance = result.provenance
-    return {
+    record: dict[str, Json] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "policy": asdict(result.policy),
@@ -125,11 +131,16 @@ def result_record(result: EvaluationResult) -> Json:
         "commit": provenance.commit,
         "packages": dict(provenance.packages),
     }
+    if result.broken:
+        record["broken"] = [asdict(episode) for episode in result.broken]
+    if result.unmeasured:
+        record["unmeasured"] = [_task_record(task) for task in result.unmeasured]
+    return record
 
 
-def _task_record(task: TaskResult) -> Json:
+def _task_record(task: TaskResult | UnmeasuredTask) -> Json:
     # a file without the protocol's fields is written back as it was
-    fields = asdict(task)
+    fields = asdict(task) | {"score": task.score.record()}
     if task.protocol is None:
         del fields["protocol"]
     return fields
@@ -150,15 +161,22 @@ def _read(record: Record) -> EvaluationResult:
     tasks = tuple(_read_task(entry, by_task, confidence) for entry in record.records("tasks"))
     if not tasks:
         record.refuse("tasks", "a list of at least one task")
-    names = {task.name for task in tasks}
-    if len(names) != len(tasks):
+    broken = tuple(
+        BrokenEpisode(entry.text("task"), entry.integer("start", minimum=0), entry.text("cause"))
+        for entry in (record.records("broken") if "broken" in record else ())
+    )
+    unmeasured = tuple(
+        UnmeasuredTask(
+            entry.text("name"), entry.text("protocol_hash"), _read_score(entry), _read_protocol(entry)
+        )
+        for entry in (record.records("unmeasured") if "unmeasured" in record else ())
+    )
+    names = [*(task.name for task in tasks), *(task.name for task in unmeasured)]
+    if len(set(names)) != len(names):
         raise IntegrityError(f"{record.path}: field tasks names a task twice; evaluate again")
-    for index, episode in enumerate(episodes):
-        if episode.task not in names:
-            raise IntegrityError(
-                f"{record.path}: field episodes[{index}].task is {episode.task!r}, not in tasks"
-            )
-    _check_starts(record, [task.name for task in tasks], episodes, splits[record.text("split")])
+    split = splits[record.text("split")]
+    _check_starts(record, "episodes", [task.name for task in tasks], episodes, split)
+    _check_broken(record, names, episodes, broken, split)
     return EvaluationResult(
         policy=PolicyReference(
             label=policy.text("label"),
@@ -166,7 +184,7 @@ def _read(record: Record) -> EvaluationResult:
             identity=policy.text("identity"),
             version=policy.integer("version", minimum=0),
         ),
-        split=splits[record.text("split")],
+        split=split,
         seed=record.integer("seed"),
         confidence=confidence,
         set_hash=record.text("set_hash"),
@@ -179,17 +197,27 @@ def _read(record: Record) -> EvaluationResult:
             commit=record.text("commit") if "commit" in record else None,
             packages=record.texts("packages"),
         ),
+        broken=broken,
+        unmeasured=unmeasured,
     )
 
 
 def _check_starts(
-    record: Record, names: list[str], episodes: tuple[EpisodeResult, ...], split: Split
+    record: Record,
+    field: str,
+    names: list[str],
+    episodes: Sequence[EpisodeResult | BrokenEpisode],
+    split: Split,
 ) -> None:
     """Comparing pairs episodes by their place, so a file keeps them by task, then by start, each once."""
     for index, episode in enumerate(episodes):
+        if episode.task not in names:
+            raise IntegrityError(
+                f"{record.path}: field {field}[{index}].task is {episode.task!r}, not in tasks"
+            )
         if split_of(episode.start) is not split:
             raise IntegrityError(
-                f"{record.path}: field episodes[{index}].start must be a {split.name.lower()} start; got "
+                f"{record.path}: field {field}[{index}].start must be a {split.name.lower()} start; got "
                 f"{episode.start}, a {split_of(episode.start).name.lower()} start: evaluate again"
             )
     places = {name: index for index, name in enumerate(names)}
@@ -197,10 +225,27 @@ def _check_starts(
     for index in range(1, len(keys)):
         if keys[index] <= keys[index - 1]:
             raise IntegrityError(
-                f"{record.path}: field episodes[{index}] must come after the one before by task and start, "
+                f"{record.path}: field {field}[{index}] must come after the one before by task and start, "
                 f"each start once; got start {episodes[index].start} of {episodes[index].task!r} after start "
                 f"{episodes[index - 1].start} of {episodes[index - 1].task!r}: evaluate again"
             )
+
+
+def _check_broken(
+    record: Record,
+    names: list[str],
+    episodes: Sequence[EpisodeResult],
+    broken: Sequence[BrokenEpisode],
+    split: Split,
+) -> None:
+    """What broke is of the same tasks and split, and each start broke or was played to its end."""
+    places = {name: index for index, name in enumerate(names)}
+    order = sorted(broken, key=lambda episode: (places.get(episode.task, -1), episode.start))
+    _check_starts(record, "broken", names, order, split)
+    both = {(e.task, e.start) for e in episodes} & {(e.task, e.start) for e in broken}
+    if both:
+        task, start = min(both)
+        record.refuse("broken", f"starts that are not in episodes too; start {start} of {task!r} is in both")
 
 
 def _read_episode(record: Record) -> EpisodeResult:
@@ -222,14 +267,20 @@ def _read_task(
     record: Record, episodes: Mapping[str, Sequence[EpisodeResult]], confidence: float
 ) -> TaskResult:
     name = record.text("name")
-    mapping = record.record("score")
     if name not in episodes:
         raise IntegrityError(f"{record.path}: {record.place}: no episodes of task {name!r}")
+    score = _read_score(record)
     with reading(record.path, f"a task in {record.place}"):
-        score = Score(kind=mapping.text("kind"), low=mapping.number("low"), high=mapping.number("high"))
         return TaskResult.summarise(
             name, record.text("protocol_hash"), score, episodes[name], confidence, _read_protocol(record)
         )
+
+
+def _read_score(record: Record) -> Score:
+    fields = record.record("score")
+    normalised = "is_normalised" in fields and fields.boolean("is_normalised")
+    with reading(record.path, f"a score in {record.place}"):
+        return Score.from_record(fields.text("kind"), fields.number("low"), fields.number("high"), normalised)
 
 
 def _read_protocol(record: Record) -> dict[str, Json] | None:

@@ -1,4 +1,14 @@
-"""What an evaluation found: every episode, and the summaries that follow from the episodes alone."""
+"""What an evaluation found: every episode, and the summaries that follow from the episodes alone.
+
+Two means over tasks have one definition everywhere: in result files, `summary.json`, tables and the report.
+
+- The success of a task is the share of its episodes in which the success signal was on after any decision.
+  The mean success is the mean of these shares over the tasks that are measured by success.
+- The score of a task is the mean of its episodes' scores: a success counts 1, and a return is placed on the
+  task's range. A return without a range has no score. The mean score is the mean of these scores over the
+  tasks that have one; where all are measured by success it is the mean success, which then stands alone.
+- Episodes that broke are in none of them, and neither is a task of which every episode broke.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +21,7 @@ from mtrl.errors import ConfigError
 from mtrl.reading import Json
 from mtrl.tasks import Score, Split, Task, TaskSet, split_of
 
+from .broken import BrokenEpisode, UnmeasuredTask
 from .provenance import Provenance
 from .statistics import Estimate, mean_rate_interval, wilson_interval
 
@@ -100,11 +111,13 @@ class TaskResult:
 
     @property
     def is_normalised(self) -> bool:
-        """Whether the score is on the common scale: success, or a return with a range of its own.
+        """Whether the score is on the scale that tasks share; see `Score.is_normalised`."""
+        return self.score.is_normalised
 
-        `Score("return")` alone maps a return to itself, which no mean over tasks should hold.
-        """
-        return self.score != Score("return")
+    @property
+    def by_success(self) -> bool:
+        """Whether the task is measured by success."""
+        return self.score.kind == "success"
 
     @staticmethod
     def summarise(
@@ -139,21 +152,23 @@ class TaskResult:
 class MeanResult:
     """Means over tasks, each task weighing the same however many episodes it has."""
 
-    success_any: Rate
-    """Mean of the tasks' rates; the interval is that of `mean_rate_interval`."""
-    success_end: Rate
-    """Mean of the tasks' rates; the interval is that of `mean_rate_interval`."""
-    score: float
-    """Mean of the tasks' mean scores, over the tasks whose score is normalised (all of them if none is)."""
+    success_any: Rate | None
+    """Mean success, of the tasks measured by it, with the interval of `mean_rate_interval`; None without
+    such tasks."""
+    success_end: Rate | None
+    """The same of the success signal after the last decision."""
+    score: float | None
+    """Mean score, of the tasks whose score is normalised; None without any."""
 
     @staticmethod
     def of(tasks: Sequence[TaskResult], confidence: float) -> MeanResult:
-        """The means over `tasks`, at least one."""
-        normalised = [task for task in tasks if task.is_normalised]
+        """The means over `tasks`."""
+        solved = [task for task in tasks if task.by_success]
+        scores = [task.mean_score for task in tasks if task.is_normalised]
         return MeanResult(
-            success_any=_mean_rate([task.success_any for task in tasks], tasks, confidence),
-            success_end=_mean_rate([task.success_end for task in tasks], tasks, confidence),
-            score=_mean([task.mean_score for task in normalised or tasks]),
+            success_any=_mean_rate([task.success_any for task in solved], solved, confidence),
+            success_end=_mean_rate([task.success_end for task in solved], solved, confidence),
+            score=_mean(scores) if scores else None,
         )
 
 
@@ -182,20 +197,44 @@ class EvaluationResult:
     """Level of every interval, in (0, 1)."""
     set_hash: str
     tasks: tuple[TaskResult, ...]
-    """One summary per task, in the set's order."""
+    """One summary per task with an episode that was played to its end, in the set's order; at least one."""
     episodes: tuple[EpisodeResult, ...]
-    """Every episode, by task in the set's order, then by start."""
+    """Every episode that was played to its end, by task in the set's order, then by start."""
     provenance: Provenance
+    broken: tuple[BrokenEpisode, ...] = ()
+    """Every other episode, in the same order."""
+    unmeasured: tuple[UnmeasuredTask, ...] = ()
+    """The tasks of which every episode broke, in the set's order."""
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """Names of the tasks, in the set's order."""
+        """Names of the measured tasks, in the set's order."""
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def every_task(self) -> tuple[TaskResult | UnmeasuredTask, ...]:
+        """The tasks of the protocol, measured or not."""
+        return (*self.tasks, *self.unmeasured)
+
+    @property
+    def every_episode(self) -> tuple[EpisodeResult | BrokenEpisode, ...]:
+        """The starts of the protocol, played to their end or not."""
+        return (*self.episodes, *self.broken)
 
     @property
     def mean(self) -> MeanResult:
         """Means over the tasks."""
         return MeanResult.of(self.tasks, self.confidence)
+
+    @property
+    def success_tasks(self) -> tuple[TaskResult, ...]:
+        """The tasks measured by success, in the set's order."""
+        return tuple(task for task in self.tasks if task.by_success)
+
+    @property
+    def by_success(self) -> bool:
+        """Whether every task is measured by success, so that the mean success is the mean score."""
+        return all(task.score.kind == "success" for task in self.every_task)
 
     @property
     def normalised_tasks(self) -> tuple[TaskResult, ...]:
@@ -228,20 +267,29 @@ def from_episodes(
     seed: int,
     provenance: Provenance,
     confidence: float = 0.95,
+    broken: Iterable[BrokenEpisode] = (),
 ) -> EvaluationResult:
-    """Aggregates the episodes of every task of a set, given in any order.
+    """Aggregates the episodes of every task of a set, and lists the broken ones; both are given in any order.
 
     Raises:
         ConfigError: an episode of another task or split, a start evaluated twice, a task without
-            episodes, or an episode longer than the task's horizon.
+            episodes, no episode that was played to its end, or one longer than the task's horizon.
     """
     by_name = {task.name: task for task in tasks}
-    collected = list(episodes)
-    for episode in collected:
+    collected, failed = list(episodes), list(broken)
+    every: list[EpisodeResult | BrokenEpisode] = [*collected, *failed]
+    for episode in every:
         _check_episode(episode, by_name, split)
-    _check_starts(collected, tasks.names)
+    _check_starts(every, tasks.names)
+    if not collected:
+        raise ConfigError(
+            f"no episode of any task was played to its end; the first broke at start {failed[0].start} of "
+            f"{failed[0].task}: {failed[0].cause}"
+        )
     order = {name: index for index, name in enumerate(tasks.names)}
     collected.sort(key=lambda episode: (order[episode.task], episode.start))
+    failed.sort(key=lambda episode: (order[episode.task], episode.start))
+    measured = {episode.task for episode in collected}
     summaries = tuple(
         TaskResult.summarise(
             task.name,
@@ -252,6 +300,7 @@ def from_episodes(
             task.protocol,
         )
         for task in tasks
+        if task.name in measured
     )
     return EvaluationResult(
         policy=policy,
@@ -262,10 +311,16 @@ def from_episodes(
         tasks=summaries,
         episodes=tuple(collected),
         provenance=provenance,
+        broken=tuple(failed),
+        unmeasured=tuple(
+            UnmeasuredTask(task.name, task.protocol_hash, task.score, task.protocol)
+            for task in tasks
+            if task.name not in measured
+        ),
     )
 
 
-def _check_episode(episode: EpisodeResult, by_name: dict[str, Task], split: Split) -> None:
+def _check_episode(episode: EpisodeResult | BrokenEpisode, by_name: dict[str, Task], split: Split) -> None:
     where = f"episode of {episode.task!r} on start {episode.start}"
     if episode.task not in by_name:
         raise ConfigError(f"{where}: the task is not in the evaluated set {sorted(by_name)}")
@@ -274,14 +329,15 @@ def _check_episode(episode: EpisodeResult, by_name: dict[str, Task], split: Spli
             f"{where}: the start is of split {split_of(episode.start).name.lower()}; "
             f"this is an evaluation on {split.name.lower()} starts"
         )
-    if episode.length > by_name[episode.task].horizon_decisions:
+
+    if isinstance(episode, EpisodeResult) and episode.length > by_name[episode.task].horizon_decisions:
         raise ConfigError(
             f"{where}: {episode.length} decisions exceed the horizon of "
             f"{by_name[episode.task].horizon_decisions}"
         )
 
 
-def _check_starts(episodes: Sequence[EpisodeResult], names: Sequence[str]) -> None:
+def _check_starts(episodes: Sequence[EpisodeResult | BrokenEpisode], names: Sequence[str]) -> None:
     counts = Counter((episode.task, episode.start) for episode in episodes)
     twice = next((key for key, count in counts.items() if count > 1), None)
     if twice is not None:
@@ -291,7 +347,9 @@ def _check_starts(episodes: Sequence[EpisodeResult], names: Sequence[str]) -> No
         raise ConfigError(f"no episodes for {', '.join(missing)}; evaluate every task of the set")
 
 
-def _mean_rate(rates: Sequence[Rate], tasks: Sequence[TaskResult], confidence: float) -> Rate:
+def _mean_rate(rates: Sequence[Rate], tasks: Sequence[TaskResult], confidence: float) -> Rate | None:
+    if not tasks:
+        return None
     trials = [task.episodes for task in tasks]
     successes = [round(rate.rate * count) for rate, count in zip(rates, trials, strict=True)]
     low, high = mean_rate_interval(successes, trials, confidence)

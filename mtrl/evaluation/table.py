@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,24 @@ from mtrl.errors import ConfigError
 
 from .comparison import require_comparable
 from .formats import format_percent, format_plain, format_rate
+from .pairs import left_out
 from .results import EvaluationResult
 from .statistics import Estimate, bootstrap_means
 
 SCORE_SEED = 0
 """Seed of the resampling behind every interval of a score, so that a table repeats itself."""
+
+MEAN_SUCCESS, MEAN_SCORE = "mean success", "mean score"
+"""What the means over tasks are called, everywhere."""
+
+SCORED = f"{MEAN_SCORE}: of the normalised scores, in which a success counts 100%"
+"""What the mean score is, in a caption."""
+
+BROKEN = "broken"
+"""Stands for the figure of a task of which every episode broke."""
+
+CAUSES = 3
+"""Causes of broken episodes that a caption shows."""
 
 NARROWEST_NAME = 14
 """Columns that the names of tasks keep on a narrow terminal."""
@@ -29,54 +43,115 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
     """One column per policy; one row per task measured by success, two per task measured by its return.
 
     Success at any decision stands with its Wilson interval, normalised score and return with seeded bootstrap
-    intervals; a return without a range has no normalised score. Where some task is measured by its return, a
-    column says what a row measures. The last row, bold, is the mean over tasks of the normalised scores, in
-    which a success counts 100%. Of a single episode there is no bootstrap interval: "2.1 [-]".
+    intervals; a return without a range has no score. Where some task is measured by its return, a column says
+    what a row measures. The last rows, bold, are the means over tasks that `mtrl.evaluation.results` defines.
+    Of a single episode there is no bootstrap interval: "2.1 [-]". The caption says what the means leave out,
+    and which episodes broke.
 
     Raises:
         ConfigError: no results, or results that `require_comparable` refuses.
     """
     first = _comparable(results)
     level = f"{100 * first.confidence:g}%"
-    mixed = any(task.score.kind != "success" for task in first.tasks)
+    mixed = not first.by_success
     if mixed:
         title = f"Results ({starts_of(first)})"
-        caption = (
-            f"in brackets: {level} intervals, Wilson for success, bootstrap over episodes for the rest\n"
-        )
-        caption += "mean: of the normalised scores, in which a success counts 100%"
-        caption += _left_out(first) + _single(first)
+        caption = f"in brackets: {level} intervals, Wilson for success, bootstrap over episodes for the rest"
+        caption += f"\n{SCORED}" * bool(first.normalised_tasks) + _single(first)
     else:
         title, caption = f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {level}"
+    caption += "".join(f"\n{line}" for line in [*coverage_lines(results), *broken_lines(results)])
     table = empty_table(title, caption)
     add_names(table)
     if mixed:
         add_measures(table)
     for result in results:
         add_figures(table, result.policy.label)
-    scores = [found for result in results if mixed and (found := score_means(result)) is not None]
-    returns = [return_means(result) for result in results if mixed]
-    for position, name in enumerate(first.task_names):
-        tasks = [task for result in results if (task := result.task(name)) is not None]
-        rows: list[tuple[str, list[str]]] = []
-        if tasks[0].score.kind == "success":
-            rows.append(("success, %", [format_rate(task.success_any) for task in tasks]))
-        else:
-            if tasks[0].is_normalised:
-                rows.append(("score, %", [format_percent(means.tasks[name]) for means in scores]))
-            rows.append(("return", [format_plain(means.tasks[name]) for means in returns]))
-        for index, (measured, cells) in enumerate(rows):
-            last = position == len(first.tasks) - 1 and index == len(rows) - 1
-            heads = ["" if index else name, *([measured] if mixed else [])]
-            # Text, not str: a name in square brackets must not be read as markup
-            table.add_row(*map(Text, [*heads, *cells]), end_section=last)
-    if not mixed:
-        cells = [format_rate(result.mean.success_any) for result in results]
-        table.add_row(*map(Text, ["mean", *cells]), style="bold")
-    elif first.normalised_tasks:
-        cells = [format_percent(means.mean) for means in scores]
-        table.add_row(*map(Text, ["mean", "score, %", *cells]), style="bold")
+    rows = [row for name in all_task_names(results) for row in _task_rows(name, results)]
+    means = _mean_rows(results)
+    for index, row in enumerate([*rows, *means]):
+        # Text, not str: a name in square brackets must not be read as markup
+        cells = map(Text, [row[0], *([row[1]] if mixed else []), *row[2:]])
+        table.add_row(
+            *cells, end_section=index == len(rows) - 1, style="bold" if index >= len(rows) else None
+        )
     return table
+
+
+def _task_rows(name: str, results: Sequence[EvaluationResult]) -> list[list[str]]:
+    """Name, measure and a cell for each policy; the name stands in the first row alone."""
+    tasks = [result.task(name) for result in results]
+    known = next(task for task in tasks if task is not None)
+    if known.by_success:
+        return [[name, "success, %", *(format_rate(task.success_any) if task else BROKEN for task in tasks)]]
+    measures: list[tuple[str, Callable[[EvaluationResult], Means | None], Callable[[Estimate], str]]] = [
+        ("return", return_means, format_plain)
+    ]
+    if known.is_normalised:
+        measures.insert(0, ("score, %", score_means, format_percent))
+    rows: list[list[str]] = []
+    for measured, means_of, shown in measures:
+        found = [means_of(result) for result in results]
+        cells = [shown(one.tasks[name]) if one and name in one.tasks else BROKEN for one in found]
+        rows.append(["" if rows else name, measured, *cells])
+    return rows
+
+
+def _mean_rows(results: Sequence[EvaluationResult]) -> list[list[str]]:
+    rows: list[list[str]] = []
+    rates = [result.mean.success_any for result in results]
+    if any(rates):
+        rows.append([MEAN_SUCCESS, "success, %", *(format_rate(rate) if rate else BROKEN for rate in rates)])
+    scores = [score_means(result) for result in results]
+    if not results[0].by_success and any(scores):
+        rows.append(
+            [MEAN_SCORE, "score, %", *(format_percent(one.mean) if one else BROKEN for one in scores)]
+        )
+    return rows
+
+
+def all_task_names(results: Sequence[EvaluationResult]) -> tuple[str, ...]:
+    """The tasks that any of the results measured, in the order of the first that has most of them."""
+    fullest = max(results, key=lambda result: len(result.tasks))
+    return tuple(dict.fromkeys([*fullest.task_names, *(n for result in results for n in result.task_names)]))
+
+
+def coverage_lines(results: Sequence[EvaluationResult]) -> list[str]:
+    """Which tasks the means leave out, in words; nothing where each holds all tasks."""
+    first = results[0]
+    every = first.every_task
+    lines = []
+    solved = [task.name for task in every if task.score.kind == "success"]
+    if solved and len(solved) < len(every):
+        lines.append(
+            f"{MEAN_SUCCESS}: of the {len(solved)} of {len(every)} tasks that are measured by success"
+        )
+    raw = [task.name for task in every if not task.score.is_normalised]
+    if raw and len(raw) < len(every):
+        lines.append(f"{MEAN_SCORE}: without {', '.join(raw)}: a return without a range")
+    for result in results:
+        if result.unmeasured:
+            names = ", ".join(task.name for task in result.unmeasured)
+            lines.append(f"means of {result.policy.label}: without {names}: every episode broke")
+    return lines
+
+
+def broken_lines(results: Sequence[EvaluationResult]) -> list[str]:
+    """Which episodes broke and of what, in a few lines; nothing where none did."""
+    lines = []
+    for result in results:
+        if result.broken:
+            total = len(result.every_episode)
+            lines.append(
+                f"{result.policy.label}: {len(result.broken)} of {total} episodes broke and count nowhere: "
+                f"{left_out(result.broken)}"
+            )
+            causes = list(dict.fromkeys(episode.cause for episode in result.broken))
+            lines += [f"  {cause}" for cause in causes[:CAUSES]]
+            lines += [f"  and {len(causes) - CAUSES} more causes, in the result file"] * (
+                len(causes) > CAUSES
+            )
+    return lines
 
 
 def print_results(results: Sequence[EvaluationResult], console: Console | None = None) -> None:
@@ -113,11 +188,6 @@ def _means(result: EvaluationResult, names: tuple[str, ...], samples: Sequence[S
     return Means(found.mean, dict(zip(names, found.tasks, strict=True)))
 
 
-def _left_out(result: EvaluationResult) -> str:
-    names = [task.name for task in result.tasks if not task.is_normalised]
-    return f"\nwithout {', '.join(names)}: a return without a range" if names else ""
-
-
 def _single(result: EvaluationResult) -> str:
     few = any(task.episodes < 2 for task in result.tasks)
     return "\n[-]: one episode has no bootstrap interval, nor has a mean that it is part of" if few else ""
@@ -133,7 +203,8 @@ def _comparable(results: Sequence[EvaluationResult]) -> EvaluationResult:
 
 def starts_of(result: EvaluationResult) -> str:
     """The starts in words, such as "test starts, 50 episodes a task"."""
-    counts = sorted({task.episodes for task in result.tasks})
+    names = [episode.task for episode in result.every_episode]
+    counts = sorted(set(Counter(names).values()))
     episodes = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     return f"{result.split.name.lower()} starts, {episodes} episodes a task"
 

@@ -96,7 +96,7 @@ def _evaluate_with_modes(
     ]
 
     def keep_modes(result: JobResult) -> None:
-        if result.job.task_index in multimodal:
+        if result.job.task_index in multimodal and result.episodes is not None:
             modes[tasks[result.job.task_index].name] = modes_of(tasks, result)
 
     outcome = session.evaluate(snapshot, label, identity, record=multimodal, on_result=keep_modes)

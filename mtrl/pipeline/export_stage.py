@@ -181,7 +181,8 @@ def _provenance(session: Session, found: _Exported) -> TrainingProvenance:
         evaluated = read_result(file)
         if evaluated.policy.identity == found.identity:
             rate = evaluated.mean.success_any
-            success, interval = rate.rate, (rate.low, rate.high)
+            if rate is not None:
+                success, interval = rate.rate, (rate.low, rate.high)
     return TrainingProvenance(
         run=session.run.path.name,
         commit=origin.commit or "",

@@ -101,7 +101,8 @@ class Session:
         ):
 
             def advance(result: JobResult) -> None:
-                bar.advance(len(result.summaries), task=tasks[result.job.task_index].name)
+                bar.advance(len(result.job.starts), task=tasks[result.job.task_index].name)
+                self.show_broken(result)
                 on_result(result)
 
             return evaluate(
@@ -131,6 +132,15 @@ class Session:
         """Prints text as it is after a yellow "note:"."""
         self.console.print("[yellow]note:[/yellow] ", end="")
         self.log(text)
+
+    def show_broken(self, result: JobResult) -> None:
+        """Prints what broke episodes of a job: each reason once, with its traceback."""
+        for one in result.broken:
+            fault = one.fault(self.tasks[result.job.task_index].name)
+            text = self._fault_text.of(fault)
+            if text != fault.summary:
+                self.console.print("[red]an episode broke, the others go on:[/red] ", end="")
+                self.console.print(text, markup=False, highlight=False)
 
     def show_fault(self, fault: EnvironmentFault, quarantined: bool) -> None:
         """Prints an environment's fault, and whether its task is quarantined or tried again."""

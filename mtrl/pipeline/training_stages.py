@@ -272,7 +272,15 @@ def _evaluate(session: Session, label: str, snapshot: PolicySnapshot) -> Evaluat
     """Every task on the configured starts, without exploration."""
     reference = PolicyReference(label=label, kind=label, identity="", version=snapshot.version)
     protocol, origin = session.config.evaluation, Provenance.collect()
-    return evaluate(session.rollouts, session.tasks, snapshot, protocol, reference, origin)
+    return evaluate(
+        session.rollouts,
+        session.tasks,
+        snapshot,
+        protocol,
+        reference,
+        origin,
+        on_result=session.show_broken,
+    )
 
 
 def _log_end(

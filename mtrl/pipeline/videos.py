@@ -16,7 +16,7 @@ from mtrl import registry
 from mtrl.errors import MissingExtraError, UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference
 from mtrl.rollout import PolicySnapshot
-from mtrl.tasks import MultimodalSuite, Score, Split, TaskSet, split_of, start_id
+from mtrl.tasks import MultimodalSuite, Split, TaskSet, split_of, start_id
 from mtrl.training import progress
 from mtrl.videos import Frame, Recorder, Subject, Video, read_videos, video_name
 
@@ -94,7 +94,7 @@ def outcome_of(video: Video, tasks: TaskSet) -> str:
     if video.success is not None:
         return f"{'success' if video.success else 'no success'}, {reached}"
     # a part of a return has no score, and a return without a range none either
-    if not video.whole or score == Score("return"):
+    if not video.whole or not score.is_normalised:
         return reached
     return f"score {100 * score.normalise(video.episode_return, False):.1f}%, {reached}"
 
@@ -140,7 +140,9 @@ class EvaluationVideos:
             for episode in result.episodes
         }
         for video in videos:
-            if evaluated[video.policy, video.task, video.start] != (video.episode_return, video.decisions):
+            # an episode that broke when it was evaluated has no outcome
+            outcome = (video.episode_return, video.decisions)
+            if evaluated.get((video.policy, video.task, video.start), outcome) != outcome:
                 session.note(
                     f"{video.path.name} shows another episode than was evaluated: rounding differs between "
                     "this machine and the one that evaluated, or evaluation.copies did"

@@ -10,7 +10,7 @@ from .collection.pool_rollouts import PoolRollouts
 from .collection.round_robin import RoundRobin
 from .episodes import Episodes, EpisodeSummary
 from .fragment import Fragment, fragment_bytes
-from .job import EpisodeGroup, EpisodeJob, GroupRequest, JobResult
+from .job import BrokenJobEpisode, EpisodeGroup, EpisodeJob, GroupRequest, JobResult
 from .lanes.environments import backends_of, require_backends
 from .lanes.lane import Lane
 from .lanes.python_lane import PythonLane
@@ -47,6 +47,7 @@ __all__ = [
     "Acting",
     "Action",
     "Backend",
+    "BrokenJobEpisode",
     "Call",
     "CallExecutor",
     "CallValue",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import ConfigError, EnvironmentFault, OutOfRangeError
 
 from .episodes import Episodes, EpisodeSummary
 from .policy import Acting
@@ -37,6 +37,9 @@ class EpisodeJob:
     native: bool = False
     """Let the vector backend that `RuntimeConfig.backends` names play it, where it can reset to a given
     start. For training alone: evaluation runs on the official environments."""
+    keep_going: bool = False
+    """A fault ends its episode alone, which `JobResult.broken` lists, and the copy goes on with a new
+    environment; otherwise the job fails. On official environments."""
 
     def __post_init__(self) -> None:
         if not self.starts:
@@ -52,13 +55,37 @@ class EpisodeJob:
 
 
 @dataclass(frozen=True)
+class BrokenJobEpisode:
+    """An episode of a job that a fault ended."""
+
+    start: int
+    repeat: int
+    when: str
+    """The phase, as in `EnvironmentFault`."""
+    detail: str
+    """A traceback or the broken rule, as in `EnvironmentFault`."""
+
+    @staticmethod
+    def of(fault: EnvironmentFault, start: int, repeat: int) -> BrokenJobEpisode:
+        """The episode that a fault ended."""
+        return BrokenJobEpisode(start, repeat, fault.when, fault.detail)
+
+    def fault(self, task: str) -> EnvironmentFault:
+        """The fault; `task` is the task's name."""
+        return EnvironmentFault(task, self.when, self.detail)
+
+
+@dataclass(frozen=True)
 class JobResult:
     """The episodes of a job, in the order of its starts."""
 
     job: EpisodeJob
     summaries: tuple[EpisodeSummary, ...]
+    """Of the episodes that were played to their end."""
     episodes: Episodes | None
-    """Present where the job records."""
+    """Present where the job records and an episode was played to its end."""
+    broken: tuple[BrokenJobEpisode, ...] = ()
+    """In the order of their starts; empty unless the job keeps going after faults."""
 
 
 @dataclass(frozen=True)

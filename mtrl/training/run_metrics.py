@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -46,17 +47,24 @@ EVALUATION_METRICS: Metrics = {
         "1",
         "mtrl.training.run_metrics:evaluation_metrics",
     ),
+    "evaluation_broken/{task}": Metric(
+        "episodes that a fault of the environment ended, which the two above leave out; where any was",
+        "episodes",
+        "mtrl.training.run_metrics:evaluation_metrics",
+    ),
 }
 """Metrics of evaluations while learning in metrics.jsonl."""
 
 
 def evaluation_metrics(result: EvaluationResult) -> dict[str, float]:
-    """Mean return and success of every task."""
+    """Mean return and success of every task, and how many of its episodes broke."""
     found: dict[str, float] = {}
     for name in (task.name for task in result.tasks):
         episodes = [episode for episode in result.episodes if episode.task == name]
         found[f"evaluation_return/{name}"] = sum(e.episode_return for e in episodes) / len(episodes)
         found[f"evaluation_success/{name}"] = sum(e.success_any for e in episodes) / len(episodes)
+    for name, count in Counter(episode.task for episode in result.broken).items():
+        found[f"evaluation_broken/{name}"] = float(count)
     return found
 
 

@@ -14,8 +14,9 @@ import pytest
 from mtrl import registry
 from mtrl.distributed import cluster
 from mtrl.errors import EnvironmentFault
-from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, RuntimeConfig
-from mtrl.tasks import Split, start_id
+from mtrl.evaluation import EvaluationConfig, EvaluationResult, PolicyReference, Provenance, evaluate
+from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, Rollouts, RuntimeConfig
+from mtrl.tasks import Split, TaskSet, start_id
 
 EXPERT = PolicySnapshot(kind="expert")
 
@@ -102,3 +103,10 @@ def jobs_for(task_index: int, count: int, episodes: int = 2) -> list[EpisodeJob]
         )
         for n in range(count)
     ]
+
+
+def evaluated(rollouts: Rollouts, tasks: TaskSet) -> EvaluationResult:
+    """The expert on four test starts of every task, two copies side by side."""
+    origin = Provenance(command="none", created="2030-01-01T00:00:00Z", hardware="none")
+    who, protocol = PolicyReference("expert", "expert", "expert", 0), EvaluationConfig(episodes=4, copies=2)
+    return evaluate(rollouts, tasks, EXPERT, protocol, who, origin)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mtrl.errors import ResourceError, UnsupportedError
 from mtrl.rollout import EpisodeJob, JobResult, LocalRollouts, PoolRollouts, RuntimeConfig
 from mtrl.tasks import TaskSet
 
-from .conftest import EXPERT, Faults, jobs_for, killing
+from .conftest import EXPERT, Faults, evaluated, jobs_for, killing
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -169,6 +170,16 @@ def test_a_fault_shows_its_traceback_and_takes_out_one_task(shared: PoolRollouts
     assert len(heard.seen) == 3
     first_job = [quarantined for fault, quarantined in faults.seen if fault.summary == shown]
     assert first_job == [False, False, True]
+
+
+def test_an_evaluation_lists_what_broke_and_keeps_the_rest(marks: Path) -> None:
+    tasks = task_set(["trial/walk", "trial/raises", "trial/raises-once"])
+    rollouts = ray_rollouts(tasks, RAY, Faults())
+    found = evaluated(rollouts, tasks)
+    rollouts.close()
+    assert Counter(one.task for one in found.broken) == {"trial/raises": 4, "trial/raises-once": 1}
+    assert [one.name for one in found.unmeasured] == ["trial/raises"]
+    assert len(found.episodes) == 4 + 3
 
 
 def test_a_fault_that_passes_costs_only_a_retry(marks: Path, shared: PoolRollouts, faults: Faults) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -39,7 +40,7 @@ from mtrl.rollout.workers.processes import WorkerLink
 from mtrl.tasks import TaskSet
 
 from ..synthetic import CounterSuite, counter_task
-from .conftest import EXPERT, Faults, jobs_for, killing
+from .conftest import EXPERT, Faults, evaluated, jobs_for, killing
 from .test_fragments import assert_same, by_task
 
 TWO = RuntimeConfig(workers=2)
@@ -371,6 +372,23 @@ def test_a_task_that_fails_or_crashes_is_quarantined_and_the_others_are_played(m
         found = list(rollouts.run(jobs, EXPERT))
         assert set(rollouts.quarantined) == {0, 1}
     assert [result.job.task_index for result in found] == [2, 2, 3, 3]
+
+
+def test_an_evaluation_keeps_what_was_finished_and_lists_what_broke(marks: Path) -> None:
+    names = ["trial/walk", "trial/raises", "trial/raises-once", "trial/crashes"]
+    with players(names, Faults()) as rollouts:
+        found = evaluated(rollouts, registry.task_set(names))
+    healthy = registry.task_set(["trial/walk", "trial/raises-once"])
+    here = LocalRollouts(healthy, RuntimeConfig())
+    expected = evaluated(here, healthy)
+    here.close()
+    broken = Counter(one.task for one in found.broken)
+    assert broken == {"trial/raises": 4, "trial/raises-once": 1, "trial/crashes": 4}
+    assert [one.name for one in found.unmeasured] == ["trial/raises", "trial/crashes"]
+    once = next(one for one in found.broken if one.task == "trial/raises-once")
+    assert "decision 3 of copy" in once.cause and "ZeroDivisionError: the simulator's own words" in once.cause
+    kept = [e for e in expected.episodes if (e.task, e.start) != (once.task, once.start)]
+    assert list(found.episodes) == kept, "bit-equal to this process, where nothing broke"
 
 
 def test_a_process_that_dies_between_two_runs_is_replaced(trial_folder: Path) -> None:

@@ -125,14 +125,14 @@ def test_the_table_has_a_column_per_policy_and_says_what_is_measured() -> None:
     assert rows[3].split()[:5] == [REACH, "success,", "%", "50.0", "+25.0"] and rows[3].endswith("+2 -1")
     assert rows[4].split() == [SWING, "score,", "%", "25.0", "+5.0", "[+5,", "+5]"]
     assert rows[5].split() == ["return", "250.0", "+50.0", "[+50.0,", "+50.0]"]
-    assert rows[6].split()[:5] == ["mean", "score,", "%", "37.5", "+15.0"]
+    assert rows[6].split()[:6] == ["mean", "score", "score,", "%", "37.5", "+15.0"]
 
 
 def test_the_verdict_says_whether_zero_is_excluded() -> None:
     tasks = TaskSet([task(REACH)])
     good, bad = (outcome_result(n, tasks, {REACH: [v] * 12}) for n, v in (("good", 1), ("bad", 0)))
     said = verdict(compare(good, bad))
-    assert "+100.0 [+100.0, +100.0] points in the mean of 1 task, 12 starts" in said
+    assert "+100.0 [+100.0, +100.0] points in the mean success of 1 task, 12 starts" in said
     assert "excludes 0: good is better" in said and "gained 12, lost 0" in said
     assert "p = 0.00049" in said, "2 / 2^12"
     assert "excludes 0: bad is worse" in verdict(compare(bad, good))

@@ -8,9 +8,9 @@ from mtrl import registry
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.evaluation import EvaluationConfig, PolicyReference, Provenance, evaluate, require_comparable
 from mtrl.rollout import JobResult, LocalRollouts, PolicySnapshot, RuntimeConfig
-from mtrl.tasks import Split, TaskSet, split_of
+from mtrl.tasks import Split, Task, TaskSet, split_of
 
-from ..synthetic import counter_suite, counter_task
+from ..synthetic import CounterEnvironment, CounterSuite, counter_suite, counter_task
 
 CONFIG = EvaluationConfig(episodes=4, copies=2)
 NOWHERE = Provenance(command="none", created="2030-01-01T00:00:00Z", hardware="none")
@@ -72,18 +72,26 @@ def test_a_task_set_that_ends_on_success_is_refused() -> None:
         )
 
 
-def test_a_quarantined_task_leaves_no_result() -> None:
+def test_a_quarantined_task_is_broken_throughout_and_the_others_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build = CounterSuite.environment
+
+    def only_short(suite: CounterSuite, task: Task) -> CounterEnvironment:
+        if task.name == "counter/long":
+            raise RuntimeError("no licence")
+        return build(suite, task)
+
+    monkeypatch.setattr(CounterSuite, "environment", only_short)
     with counter_suite():
-        tasks = TaskSet([counter_task("counter/short", horizon=5, fail_at=2)])
-        with pytest.raises(ConfigError, match="counter/short was quarantined"):
-            evaluate(
-                LocalRollouts(tasks, RuntimeConfig(attempts=1), lambda fault, last: None),
-                tasks,
-                PolicySnapshot("random"),
-                CONFIG,
-                reference("r"),
-                NOWHERE,
-            )
+        tasks = TaskSet([counter_task("counter/long"), counter_task("counter/short")])
+        rollouts = LocalRollouts(tasks, RuntimeConfig(attempts=1), lambda fault, last: None)
+        for _ in range(2):
+            # a quarantine lasts, as that of an earlier evaluation of the same run
+            found = evaluate(rollouts, tasks, PolicySnapshot("random"), CONFIG, reference("r"), NOWHERE)
+            assert [one.name for one in found.unmeasured] == ["counter/long"]
+            assert [one.start for one in found.broken] == [one.start for one in found.episodes]
+            assert all("construction: RuntimeError: no licence" in one.cause for one in found.broken)
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -57,10 +57,16 @@ def test_summaries_by_hand() -> None:
 
 
 def test_means_weigh_tasks_alike() -> None:
-    mean = evaluation().mean
-    assert mean.success_any.rate == pytest.approx((0.75 + 0.5) / 2)
-    assert mean.score == pytest.approx((0.75 + 0.1) / 2)
-    assert mean.success_any.low < mean.success_any.rate < mean.success_any.high
+    solved = evaluation(tasks=TaskSet([task(REACH), task(SWING)])).mean
+    assert solved.success_any is not None
+    assert solved.success_any.rate == solved.score == pytest.approx((0.75 + 0.5) / 2)
+    assert solved.success_any.low < solved.success_any.rate < solved.success_any.high
+    # the second task is measured by its return: its signal is no success
+    mixed = evaluation().mean
+    assert mixed.success_any is not None and mixed.success_any.rate == 0.75
+    assert mixed.score == pytest.approx((0.75 + 0.1) / 2)
+    raw = evaluation(tasks=TaskSet([task("gym/Any", Score("return"))])).mean
+    assert (raw.success_any, raw.success_end, raw.score) == (None, None, None)
 
 
 def test_unknown_first_success_is_left_out() -> None:
@@ -133,7 +139,7 @@ EDITS = {
     "a boolean for a number": (("episodes", 2, "start", True), r"episodes\[2\]\.start must be an integer"),
     "no seed": (("seed", None), "seed must be an integer"),
     "an unknown split": (("split", "tests"), "split must be one of train, validation, test"),
-    "another version": (("schema_version", 2), "schema_version must be 1"),
+    "another version": (("schema_version", 3), "schema_version must be 1 or 2"),
     "another kind of file": (("schema", "other"), "field schema must be"),
     "a task of no episodes": (("tasks", 1, "name", "a/b"), r"tasks\[1\]: no episodes of task 'a/b'"),
     "an episode of no task": (("episodes", 0, "task", "a/b"), r"episodes\[0\]\.task is 'a/b', not in tasks"),
@@ -218,10 +224,7 @@ def test_comparison_counts_pairs() -> None:
     teacher = evaluation(reach=(True, True, False, False), swing=(True, True))
     student = evaluation("student", "student", reach=(True, False, True, True), swing=(True, False))
     found = compare(student, teacher)
-    # +1/4 on the first task, -1/2 on the second
-    assert found.success.value == pytest.approx((0.25 - 0.5) / 2)
-    assert (found.better, found.reference, found.gained, found.lost) == ("student", "teacher", 2, 2)
-    expected = paired_differences(
-        [[1, 0, 1, 1], [1, 0]], [[1, 1, 0, 0], [1, 1]], np.random.default_rng(0), confidence=0.95
-    ).mean
-    assert found.success == expected
+    # the second task is measured by its return
+    assert (found.better, found.reference, found.gained, found.lost) == ("student", "teacher", 2, 1)
+    expected = paired_differences([[1, 0, 1, 1]], [[1, 1, 0, 0]], np.random.default_rng(0), confidence=0.95)
+    assert found.success == expected.mean and expected.mean.value == 0.25

@@ -76,14 +76,17 @@ def test_a_mixed_table_says_what_each_row_measures() -> None:
     outcomes = {REACH: [1, 1, 1, 0], SWING: [400, 500, 450, 450], "gym/Any": [2, 2, 2, 2]}
     rows = [line for line in printed(outcome_result("teacher", mixed, outcomes)).splitlines() if line.strip()]
     assert rows[0].startswith("Results (test starts, 4 episodes a task)")
-    assert [line.split()[0] for line in rows[3:8]] == [REACH, SWING, "return", "gym/Any", "mean"]
+    assert [line.split()[0] for line in rows[3:9]] == [REACH, SWING, "return", "gym/Any", "mean", "mean"]
     assert "success, %" in rows[3] and "75.0 [30, 95]" in rows[3], "Wilson, 3 of 4"
     assert "score, %" in rows[4] and "45.0 [" in rows[4]
     assert "450.0 [" in rows[5]
     assert "return" in rows[6] and "2 [2, 2]" in rows[6], "no range: the return alone"
+    assert "mean success" in rows[7] and "success, %" in rows[7] and "75.0 [30, 95]" in rows[7]
     # (0.75 + 0.45) / 2: the task without a range stays out
-    assert "score, %" in rows[7] and "60.0 [" in rows[7]
-    assert "without gym/Any" in "".join(rows[8:])
+    assert "mean score" in rows[8] and "score, %" in rows[8] and "60.0 [" in rows[8]
+    said = " ".join(" ".join(rows[9:]).split())
+    assert "mean success: of the 1 of 3 tasks that are measured by success" in said
+    assert "mean score: without gym/Any: a return without a range" in said
 
 
 def test_a_set_without_normalised_scores_has_no_mean() -> None:

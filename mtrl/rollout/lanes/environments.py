@@ -91,6 +91,16 @@ class EnvironmentPool:
         pool += official_environments(task, count - len(pool))
         return pool[:count]
 
+    def renew(self, task_index: int, failed: Environment) -> Environment:
+        """A new environment in place of one that failed, which is closed; raises EnvironmentFault when it
+        cannot be built.
+        """
+        task, pool = self._tasks[task_index], self._single[task_index]
+        pool[:] = [environment for environment in pool if environment is not failed]
+        close_all(task, [failed])
+        pool += official_environments(task, 1)
+        return pool[-1]
+
     def take_vector(self, task_index: int, count: int) -> tuple[str, VectorEnvironment] | None:
         """The task's vector backend and `count` copies on it; None without one that can reset to a start."""
         task = self._tasks[task_index]

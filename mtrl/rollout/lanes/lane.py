@@ -38,6 +38,14 @@ class FinalObservation:
     """Bucket -> [...], padded, without a copy axis."""
 
 
+@dataclass(frozen=True)
+class BrokenCopy:
+    """An episode that a fault ended."""
+
+    copy: int
+    fault: EnvironmentFault
+
+
 class LaneState(TypedDict):
     """State from which a lane is rebuilt."""
 
@@ -99,6 +107,9 @@ class Lane(ABC):
         """[M], False once a copy has no start left."""
         self.final_observations: list[FinalObservation] = []
         """Episodes that ended in the last step."""
+        self.broken: list[BrokenCopy] = []
+        """Episodes that faults ended in the last step or at the resets after it, in order, on a lane that
+        goes on after faults."""
         self._episodes = [0] * copies
         self._width = task.action.continuous
         """A of the task, 0 where it is discrete."""
@@ -120,6 +131,7 @@ class Lane(ABC):
         """Resets every copy to the next start of the schedule; called once, before the first step."""
         self.active[:] = True
         self._episodes = [0] * self.copies
+        self.broken = []
         self._next_episodes(range(self.copies))
 
     @abstractmethod
@@ -237,7 +249,14 @@ class Lane(ABC):
         """The NaN guard at the environment's border, after a step of all copies."""
         if not (_plainly_finite(self.reward) and _plainly_finite(self._flat_states)):
             for copy in range(self.copies):
-                self._require_finite_copy(copy, f"step, decision {decisions[copy]}", self.reward[copy])
+                try:
+                    self._require_finite_copy(copy, f"step, decision {decisions[copy]}", self.reward[copy])
+                except EnvironmentFault as fault:
+                    self._break(copy, fault)
+
+    def _break(self, copy: int, fault: EnvironmentFault) -> None:
+        """Ends the copy's episode after a fault; raises the fault where the lane does not go on."""
+        raise fault
 
     def _require_finite_copy(self, copy: int, when: str, reward: float | np.float32 = 0.0) -> None:
         states = self._native.get("state")

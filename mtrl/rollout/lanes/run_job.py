@@ -13,7 +13,7 @@ from mtrl.spaces import Observation
 from mtrl.tasks import FixedStarts
 
 from ..episodes import STEP_FIELDS, Episodes, EpisodeSummary
-from ..job import EpisodeJob, JobResult
+from ..job import BrokenJobEpisode, EpisodeJob, JobResult
 from ..policy import Policy, Version, generator_for
 from .lane import Lane
 from .recorder import StepRecorder
@@ -56,7 +56,22 @@ def run_job(
     state = policy.initial_state(lane.copies)
     ended = np.ones(lane.copies, dtype=bool)
     finished: dict[int, _Finished] = {}
+    broken: dict[int, BrokenJobEpisode] = {}
+
+    def begin_next(copy: int) -> None:
+        ended[copy] = True
+        position = next(upcoming[copy], None)
+        if position is not None:
+            playing[copy], generators[copy] = (position, recorder.decisions), generator_of(position)
+
+    def keep_broken() -> None:
+        for one in lane.broken:
+            position = playing[one.copy][0]
+            broken[position] = BrokenJobEpisode.of(one.fault, job.starts[position], repeats[position])
+            begin_next(one.copy)
+
     lane.begin()
+    keep_broken()
     while (active := np.flatnonzero(lane.active)).size:
         action = policy.act(
             lane.observation, task_index, state, ended, acting=job.acting, generators=generators
@@ -77,16 +92,14 @@ def run_job(
                 terminated=bool(lane.terminated[copy]),
             )
             finished[position] = _Finished(summary, copy, first, final.observation)
-            ended[copy] = True
-            if lane.active[copy]:
-                position = next(upcoming[copy])
-                playing[copy], generators[copy] = (position, recorder.decisions), generator_of(position)
+            begin_next(copy)
+        keep_broken()
         if on_decision is not None:
             on_decision(len(active))
-    ordered = [finished[position] for position in range(len(job.starts))]
-    version = Version(incarnation, policy.version)
-    episodes = _episodes(job, recorder, version, ordered) if job.record else None
-    return JobResult(job, tuple(done.summary for done in ordered), episodes)
+    ordered = [finished[position] for position in sorted(finished)]
+    summaries, version = tuple(done.summary for done in ordered), Version(incarnation, policy.version)
+    episodes = _episodes(job, recorder, version, ordered) if job.record and ordered else None
+    return JobResult(job, summaries, episodes, tuple(broken[p] for p in sorted(broken)))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from mtrl.tasks import Task, TaskSet
 
 from ..episodes import Episodes, EpisodeSummary
 from ..fragment import Fragment
-from ..job import EpisodeJob, JobResult
+from ..job import BrokenJobEpisode, EpisodeJob, JobResult
 from ..policy import Acting, PolicySnapshot, Version
 from .calls import Collect, LanesState, Measure, Play, RestoreLane
 from .worker import LaneAssignment
@@ -77,8 +77,8 @@ class RemoteError:
 _CLASSES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Acting, Collect, EpisodeJob, EpisodeSummary, Episodes, Fragment, JobResult, LaneAssignment,
-        LanesState, Measure, Play, PolicySnapshot, RemoteError, RestoreLane, Version,
+        Acting, BrokenJobEpisode, Collect, EpisodeJob, EpisodeSummary, Episodes, Fragment, JobResult,
+        LaneAssignment, LanesState, Measure, Play, PolicySnapshot, RemoteError, RestoreLane, Version,
     )
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
@@ -291,6 +292,7 @@ class RolloutWorker:
         found = self._environments.take_vector(k, count) if job.native else None
         if found is None:
             environments = self._environments.take(k, count)
-            return PythonLane(task, k, layout, environments, schedule, success_tail=tail)
+            renew = partial(self._environments.renew, k) if job.keep_going else None
+            return PythonLane(task, k, layout, environments, schedule, renew=renew, success_tail=tail)
         backend, vectors = found
         return VectorLane(task, k, layout, vectors, count, schedule, backend, success_tail=tail)
