@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from mtrl.evaluation.formats import NO_INTERVAL, format_plain
-from mtrl.evaluation.results import EvaluationResult, MeanResult, TaskResult
+from mtrl.evaluation.results import EvaluationResult
 from mtrl.evaluation.statistics import Estimate
-from mtrl.evaluation.table import Means, return_means, score_means
+from mtrl.evaluation.table import MEAN_SCORE, MEAN_SUCCESS, Means, return_means, score_means
 
 from .figures import Bar, bars_figure
 from .scale import UNIT, Scale, Ticks, percent
-
-MEAN = "mean of all tasks"
 
 NEAR = 1.5
 """Normalised scores whose intervals lie within this of zero share one scale."""
@@ -28,30 +26,15 @@ class Measured:
 
     result: EvaluationResult
 
-    @property
-    def by_success(self) -> tuple[TaskResult, ...]:
-        """The tasks measured by success, in the set's order."""
-        return tuple(task for task in self.result.tasks if task.score.kind == "success")
-
-    @property
-    def success_alone(self) -> bool:
-        """Whether every task is measured by success."""
-        return len(self.by_success) == len(self.result.tasks)
-
     @functools.cached_property
     def scores(self) -> Means | None:
-        """Mean normalised scores; None where success alone is measured, or no score is normalised."""
-        return None if self.success_alone else score_means(self.result)
+        """Scores of tasks and their mean; None where success alone is measured, or no score is normalised."""
+        return None if self.result.by_success else score_means(self.result)
 
     @functools.cached_property
     def returns(self) -> Means:
         """Mean returns."""
         return return_means(self.result)
-
-    @property
-    def mean_success(self) -> MeanResult | None:
-        """Means over the tasks measured by success; None without such tasks."""
-        return MeanResult.of(self.by_success, self.result.confidence) if self.by_success else None
 
     def score(self, name: str) -> Estimate | None:
         """The mean normalised score of a task measured by its return, where it has one."""
@@ -84,15 +67,18 @@ class BarChart:
 def charts_of(results: Sequence[Measured], colours: Mapping[str, str]) -> tuple[BarChart, ...]:
     """A chart for the tasks measured by success, one for normalised scores, one for returns without a range.
 
-    `colours` maps a policy's label to the name of its colour. The results are comparable.
+    `colours` maps a policy's label to the name of its colour. The results are comparable. A task is drawn
+    where every policy has figures of it.
     """
-    first = results[0]
-    by_success = {task.name for task in first.by_success}
-    scored = [task.name for task in first.result.normalised_tasks if task.name not in by_success]
-    plain = [task.name for task in first.result.tasks if not task.is_normalised]
+    measured = [
+        task for task in results[0].result.tasks if all(one.result.task(task.name) for one in results)
+    ]
+    solved = [task.name for task in measured if task.by_success]
+    scored = [task.name for task in measured if task.is_normalised and not task.by_success]
+    plain = [task.name for task in measured if not task.is_normalised]
     found = []
-    if by_success:
-        found.append(_success_chart(results, colours))
+    if solved:
+        found.append(_success_chart(results, solved, colours))
     if scored:
         found.append(_score_chart(results, scored, colours))
     if plain:
@@ -113,11 +99,9 @@ def percent_interval(estimate: Estimate) -> str:
     return f"[{_tenths(100 * estimate.low)}, {_tenths(100 * estimate.high)}]"
 
 
-def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> BarChart:
-    first = results[0]
-    means = [one.mean_success.success_any for one in results if one.mean_success is not None]
-    levels = [(MEAN if first.success_alone else "mean of these tasks", means)]
-    for name in (task.name for task in first.by_success):
+def _success_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> BarChart:
+    levels = [(MEAN_SUCCESS, [rate for one in results if (rate := one.result.mean.success_any) is not None])]
+    for name in names:
         tasks = [task for one in results if (task := one.result.task(name)) is not None]
         levels.append((name, [task.success_any for task in tasks]))
     rows: list[BarRow] = []
@@ -128,11 +112,8 @@ def _success_chart(results: Sequence[Measured], colours: Mapping[str, str]) -> B
 
 
 def _score_chart(results: Sequence[Measured], names: Sequence[str], colours: Mapping[str, str]) -> BarChart:
-    first = results[0].result
-    whole = len(first.normalised_tasks) == len(first.tasks)
     no_returns = [""] * len(results)
-    means = [one.scores.mean for one in results if one.scores is not None]
-    levels = [(MEAN if whole else "mean score", means, no_returns)]
+    levels = [(MEAN_SCORE, [one.scores.mean for one in results if one.scores is not None], no_returns)]
     for name in names:
         scores = [score for one in results if (score := one.score(name)) is not None]
         levels.append((name, scores, [_plain(one.returns.tasks[name]) for one in results]))

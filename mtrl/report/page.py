@@ -42,6 +42,15 @@ HEADLINE = (
 )
 """Keys of `summary.json` in the order in which they are read; all others follow."""
 
+OPEN_BROKEN = 20
+"""Broken episodes that are listed openly; the others are folded away."""
+
+_MEANS = ("_success", "_score")
+"""Ends of the keys of means over tasks, behind a policy's label."""
+
+_NO_MEANS = ("point_", "realtime_")
+"""Beginnings of other keys with these ends."""
+
 _WORDS = {"bc": "BC", "us": "", "seconds": "time"}
 """How the words of a key are printed; the unit stands with the value."""
 
@@ -96,6 +105,7 @@ def render(run: RunContents, place: Path) -> str:
         warnings=_distinct(warning for episode in run.deployments for warning in episode.warnings),
         open_figures=OPEN_FIGURES,
         open_table=MANY_TASKS,
+        open_broken=OPEN_BROKEN,
         learnt=learned,
         learning=learning_parts(files, learned),
         learnt_lines=learnt_lines(learned) if learned else [],
@@ -115,13 +125,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=short_number, percent=percent, points=points, breakable=breakable)
+    environment.filters.update(
+        number=short_number, percent=percent, points=points, breakable=breakable, tenths=tenths
+    )
     environment.filters["shell"] = shlex.quote
     return environment
 
 
 def tile(key: str, value: Value) -> tuple[str, str, Value]:
     """A headline number: its name in words, its value with a unit, and the value itself."""
+    if key.endswith(_MEANS) and not key.startswith(_NO_MEANS):
+        key = "_mean_".join(key.rsplit("_", 1))
     words = [_WORDS.get(word, word) for word in key.replace(".", " ").split("_")]
     name = " ".join(word for word in words if word)
     return name[:1].upper() + name[1:], _worded(key, value), value
@@ -130,6 +144,11 @@ def tile(key: str, value: Value) -> tuple[str, str, Value]:
 def points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def tenths(share: float) -> str:
+    """An end of an interval in percent, "30.1"."""
+    return f"{round(100 * share, 1) + 0.0:,.1f}".replace("-", "−")
 
 
 def breakable(name: str) -> Markup:
@@ -150,6 +169,8 @@ def _worded(key: str, value: Value) -> str:
         minutes, seconds = divmod(round(value), 60)
         return f"{minutes} min {seconds:02d} s" if minutes else f"{value:.3g} s"
     # a whole number is a count, even where the key speaks of success
+    if isinstance(value, float) and key.endswith("_score"):
+        return percent(value)
     if (
         isinstance(value, float)
         and 0 <= value <= 1

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from mtrl.errors import ConfigError
+from mtrl.evaluation.broken import BrokenEpisode
 from mtrl.evaluation.comparison import Comparison, are_comparable, compare, require_comparable
 from mtrl.evaluation.results import EvaluationResult
+from mtrl.evaluation.table import all_task_names, coverage_lines
 
 from .bar_charts import BarChart, Measured, charts_of, score_scale
 from .figures import version_figure
@@ -34,21 +37,32 @@ class ResultGroup:
     @property
     def kind(self) -> str:
         """What decides: "success" or "return" for all tasks, or "both"."""
-        kinds = {task.score.kind for task in self.results[0].tasks}
+        kinds = {task.score.kind for task in self.results[0].every_task}
         return kinds.pop() if len(kinds) == 1 else "both"
 
     @property
-    def without_score(self) -> tuple[str, ...]:
-        """Tasks that no mean score holds: a return without a range."""
-        return tuple(task.name for task in self.results[0].tasks if not task.is_normalised)
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks that some policy has figures of."""
+        return all_task_names(self.results)
+
+    @property
+    def coverage(self) -> list[str]:
+        """What the means leave out, in words."""
+        return coverage_lines(self.results)
+
+    @property
+    def broken(self) -> tuple[tuple[str, BrokenEpisode], ...]:
+        """Label of the policy, and an episode that broke."""
+        return tuple((result.policy.label, one) for result in self.results for one in result.broken)
 
     @property
     def starts(self) -> str:
         """The starts in words."""
         first = self.results[0]
-        counts = sorted({task.episodes for task in first.tasks})
+        every = first.every_episode
+        counts = sorted(set(Counter(episode.task for episode in every).values()))
         episodes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        used = sorted({episode.start for episode in first.episodes})
+        used = sorted({episode.start for episode in every})
         span = f"{used[0]} to {used[-1]}" if len(used) > 1 else f"{used[0]}"
         return f"{first.split.name.lower()} starts {span}, {episodes} a task"
 
@@ -82,7 +96,7 @@ def version_figures(evaluations: Sequence[EvaluationResult]) -> tuple[tuple[str,
         if scores:
             figure = version_figure(label, "score", versions, scores, score_scale(scores))
         else:
-            means = [result.mean.success_any.estimate for result in alike]
+            means = [rate.estimate for result in alike if (rate := result.mean.success_any) is not None]
             figure = version_figure(label, "success", versions, means, UNIT)
         figures.append((label, "score" if scores else "success", figure))
     return tuple(figures)
@@ -90,6 +104,11 @@ def version_figures(evaluations: Sequence[EvaluationResult]) -> tuple[tuple[str,
 
 def _labels(evaluations: Sequence[EvaluationResult]) -> list[str]:
     return list(dict.fromkeys(result.policy.label for result in evaluations))
+
+
+def _starts(result: EvaluationResult) -> set[tuple[str, int]]:
+    """Task and start of the episodes that were played to their end."""
+    return {(episode.task, episode.start) for episode in result.episodes}
 
 
 def _newest(evaluations: Sequence[EvaluationResult]) -> list[EvaluationResult]:
@@ -121,5 +140,7 @@ def _group(
         legend=tuple((result.policy.label, colours[result.policy.label]) for result in results),
         charts=charts_of(measured, colours),
         measured=tuple(measured),
-        comparisons=tuple(compare(result, results[0]) for result in results[1:]),
+        comparisons=tuple(
+            compare(result, results[0]) for result in results[1:] if _starts(result) & _starts(results[0])
+        ),
     )

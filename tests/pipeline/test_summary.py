@@ -12,18 +12,25 @@ from mtrl.evaluation import summarise
 from mtrl.launch.compose import compose
 from mtrl.pipeline import open_session
 from mtrl.pipeline.evaluation_stages import evaluate_random, show_results
+from mtrl.tasks import TaskSet
 
 from ..evaluation.outcomes import outcome_result
-from ..evaluation.samples import REACH, SWING, task_set
+from ..evaluation.samples import REACH, SWING, task, task_set
 
 Capture = pytest.CaptureFixture[str]
 
 
-def test_tasks_judged_by_their_return_have_a_score_and_no_success(tmp_path: Path) -> None:
+def test_means_are_those_of_every_table(tmp_path: Path) -> None:
     outcomes = {REACH: [1, 1, 0, 1], SWING: [500.0, 700.0, 600.0, 600.0]}
-    summary = summarise(tmp_path, [outcome_result("teacher", task_set(), outcomes)], None, 1.0)
-    assert summary["teacher_success"] == 0.75
-    assert summary["teacher_score"] == 0.6
+    result = outcome_result("teacher", task_set(), outcomes)
+    summary = summarise(tmp_path, [result], None, 1.0)
+    assert (summary["teacher_success"], summary["teacher_success_tasks"]) == (0.75, "1 of 2")
+    assert summary["teacher_score"] == result.mean.score == pytest.approx((0.75 + 0.6) / 2)
+    assert "teacher_score_tasks" not in summary and "teacher_broken_episodes" not in summary
+    # evaluated again on tasks measured by success alone, no figure of before stays
+    solved = TaskSet([task(REACH)])
+    again = summarise(tmp_path, [outcome_result("teacher", solved, {REACH: [1, 0]})], None, 1.0)
+    assert {key: value for key, value in again.items() if key != "wall_seconds"} == {"teacher_success": 0.5}
 
 
 def test_random_play_is_judged_once_on_the_same_starts(tmp_path: Path, capsys: Capture) -> None:

@@ -60,6 +60,7 @@ def test_results_on_the_page_are_those_of_the_files(run: Path) -> None:
     expected = []
     for result in results:
         mean = result.mean
+        assert mean.success_any is not None and mean.success_end is not None and mean.score is not None
         rates = [x for r in (mean.success_any, mean.success_end) for x in (r.rate, r.low, r.high)]
         expected.append([*rates, mean.score])
     for name in (REACH, SWING):
@@ -73,7 +74,7 @@ def test_results_on_the_page_are_those_of_the_files(run: Path) -> None:
     assert [values for _, values in rows] == expected
     labels = [cells[-8] for cells, _ in rows]
     assert labels == ["teacher", "student", "BC"] * 3
-    assert rows[0][0][0] == "mean of all tasks"
+    assert rows[0][0][0] == "mean"
     assert rows[3][0][0] == REACH
     assert rows[3][0][3] == "75.0% [30.1, 95.4]"
 
@@ -84,14 +85,14 @@ def test_paired_differences_are_shown(run: Path) -> None:
     found = compare(student, teacher)
     cells, values = page.of_table("success")[1]
     assert cells[:3] == ["student", "teacher", "−25.0"]
-    assert values == [found.success.value]
+    assert found.success is not None and values == [found.success.value]
     assert cells[4:] == ["0", "1"]
 
 
 def test_headline_latency_and_deployments_are_those_of_the_files(run: Path) -> None:
     page = Page(write_report(run))
     assert page.values["headline"] == [0.625, 57.25, 527.0, 3.0]
-    assert "Teacher success62.5%" in page.texts["headline"]
+    assert "Teacher mean success62.5%" in page.texts["headline"]
     assert "57.2 µs" in page.texts["headline"]
     assert "8 min 47 s" in page.texts["headline"]
     measured = json.loads((run / "latency.json").read_text())
@@ -315,8 +316,12 @@ def test_an_absent_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("teacher_success", 0.9833, ("Teacher success", "98.3%")),
-        ("bc_success", 1.0, ("BC success", "100%")),
+        ("teacher_success", 0.9833, ("Teacher mean success", "98.3%")),
+        ("bc_success", 1.0, ("BC mean success", "100%")),
+        ("bc_score", 0.534, ("BC mean score", "53.4%")),
+        ("sac_score", -0.21, ("Sac mean score", "−21.0%")),
+        ("bc_success_tasks", "2 of 3", ("BC success tasks", "2 of 3")),
+        ("point_bc_success", 0.5, ("Point BC success", "50.0%")),
         ("point_modes_kept", True, ("Point modes kept", "yes")),
         ("point_modes_kept.left", 0.46, ("Point modes kept left", "46.0%")),
         ("student_latency_us_p50", 1032.71, ("Student latency p50", "1,032.7 µs")),

@@ -74,7 +74,8 @@ def test_a_task_without_success_shows_none(tmp_path: Path) -> None:
     assert scores is not None
     swing, plain = rows[2], rows[3]
     assert swing[0][3:5] == ["–", "–"]
-    assert swing[0][5] == f"0.450 [{scores.tasks[SWING].low:.3f}, {scores.tasks[SWING].high:.3f}]"
+    low, high = (round(100 * end, 1) for end in (scores.tasks[SWING].low, scores.tasks[SWING].high))
+    assert swing[0][5] == f"45.0% [{low}, {high}]"
     assert swing[1] == [0.45, 450.0, 50.0], "score, return, length"
     assert plain[0][3:6] == ["–", "–", "–"]
     assert plain[1] == [-3.0, 50.0], "no score: a return without a range"
@@ -118,7 +119,7 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     page, widths = reported(tmp_path / "run", tasks, {"teacher": values, "bc": values})
     assert len(widths) == 6
     assert not {"script", "img"} & {tag for tag, _ in page.elements}
-    assert page.texts["success"].count(f"for lack of a range: {hostile}.") == 1
+    assert page.texts["success"].count(f"mean score: without {hostile}: a return without a range") == 1
 
 
 def test_versions_are_drawn_by_score_where_returns_decide(tmp_path: Path) -> None:
