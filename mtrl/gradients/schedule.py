@@ -32,15 +32,17 @@ class WeightingSchedule:
         return self._weights is None or self.steps % self._every == 0
 
     def weights(
-        self, losses: np.ndarray, gramian: torch.Tensor | None, persistence: np.ndarray | None = None
+        self, losses: np.ndarray, gramian: torch.Tensor | None, previous: np.ndarray | None = None
     ) -> torch.Tensor:
-        """[K] float64, the weights of this step, from its losses [K] and Gramian [K, K]."""
+        """[K] float64, the weights of this step, from its losses [K], Gramian [K, K] and
+        `products_with_previous` [K, K].
+        """
         self.solved = self._tasks > 1 and self.due
         self.steps += 1
         if self._tasks == 1:
             return torch.ones(1, dtype=torch.float64)
         if self._weights is None or self.solved:
-            inputs = WeightingInputs(losses, None if gramian is None else gramian.numpy(), persistence)
+            inputs = WeightingInputs(losses, None if gramian is None else gramian.numpy(), previous)
             weights = self.weighting.weights(inputs)
             if self._weights is not None and self._smoothing > 0:
                 # w_t = lambda w_(t-1) + (1 - lambda) w
@@ -48,24 +50,15 @@ class WeightingSchedule:
             self._weights = weights
         return torch.from_numpy(self._weights.copy())
 
-    def persistence(self, rows: TaskRows, gramian: torch.Tensor) -> np.ndarray | None:
-        """[K], cosines between each task's gradient and that of the step before, 0 at the first; None for a
-        weighting that needs none.
+    def products_with_previous(self, rows: TaskRows) -> np.ndarray | None:
+        """[K, K], inner products of the gradients with those of the step before, a column each; None at the
+        first step and for a weighting that needs none.
         """
-        if not self.weighting.needs_persistence:
+        if not self.weighting.needs_previous:
             return None
-        cosines = torch.zeros(self._tasks, dtype=torch.float64)
-        if self._previous:
-            pairs = [
-                (values.reshape(len(values), -1), self._previous[name].to(values).reshape(len(values), -1))
-                for name, values in rows.shared.items()
-            ]
-            products = torch.stack([(new * old).sum(1).double() for new, old in pairs]).sum(0).cpu()
-            squares = torch.stack([old.square().sum(1).double() for _, old in pairs]).sum(0).cpu()
-            scale = (squares * gramian.diagonal()).clamp_min(0).sqrt()
-            cosines = torch.where(scale > 0, products / scale.clamp_min(1e-300), 0.0)
+        products = rows.products(self._previous).numpy() if self._previous else None
         self._previous = {name: values.clone() for name, values in rows.shared.items()}
-        return cosines.numpy()
+        return products
 
     def observe_post_step_losses(self, losses: torch.Tensor) -> None:
         """Passes losses [K] of the same batch after the update to the weighting; those that are not finite

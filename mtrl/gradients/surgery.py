@@ -66,7 +66,7 @@ class GradientSurgery:
         named = self.jacobian.named
         self._sparse = SparseUpdate(named, config.trained_share, seed) if config.trained_share < 1 else None
         self.streamed = self._rows_mb() > config.memory_mb
-        whole = config.perturbation > 0 or self.weighting.needs_rows or self.weighting.needs_persistence
+        whole = config.perturbation > 0 or self.weighting.needs_rows or self.weighting.needs_previous
         if self.streamed and (self._sparse or whole):
             raise self._too_large(
                 f"gradient method {config.method!r} with trained_share={config.trained_share:g} and "
@@ -186,7 +186,7 @@ class GradientSurgery:
         gramian = rows.gramian()
         metrics = self._observe(gramian) if self.tasks > 1 else {}
         values = losses.detach().double().cpu().numpy()
-        weights = self._schedule.weights(values, gramian, self._schedule.persistence(rows, gramian))
+        weights = self._schedule.weights(values, gramian, self._schedule.products_with_previous(rows))
         owned = weights if self.config.weigh_owned else torch.ones_like(weights)
         # the update w^T J
         with torch.autocast(self._first.device.type, enabled=False):

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 import numpy as np
 import torch
 
+from .solvers import RANK_TOLERANCE
+
 Settings = TypeVar("Settings")
 
 
@@ -24,8 +26,9 @@ class WeightingInputs:
     """[K] float64."""
     gramian: np.ndarray | None = None
     """[K, K] float64, inner products of the gradients; None for weightings that need none."""
-    persistence: np.ndarray | None = None
-    """[K] float64, the cosine of each gradient with that of the step before; 0 at the first step."""
+    previous: np.ndarray | None = None
+    """[K, K] float64, inner products of the gradients with those of the step before, a column each; None at
+    the first step and for weightings that need none."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Weighting(ABC, Generic[Settings]):
     """Whether per-task gradients are needed at all; if not, one plain backward pass suffices."""
     needs_rows: ClassVar[bool] = False
     """Whether the method combines rows [K, *shape] itself, by `combine`, rather than through weights."""
-    needs_persistence: ClassVar[bool] = False
+    needs_previous: ClassVar[bool] = False
     """Whether the gradients of the step before are needed, K x P numbers more."""
     needs_positive_losses: ClassVar[str] = ""
     """Why losses must be above 0; empty where they need not."""
@@ -61,7 +64,8 @@ class Weighting(ABC, Generic[Settings]):
         self.config, self.tasks, self.seed = config, tasks, seed
         self.step = 0
         self.deficient = False
-        """Whether the latest Gramian lacked full rank, so that the solution was regularised."""
+        """Whether the latest gradients left the update open: the Gramian lacked full rank, so that the
+        solution was regularised, or the weighted gradients cancelled but for rounding."""
 
     @abstractmethod
     def weights(self, inputs: WeightingInputs) -> np.ndarray:
@@ -95,8 +99,11 @@ class GramianWeighting(Weighting[Settings]):
         gramian = require_gramian(inputs)
         active = np.flatnonzero(np.diag(gramian) > 0)
         weights = np.zeros(len(gramian))
+        self.deficient = False
         if len(active):
             weights[active] = self.solve(gramian[np.ix_(active, active)], active)
+        added = float(np.abs(weights) @ np.sqrt(np.diag(gramian)))
+        self.deficient |= bool(weights @ gramian @ weights < RANK_TOLERANCE * added**2)
         return weights
 
     @abstractmethod
