@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
-_PIECE = 2048
-"""Columns multiplied at a time: few long rows are slow to multiply whole, and lose two more digits in
-float32."""
+_PIECE = {"cpu": 2048}
+"""Kind of device -> columns multiplied at a time, which fit into a processor's cache as float64; 2^16
+elsewhere."""
 HUGE_PAGE = 2**21
 """Bytes, on x86 and on most of ARM."""
 
@@ -66,6 +66,13 @@ class TaskRows:
         """[K, K] float64 on the CPU, inner products of the shared rows."""
         return gramian_of(list(self.shared.values()), self.tasks).cpu()
 
+    def products(self, others: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """[K, K] float64 on the CPU, inner products of the shared rows with those of `others`, a column each;
+        a parameter that is not in both counts as 0.
+        """
+        shared = [(rows, others[name].to(rows)) for name, rows in self.shared.items() if name in others]
+        return products_of([rows for rows, _ in shared], [other for _, other in shared], self.tasks).cpu()
+
     def combine(
         self, weights: torch.Tensor, owned_weights: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
@@ -85,22 +92,29 @@ class TaskRows:
 
 
 def gramian_of(rows: Sequence[torch.Tensor], tasks: int) -> torch.Tensor:
-    """[K, K] float64 on the device of `rows`, each [K, ...]: sum of rows rows^T. Half precision is multiplied
-    in float32.
+    """[K, K] float64 on the device of `rows`, each [K, ...]: sum of rows rows^T."""
+    return products_of(rows, rows, tasks)
+
+
+def products_of(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor], tasks: int) -> torch.Tensor:
+    """[K, K] float64 on the device of the rows, each [K, ...]: sum of left right^T.
+
+    Multiplied in float64, since weightings divide by eigenvalues: the rounding of products in float32 has
+    full rank, and would pass for tasks that do not exist.
     """
-    device = rows[0].device if rows else torch.device("cpu")
+    device = left[0].device if left else torch.device("cpu")
     total = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
+    size = _PIECE.get(device.type, 2**16)
+    scratch = torch.empty(2, tasks, size, dtype=torch.float64, device=device)
     with torch.autocast(device.type, enabled=False):
-        for item in rows:
-            flat = item.reshape(tasks, -1)
-            if flat.dtype in (torch.bfloat16, torch.float16):
-                flat = flat.float()
-            pieces = flat.shape[1] // _PIECE
-            if pieces > 1:
-                long = flat[:, : pieces * _PIECE].unflatten(1, (pieces, _PIECE)).transpose(0, 1)
-                total += torch.bmm(long, long.mT).sum(0, dtype=torch.float64)
-                flat = flat[:, pieces * _PIECE :]
-            total += flat @ flat.T
+        for one, other in zip(left, right, strict=True):
+            pieces = zip(
+                one.reshape(tasks, -1).split(size, 1), other.reshape(tasks, -1).split(size, 1), strict=True
+            )
+            for first, second in pieces:
+                wide = scratch[0, :, : first.shape[1]].copy_(first)
+                across = wide if one is other else scratch[1, :, : first.shape[1]].copy_(second)
+                total.addmm_(wide, across.T)
     return total
 
 

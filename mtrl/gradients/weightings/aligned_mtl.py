@@ -9,7 +9,7 @@ import numpy as np
 from mtrl.errors import UnknownNameError
 
 from .base import GramianWeighting
-from .solvers import positive_spectrum
+from .solvers import independent_parts
 
 _SCALES = ("min", "median", "rmse")
 
@@ -29,16 +29,15 @@ class AlignedMTL(GramianWeighting[AlignedMTLConfig]):
     """Algorithm 1 of "Independent Component Alignment for Multi-Task Learning" (Senushkin et al. 2023,
     arXiv 2305.19000).
 
-    Directions without an eigenvalue are dropped and `deficient` is set.
+    Directions without an eigenvalue of the cosines are dropped and `deficient` is set.
     """
 
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
-        # eigenvalues lambda and eigenvectors V of the Gramian G, the paper's G^T G
-        values, vectors, self.deficient = positive_spectrum(gramian)
-        # sigma^2, the square of the common singular value: of an even count the lower of the two middle ones
-        median = values[(len(values) - 1) // 2]
-        scale = {"min": values[0], "median": median, "rmse": values.mean()}[self.config.scale]
+        # singular values sqrt(lambda), falling, and eigenvectors V of the Gramian G, the paper's G^T G
+        singular, vectors, self.deficient = independent_parts(gramian)
+        # sigma, the common singular value: of an even count the lower of the two middle ones
+        middle, mean = singular[len(singular) // 2], np.sqrt(np.mean(singular**2))
+        scale = {"min": singular[-1], "median": middle, "rmse": mean}[self.config.scale]
         # alpha = B w with B = sigma V diag(lambda)^(-1/2) V^T and the preference w = 1 / K
-        preference = np.full(len(gramian), 1.0 / len(gramian))
-        weights: np.ndarray = np.sqrt(scale) * (vectors @ ((vectors.T @ preference) / np.sqrt(values)))
+        weights: np.ndarray = scale * (vectors @ (vectors.mean(axis=0) / singular))
         return weights

@@ -18,7 +18,7 @@ class ConFIG(GramianWeighting[NoSettings]):
         # g_v = sum_i v_i g_i / |g_i| with C v = 1: the same inner product with every unit gradient
         direction, self.deficient = least_norm_solution(cosine)
         square = float(direction @ cosine @ direction)
-        if square <= 1e-14 * float(direction @ direction):
+        if square == 0.0:
             return np.zeros(len(gramian))
         # g = (sum_i g_i . u) u with u = g_v / |g_v|: as long as the sum of all projections onto it
         projections = float(lengths @ (cosine @ direction))

@@ -23,7 +23,7 @@ class IMTLG(GramianWeighting[NoSettings]):
         weights = scaled / lengths
         # sum_i w_i = 1
         total = weights.sum()
-        if abs(total) < 1e-12 * np.abs(weights).sum() or total == 0:
+        if abs(total) <= 1e-6 * np.abs(weights).sum():
             self.deficient = True
             return np.full(len(gramian), 1.0 / len(gramian))
         return weights / total

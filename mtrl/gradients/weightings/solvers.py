@@ -6,7 +6,8 @@ import numpy as np
 from scipy.optimize import nnls
 
 RANK_TOLERANCE = 1e-8
-"""Eigenvalues below this share of the largest count as zero: rows are float32, squares of 1e-7 are noise."""
+"""Squares below this share of the largest count as zero: rows are float32, whose rounding has squares of
+1e-14, and updates divide by what is left."""
 
 
 def cosine_matrix(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,17 +24,35 @@ def positive_spectrum(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]
 
 
 def least_norm_solution(matrix: np.ndarray) -> tuple[np.ndarray, bool]:
-    """M^+ 1 [K], and whether M lacks full rank."""
+    """M^+ 1 [K], 0 where no combination of the columns is near 1, and whether M lacks full rank."""
     values, vectors, deficient = positive_spectrum(matrix)
-    solution: np.ndarray = vectors @ ((vectors.T @ np.ones(len(matrix))) / values)
+    parts = vectors.sum(axis=0)
+    if parts @ parts <= RANK_TOLERANCE * len(matrix):
+        return np.zeros(len(matrix)), True
+    solution: np.ndarray = vectors @ (parts / values)
     return solution, deficient
 
 
+def independent_parts(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Singular values [r] and vectors [K, r] of A with A A^T = G, without the directions in which the cosines
+    have no eigenvalue, and whether r < K.
+
+    Rank is that of the cosines: gradients of very unlike lengths may still be independent.
+    """
+    lengths, cosine = cosine_matrix(gramian)
+    values, vectors, deficient = positive_spectrum(cosine)
+    left, singular, _ = np.linalg.svd(lengths[:, None] * vectors * np.sqrt(values), full_matrices=False)
+    return singular, left, deficient
+
+
 def factor(gramian: np.ndarray) -> np.ndarray:
-    """A [r, K] with A^T A = G, from the eigenvalues above rounding; exists for every Gramian."""
-    values, vectors = np.linalg.eigh(gramian)
+    """A [r, K] with A^T A = G, from the eigenvalues of the cosines above rounding, so that short gradients
+    are as exact as long ones; no length may be 0.
+    """
+    lengths, cosine = cosine_matrix(gramian)
+    values, vectors = np.linalg.eigh(cosine)
     kept = values > np.finfo(np.float64).eps * len(values) * max(values[-1], 0.0)
-    rows: np.ndarray = (vectors[:, kept] * np.sqrt(values[kept])).T
+    rows: np.ndarray = (vectors[:, kept] * np.sqrt(values[kept])).T * lengths
     return rows
 
 
@@ -47,7 +66,7 @@ def conditioned_root(gramian: np.ndarray, regularisation: float) -> np.ndarray:
 def regularised(gramian: np.ndarray, amount: float) -> tuple[np.ndarray, bool]:
     """G where it has full rank, else G with a diagonal raised by a share `amount`; and whether it was raised.
 
-    Rank is that of the cosines: gradients of very unlike lengths may still be independent.
+    Rank is that of the cosines, as for `independent_parts`.
     """
     values = np.linalg.eigvalsh(cosine_matrix(gramian)[1])
     if values[0] > RANK_TOLERANCE * values[-1]:
@@ -62,15 +81,17 @@ def shortest_in_hull(columns: np.ndarray) -> np.ndarray:
     and Hanson 1974), own derivation: the non-negative least squares problem |A u|^2 + (1 - sum u)^2 has its
     minimum along the same direction: for u = s w its value is |A w|^2 / (1 + |A w|^2) at the best s.
     """
-    scale = np.sqrt(np.max(np.sum(columns**2, axis=0), initial=0.0))
-    count = columns.shape[1]
-    if scale == 0.0:
-        return np.full(count, 1.0 / count)
-    system = np.vstack([columns / scale, np.ones(count)])
+    # in units of the shortest column, and of each column's own length: as well conditioned as their angles
+    lengths = np.sqrt(np.sum(columns**2, axis=0))
+    shortest = int(np.argmin(lengths))
+    if lengths[shortest] == 0.0:
+        return np.eye(len(lengths))[shortest]
+    shares = lengths[shortest] / lengths
+    system = np.vstack([columns / lengths, shares])
     target = np.zeros(len(system))
     target[-1] = 1.0
     solution, _ = nnls(system, target)
-    weights: np.ndarray = solution / solution.sum()
+    weights: np.ndarray = solution * shares / (solution @ shares)
     return weights
 
 
