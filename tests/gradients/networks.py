@@ -309,7 +309,34 @@ def broadcast() -> Case:
     return net, lambda: mean(net(INPUTS))
 
 
+def square() -> Case:
+    """As many samples as inputs before a layer without bias: data of the shape of a mask."""
+    inputs = random(TASKS * SAMPLES, TASKS * SAMPLES)
+    net = nn.Sequential(nn.Linear(TASKS * SAMPLES, 6, bias=False), nn.Tanh(), nn.Linear(6, 2, bias=False))
+    return net.double(), lambda: mean(net(inputs))
+
+
+def instance_norm(affine: bool) -> Case:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=affine), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1)
+    ).double()
+    images = random(TASKS * SAMPLES, 3, 4, 4)
+    return net, lambda: mean(net(images))
+
+
+def fixed_batch_norm() -> Case:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 1)).double()
+    net(random(5, 3, 4, 4, seed=1))
+    net.eval()
+    images = random(TASKS * SAMPLES, 3, 4, 4)
+    return net, lambda: mean(net(images))
+
+
 CASES: dict[str, Callable[[], Case]] = {
+    "as many samples as inputs": square,
+    "instance norm": partial(instance_norm, False),
+    "instance norm with weights": partial(instance_norm, True),
+    "batch norm of fixed statistics": fixed_batch_norm,
     "mlp": mlp,
     "wide layers": wide,
     "factors": scaled,

@@ -27,18 +27,21 @@ ARITHMETIC = frozenset(
     {
         "AddBackward0", "AddmmBackward0", "BaddbmmBackward0", "BmmBackward0", "DivBackward0", "ExpBackward0",
         "LogSoftmaxBackward0", "MmBackward0", "MulBackward0", "NegBackward0", "PowBackward0",
-        "SigmoidBackward0", "SoftmaxBackward0", "SoftplusBackward0", "SqrtBackward0", "SubBackward0",
-        "SumBackward0", "SumBackward1", "TanhBackward0", "WeightNormInterfaceBackward0",
+        "RepeatBackward0", "SigmoidBackward0", "SoftmaxBackward0", "SoftplusBackward0", "SqrtBackward0",
+        "SubBackward0", "SumBackward0", "SumBackward1", "TanhBackward0", "WeightNormInterfaceBackward0",
     }
 )  # fmt: skip
 """Operations whose result is again a function of parameters alone, where all their inputs are."""
+
+_PRODUCTS = frozenset({"AddmmBackward0", "BaddbmmBackward0", "BmmBackward0", "MmBackward0"})
 
 MIXING = {
     "NativeBatchNormBackward0": "batch normalisation",
     "CudnnBatchNormBackward0": "batch normalisation",
     "MiopenBatchNormBackward0": "batch normalisation",
 }
-"""Operations that mix the samples of a batch: a task's gradient would depend on other tasks' samples."""
+"""Operations that mix the samples of a batch, within a channel: a task's gradient may depend on other tasks'
+samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +97,26 @@ class Site:
         return (self.name, tuple(self.shape), uses)
 
 
-def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site]:
-    """Every site of the graph of `losses`, from the data towards the losses.
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What is known of the graph of one call's losses."""
 
-    `parameters` maps id(parameter) to its index. A leaf that is not among them counts as data.
-    """
+    sites: list[Site]
+    """From the data towards the losses."""
+    nodes: list[Node]
+    """Operations on data, in the same order."""
+    names: list[str]
+    """Names of all operations, which tell one network, or one path through it, from another."""
+
+
+def read_graph(losses: torch.Tensor, parameters: Mapping[int, int]) -> Graph:
+    """`parameters` maps id(parameter) to its index. A leaf that is not among them counts as data."""
     pure: dict[Node, Source] = {}
     reaches: dict[Node, bool] = {}
     sites: list[Site] = []
+    nodes: list[Node] = []
+    names: list[str] = []
     root = losses.grad_fn
-    if root is None:
-        return sites
     stack: list[tuple[Node, tuple[tuple[Node, int], ...] | None]] = [(root, None)]
     while stack:
         node, inputs = stack.pop()
@@ -119,6 +131,7 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
                     stack.append((child, None))
             continue
         name = node.name()
+        names.append(name)
         if not inputs:
             index = parameters.get(id(getattr(node, "variable", None)))
             if index is not None:
@@ -136,6 +149,7 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
             if made is not None:
                 pure[node] = made
                 continue
+        nodes.append(node)
         if enters or mixes(node, name):
             uses = [
                 Use(found.parameters, found.path, found.reshaped, slot, child, output)
@@ -144,11 +158,15 @@ def find_sites(losses: torch.Tensor, parameters: Mapping[int, int]) -> list[Site
             ]
             sites.append(Site(node, name, uses, terminal=not below))
         reaches[node] = below or enters
-    return sites
+    if root in pure:
+        # nothing tells data from constants of the same shape: a site that no rule serves
+        whole = pure[root]
+        sites.append(Site(root, "", [Use(whole.parameters, whole.path, False, 0, root, 0)]))
+    return Graph(sites, nodes, names)
 
 
 def mixes(node: Node, name: str) -> bool:
-    """Whether an operation's result for one task depends on the samples of others."""
+    """Whether an operation's result depends on all samples of a channel."""
     return name in MIXING and bool(getattr(node, "_saved_training", True))
 
 
@@ -162,9 +180,10 @@ def _pure(
     if not reshaping and name not in ARITHMETIC:
         return None
     given = [item for item in inputs if item[0] is not None]
-    # An input without a gradient may be data. A constant, such as a mask, keeps the shape.
+    # An input without a gradient may be data. A constant, such as a mask, keeps the shape; so does a product
+    # with as many samples as inputs.
     unclear = len(given) < len(inputs) and not reshaping
-    if unclear and (len(given) > 1 or not _same_shape(node, given)):
+    if unclear and (len(given) > 1 or name in _PRODUCTS or not _same_shape(node, given)):
         return None
     sources = [pure[child] for child, _ in given]
     if len(sources) == 1:

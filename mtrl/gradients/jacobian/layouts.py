@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -60,10 +60,10 @@ def touched_along(gradient: torch.Tensor, dim: int) -> torch.Tensor:
     return gradient.ne(0).movedim(dim, 0).reshape(gradient.shape[dim], -1).any(dim=1)
 
 
-def fits(layout: TaskLayout, touched: torch.Tensor, task: int) -> bool:
-    """Whether the gradient of one loss, as `touched_along` gives it, is zero outside that task's block;
-    `task` is the position among the layout's tasks.
+def fits(layout: TaskLayout, touched: torch.Tensor, members: Iterable[int]) -> bool:
+    """Whether the gradient of some losses, as `touched_along` gives it, is zero outside the blocks of their
+    tasks; `members` are positions among the layout's tasks.
     """
     touched = touched.view(layout.outer, layout.tasks, layout.inner).any(dim=2).any(dim=0)
-    touched[task] = False
+    touched[list(members)] = False
     return not bool(touched.any())

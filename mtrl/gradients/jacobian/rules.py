@@ -191,6 +191,25 @@ def _group_norm(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Fo
     return gradients.sum([axis for axis in range(1, gradients.dim()) if axis != 2])
 
 
+def _batch_norm_dims(site: Site) -> tuple[int, ...]:
+    # of instance normalisation every sample and channel is a channel
+    return () if any(use.slot == 0 for use in site.uses) else (1, 0, *range(2, len(site.shape)))
+
+
+def _batch_norm(site: Site, use: Use, d: torch.Tensor, layout: TaskLayout) -> Found:
+    """Y = weight * (X - mean) / deviation + bias, a number per channel at dimension 1 of D."""
+    node, shape = site.node, torch.Size((*use.shape, *[1] * (d.dim() - 2)))
+    if use.slot == 1:
+        mean, inverse = node._saved_result1, node._saved_result2
+        if not node._saved_training:
+            mean, inverse = node._saved_running_mean, (node._saved_running_var + node._saved_eps).rsqrt()
+        d = d * (node._saved_input - mean.view(shape)) * inverse.view(shape)
+    found = reduce(d, layout, shape)
+    if isinstance(found, Own):
+        return Own(found.gradient.reshape(use.shape), found.owner)
+    return found.reshape(layout.tasks, *use.shape)
+
+
 def _convolution_dims(site: Site) -> tuple[int, ...]:
     return (0,) if all(use.slot in (1, 2) for use in site.uses) else ()
 
@@ -262,6 +281,8 @@ RULES: dict[str, Rule] = {
     "DivBackward0": Rule(_any_dims, _div),
     "ExpandBackward0": Rule(_any_dims, lambda site, use, d, layout: reduce(d, layout, use.shape)),
     "NativeLayerNormBackward0": Rule(_layer_norm_dims, _layer_norm),
+    "NativeBatchNormBackward0": Rule(_batch_norm_dims, _batch_norm),
+    "CudnnBatchNormBackward0": Rule(_batch_norm_dims, _batch_norm),
     "NativeGroupNormBackward0": Rule(_convolution_dims, _group_norm),
     "ConvolutionBackward0": Rule(_convolution_dims, _convolution),
     "EmbeddingBackward0": Rule(_pick_dims, _pick),

@@ -11,7 +11,7 @@ from torch import nn
 from mtrl.errors import ConfigError, UnsupportedError
 
 from .collectors import Collector, GramianCollector, RowCollector
-from .graph import Site, find_sites, visit
+from .graph import Graph, read_graph, visit
 from .planning import Plan, make_plan
 from .rank_blocks import RankBlocks
 from .rows import TaskRows
@@ -34,7 +34,8 @@ class TaskJacobian:
 
     Losses that mix tasks, such as the balance loss of a mixture of experts, stay outside: their gradient is
     added to the combination. Parameters of operations without a rule are exact too, by one backward pass per
-    task; `slow` names them.
+    task, and so are those from which a task could reach another's loss, by a gate that is closed now; `slow`
+    names them. Indices that carry samples from task to task do so from the first call on.
     """
 
     def __init__(self, parameters: nn.Module | Mapping[str, nn.Parameter] | Iterable[nn.Module]) -> None:
@@ -132,10 +133,11 @@ class TaskJacobian:
         return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
     def _collect(self, losses: torch.Tensor, collector: Collector, retain_graph: bool) -> None:
-        sites = find_sites(losses, self._index)
+        graph = read_graph(losses, self._index)
+        sites = graph.sites
         if not sites:
-            raise UnsupportedError("no operation of the losses' graph uses the parameters together with data")
-        plan = self._plan(losses, sites)
+            raise UnsupportedError("no operation of the losses' graph uses the parameters")
+        plan = self._plan(losses, graph)
         self.slow = tuple(self.names[index] for index in sorted(plan.slow))
         collector.expect([use for number in plan.visited for use in sites[number].uses], plan.slow)
         for index in sorted(plan.slow):
@@ -151,11 +153,11 @@ class TaskJacobian:
         # All sites: the backward pass ends at the last of those it is given.
         visit(losses, torch.ones_like(losses), sites, collect, retain_graph=retain_graph)
 
-    def _plan(self, losses: torch.Tensor, sites: Sequence[Site]) -> Plan:
-        key = (len(losses), *(site.signature for site in sites))
+    def _plan(self, losses: torch.Tensor, graph: Graph) -> Plan:
+        key = (len(losses), *graph.names, *(site.signature for site in graph.sites))
         plan = self._plans.get(key)
         if plan is None:
-            plan = make_plan(losses, sites, self.names)
+            plan = make_plan(losses, graph, self.names)
             if plan.certain:
                 self._plans[key] = plan
         return plan
