@@ -12,8 +12,9 @@ loop_ratio           time of a loop over tasks, each with its own samples, over 
 best_ratio           time of per-task gradients over the better of that loop and the one backward
 surgery_ratio        time of a whole PCGrad step (rows, Gramian, weights, combination) over the plain gradient
 retain_graph_ratio   time of one autograd.grad per task on the joint graph over that of per-task gradients
-torchjd_ratio        time of torchjd.autojac.backward on the joint graph over that of per-task gradients; left
-                     out where torchjd is not installed
+torchjd_ratio        time of torchjd.autojac.backward on the joint graph over that of per-task gradients
+autogram_ratio       time of a PCGrad step by torchjd.autogram (Gramian of the torso, weights, a weighted
+                     backward pass) over that of ours; both are left out where torchjd is not installed
 pcgrad_ms_k50        milliseconds of PCGrad's weights from a Gramian of 50 tasks
 streamed_peak_ratio  peak memory of a step with the Gramian streamed over that of a plain step, 50 tasks, 5
                      million parameters; beyond what stands before the step
@@ -178,16 +179,20 @@ def per_task(tasks: int, samples: int, width: int, runs: int) -> Part:
     }
     details: dict[str, object] = {"seconds": raw, "chosen": choice.chosen}
     if width == SHAPES[""][1]:
-        found, more = against_peers(critic, batch, backward, 1 if tasks > 10 else runs)
+        found, more = against_peers(critic, batch, backward, surgery, 1 if tasks > 10 else runs)
         figures |= found
         details["peers"] = more
     return figures, details
 
 
 def against_peers(
-    critic: Critic, batch: tuple[torch.Tensor, torch.Tensor], ours: Callable[[], object], runs: int
+    critic: Critic,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    ours: Callable[[], object],
+    surgery: GradientSurgery,
+    runs: int,
 ) -> Part:
-    """The joint graph walked once per task, as LibMTL and TorchJD do."""
+    """The joint graph walked once per task, as LibMTL and TorchJD's autojac do, and TorchJD's autogram."""
     parameters = list(critic.parameters())
 
     def retained() -> None:
@@ -195,8 +200,14 @@ def against_peers(
         for task in range(len(losses)):
             torch.autograd.grad(losses[task], parameters, retain_graph=True)
 
-    rivals: dict[str, Callable[[], object]] = {"ours": ours, "retain_graph": retained}
+    rivals: dict[str, Callable[[], object]] = {
+        "ours": ours,
+        "step": lambda: surgery.step(critic.losses(*batch)),
+        "retain_graph": retained,
+    }
     try:
+        from torchjd.aggregation import PCGradWeighting
+        from torchjd.autogram import Engine
         from torchjd.autojac import backward as torchjd_backward
     except ImportError:
         print("torchjd is not installed; its figures are left out")
@@ -207,12 +218,22 @@ def against_peers(
             for parameter in parameters:
                 del parameter.jac
 
-        rivals["torchjd"] = torchjd
+        # hooks stay on a module, so it is one of its own; task losses are no batch to it
+        observed = Critic(len(batch[0]), critic.torso[0].out_features)
+        engine, weighting = Engine(observed.torso, batch_dim=None), PCGradWeighting()
+
+        def autogram() -> None:
+            losses = observed.losses(*batch)
+            weights = weighting(engine.compute_gramian(losses))
+            torch.autograd.grad(losses, list(observed.parameters()), weights)
+
+        rivals |= {"torchjd": torchjd, "autogram": autogram}
     raw = interleave({name: partial(seconds_of, work) for name, work in rivals.items()}, runs)
+    against = {"retain_graph": "ours", "torchjd": "ours", "autogram": "step"}
     ratios = {
-        f"{name}_ratio": median_of(lambda a, b: a / b, raw[name], raw["ours"])
-        for name in rivals
-        if name != "ours"
+        f"{name}_ratio": median_of(lambda a, b: a / b, raw[name], raw[base])
+        for name, base in against.items()
+        if name in rivals
     }
     return ratios, dict(raw)
 

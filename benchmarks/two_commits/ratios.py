@@ -20,7 +20,7 @@ KINDS = {
     r"stepping/(ratio_vs_async_\w+16|envpool_over_python_metaworld|mixed_efficiency)": "rate",
     r"sac/(ratio_(sb3|rllib)_fp32|steps_per_second)": "rate",
     r"sac/(updates_per_second_fp32|bf16_speedup)(_one_thread|_published_size)?": "rate",
-    r"gradients/(loop|retain_graph|torchjd)_ratio_k\d+(_small)?": "rate",
+    r"gradients/(loop|retain_graph|torchjd|autogram)_ratio_k\d+(_small)?": "rate",
     # times and memory, and ours over those of others
     r"stepping/(overhead_)?cartpole_us": "cost",
     r"gradients/((plain|best|surgery)_ratio_k\d+(_small)?|pcgrad_ms_k\d+|streamed_peak_ratio)": "cost",
