@@ -9,7 +9,7 @@ from .solvers import cosine_matrix, least_norm_solution
 
 
 class ConFIG(GramianWeighting[NoSettings]):
-    """The operator of section 3 of "ConFIG: Towards Conflict-free Training of Physics Informed Neural
+    """The operator of equation 2 of "ConFIG: Towards Conflict-free Training of Physics Informed Neural
     Networks" (Liu et al. 2024, arXiv 2408.11104), in terms of the cosines C.
     """
 

@@ -10,7 +10,7 @@ from .upgrad import ConeConfig
 
 
 class DualProj(GramianWeighting[ConeConfig]):
-    """The projection in section 3 of "Gradient Episodic Memory" (Lopez-Paz and Ranzato 2017, arXiv
+    """The projection of equation 11 of "Gradient Episodic Memory" (Lopez-Paz and Ranzato 2017, arXiv
     1706.08840), of the average: one problem where UPGrad solves K.
     """
 

@@ -23,7 +23,7 @@ class DWAConfig(Checked):
 
 class DWA(Weighting[DWAConfig]):
     """Dynamic weight average of "End-to-End Multi-Task Learning with Attention" (Liu et al. 2019, arXiv
-    1803.10704), section 3.2.
+    1803.10704).
     """
 
     needs_gramian = False
