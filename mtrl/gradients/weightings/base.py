@@ -65,7 +65,7 @@ class Weighting(ABC, Generic[Settings]):
         self.step = 0
         self.deficient = False
         """Whether the latest gradients left the update open: the Gramian lacked full rank, so that the
-        solution was regularised, or the weighted gradients cancelled but for rounding."""
+        solution was regularised, a choice was a tie, or the weighted gradients cancelled but for rounding."""
 
     @abstractmethod
     def weights(self, inputs: WeightingInputs) -> np.ndarray:
@@ -102,13 +102,18 @@ class GramianWeighting(Weighting[Settings]):
         self.deficient = False
         if len(active):
             weights[active] = self.solve(gramian[np.ix_(active, active)], active)
-        added = float(np.abs(weights) @ np.sqrt(np.diag(gramian)))
-        self.deficient |= bool(weights @ gramian @ weights < RANK_TOLERANCE * added**2)
+        self.deficient |= cancels(weights, gramian)
         return weights
 
     @abstractmethod
     def solve(self, gramian: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Weights of the `active` tasks, whose Gramian this is; its diagonal is positive."""
+
+
+def cancels(weights: np.ndarray, gramian: np.ndarray) -> bool:
+    """Whether the weighted gradients add up to no more than rounding."""
+    added = float(np.abs(weights) @ np.sqrt(np.diag(gramian)))
+    return bool(weights @ gramian @ weights < RANK_TOLERANCE * added**2)
 
 
 def require_gramian(inputs: WeightingInputs) -> np.ndarray:

@@ -10,10 +10,12 @@ import numpy as np
 from mtrl.errors import ConfigError
 from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least, between
 
-from .base import Weighting, WeightingInputs, require_gramian
+from .base import Weighting, WeightingInputs, cancels, require_gramian
 
 _GONE = 1e-8
 """Share of its square below which a gradient counts as gone: what is left is rounding."""
+_TIE = 1e-6
+"""Difference of cosines and of scores below which rounding decides; `deficient` is then set."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class GCond(Weighting[GCondConfig]):
 
     def weights(self, inputs: WeightingInputs) -> np.ndarray:
         gramian = require_gramian(inputs)
-        count = len(gramian)
+        count, self.deficient = len(gramian), False
         own = np.diag(gramian)
         # m_i <- beta m_i + (1 - beta) |g_i|
         self.usual = self.config.decay * self.usual + (1 - self.config.decay) * np.sqrt(own)
@@ -95,6 +97,7 @@ class GCond(Weighting[GCondConfig]):
             worst = float(cosine[pair[0], pair[1]])
             if worst >= self.config.weak - 1e-9:
                 break
+            self.deficient |= np.count_nonzero(cosine < worst + _TIE) > 2
             products = np.einsum("im,mi->i", moved[pair], earlier[:, pair])
             kept, reduced = self._kept_and_reduced(pair, np.sqrt(squares[pair]), products)
             angle = self._angle(worst)
@@ -108,6 +111,7 @@ class GCond(Weighting[GCondConfig]):
                 current[changed] = current[:, changed] = moved @ (gramian @ moved[changed])
         self.moved, self.squares = moved, np.diag(current).clip(0)
         weights: np.ndarray = moved.sum(axis=0)
+        self.deficient |= cancels(weights, gramian)
         return weights
 
     def _kept_and_reduced(
@@ -122,6 +126,7 @@ class GCond(Weighting[GCondConfig]):
         scale = lengths * np.sqrt(self.squares[pair])
         stability = np.divide(products, scale, out=np.zeros(2), where=scale > 0).clip(0)
         scores = self.config.stability * stability + self.config.strength * strength / strength.sum()
+        self.deficient |= bool(abs(scores[0] - scores[1]) < _TIE)
         first, second = int(pair[0]), int(pair[1])
         kept, reduced = (first, second) if scores[0] >= scores[1] else (second, first)
         window = self.config.window
