@@ -97,7 +97,7 @@ class GCond(Weighting[GCondConfig]):
             worst = float(cosine[pair[0], pair[1]])
             if worst >= self.config.weak - 1e-9:
                 break
-            self.deficient |= np.count_nonzero(cosine < worst + _TIE) > 2
+            self.deficient |= bool(np.count_nonzero(cosine < worst + _TIE) > 2)
             products = np.einsum("im,mi->i", moved[pair], earlier[:, pair])
             kept, reduced = self._kept_and_reduced(pair, np.sqrt(squares[pair]), products)
             angle = self._angle(worst)
