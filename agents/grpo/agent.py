@@ -26,7 +26,7 @@ from .learning import GroupLearner, named_facts
 from .networks import TaskActor, begin_as_actor
 from .policy import GroupPolicy, snapshot_of
 from .returns import counts_success
-from .table import RoundTable
+from .table import RoundTable, gathered_moments
 from .weights import TaskWeights
 
 if TYPE_CHECKING:
@@ -238,19 +238,10 @@ class GRPOAgent:
         """States are standardised by all that was seen, until there is enough of it. It changes between
         rounds alone: a round's log-probabilities are of one policy.
         """
-        size = self._tasks.layout.state_size
-        rows = []
-        for k, steps in table.steps.items():
-            if "state" in steps.seen and self._moments.count[k] < self._config.policy.normalise_until:
-                states = steps.seen["state"].double().numpy()
-                mean = states.mean(0)
-                rows.append(np.concatenate([[k, len(states)], mean, ((states - mean) ** 2).sum(0)]))
-        made = np.array(rows).reshape(len(rows), 2 + 2 * size)
-        found = reducer.gather(torch.from_numpy(made)).numpy()
-        for row in found:
-            self._moments.add(int(row[0]), float(row[1]), row[2 : 2 + size], row[2 + size :])
-        if len(found):
-            self._actor.observer.set_moments(self._moments.freeze(self._tasks.layout.state_mask))
+        until, layout = self._config.policy.normalise_until, self._tasks.layout
+        found = gathered_moments(table, self._moments, until, reducer)
+        if found:
+            self._actor.observer.set_moments(self._moments.freeze(layout.state_mask))
 
     def _note_idle(self, facts: Mapping[str, npt.NDArray[np.float64]]) -> None:
         """Warns of tasks whose groups have had no gradient for a while."""

@@ -195,7 +195,8 @@ class GroupLearner:
     def _objective(self, table: RoundTable, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective summed over each row's decisions, [rows]; and the FACTS by decision."""
         config, fields, extra = self._config, batch.fields, self._config.regularisation
-        log_probability, found = self._log_probability(self._actor, table, batch)
+        rho = config.policy.correlation
+        log_probability, found = path_log_probability(self._actor, table, batch, rho)
         before = fields["log_probability"]
         clipped = clipped_objective(
             log_probability, before, fields["advantage"], config.clip_low, config.clip_high
@@ -205,7 +206,7 @@ class GroupLearner:
         if extra.kl:
             assert self._reference is not None, "`round` makes it"
             with torch.no_grad():
-                reference, _ = self._log_probability(self._reference, table, batch)
+                reference, _ = path_log_probability(self._reference, table, batch, rho)
             divergence = reference_divergence(log_probability, reference)
             objective = objective - extra.kl * divergence
         if extra.entropy:
@@ -225,23 +226,6 @@ class GroupLearner:
             "count": torch.ones_like(clipped),
         }
         return weighted_sums(objective, batch.weight), facts
-
-    def _log_probability(
-        self, actor: TaskActor, table: RoundTable, batch: StepBatch
-    ) -> tuple[Tensor, ActionDistribution]:
-        """[K, B], of the drawn actions given the past of their episode."""
-        found, fields = actor.distribution(batch), batch.fields
-        rho = self._config.policy.correlation
-        if not rho or not len(found.continuous):
-            return found.log_probability(fields["drawn"], fields["index"]), found
-        earlier = table.before(batch)
-        mean = actor.distribution(earlier).mean
-        under_way = (select_rows(fields["before"], found.continuous) >= 0).float()[..., None]
-        drawn = select_rows(earlier.fields["drawn"], found.continuous)
-        # u_t | past ~ N(mean_t + rho (u_{t-1} - mean_{t-1}), (1 - rho^2) std^2)
-        shift = rho * (drawn - mean) * under_way
-        spread = torch.where(under_way > 0, math.sqrt(1.0 - rho**2), 1.0)
-        return found.log_probability(fields["drawn"], fields["index"], shift, spread), found
 
     @torch.no_grad()
     def _change(
@@ -313,6 +297,23 @@ class GroupLearner:
             self._reference.load_state_dict(shared["reference"])
         self._entropy[:], self._rounds[:] = shared["entropy"], shared["rounds"]
         self.steps = int(shared["steps"])
+
+
+def path_log_probability(
+    actor: TaskActor, table: RoundTable, batch: StepBatch, correlation: float
+) -> tuple[Tensor, ActionDistribution]:
+    """[K, B], of the drawn actions given the past of their episode; and the distributions without it."""
+    found, fields = actor.distribution(batch), batch.fields
+    if not correlation or not len(found.continuous):
+        return found.log_probability(fields["drawn"], fields["index"]), found
+    earlier = table.before(batch)
+    mean = actor.distribution(earlier).mean
+    under_way = (select_rows(fields["before"], found.continuous) >= 0).float()[..., None]
+    drawn = select_rows(earlier.fields["drawn"], found.continuous)
+    # u_t | past ~ N(mean_t + rho (u_{t-1} - mean_{t-1}), (1 - rho^2) std^2)
+    shift = correlation * (drawn - mean) * under_way
+    spread = torch.where(under_way > 0, math.sqrt(1.0 - correlation**2), 1.0)
+    return found.log_probability(fields["drawn"], fields["index"], shift, spread), found
 
 
 def named_facts(

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mtrl.data import Bucket
+from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup
-from mtrl.spaces import Layout
+from mtrl.spaces import Layout, RunningMoments
 
 from .networks import StepBatch
 
@@ -110,3 +111,20 @@ class RoundTable:
         found = self.batch({k: row.numpy() for k, row in zip(batch.task.tolist(), rows, strict=True)})
         assert found is not None, "a batch holds decisions"
         return found
+
+
+def gathered_moments(table: RoundTable, moments: RunningMoments, until: int, reducer: Reducer) -> bool:
+    """Adds the states of all ranks' tables to the moments of tasks that have seen fewer than `until`; returns
+    whether there were any. Collective.
+    """
+    size, rows = moments.mean.shape[1], []
+    for k, steps in table.steps.items():
+        if "state" in steps.seen and moments.count[k] < until:
+            states = steps.seen["state"].double().numpy()
+            mean = states.mean(0)
+            rows.append(np.concatenate([[k, len(states)], mean, ((states - mean) ** 2).sum(0)]))
+    made = np.array(rows).reshape(len(rows), 2 + 2 * size)
+    found = reducer.gather(torch.from_numpy(made)).numpy()
+    for row in found:
+        moments.add(int(row[0]), float(row[1]), row[2 : 2 + size], row[2 + size :])
+    return len(found) > 0

@@ -94,7 +94,7 @@ def test_what_succeeded_becomes_more_likely_in_every_kind_of_task() -> None:
         table, _ = table_agent._collection.close()
         batch = next(table.minibatches(1, np.random.default_rng(0)))
         assert batch is not None
-        after, _ = table_agent._learner._log_probability(agent._actor, table, batch)
+        after, _ = table_agent._path_log_probability(agent._actor, table, batch, rho)
         gain = (after.detach() - batch.fields["log_probability"]) * batch.fields["advantage"] * batch.weight
         assert float(gain.sum()) > 0, MIXED[group.task_index].name
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtrl.agents.grpo.config import PolicyConfig, ReturnConfig
-from mtrl.agents.grpo.learning import GroupLearner
+from mtrl.agents.grpo.learning import path_log_probability
 from mtrl.agents.grpo.losses import clipped_objective, entropy_penalty, reference_divergence
 from mtrl.agents.grpo.returns import centred, deviation, episode_rewards, returns_to_go
 from mtrl.rollout import Acting, GroupRequest
@@ -114,10 +114,9 @@ def test_the_learner_computes_the_densities_that_were_recorded(rho: float) -> No
     played(agent)
     agent.due(0, __import__("mtrl.reducer").reducer.ALONE)
     table, _ = agent._collection.close()
-    learner: GroupLearner = agent._learner
     batch = next(table.minibatches(1, np.random.default_rng(0)))
     assert batch is not None and batch.task.tolist() == [0, 1, 2]
-    found, _ = learner._log_probability(agent._actor, table, batch)
+    found, _ = path_log_probability(agent._actor, table, batch, rho)
     real = batch.weight > 0
     torch.testing.assert_close(
         found.detach()[real], batch.fields["log_probability"][real], rtol=1e-4, atol=1e-4

@@ -1,0 +1,63 @@
+"""Multi-task PPO with a critic for every task, scaled by PopArt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mtrl.rollout import Extra, Policy, PolicySnapshot
+from mtrl.spaces import Layout
+from mtrl.tasks import TaskSet
+from mtrl.training import Groups, Needs, Offline, Stream
+
+from ..grpo import actor_in
+from ..grpo.export import GroupController, controller_from
+from ..grpo.policy import GroupPolicy, policy_from, step_extras
+from .agent import PPOAgent
+from .config import EpisodeConfig, PPOConfig
+from .metrics import METRICS
+
+
+class PPOFactory:
+    """The entry point `ppo` of the group mtrl.agents."""
+
+    name = "ppo"
+    config_class = PPOConfig
+    metrics = METRICS
+
+    def needs(self, config: PPOConfig, tasks: TaskSet) -> Needs:
+        """A stream, or groups of whole episodes; demonstrations where the settings clone them first."""
+        offline = Offline(updates=config.cloning.updates) if config.cloning.updates else None
+        online = Groups(size=config.episodes.group_size) if config.episodes.groups else Stream()
+        return Needs(offline, online, parents=("init_from",))
+
+    def extras(self, config: PPOConfig, layout: Layout) -> tuple[Extra, ...]:
+        """The drawn action and its log-probability."""
+        return step_extras(layout)
+
+    def build(
+        self,
+        config: PPOConfig,
+        tasks: TaskSet,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        parents: Mapping[str, Policy] | None = None,
+    ) -> PPOAgent:
+        """A new agent, which begins as the parent "init_from"."""
+        parent = (parents or {}).get("init_from")
+        actor = None if parent is None else actor_in(parent, "init_from")
+        return PPOAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=actor)
+
+    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupPolicy:
+        """The policy of a snapshot."""
+        return policy_from(snapshot, tasks)
+
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController:
+        """The same without exploration, for export; of tasks with state vectors and continuous actions."""
+        return controller_from(snapshot, tasks)
+
+
+AGENT = PPOFactory()
+
+__all__ = ["AGENT", "EpisodeConfig", "PPOAgent", "PPOConfig", "PPOFactory"]
