@@ -39,8 +39,8 @@ FACTS = ("objective", "entropy", "clipped", "value_loss", "count")
 
 
 class PPOAgent:
-    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) of one policy for all tasks, with a
-    critic for every task whose outputs PopArt scales. An update is every optimiser step on a round.
+    """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) of one policy for all tasks, with
+    a critic for every task whose outputs PopArt scales. An update is every optimiser step on a round.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class PPOAgent:
         return found
 
     def ingest(self, data: Fragment | EpisodeGroup | Datasets) -> None:
-        """Takes a fragment, a group, or demonstrations."""
+        """Takes a fragment, a group, or demonstrations; ignores random play, which is not the policy's."""
         if isinstance(data, Datasets):
             if self._cloner is not None:
                 self._cloner.ingest(data)
@@ -116,7 +116,7 @@ class PPOAgent:
         task, settings = self._tasks[data.task_index], self._config.returns
         if isinstance(data, EpisodeGroup):
             self._columns.append(Columns.of_group(data, task, self._tasks.layout, settings))
-        else:
+        elif "drawn" in data.extras:
             self._columns.append(Columns.of_fragment(data, task, settings))
 
     def due(self, steps: int, reducer: Reducer) -> int:
@@ -130,8 +130,8 @@ class PPOAgent:
         return int(held >= self._config.rollout)
 
     def update(self, reducer: Reducer) -> Mapping[str, float]:
-        """One step of cloning, or all steps on a round. Raises DivergenceError on every rank for a gradient that
-        is not finite.
+        """One step of cloning, or all steps on a round. Raises DivergenceError on every rank for a gradient
+        that is not finite.
         """
         if self._cloner is not None and self._cloner.done < self._config.cloning.updates:
             metrics = self._cloner.update(reducer)

@@ -73,6 +73,6 @@ class PPOConfig(Checked, place="agent"):
             )
         if self.policy.correlation:
             raise ConfigError(
-                "agent.policy.correlation needs whole episodes, in which the density of every action given the "
-                "past is known; set agent.episodes.groups, or correlation=0"
+                "agent.policy.correlation needs whole episodes, in which the density of every action given "
+                "the past is known; set agent.episodes.groups, or correlation=0"
             )

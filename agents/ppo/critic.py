@@ -58,8 +58,8 @@ class TaskCritic(nn.Module):
 
     @torch.no_grad()
     def rescale(self, mean: Tensor, deviation: Tensor, there: Tensor, share: float) -> None:
-        """Moves the scales of the tasks `there` [T] by `share` towards those of their new returns, [T] each, all
-        the way at first; the outputs' weights change so that no value does.
+        """Moves the scales of the tasks `there` [T] by `share` towards those of their new returns, [T] each,
+        all the way at first; the outputs' weights change so that no value does.
         """
         step = torch.where(self.measured, share, 1.0)
         square = self.deviation**2 + self.mean**2

@@ -19,8 +19,8 @@ def generalised_advantages(
 ) -> Rows:
     """[T, N] of [T, N] each (Schulman et al. 2016, arXiv 1506.02438, equation 16).
 
-    `next_value` is that of the true successor. `final` steps do not bootstrap, `ended` ones are the last of an
-    episode, terminated or truncated.
+    `next_value` is that of the true successor. `final` steps do not bootstrap, `ended` ones are the last of
+    an episode, terminated or truncated.
     """
     # delta_t = r_t + gamma V(s_{t+1}) (1 - final_t) - V(s_t)
     delta = reward + discount * next_value * ~final - value

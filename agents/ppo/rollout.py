@@ -140,8 +140,8 @@ def steps_of(columns: Sequence[Columns], advantages: Sequence[Array], values: Se
             "before": torch.from_numpy(before),
             **{name: _flat(rows) for name, rows in part.extras.items()},
         }
-        for name, rows in found.items():
-            fields.setdefault(name, []).append(rows.float() if rows.dtype == torch.float64 else rows)
+        for name, entries in found.items():
+            fields.setdefault(name, []).append(entries.float() if entries.dtype == torch.float64 else entries)
         total += part.steps
     return TaskSteps(
         {bucket: torch.cat(parts) for bucket, parts in seen.items()},
@@ -152,4 +152,4 @@ def steps_of(columns: Sequence[Columns], advantages: Sequence[Array], values: Se
 def _flat(rows: Array) -> Tensor:
     """[T, N, ...] -> [N T, ...]"""
     turned = np.ascontiguousarray(np.swapaxes(rows, 0, 1))
-    return torch.from_numpy(turned.reshape(-1, *rows.shape[2:]))
+    return torch.from_numpy(turned.reshape(turned.shape[0] * turned.shape[1], *rows.shape[2:]))

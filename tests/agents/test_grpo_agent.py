@@ -21,6 +21,7 @@ from mtrl.agents.grpo.config import (
     SamplerConfig,
     WeightConfig,
 )
+from mtrl.agents.grpo.learning import path_log_probability
 from mtrl.errors import ConfigError, OutOfRangeError, UnsupportedError
 from mtrl.gradients import SurgeryConfig
 from mtrl.reducer import ALONE
@@ -94,7 +95,7 @@ def test_what_succeeded_becomes_more_likely_in_every_kind_of_task() -> None:
         table, _ = table_agent._collection.close()
         batch = next(table.minibatches(1, np.random.default_rng(0)))
         assert batch is not None
-        after, _ = table_agent._path_log_probability(agent._actor, table, batch, rho)
+        after, _ = path_log_probability(agent._actor, table, batch, 0.0)
         gain = (after.detach() - batch.fields["log_probability"]) * batch.fields["advantage"] * batch.weight
         assert float(gain.sum()) > 0, MIXED[group.task_index].name
 
