@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -28,7 +29,10 @@ SMALL = GRPOConfig(
 class MadeSuite:
     """Stands for a suite whose episodes the tests make up."""
 
-    name, supports_starts, has_experts, environment_megabytes = "grouped", True, False, 0.0
+    has_experts, environment_megabytes = False, 0.0
+
+    def __init__(self, name: str, supports_starts: bool) -> None:
+        self.name, self.supports_starts = name, supports_starts
 
     def names(self) -> tuple[str, ...]:
         return ()
@@ -36,12 +40,17 @@ class MadeSuite:
     sets = task = environment = expert = names
 
 
-class StartlessSuite(MadeSuite):
-    name, supports_starts = "startless", False
-
-
-registry.register("suite", "grouped", MadeSuite())
-registry.register("suite", "startless", StartlessSuite())
+@contextmanager
+def made_suites() -> Iterator[None]:
+    """The suites of the made-up tasks, known to the registry while the block lasts."""
+    suites = [MadeSuite("grouped", True), MadeSuite("startless", False)]
+    for suite in suites:
+        registry.register("suite", suite.name, suite)
+    try:
+        yield
+    finally:
+        for suite in suites:
+            registry.unregister("suite", suite.name)
 
 
 def task_of(
@@ -123,9 +132,15 @@ def group_of(
 
 
 def agent_of(
-    tasks: TaskSet = MIXED, config: GRPOConfig = SMALL, seed: int = 1, **changes: object
+    tasks: TaskSet = MIXED,
+    config: GRPOConfig = SMALL,
+    seed: int = 1,
+    reducer: Reducer = ALONE,
+    **changes: object,
 ) -> GRPOAgent:
-    return GRPOAgent(dataclasses.replace(config, **changes), tasks, seed)  # type: ignore[arg-type]
+    config = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    with made_suites():
+        return GRPOAgent(config, tasks, seed, rank=reducer.rank, ranks=reducer.size)
 
 
 def played(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from mtrl.gradients import SurgeryConfig
 from mtrl.reducer import Reducer
 
 from ..ranks import main
-from .grpo_made import MIXED, SMALL, played
+from .grpo_made import agent_of, played
 
 ONE = {"minibatches": 1, "epochs": 2}
 """Every minibatch is the whole round, so that two ranks compute what one does."""
@@ -33,8 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def trained(reducer: Reducer, changes: Mapping[str, Any]) -> tuple[GRPOAgent, list[dict[str, float]]]:
-    config = dataclasses.replace(SMALL, **changes)
-    agent = GRPOAgent(config, MIXED, 5, rank=reducer.rank, ranks=reducer.size)
+    agent = agent_of(seed=5, reducer=reducer, **changes)
     metrics = []
     for _ in range(3):
         while not agent.due(1, reducer):

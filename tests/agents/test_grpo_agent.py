@@ -30,7 +30,7 @@ from mtrl.spaces import ActionSpec
 from mtrl.tasks import TaskSet
 from mtrl.training import undocumented
 
-from .grpo_made import MIXED, SMALL, agent_of, filtered, played, task_of
+from .grpo_made import MIXED, SMALL, agent_of, filtered, made_suites, played, task_of
 
 PUSH = TaskSet([task_of("push", ActionSpec(continuous=2))])
 
@@ -219,19 +219,20 @@ def test_an_actor_of_sac_is_a_parent_and_keeps_its_mean_action() -> None:
     sac = registry.load("agent", "sac")
     config = SACConfig()
     parent = sac.policy(sac.build(config, tasks, 3).snapshot(), tasks)
-    agent = AGENT.build(
-        AGENT.config_class(policy=PolicyConfig(torso=config.network.torso)),
-        tasks,
-        1,
-        parents={"init_from": parent},
-    )
+    with made_suites():
+        agent = AGENT.build(
+            AGENT.config_class(policy=PolicyConfig(torso=config.network.torso)),
+            tasks,
+            1,
+            parents={"init_from": parent},
+        )
     seen = {"state": np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)}
     arguments = (seen, np.array([0, 1]), {}, np.ones(2, bool))
     generators = [np.random.default_rng(0)] * 2
     one, two = (p.act(*arguments, acting=Acting(), generators=generators) for p in (parent, agent.policy()))
     np.testing.assert_allclose(one.continuous, two.continuous, atol=1e-6)
     np.testing.assert_array_equal(one.discrete, two.discrete)
-    with pytest.raises(ConfigError, match=r"init_from.*agent.policy.torso"):
+    with made_suites(), pytest.raises(ConfigError, match=r"init_from.*agent.policy.torso"):
         AGENT.build(AGENT.config_class(), tasks, 1, parents={"init_from": parent})
 
 
