@@ -274,6 +274,12 @@ def require_groups(config: GRPOConfig, tasks: TaskSet) -> None:
                 "a group begin from one; use another suite, or an agent that learns from a stream "
                 "(agent=ppo, agent=sac)"
             )
+    raw = [task.name for task in tasks if not task.score.is_normalised]
+    if raw and config.sampler.kind == "weights":
+        raise ConfigError(
+            f"agent.sampler.kind=weights compares success rates and scores, and the returns of "
+            f"{', '.join(raw[:3])} have no range; give the task a score range, or set kind=uniform or frames"
+        )
     dense = [task.name for task in tasks if not counts_success(task, config.returns)]
     settings = config.advantage
     if dense and len(tasks) > 1 and settings.scale == "none" and not settings.normalise_tasks:

@@ -189,7 +189,9 @@ class RoundCollection:
         spread = deviation(self._centred(group))
         advantages = np.concatenate(self._scaled(group))
         scores = [
-            float(np.clip(task.score.normalise(s.episode_return, s.success_any), 0.0, 1.0))
+            np.clip(task.score.normalise(s.episode_return, s.success_any), 0.0, 1.0)
+            if task.score.is_normalised
+            else np.nan
             for s in group.summaries
         ]
         return np.array(

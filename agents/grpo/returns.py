@@ -20,13 +20,19 @@ def counts_success(task: Task, config: ReturnConfig) -> bool:
     return config.kind == "success" or (config.kind == "auto" and task.score.kind == "success")
 
 
+def reward_unit(task: Task) -> float:
+    """What rewards are divided by: the task's range of returns, or its horizon where none is known."""
+    low, high = task.score.low, task.score.high
+    if task.score.kind == "return" and low is not None and high is not None:
+        return high - low
+    return float(task.horizon_decisions)
+
+
 def episode_rewards(group: EpisodeGroup, task: Task, config: ReturnConfig) -> list[Rows]:
     """[G] arrays [T_e] whose discounted sum is the return of an episode."""
     parts = np.split(group.reward.astype(np.float64), group.offsets[1:-1])
     if not counts_success(task, config):
-        score = task.score
-        unit = score.span if score.kind == "return" else float(task.horizon_decisions)
-        return [part / unit for part in parts]
+        return [part / reward_unit(task) for part in parts]
     found = []
     for part, summary in zip(parts, group.summaries, strict=True):
         rewards = np.zeros(len(part))

@@ -117,7 +117,7 @@ class PPOAgent:
         if isinstance(data, EpisodeGroup):
             self._columns.append(Columns.of_group(data, task, self._tasks.layout, settings))
         elif "drawn" in data.extras:
-            self._columns.append(Columns.of_fragment(data, task, settings))
+            self._columns.append(Columns.of_fragment(data, task))
 
     def due(self, steps: int, reducer: Reducer) -> int:
         """Updates of cloning that are left, then one of every round that all ranks together have."""

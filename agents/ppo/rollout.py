@@ -17,7 +17,7 @@ from mtrl.spaces import Layout
 from mtrl.tasks import Task
 
 from ..grpo.config import ReturnConfig
-from ..grpo.returns import counts_success, episode_rewards
+from ..grpo.returns import counts_success, episode_rewards, reward_unit
 from ..grpo.table import TaskSteps
 from .config import PPOConfig
 from .critic import TaskCritic
@@ -51,16 +51,14 @@ class Columns:
     """[T, N, ...]"""
 
     @staticmethod
-    def of_fragment(fragment: Fragment, task: Task, config: ReturnConfig) -> Columns:
+    def of_fragment(fragment: Fragment, task: Task) -> Columns:
         """A fragment of a stream: rewards in units of the score range or of the horizon."""
-        score = task.score
-        unit = score.high - score.low if score.kind == "return" else float(task.horizon_decisions)
         ended = fragment.terminated | fragment.truncated
         return Columns(
             task=fragment.task_index,
             seen={bucket: rows[:-1] for bucket, rows in fragment.observations.items()},
             following=fragment.next_observations(),
-            reward=fragment.reward.astype(np.float64) / unit,
+            reward=fragment.reward.astype(np.float64) / reward_unit(task),
             final=fragment.terminated,
             ended=ended,
             time=np.zeros(ended.shape, np.float32),

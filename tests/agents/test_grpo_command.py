@@ -73,7 +73,8 @@ def test_a_stopped_run_resumes_to_the_same_metrics(cloned: Path, tmp_path: Path)
 
 def test_mixed_tasks_learn_on_workers_with_weights(tmp_path: Path) -> None:
     words = (
-        "tasks=[point/obstacle,gym/CartPole-v1]",
+        "tasks=[point/obstacle,dmc/cartpole-balance]",
+        "tasks.options.dmc.action_repeat=20",
         "runtime.workers=2",
         "agent.sampler.kind=weights",
         "agent.sampler.filter=true",
@@ -83,7 +84,7 @@ def test_mixed_tasks_learn_on_workers_with_weights(tmp_path: Path) -> None:
     assert train(tmp_path, "mixed", *words) == 0
     rows = read_jsonl(tmp_path / "mixed" / "metrics.jsonl")
     found = next(row for row in rows if "weight/point/obstacle" in row)
-    assert found["weight/point/obstacle"] + found["weight/gym/CartPole-v1"] == pytest.approx(1.0)
+    assert found["weight/point/obstacle"] + found["weight/dmc/cartpole-balance"] == pytest.approx(1.0)
 
 
 def test_another_run_is_the_parent_and_the_reference(cloned: Path, tmp_path: Path) -> None:
@@ -100,6 +101,7 @@ def test_another_run_is_the_parent_and_the_reference(cloned: Path, tmp_path: Pat
         (("agent.group_size=1",), "agent.group_size=1"),
         (("agent.returns.kind=score",), "agent.returns.kind"),
         (("tasks=[gym/CartPole-v1]", "agent.cloning.updates=10"), "gym/CartPole-v1 is discrete"),
+        (("agent.sampler.kind=weights",), "the returns of gym/CartPole-v1 have no range"),
         (
             ("tasks=[gym/CartPole-v1,point/obstacle]", "agent.advantage.scale=none"),
             "agent.advantage.scale=none adds up returns",

@@ -88,7 +88,7 @@ def test_a_success_is_final_and_a_time_limit_is_not() -> None:
     np.testing.assert_array_equal(columns.following["state"][9, 0], group.observations["state"][10])
     assert not columns.before[[0, 10, 13]].any() and columns.before.sum() == 15
     fragment = fragment_of(MIXED, 2, 6, ends={2: "terminated", 4: "truncated"})
-    found = Columns.of_fragment(fragment, MIXED[2], ReturnConfig(kind="dense"))
+    found = Columns.of_fragment(fragment, MIXED[2])
     assert np.flatnonzero(found.final).tolist() == [2] and np.flatnonzero(found.ended).tolist() == [2, 4]
     assert found.before[:, 0].tolist() == [False, True, True, False, True, False]
     np.testing.assert_allclose(found.reward, fragment.reward / 20)
