@@ -63,7 +63,7 @@ def task_of(
         simulator_rate_hz=10.0,
         action_repeat=1,
         horizon_decisions=10,
-        score=Score(score, high=20.0),
+        score=Score(score, high=20.0) if score != "raw" else Score("return"),
         reward_version="1",
     )
 

@@ -27,14 +27,13 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "pcgrad": {**ONE, "gradients": SurgeryConfig("pcgrad", row_method="backward")},
     "parts": {"groups": 3, "minibatches": 4},
-    "lonely": {**ONE, "groups": 1},
 }  # fmt: skip
 
 
 def trained(reducer: Reducer, changes: Mapping[str, Any]) -> tuple[GRPOAgent, list[dict[str, float]]]:
     agent = agent_of(seed=5, reducer=reducer, **changes)
     metrics = []
-    for _ in range(3):
+    for _ in range(2):
         while not agent.due(1, reducer):
             played(agent, reducer=reducer)
         metrics.append(dict(agent.update(reducer)))

@@ -101,7 +101,6 @@ def test_another_run_is_the_parent_and_the_reference(cloned: Path, tmp_path: Pat
         (("agent.group_size=1",), "agent.group_size=1"),
         (("agent.returns.kind=score",), "agent.returns.kind"),
         (("tasks=[gym/CartPole-v1]", "agent.cloning.updates=10"), "gym/CartPole-v1 is discrete"),
-        (("agent.sampler.kind=weights",), "the returns of gym/CartPole-v1 have no range"),
         (
             ("tasks=[gym/CartPole-v1,point/obstacle]", "agent.advantage.scale=none"),
             "agent.advantage.scale=none adds up returns",

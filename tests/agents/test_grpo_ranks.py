@@ -17,7 +17,7 @@ from .grpo_ranks import CASES, ONE, outcome
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     folder: Path = tmp_path_factory.mktemp("ranks")
     found = play("tests.agents.grpo_ranks", "learners", folder, limit=200)
-    assert all("lonely" in rank.facts for rank in found), [(rank.facts, rank.log) for rank in found]
+    assert all("parts" in rank.facts for rank in found), [(rank.facts, rank.log) for rank in found]
     return found
 
 
