@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from mtrl.deployment import read_flight, replay
+from mtrl.deployment.flight.signals import ending_of, noted_signals
 from mtrl.deployment.realtime.records import Column
 from mtrl.errors import IntegrityError
+from mtrl.faults import Terminated, UserInterrupt, ctrl_c_told_apart
 from mtrl.tasks import Option
 
 from .bench_suite import BenchSuite
@@ -106,6 +108,28 @@ def test_the_log_is_whole_and_replays_after(name: str, bench: BenchSuite, tmp_pa
     seconds = flight.clock_ns * 1e-9 + flight.column(Column.SENT)[-1]
     assert abs(time.time() - seconds) < 120
     assert (tmp_path / "deployments" / "bench-point.json").exists() == (fault.status == 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "said"),
+    [
+        (signal.SIGINT, UserInterrupt, "SIGINT"),
+        (signal.SIGTERM, Terminated, "SIGTERM"),
+        (signal.SIGHUP, Terminated, "SIGHUP"),
+    ],
+)
+def test_no_signal_interrupts_the_end_of_a_flight(
+    number: signal.Signals, error: type[BaseException], said: str
+) -> None:
+    before = signal.getsignal(number)
+    with ctrl_c_told_apart(), noted_signals() as raise_if_noted:
+        raise_if_noted()
+        signal.raise_signal(number)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(error) as raised:
+            raise_if_noted()
+    assert said in ending_of(raised.value)
+    assert signal.getsignal(number) is before
 
 
 def test_a_killed_session_leaves_what_it_flushed_and_no_process(bench: BenchSuite, tmp_path: Path) -> None:

@@ -6,43 +6,42 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+
+from mtrl.faults import Terminated, UserInterrupt, raise_terminated, raise_user_interrupt
+
+_USUAL = (signal.default_int_handler, signal.SIG_DFL, raise_user_interrupt, raise_terminated)
 
 
 @contextlib.contextmanager
 def noted_signals() -> Iterator[Callable[[], None]]:
-    """Within the block the signals are noted; the function that it gives raises for the first of them.
+    """Within the block the signals are noted; the function that it gives raises UserInterrupt or Terminated
+    for the first of them.
 
-    KeyboardInterrupt stands for SIGINT, SystemExit with 128 and the signal's number for the others. Later
-    ones change nothing, so that none interrupts the stop of the robot or the end of the log. A handler that
-    is not Python's own stays, and outside the main thread nothing changes.
+    Later ones change nothing, so that none interrupts the stop of the robot or the end of the log. A handler
+    that is neither Python's own nor ours stays, and outside the main thread nothing changes.
     """
     noted: list[int] = []
-    before: dict[signal.Signals, Any] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-        signal.SIGHUP: signal.SIG_DFL,
-    }
-    taken = threading.current_thread() is threading.main_thread()
-    numbers = [number for number, usual in before.items() if taken and signal.getsignal(number) == usual]
+    here = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in found.items() if here and handler in _USUAL}
 
     def raise_if_noted() -> None:
         if noted:
-            raise KeyboardInterrupt if noted[0] == signal.SIGINT else SystemExit(128 + noted[0])
+            raise UserInterrupt if noted[0] == signal.SIGINT else Terminated(128 + noted[0])
 
-    for number in numbers:
+    for number in before:
         signal.signal(number, lambda came, frame: noted.append(came))
     try:
         yield raise_if_noted
     finally:
-        for number in numbers:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ending_of(error: BaseException) -> str:
     """What a log says about the exception that ended its flight."""
     if isinstance(error, KeyboardInterrupt):
         return "deploy was interrupted (SIGINT)"
-    if isinstance(error, SystemExit) and isinstance(error.code, int):
-        return f"deploy was ended ({signal.Signals(error.code - 128).name})"
+    if isinstance(error, Terminated):
+        return f"deploy was ended ({signal.Signals(int(error.code) - 128).name})"
     return str(error) or type(error).__name__
