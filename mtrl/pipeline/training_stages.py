@@ -95,13 +95,13 @@ def train_stage(session: Session) -> None:
 
 
 def check_clone(plan: Plan) -> int:
-    """Requires an agent with a behaviour-behaviour-cloning counterpart."""
+    """Requires an agent with a behaviour-cloning counterpart."""
     _twin_of(plan.name, plan.factory, plan.settings)
     return plan.checkpoint_bytes()
 
 
 def clone_stage(session: Session) -> None:
-    """Trains the behaviour-behaviour-cloning counterpart of the configured agent."""
+    """Trains the behaviour-cloning counterpart of the configured agent."""
     name, factory, settings = agent_of(session.config)
     twin = _twin_of(name, factory, settings)
     training = dataclasses.replace(session.config.training, updates=session.config.cloning.updates)

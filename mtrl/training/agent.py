@@ -200,7 +200,7 @@ class OffersTwin(Protocol):
     """A factory whose agent can be trained by plain regression too, for comparison."""
 
     def twin(self, config: Any) -> Any:  # noqa: ANN401 - its own dataclass
-        """The settings of the behaviour-behaviour-cloning counterpart of the same size."""
+        """The settings of the behaviour-cloning counterpart of the same size."""
 
 
 @runtime_checkable
