@@ -188,6 +188,19 @@ class RunDirectory:
             self.write_config(saved)
 
 
+def split_label(text: str) -> tuple[str, Path]:
+    """LABEL@PATH as label and path; a path that exists, or has its first @ in a folder's name, has no label.
+
+    Raises ConfigError for an empty label.
+    """
+    label, at, rest = text.partition("@")
+    if not at or "/" in label or Path(text).exists():
+        return "", Path(text)
+    if not label:
+        raise ConfigError(f"{text} names no policy before the @; write LABEL@RUN, or the run alone")
+    return label, Path(rest)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file of a run; raises IntegrityError for anything else, aliases and
     interpolations included.

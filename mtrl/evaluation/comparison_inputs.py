@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.run_directory import POLICIES, RunDirectory
+from mtrl.run_directory import POLICIES, RunDirectory, split_label
 
 from .records import flat
 from .result_file import KeptResult, newest_results, read_result
@@ -49,7 +49,8 @@ class _Item:
 
     text: str
     path: Path
-    label: str | None
+    label: str
+    """Empty where none was given."""
     kept: Mapping[str, KeptResult]
     is_run: bool
 
@@ -65,7 +66,7 @@ def entries_of(words: Sequence[str], policy: str | None) -> list[Entry]:
     parsed = [_split(word) for word in words]
     items = [[_item(part) for part in parts] for _, parts in parsed]
     flat = [item for group in items for item in group]
-    if len(flat) == 1 and policy is None and flat[0].label is None and len(flat[0].kept) > 1:
+    if len(flat) == 1 and policy is None and not flat[0].label and len(flat[0].kept) > 1:
         lone = flat[0]
         labels = sorted(lone.kept, key=lambda label: (label != POLICIES[0].label, label))
         items = [[dataclasses.replace(lone, label=label)] for label in labels]
@@ -136,23 +137,19 @@ def _split(word: str) -> tuple[str, list[str]]:
 
 def _exists(text: str) -> bool:
     """Whether a path, or the path behind LABEL@, is there."""
-    label, _, rest = text.partition("@")
-    labelled = bool(rest) and not {"=", "/"} & set(label)
-    return Path(text).exists() or (labelled and Path(rest).exists())
+    label, path = split_label(text)
+    return "=" not in label and path.exists()
 
 
 def _item(text: str) -> _Item:
-    label, place = None, text
-    if "@" in text and not Path(text).exists():
-        label, _, place = text.partition("@")
-    path = Path(place)
+    label, path = split_label(text)
     if path.is_file():
         result = read_result(path)
         kept = {result.policy.label: KeptResult(path, result)}
         return _Item(text, path, label or result.policy.label, kept, is_run=False)
     if not path.exists():
         raise ConfigError(
-            f"there is no {place}; expected a run's folder, a result file, LABEL@RUN or NAME=RUN,RUN"
+            f"there is no {path}; expected a run's folder, a result file, LABEL@RUN or NAME=RUN,RUN"
         )
     if holds_results(path):
         return _Item(text, path, label, _results_in(path), is_run=False)
@@ -180,7 +177,7 @@ def _results_in(folder: Path) -> dict[str, KeptResult]:
 
 def _shared_label(items: Sequence[_Item]) -> str | None:
     """The one label that all runs without an explicit one have; None when every item has one."""
-    runs = [item for item in items if item.label is None]
+    runs = [item for item in items if not item.label]
     if not runs:
         return None
     shared = [label for label in runs[0].kept if all(label in run.kept for run in runs)]

@@ -17,6 +17,7 @@ from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.reading import reading
 from mtrl.rollout import CollectionConfig, RuntimeConfig
+from mtrl.run_directory import split_label
 from mtrl.structured import SEED, Checked, at_least, build, canonical
 from mtrl.tasks import Option, SamplingConfig
 from mtrl.training import PARENTS, AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
@@ -120,8 +121,8 @@ def anchored(values: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("data", *PARENTS):
         text = found.get(key)
         if isinstance(text, str) and text:
-            label, at, rest = ("", "", text) if key == "data" or Path(text).exists() else text.rpartition("@")
-            found[key] = f"{label}{at}{os.path.abspath(rest)}"
+            label, path = ("", Path(text)) if key == "data" else split_label(text)
+            found[key] = f"{label}{'@' if label else ''}{os.path.abspath(path)}"
     return found
 
 

@@ -11,6 +11,7 @@ from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import read_saved, write_record
 from mtrl.reading import reading
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
+from mtrl.run_directory import split_label
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
 from mtrl.training import PARENTS, Checkpoints, RunDirectory
@@ -52,10 +53,7 @@ def require_parents(config: Config, name: str, taken: Collection[str]) -> None:
 
 def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
     """The policy of a run or artefact, and its hash; `LABEL@RUN` names another policy than a run's first."""
-    label, at, rest = text.partition("@") if "@" in text and not Path(text).exists() else ("", "", text)
-    path = Path(rest)
-    if at and not label:
-        raise ConfigError(f"{key}={text} names no policy before the @; write LABEL@RUN, or the run alone")
+    label, path = split_label(text)
     if (path / "manifest.json").exists():
         if label:
             raise ConfigError(

@@ -11,7 +11,7 @@ from mtrl.errors import ConfigError
 from mtrl.launch.compose import compose
 from mtrl.launch.main import main
 from mtrl.pipeline import Config
-from mtrl.run_directory import RunDirectory
+from mtrl.run_directory import RunDirectory, split_label
 
 ONE = ["tasks=point/obstacle", "demonstrations.episodes=1", "demonstrations.job_episodes=1"]
 SMALL = [*ONE, "stages=[collect]"]
@@ -55,3 +55,21 @@ def test_a_name_that_leaves_the_folder_of_runs_is_refused(
         assert main(["train", *SMALL, "name=../../x"]) == 2
     assert "name=../../x is no name of a folder in 'runs'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "path"),
+    [
+        ("runs/a", "", "runs/a"),
+        ("bc@runs/a", "bc", "runs/a"),
+        ("bc@runs/a@2", "bc", "runs/a@2"),
+        ("/home/me@work/runs/a", "", "/home/me@work/runs/a"),
+        ("odd@name", "", "odd@name"),
+    ],
+)
+def test_a_label_stands_before_the_first_at_sign(text: str, label: str, path: str, tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        (tmp_path / "odd@name").mkdir()
+        assert split_label(text) == (label, Path(path))
+        reference = compose([f"reference={text}"]).reference
+        assert split_label(reference) == (label, tmp_path / path)
