@@ -42,6 +42,6 @@ def ending_of(error: BaseException) -> str:
     """What a log says about the exception that ended its flight."""
     if isinstance(error, KeyboardInterrupt):
         return "deploy was interrupted (SIGINT)"
-    if isinstance(error, Terminated):
-        return f"deploy was ended ({signal.Signals(int(error.code) - 128).name})"
+    if isinstance(error, Terminated) and isinstance(error.code, int):
+        return f"deploy was ended ({signal.Signals(error.code - 128).name})"
     return str(error) or type(error).__name__
