@@ -71,6 +71,7 @@ def test_a_stopped_run_resumes_to_the_same_metrics(cloned: Path, tmp_path: Path)
     assert parts == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_mixed_tasks_learn_on_workers_with_weights(tmp_path: Path) -> None:
     words = (
         "tasks=[point/obstacle,dmc/cartpole-balance]",

@@ -10,7 +10,9 @@ import pytest
 from mtrl.reducer import ALONE
 
 from ..ranks import Outcome, play
-from .grpo_ranks import CASES, ONE, outcome
+from .grpo_ranks import CASES, ONE, critics, outcome
+
+WHOLE = [name for name, changes in CASES.items() if ONE.items() <= changes.items()]
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +23,14 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "ppo"])
 def test_ranks_are_bit_equal(ranks: list[Outcome], name: str) -> None:
     assert ranks[0].facts[name] == ranks[1].facts[name]
 
 
-@pytest.mark.parametrize("name", [name for name, changes in CASES.items() if ONE.items() <= changes.items()])
+@pytest.mark.parametrize("name", [*WHOLE, "ppo"])
 def test_two_ranks_learn_what_one_does(ranks: list[Outcome], name: str) -> None:
-    facts, weights = outcome(ALONE, CASES[name])
+    facts, weights = critics(ALONE) if name == "ppo" else outcome(ALONE, CASES[name])
     np.testing.assert_allclose(ranks[0].arrays[f"{name}/weights"], weights, atol=2e-5)
     for one, two in zip(facts["metrics"], ranks[0].facts[name]["metrics"], strict=True):
         assert one == pytest.approx(two, abs=1e-3)
