@@ -5,6 +5,7 @@
 Each attack of `attacks.py` is refused in a process of its own. Figures, the largest over all attacks:
 
 seconds_max        from the end of the imports to the refusal, the processes that it starts included
+processor_seconds_max  the same in processor time, which a busy machine does not stretch
 megabytes_max      largest resident memory of the command and all processes that it starts, read every 5 ms
 refused            share of the attacks that end with status 2 and one line that names the file; 1 is all
 command_megabytes  for comparison, the same command's memory for a run that does not exist
@@ -27,18 +28,20 @@ from side_by_side import publish
 BARS = {"seconds_max": "<= 2", "megabytes_max": "<= 500", "refused": "1"}
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROGRAM = """
-import json, sys, time
+import json, resource, sys, time
 import mtrl.launch.{verb}
 from mtrl.launch.main import main
-began = time.perf_counter()
+def processor():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+before, began = processor(), time.perf_counter()
 status = main(json.loads(sys.argv[1]))
-seconds = time.perf_counter() - began
-print(json.dumps([status, seconds]))
+print(json.dumps([status, time.perf_counter() - began, processor() - before]))
 """
 
 
-def measure(words: Words) -> tuple[int, float, float, str]:
-    """Exit status, seconds, megabytes and the error's text of one command."""
+def measure(words: Words) -> tuple[int, float, float, float, str]:
+    """Exit status, seconds, seconds of processor time, megabytes and the error's text of one command."""
     command = [sys.executable, "-c", _PROGRAM.format(verb=words[0]), json.dumps(words)]
     peak = 0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
@@ -50,9 +53,9 @@ def measure(words: Words) -> tuple[int, float, float, str]:
         errors.seek(0)
         said, answer = errors.read(), out.read().splitlines()
     if process.returncode != 0:
-        return process.returncode, float("inf"), peak / 2**20, said
-    status, seconds = json.loads(answer[-1])
-    return status, seconds, peak / 2**20, said
+        return process.returncode, float("inf"), float("inf"), peak / 2**20, said
+    status, seconds, processor = json.loads(answer[-1])
+    return status, seconds, processor, peak / 2**20, said
 
 
 def _family(process: int) -> list[int]:
@@ -91,15 +94,21 @@ def main() -> None:
     for name in arguments.only or ATTACKS:
         with tempfile.TemporaryDirectory() as folder:
             words = ATTACKS[name](Path(folder))
-            status, seconds, megabytes, said = measure(words)
+            status, seconds, processor, megabytes, said = measure(words)
         lines = said.strip().splitlines()
         refused.append(status == 2 and len(lines) == 1 and folder in lines[0])
-        details[name] = {"seconds": seconds, "megabytes": megabytes, "refused": refused[-1]}
+        details[name] = {
+            "seconds": seconds, "processor": processor, "megabytes": megabytes, "refused": refused[-1],
+        }  # fmt: skip
         last = lines[-1] if lines else "no message"
-        print(f"{name}: {seconds:.2f} s, {megabytes:.0f} MB, {last}", flush=True)
-    _, _, base, _ = measure(["evaluate", "/nowhere"])
+        print(
+            f"{name}: {seconds:.2f} s, {processor:.2f} s of processor time, {megabytes:.0f} MB, {last}",
+            flush=True,
+        )
+    *_, base, _ = measure(["evaluate", "/nowhere"])
     figures = {
         "seconds_max": max(found["seconds"] for found in details.values()),
+        "processor_seconds_max": max(found["processor"] for found in details.values()),
         "megabytes_max": max(found["megabytes"] for found in details.values()),
         "refused": sum(refused) / len(refused),
         "command_megabytes": base,

@@ -44,12 +44,20 @@ def edit(directory: Path, draw: random.Random) -> Edit:
     signed = (directory / MANIFEST).exists() and draw.random() < 0.75
     inner = _INNER.get(file.suffix)
     if inner is not None and draw.random() < 0.7:
-        hows = [inner(file, draw) for _ in range(draw.randint(1, 3))]
+        hows = [_inside(inner, file, draw) for _ in range(draw.randint(1, 3))]
     else:
         hows = [_blind(file, files, draw)]
     if signed and file.name != MANIFEST:
         write_manifest(directory)
     return Edit(file.name, ", ".join(hows), signed)
+
+
+def _inside(change: Callable[[Path, random.Random], str], file: Path, draw: random.Random) -> str:
+    """An edit of what a file holds; none where an earlier one left what the format's tools cannot read."""
+    try:
+        return change(file, draw)
+    except Exception:  # noqa: BLE001 - any tool's error
+        return "nothing"
 
 
 def _blind(file: Path, files: list[Path], draw: random.Random) -> str:
@@ -73,11 +81,14 @@ def _blind(file: Path, files: list[Path], draw: random.Random) -> str:
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every container and key of a document."""
+    """Every container and key of a document, which may contain itself."""
     found: list[tuple[Any, Any]] = []
-    level = [value]
+    level, seen = [value], set()
     while level:
         one = level.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
         keys = list(one) if isinstance(one, dict) else range(len(one)) if isinstance(one, list) else ()
         for key in keys:
             found.append((one, key))
@@ -103,10 +114,7 @@ def _change(value: Any, draw: random.Random) -> str:
 
 
 def _json(file: Path, draw: random.Random) -> str:
-    try:
-        value = json.loads(file.read_bytes())
-    except ValueError:
-        return "nothing"
+    value = json.loads(file.read_bytes())
     how = _change(value, draw)
     text = json.dumps(value)
     if draw.random() < 0.25:
@@ -120,12 +128,7 @@ def _json(file: Path, draw: random.Random) -> str:
 
 def _yaml(file: Path, draw: random.Random) -> str:
     mark, _, text = file.read_text(encoding="utf-8").partition("\n")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return "nothing"
-    if not isinstance(value, dict):
-        return "nothing"
+    value = yaml.safe_load(text)
     how = _change(value, draw)
     dumped = yaml.safe_dump(value)
     if draw.random() < 0.2:
@@ -140,10 +143,7 @@ def _yaml(file: Path, draw: random.Random) -> str:
 def _lines(file: Path, draw: random.Random) -> str:
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     at = draw.randrange(len(lines))
-    try:
-        value = json.loads(lines[at])
-    except ValueError:
-        return "nothing"
+    value = json.loads(lines[at])
     how = _change(value, draw)
     lines[at] = draw.choice(TEXTS) if draw.random() < 0.3 else json.dumps(value)
     file.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
@@ -151,13 +151,8 @@ def _lines(file: Path, draw: random.Random) -> str:
 
 
 def _npz(file: Path, draw: random.Random) -> str:
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception:  # noqa: BLE001 - an earlier edit broke it
-        return "nothing"
-    if not arrays:
-        return "nothing"
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
     name = draw.choice(sorted(arrays))
     array = arrays[name]
     changes: dict[str, Callable[[], Any]] = {
@@ -185,16 +180,11 @@ def _npz(file: Path, draw: random.Random) -> str:
 
 
 def _hdf5(file: Path, draw: random.Random) -> str:
-    try:
-        with h5py.File(file, "a") as content:
-            found: list[str] = []
-            content.visit(found.append)
-            if not found:
-                return "nothing"
-            name = draw.choice(found)
-            return f"{_member(content, name, draw)} of {name}"
-    except Exception:  # noqa: BLE001 - an earlier edit broke it
-        return "nothing"
+    with h5py.File(file, "a") as content:
+        found: list[str] = []
+        content.visit(found.append)
+        name = draw.choice(found)
+        return f"{_member(content, name, draw)} of {name}"
 
 
 def _member(content: h5py.File, name: str, draw: random.Random) -> str:
@@ -234,48 +224,42 @@ def _member(content: h5py.File, name: str, draw: random.Random) -> str:
 
 
 def _onnx(file: Path, draw: random.Random) -> str:
-    try:
-        model = onnx.load_from_string(file.read_bytes())
-        graph = model.graph
-        how = draw.choice(
-            ["rename", "drop node", "poison", "outside", "operators", "domain", "metadata", "shape"]
+    model = onnx.load_from_string(file.read_bytes())
+    graph = model.graph
+    how = draw.choice(
+        ["rename", "drop node", "poison", "outside", "operators", "domain", "metadata", "shape"]
+    )
+    if how == "rename":
+        draw.choice([*graph.input, *graph.output, *graph.initializer]).name = "renamed"
+    elif how == "drop node":
+        graph.node.remove(draw.choice(list(graph.node)))
+    elif how == "poison":
+        chosen = draw.choice(list(graph.initializer))
+        array = onnx.numpy_helper.to_array(chosen).copy()
+        if array.dtype.kind == "f":
+            array.flat[draw.randrange(array.size)] = draw.choice([np.nan, np.inf, 1e30, 7.0])
+        chosen.CopyFrom(onnx.numpy_helper.from_array(array, chosen.name))
+    elif how == "outside":
+        chosen = draw.choice(list(graph.initializer))
+        onnx.external_data_helper.set_external_data(
+            chosen, draw.choice(["weights.bin", "/etc/passwd", "../a"])
         )
-        if how == "rename":
-            draw.choice([*graph.input, *graph.output, *graph.initializer]).name = "renamed"
-        elif how == "drop node":
-            graph.node.remove(draw.choice(list(graph.node)))
-        elif how == "poison":
-            chosen = draw.choice(list(graph.initializer))
-            array = onnx.numpy_helper.to_array(chosen).copy()
-            if array.dtype.kind == "f":
-                array.flat[draw.randrange(array.size)] = draw.choice([np.nan, np.inf, 1e30, 7.0])
-            chosen.CopyFrom(onnx.numpy_helper.from_array(array, chosen.name))
-        elif how == "outside":
-            chosen = draw.choice(list(graph.initializer))
-            onnx.external_data_helper.set_external_data(
-                chosen, draw.choice(["weights.bin", "/etc/passwd", "../a"])
-            )
-        elif how == "operators":
-            model.opset_import[0].version = draw.choice([0, 1, 9, 18, 99])
-        elif how == "domain":
-            draw.choice(list(graph.node)).domain = draw.choice(["com.microsoft", "ai.onnx.ml", "os"])
-        elif how == "metadata":
-            onnx.helper.set_model_props(model, {"mtrl.manifest": draw.choice(["", "{}", "[]", "x" * 1000])})
-        else:
-            draw.choice([*graph.input, *graph.output]).type.tensor_type.shape.dim[-1].dim_value = 7
-        file.write_bytes(model.SerializeToString())
-    except Exception:  # noqa: BLE001 - an earlier edit broke it
-        return "nothing"
+    elif how == "operators":
+        model.opset_import[0].version = draw.choice([0, 1, 9, 18, 99])
+    elif how == "domain":
+        draw.choice(list(graph.node)).domain = draw.choice(["com.microsoft", "ai.onnx.ml", "os"])
+    elif how == "metadata":
+        onnx.helper.set_model_props(model, {"mtrl.manifest": draw.choice(["", "{}", "[]", "x" * 1000])})
+    else:
+        draw.choice([*graph.input, *graph.output]).type.tensor_type.shape.dim[-1].dim_value = 7
+    file.write_bytes(model.SerializeToString())
     return how
 
 
 def _safetensors(file: Path, draw: random.Random) -> str:
     content = file.read_bytes()
     size = int.from_bytes(content[:8], "little")
-    try:
-        header = json.loads(content[8 : 8 + size])
-    except ValueError:
-        return "nothing"
+    header = json.loads(content[8 : 8 + size])
     how = _change(header, draw)
     text = json.dumps(header).encode("utf-8", "surrogatepass")
     announced = draw.choice([len(text), len(text), len(text), len(text) + 1, 2**62, 0])

@@ -77,6 +77,7 @@ def test_edited_files_of_today(format_name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("format_name", SUBJECTS)
 def test_edited_files(format_name: str, tmp_path: Path) -> None:
     count = -(-FILES // len(SUBJECTS))

@@ -30,7 +30,7 @@ ROWS = 10_000
 """Most golden rows."""
 GOLDEN_BYTES = 64 * MEGABYTE
 """Most bytes of the golden arrays in memory."""
-SECONDS = 0.75
+SECONDS = 0.5
 """Processor time to load a small graph and to run its golden rows."""
 BYTES_PER_SECOND = 1e9
 """Weights that one thread multiplies in a second, with a wide margin; a larger graph has longer."""
