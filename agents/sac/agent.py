@@ -77,7 +77,7 @@ class SACAgent:
         parts = (config, self._networks, self._groups, self._noise)
         self._computation = GradientComputation(*parts)
         self._explicit = ExplicitGradientComputation.of(*parts)
-        self._shared_policy = SACPolicy(self._actor, self._layout, self.updates)
+        self._shared_policy = SACPolicy(self._actor, self._layout, self.updates, config.exploration.hold)
         self._batch: TrainingBatch | None = None
         self._losses: dict[str, Tensor] = {}
         self._temperature_gradient: Tensor | None = None
@@ -112,7 +112,8 @@ class SACAgent:
     def policy(self) -> SACPolicy:
         """Acts with the current weights; on the CPU one object that shares the weights in training."""
         if self._device.type != "cpu":
-            return SACPolicy(copy.deepcopy(self._actor).cpu(), self._layout, self.updates)
+            actor, hold = copy.deepcopy(self._actor).cpu(), self._config.exploration.hold
+            return SACPolicy(actor, self._layout, self.updates, hold)
         self._shared_policy.version = self.updates
         return self._shared_policy
 

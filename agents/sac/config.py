@@ -11,7 +11,7 @@ from mtrl.data import ReplayConfig
 from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import PixelEncoderConfig, TorsoConfig
-from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, Checked, at_least
+from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, Checked, at_least, between
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class ExplorationConfig(Checked, place="agent.exploration"):
     discrete_target_entropy: Annotated[float, UNIT] = 0.3
     """Target entropy of discrete tasks, as a share of ln(number of actions), 0 to 1 (Christodoulou 2019:
     0.98)."""
+    hold: Annotated[int, between(1, 64)] = 1
+    """Decisions for which exploration of discrete tasks holds a draw on average, 1 to 64: in each episode a
+    power of two up to this. Above 1, a policy that prefers no action yet takes one several times in a row, as
+    `gym/Acrobot-v1` asks for; each action keeps the policy's probability. 1 draws every action anew."""
     log_std_low: float = -5.0
     """Smallest log standard deviation before the tanh (MTMHSAC: -20)."""
     log_std_high: float = 1.0
@@ -67,6 +71,8 @@ class ExplorationConfig(Checked, place="agent.exploration"):
         "log_deviation_high": "log_std_high",
     }
     """Key of older files -> field."""
+    ADDED: ClassVar[tuple[str, ...]] = ("hold",)
+    """Fields that older files lack."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtrl.data import Bucket
 from mtrl.errors import ConfigError
-from mtrl.nn import draw_index, select_rows
+from mtrl.nn import index_at, select_rows
 from mtrl.rollout import LOG_PROBABILITY, Acting, Action, Extra, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
 from mtrl.structured import build
@@ -27,17 +27,22 @@ class SACPolicy:
 
     extras: tuple[Extra, ...] = (LOG_PROBABILITY,)
 
-    def __init__(self, actor: Actor, layout: Layout, version: int) -> None:
-        """Shares the actor's weights."""
+    def __init__(self, actor: Actor, layout: Layout, version: int, hold: int = 1) -> None:
+        """Shares the actor's weights; `hold` as in `ExplorationConfig`."""
         self.version = version
         self.actor = actor
         self._layout = layout
+        self._holds = [2**power for power in range(hold.bit_length())] if layout.discrete_size else [1]
         # collection acts for the same selections of tasks repeatedly
         self._cached_batch_tasks = lru_cache(1024)(self._batch_tasks)
 
     def initial_state(self, count: int) -> PolicyState:
-        """Empty: the policy has no state."""
-        return {}
+        """Where exploration holds draws, the uniform number last drawn for each copy, and the mean number of
+        decisions for which its episode holds one; else empty.
+        """
+        if self._holds == [1]:
+            return {}
+        return {"draw": np.zeros(count), "hold": np.ones(count)}
 
     @torch.inference_mode()
     def act(
@@ -70,7 +75,7 @@ class SACPolicy:
         action = Action(
             continuous=np.zeros((count, layout.continuous_size), dtype=np.float32),
             discrete=np.zeros(count, dtype=np.int64),
-            state=state,
+            state={name: values.copy() for name, values in state.items()},
             extras={LOG_PROBABILITY.name: densities} if acting.explore else {},
         )
         if gaussian is not None:
@@ -89,14 +94,27 @@ class SACPolicy:
             copies = slice(None) if same_task else batch_tasks.discrete.numpy()
             rows = log_policy.flatten(0, 1).numpy()
             if acting.explore:
-                drawing = [generators[c] for c in np.arange(count)[copies]]
                 policies = np.exp(rows.astype(np.float64))
-                index = np.array([draw_index(*pair) for pair in zip(policies, drawing, strict=True)])
+                drawn = [
+                    self._draw(action.state, copy, bool(ended[copy]), generators[copy])
+                    for copy in np.arange(count)[copies]
+                ]
+                index = np.array([index_at(*pair) for pair in zip(policies, drawn, strict=True)])
                 densities[copies] = rows[np.arange(len(rows)), index]
             else:
                 index = rows.argmax(axis=1)
             action.discrete[copies] = index
         return action
+
+    def _draw(self, state: PolicyState, copy: int, ended: bool, generator: np.random.Generator) -> float:
+        """The uniform number that becomes an index; `state` of the copy is brought up to date."""
+        if not state:
+            return generator.random()
+        if ended:
+            state["hold"][copy] = generator.choice(self._holds)
+        if ended or generator.random() * state["hold"][copy] < 1.0:
+            state["draw"][copy] = generator.random()
+        return float(state["draw"][copy])
 
     def _batch_tasks(self, tasks: tuple[int, ...]) -> tuple[BatchTasks, dict[str, Tensor]]:
         """`BatchTasks` of tasks [K], and bucket -> the rows whose tasks fill it."""
@@ -126,4 +144,5 @@ def actor_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Actor:
 
 def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> SACPolicy:
     """The policy of a snapshot."""
-    return SACPolicy(actor_from(snapshot, tasks), tasks.layout, snapshot.version)
+    config = build(SACConfig, snapshot.config)
+    return SACPolicy(actor_from(snapshot, tasks), tasks.layout, snapshot.version, config.exploration.hold)

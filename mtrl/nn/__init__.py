@@ -1,7 +1,7 @@
 """Networks that several agents share."""
 
 from .chunk_network import ChunkNetwork, ChunkShape, require_continuous_states
-from .distributions import Gaussian, TanhGaussian, draw_index, full_precision, masked_log_softmax
+from .distributions import Gaussian, TanhGaussian, draw_index, full_precision, index_at, masked_log_softmax
 from .encoders import (
     ObservationEncoder,
     PixelEncoder,
@@ -80,6 +80,7 @@ __all__ = [
     "draw_index",
     "full_precision",
     "has_bf16",
+    "index_at",
     "masked_log_softmax",
     "require_continuous_states",
     "scatter_rows",

@@ -93,9 +93,14 @@ def masked_log_softmax(logits: Tensor, legal: Tensor) -> Tensor:
 
 def draw_index(probabilities: npt.NDArray[np.float64], generator: np.random.Generator) -> int:
     """An index of `probabilities` [n], which need not sum to 1, by inverting the cumulative distribution."""
+    return index_at(probabilities, generator.random())
+
+
+def index_at(probabilities: npt.NDArray[np.float64], uniform: float) -> int:
+    """The index of `probabilities` [n] where their cumulative distribution passes `uniform`, in [0, 1)."""
     cumulative = probabilities.cumsum()
     # rounding may leave the last sum below the draw; an index without probability is never drawn
-    return int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))
+    return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
 
 
 def full_precision(tensor: Tensor) -> Tensor:

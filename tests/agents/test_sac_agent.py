@@ -201,7 +201,7 @@ def test_a_copy_acts_alike_alone_and_among_other_tasks(explore: bool) -> None:
 
     def act(rows: list[int]) -> list[object]:
         action = policy.act(
-            {"state": states[rows]}, task[rows], {}, np.zeros(len(rows), bool),
+            {"state": states[rows]}, task[rows], policy.initial_state(len(rows)), np.zeros(len(rows), bool),
             acting=Acting(explore), generators=[np.random.default_rng(row) for row in rows],
         )  # fmt: skip
         return [action.continuous, action.discrete, *action.extras.values()]
@@ -215,6 +215,31 @@ def test_a_copy_acts_alike_alone_and_among_other_tasks(explore: bool) -> None:
     assert discrete[1] == discrete[2] == 0  # type: ignore[index]
     assert len(log_probability) == explore
     assert np.isfinite(log_probability).all()
+
+
+def test_discrete_exploration_holds_its_draws_and_keeps_the_policy_s_probabilities() -> None:
+    tasks, copies, steps = TaskSet([task_of("jump", DISCRETE, 2)]), 400, 60
+    policy = agent_of(tasks, exploration=ExplorationConfig(hold=8)).policy()
+    seen, rows = tasks.layout.zeros(copies), np.zeros(copies, np.int64)
+    generators = [np.random.default_rng([5, copy]) for copy in range(copies)]
+    state, indices, densities = policy.initial_state(copies), [], []
+    for step in range(steps):
+        action = policy.act(
+            seen, rows, state, np.full(copies, step == 0), acting=Acting(explore=True), generators=generators
+        )
+        state = action.state
+        indices.append(action.discrete)
+        densities.append(action.extras["log_probability"])
+    index, density = np.array(indices), np.array(densities)
+    for choice in range(3):
+        chosen = index == choice
+        assert chosen.mean() == pytest.approx(float(np.exp(density[chosen][0])), abs=0.05)
+    # mean holds of 1, 2, 4 and 8 decisions, and a new draw may give the same action
+    kept = (index[1:] == index[:-1]).mean(axis=0)
+    holds = state["hold"]
+    shares = [float(kept[holds == hold].mean()) for hold in (1, 2, 4, 8)]
+    again = sum(float((index == choice).mean()) ** 2 for choice in range(3))
+    np.testing.assert_allclose(shares, [1 - (1 - again) / hold for hold in (1, 2, 4, 8)], atol=0.05)
 
 
 def test_old_rewards_follow_the_scale() -> None:
