@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,9 @@ class EvaluationConfig(Checked, place="evaluation"):
     """Refuse a result of which an episode broke; otherwise those are listed, and all others count."""
     random: bool = False
     """Whether a run evaluates random play too, on the same starts, as the level to be better than."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("strict",)
+    """Fields that older files lack."""
 
 
 def evaluation_jobs(
