@@ -70,7 +70,7 @@ def _collect(config: Config, tasks: TaskSet, root: Path, overwrite: bool, resume
     missing = [task for task in tasks if overwrite or task.name not in there]
     require_experts(missing)
     require_disk(root, DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks))
-    console = Console()
+    console = Console(emoji=False)
     rollouts = rollouts_for(tasks, config.runtime, lambda fault, _: log(console, str(fault)))
     try:
         with Interruptible(STOPPING) as interrupt:

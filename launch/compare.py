@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     confidence = first.confidence if arguments.confidence is None else arguments.confidence
     if arguments.bonferroni:
         confidence = 1.0 - (1.0 - confidence) / (len(entries) - 1)
-    console = Console(stderr=arguments.json)
+    console = Console(emoji=False, stderr=arguments.json)
     if any(len(entry.results) > 1 for entry in entries):
         record = _compare_groups([run_group(e.name, e.results) for e in entries], confidence, console)
     else:

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     registry.allow_imports(map(registry.module_of, arguments.task or ()))
     names = arguments.task or [entry.name for entry in manifest.tasks]
     starts = [start_id(Split.TEST, arguments.first_start + k) for k in range(len(names))]
-    console = Console()
+    console = Console(emoji=False)
 
     def show(episode: EpisodeReport) -> None:
         log(console, f"  {episode.task}: {'success' if episode.success else 'failure'}")

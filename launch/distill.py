@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Distils and keeps the student in the run."""
-    console, resume = Console(), resumes(arguments)
+    console, resume = Console(emoji=False), resumes(arguments)
     with reopen(arguments.run, arguments.overrides, "distill", console) as session:
         kept, progress = session.run.policies / "student", session.run.training("student")
         if (kept.exists() or progress.exists()) and not arguments.overwrite and not resume:

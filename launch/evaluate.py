@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluates, prints one table, writes one result file per policy; 130 after Ctrl-C, before which policies
     that are finished keep their results.
     """
-    console, written = Console(), list[Path]()
+    console, written = Console(emoji=False), list[Path]()
     try:
         _evaluate(arguments, console, written)
     except Interrupted as stopped:

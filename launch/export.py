@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exports, checks parity and measures latency."""
-    with reopen(arguments.run, arguments.overrides, "export", Console()) as session:
+    with reopen(arguments.run, arguments.overrides, "export", Console(emoji=False)) as session:
         if session.run.artefact.exists():
             if not arguments.overwrite:
                 raise ExistsError(f"{session.run.artefact} exists; pass --overwrite to replace it")

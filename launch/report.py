@@ -35,5 +35,5 @@ def run(arguments: argparse.Namespace) -> int:
             f"results of mtrl evaluate --out are compared by: {command}"
         )
     page = write_report(RunDirectory.open(arguments.run).path)
-    log(Console(), f"report: {page}")
+    log(Console(emoji=False), f"report: {page}")
     return 0

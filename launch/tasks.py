@@ -51,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([record_of(task) for task in tasks], indent=2))
         return 0
-    console = Console()
+    console = Console(emoji=False)
     if not console.is_terminal:
-        console = Console(width=max(PIPED_WIDTH, console.width))
+        console = Console(emoji=False, width=max(PIPED_WIDTH, console.width))
     show_tasks(tasks, console)
     sets = registry.named_sets()
     if not arguments.pattern:

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the configured stages in order."""
     config = compose(arguments.overrides, command="train", config_dir=arguments.config_dir)
-    console = Console(stderr=arguments.json)
+    console = Console(emoji=False, stderr=arguments.json)
     require_resources(config)
     with open_session(
         config, overwrite=arguments.overwrite, resume=arguments.resume == "auto", console=console

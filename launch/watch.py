@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Records; refuses a task that cannot be drawn before any policy is loaded."""
-    console = Console()
+    console = Console(emoji=False)
     words = {key: value for key, _, value in (word.partition("=") for word in arguments.overrides)}
     first, count = _number(words, "start", 0, 0), _number(words, "episodes", 1, 1)
     overrides = [

@@ -70,7 +70,7 @@ class Results:
 
     def __str__(self) -> str:
         text = io.StringIO()
-        print_results(self.results, Console(file=text, width=TABLE_WIDTH))
+        print_results(self.results, Console(emoji=False, file=text, width=TABLE_WIDTH))
         return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
 
     __repr__ = __str__
@@ -228,7 +228,9 @@ def _session(tasks: TaskSet, **sections: Any) -> Iterator[Session]:  # noqa: ANN
     from mtrl.pipeline import Session
     from mtrl.training import Interruptible, RunDirectory
 
-    session = Session(RunConfig(**sections), tasks, RunDirectory(Path()), Console(), Interruptible())
+    session = Session(
+        RunConfig(**sections), tasks, RunDirectory(Path()), Console(emoji=False), Interruptible()
+    )
     try:
         yield session
     finally:

@@ -156,7 +156,7 @@ def broken_lines(results: Sequence[EvaluationResult]) -> list[str]:
 
 def print_results(results: Sequence[EvaluationResult], console: Console | None = None) -> None:
     """Prints `results_table` on `console`, by default the standard output."""
-    (console or Console()).print(results_table(results))
+    (console or Console(emoji=False)).print(results_table(results))
 
 
 @dataclass(frozen=True)

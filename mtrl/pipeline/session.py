@@ -173,7 +173,7 @@ def open_session(
         run = RunDirectory.create(path, overwrite=overwrite, resume=resume, config=plain(config))
         if run.resumed:
             run.resume_config(plain(config), CHANGEABLE_ON_RESUMING, FREE_ON_RESUMING, canonical_settings)
-        with session_in(run, config, tasks, console or Console()) as session:
+        with session_in(run, config, tasks, console or Console(emoji=False)) as session:
             yield session
 
 

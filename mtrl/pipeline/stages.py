@@ -123,7 +123,7 @@ def require_resources(config: Config) -> None:
     if any(stage.uses_demonstrations for stage in stages):
         plan.require_demonstrations()
     require_disk(plan.run, disk)
-    console = Console(file=sys.stderr)
+    console = Console(emoji=False, file=sys.stderr)
     log(console, f"{plan.run}: {_size_of(plan)}, about {disk / MEGABYTE:.0f} MB of disk")
     surgery = getattr(plan.settings, "gradients", None)
     if isinstance(surgery, SurgeryConfig) and not surgery.plain and len(plan.tasks) == 1:

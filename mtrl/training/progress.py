@@ -118,7 +118,7 @@ def progress(
 @cache
 def _standard_error() -> Console:
     # One console for all: rich nests bars only within one.
-    return Console(stderr=True)
+    return Console(emoji=False, stderr=True)
 
 
 def _spell(value: float | int | str) -> str:

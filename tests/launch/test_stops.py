@@ -54,7 +54,7 @@ def test_the_words_of_a_user_are_no_markup(
 ) -> None:
     """The command that resumes, whole and on one line; paths that hold brackets."""
     tasks = "tasks=[metaworld/reach-v3,metaworld/drawer-close-v3,metaworld/window-close-v3]"
-    words = ["collect", tasks, "episodes=1", "--out", str(tmp_path / "[data]")]
+    words = ["collect", tasks, "episodes=1", "--out", str(tmp_path / "[data]:b:")]
     monkeypatch.setattr(sys, "argv", ["mtrl", *words])
     monkeypatch.setattr(Interruptible, "__enter__", lambda self: setattr(self, "requested", True) or self)
     assert main(words) == 130
@@ -62,10 +62,10 @@ def test_the_words_of_a_user_are_no_markup(
     assert shlex.join(["mtrl", *words, "--resume", "auto"]) in printed
     monkeypatch.undo()
     assert (
-        main(["evaluate", "expert", "tasks=point/obstacle", "episodes=1", "--out", str(tmp_path / "[e]")])
+        main(["evaluate", "expert", "tasks=point/obstacle", "episodes=1", "--out", str(tmp_path / "[e]:b:")])
         == 0
     )
-    assert f"results are in {tmp_path / '[e]'}" in capsys.readouterr().out
-    words = ["train", *SETTINGS, f"output={tmp_path}/[mine]", "name=small", "stages=[collect]"]
+    assert f"results are in {tmp_path / '[e]:b:'}" in capsys.readouterr().out
+    words = ["train", *SETTINGS, f"output={tmp_path}/[mine]:b:", "name=small", "stages=[collect]"]
     assert main(words) == 0
-    assert f"{tmp_path / '[mine]' / 'small'}: 1 task," in capsys.readouterr().err
+    assert f"{tmp_path / '[mine]:b:' / 'small'}: 1 task," in capsys.readouterr().err
