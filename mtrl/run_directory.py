@@ -70,7 +70,8 @@ class RunDirectory:
             resume: go on in a run that is there; start a new one if there is none.
             config: dataclass or mapping to write as `config.yaml` of a new run.
 
-        Raises ExistsError when something is there and no flag allows for it, or when it is no run;
+        Raises ExistsError when something is there and no flag allows for it, when it is no run, or when the
+        place lies in another run, which may be removed with all that is in it;
         ConfigError when both flags are given; InUseError for a run that another process owns.
         """
         if overwrite and resume:
@@ -80,6 +81,9 @@ class RunDirectory:
 
     @classmethod
     def _created(cls, path: Path, overwrite: bool, resume: bool, config: object) -> RunDirectory:
+        outer = next(filter(_is_run, path.resolve().parents), None)
+        if outer is not None:
+            raise ExistsError(f"{path} lies in the run {outer}; choose a place beside it")
         occupied = path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir()))
         if occupied and not _is_run(path):
             raise ExistsError(
@@ -107,8 +111,8 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """A run that exists; raises ConfigError when `path` is none."""
-        if not _is_run(path):
+        """A run that exists, also by a link to it; raises ConfigError when `path` is none."""
+        if not _is_run(path.resolve()):
             raise ConfigError(
                 f"{path} is not a run of mtrl: expected a directory with a config.yaml that mtrl wrote"
             )

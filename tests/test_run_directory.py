@@ -84,6 +84,20 @@ def test_overwrite_starts_anew(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["run"]
 
 
+def test_no_run_lies_in_a_run_that_may_be_removed(tmp_path: Path) -> None:
+    outer = RunDirectory.create(tmp_path / "run").path
+    (tmp_path / "link").symlink_to(outer)
+    for place in (outer / "inner", tmp_path / "link" / "videos" / "inner"):
+        with pytest.raises(ExistsError, match=r"lies in the run .*/run; choose a place beside it"):
+            RunDirectory.create(place, resume=True)
+        assert not place.exists()
+
+
+def test_a_link_to_a_run_is_read(tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(RunDirectory.create(tmp_path / "run", config={"seed": 4}).path)
+    assert RunDirectory.open(tmp_path / "latest").read_config() == {"seed": 4}
+
+
 @pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"resume": True}])
 def test_what_is_no_run_is_never_touched(tmp_path: Path, flags: dict[str, bool]) -> None:
     project = tmp_path / "project"
