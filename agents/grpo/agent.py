@@ -62,12 +62,12 @@ class GRPOAgent:
         self._config, self._tasks, self._seed = config, tasks, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._actor = TaskActor(tasks.layout, config.policy)
+            self._actor = TaskActor(tasks.layout, config.network)
         if parent is not None:
             begin_as_actor(self._actor, parent)
         base: TaskActor | None = None
         if reference is not None:
-            base = TaskActor(tasks.layout, config.policy).requires_grad_(False).eval()
+            base = TaskActor(tasks.layout, config.network).requires_grad_(False).eval()
             begin_as_actor(base, reference)
         self._cloner: Cloner | None = None
         if config.cloning.updates:
@@ -75,7 +75,7 @@ class GRPOAgent:
         self._learner = GroupLearner(config, self._actor, count, seed, base)
         self._collection = RoundCollection(config, tasks, seed, rank=rank, first_start=START_STRIDE * seed)
         self._weights = TaskWeights(config.weights, count, config.epochs * config.minibatches)
-        self._follows_states = parent is None and self._cloner is None and config.policy.normalise_until > 0
+        self._follows_states = parent is None and self._cloner is None and config.network.normalise_until > 0
         self._moments = RunningMoments(count, tasks.layout.state_size)
         self._earlier: list[dict[str, torch.Tensor]] = []
         self._rounds = 0
@@ -95,7 +95,7 @@ class GRPOAgent:
             "grpo",
             self._actor,
             self.updates,
-            correlation=self._config.policy.correlation,
+            correlation=self._config.network.correlation,
             earlier=self._earlier,
             share=self._config.pool.share,
         )
@@ -222,7 +222,7 @@ class GRPOAgent:
     @property
     def _floors(self) -> npt.NDArray[np.float64]:
         """[K], of the deviations: (1 - J_k) std_floor."""
-        return self._config.policy.std_floor * (1.0 - np.nan_to_num(self._weights.success))
+        return self._config.network.std_floor * (1.0 - np.nan_to_num(self._weights.success))
 
     def _decisions(self, table: RoundTable, reducer: Reducer) -> float:
         return reducer.agree(float(table.count), "sum")
@@ -238,7 +238,7 @@ class GRPOAgent:
         """States are standardised by all that was seen, until there is enough of it. It changes between
         rounds alone: a round's log-probabilities are of one policy.
         """
-        until, layout = self._config.policy.normalise_until, self._tasks.layout
+        until, layout = self._config.network.normalise_until, self._tasks.layout
         found = gathered_moments(table, self._moments, until, reducer)
         if found:
             self._actor.observer.set_moments(self._moments.freeze(layout.state_mask))
@@ -253,7 +253,7 @@ class GRPOAgent:
                     "its episodes all succeed; leave it out, or make it harder"
                     if score > 0.99
                     else "begin from a policy that succeeds at times (init_from, or agent.cloning.updates "
-                    "with more demonstrations), explore more (agent.policy.std, correlation), take larger "
+                    "with more demonstrations), explore more (agent.network.std, correlation), take larger "
                     "groups, or learn from rewards (agent.returns.kind=dense)"
                 )
                 warnings.warn(

@@ -12,8 +12,8 @@ from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, Checked, at_least,
 
 
 @dataclass(frozen=True)
-class PolicyConfig(Checked, place="agent.policy"):
-    """The policy: a Gaussian around a bounded mean, or a categorical, by task."""
+class PolicyConfig(Checked, place="agent.network"):
+    """The policy network: a Gaussian around a bounded mean, or a categorical, by task."""
 
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(width=256, depth=2))
     """What turns features into hidden features: kind, width, depth, task embedding, experts. A policy that
@@ -38,10 +38,10 @@ class PolicyConfig(Checked, place="agent.policy"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.torso.embedding.kind == "given":
-            raise ConfigError("agent.policy.torso.embedding.kind is 'one_hot' or 'learned'; got 'given'")
+            raise ConfigError("agent.network.torso.embedding.kind is 'one_hot' or 'learned'; got 'given'")
         if not self.std_floor < self.std_ceiling:
             raise OutOfRangeError(
-                "agent.policy.std_floor", self.std_floor, f"below std_ceiling={self.std_ceiling}"
+                "agent.network.std_floor", self.std_floor, f"below std_ceiling={self.std_ceiling}"
             )
 
 
@@ -185,8 +185,8 @@ class CloningConfig(Checked, place="agent.cloning"):
 class GRPOConfig(Checked, place="agent"):
     """Multi-task GRPO for control."""
 
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    """The policy."""
+    network: PolicyConfig = field(default_factory=PolicyConfig)
+    """The policy network, and the noise of its actions."""
     cloning: CloningConfig = field(default_factory=CloningConfig)
     """Behaviour cloning at first."""
     returns: ReturnConfig = field(default_factory=ReturnConfig)
@@ -232,8 +232,8 @@ class GRPOConfig(Checked, place="agent"):
                 self.group_size,
                 "at least 2: an advantage compares the episodes of a group with each other",
             )
-        if self.pool.size and self.policy.correlation:
+        if self.pool.size and self.network.correlation:
             raise ConfigError(
-                "agent.pool.size and agent.policy.correlation exclude each other: correlated noise is "
+                "agent.pool.size and agent.network.correlation exclude each other: correlated noise is "
                 "measured from the mean of one policy; set one of them to 0"
             )

@@ -195,7 +195,7 @@ class GroupLearner:
     def _objective(self, table: RoundTable, batch: StepBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective summed over each row's decisions, [rows]; and the FACTS by decision."""
         config, fields, extra = self._config, batch.fields, self._config.regularisation
-        rho = config.policy.correlation
+        rho = config.network.correlation
         log_probability, found = path_log_probability(self._actor, table, batch, rho)
         before = fields["log_probability"]
         clipped = clipped_objective(
@@ -263,7 +263,7 @@ class GroupLearner:
     @torch.no_grad()
     def _bound_deviations(self, floors: npt.NDArray[np.float64]) -> None:
         lowest = torch.from_numpy(np.maximum(floors, SMALLEST_STD)).float().log()[:, None]
-        ceiling = math.log(self._config.policy.std_ceiling)
+        ceiling = math.log(self._config.network.std_ceiling)
         self._actor.log_std.copy_(self._actor.log_std.clamp_max(ceiling).maximum(lowest))
 
     def _follow_entropy(self, sums: npt.NDArray[np.float64]) -> None:

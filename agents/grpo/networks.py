@@ -161,9 +161,9 @@ def begin_as_actor(actor: TaskActor, parent: nn.Module) -> None:
     torso = getattr(getattr(getattr(parent, "network", None), "torso", None), "config", None)
     if torso != actor.config.torso:
         raise ConfigError(
-            f"init_from: the parent's torso is {torso}; expected agent.policy.torso, which is "
-            f"{actor.config.torso}. Give agent.policy.torso the parent's settings (a SAC actor's default has "
-            "layer_norm=true and norm_affine=false)"
+            f"init_from: the parent's torso is {torso}; expected agent.network.torso, which is "
+            f"{actor.config.torso}. Give agent.network.torso the parent's settings (a SAC actor's default "
+            "has layer_norm=true and norm_affine=false)"
         )
     theirs, width = dict(parent.state_dict()), actor.layout.continuous_size
     ours = actor.state_dict()

@@ -58,8 +58,8 @@ class PPOAgent:
         self._config, self._tasks, self._seed = config, tasks, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._actor = TaskActor(tasks.layout, config.policy)
-            self._critic = TaskCritic(tasks.layout, config.policy)
+            self._actor = TaskActor(tasks.layout, config.network)
+            self._critic = TaskCritic(tasks.layout, config.network)
         if parent is not None:
             begin_as_actor(self._actor, parent)
             self._critic.observer.load_state_dict(self._actor.observer.state_dict())
@@ -71,7 +71,7 @@ class PPOAgent:
             **{f"critic.{name}": value for name, value in self._critic.named_parameters()},
         }
         self._optimizer = torch.optim.Adam(self._named.values(), lr=config.learning_rate, eps=1e-5)
-        self._follows_states = parent is None and self._cloner is None and config.policy.normalise_until > 0
+        self._follows_states = parent is None and self._cloner is None and config.network.normalise_until > 0
         self._moments = RunningMoments(len(tasks), tasks.layout.state_size)
         self._columns: list[Columns] = []
         self._rounds = self._started = 0
@@ -80,11 +80,11 @@ class PPOAgent:
 
     def policy(self) -> GroupPolicy:
         """Acts with the current weights."""
-        return GroupPolicy(self._actor, self.updates, correlation=self._config.policy.correlation)
+        return GroupPolicy(self._actor, self.updates, correlation=self._config.network.correlation)
 
     def snapshot(self, use: Use = "evaluate") -> PolicySnapshot:
         """The actor as named arrays."""
-        correlation = self._config.policy.correlation if use == "collect" else 0.0
+        correlation = self._config.network.correlation if use == "collect" else 0.0
         return snapshot_of("ppo", self._actor, self.updates, correlation=correlation)
 
     def request(self, reducer: Reducer) -> Sequence[GroupRequest]:
@@ -153,7 +153,7 @@ class PPOAgent:
                 totals += np.stack([sums[name].numpy() for name in FACTS])
                 norms.append(norm)
         if self._follows_states and gathered_moments(
-            table, self._moments, self._config.policy.normalise_until, reducer
+            table, self._moments, self._config.network.normalise_until, reducer
         ):
             for network in (self._actor, self._critic):
                 network.observer.set_moments(self._moments.freeze(self._tasks.layout.state_mask))
@@ -261,7 +261,7 @@ class PPOAgent:
             raise DivergenceError("PPO", self.updates + 1, f"gradient norm {norm}")
         self._optimizer.step()
         with torch.no_grad():
-            settings = self._config.policy
+            settings = self._config.network
             low = math.log(max(settings.std_floor, 1e-3))
             self._actor.log_std.clamp_(low, math.log(settings.std_ceiling))
         return sums, norm
@@ -273,7 +273,7 @@ class PPOAgent:
             zeros = {name: torch.zeros_like(value) for name, value in self._named.items()}
             return zeros | dict.fromkeys(FACTS, empty)
         config, fields = self._config, batch.fields
-        log_probability, found = path_log_probability(self._actor, table, batch, config.policy.correlation)
+        log_probability, found = path_log_probability(self._actor, table, batch, config.network.correlation)
         clip = max(left * config.clip, 1e-6)
         before, advantage = fields["log_probability"], fields["advantage"]
         objective = clipped_objective(log_probability, before, advantage, clip, clip)

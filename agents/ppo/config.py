@@ -31,7 +31,7 @@ class EpisodeConfig(Checked, place="agent.episodes"):
 class PPOConfig(Checked, place="agent"):
     """Multi-task PPO with a critic for every task."""
 
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    network: PolicyConfig = field(default_factory=PolicyConfig)
     """The policy, as of GRPO. The critics have a torso of their own with the same settings."""
     cloning: CloningConfig = field(default_factory=CloningConfig)
     """Behaviour cloning at first."""
@@ -71,8 +71,8 @@ class PPOConfig(Checked, place="agent"):
                 "agent.returns.kind=success needs whole episodes, which end at the first success; set "
                 "agent.episodes.groups, or agent.returns.kind=dense"
             )
-        if self.policy.correlation:
+        if self.network.correlation:
             raise ConfigError(
-                "agent.policy.correlation needs whole episodes, in which the density of every action given "
+                "agent.network.correlation needs whole episodes, in which the density of every action given "
                 "the past is known; set agent.episodes.groups, or correlation=0"
             )

@@ -18,7 +18,7 @@ from mtrl.spaces import ActionSpec, ObservationSpec
 from mtrl.tasks import Score, Task, TaskSet
 
 SMALL = GRPOConfig(
-    policy=PolicyConfig(torso=TorsoConfig(width=16, depth=1), normalise_until=0),
+    network=PolicyConfig(torso=TorsoConfig(width=16, depth=1), normalise_until=0),
     groups=6,
     group_size=4,
     epochs=2,

@@ -53,7 +53,7 @@ def outcome(reducer: Reducer, changes: Mapping[str, Any]) -> tuple[dict[str, Any
 def critics(reducer: Reducer) -> tuple[dict[str, Any], np.ndarray]:
     """Two rounds of PPO by whole episodes."""
     config = PPOConfig(
-        SMALL.policy, returns=ReturnConfig(), episodes=EpisodeConfig(6, 3), epochs=2, minibatches=1
+        SMALL.network, returns=ReturnConfig(), episodes=EpisodeConfig(6, 3), epochs=2, minibatches=1
     )
     agent = PPOAgent(config, MIXED, 5, rank=reducer.rank, ranks=reducer.size)
     metrics = []

@@ -104,7 +104,7 @@ def test_what_succeeded_becomes_more_likely_in_every_kind_of_task() -> None:
     "changes",
     [
         {},
-        {"policy": PolicyConfig(torso=SMALL.policy.torso, correlation=0.6)},
+        {"network": PolicyConfig(torso=SMALL.network.torso, correlation=0.6)},
         {"sampler": filtered(kind="weights", oversampling=2.0, acceptance_aware=True, refills=1)},
         {"advantage": AdvantageConfig(scale="task", normalise_tasks=True, baseline="step")},
         {"regularisation": RegularisationConfig(kl=0.1, entropy=0.01, smoothing=0.05)},
@@ -202,7 +202,7 @@ def test_earlier_policies_act_and_their_densities_are_recorded() -> None:
 
 
 def test_the_deviation_may_fall_where_a_task_succeeds() -> None:
-    agent = agent_of(PUSH, policy=PolicyConfig(torso=SMALL.policy.torso, std=0.3, std_floor=0.25))
+    agent = agent_of(PUSH, network=PolicyConfig(torso=SMALL.network.torso, std=0.3, std_floor=0.25))
     agent._weights.success[:] = 0.6
     np.testing.assert_allclose(agent._floors, [0.1])
     agent._weights.success[:] = np.nan
@@ -221,7 +221,7 @@ def test_an_actor_of_sac_is_a_parent_and_keeps_its_mean_action() -> None:
     parent = sac.policy(sac.build(config, tasks, 3).snapshot(), tasks)
     with made_suites():
         agent = AGENT.build(
-            AGENT.config_class(policy=PolicyConfig(torso=config.network.torso)),
+            AGENT.config_class(network=PolicyConfig(torso=config.network.torso)),
             tasks,
             1,
             parents={"init_from": parent},
@@ -232,13 +232,13 @@ def test_an_actor_of_sac_is_a_parent_and_keeps_its_mean_action() -> None:
     one, two = (p.act(*arguments, acting=Acting(), generators=generators) for p in (parent, agent.policy()))
     np.testing.assert_allclose(one.continuous, two.continuous, atol=1e-6)
     np.testing.assert_array_equal(one.discrete, two.discrete)
-    with made_suites(), pytest.raises(ConfigError, match=r"init_from.*agent.policy.torso"):
+    with made_suites(), pytest.raises(ConfigError, match=r"init_from.*agent.network.torso"):
         AGENT.build(AGENT.config_class(), tasks, 1, parents={"init_from": parent})
 
 
 def test_the_controller_is_the_policy_without_exploration() -> None:
     tasks = TaskSet([task_of("push", ActionSpec(continuous=2)), task_of("pull", ActionSpec(continuous=1), 2)])
-    agent = agent_of(tasks, policy=PolicyConfig(torso=SMALL.policy.torso, correlation=0.5))
+    agent = agent_of(tasks, network=PolicyConfig(torso=SMALL.network.torso, correlation=0.5))
     learn(agent, 1, tasks)
     snapshot = agent.snapshot("export")
     task, draws = np.array([0, 1, 1, 0, 1]), np.random.default_rng(0)
@@ -255,7 +255,9 @@ def test_the_controller_is_the_policy_without_exploration() -> None:
 
 def test_a_task_without_a_gradient_is_named_with_what_to_do() -> None:
     agent = agent_of(PUSH, idle_rounds=3)
-    with pytest.warns(RuntimeWarning, match=r"grouped/push: no group of the last 3 rounds.*agent.policy.std"):
+    with pytest.warns(
+        RuntimeWarning, match=r"grouped/push: no group of the last 3 rounds.*agent.network.std"
+    ):
         learn(agent, 3, PUSH, outcome=(0, 0, 0, 0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -276,7 +278,7 @@ def test_wrong_settings_and_tasks_are_refused() -> None:
     agent_of(PUSH, advantage=AdvantageConfig(scale="none"))
     with pytest.raises(ConfigError, match=r"oversampling=3 collects groups"):
         SamplerConfig(oversampling=3.0)
-    with pytest.raises(ConfigError, match=r"agent.pool.size and agent.policy.correlation"):
-        agent_of(pool=PoolConfig(size=1), policy=PolicyConfig(correlation=0.5))
+    with pytest.raises(ConfigError, match=r"agent.pool.size and agent.network.correlation"):
+        agent_of(pool=PoolConfig(size=1), network=PolicyConfig(correlation=0.5))
     with pytest.raises(UnsupportedError, match="objective of GRPO may be negative"):
         agent_of(gradients=SurgeryConfig("famo"))

@@ -13,7 +13,7 @@ from mtrl.training import EPISODE_METRICS, RUN_METRICS, Checkpoints, read_jsonl,
 
 SMALL = [
     "agent=grpo",
-    "agent.policy.torso.width=16",
+    "agent.network.torso.width=16",
     "agent.groups=4",
     "agent.group_size=3",
     "agent.epochs=2",
@@ -29,7 +29,7 @@ SMALL = [
 CLONED = [
     "tasks=[point/obstacle]",
     "agent.cloning.updates=30",
-    "agent.policy.correlation=0.5",
+    "agent.network.correlation=0.5",
     "demonstrations.episodes=2",
     "training.log_every=10",
 ]

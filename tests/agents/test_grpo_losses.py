@@ -89,7 +89,7 @@ def test_entropy_outside_the_band_has_a_gradient_towards_it() -> None:
 def test_correlated_noise_has_the_density_of_its_whole_path() -> None:
     """The product of the conditional densities is the multivariate normal with covariance std^2 rho^|i-j|."""
     rho, std = 0.8, 0.5
-    agent = agent_of(policy=PolicyConfig(torso=SMALL.policy.torso, correlation=rho, std=std))
+    agent = agent_of(network=PolicyConfig(torso=SMALL.network.torso, correlation=rho, std=std))
     from mtrl import registry
 
     policy = registry.load("agent", "grpo").policy(agent.snapshot("collect"), MIXED)
@@ -110,7 +110,7 @@ def test_correlated_noise_has_the_density_of_its_whole_path() -> None:
 @pytest.mark.parametrize("rho", [0.0, 0.7])
 def test_the_learner_computes_the_densities_that_were_recorded(rho: float) -> None:
     """At the weights that acted every ratio is 1, of continuous and discrete tasks."""
-    agent = agent_of(policy=PolicyConfig(torso=SMALL.policy.torso, correlation=rho, normalise_until=0))
+    agent = agent_of(network=PolicyConfig(torso=SMALL.network.torso, correlation=rho, normalise_until=0))
     played(agent)
     agent.due(0, __import__("mtrl.reducer").reducer.ALONE)
     table, _ = agent._collection.close()

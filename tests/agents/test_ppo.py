@@ -26,8 +26,8 @@ from mtrl.training import RUN_METRICS, undocumented
 from .grpo_made import MIXED, SMALL, group_of
 from .sac_made import fragment_of
 
-TINY = PolicyConfig(torso=SMALL.policy.torso, normalise_until=0)
-CONFIG = PPOConfig(policy=TINY, rollout=60, epochs=2, minibatches=2)
+TINY = PolicyConfig(torso=SMALL.network.torso, normalise_until=0)
+CONFIG = PPOConfig(network=TINY, rollout=60, epochs=2, minibatches=2)
 
 
 def test_advantages_by_hand() -> None:
@@ -116,10 +116,10 @@ def test_a_restored_agent_continues_alike_in_a_stream_and_in_groups() -> None:
         {
             "episodes": groups,
             "returns": ReturnConfig(),
-            "policy": PolicyConfig(SMALL.policy.torso, correlation=0.5),
+            "network": PolicyConfig(SMALL.network.torso, correlation=0.5),
         },
     ):
-        settings: dict[str, Any] = {"policy": TINY, "rollout": 60, "epochs": 2, "minibatches": 2, **changes}
+        settings: dict[str, Any] = {"network": TINY, "rollout": 60, "epochs": 2, "minibatches": 2, **changes}
         config = PPOConfig(**settings)
 
         def learn(agent: PPOAgent, seed: int, config: PPOConfig = config) -> dict[str, float]:
@@ -161,13 +161,13 @@ def test_the_critic_learns_what_states_are_worth() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"agent.returns.kind=success needs whole episodes"):
         PPOConfig(returns=ReturnConfig(kind="success"))
-    with pytest.raises(ConfigError, match=r"agent.policy.correlation needs whole episodes"):
-        PPOConfig(policy=PolicyConfig(correlation=0.5))
+    with pytest.raises(ConfigError, match=r"agent.network.correlation needs whole episodes"):
+        PPOConfig(network=PolicyConfig(correlation=0.5))
 
 
 def test_the_command_learns_by_a_stream_and_a_child_of_it_by_groups(tmp_path: Path) -> None:
     words = [
-        "train", "tasks=[gym/CartPole-v1]", "agent.policy.torso.width=16", "steps=300", "training.threads=1",
+        "train", "tasks=[gym/CartPole-v1]", "agent.network.torso.width=16", "steps=300", "training.threads=1",
         "evaluation.episodes=2", "tracking.tensorboard=false", f"output={tmp_path}",
     ]  # fmt: skip
     stream = [
