@@ -7,7 +7,7 @@ Each attack of `attacks.py` is refused in a process of its own. Figures, the lar
 seconds_max        from the end of the imports to the refusal, the processes that it starts included
 processor_seconds_max  the same in processor time, which a busy machine does not stretch
 megabytes_max      largest resident memory of the command and all processes that it starts, read every 5 ms
-refused            share of the attacks that end with status 2 and one line that names the file; 1 is all
+refused            share of the attacks that end with status 2 and a last line that names the file; 1 is all
 command_megabytes  for comparison, the same command's memory for a run that does not exist
 """
 
@@ -96,7 +96,7 @@ def main() -> None:
             words = ATTACKS[name](Path(folder))
             status, seconds, processor, megabytes, said = measure(words)
         lines = said.strip().splitlines()
-        refused.append(status == 2 and len(lines) == 1 and folder in lines[0])
+        refused.append(status == 2 and "Traceback" not in said and folder in lines[-1])
         details[name] = {
             "seconds": seconds, "processor": processor, "megabytes": megabytes, "refused": refused[-1],
         }  # fmt: skip
