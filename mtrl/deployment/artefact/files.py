@@ -15,7 +15,7 @@ from mtrl.errors import IntegrityError
 from mtrl.integrity import write_manifest
 
 from .contents import GOLDEN_FILE, POLICY_FILE, Artefact, open_artefact
-from .golden import examine, read_golden, require_golden, require_graph
+from .golden import examine, read_golden
 from .manifest import MANIFEST_FILE, Manifest
 from .policy import require_runtime
 
@@ -75,16 +75,18 @@ def verify(directory: Path) -> VerificationReport:
     """
     contents = open_artefact(directory)
     require_runtime(contents.manifest)
-    golden = read_golden(contents)
-    found = examine(contents, golden)
-    require_graph(contents, found, golden)
+    found, graph = examine(contents, read_golden(contents)), directory / POLICY_FILE
     named = found["metadata"].get(METADATA_KEY, "")
-    if Manifest.from_json(named, str(directory / POLICY_FILE)) != contents.manifest:
+    if Manifest.from_json(named, str(graph)) != contents.manifest:
         raise IntegrityError(
-            f"{directory / POLICY_FILE} was exported with another manifest than {MANIFEST_FILE}; "
-            "export the artefact again"
+            f"{graph} was exported with another manifest than {MANIFEST_FILE}; export the artefact again"
         )
-    error = require_golden(contents, found, PARITY_TOLERANCE)
+    error = np.inf if found["difference"] is None else float(found["difference"])
+    if not error <= PARITY_TOLERANCE:
+        raise IntegrityError(
+            f"{graph} differs from {GOLDEN_FILE} by {error:.3g}, more than {PARITY_TOLERANCE:g}: this "
+            "machine would act differently from the policy that was evaluated"
+        )
     return VerificationReport(contents, error)
 
 

@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import IntegrityError
 from mtrl.reading import MEGABYTE, parse_json, reading
 from mtrl.rollout import child_environment
 
 from . import graph_process
-from .contents import GOLDEN_FILE, POLICY_FILE, Artefact
-from .manifest import MANIFEST_FILE
+from .contents import BYTES, GOLDEN_FILE, POLICY_FILE, Artefact
 
 Golden = dict[str, npt.NDArray[Any]]
 Float32 = npt.NDArray[np.float32]
@@ -28,8 +26,6 @@ GoldenInput = tuple[Float32, int, Float32 | None]
 
 ROWS = 10_000
 """Most golden rows."""
-GOLDEN_BYTES = 64 * MEGABYTE
-"""Most bytes of the golden arrays in memory."""
 SECONDS = 0.5
 """Processor time to load a small graph and to run its golden rows."""
 BYTES_PER_SECOND = 1e9
@@ -90,7 +86,7 @@ def golden_inputs(golden: Mapping[str, npt.NDArray[Any]]) -> list[GoldenInput]:
 def examine(artefact: Artefact, golden: Golden) -> dict[str, Any]:
     """What `graph_process.examine` finds, in a process with limits of time and memory.
 
-    Raises IntegrityError for a graph that does not load, does not run, or exceeds the limits.
+    Raises IntegrityError for a graph that it refuses, that does not load or run, or that exceeds the limits.
     """
     path, size = artefact.directory / POLICY_FILE, len(artefact.graph)
     seconds = SECONDS + size * len(golden["task"]) / BYTES_PER_SECOND
@@ -98,6 +94,7 @@ def examine(artefact: Artefact, golden: Golden) -> dict[str, Any]:
     np.savez(
         sent,
         graph=np.frombuffer(artefact.graph, dtype=np.uint8),
+        opset=np.array(artefact.manifest.opset),
         seconds=np.array(seconds),
         bytes=np.array(ROOM + COPIES * size),
         **golden,  # type: ignore[arg-type]
@@ -124,46 +121,6 @@ def examine(artefact: Artefact, golden: Golden) -> dict[str, Any]:
     return answer
 
 
-def require_graph(artefact: Artefact, found: Mapping[str, Any], golden: Golden) -> None:
-    """Requires the operators and the signature that the manifest states; raises IntegrityError."""
-    path = artefact.directory / POLICY_FILE
-    stated = [["", artefact.manifest.opset]]
-    if found["operators"] != stated:
-        raise IntegrityError(
-            f"{path} should use ONNX's own operator set {stated[0][1]} alone, as {MANIFEST_FILE} says; "
-            f"got {found['operators']}"
-        )
-    inputs = {name: array for name, array in golden.items() if name != "chunk"}
-    require_signature(path, found["inputs"], found["outputs"], inputs, {"chunk": golden["chunk"]})
-
-
-def require_signature(
-    path: Path,
-    inputs: Mapping[str, list[Any]],
-    outputs: Mapping[str, list[Any]],
-    taken: Mapping[str, npt.NDArray[Any]],
-    given: Mapping[str, npt.NDArray[Any]],
-) -> None:
-    """Requires the inputs and outputs of which `taken` and `given` are examples; raises IntegrityError."""
-    for kind, found, arrays in (("input", inputs, taken), ("output", outputs, given)):
-        if not graph_process.fits(found, arrays):
-            raise IntegrityError(
-                f"{path} does not fit its manifest: type and shape without the first axis of each {kind} "
-                f"should be {graph_process.expected_signature(arrays)}; got {dict(found)}"
-            )
-
-
-def require_golden(artefact: Artefact, found: Mapping[str, Any], tolerance: float) -> float:
-    """The largest difference to the golden outputs; IntegrityError beyond `tolerance`."""
-    error = np.inf if found["difference"] is None else float(found["difference"])
-    if not error <= tolerance:
-        raise IntegrityError(
-            f"{artefact.directory / POLICY_FILE} differs from {GOLDEN_FILE} by {error:.3g}, more than "
-            f"{tolerance:g}: this machine would act differently from the policy that was evaluated"
-        )
-    return error
-
-
 def _count(archive: zipfile.ZipFile) -> int:
     """Rows of `chunk`, which those of the other arrays have to be."""
     with archive.open("chunk.npy") as member:
@@ -178,8 +135,8 @@ def _array(
 ) -> npt.NDArray[Any]:
     expected = np.dtype(dtype)
     size = int(np.prod(shape, dtype=object)) * expected.itemsize
-    if size > GOLDEN_BYTES:
-        raise ValueError(f"{name} has {size:,} bytes; expected at most {GOLDEN_BYTES:,}")
+    if size > BYTES[GOLDEN_FILE]:
+        raise ValueError(f"{name} has {size:,} bytes; expected at most {BYTES[GOLDEN_FILE]:,}")
     with archive.open(f"{name}.npy") as member:
         found, column_major, kind = _header(member)
         if (found, kind) != (shape, expected) or (column_major and len(shape) > 1):

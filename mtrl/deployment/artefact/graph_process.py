@@ -23,40 +23,34 @@ def main() -> None:
     """Answers {"refused": reason} or what `examine` returns."""
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    graph, seconds, room = (arrays.pop(name) for name in ("graph", "seconds", "bytes"))
+    graph, opset, seconds, room = (arrays.pop(name) for name in ("graph", "opset", "seconds", "bytes"))
     # imported before the limits, which are the graph's alone
     import onnx  # noqa: F401
     import onnxruntime  # noqa: F401
 
     _limit(float(seconds), int(room))
     try:
-        answer = examine(graph.tobytes(), arrays)
+        answer = examine(graph.tobytes(), int(opset), arrays)
     except Exception as error:  # noqa: BLE001 - the runtime raises a dozen unrelated classes
-        answer = {"refused": f"{type(error).__name__}: {error}"[:1000]}
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        answer = {"refused": f"{kind}{error}"[:1000]}
     json.dump(answer, sys.stdout)
 
 
-def examine(graph: bytes, golden: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
-    """Operators, signature and metadata of a graph, and its largest difference to the golden `chunk`.
+def examine(graph: bytes, opset: int, golden: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """Metadata of a graph, and its largest difference to the golden `chunk`, None when one is not finite.
 
-    The difference is None when one is not finite. A graph whose signature is not that of the golden arrays is
-    not run.
+    Raises ValueError for other operators than ONNX's own of set `opset`, a tensor in another file, and inputs
+    and outputs that are not those of the golden arrays.
     """
-    kept_outside, operators = _contents(graph)
-    if kept_outside:
-        return {"refused": f"the tensor {kept_outside!r} lies in another file, which no hash covers"}
+    _require_contents(graph, opset)
     session = open_session(graph)
-    inputs, outputs = signature(session.get_inputs()), signature(session.get_outputs())
-    answer = {
-        "operators": operators,
-        "inputs": inputs,
-        "outputs": outputs,
-        "metadata": session.get_modelmeta().custom_metadata_map,
-    }
     feeds = {name: array for name, array in golden.items() if name != "chunk"}
-    if fits(inputs, feeds) and fits(outputs, {"chunk": golden["chunk"]}):
-        answer["difference"] = _difference(session, feeds, golden["chunk"])
-    return answer
+    require_signature(session, feeds, golden["chunk"])
+    return {
+        "metadata": session.get_modelmeta().custom_metadata_map,
+        "difference": _difference(session, feeds, golden["chunk"]),
+    }
 
 
 def open_session(graph: bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped
@@ -73,30 +67,32 @@ def open_session(graph: bytes) -> Any:  # noqa: ANN401 - onnxruntime is untyped
     return ort.InferenceSession(graph, sess_options=options, providers=["CPUExecutionProvider"])
 
 
-def signature(nodes: Any) -> dict[str, list[Any]]:  # noqa: ANN401 - onnxruntime is untyped
-    """Name -> type and the sizes of all axes but the first; a symbolic size is text."""
-    return {node.name: [node.type, *node.shape[1:]] for node in nodes}
+def require_signature(
+    session: Any,  # noqa: ANN401 - onnxruntime is untyped
+    inputs: Mapping[str, np.ndarray[Any, Any]],
+    chunk: np.ndarray[Any, Any],
+) -> None:
+    """Raises ValueError unless the graph takes arrays like `inputs` and gives one like `chunk`.
 
-
-def expected_signature(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
-    """The signature of inputs or outputs of which `arrays` are examples."""
+    The first axis is not looked at, and a symbolic size fits any.
+    """
     types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
-    return {name: [types[array.dtype.name], *array.shape[1:]] for name, array in arrays.items()}
+    sides = {"input": (session.get_inputs(), inputs), "output": (session.get_outputs(), {"chunk": chunk})}
+    for side, (nodes, arrays) in sides.items():
+        found = {node.name: [node.type, *node.shape[1:]] for node in nodes}
+        expected = {name: [types[array.dtype.name], *array.shape[1:]] for name, array in arrays.items()}
+        if found.keys() != expected.keys() or not all(_fits(found[name], expected[name]) for name in found):
+            raise ValueError(
+                f"it does not fit its manifest: type and shape without the first axis of each {side} "
+                f"should be {expected}; got {found}"
+            )
 
 
-def fits(found: Mapping[str, list[Any]], arrays: Mapping[str, np.ndarray[Any, Any]]) -> bool:
-    """Whether a signature is that of `arrays`; a symbolic size fits any."""
-    expected = expected_signature(arrays)
-
-    def fit(have: list[Any], need: list[Any]) -> bool:
-        sizes = zip(have[1:], need[1:], strict=False)
-        return (
-            len(have) == len(need)
-            and have[0] == need[0]
-            and all(isinstance(size, str) or size == needed for size, needed in sizes)
-        )
-
-    return found.keys() == expected.keys() and all(fit(found[name], expected[name]) for name in expected)
+def _fits(found: list[Any], expected: list[Any]) -> bool:
+    (kind, *sizes), (needed_kind, *needed) = found, expected
+    return (kind, len(sizes)) == (needed_kind, len(needed)) and all(
+        isinstance(size, str) or size == need for size, need in zip(sizes, needed, strict=True)
+    )
 
 
 def _difference(
@@ -118,16 +114,18 @@ def _difference(
     return worst
 
 
-def _contents(graph: bytes) -> tuple[str, list[list[Any]]]:
-    """The name of a tensor that is kept in another file, if there is one, and the sets of operators."""
+def _require_contents(graph: bytes, opset: int) -> None:
     import onnx
 
     model = onnx.load_from_string(graph)
     operators = [[item.domain, item.version] for item in model.opset_import]
+    if operators != [["", opset]]:
+        raise ValueError(
+            f"it should use ONNX's own operator set {opset} alone, as its manifest says; got {operators}"
+        )
     for message in _messages(model):
         if isinstance(message, onnx.TensorProto) and (message.data_location or message.external_data):
-            return message.name or "without a name", operators
-    return "", operators
+            raise ValueError(f"the tensor {message.name!r} lies in another file, which no hash covers")
 
 
 def _messages(message: Any) -> Iterator[Any]:  # noqa: ANN401 - generated classes

@@ -13,8 +13,7 @@ from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler, Pol
 from mtrl.tasks import TaskSet
 
 from .contents import POLICY_FILE, Artefact
-from .golden import require_signature
-from .graph_process import open_session, signature
+from .graph_process import open_session, require_signature
 from .manifest import Manifest
 
 Float32 = npt.NDArray[np.float32]
@@ -31,9 +30,6 @@ class ArtefactPolicy:
         """Loads the graph from memory; raises IntegrityError when it does not fit the manifest."""
         self.manifest = artefact.manifest
         require_runtime(self.manifest)
-        path = artefact.directory / POLICY_FILE
-        with reading(path, "a graph that ONNX Runtime loads"):
-            self._session = open_session(artefact.graph)
         sizes = self.manifest
         self._state = np.zeros((1, sizes.history, sizes.state_size), dtype=np.float32)
         self._task = np.zeros(1, dtype=np.int64)
@@ -42,8 +38,9 @@ class ArtefactPolicy:
         inputs: dict[str, npt.NDArray[Any]] = {"state": self._state, "task": self._task}
         if sizes.noise_size:
             inputs["z"] = self._noise
-        found = signature(self._session.get_inputs()), signature(self._session.get_outputs())
-        require_signature(path, *found, inputs, {"chunk": self._chunk})
+        with reading(artefact.directory / POLICY_FILE, "a graph of this artefact", "export it again"):
+            self._session = open_session(artefact.graph)
+            require_signature(self._session, inputs, self._chunk)
         self._binding = self._session.io_binding()
         for name, array in inputs.items():
             self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
