@@ -10,26 +10,23 @@ from typing import Annotated, Any
 
 from mtrl.errors import IntegrityError, SpaceError, UnknownNameError
 from mtrl.reading import JSON_BYTES, parse_json, read_bytes, reading
-from mtrl.structured import SHARE, UNIT, Checked, Range, at_least, between, build
+from mtrl.structured import POSITIVE, SHARE, UNIT, Checked, Range, at_least, between, build
 from mtrl.tasks import Option, Task
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
 """Version of the manifest's layout that this code writes; newer ones are refused."""
 
-FINITE = Range(0, includes_low=False, includes_high=False)
-"""Above 0 and below infinity."""
-
 
 @dataclass(frozen=True)
 class Limits(Checked, place="limits"):
     """The policy's own limits; of each, the tighter of this and the robot's is in force."""
 
-    action: Annotated[float, FINITE] = 1.0
+    action: Annotated[float, POSITIVE] = 1.0
     """Largest magnitude of a command dimension, in the task's units of [-1, 1]."""
-    rate: Annotated[float, FINITE] = 2.0
+    rate: Annotated[float, POSITIVE] = 2.0
     """Largest change of a command dimension per decision; 2 is the whole range."""
-    observation: Annotated[float, FINITE] = 1000.0
+    observation: Annotated[float, POSITIVE] = 1000.0
     """Largest magnitude of an observation entry that the policy is meant for."""
 
 
@@ -57,7 +54,7 @@ class TaskEntry(Checked):
     """Native length D_task of the state; the graph's input is zero-padded to D_max."""
     action_size: Annotated[int, at_least(1)]
     """Native number A_task of action dimensions, a prefix of the graph's A_max."""
-    rate_hz: Annotated[float, FINITE]
+    rate_hz: Annotated[float, POSITIVE]
     """Decisions per second, in Hz."""
     protocol_hash: str
     """Hash of the task the policy was trained on; a robot with another is refused."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mtrl.errors import ConfigError
-from mtrl.structured import SHARE, Checked, Range, at_least, between
+from mtrl.structured import POSITIVE, SHARE, Checked, Range, at_least, between
 
-from ..artefact.manifest import FINITE, Manifest, TaskEntry
+from ..artefact.manifest import Manifest, TaskEntry
 
 MINUTE_MS = Range(0, 60_000, includes_low=False)
 """A time limit that a robot notices, in milliseconds."""
@@ -25,17 +25,17 @@ class GuardConfig(Checked, place="guard"):
     hold: Annotated[tuple[str, ...], ("zero", "last")]
     """Per dimension what holding means: "zero" for velocities and position differences (no motion),
     "last" for positions and grippers (keep what was commanded last). Length A."""
-    action_limit: Annotated[float, FINITE] = 1.0
+    action_limit: Annotated[float, POSITIVE] = 1.0
     """Largest magnitude of a command dimension."""
-    rate_limit: Annotated[float, FINITE] = 2.0
+    rate_limit: Annotated[float, POSITIVE] = 2.0
     """Largest change of a command dimension from one tick to the next."""
     acceleration_limit: Annotated[float, between(0, 4)] = 0.0
     """Largest change of that change; 0 turns this guard off. The limits above win over it."""
-    observation_limit: Annotated[float, FINITE] = 1000.0
+    observation_limit: Annotated[float, POSITIVE] = 1000.0
     """Largest magnitude of an observation entry."""
-    stale_limit_s: Annotated[float, FINITE] = 0.04
+    stale_limit_s: Annotated[float, POSITIVE] = 0.04
     """Oldest observation that is acted upon, in seconds."""
-    inference_deadline_s: Annotated[float, FINITE] = 0.01
+    inference_deadline_s: Annotated[float, POSITIVE] = 0.01
     """Longest inference whose result is used, in seconds."""
     hold_budget: Annotated[int, at_least(0)] = 80
     """Consecutive violating ticks that are held; one more latches ESTOP."""
@@ -62,7 +62,7 @@ class RobotConfig(Checked, place="robot"):
     """Largest change of a command dimension per decision; above 0, at most 2, the whole range."""
     acceleration_limit: Annotated[float, between(0, 4)] = 0.0
     """Largest change of that change per decision, at most 4; 0 turns this guard off."""
-    observation_limit: Annotated[float, FINITE] = 100.0
+    observation_limit: Annotated[float, POSITIVE] = 100.0
     """Largest magnitude of an observation entry that is accepted; above 0, finite."""
     stale_limit_ms: Annotated[float, MINUTE_MS] = 40.0
     """Oldest observation that is acted upon, in milliseconds; above 0, at most a minute."""
