@@ -9,6 +9,7 @@ nanoseconds since 1970.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 
 from mtrl.atomic import atomic_file
-from mtrl.errors import IntegrityError
+from mtrl.reading import reading
 from mtrl.structured import build
 
 from ..guard.limits import GuardConfig
@@ -152,43 +153,33 @@ def read_flight(path: Path, unfinished: bool = False) -> Flight:
     metadata: dict[str, dict[str, str]] = {}
     channels: dict[int, str] = {}
     messages: dict[str, list[dict[str, Any]]] = {topic.name: [] for topic in _TOPICS}
-    try:
-        with path.open("rb") as file:
-            try:
-                for record in StreamReader(file, validate_crcs=True).records:
-                    if isinstance(record, Metadata):
-                        metadata[record.name] = record.metadata
-                    elif isinstance(record, Channel):
-                        channels[record.id] = record.topic
-                    elif isinstance(record, Message):
-                        messages.setdefault(channels[record.channel_id], []).append(json.loads(record.data))
-            except Exception:
-                if not unfinished:
-                    raise
+    advice = "" if unfinished else "read_flight(path, unfinished=True) reads what is whole of it"
+    with reading(path, "a whole flight log of mtrl", advice), path.open("rb") as file:
+        with contextlib.suppress(Exception) if unfinished else contextlib.nullcontext():
+            for record in StreamReader(file, validate_crcs=True).records:
+                if isinstance(record, Metadata):
+                    metadata[record.name] = record.metadata
+                elif isinstance(record, Channel):
+                    channels[record.id] = record.topic
+                elif isinstance(record, Message):
+                    messages.setdefault(channels[record.channel_id], []).append(json.loads(record.data))
         return _assemble(metadata, messages, unfinished)
-    except Exception as error:
-        # Damaged bytes surface as anything: the container's, the compressor's, JSON's or numpy's errors.
-        raise IntegrityError(
-            f"{path} is not a whole flight log of mtrl ({type(error).__name__}: {error})"
-            + ("" if unfinished else "; read_flight(path, unfinished=True) reads what is whole of it")
-        ) from error
 
 
 def _assemble(
     metadata: dict[str, dict[str, str]], messages: dict[str, list[dict[str, Any]]], unfinished: bool
 ) -> Flight:
     about, end = metadata[_METADATA], metadata.get(_END)
-    whole = min(len(messages[topic.name]) for topic in _TOPICS)
+    counts = {len(messages[topic.name]) for topic in _TOPICS}
     if end is None and not unfinished:
         raise ValueError("its end is missing")
-    ticks = whole if end is None else int(end["ticks"])
+    if end is not None and counts != {int(end["ticks"])}:
+        raise ValueError(f"{end['ticks']} ticks announced, {sorted(counts)} found")
+    ticks = min(counts)
     numbers = np.zeros((ticks, len(Column)))
     arrays = {}
     for topic in _TOPICS:
-        found = messages[topic.name]
-        if len(found) != ticks and end is not None:
-            raise ValueError(f"{ticks} ticks announced, {len(found)} messages of {topic.name} found")
-        found = found[:ticks]
+        found = messages[topic.name][:ticks]
         for column in topic.columns:
             numbers[:, column] = [message[_name(column)] for message in found]
         # float() also reads NaN, Infinity and -Infinity

@@ -28,7 +28,9 @@ class FlightRecorder:
         self._number = number
         self._ring = FlightRing(memory.ring, flight.observation.shape[1], flight.command.shape[1])
         with self._disk_errors():
-            self._file = path.open("wb")
+            # a file of its own: a session that was taken over goes on in the one that it opened
+            path.unlink(missing_ok=True)
+            self._file = path.open("xb")
             self._writer = FlightWriter(self._file, self._begun)
             self._writer.flush()
         self._written = self._seen = 0

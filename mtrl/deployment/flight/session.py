@@ -61,58 +61,31 @@ def deploy(
     it. A kill of this very process leaves the ticks up to `FLUSH_S` and two polls before it, which
     `read_flight(path, unfinished=True)` reads.
     """
-    entry: Robot = registry.load("robot", robot.name)
-    with own_folder(out_dir / REPORTS), own_robot(entry):
-        return _deploy(artefact_dir, entry, robot, tasks, starts, seed, out_dir, overwrite, on_episode)
-
-
-def _deploy(
-    artefact_dir: Path,
-    entry: Robot,
-    robot: RobotConfig,
-    tasks: Sequence[str],
-    starts: Sequence[int],
-    seed: int,
-    out_dir: Path,
-    overwrite: bool,
-    on_episode: Callable[[EpisodeReport], None] | None,
-) -> DeploymentReport:
     begun = time.monotonic()
     if not tasks or len(tasks) != len(starts):
         raise ConfigError(
             f"deploy needs at least one task and one start per task; got {len(tasks)}, {len(starts)}"
         )
-    checked = verify(artefact_dir)
-    chosen = [compatible_task(checked.manifest, name) for name in tasks]
+    entry: Robot = registry.load("robot", robot.name)
     folder = out_dir / REPORTS
-    _refuse_existing(folder, tasks, overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    memory = SessionMemory.create(
-        max(task.observation.state or 0 for task in chosen),
-        max(task.action.continuous for task in chosen),
-        HOLD_MARGIN * (max(task.horizon_decisions for task in chosen) + 1),
-        checked.contents.graph,
-    )
-    spec = _spec(checked, robot, chosen, starts, seed, memory)
     reports = []
-    processes = SessionProcesses(memory, spec)
-    with noted_signals() as raise_if_noted, contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(own_folder(folder))
+        ending.enter_context(own_robot(entry))
+        checked = verify(artefact_dir)
+        chosen = [compatible_task(checked.manifest, name) for name in tasks]
+        _refuse_existing(folder, tasks, overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+        raise_if_noted = ending.enter_context(noted_signals())
+        memory = _memory(chosen, checked.contents.graph)
         ending.callback(memory.close)
+        processes = SessionProcesses(memory, _spec(checked, robot, chosen, starts, seed, memory))
         ending.callback(processes.stop)
         processes.start("robot", entry.module)
         processes.start("policy", "mtrl.deployment.realtime.policy_loop")
         for number, task in enumerate(chosen, start=1):
             processes.await_ready(number, task, robot.startup_timeout_s, raise_if_noted)
-            stolen = stolen_seconds()
-            flight, log = _fly(
-                processes, memory, folder, number, task, spec, checked.artefact, raise_if_noted
-            )
-            stolen = stolen_seconds() - stolen
-            episode = spec.episodes[number - 1]
-            report = episode_report(
-                flight, memory, spec, episode, rate_hz=task.rate_hz, stolen_seconds=stolen, log=log
-            )
-            _write_report(folder, report)
+            report = _run_episode(processes, folder, number, task, checked.artefact, raise_if_noted)
             reports.append(report)
             if on_episode is not None:
                 on_episode(report)
@@ -170,38 +143,49 @@ def _spec(
     )
 
 
-def _fly(
+def _memory(tasks: Sequence[Task], graph: bytes) -> SessionMemory:
+    return SessionMemory.create(
+        max(task.observation.state or 0 for task in tasks),
+        max(task.action.continuous for task in tasks),
+        HOLD_MARGIN * (max(task.horizon_decisions for task in tasks) + 1),
+        graph,
+    )
+
+
+def _run_episode(
     processes: SessionProcesses,
-    memory: SessionMemory,
     folder: Path,
     number: int,
     task: Task,
-    spec: SessionSpec,
     artefact: str,
     raise_if_noted: Callable[[], None],
-) -> tuple[Flight, Path]:
-    """Runs one episode and returns its flight and its log, which is finished whatever ends the episode."""
-    guard, path = spec.episodes[number - 1].guard, _path(folder, task.name, ".mcap")
+) -> EpisodeReport:
+    """Runs one episode, and writes its report, and its log whatever ends the episode."""
+    memory, spec = processes.memory, processes.spec
+    episode, log = spec.episodes[number - 1], _path(folder, task.name, ".mcap")
     _path(folder, task.name, ".json").unlink(missing_ok=True)
-    ring = FlightRing(memory.ring, task.observation.state or 0, guard.action_size)
-    recorder = FlightRecorder(path, memory, number, Flight.of(ring, 0, task.name, artefact, guard))
+    ring = FlightRing(memory.ring, task.observation.state or 0, episode.guard.action_size)
+    recorder = FlightRecorder(log, memory, number, Flight.of(ring, 0, task.name, artefact, episode.guard))
 
     def each_poll() -> None:
         raise_if_noted()
         recorder.update()
 
+    stolen = stolen_seconds()
     try:
         processes.run_episode(number, task, spec.robot.startup_timeout_s, each_poll)
     except BaseException as error:
         processes.stop()
         recorder.close(ending_of(error))
         raise
-    return recorder.close("the episode was over"), path
-
-
-def _write_report(folder: Path, report: EpisodeReport) -> None:
+    stolen = stolen_seconds() - stolen
+    flight = recorder.close("the episode was over")
+    report = episode_report(
+        flight, memory, spec, episode, rate_hz=task.rate_hz, stolen_seconds=stolen, log=log
+    )
     text = json.dumps(report.as_json(), indent=2, allow_nan=False)
-    write_text(_path(folder, report.task, ".json"), text + "\n", overwrite=True)
+    write_text(_path(folder, task.name, ".json"), text + "\n", overwrite=True)
+    return report
 
 
 def _path(folder: Path, task: str, suffix: str) -> Path:

@@ -34,8 +34,8 @@ class SessionProcesses:
 
     def __init__(self, memory: SessionMemory, spec: SessionSpec) -> None:
         """`spec` goes to the standard input of every child."""
-        self._memory = memory
-        self._spec = spec
+        self.memory = memory
+        self.spec = spec
         self._processes: dict[str, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
 
     def start(self, role: str, module: str) -> None:
@@ -48,16 +48,16 @@ class SessionProcesses:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env=child_environment(),
-            pass_fds=[pair[0] for pair in self._spec.blocks.values()],
+            pass_fds=[pair[0] for pair in self.spec.blocks.values()],
             start_new_session=True,
         )
         self._processes[role] = (process, errors)
         assert process.stdin is not None
         try:
             with process.stdin as stream:
-                stream.write(json.dumps(asdict(self._spec)).encode())
+                stream.write(json.dumps(asdict(self.spec)).encode())
         except BrokenPipeError:
-            self._raise_if_dead(self._spec.episodes[0].task, "start-up")
+            self._raise_if_dead(self.spec.episodes[0].task, "start-up")
 
     def await_ready(self, number: int, task: Task, timeout_s: float, each_poll: Callable[[], None]) -> None:
         """Returns when the robot's initial state is set up and the policy is loaded.
@@ -72,13 +72,13 @@ class SessionProcesses:
         self, number: int, task: Task, startup_timeout_s: float, each_poll: Callable[[], None]
     ) -> None:
         """Runs one episode; returns when both processes are done with it. The rest is as of `await_ready`."""
-        self._memory.control[ControlField.GO] = number
+        self.memory.control[ControlField.GO] = number
         timeout_s = _PATIENCE * task.horizon_decisions / task.rate_hz + startup_timeout_s
         self._wait(number, _DONE, timeout_s, task.name, f"episode {number}", each_poll)
 
     def stop(self) -> None:
         """Signals both processes to end, kills those that do not, and returns when they have ended."""
-        self._memory.control[ControlField.STOP] = 1
+        self.memory.control[ControlField.STOP] = 1
         deadline = time.monotonic() + _GRACE_S
         for process, errors in self._processes.values():
             try:
@@ -100,12 +100,12 @@ class SessionProcesses:
     ) -> None:
         """Returns when every field has reached the episode's number."""
         deadline = time.monotonic() + timeout_s
-        while (self._memory.control[fields] < number).any():
+        while (self.memory.control[fields] < number).any():
             each_poll()
             self._raise_if_dead(task, when)
             if time.monotonic() > deadline:
                 missing = " and ".join(
-                    field.name.lower() for field in fields if self._memory.control[field] < number
+                    field.name.lower() for field in fields if self.memory.control[field] < number
                 )
                 raise GuardError(
                     f"{task}: {when} was not over after {timeout_s:.0f} s, {missing} did not come; does a "
@@ -119,7 +119,7 @@ class SessionProcesses:
             if process.poll() is None:
                 continue
             # The last one to finish may exit between two polls.
-            done = (self._memory.control[_DONE] >= len(self._spec.episodes)).all()
+            done = (self.memory.control[_DONE] >= len(self.spec.episodes)).all()
             if process.returncode == 0 and done:
                 continue
             detail = _tail(errors) or f"no message; exit status {process.returncode}"
