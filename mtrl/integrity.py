@@ -45,13 +45,11 @@ def verify_manifest(directory: Path) -> str:
     Files that the manifest does not list are ignored. Raises IntegrityError, naming the first file
     that is missing or whose bytes changed.
     """
-    manifest = directory / MANIFEST
-    content = _read_manifest(directory)
-    for recorded, path in _parse(manifest, content):
-        file = directory / path
-        _require_listed(file, manifest)
-        _require_hash(file, _hash_file(file), recorded)
-    return hashlib.sha256(content).hexdigest()
+    root, recorded = _read_manifest(directory)
+    for name, expected in recorded.items():
+        _require_listed(directory, name)
+        _require_hash(directory / name, _hash_file(directory / name), expected)
+    return root
 
 
 def read_verified(directory: Path, limits: Mapping[str, int]) -> tuple[str, dict[str, bytes]]:
@@ -62,28 +60,23 @@ def read_verified(directory: Path, limits: Mapping[str, int]) -> tuple[str, dict
     as `verify_manifest` does, and before anything is read for a file that is larger, is a link out of the
     directory, is not listed, or is listed and not in `limits`.
     """
-    manifest = directory / MANIFEST
-    content = _read_manifest(directory)
-    recorded = {path: expected for expected, path in _parse(manifest, content)}
-    for name in limits:
-        if name not in recorded:
-            raise IntegrityError(f"{manifest} does not list {name}; write {directory} again")
-    for name in recorded:
-        file = directory / name
-        if name not in limits:
+    root, recorded = _read_manifest(directory)
+    for name in sorted(limits.keys() ^ recorded.keys()):
+        wrong = "does not list" if name in limits else "should not list"
+        raise IntegrityError(f"{directory / MANIFEST} {wrong} {name}; write {directory} again")
+    for name, limit in limits.items():
+        _require_listed(directory, name)
+        if not (directory / name).resolve().is_relative_to(directory.resolve()):
             raise IntegrityError(
-                f"{manifest} lists {name!r}, which is no part of {directory}; write it again"
+                f"{directory / name} is a link out of {directory}; put the file itself there"
             )
-        _require_listed(file, manifest)
-        if not file.resolve().is_relative_to(directory.resolve()):
-            raise IntegrityError(f"{file} is a link out of {directory}; put the file itself there")
-        require_size(file, limits[name])
+        require_size(directory / name, limit)
     kept = {}
-    for name, expected in recorded.items():
+    for name, limit in limits.items():
         with reading(directory / name, "a file"):
-            kept[name] = read_bytes(directory / name, limits[name])
-        _require_hash(directory / name, hashlib.sha256(kept[name]).hexdigest(), expected)
-    return hashlib.sha256(content).hexdigest(), kept
+            kept[name] = read_bytes(directory / name, limit)
+        _require_hash(directory / name, hashlib.sha256(kept[name]).hexdigest(), recorded[name])
+    return root, kept
 
 
 def _files(directory: Path) -> list[str]:
@@ -91,7 +84,8 @@ def _files(directory: Path) -> list[str]:
     return [path for path in every if path != MANIFEST]
 
 
-def _read_manifest(directory: Path) -> bytes:
+def _read_manifest(directory: Path) -> tuple[str, dict[str, str]]:
+    """The root hash, and the recorded hash of every listed path."""
     manifest = directory / MANIFEST
     if not directory.is_dir():
         raise IntegrityError(f"{directory} is missing; expected a directory with a {MANIFEST}")
@@ -100,13 +94,15 @@ def _read_manifest(directory: Path) -> bytes:
             f"{manifest} is missing; without it the content of {directory} cannot be trusted"
         )
     with reading(manifest, "hashes"):
-        return read_bytes(manifest, MANIFEST_BYTES)
+        content = read_bytes(manifest, MANIFEST_BYTES)
+    return hashlib.sha256(content).hexdigest(), dict(_parse(manifest, content))
 
 
-def _require_listed(file: Path, manifest: Path) -> None:
-    if not file.is_file():
+def _require_listed(directory: Path, name: str) -> None:
+    if not (directory / name).is_file():
         raise IntegrityError(
-            f"{file} is missing; {manifest} lists it. Restore it or write {manifest.parent} again"
+            f"{directory / name} is missing; {directory / MANIFEST} lists it. Restore it or write "
+            f"{directory} again"
         )
 
 
@@ -124,7 +120,7 @@ def _hash_file(path: Path) -> str:
 
 
 def _parse(manifest: Path, content: bytes) -> Iterator[tuple[str, str]]:
-    """Pairs of hash and relative path; refuses what `write_manifest` would never have written."""
+    """Pairs of relative path and hash; refuses what `write_manifest` would never have written."""
     text = content.decode(errors="replace")
     if text and not text.endswith("\n"):
         raise IntegrityError(f"{manifest} was truncated: its last line has no end")
@@ -135,4 +131,4 @@ def _parse(manifest: Path, content: bytes) -> Iterator[tuple[str, str]]:
         path = match[2]
         if path.startswith("/") or ".." in path.split("/"):
             raise IntegrityError(f"{manifest} was edited: line {number} leads out of the directory: {path!r}")
-        yield match[1], path
+        yield path, match[1]

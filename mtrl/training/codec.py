@@ -35,13 +35,11 @@ from safetensors.torch import load_file, save_file
 from mtrl.atomic import atomic_directory
 from mtrl.errors import IntegrityError, UnsupportedError
 from mtrl.integrity import verify_manifest, write_manifest
-from mtrl.reading import DEPTH, JSON_BYTES, MEGABYTE, parse_json, read_bytes, reading, require_size
+from mtrl.reading import DEPTH, JSON_BYTES, MEGABYTE, parse_json, read_bytes, reading
 
 VERSION = 1
 """Version of the format; another one is refused."""
 
-TREE_BYTES = JSON_BYTES
-"""Largest tree of a state."""
 HEADER_BYTES = 8 * MEGABYTE
 """Largest list of the tensors of a state."""
 TEXT_BYTES = 16 * MEGABYTE
@@ -68,9 +66,9 @@ def save_state(directory: Path, state: object, *, overwrite: bool = False) -> st
     encoder = _Encoder()
     document = {"format": "mtrl-state", "version": VERSION, "tree": encoder.encode(state, ("state",))}
     text = json.dumps(document, allow_nan=False)
-    if len(text) > TREE_BYTES:
+    if len(text) > JSON_BYTES:
         raise UnsupportedError(
-            f"the state holds {len(text):,} bytes besides its tensors; at most {TREE_BYTES:,} can be saved. "
+            f"the state holds {len(text):,} bytes besides its tensors; at most {JSON_BYTES:,} can be saved. "
             "Keep long lists of numbers as arrays"
         )
     with atomic_directory(directory, overwrite) as partial:
@@ -87,13 +85,11 @@ def load_state(directory: Path) -> Any:  # noqa: ANN401 - a state is whatever wa
     Raises IntegrityError naming the file that is missing, truncated, edited or malformed.
     """
     tree, stored = directory / _TREE, directory / _TENSORS
-    if tree.is_file():
-        require_size(tree, TREE_BYTES)
     verify_manifest(directory)
     if not tree.is_file() or not stored.is_file():
         raise IntegrityError(f"{directory} holds no saved state; expected {_TREE} and {_TENSORS} in it")
     with reading(tree, "the tree of a saved state"):
-        document = parse_json(read_bytes(tree, TREE_BYTES), depth=2 * DEPTH)
+        document = parse_json(read_bytes(tree, JSON_BYTES), depth=2 * DEPTH)
         if not isinstance(document, dict) or "tree" not in document:
             raise ValueError("it holds no tree")
         if document.get("format") != "mtrl-state" or document.get("version") != VERSION:
