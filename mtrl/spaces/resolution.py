@@ -11,7 +11,7 @@ import numpy.typing as npt
 OBSERVATIONS = 100
 """Observations of one environment that are compared, each with the one before."""
 FEWEST = 10
-"""Changes that an entry needs at least to be judged."""
+"""Least changes of an entry from which anything follows."""
 HELD = "?bBhHef"
 """Codes of the number formats that float32 holds without loss."""
 ROUNDING = 2.0**-46
@@ -31,9 +31,7 @@ class ResolutionCheck:
 
     def observe(self, values: npt.NDArray[Any], state: npt.NDArray[Any]) -> bool:
         """Compares `values` [D] and their `state` in float32 with those before; False after the last."""
-        if values.dtype.char in HELD:
-            return True
-        if self._seen:
+        if self._seen and values.dtype.char not in HELD:
             with np.errstate(all="ignore"):
                 step = np.abs(np.subtract(values, self._before, dtype=np.float64))
                 rounding = 0.0 if values.dtype.kind in "iu" else ROUNDING * np.abs(values)
