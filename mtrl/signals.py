@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 NUMBERS = (float, int, np.float64, np.float32)
 """Types of a reward that are recognised at once; other numbers are recognised more slowly."""
+FLAGS = (bool, np.bool_)
+"""Types of a flag."""
 
 
 class ContractViolation(Exception):
-    """An environment returned what it may not, became unstable, or left the process; the text says which."""
+    """An environment returned what it may not, or became unstable; the text says which."""
 
 
 def outcome(returned: tuple[float, bool, bool]) -> tuple[float, bool, bool]:
@@ -38,16 +40,15 @@ def number(name: str, value: object) -> float:
 
 def flag(name: str, value: object) -> bool:
     """Python's bool or NumPy's, in an array of rank 0 too; raises ContractViolation for anything else."""
-    if isinstance(value, bool | np.bool_) or (
-        isinstance(value, np.ndarray) and value.shape == () and value.dtype == np.bool_
-    ):
+    single = isinstance(value, np.ndarray) and value.shape == ()
+    if type(value) in FLAGS or (single and value.dtype == np.bool_):
         return bool(value)
     raise ContractViolation(f"{name} = {_shown(value)}; expected True or False")
 
 
 def signal(name: str, value: object) -> bool:
     """A success signal: a flag, or exactly 0 or 1, as some suites give it; raises ContractViolation."""
-    if isinstance(value, bool | np.bool_):
+    if type(value) in FLAGS:
         return bool(value)
     single = isinstance(value, int | float | np.number | np.ndarray) and np.shape(value) == ()
     if single and (value == 0 or value == 1):

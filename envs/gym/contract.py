@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from mtrl.signals import NUMBERS, ContractViolation, flag, number, signal
+from mtrl.signals import FLAGS, NUMBERS, ContractViolation, flag, number, signal
 
 from .entry import Simulator
 
-FLAGS = (bool, np.bool_)
-"""Types of a flag that are recognised at once."""
 Step = tuple[Any, float, bool, bool, Mapping[str, Any]]
 """Observation, reward, terminated, truncated, info."""
 
