@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
 from mtrl.errors import MtrlError, UnknownNameError, UntrustedCodeError
-from mtrl.faults import Terminated, UserInterrupt, ctrl_c_told_apart
+from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 
 COMMANDS = {
     "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     registry.allow_imports(getattr(parsed, "allow_import", ()))
     try:
-        with ctrl_c_told_apart():
+        with user_interrupts():
             return int(module.run(parsed))
     except UntrustedCodeError as error:
         command = shlex.join(["mtrl", *words, "--allow-import", error.module])

@@ -33,7 +33,7 @@ def raise_user_interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 @contextlib.contextmanager
-def ctrl_c_told_apart() -> Iterator[None]:
+def user_interrupts() -> Iterator[None]:
     """Within the block Ctrl-C raises UserInterrupt, where it would raise KeyboardInterrupt."""
     ours = threading.current_thread() is threading.main_thread() and _is_plain()
     if ours:
@@ -69,9 +69,10 @@ class environment_faults:  # noqa: N801 - a function to its callers; a generator
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            return
         plain = isinstance(error, ContractViolation)
-        passing: tuple[type[BaseException], ...] = (MtrlError, UserInterrupt, Terminated, *self._passing)
-        if error is None or (isinstance(error, passing) and not plain):
+        if isinstance(error, (MtrlError, UserInterrupt, Terminated, *self._passing)) and not plain:
             return
         # without a handler of ours, as in a notebook, Ctrl-C cannot be told from a KeyboardInterrupt
         if isinstance(error, KeyboardInterrupt) and _is_plain():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mtrl.errors import EnvironmentFault, UnsupportedError
-from mtrl.faults import UserInterrupt, ctrl_c_told_apart, environment_faults
+from mtrl.faults import UserInterrupt, environment_faults, user_interrupts
 from mtrl.launch import tasks as tasks_command
 from mtrl.launch.main import main
 from mtrl.rollout import Acting, EpisodeJob, LocalRollouts, PolicySnapshot, RuntimeConfig
@@ -57,7 +57,7 @@ def test_whatever_a_plug_in_raises_costs_its_task_alone(
     tasks = TaskSet([counter_task("counter/short"), counter_task("counter/long")])
     rollouts = LocalRollouts(tasks, RuntimeConfig(attempts=2), lambda fault, last: None)
     jobs = [EpisodeJob(k, (2,), seed=0, acting=Acting(), copies=1) for k in range(2)]
-    with ctrl_c_told_apart():
+    with user_interrupts():
         results = list(rollouts.run(jobs, PolicySnapshot("random")))
         rollouts.close()
     assert [result.job.task_index for result in results] == ([0, 1] if place == "close" else [1])
@@ -77,7 +77,7 @@ def test_ctrl_c_in_an_environment_ends_the_work(presses: int) -> None:
                 signal.raise_signal(signal.SIGINT)
 
     if presses == 1:
-        with pytest.raises(UserInterrupt), ctrl_c_told_apart():
+        with pytest.raises(UserInterrupt), user_interrupts():
             press()
     else:
         with Interruptible(), pytest.raises(UserInterrupt):
@@ -93,9 +93,9 @@ def test_ctrl_c_without_a_handler_of_ours_passes_too() -> None:
 def test_a_handler_of_somebody_else_stays() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with ctrl_c_told_apart():
+        with user_interrupts():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        with ctrl_c_told_apart(), pytest.raises(EnvironmentFault), environment_faults("a/b", "step 1"):
+        with user_interrupts(), pytest.raises(EnvironmentFault), environment_faults("a/b", "step 1"):
             raise KeyboardInterrupt
     finally:
         signal.signal(signal.SIGINT, before)
@@ -125,7 +125,7 @@ def test_another_thread_changes_no_handler() -> None:
     seen: list[Callable[..., object] | int | signal.Handlers | None] = []
 
     def look() -> None:
-        with ctrl_c_told_apart():
+        with user_interrupts():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=look)

@@ -16,7 +16,7 @@ from mtrl.deployment import read_flight, replay
 from mtrl.deployment.flight.signals import ending_of, noted_signals
 from mtrl.deployment.realtime.records import Column
 from mtrl.errors import IntegrityError
-from mtrl.faults import Terminated, UserInterrupt, ctrl_c_told_apart
+from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 from mtrl.tasks import Option
 
 from .bench_suite import BenchSuite
@@ -122,7 +122,7 @@ def test_no_signal_interrupts_the_end_of_a_flight(
     number: signal.Signals, error: type[BaseException], said: str
 ) -> None:
     before = signal.getsignal(number)
-    with ctrl_c_told_apart(), noted_signals() as raise_if_noted:
+    with user_interrupts(), noted_signals() as raise_if_noted:
         raise_if_noted()
         signal.raise_signal(number)
         signal.raise_signal(signal.SIGINT)
