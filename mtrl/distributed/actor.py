@@ -72,10 +72,8 @@ class RolloutActor:
         self._weights.receive(publication)
         try:
             return Reply(self._executor.perform(call, policy))
-        except MtrlError as error:
-            return Reply(error=RemoteError.of(error))
-        except (SystemExit, KeyboardInterrupt) as error:
-            # out of Ray's hands: it would end the actor, or pass for a call that was cancelled
+        except (MtrlError, SystemExit, KeyboardInterrupt) as error:
+            # Ray would end the actor for the last two, or take the call for one that was cancelled
             return Reply(error=RemoteError.of(error))
 
 
