@@ -40,8 +40,9 @@ def number(name: str, value: object) -> float:
 
 def flag(name: str, value: object) -> bool:
     """Python's bool or NumPy's, in an array of rank 0 too; raises ContractViolation for anything else."""
-    single = isinstance(value, np.ndarray) and value.shape == ()
-    if type(value) in FLAGS or (single and value.dtype == np.bool_):
+    if type(value) in FLAGS or (
+        isinstance(value, np.ndarray) and value.shape == () and value.dtype == np.bool_
+    ):
         return bool(value)
     raise ContractViolation(f"{name} = {_shown(value)}; expected True or False")
 
