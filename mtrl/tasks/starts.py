@@ -26,9 +26,11 @@ class Split(Enum):
 
 
 def start_id(split: Split, index: int) -> int:
-    """The `index`-th start of a split, index >= 0: 3 * index + the split's number."""
-    if index < 0:
-        raise ConfigError(f"a start index is at least 0; got {index}")
+    """The `index`-th start of a split, 0 <= index < 2**61, so that files hold it: 3 * index + the split's
+    number.
+    """
+    if not 0 <= index < 2**61:
+        raise ConfigError(f"a start index is at least 0 and below 2**61; got {index}")
     return 3 * index + split.value
 
 

@@ -26,8 +26,10 @@ def test_first_starts() -> None:
     assert [start_id(Split.TRAIN, i) for i in range(3)] == [0, 3, 6]
     assert [start_id(Split.VALIDATION, i) for i in range(3)] == [1, 4, 7]
     assert [start_id(Split.TEST, i) for i in range(3)] == [2, 5, 8]
-    with pytest.raises(ConfigError, match="at least 0; got -1"):
-        start_id(Split.TEST, -1)
+    for index in (-1, 2**61):
+        with pytest.raises(ConfigError, match=f"at least 0 and below 2.*; got {index}"):
+            start_id(Split.TEST, index)
+    assert start_id(Split.TEST, 2**61 - 1) < 2**63
 
 
 def test_entropy_differs_between_tasks_and_starts_and_never_changes() -> None:
