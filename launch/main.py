@@ -66,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(verb)
     parsed = verb.parse_intermixed_args(words[1:])
-    # Imported here: --help and --version need none of it.
-    from mtrl import registry
+    if allowed := getattr(parsed, "allow_import", ()):
+        # imported here: --help, --version and doctor need none of it
+        from mtrl import registry
 
-    registry.allow_imports(getattr(parsed, "allow_import", ()))
+        registry.allow_imports(allowed)
     try:
         with user_interrupts():
             return int(module.run(parsed))

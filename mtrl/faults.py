@@ -11,7 +11,10 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from mtrl.errors import EnvironmentFault, MtrlError
-from mtrl.signals import ContractViolation
+
+
+class ContractViolation(Exception):
+    """An environment returned what it may not, or became unstable; the text says which."""
 
 
 class UserInterrupt(KeyboardInterrupt):

@@ -7,14 +7,12 @@ import contextlib
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.faults import ContractViolation
+
 NUMBERS = (float, int, np.float64, np.float32)
 """Types of a reward that are recognised at once; other numbers are recognised more slowly."""
 FLAGS = (bool, np.bool_)
 """Types of a flag."""
-
-
-class ContractViolation(Exception):
-    """An environment returned what it may not, or became unstable; the text says which."""
 
 
 def outcome(returned: tuple[float, bool, bool]) -> tuple[float, bool, bool]:

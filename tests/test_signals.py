@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mtrl.errors import TRACEBACK, EnvironmentFault
-from mtrl.faults import environment_faults
+from mtrl.faults import ContractViolation, environment_faults
 from mtrl.rollout import PythonLane
-from mtrl.signals import ContractViolation, flag, number, outcome, signal, signals
+from mtrl.signals import flag, number, outcome, signal, signals
 from mtrl.tasks import FixedStarts
 
 from .rollout.helpers import LAYOUT, actions

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mtrl.signals import FLAGS, NUMBERS, ContractViolation, flag, number, signal
+from mtrl.faults import ContractViolation
+from mtrl.signals import FLAGS, NUMBERS, flag, number, signal
 
 from .entry import Simulator
 

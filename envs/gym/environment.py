@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, EnvironmentFault, MissingExtraError, UnsupportedError
-from mtrl.faults import environment_faults
-from mtrl.signals import ContractViolation
+from mtrl.faults import ContractViolation, environment_faults
 from mtrl.tasks import Buffers, Task, TaskAction, start_seed
 
 from ..offscreen import drawing_errors, require_backend

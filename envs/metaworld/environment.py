@@ -6,7 +6,8 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.signals import ContractViolation, signal
+from mtrl.faults import ContractViolation
+from mtrl.signals import signal
 from mtrl.tasks import Buffers, Task, TaskAction, start_generator
 
 from ..offscreen import drawing_errors, require_backend

@@ -29,7 +29,7 @@ BASE = plain(compose(["tasks=debug"]))
 
 
 def test_names_and_paths_of_a_new_run_are_literal() -> None:
-    words = {"name": "nänö", "output": "runs/a=b", "data": "/a b/c,d", "teacher": "${seed}\\${x}'\"{[#"}
+    words = {"name": "nänö", "output": "runs/a=b", "data": "/a b/c,d", "teacher": "/${seed}\\${x}'\"{[#"}
     config = compose([f"{key}={value}" for key, value in words.items()])
     assert {key: getattr(config, key) for key in words} == words
     assert compose(["name=12"]).name == "12"
@@ -39,8 +39,9 @@ def test_names_and_paths_of_a_new_run_are_literal() -> None:
 @given(TEXTS)
 @settings(deadline=None)
 def test_commands_on_a_finished_run_take_text_alike(text: str) -> None:
-    changed = compose([f"teacher={text}"], command="distill", base={**BASE, "name": text})
-    assert (changed.teacher, changed.name) == (text, text)
+    base = {**BASE, "tracking": {**BASE["tracking"], "wandb": {**BASE["tracking"]["wandb"], "group": text}}}
+    changed = compose([f"tracking.wandb.entity={text}"], command="distill", base=base).tracking.wandb
+    assert (changed.entity, changed.group) == (text, text)
 
 
 @given(TEXTS)
@@ -48,10 +49,10 @@ def test_commands_on_a_finished_run_take_text_alike(text: str) -> None:
 def test_hydra_hands_text_through(text: str) -> None:
     # one that OmegaConf reads as "missing" is answered so
     if text == "???":
-        with pytest.raises(ConfigError, match="Missing mandatory value: name"):
-            compose([f"name={text}"])
+        with pytest.raises(ConfigError, match="Missing mandatory value: tracking"):
+            compose([f"tracking.wandb.entity={text}"])
     else:
-        assert compose([f"name={text}"]).name == text
+        assert compose([f"tracking.wandb.entity={text}"]).tracking.wandb.entity == text
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_file_that_changed_since_the_checkpoint_is_refused(tmp_path: Path, con
 
 def test_an_edited_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n{"st\n')
-    with pytest.raises(IntegrityError, match=r"metrics\.jsonl, line 2"):
+    with pytest.raises(IntegrityError, match=r"metrics\.jsonl is not a JSON object in line 2"):
         read_jsonl(tmp_path / "metrics.jsonl")
 
 
