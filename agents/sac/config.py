@@ -60,7 +60,7 @@ class ExplorationConfig(Checked, place="agent.exploration"):
     hold: Annotated[int, between(1, 64)] = 1
     """Decisions for which exploration of discrete tasks holds a draw on average, 1 to 64: in each episode a
     power of two up to this. Above 1, a policy that prefers no action yet takes one several times in a row, as
-    `gym/Acrobot-v1` asks for; each action keeps the policy's probability. 1 draws every action anew."""
+    `gym/Acrobot-v1` asks for; each action keeps the policy's probability. 1 draws each independently."""
     log_std_low: float = -5.0
     """Smallest log standard deviation before the tanh (MTMHSAC: -20)."""
     log_std_high: float = 1.0
