@@ -49,8 +49,13 @@ def test_tasks_are_apart_and_padding_is_left_alone() -> None:
     assert moments.constants(mask) == {0: [], 1: [0, 1]}
 
 
+def _far_from_the_smallest_float(values: np.ndarray) -> np.ndarray:
+    """Below float32's normal numbers, scaling by a power of two rounds."""
+    return np.where(np.abs(values) < 2.0**-30, 0.0, values)
+
+
 @settings(deadline=None, max_examples=50)
-@given(values_of_two_dimensions, st.integers(-60, 60))
+@given(values_of_two_dimensions.map(_far_from_the_smallest_float), st.integers(-60, 60))
 def test_statistics_follow_a_power_of_two_bit_for_bit(values: np.ndarray, exponent: int) -> None:
     plain, scaled = RunningMoments(1, 2), RunningMoments(1, 2)
     for part in np.split(values, [len(values) // 2]):
