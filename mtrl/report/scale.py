@@ -61,7 +61,8 @@ class Scale:
         found = MaxNLocator(count, steps=[1, 2, 5, 10]).tick_values(low, high)
         ticks = [float(f"{tick:.12g}") for tick in found]
         if snap:
-            return Scale(min(ticks), max(ticks), tuple(ticks))
+            # ticks are rounded, and an end may lie beyond the last one by as much
+            return Scale(min(low, *ticks), max(high, *ticks), tuple(ticks))
         return Scale(low, high, tuple(tick for tick in ticks if low <= tick <= high))
 
     @staticmethod
