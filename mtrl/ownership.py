@@ -158,13 +158,19 @@ def own(lock: Path, what: Path | str, *, shared: bool = False) -> Iterator[bool]
 
 def _take(lock: Path, what: str, shared: bool) -> Path:
     """The file of the claim that took the lock."""
+    missing: FileNotFoundError | None = None
     for attempt in range(ATTEMPTS):
-        # the last owner may remove the lock's directory at any moment
-        with contextlib.suppress(FileNotFoundError):
-            claim = _try(lock, what, shared)
+        try:
+            claim, missing = _try(lock, what, shared), None
+        except FileNotFoundError as error:
+            # the last owner may remove the lock's directory at any moment, but not every time
+            missing = error
+        else:
             if claim is not None:
                 return claim
         time.sleep(0.001 * attempt * (1 + secrets.randbelow(3)))
+    if missing is not None:
+        raise missing
     raise InUseError(f"{what} changes hands all the time: other processes begin and end in it. Try again")
 
 
