@@ -30,7 +30,7 @@ from mtrl.pipeline import (
 )
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import Split, TaskSet, start_id
-from mtrl.training import RunDirectory
+from mtrl.training import RunDirectory, own_run, run_around
 from mtrl.videos import Recorder, Subject, open_window, video_name
 
 from .arguments import add_overrides
@@ -80,10 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     selection = _select(arguments, overrides, words.get("task"))
     k = _chosen(selection.tasks, words.get("task"))
-    if arguments.out is not None:
-        require_writable(arguments.out.parent if arguments.out.suffix == ".mp4" else arguments.out)
     choose_renderer()
-    with contextlib.closing(Recorder(selection.tasks, selection.protocol)) as recorder:
+    with (
+        _owned(arguments.out),
+        contextlib.closing(Recorder(selection.tasks, selection.protocol)) as recorder,
+    ):
         recorder.require_images([k])
         subjects = selection.subjects()
         split = Split[selection.protocol.split.upper()]
@@ -180,6 +181,19 @@ def _number(words: dict[str, str], key: str, default: int, least: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < least:
         raise ConfigError(f"{key} is a whole number of at least {least}; got {text!r}")
     return int(text)
+
+
+def _owned(out: Path | None) -> contextlib.AbstractContextManager[None]:
+    """The run that `--out` writes into, but for its folder of watched videos; requires a folder elsewhere to
+    be writable.
+    """
+    if out is None:
+        return contextlib.nullcontext()
+    folder = out.parent if out.suffix == ".mp4" else out
+    require_writable(folder)
+    run, place = run_around(folder), folder.resolve()
+    inside = run is not None and run / WATCHED not in (place, *place.parents)
+    return own_run(run) if run is not None and inside else contextlib.nullcontext()
 
 
 def _place(watched: Path, names: Sequence[str], arguments: argparse.Namespace) -> Callable[[str], Path]:

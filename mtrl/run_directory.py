@@ -233,8 +233,7 @@ def own_run(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
     """The same for a folder of results; for one in a run it is the whole run that is owned."""
-    place = folder.resolve()
-    run = next((near for near in (place, *place.parents) if _is_run(near)), None)
+    place, run = folder.resolve(), run_around(folder)
     if run is not None:
         with own_run(run):
             yield
@@ -243,6 +242,12 @@ def own_folder(folder: Path) -> Iterator[None]:
         if new:
             sweep_partials(place, depth=2)
         yield
+
+
+def run_around(folder: Path) -> Path | None:
+    """The run that `folder` is, or lies in; None for a folder elsewhere."""
+    place = folder.resolve()
+    return next((near for near in (place, *place.parents) if _is_run(near)), None)
 
 
 def require_disk(path: Path, needed_bytes: int) -> None:

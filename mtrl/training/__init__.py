@@ -1,6 +1,6 @@
 """The agent contract, the loop, and what a run keeps: checkpoints, metrics, progress."""
 
-from mtrl.run_directory import POLICIES, RunDirectory, own_folder, own_run, require_disk
+from mtrl.run_directory import POLICIES, RunDirectory, own_folder, own_run, require_disk, run_around
 
 from .agent import (
     PARENTS,
@@ -99,6 +99,7 @@ __all__ = [
     "read_jsonl",
     "require_disk",
     "require_one_rank",
+    "run_around",
     "run_baseline",
     "save_state",
     "undocumented",

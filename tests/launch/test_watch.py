@@ -121,6 +121,15 @@ def test_watching_leaves_the_films_of_an_evaluation(trained: Path, tmp_path: Pat
     (film,) = read_videos(run / "watched")
     assert not film.whole
     assert f"{film.path}: start 2, test start 0: " in capsys.readouterr().out
+    claim = tmp_path / ".run.owner" / "1" / "token"
+    claim.parent.mkdir(parents=True)
+    claim.touch()
+    for out in (run / "videos", run / "one.mp4"):
+        assert mtrl("watch", str(run), "--frames", "3", "--out", str(out)) == 2
+        assert f"{run} is in use by another process" in capsys.readouterr().err
+    assert mtrl("watch", str(run), "--frames", "3", "--out", str(run / "watched"), "--overwrite") == 0
+    shutil.rmtree(claim.parents[1])
+    capsys.readouterr()
     assert mtrl("watch", str(run), "--out", str(run / "videos")) == 2
     assert "student-point-obstacle-2.mp4 is already there; pass --overwrite" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in (run / "videos").iterdir()} == before
