@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from mtrl.structured import Checked, at_least
+from mtrl.structured import Checked, at_least, between
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class TrainingConfig(Checked, place="training"):
     """Updates between logged metrics, at least 1; logged values are means over that interval."""
     checkpoint_every: Annotated[int, at_least(1)] = 1000
     """Updates between checkpoints, at least 1; one is always written at the end and on Ctrl-C."""
-    threads: Annotated[int, at_least(0, "automatic")] = 0
-    """Torch threads of the learner; 0 takes every processor that no actor uses."""
+    threads: Annotated[int, between(0, 1024, "automatic")] = 0
+    """Torch threads of the learner, at most 1024; 0 takes every processor that no actor uses."""
     minutes: Annotated[float, at_least(0, "none")] = 0.0
     """Largest number of minutes that training a policy takes, all sessions of the run together; 0 for none. A
     run that reaches it saves a checkpoint and continues with the policy as it is; resumed with a larger

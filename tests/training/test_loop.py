@@ -141,6 +141,8 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
 def test_ranges_are_said(key: str) -> None:
     with pytest.raises(OutOfRangeError, match=f"training.{key}=-1"):
         TrainingConfig(**{key: -1})
+    with pytest.raises(OutOfRangeError, match=r"threads=100000000 .*expected 0 \(automatic\) to 1024"):
+        TrainingConfig(threads=100_000_000)
 
 
 def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
