@@ -32,8 +32,8 @@ class RoutedExpertsConfig(Checked, place="experts"):
     """Hidden layers of an expert, 1 to 16."""
     state_gate: bool = False
     """Whether the gate sees the layer's input too, not only its task; every expert is computed then."""
-    temperature: Annotated[float, POSITIVE] = 1.5
-    """Divides the gate's logits, above 0."""
+    temperature: Annotated[float, POSITIVE] = 0.5
+    """Divides the gate's logits, above 0: the smaller, the faster the gate decides."""
     noise: Annotated[float, at_least(0)] = 0.5
     """Standard deviation of the noise on the gate's logits while training, at least 0. Renormalised weights
     give no gradient to experts that were not chosen: noise lets every expert be tried."""
@@ -120,7 +120,8 @@ class RoutedExperts(nn.Module):
         self.config, self.inputs, self.outputs = config, inputs, config.width
         count = config.routed + config.shared
         # small logits: the first assignment of experts is not locked in before anything is learned
-        self.by_task = TaskTable((), tasks, config.routed, bound=0.09, generator=generator)
+        small = 0.06 * config.temperature
+        self.by_task = TaskTable((), tasks, config.routed, bound=small, generator=generator)
         self.by_state: BatchedLinear | None = None
         if config.state_gate:
             self.by_state = BatchedLinear((), inputs, config.routed, bound=1e-2, generator=generator)

@@ -97,8 +97,8 @@ def test_balance_loss_is_its_rate_where_experts_are_used_evenly() -> None:
     # f = (1/2, 1/2), p = (1/2, 1/2): 0.5 x 2 x (1/4 + 1/4)
     assert loss is not None and math.isclose(loss.item(), 0.5, rel_tol=1e-6)
     alone = made.balance_loss(made.gates(torch.tensor([0])))
-    # f = (1, 0), p = softmax(1 / 1.5, 0)
-    assert alone is not None and math.isclose(alone.item(), 1.0 / (1.0 + math.exp(-1 / 1.5)), rel_tol=1e-6)
+    # f = (1, 0), p = softmax(1 / 0.5, 0)
+    assert alone is not None and math.isclose(alone.item(), 1.0 / (1.0 + math.exp(-1 / 0.5)), rel_tol=1e-6)
     assert experts(balance="none").balance_loss(made.gates(torch.tensor([0]))) is None
 
 
