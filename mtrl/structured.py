@@ -109,11 +109,13 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
     an instance already.
 
     `place` is the dotted key of `values` in the whole configuration. A key of the class variable `RENAMED`
-    (old key -> field) is read as the field that it names. Raises UnknownNameError for a key that is no field
+    (old key -> field) is read as the field that it names; one of `REMOVED` (old key -> value) is passed over
+    where it has that value, by which nothing changes. Raises UnknownNameError for a key that is no field
     and ConfigError for a value of the wrong type or out of range, naming the full key; what `kind` itself
     raises is given the place.
     """
-    hints, renamed = _hints(kind), _renamed(kind)
+    hints, renamed, removed = _hints(kind), _renamed(kind), getattr(kind, "REMOVED", {})
+    values = {key: value for key, value in values.items() if key not in removed or value != removed[key]}
     values = {renamed.get(key, key): values[key] for key in sorted(values, key=renamed.__contains__)}
     for key in values:
         if key not in hints:

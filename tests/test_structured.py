@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
 from mtrl.structured import (
     BELOW_ONE,
     POSITIVE,
@@ -41,6 +41,7 @@ class Settings:
     steps: int = 1
     RENAMED: ClassVar[Mapping[str, str]] = {"speed": "rate"}
     ADDED: ClassVar[tuple[str, ...]] = ("steps",)
+    REMOVED: ClassVar[Mapping[str, object]] = {"plan": True}
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,11 @@ def test_older_settings_take_their_present_form() -> None:
     # what no class declares as added stays absent, so that it can be refused
     assert "limit" not in canonical(Settings, {"kind": "part"})
     assert defaults(Settings)["other"] == {"size": 5}
+
+
+def test_a_removed_key_is_passed_over_only_where_nothing_changes() -> None:
+    assert build(Settings, {"plan": True, "rate": 0.25}, "made") == Settings(0.25)
+    assert canonical(Settings, {"plan": True, "rate": 0.25}) == {"rate": 0.25, "steps": 1}
+    for value in (False, None, [True]):
+        with pytest.raises(UnknownNameError, match=r"made\.plan"):
+            build(Settings, {"plan": value}, "made")

@@ -83,9 +83,9 @@ class PlanningConfig(Checked, place="agent.planning"):
 
     collect: Annotated[str, MODES] = "policy"
     """How actions are chosen while learning: "policy", "plan", or "mixed": each decision is planned with
-    probability `share`."""
+    probability `share`. Nothing else decides it."""
     evaluate: Annotated[str, MODES] = "plan"
-    """The same in evaluation."""
+    """The same in evaluation, where `evaluation.plan=false` asks for the policy alone."""
     share: Annotated[float, UNIT] = 0.25
     """Share of planned decisions in "mixed", 0 to 1."""
     horizon: Annotated[int, at_least(1)] = 3

@@ -36,7 +36,8 @@ class EvaluationConfig(Checked, place="evaluation"):
     confidence: Annotated[float, Range(0, 1, includes_low=False, includes_high=False)] = 0.95
     """Level of the intervals, in (0, 1)."""
     plan: bool = True
-    """Whether a policy that can plan does so; otherwise it acts by its prior."""
+    """Whether a policy that plans in evaluation (`agent.planning.evaluate`) does so; without, its prior acts,
+    and names of results end in "-prior"."""
     strict: bool = False
     """Refuse a result of which an episode broke; otherwise those are listed, and all others count."""
     random: bool = False

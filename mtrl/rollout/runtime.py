@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +61,6 @@ class CollectionConfig(Checked, place="collection"):
     """Decisions of each copy per fragment, at least 1; 0.2 to 2 seconds of stepping is a good size."""
     explore: bool = True
     """Training noise on."""
-    plan: bool = True
-    """Whether a policy that can plan does so; otherwise it acts by its prior."""
     stagger: bool = True
     """Cut the first episode of every copy short, each elsewhere, so that copies that begin together do
     not reset together ever after; a Meta-World reset takes as long as 35 steps."""
@@ -70,10 +68,13 @@ class CollectionConfig(Checked, place="collection"):
     """Fragments under way or waiting for the learner where they come by arrival, as on Ray, in MB, above 0;
     beyond that workers pause."""
 
+    REMOVED: ClassVar[Mapping[str, object]] = {"plan": True}
+    """Whether policies plan while they collect is a setting of the agent, `agent.planning.collect`."""
+
     @property
     def acting(self) -> Acting:
         """The `Acting` of policies in this collection."""
-        return Acting(self.explore, self.plan)
+        return Acting(self.explore)
 
 
 class Rollouts(Protocol):
