@@ -38,7 +38,7 @@ from side_by_side import RUNS, interleave, median_of, publish
 import mtrl
 from mtrl.agents.world_model import WorldModelAgent, WorldModelConfig
 from mtrl.agents.world_model.config import ExpertsConfig
-from mtrl.agents.world_model.diagnostics import gate_dependence, gate_metrics
+from mtrl.agents.world_model.diagnostics import measure
 from mtrl.agents.world_model.learning import sequences_of
 from mtrl.agents.world_model.policy import policy_from
 from mtrl.data import Replay, ReplayConfig
@@ -162,8 +162,11 @@ def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, f
         replay.sample_sequences(settings.batch_size, settings.sequence, np.random.default_rng(0)),
         *[ones] * 4,
     )
-    found = gate_metrics(policy.model.experts.gates(batch.task), tasks.names)
-    entropies = [value for name, value in found.items() if name.startswith("gate_entropy/")]
+    found = measure(policy.model, batch, tasks.names, 0)
+
+    def mean(metric: str) -> float:
+        return float(np.mean([found[f"{metric}/{name}"] for name in tasks.names]))
+
     results = mtrl.evaluate({"planned": snapshot, "policy": prior}, tasks, episodes=EPISODES)
     planned, acted = (
         [episode.episode_return for episode in results[label].task_episodes(tasks.names[swingup])]
@@ -174,9 +177,10 @@ def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, f
         "planned_minus_policy": difference.value,
         "planned_minus_policy_low": difference.low,
         "planned_minus_policy_high": difference.high,
-        "gate_entropy_ratio": float(np.mean(entropies)),
+        "gate_entropy_ratio": mean("gate_entropy"),
         "marginal_entropy_ratio": found["gate_entropy_marginal"],
-        **gate_dependence(policy.model, batch),
+        "exchanged_gate_error_ratio": mean("exchanged_gate_error"),
+        "unused_expert_error_ratio": mean("unused_expert_error"),
     }
 
 

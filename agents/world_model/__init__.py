@@ -13,6 +13,7 @@ from mtrl.training import Needs, Offline, Stream
 from .agent import WorldModelAgent
 from .config import WorldModelConfig
 from .metrics import METRICS
+from .panels import PANELS
 from .policy import WorldModelPolicy, plan_extras, policy_from
 
 
@@ -22,6 +23,7 @@ class WorldModelFactory:
     name = "world_model"
     config_class = WorldModelConfig
     metrics = METRICS
+    panels = PANELS
 
     def needs(self, config: WorldModelConfig, tasks: TaskSet) -> Needs:
         """A stream of which sequences are replayed; demonstrations where the settings mix them in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ def measure(model: WorldModel, batch: Sequences, names: Sequence[str], seed: int
     found["dormant_units"] = dormant_share(hidden)
     if model.experts.config.routed > 1:
         found |= gate_metrics(gates, names)
+    for label, ratios in gate_dependence(model, batch, latents, embedded, errors[-1]).items():
+        found |= {f"{label}/{name}": float(v) for name, v in zip(names, ratios, strict=True)}
     gain = planning_gain(model, batch, latents[:, 0], embedded, seed)
     return found | {f"planning_gain/{name}": float(v) for name, v in zip(names, gain, strict=True)}
 
@@ -39,7 +41,8 @@ def measure(model: WorldModel, batch: Sequences, names: Sequence[str], seed: int
 def measured_count(model: WorldModel, tasks: int, steps: int) -> int:
     """How many numbers `measure` finds."""
     experts = model.experts.config.routed
-    return 2 + (steps + 1) * tasks + ((1 + tasks + experts * tasks) if experts > 1 else 0)
+    gates = (1 + tasks + experts * tasks) if experts > 1 else 0
+    return 2 + (steps + 1) * tasks + gates + len(other_gates(model, tasks)) * tasks
 
 
 def encoded(model: WorldModel, batch: Sequences, embedded: torch.Tensor) -> torch.Tensor:
@@ -80,26 +83,34 @@ def latent_errors(
     return torch.stack(found)
 
 
-@torch.no_grad()
-def gate_dependence(model: WorldModel, batch: Sequences) -> Mapping[str, float]:
-    """The router's proof: the last latent error with the gates of two tasks exchanged, and with experts that
-    a task does not use, over the error with its own gates; the mean over tasks.
+def other_gates(model: WorldModel, tasks: int) -> tuple[str, ...]:
+    """What `gate_dependence` can try with so many tasks and experts."""
+    config = model.experts.config
+    exchanged = ("exchanged_gate_error",) if tasks > 1 and config.routed > 1 else ()
+    return exchanged + (("unused_expert_error",) if config.routed > config.chosen else ())
+
+
+def gate_dependence(
+    model: WorldModel,
+    batch: Sequences,
+    latents: torch.Tensor,
+    embedded: torch.Tensor,
+    error: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """The router's proof, [K] each: the last latent error with the gate of another task, and with experts
+    that the task does not use, over `error`, which it has with its own; 1 where the gate does not matter.
     """
-    embedded = model.embed(batch.task)
-    latents = encoded(model, batch, embedded)
-    own = model.experts.gates(batch.task)
-
-    def error(gates: TaskGates) -> torch.Tensor:
-        return latent_errors(model, batch, latents, embedded, gates)[-1]
-
-    base = error(own)
-    exchanged = error(model.experts.gates(batch.task.roll(1)))
-    others = own.probabilities().scatter(1, own.chosen, torch.inf)
-    unused = (-others).topk(model.experts.config.chosen, dim=-1).indices
-    forced = error(model.experts.gates(batch.task, chosen=unused))
+    experts, task = model.experts, batch.task
+    own = experts.gates(task)
+    unused = own.probabilities().scatter(1, own.chosen, -torch.inf)
+    count = min(experts.config.chosen, experts.config.routed - experts.config.chosen)
+    others = {
+        "exchanged_gate_error": lambda: experts.gates(task.roll(1)),
+        "unused_expert_error": lambda: experts.gates(task, chosen=unused.topk(count, dim=-1).indices),
+    }
     return {
-        "exchanged_gate_error_ratio": float((exchanged / base).mean()),
-        "unused_expert_error_ratio": float((forced / base).mean()),
+        name: latent_errors(model, batch, latents, embedded, others[name]())[-1] / error.clamp_min(1e-12)
+        for name in other_gates(model, len(task))
     }
 
 

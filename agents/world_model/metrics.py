@@ -35,6 +35,14 @@ METRICS: Metrics = {
     "gate_entropy/{task}": Metric("entropy of the task's gate / ln(number of experts)", "1", _INSIDE),
     "gate_entropy_marginal": Metric("the same of the mean gate over tasks", "1", _INSIDE),
     "expert_{layer}_use/{task}": Metric("weight that the task gives to the expert", "1", _INSIDE),
+    "exchanged_gate_error/{task}": Metric(
+        "latent error of the whole sequence with the gate of another task, over that with its own",
+        "1",
+        _INSIDE,
+    ),
+    "unused_expert_error/{task}": Metric(
+        "the same with the most probable of the experts that the task does not use", "1", _INSIDE
+    ),
     "planning_gain/{task}": Metric(
         "the model's return of the plan minus that of the prior's own actions, / S", "1", _INSIDE
     ),

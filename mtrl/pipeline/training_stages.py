@@ -12,6 +12,7 @@ from mtrl.data import Trajectories
 from mtrl.distributed import fragments_for
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
+from mtrl.panels import write_panels
 from mtrl.rollout import Fragments, Policy, PolicySnapshot, policy_from
 from mtrl.structured import plain
 from mtrl.tasks import sampler_for
@@ -24,6 +25,7 @@ from mtrl.training import (
     Clock,
     CosineTracker,
     DatasetSource,
+    DrawsPanels,
     External,
     FollowsBudget,
     GroupSource,
@@ -165,6 +167,8 @@ def _train(
         parents = parents_of(session.config, session.tasks, needs.parents, place)
     learner = factory.build(settings, session.tasks, session.config.seed, parents=parents)
     place.mkdir(parents=True, exist_ok=True)
+    if isinstance(factory, DrawsPanels):
+        write_panels(place, factory.panels)
     tracker = Trackers(_trackers_of(session, label, place, learner))
     collection = session.config.collection
     try:

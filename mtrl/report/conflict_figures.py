@@ -9,16 +9,8 @@ from .chart import Chart, fullness
 from .conflict import Conflict, cosine
 from .curves import Curve
 from .figures import WIDTH
+from .heat_map import HeatMap
 from .scale import UNIT, Scale, percent
-
-PRINTED = 12
-"""Up to so many tasks the cells hold their numbers."""
-
-ROWS = 25
-"""Up to so many tasks every column is numbered; beyond, every fifth."""
-
-_TEXT = 6.7
-"""Width of a character of a name in pixels, on the large side."""
 
 _COSINES = Scale(-1.0, 1.0, (-1.0, -0.5, 0.0, 0.5, 1.0))
 
@@ -28,40 +20,17 @@ def heat_figure(conflict: Conflict) -> Markup:
 
     Rows carry number and name, columns the number. The diagonal, a task with itself, is blank.
     """
-    count = len(conflict.tasks)
-    wide, high = (56, 28) if count <= PRINTED else (24, 20) if count <= ROWS else (14, 14)
-    size = 11.5 if count <= ROWS else 10.5
-    names = [f"{index + 1}  {task}" for index, task in enumerate(conflict.tasks)]
-    left = round(max(len(name) for name in names) * _TEXT * size / 11.5) + 14
+    tasks = conflict.tasks
     worst = "" if not conflict.pairs else f", smallest {cosine(conflict.pairs[0].cosine)}"
-    label = f"Mean cosines of the {conflict.part}'s task gradients{worst}"
-    chart = Chart(label, left + wide * count + 2, 22 + high * count + 2, "fixed")
-    # one unit is a pixel, from the upper left corner of the first cell
-    plot = chart.bare(Scale(-left, chart.width - left, ()), Scale(chart.height - 22, -22, ()))
-    for index, name in enumerate(names):
-        plot.text(-8, high * (index + 0.5), name, "ink", "right", size=size)
-        if count <= ROWS or index == 0 or (index + 1) % 5 == 0:
-            plot.text(wide * (index + 0.5), -12, str(index + 1), "faint")
-    rows, columns = np.indices((count, count)).reshape(2, -1)
-    boxes = np.stack([columns * wide, rows * high, (columns + 1) * wide, (rows + 1) * high], axis=1)
-    boxes = boxes + np.array([0.5, 0.5, -0.5, -0.5])
-    cosines = conflict.mean[rows, columns]
-    titles = [f"{conflict.tasks[i]} · {conflict.tasks[j]}: " for i, j in zip(rows, columns, strict=True)]
-    own = rows == columns
-    measured = np.flatnonzero(np.isfinite(cosines) & ~own)
-    plot.rectangles(boxes[own], ["shade"] * count)
-    plot.rectangles(
-        boxes[measured],
-        ["s2" if cosines[k] < 0 else "s1" for k in measured],
-        [titles[k] + cosine(cosines[k]) for k in measured],
-        fullness=[fullness(cosines[k]) for k in measured],
-    )
-    unmeasured = np.flatnonzero(np.isnan(cosines) & ~own)
-    plot.rectangles(boxes[unmeasured], (), [titles[k] + "not measured" for k in unmeasured])
-    for k in measured if count <= PRINTED else ():
-        centre = wide * (columns[k] + 0.5), high * (rows[k] + 0.5)
-        plot.text(*centre, cosine(cosines[k]), "ink", size=11)
-    return chart.markup()
+    return HeatMap(
+        f"Mean cosines of the {conflict.part}'s task gradients{worst}",
+        [f"{index + 1}  {task}" for index, task in enumerate(tasks)],
+        [str(index + 1) for index in range(len(tasks))],
+        conflict.mean,
+        cosine,
+        lambda row, column: f"{tasks[row]} · {tasks[column]}",
+        blank=np.eye(len(tasks), dtype=bool),
+    ).figure()
 
 
 def scale_figure() -> Markup:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtrl.panels import Panel, read_panels
 from mtrl.reading import parse_json
 
 STEP_KEYS = ("step", "steps", "update", "updates", "environment_steps")
@@ -54,6 +55,8 @@ class Curves:
     """Plain names before grouped ones ("loss/critic"), in each success, loss and return first."""
     unreadable: tuple[int, ...]
     """Numbers of the lines that could not be read, from 1: the last one of a run that was cut off, say."""
+    panels: tuple[Panel, ...] = ()
+    """The pictures that the agent asks for."""
 
 
 def find_curves(directory: Path) -> tuple[Curves, ...]:
@@ -76,7 +79,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
 
 
 def read_curves(path: Path, source: str) -> Curves:
-    """Reads a file of one JSON object a line; nested objects give names such as "loss/critic"."""
+    """Reads a file of one JSON object a line; nested objects give names such as "loss/critic". The
+    panels of its agent are read from beside it.
+    """
     curves: dict[str, Curve] = {}
     unreadable: list[int] = []
     step_name = "line"
@@ -99,7 +104,7 @@ def read_curves(path: Path, source: str) -> Curves:
     ordered = sorted(
         curves.values(), key=lambda curve: (curve.name.count("/"), _interest(curve.name), curve.name)
     )
-    return Curves(source, step_name, tuple(ordered), tuple(unreadable))
+    return Curves(source, step_name, tuple(ordered), tuple(unreadable), read_panels(path.parent))
 
 
 def _numbers(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, float]]:

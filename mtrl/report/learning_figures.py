@@ -92,17 +92,22 @@ def lines_figure(
     horizontal: Scale,
     *,
     unit_range: bool = False,
+    level: float | None = None,
 ) -> Markup:
     """Several lines of one metric, none empty, each in its colour; without colours pale, below their median.
 
-    `unit_range` gives the scale 0 to 1, where all values lie in it.
+    `unit_range` gives the scale 0 to 1, where all values lie in it; `level` is a dashed line to compare with.
     """
     values = [value for one in lines for value in one.curve.values]
+    values += [] if level is None else [level]
     fits = unit_range and min(values) >= 0 and max(values) <= 1
     last = ", ".join(f"{one.name} {signed_number(one.curve.values[-1])}" for one in lines[:COLOURS])
     points = DRAWN_POINTS if colours else CROWD_POINTS
     chart = Chart(f"{name}, last: {last}", WIDTH, 159)
     plot = chart.plot(horizontal, Scale(0.0, 1.0, (0.0, 0.5, 1.0)) if fits else Scale.of(values))
+    if level is not None:
+        ends = (horizontal.low, horizontal.high)
+        plot.line(ends, (level, level), "soft", signed_number(level), width=1.0, dash=(3, 3))
     for one, colour in zip(lines, colours or ["pale"] * len(lines), strict=True):
         title = f"{one.name}: last {signed_number(one.curve.values[-1])}"
         plot.curve(*one.curve.thinned(points), colour, title)

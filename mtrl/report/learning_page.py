@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from .agent_panels import PanelCurves, heat_panel, profile_panel
 from .chart import COLOURS
 from .conflict import Conflict, Conflicts
 from .conflict_figures import conflict_share_figure, heat_figure, smallest_figure
@@ -25,7 +26,7 @@ from .learning_figures import (
     shares_figure,
 )
 from .scale import Ticks, percent, signed_number
-from .task_curves import CurveGroup, GroupedCurves, TaskCurves
+from .task_curves import CurveGroup, GroupedCurves, NamedCurve, TaskCurves
 
 OPEN_FIGURES = 6
 """Curves of a file, or histograms of episodes, that stand open; the others fold out."""
@@ -66,6 +67,8 @@ class Lines:
     figure: Markup | None
     last: tuple[tuple[str, str], ...] = ()
     """Line -> its last value, where there is no legend."""
+    wide: bool = False
+    """Whether it takes two columns."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class LearningPart:
     shares_ticks: Ticks
     torsos: tuple[Lines, ...]
     """Diagnostics of torsos and their experts, one figure each."""
+    inside: tuple[Lines, ...]
+    """What the agent wants to be shown, one figure a panel."""
     folded: tuple[Lines, ...]
     """Losses, values and the like, one figure a metric."""
     legend: tuple[tuple[str, str], ...]
@@ -163,6 +168,7 @@ def _part(file: GroupedCurves, learnt: Learnt | None) -> LearningPart:
         shares_figure=shares_figure(shares, file.horizontal()) if shares else None,
         shares_ticks=file.horizontal().placed(),
         torsos=tuple(_torso(group, file) for group in file.torsos),
+        inside=tuple(_agent_panel(one, file) for one in file.panels),
         folded=tuple(_lines(group, file, dict(_legend(file))) for group in file.by_task),
         legend=_legend(file),
         shown=_drawn(file.plain[:opened]),
@@ -194,15 +200,39 @@ def _torso(group: CurveGroup, file: GroupedCurves) -> Lines:
     return replace(lines, name=f"{network}: {words}" if network else words, meaning=meaning, legend=legend)
 
 
+def _agent_panel(shown: PanelCurves, file: GroupedCurves) -> Lines:
+    panel, colours = shown.panel, dict(_legend(file))
+    if panel.kind == "heat":
+        return Lines(panel.title, panel.meaning, (), heat_panel(shown), wide=True)
+    if panel.kind == "profile":
+        return Lines(
+            panel.title, f"{panel.meaning}; dashed: the first record", (), profile_panel(shown, colours)
+        )
+    together = [one.name for one in shown.curves if not one.task]
+    if len(together) == len(shown.curves):
+        colours = {name: f"s{index % COLOURS + 1}" for index, name in enumerate(together)}
+    elif together:
+        colours = {one.name: colours.get(one.task, "pale") for one in shown.curves}
+        colours |= dict.fromkeys(together, "ink")
+    group = CurveGroup(panel.title, tuple(NamedCurve(one.name, one.curve) for one in shown.curves))
+    lines = _lines(group, file, colours, panel.unit_range, panel.level)
+    legend = tuple((name, colours[name]) for name in together) if len(shown.curves) > 1 else ()
+    return replace(lines, name=panel.title, meaning=panel.meaning, legend=legend)
+
+
 def _lines(
-    group: CurveGroup, file: GroupedCurves, colours: Mapping[str, str], unit_range: bool = False
+    group: CurveGroup,
+    file: GroupedCurves,
+    colours: Mapping[str, str],
+    unit_range: bool = False,
+    level: float | None = None,
 ) -> Lines:
     drawn = [one for one in group.curves if one.curve.values]
     name = group.name.replace("_", " ")
     if not drawn:
         return Lines(name, "", (), None)
     chosen = [colours[one.name] for one in drawn] if colours else []
-    figure = lines_figure(name, drawn, chosen, file.horizontal(), unit_range=unit_range)
+    figure = lines_figure(name, drawn, chosen, file.horizontal(), unit_range=unit_range, level=level)
     if colours:
         return Lines(name, "", (), figure)
     ordered = sorted(drawn, key=lambda one: one.curve.values[-1])
@@ -212,7 +242,9 @@ def _lines(
 
 def _legend(file: GroupedCurves) -> tuple[tuple[str, str], ...]:
     """Task -> colour class, the same in all figures of a file; empty for more tasks than colours."""
-    names = dict.fromkeys(one.name for group in file.by_task for one in group.curves)
+    names = dict.fromkeys(task.name for task in file.tasks)
+    names |= dict.fromkeys(one.name for group in file.by_task for one in group.curves)
+    names |= dict.fromkeys(one.task for panel in file.panels for one in panel.curves if one.task)
     return tuple((name, f"s{index + 1}") for index, name in enumerate(names)) if len(names) <= COLOURS else ()
 
 

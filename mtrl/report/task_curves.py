@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .agent_panels import PanelCurves, panel_curves
 from .curves import Curve, Curves
 from .scale import Scale
 
@@ -52,7 +53,7 @@ class CurveGroup:
 
 @dataclass(frozen=True)
 class GroupedCurves:
-    """A metrics file; every curve stands in exactly one part."""
+    """A metrics file; every curve stands in one part, but where several panels of its agent show it."""
 
     curves: Curves
     tasks: tuple[TaskCurves, ...]
@@ -61,6 +62,8 @@ class GroupedCurves:
     """`share/{task}` by task."""
     torsos: tuple[CurveGroup, ...]
     """`torso/{network}/{name}`, one line per layer, by network."""
+    panels: tuple[PanelCurves, ...]
+    """What the agent wants to be shown."""
     by_task: tuple[CurveGroup, ...]
     """Other metrics of tasks, such as losses, one line per task."""
     plain: tuple[Curve, ...]
@@ -80,6 +83,9 @@ def grouped(curves: Curves, order: Sequence[str] = ()) -> GroupedCurves:
     }
     tasks = [task for task in dict.fromkeys(order) if _metrics_of(task, found)]
     tasks += sorted(named - set(tasks))
+    inside = panel_curves(curves, tasks)
+    for name in {one.curve.name for panel in inside for one in panel.curves}:
+        del found[name]
     panels, shares = [], []
     groups: dict[str, list[NamedCurve]] = {}
     for task in tasks:
@@ -104,6 +110,7 @@ def grouped(curves: Curves, order: Sequence[str] = ()) -> GroupedCurves:
         tuple(panels),
         tuple(shares),
         torsos,
+        inside,
         tuple(CurveGroup(name, tuple(lines)) for name, lines in sorted(groups.items())),
         tuple(found.values()),
     )

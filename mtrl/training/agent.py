@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from mtrl.errors import UnsupportedError
+from mtrl.panels import Panel
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, GroupRequest, Policy, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -209,6 +210,15 @@ class FollowsBudget(Protocol):
 
     def with_budget(self, config: Any, updates: int) -> Any:  # noqa: ANN401
         """The settings with every schedule that is left to the run's budget of updates filled in."""
+
+
+@runtime_checkable
+class DrawsPanels(Protocol):
+    """A factory whose metrics have pictures of their own in the report."""
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The pictures, in the order in which they are shown."""
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mtrl.errors import ConfigError
+from mtrl.panels import metric_pattern
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ Metrics = Mapping[str, Metric]
 
 def undocumented(logged: Iterable[str], *declared: Metrics) -> list[str]:
     """The logged names that no declaration covers, sorted; "step" is the axis, not a metric."""
-    patterns = [_pattern(name) for metrics in declared for name in metrics]
+    patterns = [metric_pattern(name) for metrics in declared for name in metrics]
     names = sorted(set(logged) - {"step"})
     return [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)]
 
@@ -46,8 +47,3 @@ def metrics_table(metrics: Metrics) -> str:
         cells = (f"`{name}`", metric.formula, metric.unit, f"`{metric.where}`")
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
-
-
-def _pattern(name: str) -> re.Pattern[str]:
-    found = re.escape(name).replace(r"\{task\}", r"[^/]+/.+").replace(r"\{layer\}", r"\d+")
-    return re.compile(found)

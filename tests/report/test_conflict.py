@@ -14,13 +14,13 @@ from mtrl.report import write_report
 from mtrl.report.chart import BOTTOM, LEFT, RIGHT, TOP
 from mtrl.report.conflict import COSINES, Conflict, cosine, find_conflicts
 from mtrl.report.conflict_figures import (
-    PRINTED,
     conflict_share_figure,
     heat_figure,
     scale_figure,
     smallest_figure,
 )
 from mtrl.report.figures import WIDTH
+from mtrl.report.heat_map import PRINTED
 
 from .pages import Page, shapes
 
