@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from mtrl.training import Datasets, State, Use
 from ..experience import Experience, UpdateSchedule, padded
 from .config import WorldModelConfig
 from .diagnostics import measure, measured_count
-from .learning import Losses, named_losses, q_ranges, sequences_of
+from .learning import Losses, clipped_shares, named_losses, q_ranges, sequences_of
 from .networks import WorldModel, discounts
 from .policy import WorldModelPolicy, plan_extras
 
@@ -86,6 +87,8 @@ class WorldModelAgent:
         self._experience = Experience(tasks, config.batch_size // ranks, refresh_at)
         self._schedule = UpdateSchedule(config.replay_ratio)
         self._reward_scale = RewardScale(count, self._discount, config.normalisation.return_range)
+        self._clipped: set[str] = set()
+        """Tasks that were warned of."""
         self._shares = torch.ones(count, device=self._device)
         self._losses = Losses(self._model, self._target_body, self._target_out)
         self._draws = np.random.default_rng([seed, 1, rank] if rank else [seed, 1])
@@ -191,6 +194,8 @@ class WorldModelAgent:
         self._model.experts.after_update(gates)
         facts = {name: found[name] for name in _FACTS}
         targets = reducer.gather(self._losses.targets)
+        names = [self._tasks[k].name for k in usable]
+        self._warn_of_clipped(names, clipped_shares(targets, config.value_range).tolist())
         self._follow_scale(usable, q_ranges(targets).cpu().numpy())
         if self._surgery is not None and self._surgery.needs_post_step and len(usable) == len(self._tasks):
             with torch.no_grad():
@@ -199,7 +204,6 @@ class WorldModelAgent:
                 )
         update_average(self._target_body, self._model.q_body, 1.0 - config.target_rate)
         update_average(self._target_out, self._model.q_out, 1.0 - config.target_rate)
-        names = [self._tasks[k].name for k in usable]
         facts["temperature"] = self._log_temperature.detach().exp()[usable]
         facts["q_scale"] = torch.from_numpy(self._scale[usable])
         inside: dict[str, float] = {}
@@ -229,6 +233,19 @@ class WorldModelAgent:
             share = SCALE_RATE if self._measured[k] else 1.0
             self._scale[k] = max((1.0 - share) * self._scale[k] + share * float(value), floor)
             self._measured[k] = True
+
+    def _warn_of_clipped(self, names: list[str], shares: list[float]) -> None:
+        """Once a task: its returns leave the range of the Q functions. Its rewards cannot."""
+        for name, share in zip(names, shares, strict=True):
+            if share > 0 and name not in self._clipped:
+                self._clipped.add(name)
+                warnings.warn(
+                    f"{name}: {share:.1%} of the returns of an update lie outside what agent.value_range="
+                    f"{self._config.value_range:g} represents and are clipped; raise it, or lower "
+                    "agent.normalisation.return_range",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
 
     def _like(self, usable: list[int], *parts: str) -> Like:
         """What every rank contributes to an update: gradients of the policy and `parts`, facts by task."""

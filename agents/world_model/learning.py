@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -299,6 +300,12 @@ def q_ranges(targets: torch.Tensor) -> torch.Tensor:
     """[K], the distance of two quantiles of targets [n, K]; NaN counts as nothing."""
     low, high = torch.nanquantile(targets, torch.tensor(RANGE, device=targets.device), dim=0)
     return high - low
+
+
+def clipped_shares(targets: torch.Tensor, value_range: float) -> torch.Tensor:
+    """[K], the share of targets [n, K] beyond +-`value_range` in symlog units; NaN counts as nothing."""
+    there = torch.isfinite(targets).sum(0).clamp_min(1)
+    return (targets.abs() > math.expm1(value_range)).sum(0) / there
 
 
 def named_losses(latest: Mapping[str, torch.Tensor], names: list[str]) -> dict[str, float]:

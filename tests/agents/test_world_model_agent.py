@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtrl.agents.world_model import AGENT, WorldModelAgent, WorldModelConfig
 from mtrl.agents.world_model.config import (
@@ -17,12 +20,17 @@ from mtrl.agents.world_model.config import (
     NormalisationConfig,
     PlanningConfig,
 )
-from mtrl.agents.world_model.diagnostics import effective_rank, gate_dependence
+from mtrl.agents.world_model.diagnostics import effective_rank
+from mtrl.agents.world_model.learning import clipped_shares
+from mtrl.agents.world_model.networks import WorldModel
 from mtrl.data import ReplayConfig
-from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, UnknownNameError
+from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError, SpaceError, UnknownNameError
 from mtrl.gradients import SurgeryConfig
+from mtrl.nn import RewardScale
+from mtrl.panels import metric_pattern
 from mtrl.reducer import ALONE
 from mtrl.rollout import Acting, generator_for
+from mtrl.spaces import ActionSpec
 from mtrl.tasks import TaskSet
 from mtrl.training import undocumented
 
@@ -181,8 +189,30 @@ def test_diagnostics_say_what_experts_do() -> None:
         assert 0 <= metrics[f"gate_entropy/{task}"] <= 1
         assert metrics[f"latent_error_1/{task}"] >= 0
     assert metrics["gate_entropy_marginal"] == pytest.approx(1.0, abs=0.05), "nothing is decided at first"
-    ratios = gate_dependence(agent._model, agent._batch)
-    assert set(ratios) == {"exchanged_gate_error_ratio", "unused_expert_error_ratio"}
+
+
+def test_panels_show_metrics_that_are_logged() -> None:
+    logged = agent_of(diagnostics_every=1).update(ALONE)
+    for panel in AGENT.panels:
+        assert set(panel.metrics) <= set(AGENT.metrics)
+        for name in panel.metrics:
+            assert any(metric_pattern(name).fullmatch(key) for key in logged), name
+
+
+def test_exchanged_and_unused_experts_raise_the_latent_error() -> None:
+    agent = agent_of(diagnostics_every=60, experts=ExpertsConfig(noise_updates=50, balance="none"))
+    with torch.no_grad():
+        # tasks 0 and 2 share two experts, task 1 has the others
+        table = agent._model.experts.by_task.weight
+        table.copy_(torch.tensor([[4.0, 4, -4, -4], [-4, -4, 4, 4], [4, 4, -4, -4]]).reshape(table.shape))
+    for _ in range(60):
+        metrics = agent.update(ALONE)
+    unused = [metrics[f"unused_expert_error/{task}"] for task in MIXED.names]
+    exchanged = [metrics[f"exchanged_gate_error/{task}"] for task in MIXED.names]
+    assert min(unused) > 1.2
+    # task 0 gets the gate of task 2, which chooses the same experts
+    assert exchanged[0] == pytest.approx(1.0, abs=0.2)
+    assert min(exchanged[1:]) > 1.2
 
 
 def test_effective_rank_counts_directions() -> None:
@@ -258,7 +288,50 @@ def test_a_policy_of_another_layout_or_size_is_refused() -> None:
         AGENT.policy(other, MIXED)
 
 
-def test_a_reward_that_is_not_finite_is_named() -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_reward_that_is_not_finite_is_named(value: float) -> None:
     agent = agent_of()
     with pytest.raises(DivergenceError, match=r"made/push.*reward"):
-        agent.ingest(fragment_of(MIXED, 0, 3, reward=[1.0, math.nan, 1.0]))
+        agent.ingest(fragment_of(MIXED, 0, 3, reward=[1.0, value, 1.0]))
+
+
+@given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=12))
+def test_no_reward_lies_outside_the_range_of_its_head(rewards: list[float]) -> None:
+    discount, head = np.array([0.95], np.float32), WorldModelConfig()
+    scale = RewardScale(1, discount, math.expm1(head.value_range) / 2.0)
+    scale.add(fragment_of(MIXED, 0, len(rewards), reward=rewards))
+    assert np.abs(np.float32(rewards) / scale.scale[0]).max() <= math.expm1(head.value_range) * (1 + 1e-5)
+
+
+def test_returns_outside_the_range_are_warned_of_once_a_task() -> None:
+    agent = agent_of(diagnostics_every=0)
+    limit = math.expm1(SMALL.value_range)
+    targets = torch.tensor([[limit - 1, limit + 1], [math.nan, -limit - 1], [0.0, math.nan], [0.0, 0.0]])
+    shares = clipped_shares(targets, SMALL.value_range).tolist()
+    assert shares == pytest.approx([0.0, 2 / 3])
+    with pytest.warns(RuntimeWarning, match=r"made/jump: 66\.7% of the returns.*value_range=5"):
+        agent._warn_of_clipped(["made/push", "made/jump"], shares)
+    with warnings.catch_warnings(action="error"):
+        agent._warn_of_clipped(["made/push", "made/jump"], shares)
+        agent.update(ALONE)
+
+
+def test_tasks_without_a_common_layout_and_unknown_actions_are_refused() -> None:
+    images = [task_of("small", DISCRETE, 0, (1, 36, 36)), task_of("large", DISCRETE, 0, (3, 64, 64))]
+    with pytest.raises(SpaceError, match=r"one shape; got 1x36x36 \(made/small\) and 3x64x64"):
+        TaskSet(images)
+    with pytest.raises(SpaceError, match="either continuous or discrete; got continuous=1, discrete=2"):
+        task_of("both", ActionSpec(continuous=1, discrete=2))
+
+
+@pytest.mark.parametrize(
+    ("size", "widths"),
+    [("nano", (128, 128, 2, 4, 96)), ("S", (384, 384, 3, 8, 256)), ("L", (512, 1024, 5, 16, 512))],
+)
+def test_one_key_chooses_the_widths(size: str, widths: tuple[int, ...]) -> None:
+    model = WorldModel(MIXED.layout, WorldModelConfig(size=size))
+    members, hidden, bins = model.q_out.weight.shape
+    experts, width = model.experts.config.routed, model.experts.outputs
+    assert (model.next_latent.weight.shape[-1], hidden, members, experts, width) == widths
+    assert bins == 101
+    assert len(model.experts.weights[0]) == experts + 1, "one is shared"

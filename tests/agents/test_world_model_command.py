@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gymnasium import Env, register, spaces
+from numpy.typing import NDArray
 
 from mtrl.agents.world_model import AGENT
 from mtrl.launch.main import main
@@ -32,7 +35,18 @@ SMALL = [
     "evaluation.copies=2",
     "tracking.tensorboard=false",
 ]
+DEMONSTRATED = ("tasks=[point/obstacle]", "agent.replay.demonstrations=0.5", "demonstrations.episodes=2")
 CLONING = ("agent.planning.collect=mixed", "agent.losses.cloning=1")
+
+
+class Pairs(Env[NDArray[np.float32], NDArray[np.int64]]):
+    """Acts by two numbers at once."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,))
+    action_space = spaces.MultiDiscrete([2, 3])
+
+
+register("made-pairs-v0", entry_point=Pairs)
 
 
 def train(place: Path, name: str, *words: str) -> int:
@@ -69,9 +83,17 @@ def test_a_stopped_run_resumes_to_the_same_metrics(finished: Path, tmp_path: Pat
     assert parts == (finished / "metrics.jsonl").read_bytes()
 
 
-def test_two_workers_learn_too(tmp_path: Path) -> None:
-    assert train(tmp_path, "workers", "runtime.workers=2", "stages=[train]", "gradients=pcgrad") == 0
+def test_a_run_of_another_size_is_not_continued(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (*CLONING, "stages=[train,evaluate,report]", "agent.size=S", "--resume", "auto")
+    assert train(finished.parent, "whole", *words) == 2
+    assert "agent.size" in capsys.readouterr().err
+
+
+def test_two_workers_imitate_plans_and_demonstrations(tmp_path: Path) -> None:
+    words = ("runtime.workers=2", "stages=[train]", "gradients=pcgrad", *CLONING, *DEMONSTRATED)
+    assert train(tmp_path, "workers", *words) == 0
     assert read_jsonl(tmp_path / "workers" / "metrics.jsonl")[-1]["updates"] == 10
+    assert (tmp_path / "workers" / "demonstrations").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -81,11 +103,13 @@ def test_two_workers_learn_too(tmp_path: Path) -> None:
         ("agent.planning.collect=always", "agent.planning.collect"),
         ("agent.experts.chosen=1", "chosen=1 gives the gate no gradient"),
         ("agent.horizon=3", "agent.horizon"),
+        ("collection.plan=false", "collection.plan"),
+        ("tasks=[gym/made-pairs-v0]", "gym/made-pairs-v0 acts by MultiDiscrete([2 3])"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(
     word: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(tmp_path, "wrong", word) == 2
-    assert message in capsys.readouterr().err
+    assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "wrong").exists()
