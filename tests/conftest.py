@@ -5,6 +5,7 @@ A skip says what is missing and, after `mend:`, the command that brings it, for 
 """
 
 import ctypes.util
+import datetime
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # mujoco and dm_control choose their renderer when imported, so this stands before any test is collected;
 # naming OSMesa where it is missing would make even `import mujoco` fail.
@@ -21,12 +22,20 @@ if not os.environ.get("DISPLAY") and ctypes.util.find_library("OSMesa"):
     os.environ.setdefault("PYOPENGL_PLATFORM", "osmesa")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# which part of a sweep runs; set once, so that all processes of a run agree at midnight too
+os.environ.setdefault("MTRL_TEST_DAY", str(datetime.datetime.now(datetime.UTC).toordinal()))
 
 NO_SKIPS = os.environ.get("MTRL_NO_SKIPS", "") not in ("", "0")
-if NO_SKIPS:  # the gate judges the change: it draws the same examples each time, other runs draw new ones
-    settings.load_profile("ci")
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# the gate tests a change: it draws the same examples each time, other runs draw new ones
+settings.load_profile("ci" if NO_SKIPS else "untimed")
 _MEND = re.compile(r"[;,.]?\s*mend:\s*(?P<command>.+)", re.DOTALL)
 _MISSING_MODULE = re.compile(r"No module named '(?P<module>\w+)")
+
+
+def pytest_report_header() -> str:
+    """Name the day whose samples of the sweeps run."""
+    return f"sweeps: MTRL_TEST_DAY={os.environ['MTRL_TEST_DAY']}"
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ def test_windows_longer_than_an_episode() -> None:
     assert windows.real.sum(axis=1).tolist() == [1, 2, 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     history=st.integers(1, 5),

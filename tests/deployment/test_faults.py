@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import signal
 import time
@@ -19,6 +18,7 @@ from mtrl.errors import IntegrityError
 from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 from mtrl.tasks import Option
 
+from ..sweeps import sampled
 from .bench_suite import BenchSuite
 from .graphs import STEER, linear_artefact
 from .running import RunningDeployment
@@ -76,9 +76,6 @@ FAULTS = {
         1, "over", "the robot held by itself", act=to("policy", signal.SIGSTOP, signal.SIGCONT)
     ),
 }
-DAY = datetime.date.today().toordinal()
-TODAY = [list(FAULTS)[(2 * DAY + k) % len(FAULTS)] for k in range(2)]
-"""Faults of the default run; `-m slow` runs all of them."""
 
 
 def fly(bench: BenchSuite, where: Path, robot: str, policy: str) -> RunningDeployment:
@@ -88,9 +85,7 @@ def fly(bench: BenchSuite, where: Path, robot: str, policy: str) -> RunningDeplo
     return RunningDeployment(where)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in TODAY else pytest.mark.slow) for name in FAULTS]
-)
+@pytest.mark.parametrize("name", sampled(FAULTS, share=6))
 def test_the_log_is_whole_and_replays_after(name: str, bench: BenchSuite, tmp_path: Path) -> None:
     fault = FAULTS[name]
     running = fly(bench, tmp_path, fault.robot, fault.policy)

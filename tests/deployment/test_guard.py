@@ -195,7 +195,7 @@ limit = st.floats(min_value=1e-3, max_value=2.0)
     acceleration_limit=st.one_of(st.just(0.0), limit),
     soft_start=st.integers(0, 5),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_command_leaves_the_limits_or_jumps(
     ticks: list, action_limit: float, rate_limit: float, acceleration_limit: float, soft_start: int
 ) -> None:

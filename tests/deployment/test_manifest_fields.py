@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import math
 import shutil
@@ -27,6 +26,7 @@ from mtrl.errors import GuardError, MtrlError
 from mtrl.integrity import write_manifest
 from mtrl.tasks import Task
 
+from ..sweeps import sampled
 from .bench_suite import SUITE, BenchSuite
 from .graphs import STEER, linear_artefact
 
@@ -73,9 +73,6 @@ EDITS: dict[str, list[object]] = {
     "provenance.success_interval": [[0.0, 1.0], [math.nan, 2.0]],
 }
 """Dotted field -> values that a sender might write there."""
-SHARE = 3
-TODAY = datetime.date.today().toordinal() % SHARE
-"""Of all fields one in so many is edited in the default run, others every day; all of them with `-m slow`."""
 
 
 def fields_of(kind: type, place: str = "") -> set[str]:
@@ -128,10 +125,7 @@ def flown(honest: Path) -> tuple[Task, GuardConfig]:
     return SUITE.task("bench/point"), SITE.guard(manifest, manifest.tasks[0])
 
 
-@pytest.mark.parametrize(
-    "key",
-    [pytest.param(key, marks=[] if k % SHARE == TODAY else pytest.mark.slow) for k, key in enumerate(EDITS)],
-)
+@pytest.mark.parametrize("key", sampled(EDITS, share=3))
 def test_an_edited_field_is_refused_or_loosens_nothing(
     key: str, bench: BenchSuite, honest: Path, flown: tuple[Task, GuardConfig], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from mtrl.rollout import Acting, EpisodeGroup, GroupRequest, PolicySnapshot, Rol
 from mtrl.rollout.episodes import STEP_FIELDS
 from mtrl.tasks import Option, Task, TaskSet, VectorEnvironment, VectorSuite
 
+from ..sweeps import sampled
 from .episodes import buffers, first_observation, play
 
 STARTS = range(200, 220)
@@ -168,7 +169,7 @@ def twenty_starts(name: str) -> None:
             step(environment, row, seen)
 
 
-@pytest.mark.parametrize("name", LEAKING)
+@pytest.mark.parametrize("name", sampled(LEAKING, share=4))
 def test_twenty_starts_show_what_the_python_backend_shows(name: str) -> None:
     """Whose own starts are tested on every game; an episode is cut off before each of them."""
     twenty_starts(name)

@@ -11,6 +11,7 @@ import pytest
 from mtrl.envs.atari import SUITE
 from mtrl.envs.atari.starts import console_start
 
+from ..sweeps import sampled
 from .episodes import buffers, first_observation, fixed_actions
 
 STARTS = range(100, 120)
@@ -18,7 +19,7 @@ PLAYED = 6
 """Decisions between two resets."""
 
 
-@pytest.mark.parametrize("name", SUITE.names(), ids=lambda name: Path(name).name)
+@pytest.mark.parametrize("name", sampled(SUITE.names(), share=8), ids=lambda name: Path(name).name)
 def test_twenty_starts_of_a_game(name: str) -> None:
     """Against the screen and memory of the console after as many idle frames, before anything was played."""
     task = SUITE.task(name, {"observation": "both", "frame_stack": 2})

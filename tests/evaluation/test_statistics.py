@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -24,14 +24,12 @@ from mtrl.evaluation.statistics import bootstrap_means
 counts = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
-@settings(deadline=None)
 @given(counts, st.sampled_from([0.5, 0.9, 0.95, 0.999]))
 def test_wilson_equals_scipy(count: tuple[int, int], confidence: float) -> None:
     expected = stats.binomtest(*count).proportion_ci(confidence, method="wilson")
     assert wilson_interval(*count, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(counts, st.sampled_from([0.5, 0.95, 0.999]))
 def test_uniform_beta_equals_scipy(count: tuple[int, int], confidence: float) -> None:
     successes, trials = count

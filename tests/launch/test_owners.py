@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 import subprocess
@@ -15,6 +14,8 @@ import pytest
 
 from mtrl.integrity import MANIFEST, verify_manifest
 from mtrl.training import read_jsonl
+
+from ..sweeps import sampled
 
 SMALL = [
     "tasks=point/obstacle",
@@ -56,8 +57,7 @@ RACES: dict[str, list[list[str]]] = {
     "collect": [COLLECT, [*COLLECT, "--overwrite"]],
     "deploy": [DEPLOY, [*DEPLOY, "--overwrite"]],
 }
-TODAY = datetime.datetime.now(datetime.UTC).toordinal() % len(RACES)
-"""The race that is run every day, another one each; all of them five times with `-m slow`."""
+CASES = [(name, again) for again in range(5) for name in RACES]
 
 Race = Callable[[Path, list[list[str]]], list[tuple[int, int, str]]]
 
@@ -115,15 +115,7 @@ def unfinished(place: Path) -> None:
         shutil.rmtree(run / path)
 
 
-def cases() -> list[Any]:
-    return [
-        pytest.param(name, again, marks=[] if (k, again) == (TODAY, 0) else pytest.mark.slow)
-        for k, name in enumerate(RACES)
-        for again in range(5)
-    ]
-
-
-@pytest.mark.parametrize(("name", "again"), cases())
+@pytest.mark.parametrize(("name", "again"), sampled(CASES, share=len(CASES)))
 def test_one_of_two_commands_works_and_the_other_names_it(
     name: str, again: int, race: Race, finished: Path, tmp_path: Path
 ) -> None:

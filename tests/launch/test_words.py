@@ -37,7 +37,6 @@ def test_names_and_paths_of_a_new_run_are_literal() -> None:
 
 
 @given(TEXTS)
-@settings(deadline=None)
 def test_commands_on_a_finished_run_take_text_alike(text: str) -> None:
     base = {**BASE, "tracking": {**BASE["tracking"], "wandb": {**BASE["tracking"]["wandb"], "group": text}}}
     changed = compose([f"tracking.wandb.entity={text}"], command="distill", base=base).tracking.wandb
@@ -45,7 +44,7 @@ def test_commands_on_a_finished_run_take_text_alike(text: str) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_hydra_hands_text_through(text: str) -> None:
     # one that OmegaConf reads as "missing" is answered so
     if text == "???":
@@ -66,7 +65,6 @@ def test_a_folder_of_groups_may_have_any_name(name: str, tmp_path: Path) -> None
 
 
 @given(st.lists(TEXTS, min_size=2, max_size=2), TEXTS.filter(lambda text: not text.startswith("-")))
-@settings(deadline=None)
 def test_a_printed_command_is_pasted_into_a_shell(texts: list[str], folder: str) -> None:
     argv = ["mtrl", "train", f"name={texts[0]}", f"data={texts[1]}", "--overwrite", f"--config-dir={folder}"]
     with pytest.MonkeyPatch.context() as patch:
@@ -81,7 +79,6 @@ def test_a_printed_command_is_pasted_into_a_shell(texts: list[str], folder: str)
 
 
 @given(TEXTS)
-@settings(deadline=None)
 def test_a_recorded_name_is_read_back(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     place = tmp_path_factory.mktemp("run") / "run"
     run = RunDirectory.create(place, overwrite=False, resume=False, config={"name": text})

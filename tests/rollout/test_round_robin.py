@@ -32,7 +32,7 @@ def test_equal_shares_keep_the_order() -> None:
     assert [turns.take([]) for _ in range(700)] == list(range(7)) * 100
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(weights=st.lists(st.floats(0.02, 1.0), min_size=2, max_size=8), cut=st.integers(0, 150))
 def test_turns_follow_the_shares_and_survive_json(weights: list[float], cut: int) -> None:
     shares = np.array(weights) / sum(weights)

@@ -20,7 +20,7 @@ values_of_two_dimensions = arrays(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values_of_two_dimensions, st.data())
 def test_merged_parts_have_the_moments_of_the_whole(values: np.ndarray, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=3)))
@@ -54,7 +54,7 @@ def _far_from_the_smallest_float(values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values) < 2.0**-30, 0.0, values)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values_of_two_dimensions.map(_far_from_the_smallest_float), st.integers(-60, 60))
 def test_statistics_follow_a_power_of_two_bit_for_bit(values: np.ndarray, exponent: int) -> None:
     plain, scaled = RunningMoments(1, 2), RunningMoments(1, 2)

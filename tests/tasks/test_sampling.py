@@ -101,7 +101,7 @@ EPISODES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     episodes=EPISODES,
     kind=st.sampled_from(["uniform", "learning_progress", "worst_task"]),

@@ -105,7 +105,7 @@ STATES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(state=STATES)
 def test_every_state_comes_back(tmp_path: Path, state: object) -> None:
     assert_same(state, roundtrip(tmp_path, state))
