@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 ROOMS := envs agents configs launch
 SOURCES := mtrl $(ROOMS)
 PYTEST_ARGS ?=
+# Tests start hundreds of processes, which would compile torch again each: let the first one keep its bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that tests are spread over; more than four only compete for the same clusters and files.
 PYTEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 
