@@ -1,13 +1,15 @@
-"""Runs a module of the tests as several ranks, which meet over gloo and hand back JSON and arrays."""
+"""Runs a module of the tests as several ranks, which meet over gloo and return JSON and arrays."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import runpy
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,14 @@ from mtrl.reducer import Reducer, open_gloo
 
 Case = Callable[[Reducer], Mapping[str, Any]]
 """What a rank does; numbers, strings and lists go into its JSON, arrays and tensors into its npz file."""
+
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["mtrl.agents.diffusion", "mtrl.agents.sac", "mtrl.agents.world_model", "torch._dynamo", "gymnasium"]
+)
+"""Ranks are forked from one process that has imported torch and, what takes as long, its compiler, which the
+first optimiser of a process imports."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +45,25 @@ def play(module: str, case: str, folder: Path, size: int = 2, *, limit: float = 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    logs = [folder / f"{case}-{rank}.log" for rank in range(size)]
     started = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, case, str(rank), str(size), str(port), str(folder)],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        FORKS.Process(
+            target=_run, args=([module, case, rank, size, port, folder], logs[rank], {**os.environ})
         )
         for rank in range(size)
-    ]  # fmt: skip
+    ]
+    until = time.monotonic() + limit
     try:
-        logs = [process.communicate(timeout=limit)[0] for process in started]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(until - time.monotonic())
+            assert process.exitcode is not None, f"{case} of {module} takes longer than {limit:g} s"
     finally:
         for process in started:
             process.kill()
     found = []
-    for rank, log in enumerate(logs):
+    for rank, log in enumerate(path.read_text() for path in logs):
         path = folder / f"{case}-{rank}"
         facts = (
             json.loads(path.with_suffix(".json").read_text()) if path.with_suffix(".json").exists() else {}
@@ -57,6 +71,16 @@ def play(module: str, case: str, folder: Path, size: int = 2, *, limit: float = 
         arrays = dict(np.load(path.with_suffix(".npz"))) if path.with_suffix(".npz").exists() else {}
         found.append(Outcome(facts, arrays, log))
     return found
+
+
+def _run(words: Sequence[object], log: Path, environment: Mapping[str, str]) -> None:
+    """`python -m MODULE CASE ...` in a process that has imported nearly everything."""
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    sys.argv[1:] = [str(word) for word in words[1:]]
+    runpy.run_module(str(words[0]), run_name="__main__")
 
 
 def main(cases: Mapping[str, Case], timeout: float = 20.0) -> None:

@@ -1,4 +1,4 @@
-"""Starts of DeepMind Control tasks, a quarter of them each day: 20 of each, on a fresh environment and on a used one."""
+"""Starts of DeepMind Control tasks, some of them each day: 20 of each, fresh and on a used environment."""
 
 from __future__ import annotations
 

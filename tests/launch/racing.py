@@ -16,7 +16,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-# all that a command imports when it runs
+# all that a command imports when it runs; the compiler when it makes its first optimiser
+import torch._dynamo  # noqa: F401
+
 from mtrl import ownership, registry
 from mtrl.launch.main import main
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mtrl
 from mtrl.launch.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +17,9 @@ def test_the_python_example_runs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, check=True, cwd=ROOT, timeout=120
     )
-    assert done.stdout.strip()
+    for name in mtrl.make_tasks("mixed").names:
+        assert name in done.stdout
+    assert "mean" in done.stdout and "[" in done.stdout
     lines = [line for line in example.splitlines() if line.strip()]
     assert len(lines) <= 10, "the example is ten lines"
 

@@ -59,7 +59,7 @@ def trained(
     own = place if reducer.rank == 0 else place / f"rank{reducer.rank}"
     own.mkdir(parents=True, exist_ok=True)
     run = RunRecorder(
-        Clock("steps", budget=900, log_every=90, checkpoint_every=10_000, warmup=150),
+        Clock("steps", budget=450, log_every=90, checkpoint_every=10_000, warmup=150),
         JsonlTracker(own) if reducer.rank == 0 else Trackers([]),
         Checkpoints(own),
         tasks.names,

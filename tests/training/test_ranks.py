@@ -29,8 +29,8 @@ def test_ranks_stay_equal_and_an_interrupted_run_equals_an_uninterrupted_one(
     first, second = played("whole", tmp_path / "whole", tmp_path / "a", monkeypatch)
     assert first.facts["finished"] and second.facts["finished"], first.log + second.log
     # two ranks collect 28 steps in a round, 150 of which are random play
-    assert first.facts["steps"] == second.facts["steps"] == 924
-    assert first.facts["updates"] == second.facts["updates"] == int(0.2 * (924 - 168))
+    assert first.facts["steps"] == second.facts["steps"] == 476
+    assert first.facts["updates"] == second.facts["updates"] == int(0.2 * (476 - 168))
     assert weights(first)
     for name, values in weights(first).items():
         np.testing.assert_array_equal(values, weights(second)[name])
