@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtrl.errors import MtrlError, UnknownNameError
 
-from . import gradient_surgery, imitation, sac, units
+from . import gradient_surgery, imitation, sac, units, world_model
 from .record import Study
 from .runner import draw_study, missing, run_studies
 
@@ -22,6 +22,9 @@ STUDIES = {
         gradient_surgery.CONFLICT,
         gradient_surgery.STUDY,
         units.STUDY,
+        world_model.MIXED,
+        *world_model.EFFICIENCY,
+        *world_model.EXPERTS,
     )
 }
 """Every study by name."""
