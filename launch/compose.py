@@ -39,7 +39,7 @@ SHORT_KEYS = {
         "steps": "online.steps",
     },
     "evaluate": {"episodes": "evaluation.episodes", "strict": "evaluation.strict"},
-    "distill": {"updates": "distillation.updates"},
+    "distill": {"updates": "distillation.updates", "steps": "distillation.steps"},
 }
 """Command -> short key -> full key."""
 

@@ -26,6 +26,7 @@ from .reopen import reopen
 EXAMPLES = (
     "mtrl distill runs/diffusion-mt10                    with the run's own settings",
     "mtrl distill runs/diffusion-mt10 updates=5000       longer",
+    "mtrl distill runs/world_model steps=50000           asked in more states that the student comes to",
     "mtrl distill runs/quickstart distillation.network.width=128 --overwrite",
 )
 

@@ -249,7 +249,7 @@ def _fit(
     from mtrl.training import Trackers
 
     with _session(tasks, **sections) as session:
-        clock = clock_of(session, needs, session.config.training)
+        clock = clock_of(needs, session.config.training, session.config.online)
         fit(session, learner, needs, clock, lambda: data or {}, name="train", tracker=Trackers([]))
 
 

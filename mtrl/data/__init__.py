@@ -1,7 +1,7 @@
 """What agents learn from: batches over tasks, demonstrations in memory, and datasets on disk."""
 
 from .batch import Batch, Bucket
-from .chunks import ChunkDataset, RankDataset
+from .chunks import ChunkDataset, RankDataset, merged_moments
 from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
 from .replay import Replay, ReplayConfig, replay_bytes
@@ -22,6 +22,7 @@ __all__ = [
     "Windows",
     "collect_demonstrations",
     "dataset_id_of",
+    "merged_moments",
     "read_dataset",
     "read_provenance",
     "replay_bytes",

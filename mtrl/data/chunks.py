@@ -139,13 +139,8 @@ class RankDataset:
             return False
         reducer.sums(self._checked, {})
         assert self._dataset is not None, "`_checked` must raise where a rank has no dataset"
-        own, count = self._dataset.statistics, self._layout.task_count
-        rows = np.concatenate([own.count[:, None], own.mean, own.squares], axis=1)
-        gathered = reducer.gather(torch.from_numpy(rows)).numpy().reshape(reducer.size, count, -1)
-        for rank in gathered:
-            for k in np.flatnonzero(rank[:, 0]).tolist():
-                self._statistics.add(k, float(rank[k, 0]), *np.split(rank[k, 1:], 2))
-        has = gathered[:, :, 0] > 0
+        self._statistics, counts = merged_moments(self._dataset.statistics, reducer)
+        has = counts > 0
         holders = has.sum(axis=0)
         if not holders.all():
             raise _no_demonstrations(holders > 0)
@@ -169,6 +164,20 @@ class RankDataset:
         if self._failure is not None:
             raise self._failure
         return {}
+
+
+def merged_moments(
+    own: RunningMoments, reducer: Reducer
+) -> tuple[RunningMoments, npt.NDArray[np.float64]]:
+    """Moments of the observations of all ranks, and how many each has: [R, K]. Collective."""
+    count, size = own.mean.shape
+    rows = np.concatenate([own.count[:, None], own.mean, own.squares], axis=1)
+    gathered = reducer.gather(torch.from_numpy(rows)).numpy().reshape(reducer.size, count, -1)
+    found = RunningMoments(count, size)
+    for rank in gathered:
+        for k in np.flatnonzero(rank[:, 0]).tolist():
+            found.add(k, float(rank[k, 0]), *np.split(rank[k, 1:], 2))
+    return found, gathered[:, :, 0]
 
 
 def _no_demonstrations(present: npt.NDArray[np.bool_]) -> ConfigError:

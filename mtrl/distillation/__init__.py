@@ -1,17 +1,21 @@
-"""From any sampler of chunks to a one-forward student, and from the student to ONNX."""
+"""From any policy to a one-forward student, and from the student to ONNX."""
 
 from .chunk_learner import ChunkLearner
 from .config import DistillationConfig
+from .dagger import DAGGER, Dagger, DaggerFactory, imitation_loss
 from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
 from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
 from .student import Student, StudentForm, student_from, student_policy
 from .teacher import ActionSampler, FirstStep, WarmStart, spec_of, teacher_of
 
 __all__ = [
+    "DAGGER",
     "SAME_NOISE",
     "ActionSampler",
     "ChunkLearner",
     "ChunkModule",
+    "Dagger",
+    "DaggerFactory",
     "DistillationConfig",
     "FirstStep",
     "SameNoiseDistiller",
@@ -22,6 +26,7 @@ __all__ = [
     "chunk_module_of",
     "export_onnx",
     "golden_cases",
+    "imitation_loss",
     "require_reference_parity",
     "spec_of",
     "student_from",

@@ -13,34 +13,41 @@ from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least
 
 @dataclass(frozen=True)
 class DistillationConfig(Checked, place="distillation"):
-    """How a student learns the teacher's chunks."""
+    """How a student learns what its teacher does."""
 
-    method: str = "same_noise"
-    """Name of a distiller, an entry point of the group mtrl.distillers."""
+    method: str = "auto"
+    """Name of a distiller, an entry point of the group mtrl.distillers. "same_noise": the teacher's chunks in
+    demonstrated states. "dagger": any policy's decisions, continuous and discrete, in the states that the
+    student comes to. "auto": same_noise where the agent learns from demonstrations, dagger where it does not."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Further settings of that distiller; same_noise takes none."""
+    """Further settings of that distiller; same_noise and dagger take none."""
     network: ChunkShape = field(default_factory=ChunkShape)
-    """Sizes of the student. It begins from every weight of the teacher's that has its name and shape: with
-    the teacher's width and fewer blocks, from the first blocks."""
+    """Sizes of the student. With same_noise it begins from every weight of the teacher's that has its name and
+    shape: with the teacher's width and fewer blocks, from the first blocks. With dagger it decides one action
+    from one state, whatever `history` and `chunk` say."""
     execution: Execution = field(default_factory=Execution)
-    """How the student carries out its chunks."""
+    """How the student carries out its chunks; with dagger a chunk is one action."""
+    steps: Annotated[int, at_least(1)] = 20_000
+    """Environment steps of dagger, all tasks together, at least 1; the updates are spread over them."""
+    teacher_share: Annotated[float, BELOW_ONE] = 0.2
+    """Share of the steps that the teacher plays before the student does, with dagger, in [0, 1)."""
     updates: Annotated[int, at_least(1)] = 2000
     """Updates, at least 1."""
     batch_size: Annotated[int, at_least(1)] = 256
     """Samples per update, at least 1."""
     reuse: Annotated[int, at_least(1)] = 4
-    """Updates per batch that the teacher labels, at least 1; the labels are most of the cost."""
+    """Updates per batch that the teacher labels with same_noise, at least 1; the labels are most of the cost."""
     learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Peak step size of AdamW, above 0; cosine decay to 0."""
     ema_decay: Annotated[float, BELOW_ONE] = 0.99
     """Decay of the weights' moving average that becomes the student, in [0, 1)."""
     jitter: Annotated[float, at_least(0)] = 0.02
-    """Standard deviation of noise added to demonstrated states, in their own standard deviations, so
-    that the student also imitates near the demonstrations; at least 0."""
+    """Standard deviation of noise that same_noise adds to demonstrated states, in their own standard
+    deviations, so that the student also imitates near the demonstrations; at least 0."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
-    ADDED: ClassVar[tuple[str, ...]] = ("method", "settings")
+    ADDED: ClassVar[tuple[str, ...]] = ("method", "settings", "steps", "teacher_share")
     """Fields that older files lack."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mtrl.deployment.artefact.export import fold
-from mtrl.nn import ChunkNetwork
+from mtrl.nn import ChunkNetwork, bounded
 
 from .teacher import FirstStep
 
@@ -34,6 +34,7 @@ class FoldedStudent(nn.Module):
         shape, torso = network.shape, network.torso
         self.skip = first.skip
         self.sizes = (shape.chunk, network.actions)
+        self.choices = network.choices
         self.blocks = nn.ModuleList(fold(block) for block in torso.blocks)
         self.norm = torso.norm
         inputs = [
@@ -69,4 +70,5 @@ class FoldedStudent(nn.Module):
         raw = torch.addmm(self.leave_bias, nn.functional.silu(self.norm(hidden)), self.leave_weight)
         if noise is not None:
             raw = raw + self.skip * noise
-        return (raw * mask).clamp(-1.0, 1.0).reshape(-1, *self.sizes)
+        chunk, columns = ((raw * mask).reshape(-1, *self.sizes), mask.reshape(-1, *self.sizes))
+        return bounded(chunk, columns, self.choices)

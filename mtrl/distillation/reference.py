@@ -17,13 +17,14 @@ Array = npt.NDArray[np.float64]
 def reference_chunk(
     tensors: Mapping[str, npt.NDArray[np.generic]],
     shape: ChunkShape,
+    choices: int,
     first: FirstStep,
     state: npt.NDArray[np.generic],
     task: npt.NDArray[np.generic],
     z: npt.NDArray[np.generic] | None,
 ) -> Array:
     """state [N, h, D_max], task [N], z [N, Z] or None -> chunk [N, H, A_max], in float64; `tensors` are
-    those of the student's snapshot.
+    those of the student's snapshot, and the last `choices` columns are probabilities.
     """
     weights = {name: np.asarray(v, dtype=np.float64) for name, v in tensors.items()}
     rows = np.asarray(task, dtype=np.int64)
@@ -47,7 +48,13 @@ def reference_chunk(
         axis=1,
     )
     raw = _residual_mlp(weights, inputs, shape.blocks).reshape(action_mask.shape) * action_mask
-    return np.clip(first.skip * noise + first.gain * raw, -1.0, 1.0)
+    found = first.skip * noise + first.gain * raw
+    continuous, logits = np.split(found, [found.shape[2] - choices], axis=2)
+    likely = np.exp(logits - logits.max(axis=2, keepdims=True, initial=-np.inf))
+    likely *= action_mask[:, :, action_mask.shape[2] - choices :]
+    total = likely.sum(axis=2, keepdims=True)
+    chosen = np.divide(likely, total, out=np.zeros_like(likely), where=total > 0)
+    return np.concatenate([np.clip(continuous, -1.0, 1.0), chosen], axis=2)
 
 
 def _residual_mlp(weights: dict[str, Array], inputs: Array, blocks: int) -> Array:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mtrl.nn import ChunkNetwork, ChunkShape, arrays_of, tensors_of
+from mtrl.nn import ChunkNetwork, ChunkShape, arrays_of, bounded, tensors_of
 from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, PolicySnapshot
 from mtrl.spaces import Layout, Moments
 from mtrl.structured import build
@@ -33,7 +33,8 @@ class StudentForm:
 
 
 class Student(nn.Module):
-    """chunk = clip(skip z + gain F(state history, task, scale z)), one forward pass of one network.
+    """chunk = clip(skip z + gain F(state history, task, scale z)), one forward pass of one network. In the
+    columns of a discrete task's choices stands the softmax instead.
 
     A `ChunkSampler`, so that it can be distilled again, and a `ChunkModule`, so that it can be exported.
     """
@@ -60,7 +61,8 @@ class Student(nn.Module):
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
         """`state` [N, h, D_max], `task` [N], `z` [N, Z] or None when Z = 0 -> [N, H, A_max] in [-1, 1]."""
-        return self.unclipped(state, task, z).clamp(-1.0, 1.0)
+        network = self.network
+        return bounded(self.unclipped(state, task, z), network.chunk_mask(task), network.choices)
 
     def unclipped(self, state: torch.Tensor, task: torch.Tensor, z: torch.Tensor | None) -> torch.Tensor:
         """The output before clipping, which is what the loss sees (clipping has no gradient)."""
@@ -89,8 +91,9 @@ class Student(nn.Module):
         z: npt.NDArray[np.generic] | None,
     ) -> npt.NDArray[np.float64]:
         """`forward` in numpy and float64."""
+        form, choices = self.form, self.network.choices
         return reference_chunk(
-            self.snapshot(0).tensors, self.form.network, self.form.first_step, state, task, z
+            self.snapshot(0).tensors, form.network, choices, form.first_step, state, task, z
         )
 
     def folded(self) -> FoldedStudent:

@@ -83,4 +83,5 @@ def teacher_of(policy: Policy, tasks: TaskSet) -> ChunkSampler:
 def spec_of(network: ChunkNetwork, noise_size: int) -> ChunkSpec:
     """The sizes of a sampler made of this network."""
     shape = network.shape
-    return ChunkSpec(shape.history, network.mean.shape[1], shape.chunk, network.actions, noise_size)
+    sizes = (shape.history, network.mean.shape[1], shape.chunk, network.actions)
+    return ChunkSpec(*sizes, noise_size, network.choices)

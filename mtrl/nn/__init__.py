@@ -1,6 +1,6 @@
 """Networks that several agents share."""
 
-from .chunk_network import ChunkNetwork, ChunkShape, require_continuous_states
+from .chunk_network import ChunkNetwork, ChunkShape, bounded, log_choices, require_continuous_states
 from .distributions import Gaussian, TanhGaussian, draw_index, full_precision, index_at, masked_log_softmax
 from .encoders import (
     ObservationEncoder,
@@ -75,12 +75,14 @@ __all__ = [
     "ValueHead",
     "arrays_of",
     "begin_as",
+    "bounded",
     "build_torso",
     "device_of",
     "draw_index",
     "full_precision",
     "has_bf16",
     "index_at",
+    "log_choices",
     "masked_log_softmax",
     "require_continuous_states",
     "scatter_rows",

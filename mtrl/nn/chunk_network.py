@@ -1,8 +1,9 @@
 """The network of diffusion policies, behaviour cloning and one-step students.
 
 It maps (history of padded states, task, noisy action chunk, noise level) to an action chunk's worth of
-numbers. Normalisation, the task table and the action mask are buffers and parameters of the module, so
-that an exported graph holds them.
+numbers: the dimensions of a continuous action, then one for each choice of a discrete one. Normalisation,
+the task table and the action mask are buffers and parameters of the module, so that an exported graph holds
+them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,14 +57,18 @@ class ChunkNetwork(TaskNormaliser):
     def __init__(self, shape: ChunkShape, layout: Layout) -> None:
         super().__init__(layout)
         self.shape = shape
-        self.actions = layout.continuous_size
+        self.choices = layout.discrete_size
+        """Columns of an action that belong to discrete tasks, the last ones."""
+        self.actions = layout.continuous_size + self.choices
+        """Columns of an action, A_max."""
         tasks, states = layout.task_count, layout.state_size
         self.embedding = nn.Embedding(tasks, shape.embedding)
         flat = shape.chunk * self.actions
         inputs = shape.history * states + shape.embedding + flat + shape.noise_features
         self.torso = ResidualMLP(inputs, flat, shape.width, shape.blocks)
         self.register_buffer("state_mask", torch.as_tensor(layout.state_mask).float())
-        self.register_buffer("action_mask", torch.as_tensor(layout.continuous_mask).float())
+        columns = np.concatenate([layout.continuous_mask, layout.legal_mask], axis=1)
+        self.register_buffer("action_mask", torch.as_tensor(columns).float())
         octaves = torch.arange(shape.noise_features // 2, dtype=torch.float32)
         self.register_buffer("frequencies", 2.0 ** (octaves / 2), persistent=False)
 
@@ -79,7 +85,7 @@ class ChunkNetwork(TaskNormaliser):
         return torch.cat([standardised.flatten(1), self.embedding(task)], dim=1)
 
     def chunk_mask(self, task: Tensor) -> Tensor:
-        """[N] -> [N, H, A_max], 1 where the action dimension belongs to the task."""
+        """[N] -> [N, H, A_max], 1 where the column belongs to the task."""
         return self.action_mask[task][:, None].expand(-1, self.shape.chunk, -1)
 
     def forward(self, condition: Tensor, task: Tensor, chunk: Tensor, level: Tensor) -> Tensor:
@@ -94,6 +100,22 @@ class ChunkNetwork(TaskNormaliser):
         features = torch.cat([angles.sin(), angles.cos()], dim=1)
         inputs = torch.cat([condition, (chunk * mask).flatten(1), features], dim=1)
         return self.torso(inputs).unflatten(1, (self.shape.chunk, self.actions)) * mask
+
+
+def log_choices(logits: Tensor, legal: Tensor) -> Tensor:
+    """Log-probabilities [..., D] of choices, next to nothing where `legal` [..., D] is 0."""
+    return torch.log_softmax(logits + 1e9 * (legal - 1.0), dim=-1)
+
+
+def bounded(raw: Tensor, mask: Tensor, choices: int) -> Tensor:
+    """What acts: raw columns [..., A_max] clipped to [-1, 1], of the last `choices` their softmax; `mask`
+    [..., A_max] is 0 in columns of other tasks, where the result is 0 too.
+    """
+    if not choices:
+        return raw.clamp(-1.0, 1.0)
+    sizes = [raw.shape[-1] - choices, choices]
+    (continuous, logits), (_, legal) = raw.split(sizes, dim=-1), mask.split(sizes, dim=-1)
+    return torch.cat([continuous.clamp(-1.0, 1.0), log_choices(logits, legal).exp() * legal], dim=-1)
 
 
 def require_continuous_states(tasks: TaskSet, what: str) -> None:

@@ -19,8 +19,8 @@ from mtrl.reading import reading
 from mtrl.rollout import CollectionConfig, RuntimeConfig
 from mtrl.run_directory import split_label
 from mtrl.structured import SEED, Checked, at_least, build, canonical
-from mtrl.tasks import Option, SamplingConfig
-from mtrl.training import PARENTS, AgentFactory, OnlineConfig, TrainingConfig, WandbConfig
+from mtrl.tasks import Option, SamplingConfig, TaskSet
+from mtrl.training import PARENTS, AgentFactory, Needs, OnlineConfig, TrainingConfig, WandbConfig
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,16 @@ def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:
     return name, factory, build(factory.config_class, settings, "agent")
 
 
-def distiller_of(config: Config) -> AgentFactory:
-    """The factory of the configured distiller: that of an agent which takes the parent "teacher"."""
-    factory: AgentFactory = registry.load("distiller", config.distillation.method)
-    return factory
+def distiller_of(config: Config, tasks: TaskSet) -> tuple[AgentFactory, Needs]:
+    """The factory of the configured distiller, that of an agent which takes the parent "teacher", and what it
+    learns from.
+    """
+    settings, method = config.distillation, config.distillation.method
+    if method == "auto":
+        _, agent, own = agent_of(config)
+        method = "dagger" if agent.needs(own, tasks).offline is None else "same_noise"
+    factory: AgentFactory = registry.load("distiller", method)
+    return factory, factory.needs(settings, tasks)
 
 
 def anchored(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mtrl.rollout import LocalRollouts, Rollouts, require_experts
 from mtrl.tasks import Task, TaskSet
 from mtrl.training import Needs, progress
 
-from .config import Config
+from .config import Config, distiller_of
 from .console import Interrupted
 from .session import Session
 
@@ -54,9 +54,10 @@ def demonstrations_root(config: Config, run: Path) -> Path:
     return Path(config.data) if config.data else run / DEMONSTRATIONS
 
 
-def needs_demonstrations(config: Config, needs: Needs) -> bool:
+def needs_demonstrations(config: Config, tasks: TaskSet, needs: Needs) -> bool:
     """Whether the agent learns from demonstrations, or a student does."""
-    return needs.offline is not None or "distill" in config.stages
+    distils = "distill" in config.stages and distiller_of(config, tasks)[1].offline is not None
+    return needs.offline is not None or distils
 
 
 def require_demonstrable(config: Config, tasks: TaskSet, run: Path) -> list[str]:

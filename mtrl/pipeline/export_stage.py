@@ -23,8 +23,8 @@ from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, requir
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
 from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, policy_from
-from mtrl.tasks import Split, start_id
-from mtrl.training import OffersController
+from mtrl.tasks import Split, TaskSet, start_id
+from mtrl.training import AgentFactory, OffersController
 
 from .config import agent_of
 from .policies import load_policy
@@ -59,12 +59,21 @@ def check_export(plan: Plan) -> int:
     """
     require_deployable(plan.tasks)
     student = "distill" in plan.config.stages or (plan.run / "policies" / "student").exists()
-    if not student and not isinstance(plan.factory, OffersController):
-        raise UnsupportedError(
-            f"agent {plan.name!r} does not offer its policy as a controller of one forward pass, and no "
-            "student is distilled; add the stage 'distill', or leave 'export' out"
-        )
+    if not student:
+        _require_controller(plan.name, plan.factory, plan.tasks, "add the stage 'distill', or leave 'export' out")
     return 0
+
+
+def _require_controller(name: str, factory: AgentFactory, tasks: TaskSet, advice: str) -> OffersController:
+    """The factory, where it offers the policy of these tasks as a controller; raises UnsupportedError."""
+    discrete = [task.name for task in tasks if task.action.is_discrete]
+    if isinstance(factory, OffersController) and not discrete:
+        return factory
+    of = f" for discrete tasks ({', '.join(discrete)})" if isinstance(factory, OffersController) else ""
+    raise UnsupportedError(
+        f"agent {name!r} does not offer its policy as a controller of one forward pass{of}, and there is no "
+        f"student; {advice}"
+    )
 
 
 def export_stage(session: Session) -> Path:
@@ -82,7 +91,8 @@ def export_stage(session: Session) -> Path:
     manifest = Manifest(
         tasks=tuple(TaskEntry.of(task, k) for k, task in enumerate(session.tasks)),
         state_size=session.tasks.layout.state_size,
-        action_size=session.tasks.layout.continuous_size,
+        action_size=session.tasks.layout.continuous_size + session.tasks.layout.discrete_size,
+        choices=session.tasks.layout.discrete_size,
         opset=OPSET,
         provenance=_provenance(session, found),
         **found.shape,
@@ -130,15 +140,13 @@ def _teacher(session: Session) -> _Exported:
     """The trained policy itself, when it is one forward pass."""
     run, tasks = session.run.path, session.tasks
     name, factory, _ = agent_of(session.config)
-    if not isinstance(factory, OffersController):
-        raise ConfigError(
-            f"{run} has no student, and agent {name!r} offers no controller of one forward pass; distil one "
-            f"first: {shlex.join(['mtrl', 'distill', str(run)])}"
-        )
+    offering = _require_controller(
+        name, factory, tasks, f"distil one first: {shlex.join(['mtrl', 'distill', str(run)])}"
+    )
     if not (session.run.policies / "teacher").exists():
         raise ConfigError(f"{run} has no finished policy to export; train one first")
     snapshot, identity = load_policy(session.run.policies / "teacher", session.tasks)
-    controller = factory.controller(snapshot, tasks).requires_grad_(False).eval()
+    controller = offering.controller(snapshot, tasks).requires_grad_(False).eval()
     golden = controller_cases(controller, _visited(session, snapshot), tasks.layout, session.config.seed)
     error = require_policy_parity(factory.policy(snapshot, tasks), golden, tasks.layout)
     return _Exported(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mtrl import registry
-from mtrl.distillation import SAME_NOISE
+from mtrl.distillation import DAGGER, SAME_NOISE
 from mtrl.training import (
     EPISODE_METRICS,
     EVALUATION_METRICS,
@@ -36,7 +36,9 @@ def page() -> str:
     for name in own_agents():
         factory: AgentFactory = registry.load("agent", name)
         parts.append(f"## Agent `{name}`: metrics.jsonl\n\n{metrics_table(factory.metrics)}")
-    parts.append(f"## Distillation: student/metrics.jsonl\n\n{metrics_table(SAME_NOISE.metrics)}")
+    for distiller in (SAME_NOISE, DAGGER):
+        name, table = distiller.name, metrics_table(distiller.metrics)
+        parts.append(f"## Distillation by `{name}`: student/metrics.jsonl\n\n{table}")
     collected = {**EPISODE_METRICS, **RUN_METRICS, **EVALUATION_METRICS}
     parts.append(f"## Agents that collect while learning: metrics.jsonl\n\n{metrics_table(collected)}")
     parts.append(f"## Every run: timing.jsonl\n\n{metrics_table(RUN_TIMINGS)}")

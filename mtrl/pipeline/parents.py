@@ -26,16 +26,23 @@ RECORD = "parents.json"
 def parents_of(
     config: Config, tasks: TaskSet, taken: Collection[str], place: Path | None = None
 ) -> dict[str, Policy]:
-    """Key -> policy for the keys of `taken` that the configuration names.
+    """Key -> policy for the keys of `taken` that the configuration names; see `parent_snapshots`."""
+    found = parent_snapshots(config, tasks, taken, place)
+    return {key: policy_from(snapshot, tasks) for key, snapshot in found.items()}
+
+
+def parent_snapshots(
+    config: Config, tasks: TaskSet, taken: Collection[str], place: Path | None = None
+) -> dict[str, PolicySnapshot]:
+    """Key -> policy as data for the keys of `taken` that the configuration names.
 
     With `place` their hashes are recorded there, and a resumed training must have the same again. Raises
     ConfigError for what holds no policy, for one of other tasks, and for another one than before.
     """
-    found: dict[str, Policy] = {}
+    found: dict[str, PolicySnapshot] = {}
     hashes: dict[str, str] = {}
     for key in (key for key in PARENTS if key in taken and getattr(config, key)):
-        snapshot, hashes[key] = _load(key, getattr(config, key), tasks)
-        found[key] = policy_from(snapshot, tasks)
+        found[key], hashes[key] = _load(key, getattr(config, key), tasks)
     if place is not None:
         _require_same(place, hashes)
     return found

@@ -67,7 +67,7 @@ class Plan:
     @property
     def demonstration_bytes(self) -> int:
         """Disk of the demonstrations that the run collects."""
-        if self.config.data or not needs_demonstrations(self.config, self.needs):
+        if self.config.data or not needs_demonstrations(self.config, self.tasks, self.needs):
             return 0
         return DEMONSTRATION_BYTES * self.config.demonstrations.episodes * len(self.tasks)
 
@@ -78,7 +78,7 @@ class Plan:
 
     def require_demonstrations(self) -> None:
         """Raises MtrlError when demonstrations are needed that are neither there nor can be collected."""
-        if needs_demonstrations(self.config, self.needs):
+        if needs_demonstrations(self.config, self.tasks, self.needs):
             require_demonstrable(self.config, self.tasks, self.run)
 
 

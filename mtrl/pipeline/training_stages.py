@@ -17,6 +17,7 @@ from mtrl.rollout import Fragments, Policy, PolicySnapshot, policy_from
 from mtrl.structured import plain
 from mtrl.tasks import sampler_for
 from mtrl.training import (
+    RANDOM,
     SAVING,
     Agent,
     AgentFactory,
@@ -34,6 +35,7 @@ from mtrl.training import (
     MeasuresConflict,
     Needs,
     OffersTwin,
+    OnlineConfig,
     RunRecorder,
     Source,
     StreamSource,
@@ -50,7 +52,7 @@ from mtrl.training import (
 from .config import agent_of, distiller_of
 from .console import Interrupted
 from .demonstrations import demonstrations_of, needs_demonstrations
-from .parents import parents_of
+from .parents import parent_snapshots, parents_of
 from .policies import load_policy, save_policy
 from .requirements import Plan
 from .session import Session
@@ -66,7 +68,7 @@ LIBRARY_SAVING = "stopping after this step or round of updates and saving a chec
 def collect_stage(session: Session) -> None:
     """Collects the missing demonstrations and prints their number; nothing for an agent that needs none."""
     _, factory, settings = agent_of(session.config)
-    if not needs_demonstrations(session.config, factory.needs(settings, session.tasks)):
+    if not needs_demonstrations(session.config, session.tasks, factory.needs(settings, session.tasks)):
         return
     data = demonstrations_of(session)
     episodes = sum(part.episode_count for part in data.values())
@@ -115,7 +117,7 @@ def check_distill(plan: Plan) -> int:
     """Requires a teacher that the distiller can learn from."""
     parents = parents_of(plan.config, plan.tasks, ("teacher",))
     teacher = parents.get("teacher") or policy_from(plan.snapshot, plan.tasks)
-    distiller = distiller_of(plan.config)
+    distiller, _ = distiller_of(plan.config, plan.tasks)
     distiller.build(plan.config.distillation, plan.tasks, plan.config.seed, parents={"teacher": teacher})
     return plan.checkpoint_bytes()
 
@@ -124,14 +126,25 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
     """Distils the one-forward student; one that is there stays, unless `again`, until the new one is done."""
     settings, place = session.config.distillation, session.run.training("student")
     training = dataclasses.replace(session.config.training, updates=settings.updates)
+    online = dataclasses.replace(session.config.online, steps=settings.steps, warmup=0)
     kept = (session.run.policies / "student").exists()
     if kept and not again and not TimeBudget(session, place).raised:
         return
-    parents = parents_of(session.config, session.tasks, ("teacher",), place)
-    if "teacher" not in parents:
-        snapshot, _ = load_policy(session.run.policies / "teacher", session.tasks)
-        parents["teacher"] = policy_from(snapshot, session.tasks)
-    _train(session, "student", distiller_of(session.config), settings, training, parents=parents, again=again)
+    snapshots = parent_snapshots(session.config, session.tasks, ("teacher",), place)
+    if "teacher" not in snapshots:
+        snapshots["teacher"], _ = load_policy(session.run.policies / "teacher", session.tasks)
+    teacher, (distiller, _) = snapshots["teacher"], distiller_of(session.config, session.tasks)
+    _train(
+        session,
+        "student",
+        distiller,
+        settings,
+        training,
+        online=online,
+        parents={"teacher": policy_from(teacher, session.tasks)},
+        first=teacher,
+        again=again,
+    )
 
 
 def _twin_of(name: str, factory: AgentFactory, settings: Any) -> Any:  # noqa: ANN401 - the factory's dataclass
@@ -149,10 +162,14 @@ def _train(
     settings: Any,  # noqa: ANN401 - the factory's own dataclass
     training: TrainingConfig,
     *,
+    online: OnlineConfig | None = None,
     parents: Mapping[str, Policy] | None = None,
+    first: PolicySnapshot = RANDOM,
     again: bool = False,
 ) -> None:
-    """Trains and keeps one policy of the run; one that is finished stays, unless `again`."""
+    """Trains and keeps one policy of the run; one that is finished stays, unless `again`. `online` is the
+    run's own unless given, and `first` plays the warm-up.
+    """
     place, kept = session.run.training(label), session.run.policies / label
     budget = TimeBudget(session, place)
     if kept.exists() and not again and not budget.raised:
@@ -180,8 +197,9 @@ def _train(
                 session,
                 learner,
                 needs,
-                clock_of(session, needs, training),
+                clock_of(needs, training, online or session.config.online),
                 lambda: demonstrations_of(session),
+                first=first,
                 name=f"train {label}",
                 tracker=tracker,
                 checkpoints=Checkpoints(place),
@@ -211,6 +229,7 @@ def fit(
     name: str,
     tracker: Tracker,
     checkpoints: Checkpoints | None = None,
+    first: PolicySnapshot = RANDOM,
     **recorder: Any,  # noqa: ANN401 - the keywords of RunRecorder
 ) -> tuple[RunRecorder, bool]:
     """Runs a learner's loop under a progress bar called `name`; returns its record, and whether the budget
@@ -225,21 +244,27 @@ def fit(
         run = RunRecorder(clock, tracker, checkpoints, session.tasks.names, on_progress=show, **recorder)
         if isinstance(needs, External):
             return run, run_baseline(cast(Baseline, learner), run)
-        return run, learn(cast(Agent, learner), source_of(session, needs, clock, demonstrations), run)
+        source = source_of(session, needs, clock, demonstrations, first)
+        return run, learn(cast(Agent, learner), source, run)
 
 
-def clock_of(session: Session, needs: Needs, training: TrainingConfig) -> Clock:
+def clock_of(needs: Needs, training: TrainingConfig, online: OnlineConfig) -> Clock:
     """In environment steps for an agent that collects, otherwise in updates."""
     if not needs.counts_steps:
         return Clock.of_updates(training)
-    online = session.config.online
     return Clock.of_steps(online, max(online.warmup, needs.stream.warmup) if needs.stream else 0)
 
 
 def source_of(
-    session: Session, needs: Needs, clock: Clock, demonstrations: Callable[[], Mapping[int, Trajectories]]
+    session: Session,
+    needs: Needs,
+    clock: Clock,
+    demonstrations: Callable[[], Mapping[int, Trajectories]],
+    first: PolicySnapshot,
 ) -> Source:
-    """The agent's data: demonstrations, continuous collection, groups, or demonstrations first."""
+    """The agent's data: demonstrations, continuous collection, which `first` begins, groups, or
+    demonstrations first.
+    """
     config, tasks = session.config, session.tasks
 
     def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
@@ -248,7 +273,7 @@ def source_of(
 
     online: Source | None = None
     if needs.stream:
-        online = StreamSource(open_fragments, tasks.names, clock.warmup)
+        online = StreamSource(open_fragments, tasks.names, clock.warmup, first)
     elif needs.online is not None:
         online = GroupSource(lambda: session.rollouts)
     if needs.offline is not None:

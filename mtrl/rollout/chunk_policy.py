@@ -27,9 +27,11 @@ class ChunkSpec:
     chunk: int
     """Actions planned at once H, at least 1."""
     actions: int
-    """Padded length of an action, A_max."""
+    """Padded length of an action, A_max, `choices` included."""
     noise_size: int = 0
     """Length of the noise z, Z; 0 for a function of states and task alone."""
+    choices: int = 0
+    """Columns of an action that score the choices of a discrete task, the last ones: the highest is taken."""
 
 
 @runtime_checkable
@@ -45,7 +47,9 @@ class ChunkSampler(Protocol):
     def sample(
         self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """States [N, h, D_max], task [N], standard normal z [N, Z] -> chunk [N, H, A_max] in [-1, 1]."""
+        """States [N, h, D_max], task [N], standard normal z [N, Z] -> chunk [N, H, A_max] in [-1, 1], 0 in
+        columns of other tasks.
+        """
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,12 @@ class ChunkPolicy:
             queue[plan] = self.sampler.sample(history[plan], task_index[plan], noise[plan])
             position[plan] = 0
         rows = np.arange(len(now))
-        continuous = np.clip(queue[rows, position], -1.0, 1.0).astype(np.float32)
+        width = queue.shape[2] - self.sampler.spec.choices
+        continuous, scores = np.split(queue[rows, position], [width], axis=1)
+        # scores that are not finite are no choice, which the lane refuses
+        best = scores.argmax(1) if scores.shape[1] else np.zeros(len(now), dtype=np.int64)
         return Action(
-            continuous=continuous,
-            discrete=np.zeros(len(now), dtype=np.int64),
+            continuous=np.clip(continuous, -1.0, 1.0).astype(np.float32),
+            discrete=np.where(np.isfinite(scores).all(1), best, -1),
             state={"history": history, "queue": queue, "position": position + 1, "noise": noise},
         )

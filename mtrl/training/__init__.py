@@ -37,7 +37,7 @@ from .metrics import Metric, Metrics, metrics_table, undocumented
 from .progress import progress
 from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
 from .run_recorder import RunRecorder
-from .sources import DatasetSource, GroupSource, Source, StreamSource
+from .sources import RANDOM, DatasetSource, GroupSource, Source, StreamSource
 from .tensorboard import TensorBoardTracker
 from .trackers import Tracker, Trackers
 from .weights_and_biases import WandbConfig, WandbTracker
@@ -47,6 +47,7 @@ __all__ = [
     "EVALUATION_METRICS",
     "PARENTS",
     "POLICIES",
+    "RANDOM",
     "RUN_METRICS",
     "RUN_TIMINGS",
     "SAVING",

@@ -57,7 +57,7 @@ class Stream:
 
     warmup: int = 0
     """Environment steps of random play, all tasks and ranks together, before the agent's own policy acts; the
-    run takes the larger of this and `online.warmup`."""
+    run takes the larger of this and `online.warmup`. Of a distiller the teacher plays them."""
     sequence: int = 0
     """Consecutive steps that a sample holds, 0 for single transitions."""
 

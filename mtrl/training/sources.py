@@ -18,6 +18,9 @@ from .agent import Agent, Datasets, LivePolicy, RequestsGroups, State
 
 Data = Fragment | EpisodeGroup | Datasets
 
+RANDOM = PolicySnapshot("random")
+"""Random play."""
+
 
 class Source:
     """Provides data for an agent; one per rank. The defaults suit one that collects
@@ -90,18 +93,20 @@ class DatasetSource(Source):
 
 
 class StreamSource(Source):
-    """Fragments of continuous collection, by random play until the warm-up is over."""
+    """Fragments of continuous collection, by random play or another policy until the warm-up is over."""
 
     def __init__(
         self,
         open_fragments: Callable[[PolicySnapshot, int], Fragments],
         names: Sequence[str],
         warmup: int = 0,
+        first: PolicySnapshot = RANDOM,
     ) -> None:
         """`open_fragments` makes the source from the policy that acts first and the environment steps done
-        so far; it is called when the first fragment is needed. `names` of the tasks by index.
+        so far; it is called when the first fragment is needed. `names` of the tasks by index. `first` acts
+        until the warm-up is over.
         """
-        self._open, self._names, self._warmup = open_fragments, tuple(names), warmup
+        self._open, self._names, self._warmup, self._first = open_fragments, tuple(names), warmup, first
         self._fragments: Fragments | None = None
         self._stream: Iterator[Fragment] | None = None
         self._shares: npt.NDArray[np.float64] | None = None
@@ -172,7 +177,7 @@ class StreamSource(Source):
 
     def _acting(self, agent: Agent) -> PolicySnapshot:
         if self._steps < self._warmup:
-            return PolicySnapshot("random", incarnation=self._incarnation)
+            return replace(self._first, incarnation=self._incarnation)
         return replace(agent.snapshot("collect"), incarnation=self._incarnation)
 
 

@@ -5,5 +5,6 @@
 own hash is the artefact's id.
 
 Graph: `state` float32 [N, h, D_max], `task` int64 [N], `z` float32 [N, Z] (absent when Z = 0) to
-`chunk` float32 [N, H, A_max] in [-1, 1].
+`chunk` float32 [N, H, A_max] in [-1, 1]: the dimensions of continuous actions, then one column for every
+choice of discrete tasks, which holds its probability. What is of other tasks is 0.
 """

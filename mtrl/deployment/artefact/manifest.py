@@ -14,13 +14,15 @@ from mtrl.structured import POSITIVE, SHARE, UNIT, Checked, Range, at_least, bet
 from mtrl.tasks import Option, Task
 
 MANIFEST_FILE = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the manifest's layout that this code writes; newer ones are refused."""
 
 
 @dataclass(frozen=True)
 class Limits(Checked, place="limits"):
-    """The policy's own limits; of each, the tighter of this and the robot's is in force."""
+    """The policy's own limits; of each, the tighter of this and the robot's is in force. Those of a command do
+    not apply to choices.
+    """
 
     action: Annotated[float, POSITIVE] = 1.0
     """Largest magnitude of a command dimension, in the task's units of [-1, 1]."""
@@ -35,11 +37,11 @@ def require_deployable(tasks: Iterable[Task]) -> None:
     refused = [
         task.name
         for task in tasks
-        if task.observation.state is None or task.observation.pixels is not None or task.action.is_discrete
+        if task.observation.state is None or task.observation.pixels is not None
     ]
     if refused:
         named = f"task {refused[0]}" if len(refused) == 1 else f"tasks {', '.join(refused)}"
-        raise SpaceError(f"{named} cannot be deployed: an artefact maps a state vector to continuous actions")
+        raise SpaceError(f"{named} cannot be deployed: an artefact maps a state vector to an action")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class TaskEntry(Checked):
     state_size: Annotated[int, at_least(1)]
     """Native length D_task of the state; the graph's input is zero-padded to D_max."""
     action_size: Annotated[int, at_least(1)]
-    """Native number A_task of action dimensions, a prefix of the graph's A_max."""
+    """Numbers of a command A_task: native action dimensions, or 1 where the command is the index of a choice."""
     rate_hz: Annotated[float, POSITIVE]
     """Decisions per second, in Hz."""
     protocol_hash: str
@@ -62,6 +64,13 @@ class TaskEntry(Checked):
     """Suite-specific settings from which the task is built again."""
     limits: Limits = field(default_factory=Limits)
     """Limits that the policy was trained for; a robot's own tighter limits win."""
+    choices: Annotated[int, at_least(0)] = 0
+    """Number of choices of a discrete task, of which the policy takes one; 0 for a continuous task."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.choices and self.action_size != 1:
+            raise SpaceError(f"a choice is one number; got action_size={self.action_size}")
 
     @property
     def suite(self) -> str:
@@ -70,18 +79,19 @@ class TaskEntry(Checked):
 
     @staticmethod
     def of(task: Task, index: int, limits: Limits | None = None) -> TaskEntry:
-        """The entry of a task with a state vector and continuous actions; raises SpaceError for others."""
+        """The entry of a task with a state vector; raises SpaceError for others."""
         require_deployable([task])
         assert task.observation.state is not None, "a deployable task must have a state vector"
         return TaskEntry(
             name=task.name,
             index=index,
             state_size=task.observation.state,
-            action_size=task.action.continuous,
+            action_size=task.action.continuous or 1,
             rate_hz=task.rate_hz,
             protocol_hash=task.protocol_hash,
             options=task.options,
             limits=limits or Limits(),
+            choices=task.action.discrete,
         )
 
 
@@ -110,7 +120,7 @@ class Manifest(Checked):
     state_size: int
     """Padded state length D_max of the graph's `state` input."""
     action_size: int
-    """Padded action width A_max of the graph's `chunk` output."""
+    """Columns A_max of the graph's `chunk` output: padded action dimensions, then `choices`."""
     history: int = 1
     """Newest observations that the policy sees, h; before the episode's h-th, the first one is repeated."""
     chunk: int = 1
@@ -121,6 +131,8 @@ class Manifest(Checked):
     """Length Z of the standard normal input `z`; 0 when the graph has none."""
     noise: str = "chunk"
     """Source of `z`: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
+    choices: Annotated[int, at_least(0)] = 0
+    """Columns of `chunk` that score the choices of discrete tasks, the last ones; 0 without such a task."""
     action_low: Annotated[float, Range(-1, 0, includes_high=False)] = -1.0
     """Smallest value of an action dimension."""
     action_high: Annotated[float, SHARE] = 1.0
@@ -149,8 +161,11 @@ class Manifest(Checked):
             raise SpaceError("a manifest lists a task once")
         if max(entry.state_size for entry in self.tasks) > self.state_size:
             raise SpaceError(f"a task's state is longer than the padded state_size={self.state_size}")
-        if max(entry.action_size for entry in self.tasks) > self.action_size:
+        dimensions = max(0 if entry.choices else entry.action_size for entry in self.tasks)
+        if dimensions > self.action_size - self.choices:
             raise SpaceError(f"a task's action is wider than the padded action_size={self.action_size}")
+        if max(entry.choices for entry in self.tasks) > self.choices:
+            raise SpaceError(f"a task has more choices than the padded choices={self.choices}")
 
     def task(self, name: str) -> TaskEntry:
         """The entry of a task by name; raises UnknownNameError with the nearest names."""
@@ -158,6 +173,11 @@ class Manifest(Checked):
             if entry.name == name:
                 return entry
         raise UnknownNameError("task of this artefact", name, [entry.name for entry in self.tasks])
+
+    def columns(self, entry: TaskEntry) -> slice:
+        """The columns of `chunk` that belong to a task: its action dimensions, or a score of each choice."""
+        first = self.action_size - self.choices if entry.choices else 0
+        return slice(first, first + (entry.choices or entry.action_size))
 
     def to_json(self) -> str:
         """Indented JSON with sorted keys."""

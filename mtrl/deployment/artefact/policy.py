@@ -89,9 +89,8 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
         chunk: Float32 = session.run(["chunk"], feeds)[0]
         return chunk
 
-    spec = ChunkSpec(
-        manifest.history, manifest.state_size, manifest.chunk, manifest.action_size, manifest.noise_size
-    )
+    sizes = (manifest.history, manifest.state_size, manifest.chunk, manifest.action_size)
+    spec = ChunkSpec(*sizes, manifest.noise_size, manifest.choices)
     execution = Execution(steps=manifest.execute, noise=manifest.noise)
     return ChunkPolicy(FunctionSampler(spec, plan), execution)
 

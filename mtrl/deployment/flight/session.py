@@ -77,7 +77,7 @@ def deploy(
         _refuse_existing(folder, tasks, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         raise_if_noted = ending.enter_context(noted_signals())
-        memory = _memory(chosen, checked.contents.graph)
+        memory = _memory(checked.manifest, chosen, checked.contents.graph)
         ending.callback(memory.close)
         processes = SessionProcesses(memory, _spec(checked, robot, chosen, starts, seed, memory))
         ending.callback(processes.stop)
@@ -143,10 +143,10 @@ def _spec(
     )
 
 
-def _memory(tasks: Sequence[Task], graph: bytes) -> SessionMemory:
+def _memory(manifest: Manifest, tasks: Sequence[Task], graph: bytes) -> SessionMemory:
     return SessionMemory.create(
         max(task.observation.state or 0 for task in tasks),
-        max(task.action.continuous for task in tasks),
+        max(manifest.task(task.name).action_size for task in tasks),
         HOLD_MARGIN * (max(task.horizon_decisions for task in tasks) + 1),
         graph,
     )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mtrl.errors import GuardError
 
-from .limits import GuardConfig
+from .limits import GuardConfig, is_choice
 
 Float64 = npt.NDArray[np.float64]
 
@@ -40,8 +40,8 @@ class GuardState(IntEnum):
 
 
 class GuardFlag(IntFlag):
-    """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE put the guard into HOLD and ACTION_NOT_FINITE
-    into ESTOP; the others say what was limited, or that the guard is not armed.
+    """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE put the guard into HOLD, ACTION_NOT_FINITE and
+    NO_SUCH_CHOICE into ESTOP; the others say what was limited, or that the guard is not armed.
     """
 
     NONE = 0
@@ -54,12 +54,14 @@ class GuardFlag(IntFlag):
     RATE_LIMITED = 64
     ACCELERATION_LIMITED = 128
     NOT_ARMED = 256
+    NO_SUCH_CHOICE = 512
 
 
 OBSERVATION_VIOLATIONS = (
     GuardFlag.STALE_OBSERVATION | GuardFlag.OBSERVATION_NOT_FINITE | GuardFlag.OBSERVATION_OUT_OF_RANGE
 )
-VIOLATIONS = OBSERVATION_VIOLATIONS | GuardFlag.LATE_INFERENCE | GuardFlag.ACTION_NOT_FINITE
+STOPPING = GuardFlag.ACTION_NOT_FINITE | GuardFlag.NO_SUCH_CHOICE
+VIOLATIONS = OBSERVATION_VIOLATIONS | GuardFlag.LATE_INFERENCE | STOPPING
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Guard:
     1. `stale_limit_s`: age of the observation (`observation_flags`)
     2. finite observation, then `observation_limit` (`observation_flags`)
     3. `inference_deadline_s`: duration of the inference (`_action_flags`)
-    4. finite action (`_action_flags`); a violation latches ESTOP
+    4. finite action, of a discrete task one of `choices` (`_action_flags`); a violation latches ESTOP
     5. `hold_budget`: consecutive violations of 1 to 3 before ESTOP (`_advance`)
     6. `soft_start_ticks`: fade-in from the hold action (`_target_of`)
     7. `action_limit`: magnitude (`check`)
@@ -186,6 +188,8 @@ class Guard:
         # Tested before any clip: clip(NaN) is NaN.
         if not np.isfinite(action).all():
             flags |= GuardFlag.ACTION_NOT_FINITE
+        elif self.config.choices and not is_choice(action, self.config.choices):
+            flags |= GuardFlag.NO_SUCH_CHOICE
         return flags
 
     def _advance(self, flags: GuardFlag, now: float) -> None:
@@ -196,7 +200,7 @@ class Guard:
             self._violating_ticks += 1
             self._clean_ticks = 0
             cause = " and ".join(str(flag.name) for flag in flags & VIOLATIONS)
-            if flags & GuardFlag.ACTION_NOT_FINITE:
+            if flags & STOPPING:
                 self._move(GuardState.ESTOP, now, cause)
             elif self._violating_ticks > self.config.hold_budget:
                 cause = f"held for more than {self.config.hold_budget} ticks: {cause}"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
 
 from mtrl.errors import ConfigError
 from mtrl.structured import POSITIVE, SHARE, Checked, Range, at_least, between
@@ -21,10 +24,14 @@ class GuardConfig(Checked, place="guard"):
     """Limits of one task on one robot: of each pair, the tighter of the artefact's and the robot's."""
 
     action_size: Annotated[int, at_least(1)]
-    """Command dimensions A."""
+    """Command dimensions A; 1 where the command is the index of a choice."""
     hold: Annotated[tuple[str, ...], ("zero", "last")]
     """Per dimension what holding means: "zero" for velocities and position differences (no motion),
-    "last" for positions and grippers (keep what was commanded last). Length A."""
+    "last" for positions and grippers (keep what was commanded last). Of a choice "zero" is the first one, with
+    which most suites do nothing. Length A."""
+    choices: Annotated[int, at_least(0)] = 0
+    """Number of choices, of which a command is one by its index; 0 for continuous commands. No limit may change
+    a choice."""
     action_limit: Annotated[float, POSITIVE] = 1.0
     """Largest magnitude of a command dimension."""
     rate_limit: Annotated[float, POSITIVE] = 2.0
@@ -47,6 +54,12 @@ class GuardConfig(Checked, place="guard"):
         if len(self.hold) != self.action_size:
             raise ConfigError(
                 f"guard.hold needs one word per command dimension; got {self.hold} for {self.action_size}"
+            )
+        changing = self.acceleration_limit > 0 or self.soft_start_ticks > 0
+        if self.choices and (changing or min(self.action_limit, self.rate_limit) < self.choices - 1):
+            raise ConfigError(
+                f"a choice of {self.choices} is taken as it is: action_limit and rate_limit of at least "
+                f"{self.choices - 1}, no acceleration_limit and no soft start; got {self}"
             )
 
 
@@ -75,7 +88,8 @@ class RobotConfig(Checked, place="robot"):
     """Consecutive violating ticks that are held; one more is an emergency stop. At least 0."""
     hold_last: tuple[str, ...] = ("metaworld:3",)
     """Command dimensions that keep their last value while holding, as "suite:dimension"; all others,
-    being velocities or position differences, become zero. Meta-World's fourth is the gripper."""
+    being velocities or position differences, become zero. Meta-World's fourth is the gripper. A discrete task
+    has dimension 0: it repeats its last choice with "suite:0", and takes the first one otherwise."""
     soft_start_s: Annotated[float, between(0, 3600)] = 0.0
     """Time over which commands fade in, in seconds, at most an hour; at least 1 is wise on hardware. Above 0
     it lasts a tick at least."""
@@ -102,10 +116,12 @@ class RobotConfig(Checked, place="robot"):
         return {int(dimension) for name, _, dimension in pairs if name == suite}
 
     def guard(self, manifest: Manifest, entry: TaskEntry) -> GuardConfig:
-        """The limits of one task: of each pair, the tighter of the robot's and the policy's."""
+        """The limits of one task: of each pair, the tighter of the robot's and the policy's. Those of a command
+        and the soft start are for continuous ones.
+        """
         limits = entry.limits
         kept = self.kept_dimensions(entry.suite)
-        return GuardConfig(
+        found = GuardConfig(
             action_size=entry.action_size,
             hold=tuple("last" if k in kept else "zero" for k in range(entry.action_size)),
             action_limit=min(self.action_limit, limits.action, manifest.action_high, -manifest.action_low),
@@ -117,3 +133,12 @@ class RobotConfig(Checked, place="robot"):
             hold_budget=self.hold_budget,
             soft_start_ticks=max(round(self.soft_start_s * entry.rate_hz), int(self.soft_start_s > 0)),
         )
+        if not entry.choices:
+            return found
+        free = {"action_limit": float(entry.choices), "rate_limit": float(entry.choices)}
+        return replace(found, choices=entry.choices, acceleration_limit=0.0, soft_start_ticks=0, **free)
+
+
+def is_choice(command: npt.NDArray[np.floating], choices: int) -> bool:
+    """Whether a command [1] is the index of one of `choices`."""
+    return bool(0 <= command[0] < choices and command[0] == np.floor(command[0]))

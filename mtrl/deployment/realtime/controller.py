@@ -29,6 +29,7 @@ class ChunkController:
         self._noise = np.zeros(sizes.noise_size, dtype=np.float32) if sizes.noise_size else None
         self._draws = sizes.noise != "zero"
         self._draws_again = sizes.noise == "chunk"
+        self._columns = sizes.columns(entry)
         self._chunk = np.zeros((sizes.chunk, entry.action_size))
         self._planned_at = -1
         self._begun = False
@@ -54,13 +55,21 @@ class ChunkController:
             self._draws = self._draws_again
             self._generator.standard_normal(dtype=np.float32, out=noise)
         chunk = self._policy.act(self._history, self._entry.index, noise)
-        self._chunk[:] = chunk[:, : self._entry.action_size]
+        own = chunk[:, self._columns]
+        self._chunk[:] = chosen(own)[:, None] if self._entry.choices else own
         self._planned_at = tick
 
     def action(self, tick: int, out: npt.NDArray[np.float64]) -> None:
-        """Writes the action [A_task] of a tick that the chunk covers."""
+        """Writes the action [A_task] of a tick that the chunk covers; of a discrete task the index [1]."""
         out[:] = self._chunk[tick - self._planned_at]
 
     def forget_plan(self) -> None:
         """Makes the next tick plan again, after the robot held instead of following the chunk."""
         self._planned_at = -1
+
+
+def chosen(scores: npt.NDArray[np.floating]) -> Float64:
+    """Index [H] of the highest of scores [H, n]; NaN where one is not finite."""
+    index = scores.argmax(axis=1).astype(np.float64)
+    index[~np.isfinite(scores).all(axis=1)] = np.nan
+    return index

@@ -22,7 +22,7 @@ from mtrl.ownership import own
 from mtrl.signals import outcome
 from mtrl.tasks import Environment, Task
 
-from ..guard.limits import RobotConfig
+from ..guard.limits import RobotConfig, is_choice
 from ..realtime.processes import ProcessContext, run_child
 from ..realtime.records import CommandField, ControlField, EpisodeSpec, ObservationField
 from ..realtime.shared_memory import Seqlock
@@ -112,7 +112,8 @@ class RobotLoop:
         self._clock = clock
         self._period_s = 1.0 / task.rate_hz
         self._ticker = Ticker(self._period_s, clock, sleep)
-        self._action_size = task.action.continuous
+        self._choices = task.action.discrete
+        self._action_size = task.action.continuous or 1
         self._state_size = task.observation.state or 0
         kept = config.kept_dimensions(task.suite)
         self._keep = np.array([k in kept for k in range(self._action_size)])
@@ -147,7 +148,8 @@ class RobotLoop:
 
     def _tick(self) -> None:
         self._take_command()
-        reward, terminated, success = outcome(self._environment.step(self._action, self._state))
+        action = int(self._action[0]) if self._choices else self._action
+        reward, terminated, success = outcome(self._environment.step(action, self._state))
         record = self._record
         record[ObservationField.TICK] += 1
         record[ObservationField.RETURN] += reward
@@ -167,7 +169,7 @@ class RobotLoop:
         self._observations.write(self._clock(), self._record)
 
     def _take_command(self) -> None:
-        """Takes the newest command of this episode, or holds when commands stopped or are not finite."""
+        """Takes the newest command of this episode, or holds when commands stopped or are none."""
         stamp = self._commands.read(self._command)
         limit = self._period_s + self._config.command_timeout_ms / 1000
         proposal = self._command[len(CommandField) :][: self._action_size]
@@ -176,8 +178,11 @@ class RobotLoop:
             and self._command[CommandField.EPISODE] == self._record[ObservationField.EPISODE]
             and self._clock() - stamp <= limit
             and np.isfinite(proposal).all()
+            and (not self._choices or is_choice(proposal, self._choices))
         )
-        if trusted:
+        if trusted and self._choices:
+            self._sent[:] = proposal
+        elif trusted:
             # The site's limits hold even when the guard failed.
             low, high = self._sent - self._config.rate_limit, self._sent + self._config.rate_limit
             np.clip(proposal, low, high, out=self._sent)

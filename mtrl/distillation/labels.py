@@ -1,0 +1,97 @@
+"""What a teacher would do in the states that a student came to, kept for all rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.rollout import Acting, ChunkPolicy, Execution, Fragment, Policy
+from mtrl.spaces import Layout
+
+Rows = npt.NDArray[np.float32]
+
+
+class TeacherLabels:
+    """Asks a teacher, any policy, what it would do without exploration in every state of a fragment.
+
+    It follows each copy from the fragment's first state on, so that a plan before or a history stays its
+    own, and acts on its own decisions nowhere. A teacher of chunks plans in every state.
+    """
+
+    def __init__(self, teacher: Policy, layout: Layout, seed: int) -> None:
+        """Draws of the teacher depend on `seed`, the copy and the place in the stream alone."""
+        if isinstance(teacher, ChunkPolicy):
+            teacher = ChunkPolicy(teacher.sampler, Execution(steps=1, noise="zero"), teacher.version)
+        self._teacher, self._layout, self._seed = teacher, layout, seed
+
+    def of(self, fragment: Fragment) -> Rows:
+        """[T, N, A_max + D_max]: the continuous action, then a one where the discrete choice is."""
+        steps, copies = fragment.reward.shape
+        task = np.full(copies, fragment.task_index, dtype=np.int64)
+        place = (fragment.task_index, fragment.epoch, fragment.first_step)
+        generators = [
+            np.random.default_rng([self._seed, *place, fragment.first_copy + copy]) for copy in range(copies)
+        ]
+        state, ended = self._teacher.initial_state(copies), np.ones(copies, dtype=np.bool_)
+        width = self._layout.continuous_size
+        labels = np.zeros((steps, copies, width + self._layout.discrete_size), dtype=np.float32)
+        discrete = self._layout.discrete_tasks[fragment.task_index]
+        for t in range(steps):
+            action = self._teacher.act(
+                {bucket: rows[t] for bucket, rows in fragment.observations.items()},
+                task,
+                state,
+                ended,
+                acting=Acting(),
+                generators=generators,
+            )
+            state = action.state
+            if discrete:
+                labels[t, np.arange(copies), width + action.discrete] = 1.0
+            else:
+                labels[t, :, :width] = action.continuous
+            ended = fragment.terminated[t] | fragment.truncated[t]
+        return labels
+
+
+class Labelled:
+    """States of all tasks with their labels, the oldest overwritten beyond `capacity` rows."""
+
+    def __init__(self, capacity: int, layout: Layout) -> None:
+        """Memory is taken as rows come."""
+        columns = layout.continuous_size + layout.discrete_size
+        self.count = 0
+        """Rows added so far."""
+        self._arrays: dict[str, npt.NDArray[Any]] = {
+            "states": np.zeros((capacity, layout.state_size), dtype=np.float32),
+            "task": np.zeros(capacity, dtype=np.int64),
+            "label": np.zeros((capacity, columns), dtype=np.float32),
+        }
+
+    def __len__(self) -> int:
+        return min(self.count, len(self._arrays["task"]))
+
+    def add(self, task_index: int, states: Rows, labels: Rows) -> None:
+        """Adds states [n, D_max] of one task and labels [n, A_max + D_max]."""
+        where = np.arange(self.count, self.count + len(states)) % len(self._arrays["task"])
+        for name, values in (("states", states), ("task", task_index), ("label", labels)):
+            self._arrays[name][where] = values
+        self.count += len(states)
+
+    def sample(self, size: int, draws: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+        """`states` [size, D_max], `task` [size] and `label` [size, A_max + D_max], rows drawn evenly."""
+        rows = draws.integers(len(self), size=size)
+        return {name: values[rows] for name, values in self._arrays.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the rows that are filled."""
+        return {"count": self.count, **{n: a[: len(self)].copy() for n, a in self._arrays.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.count = int(state["count"])
+        for name, values in self._arrays.items():
+            values[: len(self)] = state[name]
