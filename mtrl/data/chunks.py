@@ -166,9 +166,7 @@ class RankDataset:
         return {}
 
 
-def merged_moments(
-    own: RunningMoments, reducer: Reducer
-) -> tuple[RunningMoments, npt.NDArray[np.float64]]:
+def merged_moments(own: RunningMoments, reducer: Reducer) -> tuple[RunningMoments, npt.NDArray[np.float64]]:
     """Moments of the observations of all ranks, and how many each has: [R, K]. Collective."""
     count, size = own.mean.shape
     rows = np.concatenate([own.count[:, None], own.mean, own.squares], axis=1)

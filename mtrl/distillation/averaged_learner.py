@@ -22,7 +22,7 @@ from .student import Student
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
 
-Network = TypeVar("Network", ChunkNetwork, Student)
+Network = TypeVar("Network", bound=ChunkNetwork | Student)
 
 
 class AveragedLearner(ABC, Generic[Network]):

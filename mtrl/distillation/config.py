@@ -18,13 +18,13 @@ class DistillationConfig(Checked, place="distillation"):
     method: str = "auto"
     """Name of a distiller, an entry point of the group mtrl.distillers. "same_noise": the teacher's chunks in
     demonstrated states. "dagger": any policy's decisions, continuous and discrete, in the states that the
-    student comes to. "auto": same_noise where the agent learns from demonstrations, dagger where it does not."""
+    student comes to. "auto": same_noise where the agent learns from demonstrations, dagger where not."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of that distiller; same_noise and dagger take none."""
     network: ChunkShape = field(default_factory=ChunkShape)
-    """Sizes of the student. With same_noise it begins from every weight of the teacher's that has its name and
-    shape: with the teacher's width and fewer blocks, from the first blocks. With dagger it decides one action
-    from one state, whatever `history` and `chunk` say."""
+    """Sizes of the student. With same_noise it begins from every weight of the teacher's that has its name
+    and shape: with the teacher's width and fewer blocks, from the first blocks. With dagger it decides one
+    action from one state, whatever `history` and `chunk` say."""
     execution: Execution = field(default_factory=Execution)
     """How the student carries out its chunks; with dagger a chunk is one action."""
     steps: Annotated[int, at_least(1)] = 20_000
@@ -36,7 +36,7 @@ class DistillationConfig(Checked, place="distillation"):
     batch_size: Annotated[int, at_least(1)] = 256
     """Samples per update, at least 1."""
     reuse: Annotated[int, at_least(1)] = 4
-    """Updates per batch that the teacher labels with same_noise, at least 1; the labels are most of the cost."""
+    """Updates per batch that the teacher labels, at least 1, with same_noise; labels are most of its cost."""
     learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Peak step size of AdamW, above 0; cosine decay to 0."""
     ema_decay: Annotated[float, BELOW_ONE] = 0.99

@@ -1,8 +1,8 @@
 """Distillation by DAgger (Ross, Gordon and Bagnell 2011, arXiv 1011.0686).
 
-The teacher plays first, then the student does. In every state that one of them came to the teacher is asked
-what it would do, and the student learns that from all states so far: it meets its own mistakes, and what to do
-about them. This is algorithm 3.1 with beta_1 = 1 and beta_i = 0 from then on.
+The teacher plays first, then the student does. In every state that one of them came to, the teacher is
+asked what it would do, and the student learns that from all states so far: it meets its own mistakes, and
+what to do about them. This is algorithm 3.1 with beta_1 = 1 and beta_i = 0 from then on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from mtrl.data import merged_moments
@@ -31,8 +32,8 @@ from .teacher import FirstStep
 _UPDATE = "mtrl.distillation.dagger:Dagger.update"
 METRICS: Metrics = {
     "loss": Metric(
-        "mean over the batch of `imitation_loss`: squared error to the teacher's continuous action, mean over "
-        "the task's dimensions; -ln of the probability of its discrete choice",
+        "mean over the batch of the squared error to the teacher's continuous action, mean over the task's "
+        "dimensions, or of -ln of the probability of its discrete choice",
         "1",
         _UPDATE,
     ),
@@ -44,9 +45,7 @@ METRICS: Metrics = {
 """What `Dagger.update` returns."""
 
 
-def imitation_loss(
-    raw: torch.Tensor, label: torch.Tensor, mask: torch.Tensor, choices: int
-) -> torch.Tensor:
+def imitation_loss(raw: torch.Tensor, label: torch.Tensor, mask: torch.Tensor, choices: int) -> torch.Tensor:
     """Loss [N] of outputs `raw` [N, W] before clipping, whose last `choices` columns are logits, against
     labels [N, W]; `mask` [N, W] is 1 in the columns of the row's task, which are all of one kind.
 
@@ -118,7 +117,8 @@ class Dagger(AveragedLearner[Student]):
         if not isinstance(data, Fragment):
             raise ConfigError(f"{self.NAME} learns from the states that it comes to (Fragment)")
         labels = self._labels.of(data)
-        states = data.observations["state"][:-1].reshape(-1, self._layout.state_size)
+        seen = np.asarray(data.observations["state"][:-1], dtype=np.float32)
+        states = seen.reshape(-1, self._layout.state_size)
         self._data.add(data.task_index, states, labels.reshape(len(states), -1))
         self._moments.update(data.task_index, states)
 

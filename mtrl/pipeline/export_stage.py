@@ -60,7 +60,9 @@ def check_export(plan: Plan) -> int:
     require_deployable(plan.tasks)
     student = "distill" in plan.config.stages or (plan.run / "policies" / "student").exists()
     if not student:
-        _require_controller(plan.name, plan.factory, plan.tasks, "add the stage 'distill', or leave 'export' out")
+        _require_controller(
+            plan.name, plan.factory, plan.tasks, "add the stage 'distill', or leave 'export' out"
+        )
     return 0
 
 

@@ -132,8 +132,8 @@ def test_a_task_that_the_artefact_lacks_is_refused(artefact: Path, task: int) ->
 
 
 def test_a_newer_schema_is_refused(artefact: Path) -> None:
-    edit_manifest(artefact, schema=2)
-    with pytest.raises(IntegrityError, match="newer than 1"):
+    edit_manifest(artefact, schema=3)
+    with pytest.raises(IntegrityError, match="newer than 2"):
         verify(artefact)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.deployment import ArtefactPolicy, open_artefact
+from mtrl.deployment import ArtefactPolicy, Manifest, TaskEntry, open_artefact
 from mtrl.deployment.realtime.controller import ChunkController
+from mtrl.errors import SpaceError
 from mtrl.rollout import Acting, generator_for
 from mtrl.rollout.chunk_policy import ChunkPolicy, ChunkSpec, Execution, FunctionSampler
 
@@ -71,3 +72,48 @@ def test_the_history_begins_with_copies_of_the_first_observation(tmp_path: Path)
         controller.observe(np.array([tick, 0, 0, 0], dtype=float))
         controller.plan(tick)
     assert fed == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
+
+
+def test_the_highest_score_of_the_tasks_own_columns_is_the_choice() -> None:
+    entries = (
+        TaskEntry("made/steer", 0, 3, 2, 50.0, ""),
+        TaskEntry("made/two", 1, 3, 1, 50.0, "", choices=2),
+        TaskEntry("made/three", 2, 3, 1, 50.0, "", choices=3),
+    )
+    manifest = Manifest(entries, state_size=3, action_size=5, chunk=3, execute=3, choices=3)
+    chunk = np.array([[0.1, -0.2, 0.3, 0.7, 0.9], [0, 0, 0.8, 0.2, 0], [0, 0, np.nan, 0.2, 0.9]], np.float32)
+
+    class Fixed:
+        def __init__(self) -> None:
+            self.manifest = manifest
+
+        def act(self, *_: object) -> np.ndarray:
+            return chunk
+
+    found = []
+    for entry in entries:
+        controller = ChunkController(Fixed(), entry, np.random.default_rng(0))  # type: ignore[arg-type]
+        controller.plan(0)
+        action = np.zeros(entry.action_size)
+        for tick in range(3):
+            controller.action(tick, action)
+            found.append(action.tolist())
+    expected = [[*chunk[0, :2].tolist()], [0, 0], [0, 0], [1], [0], [np.nan], [2], [0], [np.nan]]
+    for came, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(came, wanted)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"action_size": 4, "choices": 2}, "more choices than the padded choices=2"),
+        ({"action_size": 4, "choices": 3}, "wider than the padded action_size=4"),
+    ],
+)
+def test_a_manifest_has_columns_for_every_task(sizes: dict, message: str) -> None:
+    entries = (
+        TaskEntry("made/steer", 0, 3, 2, 50.0, ""),
+        TaskEntry("made/three", 1, 3, 1, 50.0, "", choices=3),
+    )
+    with pytest.raises(SpaceError, match=message):
+        Manifest(entries, state_size=3, **sizes)

@@ -172,6 +172,63 @@ def test_a_configuration_that_would_not_protect_is_refused(changes: dict) -> Non
         config(**changes)
 
 
+def choosing(**changes: object) -> Guard:
+    """Of a task with three choices."""
+    free = {"hold": ("zero",), "action_size": 1, "choices": 3, "action_limit": 3.0, "rate_limit": 3.0}
+    return armed(**(free | changes))
+
+
+def test_a_choice_passes_as_it_is() -> None:
+    guard = choosing()
+    for choice in (2.0, 0.0, 1.0, 2.0):
+        assert tick(guard, [choice]) == ([choice], GuardFlag.NONE, GuardState.RUN)
+
+
+@pytest.mark.parametrize(("hold", "held"), [("zero", 0.0), ("last", 2.0)])
+def test_holding_takes_the_first_choice_or_repeats_the_last(hold: str, held: float) -> None:
+    guard = choosing(hold=(hold,))
+    tick(guard, [2.0])
+    assert tick(guard, [1.0], age=1.0) == ([held], GuardFlag.STALE_OBSERVATION, GuardState.HOLD)
+    assert tick(guard, [1.0]) == ([1.0], GuardFlag.NONE, GuardState.RUN)
+
+
+@pytest.mark.parametrize(
+    ("bad", "flag"),
+    [
+        (np.nan, GuardFlag.ACTION_NOT_FINITE),
+        (3.0, GuardFlag.NO_SUCH_CHOICE),
+        (-1.0, GuardFlag.NO_SUCH_CHOICE),
+        (0.5, GuardFlag.NO_SUCH_CHOICE),
+    ],
+)
+def test_what_is_no_choice_latches_the_emergency_stop(bad: float, flag: GuardFlag) -> None:
+    guard = choosing()
+    tick(guard, [2.0])
+    assert tick(guard, [bad]) == ([0.0], flag, GuardState.ESTOP)
+    assert tick(guard, [1.0]) == ([0.0], GuardFlag.NONE, GuardState.ESTOP)
+    assert guard.transitions[-1].cause == flag.name
+
+
+@given(
+    ticks=st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=30), choices=st.integers(1, 5)
+)
+@settings(max_examples=100, deadline=None)
+def test_every_command_of_a_discrete_task_is_a_choice(ticks: list, choices: int) -> None:
+    guard = choosing(choices=choices, action_limit=5.0, rate_limit=5.0)
+    for proposal, age in ticks:
+        (command,), _, _ = tick(guard, [proposal], age=age)
+        assert command in range(choices)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"rate_limit": 1.0}, {"action_limit": 1.0}, {"acceleration_limit": 0.5}, {"soft_start_ticks": 1}],
+)
+def test_a_limit_that_would_change_a_choice_is_refused(changes: dict) -> None:
+    with pytest.raises(ConfigError, match="a choice of 3 is taken as it is"):
+        choosing(**changes)
+
+
 def assert_harmless(guard: Guard, actions: np.ndarray, ages: np.ndarray, observations: np.ndarray) -> None:
     """No command leaves the limits or jumps, whatever is proposed."""
     limits = guard.config

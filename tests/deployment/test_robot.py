@@ -49,6 +49,20 @@ def test_holding_keeps_only_the_named_dimensions_of_the_named_suite() -> None:
     assert robot.guard(manifest(other), other).hold == ("zero",) * 4
 
 
+def test_limits_of_commands_are_not_for_choices() -> None:
+    robot = RobotConfig(
+        action_limit=0.5, rate_limit=0.1, acceleration_limit=0.2, soft_start_s=1.0, hold_last=("gym:0",)
+    )
+    task = TaskEntry(
+        "gym/CartPole-v1", 0, 4, 1, 50.0, "0" * 16, choices=4, limits=Limits(action=0.1, rate=0.1)
+    )
+    guard = robot.guard(Manifest((task,), state_size=4, action_size=4, choices=4), task)
+    assert (guard.choices, guard.action_size, guard.hold) == (4, 1, ("last",))
+    assert min(guard.action_limit, guard.rate_limit) >= 3
+    assert guard.acceleration_limit == guard.soft_start_ticks == 0
+    assert guard.observation_limit == 100.0, "those of observations and times are"
+
+
 def test_times_become_seconds_and_ticks() -> None:
     robot = RobotConfig(stale_limit_ms=30, inference_deadline_ms=5, soft_start_s=0.5)
     of = entry("bench/point")

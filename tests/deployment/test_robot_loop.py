@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from mtrl.deployment import RobotConfig
 from mtrl.deployment.realtime.records import CommandField, ObservationField
 from mtrl.deployment.realtime.shared_memory import Seqlock, SharedBlock
 from mtrl.deployment.robots.robot import RobotLoop
+from mtrl.spaces import ActionSpec, ObservationSpec
+from mtrl.tasks import Environment, Score, Task
 
 from .bench_suite import HORIZON, RATE_HZ, SUITE
 
@@ -20,17 +22,25 @@ PERIOD = 1 / RATE_HZ
 class Bench:
     """A robot, its wire, and a policy that is called whenever the robot sleeps."""
 
-    def __init__(self, config: RobotConfig, options: dict | None = None) -> None:
+    def __init__(
+        self,
+        config: RobotConfig,
+        options: dict | None = None,
+        *,
+        task: Task | None = None,
+        environment: Environment | None = None,
+    ) -> None:
         self.now = 50.0
-        task = SUITE.task("bench/point", options)
-        self.observations = Seqlock(SharedBlock.create(Seqlock.words(len(ObservationField) + 4)))
-        self.commands = Seqlock(SharedBlock.create(Seqlock.words(len(CommandField) + 2)))
+        task = task or SUITE.task("bench/point", options)
+        widths = (task.observation.state or 0, task.action.continuous or 1)
+        self.observations = Seqlock(SharedBlock.create(Seqlock.words(len(ObservationField) + widths[0])))
+        self.commands = Seqlock(SharedBlock.create(Seqlock.words(len(CommandField) + widths[1])))
         self.policy: Callable[[np.ndarray], np.ndarray | None] = lambda record: None
         self.overshoot = 0.0
         self.seen: list[np.ndarray] = []
         self.stamps: list[float] = []
         self.robot = RobotLoop(
-            SUITE.environment(task),
+            environment or SUITE.environment(task),
             task,
             config,
             self.observations,
@@ -150,6 +160,41 @@ def test_a_command_of_another_episode_is_not_acted_upon() -> None:
     bench = Bench(RobotConfig())
     bench.commands.write(bench.now, np.array([7.0, 0.0, 1.0, 1.0]))
     assert bench.run()[ObservationField.TIMEOUTS] == HORIZON
+
+
+class Ladder:
+    """The state is the sum of the choices so far, and the last choice."""
+
+    def __init__(self) -> None:
+        self.out = np.zeros(2)
+
+    def reset(self, start: int, out: Mapping[str, np.ndarray]) -> None:
+        """At 0."""
+        out["state"][...] = self.out[:] = 0.0
+
+    def step(self, action: np.ndarray | int, out: Mapping[str, np.ndarray]) -> tuple[float, bool, bool]:
+        """An index, as suites take it."""
+        assert type(action) is int
+        self.out[:] = self.out[0] + action, action
+        out["state"][...] = self.out
+        return float(action), False, False
+
+
+@pytest.mark.parametrize(("kept", "held"), [((), 0.0), (("made:0",), 5.0)])
+def test_a_choice_is_taken_as_it_is_and_what_is_none_is_not_taken(kept: tuple[str, ...], held: float) -> None:
+    task = Task(
+        "made/ladder", ObservationSpec(state=2), ActionSpec(discrete=6), 50.0, 1, 8, Score("return"), "1"
+    )
+    # of the site's limits none is for choices
+    bench = Bench(
+        RobotConfig(action_limit=0.5, rate_limit=0.1, hold_last=kept), task=task, environment=Ladder()
+    )
+    proposed = [5.0, 0.0, 5.0, 6.0, -1.0, 2.5, np.nan, 4.0]
+    bench.policy = lambda record: np.array([proposed[int(record[ObservationField.TICK])]])
+    last = bench.run()
+    chosen = [record[-1] for record in [*bench.seen[1:], last]]
+    assert chosen == [5.0, 0.0, 5.0, held, held, held, held, 4.0]
+    assert last[ObservationField.TIMEOUTS] == 4
 
 
 def test_a_simulator_that_is_late_slips_and_says_so() -> None:

@@ -20,8 +20,8 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True)
 class Limits(Checked, place="limits"):
-    """The policy's own limits; of each, the tighter of this and the robot's is in force. Those of a command do
-    not apply to choices.
+    """The policy's own limits; of each, the tighter of this and the robot's is in force. Those of a command
+    do not apply to choices.
     """
 
     action: Annotated[float, POSITIVE] = 1.0
@@ -35,9 +35,7 @@ class Limits(Checked, place="limits"):
 def require_deployable(tasks: Iterable[Task]) -> None:
     """Raises SpaceError with the names of tasks that no artefact can serve."""
     refused = [
-        task.name
-        for task in tasks
-        if task.observation.state is None or task.observation.pixels is not None
+        task.name for task in tasks if task.observation.state is None or task.observation.pixels is not None
     ]
     if refused:
         named = f"task {refused[0]}" if len(refused) == 1 else f"tasks {', '.join(refused)}"
@@ -55,7 +53,7 @@ class TaskEntry(Checked):
     state_size: Annotated[int, at_least(1)]
     """Native length D_task of the state; the graph's input is zero-padded to D_max."""
     action_size: Annotated[int, at_least(1)]
-    """Numbers of a command A_task: native action dimensions, or 1 where the command is the index of a choice."""
+    """Numbers of a command A_task: native action dimensions, or 1 where it is the index of a choice."""
     rate_hz: Annotated[float, POSITIVE]
     """Decisions per second, in Hz."""
     protocol_hash: str

@@ -40,8 +40,8 @@ class GuardState(IntEnum):
 
 
 class GuardFlag(IntFlag):
-    """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE put the guard into HOLD, ACTION_NOT_FINITE and
-    NO_SUCH_CHOICE into ESTOP; the others say what was limited, or that the guard is not armed.
+    """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE put the guard into HOLD, ACTION_NOT_FINITE
+    and NO_SUCH_CHOICE into ESTOP; the others say what was limited, or that the guard is not armed.
     """
 
     NONE = 0

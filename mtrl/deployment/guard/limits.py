@@ -27,11 +27,11 @@ class GuardConfig(Checked, place="guard"):
     """Command dimensions A; 1 where the command is the index of a choice."""
     hold: Annotated[tuple[str, ...], ("zero", "last")]
     """Per dimension what holding means: "zero" for velocities and position differences (no motion),
-    "last" for positions and grippers (keep what was commanded last). Of a choice "zero" is the first one, with
-    which most suites do nothing. Length A."""
+    "last" for positions and grippers (keep what was commanded last). Of a choice "zero" is the first one,
+    with which most suites do nothing. Length A."""
     choices: Annotated[int, at_least(0)] = 0
-    """Number of choices, of which a command is one by its index; 0 for continuous commands. No limit may change
-    a choice."""
+    """Number of choices, of which a command is one by its index; 0 for continuous commands. No limit may
+    change a choice."""
     action_limit: Annotated[float, POSITIVE] = 1.0
     """Largest magnitude of a command dimension."""
     rate_limit: Annotated[float, POSITIVE] = 2.0
@@ -116,8 +116,8 @@ class RobotConfig(Checked, place="robot"):
         return {int(dimension) for name, _, dimension in pairs if name == suite}
 
     def guard(self, manifest: Manifest, entry: TaskEntry) -> GuardConfig:
-        """The limits of one task: of each pair, the tighter of the robot's and the policy's. Those of a command
-        and the soft start are for continuous ones.
+        """The limits of one task: of each pair, the tighter of the robot's and the policy's. Those of a
+        command and the soft start are for continuous ones.
         """
         limits = entry.limits
         kept = self.kept_dimensions(entry.suite)
@@ -135,8 +135,14 @@ class RobotConfig(Checked, place="robot"):
         )
         if not entry.choices:
             return found
-        free = {"action_limit": float(entry.choices), "rate_limit": float(entry.choices)}
-        return replace(found, choices=entry.choices, acceleration_limit=0.0, soft_start_ticks=0, **free)
+        return replace(
+            found,
+            choices=entry.choices,
+            action_limit=float(entry.choices),
+            rate_limit=float(entry.choices),
+            acceleration_limit=0.0,
+            soft_start_ticks=0,
+        )
 
 
 def is_choice(command: npt.NDArray[np.floating], choices: int) -> bool:
