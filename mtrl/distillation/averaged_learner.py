@@ -52,7 +52,8 @@ class AveragedLearner(ABC, Generic[Network]):
         """Takes the network's weights as they are; draws differ between ranks."""
         self.updates = 0
         self._network: Network = network
-        self._average: Network = copy.deepcopy(network).requires_grad_(False).eval()
+        self._average: Network = copy.deepcopy(network)
+        self._average.requires_grad_(False).eval()
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
         )

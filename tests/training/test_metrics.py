@@ -10,7 +10,7 @@ import pytest
 
 from mtrl import registry
 from mtrl.data import DemonstrationConfig, Trajectories, collect_demonstrations
-from mtrl.distillation import SAME_NOISE
+from mtrl.distillation import DAGGER, SAME_NOISE
 from mtrl.errors import ConfigError
 from mtrl.nn import ChunkShape
 from mtrl.pipeline.metrics_page import PAGE, own_agents, page
@@ -144,7 +144,8 @@ def test_the_page_is_what_the_code_declares() -> None:
 
 def declarations() -> list[Metric]:
     groups: list[Metrics] = [registry.load("agent", name).metrics for name in own_agents()]
-    groups += [SAME_NOISE.metrics, RUN_TIMINGS, EPISODE_METRICS, RUN_METRICS, EVALUATION_METRICS]
+    groups += [SAME_NOISE.metrics, DAGGER.metrics]
+    groups += [RUN_TIMINGS, EPISODE_METRICS, RUN_METRICS, EVALUATION_METRICS]
     return [metric for group in groups for metric in group.values()]
 
 
