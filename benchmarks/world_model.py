@@ -2,6 +2,7 @@
 
     python benchmarks/world_model.py --json world_model.json
     python benchmarks/world_model.py --run runs/world_model_mixed       # of a trained run too
+    python benchmarks/world_model.py --run runs/world_model_mixed --student     # and of its student
 
 Figures, each the median of interleaved runs, one thread:
 
@@ -20,6 +21,12 @@ gate_entropy_ratio          entropy of a task's gate over ln(experts), mean over
 marginal_entropy_ratio      the same of the mean gate: 1 uses all experts alike
 exchanged_gate_error_ratio  latent error after three steps with another task's gate over that with its own
 unused_expert_error_ratio   the same with the experts that the task does not use
+
+With --student too, once `mtrl distill RUN` and `mtrl export RUN` are done:
+
+student_return_ratio        return of the student over that of the planner on equal starts, mean over tasks;
+                            the mean returns of every task are under "returns" in the file
+student_latency_us_p99      one decision by the exported student, 99% of 20,000 calls, median of three
 """
 
 from __future__ import annotations
@@ -42,6 +49,7 @@ from mtrl.agents.world_model.diagnostics import measure
 from mtrl.agents.world_model.learning import sequences_of
 from mtrl.agents.world_model.policy import policy_from
 from mtrl.data import Replay, ReplayConfig
+from mtrl.deployment import latency_apart
 from mtrl.evaluation import paired_differences
 from mtrl.launch.compose import compose
 from mtrl.pipeline import agent_of, task_set_of
@@ -57,7 +65,8 @@ UPDATES, DECISIONS, EPISODES = 20, 20, 20
 BARS = {
     "updates_per_second": ">= 20", "moe_over_dense": "<= 1.15", "plan_ms_64x3": "<= 15",
     "planned_minus_policy_low": "> 0", "gate_entropy_ratio": "<= 0.8", "marginal_entropy_ratio": ">= 0.8",
-    "exchanged_gate_error_ratio": ">= 1.5",
+    "exchanged_gate_error_ratio": ">= 1.5", "student_return_ratio": ">= 0.9",
+    "student_latency_us_p99": "<= 200",
 }  # fmt: skip
 
 
@@ -68,7 +77,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--runs", type=int, default=RUNS, help="interleaved runs behind each median")
     parser.add_argument("--run", type=Path, help="a trained run of agent=world_model")
+    parser.add_argument("--student", action="store_true", help="of the run's exported student too")
     arguments = parser.parse_args()
+    if arguments.student and arguments.run is None:
+        parser.error("--student is of a run: expected --run RUN too")
     torch.set_num_threads(1)
     config = compose([EXPERIMENT], command="train")
     tasks = task_set_of(config)
@@ -78,7 +90,12 @@ def main() -> None:
     _, _, settings = agent_of(config)
     figures, details = costs(settings, tasks, fragments, arguments.runs)
     if arguments.run is not None:
-        figures |= trained(arguments.run, tasks, fragments)
+        found, returns = trained(arguments.run, tasks, fragments, ["student"] if arguments.student else [])
+        figures, details = figures | found, details | {"returns": returns}
+    if arguments.student:
+        ratios = [of["student"] / of["planned"] for of in returns.values()]
+        figures["student_return_ratio"] = float(np.mean(ratios))
+        figures["student_latency_us_p99"] = float(latency_apart(arguments.run / "artefact")["p99"])
     publish("World model, one thread", figures, BARS, details, arguments.json)
 
 
@@ -143,8 +160,12 @@ def decision(agent: WorldModelAgent, tasks: TaskSet, *, plan: bool) -> Callable[
     return window
 
 
-def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, float]:
-    """What planner and router of a trained run do."""
+def trained(
+    run: Path, tasks: TaskSet, fragments: list[Fragment], others: list[str]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """What planner and router of a trained run do; of every task the mean return of planner, prior and
+    `others`, policies that the run keeps.
+    """
     snapshot, _ = load_policy(run / "policies" / "teacher", tasks)
     planning = snapshot.config["planning"]
     settings = build(WorldModelConfig, snapshot.config)
@@ -167,13 +188,21 @@ def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, f
     def mean(metric: str) -> float:
         return float(np.mean([found[f"{metric}/{name}"] for name in tasks.names]))
 
-    results = mtrl.evaluate({"planned": snapshot, "policy": prior}, tasks, episodes=EPISODES)
-    planned, acted = (
-        [episode.episode_return for episode in results[label].task_episodes(tasks.names[swingup])]
-        for label in ("planned", "policy")
-    )
+    kept = {label: load_policy(run / "policies" / label, tasks)[0] for label in others}
+    results = mtrl.evaluate({"planned": snapshot, "policy": prior, **kept}, tasks, episodes=EPISODES)
+    returns = {
+        name: {
+            label: [episode.episode_return for episode in result.task_episodes(name)]
+            for label, result in results.items()
+        }
+        for name in tasks.names
+    }
+    planned, acted = (returns[tasks.names[swingup]][label] for label in ("planned", "policy"))
+    means = {
+        name: {label: float(np.mean(rows)) for label, rows in of.items()} for name, of in returns.items()
+    }
     difference = paired_differences([planned], [acted], np.random.default_rng(0)).mean
-    return {
+    figures = {
         "planned_minus_policy": difference.value,
         "planned_minus_policy_low": difference.low,
         "planned_minus_policy_high": difference.high,
@@ -182,6 +211,7 @@ def trained(run: Path, tasks: TaskSet, fragments: list[Fragment]) -> dict[str, f
         "exchanged_gate_error_ratio": mean("exchanged_gate_error"),
         "unused_expert_error_ratio": mean("unused_expert_error"),
     }
+    return figures, means
 
 
 if __name__ == "__main__":

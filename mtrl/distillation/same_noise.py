@@ -67,7 +67,7 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         """Raises ConfigError when history or chunk differ, or ranks cannot share the batch, UnsupportedError
         for tasks with pixels or discrete actions.
         """
-        require_continuous_states(tasks, self.NAME)
+        require_continuous_states(tasks, self.NAME, "Distil with distillation.method=dagger")
         for key in ("history", "chunk"):
             own, expected = getattr(config.network, key), getattr(teacher.spec, key)
             if own != expected:

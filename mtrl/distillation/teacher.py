@@ -49,8 +49,8 @@ class ActionSampler:
         if policy.initial_state(1):
             raise UnsupportedError(
                 f"a {type(policy).__name__} keeps state between steps and samples no chunks, so its action "
-                "is no function of state and task that a student could learn. Distil a policy of "
-                "agent=diffusion or a memoryless one, or leave the stage 'distill' out"
+                "is no function of state and task that a student could learn. Distil with "
+                "distillation.method=dagger, or leave the stage 'distill' out"
             )
         self._policy, self._layout = policy, tasks.layout
 

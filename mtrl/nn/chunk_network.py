@@ -118,11 +118,15 @@ def bounded(raw: Tensor, mask: Tensor, choices: int) -> Tensor:
     return torch.cat([continuous.clamp(-1.0, 1.0), log_choices(logits, legal).exp() * legal], dim=-1)
 
 
-def require_continuous_states(tasks: TaskSet, what: str) -> None:
-    """Raises UnsupportedError naming the tasks that `what` cannot serve."""
+def require_continuous_states(tasks: TaskSet, what: str, instead: str = "") -> None:
+    """Raises UnsupportedError naming the task that `what` cannot serve; `instead` says what serves a discrete
+    one.
+    """
     for task in tasks:
         if task.action.is_discrete:
-            raise UnsupportedError(f"{what} plans continuous actions; task {task.name} is discrete")
+            raise UnsupportedError(
+                f"{what} plans continuous actions; task {task.name} is discrete{instead and f'. {instead}'}"
+            )
         if task.observation.state is None:
             raise UnsupportedError(
                 f"{what} reads state vectors; task {task.name} observes {list(task.observation.buckets)}"

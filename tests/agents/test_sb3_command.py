@@ -133,7 +133,10 @@ def test_a_ceiling_on_minutes_ends_the_training_and_the_run_goes_on(tmp_path: Pa
         ([CONTINUOUS, "agent.algorithm=dqn"], "agent.algorithm=sac"),
         ([DISCRETE, "agent.algorithm=pbo"], "did you mean 'ppo'"),
         ([DISCRETE, "agent.settings.clip_rang_vf=1"], "did you mean 'clip_range_vf'"),
-        ([DISCRETE, "stages=[train,distill]"], "the student plans continuous actions"),
+        (
+            [DISCRETE, "stages=[train,distill]", "distillation.method=same_noise"],
+            "task gym/CartPole-v1 is discrete. Distil with distillation.method=dagger",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_run_exists(

@@ -85,12 +85,12 @@ def test_the_artefact_acts_like_the_policy_on_the_same_starts(
     assert success == np.mean([episode["success_any"] for episode in taught])
 
 
-def test_tasks_without_an_artefact_are_named_before_anything_begins(tmp_path: Path, capsys: Capture) -> None:
+def test_tasks_that_need_a_student_are_named_before_anything_begins(tmp_path: Path, capsys: Capture) -> None:
     tasks = "tasks=[point/obstacle,gym/CartPole-v1,gym/Acrobot-v1]"
     words = [*SMALL, tasks, f"output={tmp_path}", "name=never", "stages=[train,export]"]
     assert mtrl("train", *words) == 2
     said = re.sub(r"\s+", " ", capsys.readouterr().err)
-    assert "tasks gym/CartPole-v1, gym/Acrobot-v1 cannot be deployed" in said
+    assert "for discrete tasks (gym/CartPole-v1, gym/Acrobot-v1), and there is no student; add the" in said
     assert not (tmp_path / "never").exists()
 
 

@@ -145,12 +145,12 @@ def test_evaluating_while_learning_is_logged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "word"),
-    [("clone", "behaviour-cloning counterpart"), ("distill", "the student plans continuous")],
+    [("clone", "behaviour-cloning counterpart"), ("distill", "Distil with distillation.method=dagger")],
 )
 def test_stages_that_the_agent_has_not_are_refused_at_once(
     stage: str, word: str, tmp_path: Path, capsys: Capture
 ) -> None:
-    assert train(tmp_path, "no", f"stages=[train,{stage}]") == 2
+    assert train(tmp_path, "no", f"stages=[train,{stage}]", "distillation.method=same_noise") == 2
     assert word in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
