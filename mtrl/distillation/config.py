@@ -31,6 +31,8 @@ class DistillationConfig(Checked, place="distillation"):
     """Environment steps of dagger, all tasks together, at least 1; the updates are spread over them."""
     teacher_share: Annotated[float, BELOW_ONE] = 0.2
     """Share of the steps that the teacher plays before the student does, with dagger, in [0, 1)."""
+    round: Annotated[int, at_least(1)] = 64
+    """Decisions of each copy between two rounds of dagger's updates, at least 1; copies as in collection."""
     updates: Annotated[int, at_least(1)] = 2000
     """Updates, at least 1."""
     batch_size: Annotated[int, at_least(1)] = 256
@@ -47,7 +49,7 @@ class DistillationConfig(Checked, place="distillation"):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
-    ADDED: ClassVar[tuple[str, ...]] = ("method", "settings", "steps", "teacher_share")
+    ADDED: ClassVar[tuple[str, ...]] = ("method", "settings", "steps", "teacher_share", "round")
     """Fields that older files lack."""
 
     def __post_init__(self) -> None:

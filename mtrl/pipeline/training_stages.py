@@ -13,7 +13,7 @@ from mtrl.distributed import fragments_for
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.panels import write_panels
-from mtrl.rollout import Fragments, Policy, PolicySnapshot, policy_from
+from mtrl.rollout import CollectionConfig, Fragments, Policy, PolicySnapshot, policy_from
 from mtrl.structured import plain
 from mtrl.tasks import sampler_for
 from mtrl.training import (
@@ -127,6 +127,7 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
     settings, place = session.config.distillation, session.run.training("student")
     training = dataclasses.replace(session.config.training, updates=settings.updates)
     online = dataclasses.replace(session.config.online, steps=settings.steps, warmup=0)
+    collection = dataclasses.replace(session.config.collection, steps=settings.round)
     kept = (session.run.policies / "student").exists()
     if kept and not again and not TimeBudget(session, place).raised:
         return
@@ -141,6 +142,7 @@ def distill_stage(session: Session, *, again: bool = False) -> None:
         settings,
         training,
         online=online,
+        collection=collection,
         parents={"teacher": policy_from(teacher, session.tasks)},
         first=teacher,
         again=again,
@@ -163,12 +165,13 @@ def _train(
     training: TrainingConfig,
     *,
     online: OnlineConfig | None = None,
+    collection: CollectionConfig | None = None,
     parents: Mapping[str, Policy] | None = None,
     first: PolicySnapshot = RANDOM,
     again: bool = False,
 ) -> None:
-    """Trains and keeps one policy of the run; one that is finished stays, unless `again`. `online` is the
-    run's own unless given, and `first` plays the warm-up.
+    """Trains and keeps one policy of the run; one that is finished stays, unless `again`. `online` and
+    `collection` are the run's own unless given, and `first` plays the warm-up.
     """
     place, kept = session.run.training(label), session.run.policies / label
     budget = TimeBudget(session, place)
@@ -187,7 +190,7 @@ def _train(
     if isinstance(factory, DrawsPanels):
         write_panels(place, factory.panels)
     tracker = Trackers(_trackers_of(session, label, place, learner))
-    collection = session.config.collection
+    collection = collection or session.config.collection
     try:
         with (
             session.interrupt.message(LIBRARY_SAVING if isinstance(needs, External) else SAVING),
@@ -199,6 +202,7 @@ def _train(
                 needs,
                 clock_of(needs, training, online or session.config.online),
                 lambda: demonstrations_of(session),
+                collection=collection,
                 first=first,
                 name=f"train {label}",
                 tracker=tracker,
@@ -229,6 +233,7 @@ def fit(
     name: str,
     tracker: Tracker,
     checkpoints: Checkpoints | None = None,
+    collection: CollectionConfig | None = None,
     first: PolicySnapshot = RANDOM,
     **recorder: Any,  # noqa: ANN401 - the keywords of RunRecorder
 ) -> tuple[RunRecorder, bool]:
@@ -244,7 +249,8 @@ def fit(
         run = RunRecorder(clock, tracker, checkpoints, session.tasks.names, on_progress=show, **recorder)
         if isinstance(needs, External):
             return run, run_baseline(cast(Baseline, learner), run)
-        source = source_of(session, needs, clock, demonstrations, first)
+        chosen = collection or session.config.collection
+        source = source_of(session, needs, clock, demonstrations, chosen, first)
         return run, learn(cast(Agent, learner), source, run)
 
 
@@ -260,6 +266,7 @@ def source_of(
     needs: Needs,
     clock: Clock,
     demonstrations: Callable[[], Mapping[int, Trajectories]],
+    collection: CollectionConfig,
     first: PolicySnapshot,
 ) -> Source:
     """The agent's data: demonstrations, continuous collection, which `first` begins, groups, or
@@ -269,7 +276,7 @@ def source_of(
 
     def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
         seed = config.seed + (RESUMED_SEED if steps else 0)
-        return fragments_for(tasks, config.runtime, config.collection, snapshot, seed, session.show_fault)
+        return fragments_for(tasks, config.runtime, collection, snapshot, seed, session.show_fault)
 
     online: Source | None = None
     if needs.stream:

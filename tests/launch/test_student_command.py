@@ -34,7 +34,13 @@ SMALL = [
     "evaluation.copies=2",
     "tracking.tensorboard=false",
 ]
-DISTILLED = ["steps=240", "updates=48", "distillation.network.width=16", "distillation.network.blocks=1"]
+DISTILLED = [
+    "steps=240",
+    "updates=48",
+    "distillation.round=10",
+    "distillation.network.width=16",
+    "distillation.network.blocks=1",
+]
 PATIENT = ("robot.stale_limit_ms=1000", "robot.inference_deadline_ms=1000", "robot.command_timeout_ms=1000")
 """For a machine that is busy with other things too."""
 
