@@ -23,6 +23,7 @@ from .table import (
     empty_table,
     starts_of,
 )
+from .task_names import TaskNames
 
 
 def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparison]) -> Table:
@@ -38,7 +39,8 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
     what = "Difference" if mixed else "Success, %: difference"
     title = f"{what} from {reference.policy.label} ({starts_of(reference)})"
     table = empty_table(title, _caption(first, mixed))
-    add_names(table)
+    shown = TaskNames(task.name for task in reference.tasks)
+    add_names(table, shown)
     if mixed:
         add_measures(table)
     add_figures(table, reference.policy.label)
@@ -49,8 +51,8 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
         rows = _task_rows(task, own)
         for index, (measured, cells) in enumerate(rows):
             last = position == len(reference.tasks) - 1 and index == len(rows) - 1
-            heads = [task.name if index == 0 else "", *([measured] if mixed else [])]
-            table.add_row(*map(Text, [*heads, *cells]), end_section=last)
+            head = Text("") if index else shown.cell(task.name)
+            table.add_row(head, *map(Text, [*([measured] if mixed else []), *cells]), end_section=last)
     scores = [comparison.score for comparison in comparisons if comparison.score is not None]
     if scores:
         assert reference.mean.score is not None, "the comparisons have a mean score"
@@ -88,13 +90,14 @@ def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupCo
         f"Normalised score, % ({counted} runs a group)",
         f"in brackets: bootstrap over whole runs{few}",
     )
-    add_names(table)
+    names = [name for name, _ in summaries[0].tasks]
+    shown = TaskNames(names)
+    add_names(table, shown)
     for summary in summaries:
         add_figures(table, summary.name)
-    names = [name for name, _ in summaries[0].tasks]
     for position, name in enumerate(names):
         cells = [format_percent(dict(summary.tasks)[name]) for summary in summaries]
-        table.add_row(Text(name), *map(Text, cells), end_section=position == len(names) - 1)
+        table.add_row(shown.cell(name), *map(Text, cells), end_section=position == len(names) - 1)
     rows = {
         MEAN_SCORE: [format_percent(summary.mean) for summary in summaries],
         "interquartile mean": [format_percent(summary.interquartile_mean) for summary in summaries],

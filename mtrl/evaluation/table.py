@@ -19,6 +19,7 @@ from .formats import format_percent, format_plain, format_rate
 from .pairs import left_out
 from .results import EvaluationResult
 from .statistics import Estimate, bootstrap_means
+from .task_names import TaskNames
 
 SCORE_SEED = 0
 """Seed of the resampling behind every interval of a score, so that a table repeats itself."""
@@ -32,11 +33,11 @@ SCORED = f"{MEAN_SCORE}: of the normalised scores, in which a success counts 100
 BROKEN = "broken"
 """Stands for the figure of a task of which every episode broke."""
 
+WIDEST_NAME = 28
+"""Columns that names of tasks keep on a narrow terminal, at most."""
+
 CAUSES = 3
 """Causes of broken episodes that a caption shows."""
-
-NARROWEST_NAME = 14
-"""Columns that the names of tasks keep on a narrow terminal."""
 
 
 def results_table(results: Sequence[EvaluationResult]) -> Table:
@@ -62,18 +63,23 @@ def results_table(results: Sequence[EvaluationResult]) -> Table:
         title, caption = f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {level}"
     caption += "".join(f"\n{line}" for line in [*coverage_lines(results), *broken_lines(results)])
     table = empty_table(title, caption)
-    add_names(table)
+    every = all_task_names(results)
+    names = TaskNames(every)
+    add_names(table, names)
     if mixed:
         add_measures(table)
     for result in results:
         add_figures(table, result.policy.label)
-    rows = [row for name in all_task_names(results) for row in _task_rows(name, results)]
+    rows = [row for name in every for row in _task_rows(name, results)]
     means = _mean_rows(results)
     for index, row in enumerate([*rows, *means]):
-        # Text, not str: a name in square brackets must not be read as markup
-        cells = map(Text, [row[0], *([row[1]] if mixed else []), *row[2:]])
+        first_cell = names.cell(row[0]) if row[0] in every else Text(row[0])
+        cells = map(Text, [*([row[1]] if mixed else []), *row[2:]])
         table.add_row(
-            *cells, end_section=index == len(rows) - 1, style="bold" if index >= len(rows) else None
+            first_cell,
+            *cells,
+            end_section=index == len(rows) - 1,
+            style="bold" if index >= len(rows) else None,
         )
     return table
 
@@ -221,9 +227,9 @@ def empty_table(title: str, caption: str) -> Table:
     )
 
 
-def add_names(table: Table) -> None:
-    """The first column; a narrow terminal folds names, down to a width at which they can be read."""
-    table.add_column("task", overflow="fold", min_width=NARROWEST_NAME)
+def add_names(table: Table, names: TaskNames) -> None:
+    """The first column, of cells of `names`."""
+    table.add_column("task", overflow="fold", min_width=min(names.narrowest, WIDEST_NAME))
 
 
 def add_measures(table: Table) -> None:

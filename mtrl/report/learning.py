@@ -14,6 +14,7 @@ from mtrl.evaluation.formats import format_percent, format_plain
 from mtrl.evaluation.results import EvaluationResult
 from mtrl.evaluation.statistics import Estimate
 from mtrl.evaluation.table import add_figures, add_names, empty_table, return_means
+from mtrl.evaluation.task_names import TaskNames
 
 from .curves import Curve, read_curves
 from .learning_figures import MANY_TASKS, Levels
@@ -143,7 +144,8 @@ def learning_table(run: Path, evaluations: Sequence[EvaluationResult]) -> Table 
     if found is None:
         return None
     table = empty_table(f"Learned in {found.last_step:,.0f} steps", _caption(found))
-    add_names(table)
+    names = TaskNames(dict.fromkeys(row.task for row in found.rows))
+    add_names(table, names)
     table.add_column("measured", no_wrap=True)
     for label in (found.before, "last", found.after or "evaluated"):
         add_figures(table, label)
@@ -156,7 +158,8 @@ def learning_table(run: Path, evaluations: Sequence[EvaluationResult]) -> Table 
         again = index > 0 and rows[index - 1].task == row.task
         measured = "success, %" if row.measured == "success" else "return"
         cells = (row.shown(row.before), row.shown_last, row.shown(row.after), "^" if row.learned else "")
-        table.add_row(Text("" if again else row.task), measured, *map(Text, cells), end_section=ends)
+        name = Text("") if again else names.cell(row.task)
+        table.add_row(name, measured, *map(Text, cells), end_section=ends)
     return table
 
 
