@@ -284,6 +284,8 @@ def _fits(hint: Any, value: Any) -> bool:  # noqa: ANN401
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, Mapping)
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 

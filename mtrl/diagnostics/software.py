@@ -15,7 +15,7 @@ DISTRIBUTION = "mtrl-platform"
 
 OFFERS = {
     "envpool": "faster stepping of Meta-World, DMC and Atari",
-    "ros2": "robots that speak DDS, and reading their bags",
+    "ros2": "robots that speak ROS 2",
     "oracles": "diffusers, with which tests compare",
     "dev": "pytest, ruff, mypy",
 }

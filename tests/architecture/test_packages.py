@@ -12,9 +12,6 @@ from packaging.utils import canonicalize_name
 
 from .source import FOLDERS, PACKAGES, ROOT, files, read_project, read_tree
 
-UNTESTED_EXTRAS = {"ros2"}
-"""Extras that the lock does not hold: no test of every day needs them."""
-
 
 def packages_of(root: Path) -> set[str]:
     """Every folder below the source folders that holds an `__init__.py`, by the name it is imported as."""
@@ -102,7 +99,7 @@ def test_the_version_is_said_once() -> None:
 
 def test_the_lock_holds_what_the_ranges_allow() -> None:
     pins = lock()
-    for requirement in requirements("dev", "envpool", "gym", "oracles"):
+    for requirement in requirements("dev", "envpool", "gym", "oracles", "ros2"):
         name = canonicalize_name(requirement.name)
         assert name in pins, f"{name} is not in constraints.txt"
         assert requirement.specifier.contains(pins[name], prereleases=True), (
@@ -115,7 +112,7 @@ def test_the_lock_is_complete() -> None:
     pins = lock()
     waiting = [
         (canonicalize_name(item.name), extra)
-        for item in requirements("dev", "envpool", "gym", "oracles")
+        for item in requirements("dev", "envpool", "gym", "oracles", "ros2")
         for extra in ("", *item.extras)
     ]
     seen = set(waiting)
@@ -147,7 +144,7 @@ def test_every_bound_carries_its_reason() -> None:
 
 def test_every_imported_library_is_declared() -> None:
     """What the source imports is among our own dependencies, not there only because another brings it."""
-    declared = {canonicalize_name(item.name) for item in requirements("envpool", *UNTESTED_EXTRAS)}
+    declared = {canonicalize_name(item.name) for item in requirements("envpool", "ros2")}
     distributions = importlib.metadata.packages_distributions()
     own = {"mtrl", *FOLDERS, *sys.stdlib_module_names, "__future__"}
     missing = set()

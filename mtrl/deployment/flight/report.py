@@ -12,13 +12,20 @@ from ..guard.guard import VIOLATIONS, GuardState
 from ..guard.limits import RobotConfig
 from ..realtime.latency import Latency
 from ..realtime.records import Column, ControlField, EpisodeSpec, ObservationField, SessionMemory, SessionSpec
-from .flight import Flight, replay
+from .flight import Flight, Float64, replay
 
 SCHEMA_VERSION = 1
 """Version of the result file's layout."""
 
 NOTABLE_STEAL_S = 0.05
 """CPU steal time per episode above which a warning is given, in seconds."""
+
+
+_REFUSALS = {
+    ObservationField.DROPPED: "readings of the robot were refused: not finite, out of place, or malformed",
+    ObservationField.UNSOLVED: "decisions had a target that no joint positions were found for",
+    ObservationField.LIMITED: "decisions were changed by a limit of a joint or of the workspace",
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,12 @@ class EpisodeReport:
     """Times that the simulator's own clock fell behind."""
     command_timeouts: int
     """Decisions for which the robot held by itself."""
+    dropped: int
+    """Readings or messages of the robot that were refused."""
+    unsolved: int
+    """Decisions whose target no joint positions were found for: the joints stayed."""
+    limited: int
+    """Decisions in which a limit of a joint or of the workspace changed what was commanded."""
     inference: Latency
     """Time per inference, over the ticks that planned."""
     observation_to_command: Latency
@@ -152,19 +165,10 @@ def episode_report(
     sent, observed = flight.column(Column.SENT), flight.column(Column.OBSERVED)
     first_answers = np.diff(flight.column(Column.TICK), prepend=-1) != 0
     planned = flight.column(Column.PLANNED) > 0
-    warnings = []
-    if spec.robot.fifo and not real_time_priority:
-        warnings.append(
-            "the system refused real-time priority; deadlines were met at normal priority or not at all"
-        )
-    if stolen_seconds > NOTABLE_STEAL_S:
-        warnings.append(
-            f"the host took the processor away for {stolen_seconds:.2f} s of this episode; "
-            "ticks that fell into it were missed whatever the policy did"
-        )
+    warnings = _circumstances(spec.robot.fifo and not real_time_priority, stolen_seconds)
     final = GuardState(states[-1] if len(states) else GuardState.INIT)
     timeouts = int(last[ObservationField.TIMEOUTS])
-    warnings += _disturbances(flight, final, timeouts)
+    warnings += _disturbances(flight, final, timeouts, last)
     if not complete:
         warnings.append("the flight log is incomplete or does not reproduce the commands")
     return EpisodeReport(
@@ -186,6 +190,9 @@ def episode_report(
         final_state=final.name,
         robot_slips=int(last[ObservationField.SLIPS]),
         command_timeouts=timeouts,
+        dropped=int(last[ObservationField.DROPPED]),
+        unsolved=int(last[ObservationField.UNSOLVED]),
+        limited=int(last[ObservationField.LIMITED]),
         inference=Latency.of(flight.column(Column.INFERENCE_S)[planned]),
         observation_to_command=Latency.of((sent - observed)[first_answers]),
         log_complete=complete,
@@ -198,11 +205,27 @@ def episode_report(
     )
 
 
-def _disturbances(flight: Flight, final: GuardState, timeouts: int) -> list[str]:
-    """Warnings of an episode in which the robot was stopped or left without commands."""
+def _circumstances(refused: bool, stolen_seconds: float) -> list[str]:
+    """Warnings of what the system took from an episode; `refused`: real-time priority."""
+    found = []
+    if refused:
+        found.append(
+            "the system refused real-time priority; deadlines were met at normal priority or not at all"
+        )
+    if stolen_seconds > NOTABLE_STEAL_S:
+        found.append(
+            f"the host took the processor away for {stolen_seconds:.2f} s of this episode; "
+            "ticks that fell into it were missed whatever the policy did"
+        )
+    return found
+
+
+def _disturbances(flight: Flight, final: GuardState, timeouts: int, last: Float64) -> list[str]:
+    """Warnings of an episode in which the robot was stopped, left without commands or had to refuse."""
     found = []
     if final is GuardState.ESTOP:
         found.append(f"{flight.task}: emergency stop, {flight.transitions[-1].cause}")
     if timeouts:
         found.append(f"{flight.task}: the robot held by itself for {timeouts} decisions without commands")
-    return found
+    counts = {what: int(last[column]) for column, what in _REFUSALS.items()}
+    return found + [f"{flight.task}: {count} {what}" for what, count in counts.items() if count]

@@ -74,6 +74,8 @@ def deploy(
         ending.enter_context(own_robot(entry))
         checked = verify(artefact_dir)
         chosen = [compatible_task(checked.manifest, name) for name in tasks]
+        if entry.check is not None:
+            entry.check(robot, chosen, checked.artefact)
         _refuse_existing(folder, tasks, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         raise_if_noted = ending.enter_context(noted_signals())

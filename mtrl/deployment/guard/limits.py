@@ -69,6 +69,8 @@ class RobotConfig(Checked, place="robot"):
 
     name: str = "sim"
     """Registry name of the robot."""
+    file: str = ""
+    """Path of the site's robot.yaml, for robots that have one: `ros2` needs it, `arm` brings its own."""
     action_limit: Annotated[float, SHARE] = 1.0
     """Largest magnitude of a command dimension, in the task's units of [-1, 1]; above 0, at most 1."""
     rate_limit: Annotated[float, Range(0, 2, includes_low=False)] = 1.0

@@ -68,6 +68,12 @@ class ObservationField(IntEnum):
     """Times that the robot's own clock fell behind and was realigned."""
     TIMEOUTS = 9
     """Decisions for which the robot held because commands had stopped."""
+    DROPPED = 10
+    """Readings or messages of the robot that were refused."""
+    UNSOLVED = 11
+    """Decisions whose target no joint positions were found for."""
+    LIMITED = 12
+    """Decisions in which a limit of a joint or of the workspace changed what was commanded."""
 
 
 class CommandField(IntEnum):

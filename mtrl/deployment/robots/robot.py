@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from mtrl import registry
 from mtrl.errors import GuardError
 from mtrl.ownership import own
 from mtrl.signals import outcome
-from mtrl.tasks import Environment, Task
+from mtrl.tasks import Buffers, Environment, Task
 
 from ..guard.limits import RobotConfig, is_choice
 from ..realtime.processes import ProcessContext, run_child
@@ -46,6 +47,9 @@ class Robot:
     """Default configuration of the robot."""
     exclusive: bool = True
     """Whether one deployment at a time may use it, as of hardware; a simulation is made for each."""
+    check: Callable[[RobotConfig, Sequence[Task], str], None] | None = None
+    """Called with the configuration, the tasks and the artefact's id before any process starts; raises what
+    the files alone show to be wrong."""
 
 
 @contextlib.contextmanager
@@ -62,9 +66,28 @@ def own_robot(robot: Robot) -> Iterator[None]:
         yield
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """An environment that knows how old its observation is and what it refused, as of hardware."""
+
+    observed_at: float
+    """When the oldest part of the newest observation was measured; seconds of time.monotonic."""
+    dropped: int
+    """Readings or messages that were refused."""
+    unsolved: int
+    """Decisions of this episode whose target no joints were found for."""
+    limited: int
+    """Decisions of this episode in which a limit of a joint or the workspace changed what was commanded."""
+
+    def refresh(self, out: Buffers) -> None:
+        """Writes the newest observation of the start, some time after `reset`."""
+
+
 Connect = Callable[[Task], Environment]
 """A task -> the environment that carries it out. `reset` brings it to a start, `step` sends one command and
 writes the newest observation; both return well within one period, and `close` stops the robot's motion."""
+ConnectIn = Callable[[Task, ProcessContext], Environment]
+"""The same for a robot that reads the session's configuration, or waits in `reset`."""
 
 
 def run_robot(connect: Connect) -> None:
@@ -74,6 +97,11 @@ def run_robot(connect: Connect) -> None:
     period and acts on the newest command, or holds when commands stop. An exception of
     `connect` or of its environment ends the process, and the session reports the traceback.
     """
+    run_robot_in(lambda task, context: connect(task))
+
+
+def run_robot_in(connect: ConnectIn) -> None:
+    """As `run_robot`."""
 
     def body(context: ProcessContext) -> None:
         for number, episode in enumerate(context.spec.episodes, start=1):
@@ -105,6 +133,7 @@ class RobotLoop:
     ) -> None:
         """Publishes into `observations` and reads `commands`; clock and sleep are for tests."""
         self._environment = environment
+        self._measured = environment if isinstance(environment, Measured) else None
         self._task = task
         self._config = config
         self._observations = observations
@@ -136,6 +165,8 @@ class RobotLoop:
         """Runs the episode in wall-clock time; `each_tick` may raise to end it."""
         self._ticker.start(self._clock() + self._period_s)
         self._ticker.wait()
+        if self._measured is not None:
+            self._measured.refresh(self._state)
         self._publish()
         while not self._record[ObservationField.ENDED]:
             each_tick()
@@ -166,7 +197,13 @@ class RobotLoop:
     def _publish(self) -> None:
         self._record[ObservationField.SCHEDULED] = self._ticker.scheduled
         self._record[len(ObservationField) :][: self._state_size] = self._state["state"]
-        self._observations.write(self._clock(), self._record)
+        stamp = self._clock()
+        if (measured := self._measured) is not None:
+            stamp = measured.observed_at
+            self._record[ObservationField.DROPPED] = measured.dropped
+            self._record[ObservationField.UNSOLVED] = measured.unsolved
+            self._record[ObservationField.LIMITED] = measured.limited
+        self._observations.write(stamp, self._record)
 
     def _take_command(self) -> None:
         """Takes the newest command of this episode, or holds when commands stopped or are none."""
@@ -193,12 +230,12 @@ class RobotLoop:
         self._action[:] = self._sent
 
 
-def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, connect: Connect) -> None:
+def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, connect: ConnectIn) -> None:
     task = registry.task(episode.task, episode.options)
     if task.protocol_hash != episode.protocol_hash:
         raise GuardError(f"this process builds {episode.task} differently from the session that started it")
     memory, config = context.memory, context.spec.robot
-    with contextlib.closing(connect(task)) as environment:
+    with contextlib.closing(connect(task, context)) as environment:
         loop = RobotLoop(environment, task, config, memory.observations, memory.commands)
         loop.reset(episode.start, number)
         memory.control[ControlField.ROBOT_READY] = number

@@ -1,0 +1,1 @@
+"""The simulated arm: its kinematics, its physics with faults on demand, and its process."""

@@ -1,0 +1,196 @@
+"""A robot of joints as the environment of a task: readings become observations, actions joint positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mtrl.errors import GuardError, UnsupportedError
+from mtrl.tasks import Buffers, Task, TaskAction
+
+from .joints import Float64, RobotIO
+from .site import UNITS, Site, Success
+from .terms import action_terms, observation_terms
+
+if TYPE_CHECKING:
+    from .kinematics import Kinematics
+
+IK_STEPS = 20
+"""Iterations of the tool's inverse kinematics in one decision; from the last solution three or four do."""
+
+
+class Limits:
+    """Limits of a site's joints in radians, metres and seconds, each [J]."""
+
+    def __init__(self, site: Site) -> None:
+        unit = np.array([UNITS[joint.unit] for joint in site.joints])
+
+        def limit(name: str) -> Float64:
+            return np.array([getattr(joint, name) for joint in site.joints], dtype=np.float64) * unit
+
+        self.low, self.high, self.velocity = limit("low"), limit("high"), limit("velocity")
+        self.start_low, self.start_high = limit("start_low"), limit("start_high")
+
+
+class JointEnvironment:
+    """Carries a task out on a `RobotIO`.
+
+    What is commanded stays within each joint's position and velocity limits and the tool's workspace. A tool
+    target whose inverse kinematics is not solved is given up: the joints stay, and the decision is counted.
+    """
+
+    def __init__(self, task: Task, site: Site, robot: RobotIO, kinematics: Kinematics | None) -> None:
+        """`kinematics` is needed where the task's terms name the tool; see `fit.py`."""
+        binding = site.binding(task.name)
+        names = [joint.name for joint in site.joints]
+        self._observation = observation_terms(binding.observation, names, site.topics.perception_size)
+        self._action = action_terms(binding.action, names)
+        self._success: Success | None = binding.success
+        self._site = site
+        self._robot = robot
+        self._kinematics = kinematics
+        self._limits = Limits(site)
+        self._names = names
+        self._reach = self._limits.velocity / task.rate_hz
+        self._sees_tool = any(term.kind == "tool" for term in self._observation)
+        self._moves_tool = any(term.kind == "tool" for term in self._action)
+        self._sent = np.zeros(len(names))
+        self._tool = np.zeros(3)
+        self._orientation: Float64 | None = None
+        self._entries = np.zeros(len(self._observation))
+        self._before = np.zeros(len(self._observation))
+        self.unsolved = 0
+        """Decisions whose tool target was given up."""
+        self.limited = 0
+        """Decisions in which a joint's or the workspace's limit changed what is commanded."""
+
+    @property
+    def observed_at(self) -> float:
+        """When the oldest part of the newest observation was measured; seconds of time.monotonic."""
+        return self._robot.reading.observed_at
+
+    @property
+    def dropped(self) -> int:
+        """Readings that were refused."""
+        return self._robot.dropped
+
+    def reset(self, start: int, out: Buffers) -> None:
+        """Waits for the robot at its start, and raises as `refresh` does."""
+        self._robot.begin(start)
+        self.unsolved = self.limited = 0
+        self.refresh(out)
+
+    def refresh(self, out: Buffers) -> None:
+        """Reads the robot where it stands, which is where its flight begins.
+
+        Raises GuardError where a joint is outside the start envelope.
+        """
+        self._robot.read()
+        position, limits = self._robot.reading.position, self._limits
+        outside = (position < limits.start_low) | (position > limits.start_high)
+        if outside.any():
+            index = int(outside.argmax())
+            joint = self._site.joints[index]
+            unit = UNITS[joint.unit]
+            raise GuardError(
+                f"joint {joint.name!r} is at {position[index] / unit:g} {joint.unit}; a flight begins within "
+                f"{joint.start_low:g} to {joint.start_high:g}. Move the robot there first"
+            )
+        self._sent[:] = position
+        if self._kinematics is not None:
+            self._tool[:] = self._kinematics.tool(position)
+            self._orientation = self._kinematics.orientation(position)
+        self._observe(first=True)
+        out["state"][...] = self._entries
+
+    def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
+        """Commands the joints and reads them; the reward is 0: nothing measures it."""
+        self._robot.command(self._target(np.asarray(action, dtype=np.float64)))
+        self._robot.read()
+        self._observe()
+        out["state"][...] = self._entries
+        return 0.0, False, self._succeeded()
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        """There is no camera."""
+        raise UnsupportedError("a robot has no image of itself; look at it")
+
+    def close(self) -> None:
+        """Lets go of the robot, which holds."""
+        self._robot.close()
+
+    def _target(self, action: Float64) -> Float64:
+        """Joint positions [J] of an action [A], within every limit."""
+        wanted = self._sent.copy()
+        tool = self._tool.copy()
+        for term, value in zip(self._action, action, strict=True):
+            if term.kind == "tool":
+                tool[term.index] += term.scale * value
+            elif term.kind == "shift":
+                wanted[term.index] += term.scale * value
+            else:
+                wanted[term.index] = term.scale * value + term.offset
+        within = True
+        if self._moves_tool:
+            wanted, within = self._with_tool(wanted, tool)
+        limits = self._limits
+        inside = np.clip(wanted, limits.low, limits.high)
+        change = inside - self._sent
+        # all joints are slowed down alike, so that the tool keeps its direction
+        slower = min(1.0, float((self._reach / np.maximum(np.abs(change), 1e-12)).min()))
+        if slower < 1.0 or not within or (inside != wanted).any():
+            self.limited += 1
+        self._sent += slower * change
+        np.clip(self._sent, limits.low, limits.high, out=self._sent)
+        if self._moves_tool and self._kinematics is not None:
+            # where the joints really go: a target that runs ahead of them would wind up
+            self._tool[:] = self._kinematics.tool(self._sent) if slower < 1.0 else self._tool
+        return self._sent
+
+    def _with_tool(self, wanted: Float64, tool: Float64) -> tuple[Float64, bool]:
+        """Joints that bring the tool to a place in the workspace, and whether the place was inside."""
+        assert self._kinematics is not None and self._site.workspace is not None
+        place = np.clip(tool, self._site.workspace.low, self._site.workspace.high)
+        solution = self._kinematics.solve(wanted, place, self._orientation, IK_STEPS)
+        if not solution.solved(self._site.solved_mm / 1000):
+            self.unsolved += 1
+            return wanted, True
+        self._tool[:] = place
+        return solution.position, bool((place == tool).all())
+
+    def _observe(self, *, first: bool = False) -> None:
+        self._before, self._entries = self._entries, self._before
+        reading = self._robot.reading
+        tool = np.zeros(3)
+        if self._sees_tool and self._kinematics is not None:
+            tool = self._kinematics.tool(reading.position)
+        sources = {
+            "position": reading.position,
+            "velocity": reading.velocity,
+            "effort": reading.effort,
+            "perception": reading.perception,
+            "tool": tool,
+            "previous": self._before,
+            "constant": np.zeros(1),
+        }
+        for entry, term in enumerate(self._observation):
+            self._entries[entry] = term.scale * sources[term.kind][term.index] + term.offset
+        if first:
+            self._repeat_first()
+
+    def _repeat_first(self) -> None:
+        """Before the first observation there was none: it stands for its own predecessor."""
+        for entry, term in enumerate(self._observation):
+            if term.kind == "previous":
+                self._entries[entry] = term.scale * self._entries[term.index] + term.offset
+
+    def _succeeded(self) -> bool:
+        success = self._success
+        if success is None:
+            return False
+        apart = self._entries[list(success.of)]
+        if success.to:
+            apart = apart - self._entries[list(success.to)]
+        return float(np.linalg.norm(apart)) <= success.within

@@ -1,0 +1,119 @@
+"""The wire of ROS 2: cyclonedds with the settings by which it meets a ROS 2 node, on this machine alone by
+default. Names are mangled as ROS 2 does (topic `rt/NAME`, type `PACKAGE::msg::dds_::NAME_`), data is CDR of
+version 1.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mtrl.errors import MissingExtraError
+
+from ..site import UNITS, Joint, Network, Topics
+from . import cdr
+
+if TYPE_CHECKING:
+    from .messages import FloatArray, Trajectory
+
+DEPTH = 10
+"""Messages that are kept until they are taken."""
+BLOCKED_MS = 100
+"""Longest wait for a reader that is not ready."""
+FAST_DDS = "1.15"
+"""Vendor whose type information is not read: that of ROS 2 Kilted is none that cyclonedds accepts."""
+
+
+def require_wire() -> None:
+    """Raises MissingExtraError where cyclonedds is not installed."""
+    if importlib.util.find_spec("cyclonedds") is None:
+        raise MissingExtraError("a robot that speaks ROS 2", "cyclonedds", "ros2")
+
+
+def settings(network: Network) -> str:
+    """The configuration of cyclonedds; with it, no variable of the environment is read."""
+    peers = "".join(f'<Peer Address="{peer}"/>' for peer in network.peers)
+    return (
+        '<CycloneDDS><Domain Id="any"><General><Interfaces>'
+        f'<NetworkInterface name="{network.interface}"/></Interfaces>'
+        f"<AllowMulticast>{'true' if network.multicast else 'false'}</AllowMulticast></General>"
+        "<Discovery><ParticipantIndex>auto</ParticipantIndex>"
+        "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
+        f"<Peers>{peers}</Peers></Discovery>"
+        f"<Compatibility><IgnoreTypeInformation>{FAST_DDS}</IgnoreTypeInformation></Compatibility>"
+        "</Domain></CycloneDDS>"
+    )
+
+
+def mangled(topic: str) -> str:
+    """The name on the wire of a topic of ROS 2."""
+    return "rt/" + topic.strip("/")
+
+
+class Wire:
+    """One participant: reads joint states and perception, writes commands."""
+
+    def __init__(self, joints: Sequence[Joint], topics: Topics, network: Network) -> None:
+        """Joins the domain; raises MissingExtraError without cyclonedds. One a process and domain."""
+        require_wire()
+        from cyclonedds.core import Policy, Qos
+        from cyclonedds.domain import Domain, DomainParticipant
+        from cyclonedds.pub import DataWriter
+        from cyclonedds.sub import DataReader
+        from cyclonedds.topic import Topic
+        from cyclonedds.util import duration
+
+        from . import messages
+
+        self._messages = messages
+        self._names = [joint.name for joint in joints]
+        self._units = [UNITS[joint.unit] for joint in joints]
+        qos = Qos(
+            Policy.Reliability.Reliable(duration(milliseconds=BLOCKED_MS)),
+            Policy.Durability.Volatile,
+            Policy.History.KeepLast(DEPTH),
+            Policy.DataRepresentation(use_cdrv0_representation=True),
+        )
+        self._domain = Domain(network.domain, settings(network))
+        self._participant = participant = DomainParticipant(network.domain)
+
+        def topic(name: str, kind: type) -> object:
+            return Topic(participant, mangled(name), kind, qos=qos)
+
+        self._states = DataReader(participant, topic(topics.state, messages.JointState), qos=qos)
+        self._perceived = None
+        if topics.perception:
+            self._perceived = DataReader(participant, topic(topics.perception, messages.FloatArray), qos=qos)
+        self._trajectories = topics.kind == "trajectory"
+        kind = messages.Trajectory if self._trajectories else messages.FloatArray
+        self._writer = DataWriter(participant, topic(topics.command, kind), qos=qos)
+
+    def joint_states(self) -> Iterator[cdr.JointState | None]:
+        """Every joint state that arrived since the last call; None for what could not be read."""
+        return self._taken(self._states)
+
+    def perceptions(self) -> Iterator[cdr.Float64 | None]:
+        """Every array of perception that arrived since the last call; None for what could not be read."""
+        return self._taken(self._perceived) if self._perceived is not None else iter(())
+
+    def _taken(self, reader) -> Iterator:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        for sample in reader.take(N=DEPTH):
+            if isinstance(sample, self._messages.Malformed):
+                yield None
+            elif isinstance(sample, self._messages.Read):
+                yield sample.value
+
+    def command(self, target: cdr.Float64, period_s: float) -> None:
+        """Sends positions [J] in radians or metres, to be reached `period_s` from now."""
+        self._writer.write(self._message(target, period_s))
+
+    def _message(self, target: cdr.Float64, period_s: float) -> FloatArray | Trajectory:
+        values = [float(value) / unit for value, unit in zip(target, self._units, strict=True)]
+        types = self._messages
+        if not self._trajectories:
+            return types.FloatArray(data=values)
+        seconds = int(period_s)
+        reach = types.Duration(seconds, int((period_s - seconds) * 1e9))
+        point = types.TrajectoryPoint(positions=values, time_from_start=reach)
+        return types.Trajectory(joint_names=self._names, points=[point])

@@ -1,0 +1,161 @@
+"""The bridge in its own process, and a robot on the wire of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl.deployment.robots.ros2.link import BridgedRobot
+from mtrl.errors import GuardError
+
+from .peer import PATIENCE_S, Commands, Peer, messages, until, write_site
+
+PERIOD_S = 0.02
+SCENE = [1.0, 2.0, 3.0]
+
+
+def bridged(path: Path, peer: Peer, patience_s: float = PATIENCE_S, **state: float) -> BridgedRobot:
+    """A robot; while it is waited for, the peer says this state and the scene."""
+
+    def say() -> None:
+        peer.state(list(state), list(state.values()))
+        peer.scene.write(messages.FloatArray(data=SCENE))
+
+    return BridgedRobot(path, PERIOD_S, fifo=False, patience_s=patience_s, each_poll=say)
+
+
+@pytest.fixture(scope="module")
+def peer() -> Peer:
+    return Peer(Commands)
+
+
+@pytest.fixture(scope="module")
+def robot(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgedRobot]:
+    """A robot with perception that has begun."""
+    path = write_site(tmp_path_factory.mktemp("site") / "robot.yaml", perception=3)
+    found = bridged(path, peer, gripper=7.0, slider=250.0, elbow=10.0)
+    try:
+        found.begin(0)
+        yield found
+    finally:
+        found.close()
+
+
+def arrived(peer: Peer) -> list:
+    """The next commands on the wire, one at least."""
+    found: list = []
+    until(lambda: found.extend(peer.commands()) or found, "commands")
+    return found
+
+
+def test_joints_are_bound_by_name_in_si_units(peer: Peer, robot: BridgedRobot) -> None:
+    assert robot.reading.position.tolist() == pytest.approx([np.deg2rad(10.0), 0.25], abs=1e-15)
+    assert robot.reading.perception.tolist() == SCENE
+    peer.state(["slider", "gripper"], [251.0, 3.0], velocity=[1000.0, 1.0])
+    until(lambda: robot.read() or robot.reading.velocity[1] == 1.0, "a part of the state")
+    assert robot.reading.position[1] == 0.251
+    # the age is that of the oldest part
+    assert robot.reading.observed_at == robot.reading.heard.min() < robot.reading.heard[1]
+    assert robot.dropped == 0
+
+
+def test_commands_arrive_exactly_and_are_repeated_when_none_come(peer: Peer, robot: BridgedRobot) -> None:
+    assert peer.commands() == [], "nothing is commanded before the first command"
+    until(lambda: robot.command(np.array([np.pi / 4, 0.125])) or peer.commands(), "a command")
+    robot.command(np.array([np.pi / 2, 0.1]))
+    until(lambda: arrived(peer)[-1].data == [90.0, 100.0], "the second command")
+    # the loop says nothing now: the bridge repeats the last command by itself
+    assert [command.data for command in arrived(peer) + arrived(peer)][-2:] == [[90.0, 100.0]] * 2
+
+
+def test_what_cannot_be_is_dropped_counted_and_ages(peer: Peer, robot: BridgedRobot) -> None:
+    begun = time.monotonic()
+    peer.state(["elbow", "slider"], [10.0, 250.0])
+    until(lambda: robot.read() or (robot.reading.heard[:2] > begun).all(), "a good state")
+    heard, before = robot.reading.heard.copy(), robot.dropped
+    whole = messages.JointState(name=["elbow", "slider"], position=[10.0, 250.0]).serialize()
+    peer.raw(whole + bytes(80_000))
+    peer.raw(whole + bytes(16))
+    peer.state(["elbow", "x" * 300], [10.0, 1.0])
+    for position in ([np.nan, 250.0], [10.0, np.inf], [99.0, 250.0], [10.0, 600.0], [10.0]):
+        peer.state(["elbow", "slider"], position)
+    until(lambda: robot.read() or robot.dropped >= before + 8, "eight dropped")
+    peer.state(["elbow", "elbow"], [10.0, 10.0])
+    peer.scene.write(messages.FloatArray(data=[1.0, 2.0]))
+    peer.scene.write(messages.FloatArray(data=[1.0, 2.0, np.nan]))
+    until(lambda: robot.read() or robot.dropped >= before + 11, "three more dropped")
+    assert robot.dropped == before + 11
+    assert (robot.reading.heard == heard).all(), "what is refused does not make the reading younger"
+    peer.state(["elbow", "slider"], [11.0, 250.0])
+    until(lambda: robot.read() or (robot.reading.heard[:2] > heard[:2]).all(), "good state after the bad")
+    assert robot.reading.position[0] == pytest.approx(np.deg2rad(11.0), abs=1e-15)
+
+
+def test_datagrams_that_are_no_message_change_nothing(peer: Peer, robot: BridgedRobot) -> None:
+    """Below the bridge's own decoder cyclonedds throws away what is not of the type, without counting it."""
+    whole = messages.JointState(name=["elbow", "slider"], position=[10.0, 250.0]).serialize()
+    generator = np.random.default_rng(0)
+    good = messages.JointState(name=["elbow", "slider"], position=[10.5, 250.0]).serialize()
+    peer.forge(good)
+    until(
+        lambda: robot.read() or robot.reading.position[0] == np.deg2rad(10.5),
+        "a forged message that is whole",
+    )
+    for content in (
+        b"",
+        whole[:-12],
+        whole[:20],
+        whole[:20] + b"\xff\xff\xff\x7f" + whole[24:],
+        b"\x00\x07" + whole[2:],
+        whole[:4] + generator.bytes(200),
+    ):
+        peer.forge(content)
+    for length in (0, 3, 20, 64, 1400, 60_000):
+        peer.datagram(generator.bytes(length))
+        peer.datagram(b"RTPS\x02\x01" + generator.bytes(length))
+    robot.read()
+    heard = robot.reading.heard[0]
+
+    def read_again() -> bool:
+        peer.state(["elbow", "slider"], [12.0, 250.0])
+        robot.read()
+        return bool(robot.reading.heard[0] > heard)
+
+    until(read_again, "good state after the bad")
+    assert robot.reading.position[0] == pytest.approx(np.deg2rad(12.0), abs=1e-15)
+
+
+def test_a_bridge_that_died_is_an_error(peer: Peer, robot: BridgedRobot) -> None:
+    os.kill(robot._process.pid, signal.SIGKILL)
+    with pytest.raises(GuardError, match="the bridge to ROS 2 ended"):
+        until(lambda: robot.read(), "an error")
+
+
+def test_trajectories_name_the_joints_and_their_time(tmp_path: Path) -> None:
+    peer = Peer(messages.Trajectory, "trajectory/commands")
+    robot = bridged(write_site(tmp_path / "robot.yaml", "trajectory"), peer, slider=1.0, elbow=0.0)
+    try:
+        robot.begin(0)
+        found: list = []
+        target = np.array([0.0, 0.001])
+        until(lambda: robot.command(target) or found.extend(peer.commands()) or found, "a trajectory")
+        assert found[0].joint_names == ["elbow", "slider"]
+        (point,) = found[0].points
+        assert (point.positions, point.time_from_start.nanosec) == ([0.0, 1.0], 20_000_000)
+    finally:
+        robot.close()
+
+
+def test_what_did_not_come_is_named(peer: Peer, tmp_path: Path) -> None:
+    robot = bridged(write_site(tmp_path / "robot.yaml"), peer, 2.0, slider=3.0)
+    try:
+        with pytest.raises(GuardError, match="arm/joint_states never held elbow within 2 s"):
+            robot.begin(0)
+    finally:
+        robot.close()
