@@ -24,6 +24,9 @@ UNRECORDED = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories of what a line of a configuration cannot hold: control characters, line ends, bytes that
 are no text."""
 
+_KEY = re.compile(r"([A-Za-z_][\w.]*?)(?:\.(\w+/[\w./:@-]*?)(?:\.([A-Za-z_]\w*))?)?")
+"""Sections, then the name of a task, which may hold dots, and a last section behind it."""
+
 Tree = dict[str, Any]
 """A configuration as nested plain values."""
 
@@ -42,7 +45,7 @@ class Word:
 def split_word(text: str) -> Word:
     """The key before the first equals sign and the value behind it; raises ConfigError for anything else."""
     key, equals, value = text.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+    if not equals or not _KEY.fullmatch(key):
         raise ConfigError(f"{text!r} is not understood; settings are written key=value, such as seed=2")
     if any(unicodedata.category(character) in UNRECORDED for character in value):
         raise ConfigError(f"{text!r} holds a control character, or a byte that is not UTF-8; leave it out")
@@ -61,7 +64,7 @@ def set_words(
     """
     for word in words:
         value = literal(word.value) if word.key in text_keys else _grammar_value(word)
-        *sections, name = word.key.split(".")
+        *sections, name = key_parts(word.key)
         place = tree
         for section in sections:
             if not isinstance(place.get(section), dict):
@@ -70,10 +73,19 @@ def set_words(
         place[name] = merged(place.get(name), value)
 
 
+def key_parts(key: str) -> list[str]:
+    """The sections of a key; the name of a task is one: tasks.options.gym/ALE/Pong-v5.horizon has four."""
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return key.split(".")
+    sections, *rest = found.groups()
+    return [*sections.split("."), *filter(None, rest)]
+
+
 def value_at(tree: Tree, key: str) -> Any:  # noqa: ANN401 - any configuration value
     """The value of a dotted key; the tree itself for an empty one, None where there is nothing."""
     value: Any = tree
-    for name in filter(None, key.split(".")):
+    for name in key_parts(key) if key else ():
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
@@ -97,7 +109,8 @@ def escaped(text: str) -> str:
 
 def _grammar_value(word: Word) -> Any:  # noqa: ANN401
     try:
-        parsed = _PARSER.parse_override(str(word))
+        # the name of a task is no key of Hydra's grammar
+        parsed = _PARSER.parse_override(f"value={word.value}")
     except HydraException as error:
         raise ConfigError(
             f"{word} is not understood; expected a number, true, false, null, a list [a, b] or a section "

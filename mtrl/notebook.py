@@ -79,7 +79,7 @@ class Results:
 def make_tasks(tasks: Tasks, options: Mapping[str, Mapping[str, Option]] | None = None) -> TaskSet:
     """Tasks from a set's name ("mixed"), a task's name or a list of both; see `mtrl.registry.task_set`.
 
-    `options` maps a suite's name to settings for all its tasks. Imports no simulator.
+    `options` maps the name of a suite or of one of the tasks to settings. Imports no simulator.
     """
     return tasks if isinstance(tasks, TaskSet) else registry.task_set(tasks, options)
 

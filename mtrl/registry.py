@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from mtrl.errors import ConfigError, ExistsError, UnknownNameError, UntrustedCodeError
-from mtrl.tasks import MeasuredSuite, NamedSet, Option, Suite, Task, TaskSet
+from mtrl.errors import ConfigError, ExistsError, MtrlError, UnknownNameError, UntrustedCodeError
+from mtrl.tasks import Environment, MeasuredSuite, NamedSet, Option, Suite, Task, TaskSet
 
 GROUPS = {
     "suite": "mtrl.suites",
@@ -109,7 +110,9 @@ def suite(name: str) -> Suite:
 
 
 def task(name: str, options: Mapping[str, Option] | None = None) -> Task:
-    """One task by its full name "suite/task"; raises UnknownNameError, ConfigError for the name of a set."""
+    """One task by its full name "suite/task" or "suite/task@variant"; raises UnknownNameError, ConfigError
+    for the name of a set.
+    """
     prefix, slash, _ = name.partition("/")
     if not slash and name in named_sets():
         raise ConfigError(
@@ -122,13 +125,22 @@ def task(name: str, options: Mapping[str, Option] | None = None) -> Task:
         )
     if prefix not in names("suite"):
         raise UnknownNameError("suite", prefix, names("suite"))
-    return suite(prefix).task(name, options)
+    problem, variant, _ = name.partition("@")
+    found = suite(prefix).task(problem, options)
+    return replace(found, name=name) if variant else found
+
+
+def environment(task: Task) -> Environment:
+    """A new copy of the task, ready to `reset`."""
+    return suite(task.suite).environment(task.listed)
 
 
 def task_megabytes(task: Task) -> float:
     """Resident memory of one environment of the task."""
     found = suite(task.suite)
-    return found.task_megabytes(task) if isinstance(found, MeasuredSuite) else found.environment_megabytes
+    if isinstance(found, MeasuredSuite):
+        return found.task_megabytes(task.listed)
+    return found.environment_megabytes
 
 
 def task_set(
@@ -136,8 +148,9 @@ def task_set(
 ) -> TaskSet:
     """Tasks from a set's name ("mt10"), a task's name, or a list of both; order is kept.
 
-    `options` maps a suite's name to settings for all its tasks, and comes before the settings that a
-    named set brings along.
+    `options` maps the name of a suite to settings for all its tasks, and the name of a task, as it stands
+    in the set, to settings of that task, which come before those of its suite. Both come before the
+    settings of the same kind that a named set brings along.
     """
     if not isinstance(chosen, str | Sequence) or not all(isinstance(item, str) for item in chosen):
         raise ConfigError(
@@ -145,22 +158,21 @@ def task_set(
         )
     if options is not None and not _are_by_suite(options):
         raise ConfigError(
-            'options of tasks are settings by suite, such as {"dmc": {"observation": "pixels"}}; '
+            'options of tasks are settings by suite or task, such as {"dmc": {"observation": "pixels"}}; '
             f"got {options!r}"
         )
     given = [chosen] if isinstance(chosen, str) else list(chosen)
     if not given:
         raise ConfigError("tasks is empty; give a set such as mt10 or a list such as [metaworld/reach-v3]")
-    for name in options or {}:
-        if name not in names("suite"):
-            raise UnknownNameError("suite", name, names("suite"), "Options of tasks stand under their suite.")
     tasks: list[Task] = []
     for item in given:
         found = _named(item)
+        sources = (found.options, options or {})
         for name in found.names:
-            prefix = name.partition("/")[0]
-            settings = {**found.options.get(prefix, {}), **(options or {}).get(prefix, {})}
-            tasks.append(task(name, settings))
+            of_suite = _settings(sources, name.partition("/")[0])
+            tasks.append(_with_own_options(name, of_suite, _settings(sources, name)))
+    for place in options or {}:
+        _require_place(place, [task.name for task in tasks])
     return TaskSet(tasks)
 
 
@@ -212,6 +224,42 @@ def _named(item: str) -> NamedSet:
     if item not in sets:
         raise UnknownNameError("task or task set", item, [*sets, *all_task_names()], overview=task_overview())
     return sets[item]
+
+
+def _settings(sources: Iterable[Mapping[str, Mapping[str, Option]]], place: str) -> dict[str, Option]:
+    """What the sources say about a suite or a task, a later one before an earlier one."""
+    return {key: value for source in sources for key, value in source.get(place, {}).items()}
+
+
+def _with_own_options(name: str, of_suite: Mapping[str, Option], own: Mapping[str, Option]) -> Task:
+    """The task; a message about one of its own options names the key under which it stands."""
+    if not own:
+        return task(name, of_suite)
+    try:
+        return task(name, {**of_suite, **own})
+    except MtrlError as error:
+        text = str(error)
+        for key in own:
+            text = text.replace(
+                f"tasks.options.{name.partition('/')[0]}.{key}", f"tasks.options.{name}.{key}"
+            )
+        error.args = (text,)
+        raise
+
+
+def _require_place(place: str, chosen: Sequence[str]) -> None:
+    """Refuses options of what is no suite, and of a task that is neither among the chosen ones nor another
+    one that exists; of a chosen task they must name the variant that was chosen.
+    """
+    if place in names("suite") or place in chosen:
+        return
+    prefix, slash, _ = place.partition("/")
+    if not slash or prefix not in names("suite"):
+        hint = "Options of tasks stand under the name of their suite or of the task."
+        raise UnknownNameError("suite", prefix, names("suite"), hint)
+    problem = place.partition("@")[0]
+    if problem in (name.partition("@")[0] for name in chosen) or problem not in suite(prefix).names():
+        raise UnknownNameError("task under tasks.options", place, chosen)
 
 
 def _are_by_suite(options: object) -> bool:

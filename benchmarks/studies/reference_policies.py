@@ -14,11 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from mtrl import registry
 from mtrl.evaluation import (
     EvaluationConfig,
     EvaluationResult,
@@ -32,40 +29,8 @@ from mtrl.evaluation import (
 )
 from mtrl.launch.compose import compose
 from mtrl.pipeline import run_name, task_set_of
-from mtrl.rollout import Acting, Action, Extra, LocalRollouts, PolicySnapshot, PolicyState, RuntimeConfig
-from mtrl.spaces import Observation
+from mtrl.rollout import LocalRollouts, PolicySnapshot, RuntimeConfig
 from mtrl.tasks import TaskSet
-
-
-class ConstantPolicy:
-    """One action for each task, whatever the observation."""
-
-    version = 0
-    extras: tuple[Extra, ...] = ()
-
-    def __init__(self, snapshot: PolicySnapshot, tasks: TaskSet) -> None:
-        """`snapshot.config` holds "actions": task name -> index; every task is discrete."""
-        self._width = tasks.layout.continuous_size
-        self._actions = np.array([snapshot.config["actions"][name] for name in tasks.names], dtype=np.int64)
-
-    def initial_state(self, count: int) -> PolicyState:
-        """No state."""
-        return {}
-
-    def act(
-        self,
-        observation: Observation,
-        task_index: npt.NDArray[np.int64],
-        state: PolicyState,
-        ended: npt.NDArray[np.bool_],
-        *,
-        acting: Acting,
-        generators: Sequence[np.random.Generator],
-    ) -> Action:
-        """The constant action of every task."""
-        count = len(task_index)
-        nothing = np.zeros((count, self._width), dtype=np.float32)
-        return Action(nothing, self._actions[task_index], state)
 
 
 def evaluate_references(tasks: TaskSet, settings: EvaluationConfig, folder: Path) -> dict[str, float]:
@@ -73,22 +38,18 @@ def evaluate_references(tasks: TaskSet, settings: EvaluationConfig, folder: Path
 
     Returns task -> best constant action, as `constant_action/TASK`.
     """
-    registry.register("policy", "constant", ConstantPolicy)
-    try:
-        files = {label: folder / "evaluations" / f"{label}.json" for label in ("random", "constant")}
-        if not files["random"].exists():
-            write_result(files["random"], _evaluated(tasks, settings, "random", {}))
-        best = {
-            task.name: _best_constant(TaskSet([task]), settings, folder / "constants.json")
-            for task in tasks
-            if task.action.is_discrete
-        }
-        if best and not files["constant"].exists():
-            chosen = TaskSet([task for task in tasks if task.name in best])
-            write_result(files["constant"], _evaluated(chosen, settings, "constant", {"actions": best}))
-        return {f"constant_action/{name}": float(action) for name, action in best.items()}
-    finally:
-        registry.unregister("policy", "constant")
+    files = {label: folder / "evaluations" / f"{label}.json" for label in ("random", "constant")}
+    if not files["random"].exists():
+        write_result(files["random"], _evaluated(tasks, settings, "random", {}))
+    best = {
+        task.name: _best_constant(TaskSet([task]), settings, folder / "constants.json")
+        for task in tasks
+        if task.action.is_discrete
+    }
+    if best and not files["constant"].exists():
+        chosen = TaskSet([task for task in tasks if task.name in best])
+        write_result(files["constant"], _evaluated(chosen, settings, "constant", {"actions": best}))
+    return {f"constant_action/{name}": float(action) for name, action in best.items()}
 
 
 def _best_constant(task: TaskSet, settings: EvaluationConfig, notes: Path) -> int:

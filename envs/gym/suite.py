@@ -170,8 +170,8 @@ def add_environment(
 
     from .construction import bare, entry_of
 
-    if not name or name.startswith("gym/") or any(letter.isspace() for letter in name):
-        raise ConfigError(f"an environment is named without 'gym/' and without spaces; got {name!r}")
+    if not name or name.startswith("gym/") or any(letter.isspace() or letter == "@" for letter in name):
+        raise ConfigError(f"an environment is named without 'gym/', spaces and '@'; got {name!r}")
     if horizon < 1:
         raise OutOfRangeError("horizon", horizon, "at least 1 environment step")
     if rate_hz is not None and not rate_hz > 0.0:

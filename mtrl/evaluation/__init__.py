@@ -16,6 +16,7 @@ from .broken import BrokenEpisode, UnmeasuredTask
 from .comparison import Comparison, TaskComparison, are_comparable, compare, doubts, require_comparable
 from .comparison_inputs import Entry, entries_of, group_alike, holds_results
 from .comparison_table import comparison_table, group_table, group_verdict, verdict
+from .constant_action import best_constant
 from .formats import format_rate
 from .groups import (
     GroupComparison,
@@ -83,6 +84,7 @@ __all__ = [
     "TaskResult",
     "UnmeasuredTask",
     "are_comparable",
+    "best_constant",
     "bootstrap_means",
     "common_episodes",
     "common_runs",

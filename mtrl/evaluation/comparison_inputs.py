@@ -182,8 +182,8 @@ def _shared_label(items: Sequence[_Item]) -> str | None:
         return None
     shared = [label for label in runs[0].kept if all(label in run.kept for run in runs)]
     if len(shared) > 1:
-        # random play is what the others are held against
-        shared = [label for label in shared if label != "random"]
+        # what the others are held against
+        shared = [label for label in shared if label not in ("random", "constant")]
     if len(shared) == 1:
         return shared[0]
     if shared:

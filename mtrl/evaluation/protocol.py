@@ -43,7 +43,11 @@ class EvaluationConfig(Checked, place="evaluation"):
     random: bool = False
     """Whether a run evaluates random play too, on the same starts, as the level to be better than."""
 
-    ADDED: ClassVar[tuple[str, ...]] = ("strict",)
+    constant: bool = False
+    """Whether a run evaluates the best constant action of every task too. It is chosen on validation starts,
+    among all indices, or no action and each actuator at either end of its range."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("strict", "constant")
     """Fields that older files lack."""
 
 
@@ -136,7 +140,7 @@ def evaluate(
 
 def modes_of(tasks: TaskSet, result: JobResult) -> dict[str, Any]:
     """Which mode of a multimodal task each successful episode shows, and every path for a figure."""
-    task = tasks[result.job.task_index]
+    task = tasks[result.job.task_index].listed
     suite = registry.suite(task.suite)
     assert isinstance(suite, MultimodalSuite) and result.episodes is not None
     offsets = result.episodes.offsets

@@ -30,7 +30,8 @@ def summarise(
     `<policy>_broken_episodes` how many broke, if any did. `point_<policy>_success` is the mean success of the
     multimodal tasks alone; `point_modes_kept` is the share of the rarer mode among the student's successes,
     at most 0.5; `realtime_success` counts real-time episodes, `realtime_episodes` how many there were;
-    `wall_seconds` adds up all sessions of the run. `random` is a policy like any other.
+    `wall_seconds` adds up all sessions of the run. `random` and `constant` are
+    policies like any other.
     """
     record = read_saved(run / "summary.json") | {"wall_seconds": round(wall_seconds, 1)}
     for result in results:

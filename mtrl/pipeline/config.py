@@ -30,7 +30,8 @@ class TasksConfig:
     names: tuple[str, ...] = ("mt10",)
     """Names of tasks ("metaworld/reach-v3") and of task sets ("mt10"), expanded in order."""
     options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
-    """Suite name -> settings of that suite's tasks, such as atari: {sticky: 0.0}."""
+    """Name of a suite, or of one of the tasks -> settings: atari: {sticky: 0.0}, atari/Pong: {sticky: 0.25}.
+    A task's own come before those of its suite."""
 
 
 @dataclass(frozen=True)

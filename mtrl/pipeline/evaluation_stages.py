@@ -13,6 +13,7 @@ from mtrl.evaluation import (
     EvaluationResult,
     Json,
     are_comparable,
+    best_constant,
     modes_of,
     print_results,
     read_result,
@@ -30,8 +31,8 @@ from .requirements import Plan
 from .session import Session
 from .videos import record_drawn_tasks
 
-RANDOM = "random"
-"""Label of the result of random play."""
+RANDOM, CONSTANT = "random", "constant"
+"""Labels of the results of policies that learn nothing."""
 
 REALTIME_STARTS = 10_000
 """Real-time episodes begin at this test start, so that none of them was part of an evaluation."""
@@ -63,10 +64,12 @@ def evaluate_stage(session: Session) -> None:
 def show_results(session: Session, results: list[EvaluationResult]) -> list[EvaluationResult]:
     """Prints the policies in one table and, for a run that learned while it collected, from before to after.
 
-    With `evaluation.random`, random play is evaluated on the same starts first; its result comes last.
+    With `evaluation.random` and `evaluation.constant`, random play and the best constant actions are
+    evaluated on the same starts first; their results come last.
     """
-    if session.config.evaluation.random:
-        results = [*results, evaluate_random(session, results[0])]
+    protocol = session.config.evaluation
+    references = [RANDOM] * protocol.random + [CONSTANT] * protocol.constant
+    results = [*results, *(evaluate_reference(session, label, results[0]) for label in references)]
     print_results(results, session.console)
     learned = learning_table(session.run.path, results)
     if learned is not None:
@@ -74,14 +77,22 @@ def show_results(session: Session, results: list[EvaluationResult]) -> list[Eval
     return results
 
 
-def evaluate_random(session: Session, paired: EvaluationResult) -> EvaluationResult:
-    """Random play on the starts of `paired`; a result that is there is read. Costs simulation alone."""
-    file, protocol = session.run.evaluations / f"{RANDOM}-0.json", session.config.evaluation
+def evaluate_reference(session: Session, label: str, paired: EvaluationResult) -> EvaluationResult:
+    """Random play, or the best constant actions, on the starts of `paired`; a result that is there is read.
+    Costs simulation alone.
+    """
+    file, protocol = session.run.evaluations / f"{label}-0.json", session.config.evaluation
     if file.exists():
         found = read_result(file)
         if found.seed == protocol.seed and are_comparable(paired, found):
             return found
-    found = session.evaluate(PolicySnapshot(RANDOM), RANDOM, RANDOM)
+    snapshot = PolicySnapshot(label)
+    if label == CONSTANT:
+        with session.stopping_at_once("choosing constant actions"):
+            snapshot = best_constant(session.rollouts, session.tasks, protocol)
+        chosen = ", ".join(f"{name} {action}" for name, action in snapshot.config["actions"].items())
+        session.log(f"best constant actions: {chosen}")
+    found = session.evaluate(snapshot, label, label)
     write_result(file, found, overwrite=True)
     return found
 

@@ -29,8 +29,8 @@ from .task_curves import grouped
 
 _LABELS = [policy.label for policy in sorted(POLICIES, key=lambda policy: policy.headline)]
 HEADLINE = (
-    *(f"{label}_success" for label in (*_LABELS, "random")),
-    *(f"{label}_score" for label in (*_LABELS, "random")),
+    *(f"{label}_success" for label in (*_LABELS, "random", "constant")),
+    *(f"{label}_score" for label in (*_LABELS, "random", "constant")),
     *(f"point_{label}_success" for label in _LABELS),
     "point_modes_kept",
     "student_latency_us_p50",

@@ -29,7 +29,7 @@ from .policy import (
     generator_for,
 )
 from .runtime import CollectionConfig, FaultHandler, FaultLog, FaultText, Fragments, Rollouts, RuntimeConfig
-from .scripted import ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
+from .scripted import ConstantPolicy, ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
 from .workers.backend import KEPT, Backend, Event, Lost
 from .workers.calls import Call, CallExecutor, CallValue, Collect
 from .workers.guarded import GuardedExecutor
@@ -56,6 +56,7 @@ __all__ = [
     "ChunkSpec",
     "Collect",
     "CollectionConfig",
+    "ConstantPolicy",
     "Delivery",
     "EpisodeGroup",
     "EpisodeJob",

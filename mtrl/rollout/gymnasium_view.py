@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -69,7 +70,7 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
         self.action_space = spaces.Box(-1.0, 1.0, (action.continuous,), np.float32)
         if action.is_discrete:
             self.action_space = spaces.Discrete(action.discrete)
-        self._environment = suite.environment(self.task)
+        self._environment = registry.environment(self.task)
         self._own_clock = self._environment if isinstance(self._environment, SelfTruncating) else None
         self._violations = environment_faults(self.task.name, self._when, passing=(Exception,))
         self._start = -1
@@ -158,7 +159,7 @@ class GymnasiumView(gymnasium.Env[ViewObservation, Any]):
 def view_spec(task: Task) -> EnvSpec:
     """What `gymnasium.make` builds a view of the task from, in any process that knows its suite."""
     return EnvSpec(
-        id="mtrl/" + task.name.replace("/", "."),
+        id="mtrl/" + re.sub(r"[/@]", ".", task.name),
         entry_point=f"{__name__}:view_of",
         kwargs={
             "task": task.name,

@@ -116,7 +116,7 @@ class PolicySnapshot:
     """A policy as data: named tensors and a version, never code. Any worker can rebuild it."""
 
     kind: str
-    """Registry name of the agent whose factory rebuilds it, or "expert" or "random"."""
+    """Registry name of the agent whose factory rebuilds it, or "expert", "random" or "constant"."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able settings."""
     tensors: Mapping[str, npt.NDArray[np.generic]] = field(default_factory=dict)
@@ -128,8 +128,8 @@ class PolicySnapshot:
 
     @property
     def needs_torch(self) -> bool:
-        """Whether a process that rebuilds it loads torch: agents do, the expert and random play do not."""
-        return self.kind not in ("expert", "random")
+        """Whether a process that rebuilds it loads torch: agents do, scripted policies do not."""
+        return self.kind not in ("expert", "random", "constant")
 
     def same_as(self, other: PolicySnapshot) -> bool:
         """Whether both describe one policy: equal kind, settings, version, incarnation and every weight.

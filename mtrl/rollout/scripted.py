@@ -1,8 +1,10 @@
-"""Policies that need no training, scripted experts and random play; and any policy from its snapshot."""
+"""Policies that need no training, scripted experts, random play and constant actions; and any policy from its
+snapshot.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -96,7 +98,7 @@ class ExpertPolicy:
             task = self._tasks[k]
             if task.action.is_discrete:
                 raise UnsupportedError(f"task {task.name} is discrete; scripted experts are continuous")
-            self._experts[k, copy] = self._suites[task.suite].expert(task)
+            self._experts[k, copy] = self._suites[task.suite].expert(task.listed)
         return self._experts[k, copy]
 
     def _draw_deviation(self, generator: np.random.Generator) -> float:
@@ -143,6 +145,42 @@ class RandomPolicy:
         return Action(continuous, discrete, state, {"log_probability": log_probability})
 
 
+class ConstantPolicy:
+    """One action for each task, whatever the observation."""
+
+    extras: tuple[Extra, ...] = ()
+
+    def __init__(
+        self, tasks: TaskSet, actions: Mapping[str, int | Sequence[float]], version: int = 0
+    ) -> None:
+        """`actions`: task name -> index, or vector in [-1, 1]."""
+        self.version = version
+        self._continuous = np.zeros((len(tasks), tasks.layout.continuous_size), dtype=np.float32)
+        self._discrete = np.zeros(len(tasks), dtype=np.int64)
+        for k, task in enumerate(tasks):
+            if task.action.is_discrete:
+                self._discrete[k] = actions[task.name]
+            else:
+                self._continuous[k, : task.action.continuous] = actions[task.name]
+
+    def initial_state(self, count: int) -> PolicyState:
+        """No state."""
+        return {}
+
+    def act(
+        self,
+        observation: Observation,
+        task_index: npt.NDArray[np.int64],
+        state: PolicyState,
+        ended: npt.NDArray[np.bool_],
+        *,
+        acting: Acting,
+        generators: Sequence[np.random.Generator],
+    ) -> Action:
+        """The action of every task."""
+        return Action(self._continuous[task_index], self._discrete[task_index], state)
+
+
 def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
     """The policy that a snapshot describes, for the tasks of this set.
 
@@ -153,6 +191,8 @@ def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
         return ExpertPolicy(tasks, suites, NoiseConfig(**snapshot.config), snapshot.version)
     if snapshot.kind == "random":
         return RandomPolicy(tasks, snapshot.version)
+    if snapshot.kind == "constant":
+        return ConstantPolicy(tasks, snapshot.config["actions"], snapshot.version)
     if snapshot.kind in registry.names("policy"):
         rebuild = registry.load("policy", snapshot.kind)
     else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mtrl.errors import ConfigError
 from mtrl.spaces import ActionSpec, ObservationSpec
@@ -89,7 +90,8 @@ class Task:
     """
 
     name: str
-    """Suite and task, for example "metaworld/reach-v3"."""
+    """Suite and task, for example "metaworld/reach-v3". A variant at the end, as in "atari/Pong@pixels",
+    tells uses of one task apart that differ in their options."""
     observation: ObservationSpec
     action: ActionSpec
     simulator_rate_hz: float
@@ -110,6 +112,12 @@ class Task:
     def __post_init__(self) -> None:
         if self.name.count("/") < 1:
             raise ConfigError(f"a task is named 'suite/task'; got {self.name!r}")
+        _, at, variant = self.name.partition("@")
+        if at and not re.fullmatch(r"[\w-]+", variant):
+            raise ConfigError(
+                "the variant of a task's name is one word of letters, digits, _ and -, such as "
+                f"atari/Pong@pixels; got {self.name!r}"
+            )
         if self.action_repeat < 1 or self.horizon_decisions < 1 or self.simulator_rate_hz <= 0:
             raise ConfigError(
                 f"task {self.name}: action_repeat and horizon_decisions are at least 1 and the rate is "
@@ -133,6 +141,11 @@ class Task:
         return self.name.split("/", 1)[1]
 
     @property
+    def listed(self) -> Task:
+        """The task under the name that its suite lists, without a variant: what a suite is given."""
+        return replace(self, name=self.name.partition("@")[0])
+
+    @property
     def rate_hz(self) -> float:
         """Decisions per simulated second, in Hz."""
         return self.simulator_rate_hz / self.action_repeat
@@ -143,8 +156,10 @@ class Task:
 
     @property
     def protocol(self) -> dict[str, ProtocolValue]:
-        """Every field that changes what a result means, as JSON has it: lists where the task has tuples."""
-        fields = asdict(self) | {"score": self.score.record()}
+        """Every field that changes what a result means, as JSON has it: lists where the task has tuples. A
+        variant of the name is not among them.
+        """
+        fields = asdict(self.listed) | {"score": self.score.record()}
         del fields["end_on_success"]
         plain: dict[str, ProtocolValue] = json.loads(json.dumps(fields))
         return plain

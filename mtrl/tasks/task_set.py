@@ -20,7 +20,7 @@ class NamedSet:
     names: tuple[str, ...]
     """Names of the tasks, in order."""
     options: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)
-    """Suite name -> settings of that suite's tasks."""
+    """Name of a suite, or of one of the tasks -> settings; a task's own come before those of its suite."""
 
 
 class TaskSet:
@@ -37,7 +37,17 @@ class TaskSet:
         names = [task.name for task in tasks]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ConfigError(f"a task may stand in a set once; repeated: {', '.join(repeated)}")
+            raise ConfigError(
+                f"a task may stand in a set once; repeated: {', '.join(repeated)}. To use one with several "
+                f"options, name its variants, such as {repeated[0]} and {repeated[0]}@pixels"
+            )
+        first: dict[str, str] = {}
+        for task in tasks:
+            if first.setdefault(task.protocol_hash, task.name) != task.name:
+                raise ConfigError(
+                    f"{first[task.protocol_hash]} and {task.name} are the same task with the same options; "
+                    f"give one of them its own, such as tasks.options.{task.name}.OPTION=VALUE"
+                )
         _require_one_image_shape(tasks)
         self.tasks = tuple(tasks)
         self.layout = Layout(

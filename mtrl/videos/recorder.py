@@ -77,7 +77,7 @@ class Recorder:
                     "can be shown"
                 )
             with environment_faults(task.name, "the first image"):
-                environment = registry.suite(task.suite).environment(task)
+                environment = registry.environment(task)
                 try:
                     environment.reset(start_id(Split.TEST, 0), _buffers(task))
                     environment.render()
@@ -160,7 +160,7 @@ class Recorder:
             self._held = (k, [])
             for _ in range(self._copies):
                 with environment_faults(task.name, "construction"):
-                    self._held[1].append(registry.suite(task.suite).environment(task))
+                    self._held[1].append(registry.environment(task))
         return self._held[1]
 
     def _rebuilt(self, snapshot: PolicySnapshot) -> Policy:

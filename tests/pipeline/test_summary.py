@@ -11,7 +11,7 @@ from rich.console import Console
 from mtrl.evaluation import summarise
 from mtrl.launch.compose import compose
 from mtrl.pipeline import open_session
-from mtrl.pipeline.evaluation_stages import evaluate_random, show_results
+from mtrl.pipeline.evaluation_stages import evaluate_reference, show_results
 from mtrl.tasks import TaskSet
 
 from ..evaluation.outcomes import outcome_result
@@ -37,9 +37,8 @@ def test_random_play_is_judged_once_on_the_same_starts(tmp_path: Path, capsys: C
     words = ["tasks=[point/obstacle]", "evaluation.episodes=2", "evaluation.copies=2", f"output={tmp_path}"]
     config = compose([*words, "name=run", "evaluation.random=true"], command="train")
     with open_session(config, overwrite=False, resume=False, console=Console(width=100)) as session:
-        beside = evaluate_random(
-            session, outcome_result("teacher", session.tasks, {"point/obstacle": [1, 1]})
-        )
+        played = outcome_result("teacher", session.tasks, {"point/obstacle": [1, 1]})
+        beside = evaluate_reference(session, "random", played)
         returned = [episode.episode_return for episode in beside.episodes]
         file = session.run.evaluations / "random-0.json"
         written = file.stat().st_mtime_ns

@@ -13,7 +13,7 @@ ROBOT = Robot("sim", "mtrl.deployment.robots.simulated", RobotConfig(), exclusiv
 
 def simulator(task: Task) -> Environment:
     """The suite's own environment, used in place of hardware."""
-    return registry.suite(task.suite).environment(task)
+    return registry.environment(task)
 
 
 if __name__ == "__main__":

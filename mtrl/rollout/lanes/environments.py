@@ -17,7 +17,7 @@ _logger = logging.getLogger(__name__)
 def backends_of(task: Task) -> tuple[str, ...]:
     """Every backend of a task, "python" first; imports no simulator."""
     suite = registry.suite(task.suite)
-    return ("python", *(suite.vector_backends(task) if isinstance(suite, VectorSuite) else ()))
+    return ("python", *(suite.vector_backends(task.listed) if isinstance(suite, VectorSuite) else ()))
 
 
 def require_backends(tasks: TaskSet, backends: Mapping[str, str]) -> None:
@@ -47,17 +47,16 @@ def vector_environment(task: Task, copies: int, backend: str, seed: int) -> Vect
     if not isinstance(suite, VectorSuite):
         raise UnsupportedError(f"suite {task.suite!r} has the python backend only; got {backend!r}")
     with environment_faults(task.name, f"construction on backend {backend}"):
-        return suite.vector_environment(task, copies, backend, seed)
+        return suite.vector_environment(task.listed, copies, backend, seed)
 
 
 def official_environments(task: Task, copies: int) -> list[Environment]:
     """`copies` new official environments, or none at all; raises EnvironmentFault as `vector_environment`."""
-    suite = registry.suite(task.suite)
     built: list[Environment] = []
     try:
         while len(built) < copies:
             with environment_faults(task.name, "construction"):
-                built.append(suite.environment(task))
+                built.append(registry.environment(task))
     except BaseException:
         close_all(task, built)
         raise
