@@ -31,7 +31,7 @@ def images(*leading: int) -> torch.Tensor:
     return torch.randint(0, 256, (*leading, *PIXELS), generator=source, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("kind", ["nature", "drq"])
+@pytest.mark.parametrize("kind", ["nature", "small", "drq"])
 def test_images_become_bounded_features_each_by_itself(kind: str) -> None:
     config = PixelEncoderConfig(kind=kind, features=6)
     encoder = PixelEncoder(config, PIXELS, torch.Generator().manual_seed(0))
