@@ -8,7 +8,7 @@ where no distribution is installed, the same declarations are read from `pyproje
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -172,7 +172,7 @@ def task_set(
             of_suite = _settings(sources, name.partition("/")[0])
             tasks.append(_with_own_options(name, of_suite, _settings(sources, name)))
     for place in options or {}:
-        _require_place(place, [task.name for task in tasks])
+        _require_place(place, [task.name for task in tasks], options or {})
     return TaskSet(tasks)
 
 
@@ -247,9 +247,9 @@ def _with_own_options(name: str, of_suite: Mapping[str, Option], own: Mapping[st
         raise
 
 
-def _require_place(place: str, chosen: Sequence[str]) -> None:
-    """Refuses options of what is no suite, and of a task that is neither among the chosen ones nor another
-    one that exists; of a chosen task they must name the variant that was chosen.
+def _require_place(place: str, chosen: Sequence[str], places: Container[str]) -> None:
+    """Refuses options of what is no suite and no task. Those of a task that was left out of the list do no
+    harm, unless a variant of it was chosen that has none: then one of the two names is misspelt.
     """
     if place in names("suite") or place in chosen:
         return
@@ -258,7 +258,8 @@ def _require_place(place: str, chosen: Sequence[str]) -> None:
         hint = "Options of tasks stand under the name of their suite or of the task."
         raise UnknownNameError("suite", prefix, names("suite"), hint)
     problem = place.partition("@")[0]
-    if problem in (name.partition("@")[0] for name in chosen) or problem not in suite(prefix).names():
+    without = any(name.startswith(f"{problem}@") and name not in places for name in chosen)
+    if without or problem not in suite(prefix).names():
         raise UnknownNameError("task under tasks.options", place, chosen)
 
 

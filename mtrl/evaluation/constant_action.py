@@ -12,7 +12,7 @@ from mtrl.tasks import Split, TaskSet, start_id
 
 from .protocol import EvaluationConfig
 
-SEARCH_STARTS = 5
+SEARCH_STARTS = 3
 """Validation starts on which the candidates of a task are compared."""
 
 Constant = int | list[float]
