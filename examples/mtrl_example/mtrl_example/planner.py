@@ -18,6 +18,7 @@ from torch import nn
 from mtrl.data import Replay, ReplayConfig
 from mtrl.errors import OutOfRangeError
 from mtrl.nn import arrays_of, require_continuous_states, tensors_of
+from mtrl.panels import Panel
 from mtrl.reducer import Reducer
 from mtrl.rollout import Acting, Action, Extra, Fragment, Policy, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
@@ -266,6 +267,7 @@ class PlannerFactory:
     name = "example-planner"
     config_class = PlannerConfig
     metrics = METRICS
+    panels = (Panel("lines", "Model and values", "losses of both networks, by step", tuple(METRICS)),)
 
     def needs(self, config: PlannerConfig, tasks: TaskSet) -> Needs:
         """A stream, of which it replays sequences."""
