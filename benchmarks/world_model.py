@@ -10,6 +10,7 @@ updates_per_second          `agent.update()` of experiment=world_model_mixed: fi
                             each, size nano
 moe_over_dense              time of an update with experts over that of one network of as many active
                             parameters
+compiled_over_plain         with --compile: updates per second with agent.compile=true over those without
 plan_ms_64x3                one decision of one copy by planning: 64 sequences, 3 iterations, 3 steps
 policy_ms                   the same by the policy prior
 
@@ -44,10 +45,10 @@ from side_by_side import RUNS, interleave, median_of, publish
 
 import mtrl
 from mtrl.agents.world_model import WorldModelAgent, WorldModelConfig
-from mtrl.agents.world_model.config import ExpertsConfig
+from mtrl.agents.world_model.config import SIZES, ExpertsConfig
 from mtrl.agents.world_model.diagnostics import measure
-from mtrl.agents.world_model.learning import sequences_of
 from mtrl.agents.world_model.policy import policy_from
+from mtrl.agents.world_model.sequences import sequences_of
 from mtrl.data import Replay, ReplayConfig
 from mtrl.deployment import latency_apart
 from mtrl.evaluation import paired_differences
@@ -78,6 +79,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS, help="interleaved runs behind each median")
     parser.add_argument("--run", type=Path, help="a trained run of agent=world_model")
     parser.add_argument("--student", action="store_true", help="of the run's exported student too")
+    parser.add_argument("--compile", action="store_true", help="time compiled updates too")
+    parser.add_argument("--size", choices=list(SIZES), default="nano", help="size of the model")
+    parser.add_argument("--device", default="cpu", help="where it learns, such as cuda")
     arguments = parser.parse_args()
     if arguments.student and arguments.run is None:
         parser.error("--student is of a run: expected --run RUN too")
@@ -88,7 +92,8 @@ def main() -> None:
     fragments = list(islice(source.stream(), 200))
     source.close()
     _, _, settings = agent_of(config)
-    figures, details = costs(settings, tasks, fragments, arguments.runs)
+    settings = dataclasses.replace(settings, size=arguments.size, device=arguments.device)
+    figures, details = costs(settings, tasks, fragments, arguments.runs, compiled=arguments.compile)
     if arguments.run is not None:
         found, returns = trained(arguments.run, tasks, fragments, ["student"] if arguments.student else [])
         figures, details = figures | found, details | {"returns": returns}
@@ -100,7 +105,7 @@ def main() -> None:
 
 
 def costs(
-    settings: WorldModelConfig, tasks: TaskSet, fragments: list[Fragment], runs: int
+    settings: WorldModelConfig, tasks: TaskSet, fragments: list[Fragment], runs: int, *, compiled: bool
 ) -> tuple[dict[str, float], dict[str, object]]:
     """Updates per second of both forms, and milliseconds of a decision."""
     plain = dataclasses.replace(settings, diagnostics_every=0)
@@ -108,6 +113,10 @@ def costs(
         "experts": fed(plain, tasks, fragments),
         "dense": fed(dataclasses.replace(plain, experts=ExpertsConfig(dense=True)), tasks, fragments),
     }
+    if compiled:
+        agents["compiled"] = fed(dataclasses.replace(plain, compile=True), tasks, fragments)
+        # not timed: compilation
+        agents["compiled"].update(ALONE)
 
     def updates(agent: WorldModelAgent) -> float:
         began = time.perf_counter()
@@ -129,6 +138,8 @@ def costs(
         "plan_ms_64x3": median_of(lambda a: a, waits["plan"]),
         "policy_ms": median_of(lambda a: a, waits["policy"]),
     }
+    if compiled:
+        figures["compiled_over_plain"] = median_of(lambda a, b: b / a, rates["experts"], rates["compiled"])
     return figures, {"updates_per_second": rates, "milliseconds": waits}
 
 

@@ -25,9 +25,10 @@ from mtrl.training import Datasets, State, Use
 from ..experience import Experience, UpdateSchedule, padded
 from .config import WorldModelConfig
 from .diagnostics import measure, measured_count
-from .learning import Losses, clipped_shares, named_losses, q_ranges, sequences_of
+from .learning import Losses, clipped_shares, named_losses, q_ranges
 from .networks import WorldModel, discounts
 from .policy import WorldModelPolicy, plan_extras
+from .sequences import sequences_of
 
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult

@@ -227,6 +227,11 @@ class WorldModelConfig(Checked, place="agent"):
     """Updates between measurements inside the model, at least 0; 0 for none."""
     device: str = "cpu"
     """Where the networks learn: "cpu", "cuda", "cuda:1", or "auto"."""
+    precision: Annotated[str, ("fp32", "bf16", "auto")] = "fp32"
+    """Number format of products while learning: "bf16", or "auto" for bf16 where the device has it. Weights,
+    latents, values and losses stay in fp32."""
+    compile: bool = False
+    """Whether `torch.compile` compiles the losses, which takes a minute or two at the first update."""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:

@@ -9,9 +9,9 @@ import torch
 
 from mtrl.nn import TaskGates
 
-from .learning import Sequences
 from .networks import WorldModel
 from .planning import Planner, Search
+from .sequences import Sequences
 
 PLANNED = 8
 """Latents of a task that are planned from to compare planner and prior."""

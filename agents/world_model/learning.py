@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from mtrl.data import Batch
-from mtrl.nn import TanhGaussian, TaskGates
+from mtrl.nn import TanhGaussian, TaskGates, compiled, uses_bf16
 
 from .losses import (
     bootstrap_index,
@@ -20,7 +19,8 @@ from .losses import (
     mean_by_task,
     n_step_targets,
 )
-from .networks import Seen, WorldModel
+from .networks import WorldModel
+from .sequences import Sequences
 
 QFunctions = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """Latent, coded action and embedding -> values of every member, [n, K, B]."""
@@ -28,64 +28,26 @@ RANGE = (0.05, 0.95)
 """Quantiles of the targets whose distance is a task's Q scale (TD-MPC2, appendix A)."""
 
 
-@dataclass
-class Sequences:
-    """A batch of K tasks x B sequences of T steps, on the learner's device; time comes second: [K, T, B]."""
+class ModelTerms(NamedTuple):
+    """What one pass of the model over a batch gives."""
 
-    task: torch.Tensor
+    losses: torch.Tensor
     """[K]"""
-    seen: Seen
-    """Standardised observations, [K_b, T + 1, B, ...]."""
-    action: torch.Tensor
-    """Coded, [K, T, B, A + n]."""
-    reward: torch.Tensor
-    """Divided by the task's scale, [K, T, B]."""
-    terminated: torch.Tensor
-    """[K, T, B], 1.0 where terminal."""
-    weight: torch.Tensor
-    """[K, T, B], 0 past the end of an episode."""
-    planned: torch.Tensor | None
-    """What was planned, [K, T, B, A + n]; NaN where nothing was."""
-    discount: torch.Tensor
-    """[K, 1]"""
-    scale: torch.Tensor
-    """Q scale, [K, 1]."""
-    temperature: torch.Tensor
-    """[K, 1]"""
-    discrete: torch.Tensor
-    """[K], whether the task acts by an index."""
+    facts: dict[str, torch.Tensor]
+    """Name -> [K]."""
+    first: torch.Tensor
+    """Latent of the first observation, [K, B, d]."""
+    targets: torch.Tensor
+    """[T B, K]; NaN past the end of an episode."""
 
 
-def sequences_of(
-    model: WorldModel,
-    batch: Batch,
-    reward_scale: torch.Tensor,
-    discount: torch.Tensor,
-    scale: torch.Tensor,
-    temperature: torch.Tensor,
-) -> Sequences:
-    """A replayed batch for the losses; the last four [tasks] are of all tasks of the set."""
-    device, task = discount.device, batch.task_index.to(discount.device)
-    seen = {}
-    for name, bucket in batch.buckets.items():
-        rows = bucket.rows.to(device)
-        values = bucket.values.to(device)
-        seen[name] = (model.observer.standardise(values, task[rows]) if name == "state" else values, rows)
-    discrete = torch.as_tensor(model.layout.discrete_tasks, device=device)[task]
-    fields = {name: values.to(device) for name, values in batch.fields.items()}
-    return Sequences(
-        task=task,
-        seen=seen,
-        action=model.coded(fields["continuous"], fields["discrete"], discrete),
-        reward=fields["reward"] / reward_scale[task][:, None, None],
-        terminated=fields["terminated"].float(),
-        weight=batch.weight.to(device),
-        planned=fields.get("planned"),
-        discount=discount[task][:, None],
-        scale=scale[task][:, None],
-        temperature=temperature[task][:, None],
-        discrete=discrete,
-    )
+class PolicyTerms(NamedTuple):
+    """What one pass of the policy prior gives, [K] each."""
+
+    losses: torch.Tensor
+    policy_loss: torch.Tensor
+    """Without imitation."""
+    entropy: torch.Tensor
 
 
 class Losses:
@@ -98,6 +60,10 @@ class Losses:
     def __init__(self, model: WorldModel, target_body: nn.Module, target_out: nn.Module) -> None:
         """`target_body` and `target_out` are the moving averages of the Q functions."""
         self.model, self.config = model, model.config
+        # noise and gates are made outside of these two, so that each is one graph
+        self._model_terms, self._policy_terms = self._unrolled, self._improved
+        if model.config.compile:
+            self._model_terms, self._policy_terms = compiled(self._unrolled), compiled(self._improved)
         self.target_body, self.target_out = target_body, target_out
         self.latest: dict[str, torch.Tensor] = {}
         """Name -> [K] of the latest call, without gradient."""
@@ -109,19 +75,46 @@ class Losses:
         self, batch: Sequences, noise: torch.Generator, gate_noise: torch.Generator
     ) -> torch.Tensor:
         """[K]: consistency, reward, Q and termination over the unrolled sequence."""
+        self.gates = self.model.experts.gates(batch.task, explore=gate_noise)
+        # the smaller of two members, drawn for every update (equation 4)
+        members = self.config.sizes.q_functions
+        pair = torch.randperm(members, generator=noise, device=noise.device)[:2]
+        with self._autocast(noise.device):
+            found = self._model_terms(batch, self.gates, pair, self._normal(batch, noise))
+        self.latest, self.first, self.targets = found.facts, found.first, found.targets
+        return found.losses
+
+    def policy_losses(self, batch: Sequences, noise: torch.Generator) -> torch.Tensor:
+        """[K]: of the policy at the encoded first observation; `latest` gains the entropies."""
+        with self._autocast(noise.device):
+            found = self._policy_terms(batch, self.first, self._normal(batch, noise))
+        self.latest |= {"entropy": found.entropy, "policy_loss": found.policy_loss}
+        return found.losses
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        """Products in bf16 where the settings ask for it."""
+        return torch.autocast(device.type, torch.bfloat16, uses_bf16(self.config.precision, device))
+
+    def _normal(self, batch: Sequences, generator: torch.Generator) -> torch.Tensor | None:
+        """Noise for an action of every sequence, [K, B, A]; None where no task takes any."""
+        if not len(batch.continuous_rows):
+            return None
+        shape = (len(batch.task), batch.weight.shape[2], self.model.layout.continuous_size)
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def _unrolled(
+        self, batch: Sequences, gates: TaskGates, pair: torch.Tensor, normal: torch.Tensor | None
+    ) -> ModelTerms:
         model, coefficient = self.model, self.config.losses
         steps, samples = batch.weight.shape[1:]
         embedded = model.embed(batch.task)
-        self.gates = gates = model.experts.gates(batch.task, explore=gate_noise)
         latent = self._encoded(batch, embedded, slice(0, 1))[:, 0]
-        self.first = latent.detach()
+        first = latent.detach()
         with torch.no_grad():
             # equation 3: the encoder's latents of later observations are constants
             after = self._encoded(batch, embedded, slice(1, None))
-            encoded = torch.cat([self.first[:, None], after], dim=1)
-            targets = self._targets(batch, encoded, embedded, noise)
-        padded = torch.where(batch.weight > 0, targets, torch.nan)
-        self.targets = padded.flatten(1).T
+            encoded = torch.cat([first[:, None], after], dim=1)
+            targets = self._targets(batch, encoded, embedded, pair, normal)
         rho = coefficient.rho ** torch.arange(steps, device=batch.weight.device)
         weight = batch.weight * rho[:, None]
         latents, rewards, terminations = [], [], []
@@ -146,19 +139,21 @@ class Losses:
         logits = torch.stack(terminations, dim=1)
         binary = nn.functional.binary_cross_entropy_with_logits(logits, batch.terminated, reduction="none")
         termination_loss = (binary * weight).sum((1, 2)) / total
-        self.latest = {
+        facts = {
             "consistency_loss": consistency_loss.detach(),
             "reward_loss": reward_loss.detach(),
             "q_loss": q_loss.detach(),
             "termination_loss": termination_loss.detach(),
             "value": mean_by_task(targets.transpose(0, 1), batch.weight.transpose(0, 1)),
         }
-        return (
+        losses = (
             coefficient.consistency * consistency_loss
             + coefficient.reward * reward_loss
             + coefficient.value * q_loss
             + coefficient.termination * termination_loss
         )
+        padded = torch.where(batch.weight > 0, targets, torch.nan)
+        return ModelTerms(losses, facts, first, padded.flatten(1).T)
 
     def _encoded(self, batch: Sequences, embedded: torch.Tensor, times: slice) -> torch.Tensor:
         """Latents of the observations at `times`, [K, t, B, d]."""
@@ -167,17 +162,15 @@ class Losses:
         flat = {name: (values.flatten(1, 2), rows) for name, (values, rows) in part.items()}
         return self.model.encode(flat, batch.task, embedded).unflatten(1, (-1, samples))
 
-    def policy_losses(self, batch: Sequences, noise: torch.Generator) -> torch.Tensor:
-        """[K]: of the policy at the encoded first observation; `latest` gains the entropies."""
-        model, latent, coefficient = self.model, self.first, self.config.losses.cloning
+    def _improved(self, batch: Sequences, latent: torch.Tensor, normal: torch.Tensor | None) -> PolicyTerms:
+        model, coefficient = self.model, self.config.losses.cloning
         embedded = model.embed(batch.task).detach()
         gaussian, logits = model.prior(latent, batch.task, embedded)
         loss = torch.zeros_like(batch.weight[:, 0])
         entropy = torch.zeros_like(loss)
-        continuous = (~batch.discrete).nonzero().flatten()
-        discrete = batch.discrete.nonzero().flatten()
-        if len(continuous):
-            action, log_probability = gaussian.sample(_normal(gaussian, noise))
+        continuous, discrete = batch.continuous_rows, batch.discrete_rows
+        if normal is not None:
+            action, log_probability = gaussian.sample(normal)
             zero = torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device)
             coded = model.coded(action, zero, batch.discrete)[continuous]
             value = self._present_q(latent[continuous], coded, embedded[continuous]).mean(0)
@@ -199,18 +192,17 @@ class Losses:
             loss = loss.index_copy(0, discrete, each)
             entropy = entropy.index_copy(0, discrete, -(probability * log_probability).sum(-1).detach())
         weight = batch.weight[:, 0]
-        self.latest["entropy"] = mean_by_task(entropy, weight)
-        total = mean_by_task(loss, weight)
-        self.latest["policy_loss"] = total.detach()
+        plain = total = mean_by_task(loss, weight)
         if coefficient > 0 and batch.planned is not None:
             total = total + coefficient * mean_by_task(
-                self._cloning(batch, embedded, gaussian, logits), weight
+                self._cloning(batch, latent, embedded, gaussian, logits), weight
             )
-        return total
+        return PolicyTerms(total, plain.detach(), mean_by_task(entropy, weight))
 
     def _cloning(
         self,
         batch: Sequences,
+        latent: torch.Tensor,
         embedded: torch.Tensor,
         gaussian: TanhGaussian,
         logits: torch.Tensor,
@@ -223,11 +215,11 @@ class Losses:
         there = torch.isfinite(target).all(-1)
         target = torch.nan_to_num(target)
         width = self.model.layout.continuous_size
-        rows = batch.discrete.nonzero().flatten()
+        rows = batch.discrete_rows
         with torch.no_grad():
-            value = self._present_q(self.first, target, embedded).mean(0)
+            value = self._present_q(latent, target, embedded).mean(0)
             if len(rows):
-                every = self._of_all_actions(self._present_q, self.first[rows], embedded[rows]).mean(0)
+                every = self._of_all_actions(self._present_q, latent[rows], embedded[rows]).mean(0)
                 value = value.index_copy(0, rows, (target[rows][..., width:] * every).sum(-1))
             share = cloning_weight(value, there, batch.scale)
         each = (gaussian.mode() - target[..., :width]).square().sum(-1)
@@ -237,9 +229,13 @@ class Losses:
             each = each.index_copy(0, rows, -(target[rows][..., width:] * logs).sum(-1))
         return share * each
 
-    @torch.no_grad()
     def _targets(
-        self, batch: Sequences, encoded: torch.Tensor, embedded: torch.Tensor, noise: torch.Generator
+        self,
+        batch: Sequences,
+        encoded: torch.Tensor,
+        embedded: torch.Tensor,
+        pair: torch.Tensor,
+        normal: torch.Tensor | None,
     ) -> torch.Tensor:
         """[K, T, B], the returns that Q functions are fitted to."""
         reward, terminated, weight = (
@@ -249,17 +245,15 @@ class Losses:
         index = last[:, None, :, None].expand(-1, 1, -1, encoded.shape[-1])
         latent = encoded.gather(1, index).squeeze(1)
         gaussian, logits = self.model.prior(latent, batch.task, embedded)
-        # the smaller of two members, drawn for every update (equation 4)
-        pair = torch.randperm(self.config.sizes.q_functions, generator=noise, device=latent.device)[:2]
         value = torch.zeros_like(batch.weight[:, 0])
-        rows = (~batch.discrete).nonzero().flatten()
-        if len(rows):
-            action = gaussian.action(_normal(gaussian, noise))
+        rows = batch.continuous_rows
+        if normal is not None:
+            action = gaussian.action(normal)
             zero = torch.zeros(action.shape[:-1], dtype=torch.int64, device=action.device)
             coded = self.model.coded(action, zero, batch.discrete)[rows]
             values = self._target_q(latent[rows], coded, embedded[rows])
             value = value.index_copy(0, rows, values[pair].amin(0))
-        rows = batch.discrete.nonzero().flatten()
+        rows = batch.discrete_rows
         if len(rows):
             # the exact expectation over actions (Christodoulou 2019, equation 10, without entropy)
             probability = self.model.log_policy(logits[rows], batch.task[rows]).exp()
@@ -290,10 +284,6 @@ class Losses:
         """Against the two-hot of `value`, in symlog units: [..., K, T, B, bins] -> [..., K]."""
         each = self.model.number.losses(logits, value)
         return (each * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp_min(1e-8)
-
-
-def _normal(like: TanhGaussian, generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(like.mean.shape, generator=generator, device=like.mean.device)
 
 
 def q_ranges(targets: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from mtrl.nn import (
     TaskEmbeddingConfig,
     TaskGates,
     TaskNormaliser,
+    full_precision,
     masked_log_softmax,
     scatter_rows,
 )
@@ -143,7 +144,7 @@ class WorldModel(nn.Module):
             else:
                 assert self.pixel_encoder is not None and self.pixel_latent is not None, "it has pixels"
                 found = self.pixel_latent(torch.cat([self.pixel_encoder(values), around], dim=-1))
-            found = scatter_rows(self.latent_norm(found), rows, count)
+            found = scatter_rows(self.latent_norm(full_precision(found)), rows, count)
             total = found if total is None else total + found
             parts = parts.index_add(0, rows, torch.ones(len(rows), 1, 1, device=parts.device))
         assert total is not None, "a layout has a bucket"
@@ -155,8 +156,8 @@ class WorldModel(nn.Module):
     ) -> Step:
         """One step of dynamics, reward and termination."""
         hidden = self.experts(_joined(latent, action, embedded), gates)
-        following = self.simnorm(self.next_norm(self.next_latent(hidden)))
-        return Step(following, self.reward(hidden), self.termination(hidden).squeeze(-1))
+        following = self.simnorm(self.next_norm(full_precision(self.next_latent(hidden))))
+        return Step(following, self.reward(hidden), full_precision(self.termination(hidden)).squeeze(-1))
 
     def q_logits(self, latent: torch.Tensor, action: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
         """[n, K, B, bins]"""

@@ -15,7 +15,7 @@ from .explicit import ExplicitNetwork
 from .flat import FlatParameters
 from .layers import BatchedLinear, ComposedLinear, LayerNorm, Stack, TaskLinear, TaskTable
 from .normalisation import RewardScale, TaskNormaliser
-from .precision import device_of, has_bf16, uses_bf16
+from .precision import compiled, device_of, has_bf16, uses_bf16
 from .residual import ResidualBlock, ResidualMLP
 from .routed_experts import EXPERT_BALANCES, RoutedExperts, RoutedExpertsConfig, TaskGates
 from .task_embedding import TaskEmbedding, TaskEmbeddingConfig
@@ -77,6 +77,7 @@ __all__ = [
     "begin_as",
     "bounded",
     "build_torso",
+    "compiled",
     "device_of",
     "draw_index",
     "full_precision",

@@ -1,13 +1,21 @@
-"""On which device and in which number format networks are computed."""
+"""On which device, in which number format, and by which compiler networks are computed."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
+from torch._functorch import config as _autograd_settings
 
 from mtrl.errors import ConfigError, ResourceError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 def device_of(device: str) -> torch.device:
@@ -52,3 +60,18 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
             stacklevel=2,
         )
     return native if precision == "auto" else precision == "bf16"
+
+
+def compiled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """The function by `torch.compile`, when it is called first, and once more for other shapes; its gradient
+    may be taken several times, as surgery does. Raises ResourceError where there is no compiler of C++.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ResourceError(
+            f"agent.compile=true needs a compiler of C++, and {compiler} is not there; install it "
+            "(apt-get install g++), name another by the variable CXX, or set agent.compile=false"
+        )
+    _autograd_settings.donated_buffer = False
+    found: Callable[Parameters, Result] = torch.compile(function)
+    return found
