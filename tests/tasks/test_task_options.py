@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mtrl import registry
 from mtrl.errors import ConfigError, MtrlError, UnknownNameError
@@ -18,7 +19,8 @@ from mtrl.evaluation import (
     write_result,
 )
 from mtrl.launch.compose import compose
-from mtrl.pipeline import task_set_of
+from mtrl.launch.reopen import reopen
+from mtrl.pipeline import open_session, task_set_of
 from mtrl.rollout import LocalRollouts, PolicySnapshot, RuntimeConfig
 from mtrl.rollout.gymnasium_view import GymnasiumView, view_of
 from mtrl.structured import plain
@@ -73,6 +75,23 @@ def test_words_and_files_name_a_task_as_the_list_does(tmp_path: Path) -> None:
     # a recorded configuration builds the same tasks
     recorded = compose([], command="evaluate", base=plain(config))
     assert task_set_of(recorded).protocol_hash == tasks.protocol_hash
+
+
+def test_a_run_is_resumed_with_the_options_that_it_began_with(tmp_path: Path) -> None:
+    words = ["tasks.names=[gym/CartPole-v1,gym/CartPole-v1@short]", f"output={tmp_path}", "name=run"]
+    options = f"tasks.options.{CARTS[1]}.horizon="
+    console = Console(quiet=True)
+    for resume in (False, True):
+        config = compose([*words, f"{options}4"])
+        with open_session(config, overwrite=False, resume=resume, console=console) as session:
+            assert [task.horizon_decisions for task in session.tasks] == [500, 4]
+    with reopen(tmp_path / "run", [], "evaluate", console) as session:
+        assert session.tasks.names == tuple(CARTS) and session.tasks[1].horizon_decisions == 4
+    with (
+        pytest.raises(ConfigError, match=r"CartPole-v1@short"),
+        open_session(compose([*words, f"{options}5"]), overwrite=False, resume=True, console=console),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

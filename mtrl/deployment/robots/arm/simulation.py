@@ -120,7 +120,7 @@ class SimulatedArm:
             self.reading.heard[-1] = measured.at
 
     def _scene(self, start: int) -> None:
-        suite = registry.suite(self._task.suite).environment(self._task)
+        suite = registry.environment(self._task)
         out = {"state": np.zeros(self._task.observation.state or 0, dtype=np.float32)}
         suite.reset(start, out)
         suite.close()
