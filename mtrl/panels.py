@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from mtrl.atomic import write_text
+from mtrl.errors import ConfigError
 from mtrl.reading import JSON_BYTES, parse_json, read_bytes, reading
 from mtrl.structured import Checked, build, plain
 
@@ -36,11 +37,17 @@ class Panel(Checked, place="panel"):
     level: float | None = None
     """A value that lines are compared with, drawn as a dashed line."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.metrics:
+            if max(name.count(part) for part in ("{task}", "{layer}")) > 1:
+                raise ConfigError(f"panel.metrics: a name holds {{task}} and {{layer}} once; got {name!r}")
+
 
 def metric_pattern(name: str) -> re.Pattern[str]:
     """Matches the logged names that a name in `Metrics` stands for, with the groups `task` and `layer`."""
     found = re.escape(name).replace(r"\{task\}", r"(?P<task>[^/]+/.+)")
-    return re.compile(found.replace(r"\{layer\}", r"(?P<layer>\d+)"))
+    return re.compile(found.replace(r"\{layer\}", r"(?P<layer>\d{1,9})"))
 
 
 def write_panels(folder: Path, panels: Sequence[Panel]) -> None:

@@ -231,7 +231,8 @@ class WorldModelConfig(Checked, place="agent"):
     """Number format of products while learning: "bf16", or "auto" for bf16 where the device has it. Weights,
     latents, values and losses stay in fp32."""
     compile: bool = False
-    """Whether `torch.compile` compiles the losses, which takes a minute or two at the first update."""
+    """Whether `torch.compile` compiles the losses, which takes a minute or two at the first update. Where the
+    number of usable tasks grew after that, a resumed run has the same metrics up to rounding alone."""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:

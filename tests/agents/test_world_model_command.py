@@ -83,6 +83,17 @@ def test_a_stopped_run_resumes_to_the_same_metrics(finished: Path, tmp_path: Pat
     assert parts == (finished / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_run_with_demonstrations_resumes_to_the_same_metrics(tmp_path: Path) -> None:
+    words = (*CLONING, *DEMONSTRATED, "stages=[train]")
+    assert train(tmp_path, "whole", *words) == 0
+    assert train(tmp_path, "parts", *words, "training.minutes=1e-7") == 0
+    assert Checkpoints(tmp_path / "parts").steps()[-1] < 400
+    assert train(tmp_path, "parts", *words, "--resume", "auto") == 0
+    whole, parts = (tmp_path / name / "metrics.jsonl" for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
 def test_a_run_of_another_size_is_not_continued(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = (*CLONING, "stages=[train,evaluate,report]", "agent.size=S", "--resume", "auto")
     assert train(finished.parent, "whole", *words) == 2

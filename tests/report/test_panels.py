@@ -46,7 +46,8 @@ def test_panels_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_panels(tmp_path) == ALL
     with pytest.raises(ConfigError, match="'lines', 'heat' or 'profile'"):
         Panel("pie", "", "", ())
-    for broken in ("{", "{}", "[1]", '[{"kind": "pie"}]', '[{"kind": "heat", "title": "x"}]'):
+    twice = json.dumps([{"kind": "heat", "title": "", "meaning": "", "metrics": ["{task}/{task}"]}])
+    for broken in (twice, "{", "{}", "[1]", '[{"kind": "pie"}]', '[{"kind": "heat", "title": "x"}]'):
         (tmp_path / PANELS).write_text(broken)
         with pytest.raises(IntegrityError, match=PANELS):
             read_panels(tmp_path)
@@ -90,6 +91,12 @@ def test_the_page_shows_the_panels_under_learning(tasks: int, tmp_path: Path) ->
     text = page.texts["learning"]
     assert "Inside the agent" in text and "Never logged" not in text
     assert text.index("Use") < text.index("Error") < text.index("Entropy") < text.index("entropy mean")
+
+
+def test_a_layer_too_large_for_a_number_is_none(tmp_path: Path) -> None:
+    run = written(tmp_path)
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 1, f"error_{'9' * 5000}/made/0": 1.0}) + "\n")
+    assert panel_curves(read_curves(run / "metrics.jsonl", "")) == ()
 
 
 def test_without_panels_every_metric_is_in_its_old_place(tmp_path: Path) -> None:
