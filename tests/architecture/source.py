@@ -4,6 +4,7 @@ import ast
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,12 +107,13 @@ def files(root: Path = ROOT, folders: tuple[str, ...] = FOLDERS, suffix: str = "
     )
 
 
-def read_tree(root: Path = ROOT) -> list[Source]:
+@cache
+def read_tree(root: Path = ROOT) -> tuple[Source, ...]:
     """Every source file of the checkout."""
-    return [
+    return tuple(
         parse(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))
         for path in files(root, suffix=".py")
-    ]
+    )
 
 
 def read_project(root: Path = ROOT) -> dict:
