@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from mtrl import registry
@@ -14,6 +15,8 @@ from mtrl.nn import TorsoConfig
 from mtrl.pipeline import Config, TrackingConfig, agent_of
 from mtrl.rollout import RuntimeConfig
 from mtrl.structured import build, known_keys, plain
+
+from ..sweeps import sampled
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -51,22 +54,23 @@ def test_files_hold_only_what_differs_from_the_defaults() -> None:
         assert set(read(CONFIG_ROOT / "agent" / f"{name}.yaml")) == {"name"}
 
 
-def test_there_is_a_gradients_file_for_every_method_with_its_defaults() -> None:
+def test_there_is_a_gradients_file_for_every_method() -> None:
     assert set(members("gradients")) == {*METHODS, "samo"}
-    for name in members("gradients"):
-        path = CONFIG_ROOT / "gradients" / f"{name}.yaml"
-        assert path.read_text().startswith(f"# @package {SECTIONS['gradients']}\n# "), name
-        method = "sum" if name == "samo" else name
-        options = plain(METHODS[method].config_class())
-        expected = SurgeryConfig(method, options, perturbation=0.003 if name == "samo" else 0.0)
-        assert agent_of(compose(["agent=sac", f"gradients={name}"]))[2].gradients == expected, name
 
 
-def test_every_torso_file_fills_the_torso() -> None:
-    for name in members("torso"):
-        path = CONFIG_ROOT / "torso" / f"{name}.yaml"
-        assert path.read_text().startswith(f"# @package {SECTIONS['torso']}\n"), name
-        assert agent_of(compose(["agent=sac", f"torso={name}"]))[2].network.torso == TorsoConfig(name)
+@pytest.mark.parametrize(("group", "then"), [("gradients", "# "), ("torso", "")])
+def test_every_file_of_a_section_says_which_it_fills(group: str, then: str) -> None:
+    for name in members(group):
+        text = (CONFIG_ROOT / group / f"{name}.yaml").read_text()
+        assert text.startswith(f"# @package {SECTIONS[group]}\n{then}"), name
+
+
+@pytest.mark.parametrize("name", sampled(members("gradients"), share=4))
+def test_a_gradients_file_has_the_defaults_of_its_method(name: str) -> None:
+    method = "sum" if name == "samo" else name
+    options = plain(METHODS[method].config_class())
+    expected = SurgeryConfig(method, options, perturbation=0.003 if name == "samo" else 0.0)
+    assert agent_of(compose(["agent=sac", f"gradients={name}"]))[2].gradients == expected
 
 
 def test_every_experiment_and_set_composes_into_valid_settings() -> None:
