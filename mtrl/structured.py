@@ -121,6 +121,8 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
         if key not in hints:
             raise UnknownNameError("key", _join(place, key), [_join(place, name) for name in hints])
     arguments = {key: _convert(hints[key], value, _join(place, key)) for key, value in values.items()}
+    if not issubclass(kind, Checked):
+        _require_ordinary(arguments, place)
     try:
         return kind(**arguments)
     except MtrlError as error:
@@ -246,7 +248,6 @@ def _renamed(kind: type) -> Mapping[str, str]:
 
 
 def _convert(hint: Any, value: Any, place: str) -> Any:  # noqa: ANN401
-    _require_ordinary(value, place)
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         options = typing.get_args(hint)
@@ -276,7 +277,8 @@ def _convert(hint: Any, value: Any, place: str) -> Any:  # noqa: ANN401
         return value
     if not _fits(hint, value):
         raise _mismatch(hint, value, place)
-    return float(value) if hint is float else value
+    # what is beyond 64 bits has perhaps no float, and is refused as it is
+    return float(value) if hint is float and value in INT64 else value
 
 
 def _fits(hint: Any, value: Any) -> bool:  # noqa: ANN401
