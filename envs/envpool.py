@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import MissingExtraError
-from mtrl.signals import signals
+from mtrl.outcomes import signals
 from mtrl.tasks import Buffers, VectorAction, native_threads
 
 EXTRAS: Mapping[str, str] = {"envpool": "envpool"}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtrl.faults import ContractViolation
-from mtrl.signals import FLAGS, NUMBERS, flag, number, signal
+from mtrl.outcomes import FLAGS, NUMBERS, flag, number, signal
 
 from .entry import Simulator
 

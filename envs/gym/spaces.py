@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from mtrl.errors import UnsupportedError
-from mtrl.signals import describe
+from mtrl.outcomes import describe
 from mtrl.spaces import ActionSpec, ObservationSpec, ResolutionCheck
 from mtrl.tasks import Buffers, TaskAction
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.faults import ContractViolation
-from mtrl.signals import signal
+from mtrl.outcomes import signal
 from mtrl.tasks import Buffers, Task, TaskAction, start_generator
 
 from ..offscreen import drawing_errors, require_backend

@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from mtrl import registry
 from mtrl.errors import ConfigError, SpaceError, UnknownNameError, UnsupportedError
 from mtrl.faults import environment_faults
-from mtrl.signals import flag, outcome
+from mtrl.outcomes import flag, outcome
 from mtrl.tasks import Option, SelfTruncating, Split, Task, start_id
 
 from .lanes.lane import require_finite

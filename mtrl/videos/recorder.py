@@ -20,6 +20,7 @@ from mtrl.errors import OutOfRangeError, UnsupportedError
 from mtrl.evaluation.protocol import EvaluationConfig
 from mtrl.evaluation.results import PolicyReference
 from mtrl.faults import environment_faults
+from mtrl.outcomes import outcome
 from mtrl.rollout import (
     Acting,
     EpisodeJob,
@@ -30,7 +31,6 @@ from mtrl.rollout import (
     run_job,
     schedule_of,
 )
-from mtrl.signals import outcome
 from mtrl.tasks import Environment, SelfTruncating, Split, Task, TaskSet, start_id
 
 from .captions import Moment, captioned

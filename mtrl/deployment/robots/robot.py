@@ -19,8 +19,8 @@ import numpy as np
 
 from mtrl import registry
 from mtrl.errors import GuardError
+from mtrl.outcomes import outcome
 from mtrl.ownership import own
-from mtrl.signals import outcome
 from mtrl.tasks import Buffers, Environment, Task
 
 from ..guard.limits import RobotConfig, is_choice

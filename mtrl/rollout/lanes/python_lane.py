@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mtrl.errors import EnvironmentFault
 from mtrl.faults import environment_faults
-from mtrl.signals import flag, outcome
+from mtrl.outcomes import flag, outcome
 from mtrl.spaces import Layout
 from mtrl.tasks import Environment, SelfTruncating, StartSchedule, Task
 

@@ -11,8 +11,8 @@ import pytest
 
 from mtrl.errors import TRACEBACK, EnvironmentFault
 from mtrl.faults import ContractViolation, environment_faults
+from mtrl.outcomes import flag, number, outcome, signal, signals
 from mtrl.rollout import PythonLane
-from mtrl.signals import flag, number, outcome, signal, signals
 from mtrl.tasks import FixedStarts
 
 from .rollout.helpers import LAYOUT, actions
