@@ -36,11 +36,11 @@ def reopen(
 ) -> Iterator[Session]:
     """A session on an existing run; its recorded configuration stays as it is.
 
-    The run is owned until the end, or only the folders `written` where the command writes nowhere else.
+    The run is locked until the end, or only the folders `written` where the command writes nowhere else.
     """
     run = RunDirectory.open(path)
-    with contextlib.ExitStack() as owned:
+    with contextlib.ExitStack() as locks:
         for folder in written or (path,):
-            owned.enter_context(own_folder(folder))
+            locks.enter_context(own_folder(folder))
         config = recorded_config(run, overrides, command)
-        yield owned.enter_context(session_in(run, config, task_set_of(config), console))
+        yield locks.enter_context(session_in(run, config, task_set_of(config), console))

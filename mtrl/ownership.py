@@ -2,7 +2,7 @@
 
 A lock is a directory of numbered claims, `<lock>/<number>/<token>`; the highest number owns. A claim is made
 under another name and renamed to the next number, which succeeds for one process alone, also on NFS: no lock
-of the operating system is needed. The file `<token>` tells who the owner is, and its time of modification is
+of the operating system is needed. The file `<token>` names the owner, and its time of modification is
 the heartbeat. Whoever was taken over finds its token gone or a higher number beside it.
 """
 
@@ -83,7 +83,7 @@ class Ownership:
     """A lock that this process has."""
 
     what: str
-    """What is owned, for messages."""
+    """What is locked, for messages."""
     claim: Path
     """The file of this process's claim."""
     pid: int = field(default_factory=os.getpid)
@@ -223,7 +223,7 @@ def _require_gone(claim: Path, what: str, now: float) -> None:
     except FileNotFoundError:
         return
     who, ended, local = "another process", None, ""
-    # of another version, or cut off by a power failure, only its age tells
+    # of another version, or cut off by a power failure, only its age says whether it is in use
     with contextlib.suppress(ValueError, TypeError):
         owner = Owner(**json.loads(text))
         ended, local = owner.ended(), f" with `kill -INT {owner.pid}`"

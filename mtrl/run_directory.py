@@ -232,7 +232,7 @@ def own_run(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_folder(folder: Path) -> Iterator[None]:
-    """The same for a folder of results; for one in a run it is the whole run that is owned."""
+    """The same for a folder of results; for one in a run the whole run is locked."""
     place, run = folder.resolve(), run_around(folder)
     if run is not None:
         with own_run(run):

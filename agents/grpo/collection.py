@@ -37,7 +37,7 @@ _COLUMNS = (
     "count",
     "start",
 )
-"""What a rank tells of a group. "variance" is the mean square of its centred returns; "first" and "second"
+"""What a rank reports of a group. "variance" is the mean square of its centred returns; "first" and "second"
 are the sums over its "count" decisions of advantages, before the task scales them, and of their squares."""
 
 

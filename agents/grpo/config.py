@@ -87,7 +87,7 @@ class SamplerConfig(Checked, place="agent.sampler"):
     """Whether groups without a gradient are replaced by others (DAPO's dynamic sampling). Of success, those
     in which all or none succeed; of rewards, those with nearly equal returns."""
     oversampling: Annotated[float, at_least(1)] = 1.0
-    """Groups collected at first per group wanted, at least 1 (MT-GRPO: 3)."""
+    """Groups collected at first per group needed, at least 1 (MT-GRPO: 3)."""
     acceptance_aware: bool = False
     """Whether tasks whose groups are often filtered are collected more often: 1 / (1 - share filtered), at
     most `largest_factor` (MT-GRPO)."""

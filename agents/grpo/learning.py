@@ -172,7 +172,7 @@ class GroupLearner:
         return {**facts, "bins": ((2, *self._entropy.shape), torch.float64)}
 
     def _sums(self, table: RoundTable, batch: StepBatch | None, *, differentiate: bool) -> Sums:
-        """This rank's sums, with the gradient of the summed objective where it is wanted."""
+        """This rank's sums, with the gradient of the summed objective where it is needed."""
         if batch is None:
             zeros = {name: torch.zeros_like(value) for name, value in self._named.items() if differentiate}
             return zeros | {

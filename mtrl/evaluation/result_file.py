@@ -20,7 +20,7 @@ from .results import EpisodeResult, EvaluationResult, PolicyReference, TaskResul
 SCHEMA = "mtrl.evaluation"
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, SCHEMA_VERSION)
-"""Files of version 1 hold means over other tasks, which are made anew from their episodes."""
+"""Files of version 1 hold means over other tasks, which are recomputed from their episodes."""
 
 
 def write_result(path: Path, result: EvaluationResult, *, overwrite: bool = False) -> Path:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 MEANS = ("success", "success_tasks", "score", "score_tasks", "broken_episodes")
-"""Figures of a policy that an evaluation makes anew, behind its label."""
+"""Figures of a policy that an evaluation recomputes, behind its label."""
 
 
 def summarise(

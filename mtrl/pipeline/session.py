@@ -167,7 +167,7 @@ def run_name(config: Config) -> str:
 def open_session(
     config: Config, *, overwrite: bool, resume: bool, console: Console | None = None
 ) -> Iterator[Session]:
-    """Creates or reopens the run directory, owned until the end, when the workers are freed too."""
+    """Creates or reopens the run directory, locked until the end, when the workers are freed too."""
     tasks, path = task_set_of(config), Path(config.output) / run_name(config)
     with own_run(path):
         run = RunDirectory.create(path, overwrite=overwrite, resume=resume, config=plain(config))

@@ -16,7 +16,7 @@ from mtrl.reading import reading
 
 
 class Side(Enum):
-    """How a path dealt with the obstacle, seen in the direction of travel."""
+    """On which side a path passes the obstacle, seen in the direction of travel."""
 
     LEFT = "left"
     RIGHT = "right"

@@ -56,7 +56,7 @@ class GCond(Weighting[GCondConfig]):
 
     The worst pair is resolved until its cosine reaches `weak`, at most 2 K times. Where the paper is silent
     or differs this is the authors' code (github.com/AlevLab-dev/GCond, smooth logic): there lengths and
-    cosines with the step before are read anew after every projection, the step before is kept as projected,
+    cosines with the step before are recomputed after every projection, the step before is kept as projected,
     strengths are shared out between a pair and cosines are not, a task that won `window` conflicts in a row
     loses the next, and the running means of lengths begin at 1. Its floor of 1e-8 on squared lengths is
     relative here, a gradient of which 1e-4 is left counts as gone, so that small losses are not cut off; its
