@@ -18,6 +18,7 @@ from mtrl.errors import UnsupportedError
 from mtrl.rollout import CollectionConfig, Fragment, PolicySnapshot, PoolFragments, Processes, RuntimeConfig
 from mtrl.training import load_state, save_state
 
+from ..sweeps import sampled
 from .test_fragments import assert_same
 
 TASKS = ["metaworld/reach-v3", "dmc/cartpole-swingup", "gym/CartPole-v1"]
@@ -52,10 +53,12 @@ def learn(source: PoolFragments, done: int, count: int) -> list[Fragment]:
     return found
 
 
-@pytest.mark.parametrize("shares", [None, SHARES], ids=["in turn", "by shares"])
-@pytest.mark.parametrize("workers", [2, 1])
+# a day has both numbers of workers, and lanes both in turn and by shares
+@pytest.mark.parametrize(
+    ("workers", "shares"), sampled([(2, None), (2, SHARES), (1, SHARES), (1, None)], share=2)
+)
 def test_an_interrupted_run_delivers_what_an_uninterrupted_one_does(
-    tmp_path: Path, shares: npt.NDArray[np.float64] | None, workers: int
+    tmp_path: Path, workers: int, shares: npt.NDArray[np.float64] | None
 ) -> None:
     before, after = 5, 12
     whole = open_source(TASKS)
