@@ -198,7 +198,8 @@ def test_a_sequence_model_acts_by_planning_and_resumes_exactly(site: Path, tmp_p
     episodes = json.loads(prior.read_text())["episodes"]
     unplanned = sum(episode["success_any"] for episode in episodes) / len(episodes)
     assert success(tmp_path / "runs" / "whole") > unplanned
-    assert "Model and values" in (tmp_path / "runs" / "whole" / "report.html").read_text()
+    (panel,) = json.loads((tmp_path / "runs" / "whole" / "panels.json").read_text())
+    assert (panel["title"], panel["metrics"]) == ("Model and values", ["model_loss", "value_loss"])
     logged = [(tmp_path / "runs" / name / "metrics.jsonl").read_bytes() for name in ("whole", "parts")]
     assert logged[0] == logged[1]
 
