@@ -9,19 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.rollout import Acting, ChunkPolicy, Execution, Fragment, Policy
-from mtrl.spaces import Layout, Observation
+from mtrl.spaces import Layout
 
 Rows = npt.NDArray[np.float32]
-
-
-FOLLOWED = 16
-"""Decisions over which a teacher is followed before it begins anew: so much more can be asked at once."""
 
 
 class TeacherLabels:
     """Asks a teacher, any policy, what it would do without exploration in every state of a fragment.
 
-    It follows each copy for `FOLLOWED` decisions, so that a plan before or a history stays its own, while the
+    It follows each copy through the fragment, so that a plan before or a history stays its own, while the
     copy goes where another policy takes it. A teacher of chunks plans in every state.
     """
 
@@ -33,40 +29,24 @@ class TeacherLabels:
 
     def of(self, fragment: Fragment) -> Rows:
         """[T, N, A_max + D_max]: the continuous action, then a one where the discrete choice is."""
-        steps, copies = fragment.reward.shape
-        parts = -(-steps // FOLLOWED)
-        # decision t of part p and copy n is row [t, p N + n]; the last part repeats the last decision
-        rows = np.minimum(np.arange(parts * FOLLOWED), steps - 1).reshape(parts, FOLLOWED).T
-        ended = (fragment.terminated | fragment.truncated)[rows].reshape(FOLLOWED, -1)
-        seen = {
-            bucket: values[rows].reshape(FOLLOWED, parts * copies, *values.shape[2:])
-            for bucket, values in fragment.observations.items()
-        }
-        labels = self._followed(fragment, seen, ended)
-        whole = labels.reshape(FOLLOWED, parts, copies, -1).swapaxes(0, 1)
-        return whole.reshape(parts * FOLLOWED, copies, -1)[:steps]
-
-    def _followed(self, fragment: Fragment, seen: Observation, ended: npt.NDArray[np.bool_]) -> Rows:
-        """Labels [L, M, A_max + D_max] of M sequences; `ended` [L, M] after which decision an episode was."""
-        length, count = ended.shape
-        task = np.full(count, fragment.task_index, dtype=np.int64)
-        place = (self._seed, fragment.task_index, fragment.epoch, fragment.first_step, fragment.first_copy)
-        generators = [np.random.default_rng([*place, sequence]) for sequence in range(count)]
-        width, discrete = self._layout.continuous_size, self._layout.discrete_tasks[fragment.task_index]
-        labels = np.zeros((length, count, width + self._layout.discrete_size), dtype=np.float32)
-        state, begins = self._teacher.initial_state(count), np.ones(count, dtype=np.bool_)
-        for t in range(length):
+        k, (steps, copies) = fragment.task_index, fragment.reward.shape
+        place = (self._seed, k, fragment.epoch, fragment.first_step)
+        generators = [np.random.default_rng([*place, fragment.first_copy + n]) for n in range(copies)]
+        width, discrete = self._layout.continuous_size, self._layout.discrete_tasks[k]
+        labels = np.zeros((steps, copies, width + self._layout.discrete_size), dtype=np.float32)
+        state, begins = self._teacher.initial_state(copies), np.ones(copies, dtype=np.bool_)
+        for t in range(steps):
             action = self._teacher.act(
-                {bucket: values[t] for bucket, values in seen.items()},
-                task,
+                {bucket: values[t] for bucket, values in fragment.observations.items()},
+                np.full(copies, k, dtype=np.int64),
                 state,
                 begins,
                 acting=Acting(),
                 generators=generators,
             )
-            state, begins = action.state, ended[t]
+            state, begins = action.state, fragment.terminated[t] | fragment.truncated[t]
             if discrete:
-                labels[t, np.arange(count), width + action.discrete] = 1.0
+                labels[t, np.arange(copies), width + action.discrete] = 1.0
             else:
                 labels[t, :, :width] = action.continuous
         return labels
