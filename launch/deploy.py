@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(emoji=False)
 
     def show(episode: EpisodeReport) -> None:
-        log(console, f"  {episode.task}: {'success' if episode.success else 'failure'}")
+        log(console, f"  {episode.task}: {episode.outcome}")
 
     try:
         report = deploy(
@@ -82,7 +82,7 @@ def print_deployment(report: DeploymentReport, console: Console) -> None:
     for episode in report.episodes:
         table.add_row(
             episode.task,
-            "success" if episode.success else "failure",
+            episode.outcome,
             str(episode.ticks),
             str(episode.deadline_misses),
             str(episode.held_ticks),
@@ -91,8 +91,9 @@ def print_deployment(report: DeploymentReport, console: Console) -> None:
             f"{episode.observation_to_command.p99:.0f} us",
         )
     console.print(table)
+    judged = [episode for episode in report.episodes if episode.score == "success"]
     console.print(
-        f"{report.successes} of {len(report.episodes)} episodes succeeded; "
+        f"{sum(episode.success for episode in judged)} of {len(judged)} episodes succeeded; "
         f"{100 * report.deadline_miss_fraction:.2f}% of deadlines missed",
         highlight=False,
     )

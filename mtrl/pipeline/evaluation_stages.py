@@ -130,7 +130,7 @@ def deploy_stage(session: Session) -> None:
 
     def show(episode: EpisodeReport) -> None:
         session.log(
-            f"  {episode.task}: {'success' if episode.success else 'failure'}, "
+            f"  {episode.task}: {episode.outcome}, "
             f"{episode.decisions} decisions at {episode.rate_hz:g} Hz, "
             f"{episode.deadline_misses} deadlines missed, {episode.final_state}",
         )

@@ -82,7 +82,9 @@ def test_one_artefact_serves_both_kinds(distilled: Path, tmp_path: Path) -> None
 
 
 def test_it_flies_under_the_guard(distilled: Path, tmp_path: Path) -> None:
-    mtrl("deploy", str(distilled / "artefact"), *PATIENT, "robot.settle_decisions=3", "--out", str(tmp_path))
+    words = [*PATIENT, "robot.settle_decisions=3", "--out", str(tmp_path)]
+    said = mtrl("deploy", str(distilled / "artefact"), *words)
+    assert "gym/CartPole-v1: return " in said and "of 1 episodes succeeded" in said
     for name in TASKS:
         stem = tmp_path / "deployments" / name.replace("/", "-")
         report = json.loads(stem.with_suffix(".json").read_text())

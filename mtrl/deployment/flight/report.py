@@ -86,6 +86,8 @@ class EpisodeReport:
     """Wall-clock time from the first observation to the last command."""
     real_time_priority: bool
     """Whether both processes ran with real-time priority."""
+    score: str = "success"
+    """What the task is scored by, "success" or "return"."""
     log: str = ""
     """Path of the flight log."""
     stolen_seconds: float = 0.0
@@ -93,6 +95,13 @@ class EpisodeReport:
     policy could have avoided."""
     warnings: tuple[str, ...] = field(default=())
     """Conditions that make the figures unreliable."""
+
+    @property
+    def outcome(self) -> str:
+        """Success or failure in a word, or the return of a task that is scored by it."""
+        if self.score == "return":
+            return f"return {self.episode_return:.4g}"
+        return "success" if self.success else "failure"
 
     @property
     def deadline_miss_fraction(self) -> float:
@@ -147,6 +156,7 @@ def episode_report(
     episode: EpisodeSpec,
     *,
     rate_hz: float,
+    score: str,
     stolen_seconds: float,
     log: Path,
 ) -> EpisodeReport:
@@ -199,6 +209,7 @@ def episode_report(
         seconds=float(sent[-1] - observed[0]) if len(sent) else 0.0,
         warnings=tuple(warnings),
         rate_hz=rate_hz,
+        score=score,
         real_time_priority=real_time_priority,
         stolen_seconds=stolen_seconds,
         log=str(log),

@@ -183,7 +183,14 @@ def _run_episode(
     stolen = stolen_seconds() - stolen
     flight = recorder.close("the episode was over")
     report = episode_report(
-        flight, memory, spec, episode, rate_hz=task.rate_hz, stolen_seconds=stolen, log=log
+        flight,
+        memory,
+        spec,
+        episode,
+        rate_hz=task.rate_hz,
+        score=task.score.kind,
+        stolen_seconds=stolen,
+        log=log,
     )
     text = json.dumps(report.as_json(), indent=2, allow_nan=False)
     write_text(_path(folder, task.name, ".json"), text + "\n", overwrite=True)
