@@ -45,7 +45,10 @@ class ScriptedRobot:
         self.now += seconds
         while self.script and self.script[0][0] <= self.now:
             at, tick, state = self.script.pop(0)
-            record = np.array([1, tick, tick * PERIOD + 1, 0, 0, 0, 0, 0, 0, 0, *state], dtype=float)
+            record = np.array([*np.zeros(len(ObservationField)), *state])
+            record[ObservationField.EPISODE] = 1
+            record[ObservationField.TICK] = tick
+            record[ObservationField.SCHEDULED] = tick * PERIOD + 1
             record[ObservationField.ENDED] = not self.script
             self.observations.write(at, record)
 
