@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+ROS := .venv-ros
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROOMS := envs agents configs launch
@@ -14,7 +15,7 @@ PYTEST_WORKERS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 4 : n)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench results clean install
+.PHONY: help demo test check bench interop results clean install
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -32,16 +33,27 @@ check: $(STAMP) .typing/mtrl ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy .typing/mtrl
 
-# commits.py needs two commits to compare
+# commits.py needs two commits to compare, interop.py another environment
 bench: $(STAMP) ## run every benchmark and print its table
-	@set -e; for script in $(filter-out %/commits.py,$(sort $(shell grep -l -- '"--json"' benchmarks/*.py))); do \
+	@set -e; for script in $(filter-out %/commits.py %/interop.py,$(sort $(shell grep -l -- '"--json"' benchmarks/*.py))); do \
 		echo "== $$script"; $(BIN)/python $$script; done
+
+interop: $(STAMP) $(ROS)/.installed ## exchange messages with a real ROS 2 node (JSON=FILE)
+	$(BIN)/python benchmarks/interop.py --ros $(ROS)/bin/python $(if $(JSON),--json $(JSON))
+
+# ROS 2's wheels start every interpreter of their environment with their own libraries: never in $(VENV).
+$(ROS)/.installed: benchmarks/interop.txt | $(STAMP)
+	rm -rf $(ROS)
+	$(BIN)/python -m venv $(ROS)
+	$(ROS)/bin/pip install -qq --no-compile --retries 2 --timeout 30 -r $< || { rm -rf $(ROS); \
+		echo "ROS 2's packages could not be installed from PyPI; make interop needs the network once" >&2; exit 1; }
+	@touch $@
 
 results: $(STAMP) ## run the studies whose results are missing
 	$(BIN)/python -m benchmarks.studies
 
 clean: ## remove the virtual environment, caches and build outputs; runs/ stays
-	rm -rf $(VENV) .typing build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) $(ROS) .typing build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find $(SOURCES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install: $(STAMP)

@@ -118,7 +118,8 @@ class JointEnvironment:
         raise UnsupportedError("a robot has no image of itself; look at it")
 
     def close(self) -> None:
-        """Lets go of the robot, which holds."""
+        """Holds, and lets go of the robot."""
+        self._robot.hold()
         self._robot.close()
 
     def _target(self, action: Float64) -> Float64:

@@ -64,7 +64,7 @@ class RobotIO(Protocol):
         """Sends the last positions once more; nothing before the first command."""
 
     def close(self) -> None:
-        """Holds and lets go of the robot."""
+        """Lets go of the robot."""
 
 
 class Intake:
@@ -81,6 +81,9 @@ class Intake:
         low, high = (np.array([getattr(joint, end) for joint in joints]) * scale for end in ("low", "high"))
         self.reading = Reading(len(joints), perception)
         self.dropped = 0
+        """Messages that were refused."""
+        self.believed = 0
+        """Messages of joints that were not."""
         self._low, self._high = low - BEYOND * (high - low), high + BEYOND * (high - low)
         self._speed = 2.0 * np.array([joint.velocity for joint in joints]) * scale
         self._slack = smoothness * (high - low)
@@ -120,6 +123,7 @@ class Intake:
         reading.velocity[joints] = velocity
         reading.effort[joints] = effort
         reading.heard[: len(reading.position)][joints] = at
+        self.believed += 1
         return True
 
     def offer_perception(self, at: float, values: Float64) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError
-from mtrl.reading import MEGABYTE, read_bytes, reading
+from mtrl.reading import reading
 
 Float64 = npt.NDArray[np.float64]
 
@@ -52,12 +52,12 @@ class Kinematics:
     """
 
     def __init__(self, path: Path, tool: str, joints: Sequence[str], low: Float64, high: Float64) -> None:
-        """Reads the MJCF file, which may include no other; `low` and `high` [J] bound what `solve` returns.
+        """Reads the MJCF file with its meshes; `low` and `high` [J] bound what `solve` returns.
 
         Raises IntegrityError for a file that MuJoCo refuses, ConfigError for a tool that it does not have.
         """
         with reading(path, "an MJCF model that MuJoCo takes"):
-            self.model = mujoco.MjModel.from_xml_string(read_bytes(path, MEGABYTE).decode("utf-8"))
+            self.model = mujoco.MjModel.from_xml_path(str(path))
         self._tool = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, tool)
         if self._tool < 0:
             sites = [self.model.site(index).name for index in range(self.model.nsite)]

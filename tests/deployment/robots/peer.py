@@ -28,7 +28,7 @@ from mtrl.deployment.robots.ros2 import messages
 from mtrl.deployment.robots.ros2.wire import mangled, settings
 from mtrl.deployment.robots.site import Network
 
-DOMAIN = 1 + os.getpid() % 200
+DOMAIN = 1 + os.getpid() % 100
 """Tests of other processes of this machine are in other domains."""
 SITE = """
 joints:
@@ -100,6 +100,10 @@ class Peer:
         message = messages.JointState()
         message.serialize = lambda *_, **__: content  # type: ignore[method-assign]
         self.writer.write(message)
+
+    def rival(self, topic: str) -> DataWriter:
+        """Somebody else who publishes commands, as long as it is kept."""
+        return self._writer(topic, messages.Trajectory)
 
     def datagram(self, content: bytes) -> None:
         """Sends bytes to the data port of every participant of the domain (DDSI-RTPS 2.5, section 9.6.2)."""

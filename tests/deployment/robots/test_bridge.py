@@ -137,19 +137,15 @@ def test_a_bridge_that_died_is_an_error(peer: Peer, robot: BridgedRobot) -> None
         until(lambda: robot.read(), "an error")
 
 
-def test_trajectories_name_the_joints_and_their_time(tmp_path: Path) -> None:
-    peer = Peer(messages.Trajectory, "trajectory/commands")
+def test_a_second_controller_of_the_same_robot_is_refused(peer: Peer, tmp_path: Path) -> None:
+    rival = peer.rival("trajectory/commands")
     robot = bridged(write_site(tmp_path / "robot.yaml", "trajectory"), peer, slider=1.0, elbow=0.0)
     try:
-        robot.begin(0)
-        found: list = []
-        target = np.array([0.0, 0.001])
-        until(lambda: robot.command(target) or found.extend(peer.commands()) or found, "a trajectory")
-        assert found[0].joint_names == ["elbow", "slider"]
-        (point,) = found[0].points
-        assert (point.positions, point.time_from_start.nanosec) == ([0.0, 1.0], 20_000_000)
+        with pytest.raises(GuardError, match="1 others publish trajectory/commands too"):
+            until(lambda: robot.begin(0), "a refusal")
     finally:
         robot.close()
+        del rival
 
 
 def test_what_did_not_come_is_named(peer: Peer, tmp_path: Path) -> None:

@@ -34,6 +34,10 @@ POLL_S = 0.0005
 """Pause between two looks at the wire and at the memory."""
 HOLD_S = 0.02
 """Time between two repetitions of the last command."""
+COUNTS = 4
+"""Numbers at the front of a reading's record."""
+LOOK_S = 0.1
+"""Time between two looks for other publishers of commands, before the first command."""
 FAREWELL_S = 1.0
 """For so long the last command is repeated after the control loop has ended."""
 
@@ -66,8 +70,9 @@ class BridgeSpec(Checked, place="bridge"):
 class Link:
     """The memory between a bridge and its control loop.
 
-    A reading's record is: messages dropped, when each part was heard, the values of `Reading`; its stamp is
-    the time of its oldest part. A command's record is the target [J], its stamp the time of the command.
+    A reading's record is: messages dropped, joint states believed, commands sent but for repetitions, other
+    publishers of commands, when each part was heard, and the values of `Reading`; its stamp is the oldest
+    part's time. A command's record is the target [J], its stamp the time of the command.
     """
 
     def __init__(
@@ -79,13 +84,14 @@ class Link:
         self.control = blocks[2].integers
         self.parts = joints + bool(perception)
         """Parts of a reading that are heard of apart: every joint, and the perception."""
-        self.record = np.zeros(1 + self.parts + 3 * joints + perception)
-        """A reading's record, for whoever writes or reads it."""
+        self.record = np.zeros(COUNTS + self.parts + 3 * joints + perception)
+        """A reading's record, for whoever writes or reads it, of which the next three are views."""
+        self.counts, self.heard, self.values = np.split(self.record, [COUNTS, COUNTS + self.parts])
 
     @staticmethod
     def create(joints: int, perception: int) -> Link:
         """A link in new memory."""
-        width = 1 + joints + bool(perception) + 3 * joints + perception
+        width = COUNTS + joints + bool(perception) + 3 * joints + perception
         words = (Seqlock.words(width), Seqlock.words(joints), 1)
         state, command, control = (SharedBlock.create(count) for count in words)
         return Link(joints, perception, (state, command, control))
@@ -151,7 +157,8 @@ class Bridge:
         self._receiver = Receiver(site.joints, self._intake, site.stamps)
         self._target = np.zeros(len(site.joints))
         self._sequence = 0
-        self._sent_at = 0.0
+        self._sent, self._sent_at = 0, 0.0
+        self._rivals, self._looked_at = 0, 0.0
 
     def step(self) -> None:
         """Takes what arrived and sends what was commanded, or the last command again when that is due."""
@@ -159,24 +166,25 @@ class Bridge:
             self._receiver.joint_state(state, time.monotonic(), time.time())
         for perceived in self._wire.perceptions():
             self._receiver.perception(perceived, time.monotonic())
-        self._publish_reading()
         now = time.monotonic()
+        if not self._sequence and now - self._looked_at > LOOK_S:
+            self._rivals, self._looked_at = self._wire.rivals(), now
+        self._publish_reading()
         sequence = self._link.commands.sequence
         if sequence != self._sequence and self._link.commands.read(self._target) is not None:
             self._sequence = sequence
+            self._sent += 1
             self._send(now)
         elif self._sequence and now - self._sent_at > max(HOLD_S, 2 * self._period_s):
             self._send(now)
 
     def _publish_reading(self) -> None:
         intake, link = self._intake, self._link
-        record, heard = link.record, intake.reading.heard
-        if record[0] == intake.dropped and (record[1 : 1 + link.parts] == heard).all():
+        counts, heard = (intake.dropped, intake.believed, self._sent, self._rivals), intake.reading.heard
+        if (link.counts == counts).all() and (link.heard == heard).all():
             return
-        record[0] = intake.dropped
-        record[1 : 1 + link.parts] = heard
-        record[1 + link.parts :] = intake.reading.values
-        link.states.write(intake.reading.observed_at, record)
+        link.counts[:], link.heard[:], link.values[:] = counts, heard, intake.reading.values
+        link.states.write(intake.reading.observed_at, link.record)
 
     def _send(self, now: float) -> None:
         self._wire.command(self._target, self._period_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -50,7 +51,8 @@ class BridgedRobot:
         self.site: Site = read_site(path)
         joints, perception = len(self.site.joints), self.site.topics.perception_size
         self.reading = Reading(joints, perception)
-        self.dropped = 0
+        self.dropped = self.believed = self.sent = 0
+        """Messages refused, joint states believed, and commands on the wire but for repetitions."""
         self._patience_s = patience_s
         self._each_poll = each_poll
         self._link = Link.create(joints, perception)
@@ -74,7 +76,8 @@ class BridgedRobot:
             start_new_session=True,
         )
         assert self._process.stdin is not None
-        with self._process.stdin as stream:
+        # one that died at once is reported by `read`, with its last words
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as stream:
             stream.write(json.dumps(asdict(spec)).encode())
 
     def begin(self, start: int) -> None:
@@ -93,7 +96,11 @@ class BridgedRobot:
             time.sleep(POLL_S)
 
     def read(self) -> None:
-        """Copies the newest reading; raises GuardError when the bridge has ended."""
+        """Copies the newest reading.
+
+        Raises GuardError when the bridge has ended, and before the first command when somebody else publishes
+        commands of this robot.
+        """
         if self._process.poll() is not None:
             raise GuardError(f"the bridge to ROS 2 ended:\n{self._last_words()}")
         link, reading = self._link, self.reading
@@ -101,9 +108,13 @@ class BridgedRobot:
         if sequence == self._sequence or link.states.read(link.record) is None:
             return
         self._sequence = sequence
-        self.dropped = int(link.record[0])
-        reading.heard[:] = link.record[1 : 1 + link.parts]
-        reading.values[:] = link.record[1 + link.parts :]
+        self.dropped, self.believed, self.sent, rivals = link.counts.astype(int).tolist()
+        reading.heard[:], reading.values[:] = link.heard, link.values
+        if rivals and self._last is None:
+            raise GuardError(
+                f"{rivals} others publish {self.site.topics.command} too; two controllers on one robot "
+                "fight. End them, or name another topics.command in robot.yaml"
+            )
 
     def command(self, target: Float64) -> None:
         """Hands positions [J] to the bridge."""

@@ -34,6 +34,8 @@ def connect(task: Task, context: ProcessContext) -> Environment:
 
     config = context.spec.robot
     path = Path(config.file)
+    site = read_site(path)
+    kinematics = kinematics_of(site, path)
     robot = BridgedRobot(
         path,
         1.0 / task.rate_hz,
@@ -41,8 +43,7 @@ def connect(task: Task, context: ProcessContext) -> Environment:
         patience_s=START_SHARE * config.startup_timeout_s,
         each_poll=context.raise_if_ended,
     )
-    site = read_site(path)
-    return JointEnvironment(task, site, robot, kinematics_of(site, path))
+    return JointEnvironment(task, site, robot, kinematics)
 
 
 ROBOT = Robot(

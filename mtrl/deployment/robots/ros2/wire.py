@@ -17,8 +17,10 @@ from . import cdr
 if TYPE_CHECKING:
     from .messages import FloatArray, Trajectory
 
-DEPTH = 10
+DEPTH = 50
 """Messages that are kept until they are taken."""
+DISCOVERED = 1000
+"""Publishers of the network that are looked through."""
 BLOCKED_MS = 100
 """Longest wait for a reader that is not ready."""
 FAST_DDS = "1.15"
@@ -57,7 +59,8 @@ class Wire:
     def __init__(self, joints: Sequence[Joint], topics: Topics, network: Network) -> None:
         """Joins the domain; raises MissingExtraError without cyclonedds. One a process and domain."""
         require_wire()
-        from cyclonedds.core import Policy, Qos
+        from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
+        from cyclonedds.core import InstanceState, Policy, Qos, ReadCondition, SampleState, ViewState
         from cyclonedds.domain import Domain, DomainParticipant
         from cyclonedds.pub import DataWriter
         from cyclonedds.sub import DataReader
@@ -88,6 +91,10 @@ class Wire:
         self._trajectories = topics.kind == "trajectory"
         kind = messages.Trajectory if self._trajectories else messages.FloatArray
         self._writer = DataWriter(participant, topic(topics.command, kind), qos=qos)
+        self._command_topic = mangled(topics.command)
+        self._publications = BuiltinDataReader(participant, BuiltinTopicDcpsPublication)
+        alive = ViewState.Any | SampleState.Any | InstanceState.Alive
+        self._alive = ReadCondition(self._publications, alive)
 
     def joint_states(self) -> Iterator[cdr.JointState | None]:
         """Every joint state that arrived since the last call; None for what could not be read."""
@@ -103,6 +110,12 @@ class Wire:
                 yield None
             elif isinstance(sample, self._messages.Read):
                 yield sample.value
+
+    def rivals(self) -> int:
+        """Publishers of the command's topic other than this one: somebody else who moves the robot."""
+        found = self._publications.read(N=DISCOVERED, condition=self._alive)
+        own, topic = self._participant.guid, self._command_topic
+        return sum(item.topic_name == topic and item.participant_key != own for item in found)
 
     def command(self, target: cdr.Float64, period_s: float) -> None:
         """Sends positions [J] in radians or metres, to be reached `period_s` from now."""
