@@ -26,7 +26,8 @@ _GRACE_S = 2.0
 _TAIL_CHARACTERS = 6000
 _PATIENCE = 3.0
 """Multiple of an episode's nominal duration after which it has failed."""
-_DONE = [ControlField.ROBOT_DONE, ControlField.POLICY_DONE]
+_DONE = {"robot": ControlField.ROBOT_DONE, "policy": ControlField.POLICY_DONE}
+"""Role -> where a process says that it is done with an episode."""
 
 
 class SessionProcesses:
@@ -74,7 +75,7 @@ class SessionProcesses:
         """Runs one episode; returns when both processes are done with it. The rest is as of `await_ready`."""
         self.memory.control[ControlField.GO] = number
         timeout_s = _PATIENCE * task.horizon_decisions / task.rate_hz + startup_timeout_s
-        self._wait(number, _DONE, timeout_s, task.name, f"episode {number}", each_poll)
+        self._wait(number, list(_DONE.values()), timeout_s, task.name, f"episode {number}", each_poll)
 
     def stop(self) -> None:
         """Signals both processes to end, kills those that do not, and returns when they have ended."""
@@ -118,8 +119,8 @@ class SessionProcesses:
         for role, (process, errors) in self._processes.items():
             if process.poll() is None:
                 continue
-            # The last one to finish may exit between two polls.
-            done = (self.memory.control[_DONE] >= len(self.spec.episodes)).all()
+            # One that is done with every episode need not wait for the other.
+            done = self.memory.control[_DONE[role]] >= len(self.spec.episodes)
             if process.returncode == 0 and done:
                 continue
             detail = _tail(errors) or f"no message; exit status {process.returncode}"
