@@ -85,7 +85,7 @@ class JointEnvironment:
     def refresh(self, out: Buffers) -> None:
         """Reads the robot where it stands, which is where its flight begins.
 
-        Raises GuardError where a joint is outside the start envelope.
+        Raises GuardError where a joint is outside the start envelope, or the tool outside the workspace.
         """
         self._robot.read()
         position, limits = self._robot.reading.position, self._limits
@@ -102,8 +102,22 @@ class JointEnvironment:
         if self._kinematics is not None:
             self._tool[:] = self._kinematics.tool(position)
             self._orientation = self._kinematics.orientation(position)
+            self._require_inside()
         self._observe(first=True)
         out["state"][...] = self._entries
+
+    def _require_inside(self) -> None:
+        """Outside the workspace even a hold would move the tool, back into it."""
+        workspace, slack = self._site.workspace, self._site.solved_mm / 1000
+        if not self._moves_tool or workspace is None:
+            return
+        moved = np.clip(self._tool, workspace.low, workspace.high) - self._tool
+        if np.abs(moved).max() > slack:
+            place = ", ".join(f"{value:.3f}" for value in self._tool)
+            raise GuardError(
+                f"the tool is at {place} m, outside the workspace {workspace.low} to {workspace.high}. Move "
+                "the robot into it first"
+            )
 
     def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Commands the joints and reads them; the reward is 0: nothing measures it."""

@@ -24,8 +24,8 @@ from mtrl.deployment.robots.arm.robot import SHIPPED
 from mtrl.deployment.robots.arm.simulation import SimulatedArm
 from mtrl.deployment.robots.fit import kinematics_of, require_fit
 from mtrl.deployment.robots.joint_environment import JointEnvironment
-from mtrl.deployment.robots.site import Fault, Site, read_site
-from mtrl.errors import ConfigError
+from mtrl.deployment.robots.site import Fault, Site, Workspace, read_site
+from mtrl.errors import ConfigError, GuardError
 from mtrl.tasks import Expert, Split, Task, start_id
 
 from ..graphs import linear_artefact
@@ -99,6 +99,13 @@ def test_the_tool_goes_where_it_is_sent_and_stays_in_the_workspace(reach: tuple[
         environment.step(np.array((0, 0, -1, -1), dtype=np.float32), out)
     assert out["state"][2] == pytest.approx(0.05, abs=5e-3)
     assert environment.limited > 0
+
+
+def test_a_tool_outside_the_workspace_is_not_moved_back_but_refused(reach: tuple[Task, Expert]) -> None:
+    elsewhere = Workspace((0.2, 0.4, 0.05), (0.5, 1.0, 0.5))
+    environment = built(dataclasses.replace(read_site(SHIPPED), workspace=elsewhere), reach[0], Clock())
+    with pytest.raises(GuardError, match=r"the tool is at -?0\.000, 0\.600, 0\.200 m, outside the workspace"):
+        environment.reset(start_id(Split.TEST, 0), {"state": np.zeros(39, dtype=np.float32)})
 
 
 def flown(reach: tuple[Task, Expert], fault: Fault) -> tuple[JointEnvironment, list[GuardFlag], Guard]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtrl.errors import MissingExtraError
 
@@ -15,6 +15,8 @@ from ..site import UNITS, Joint, Network, Topics
 from . import cdr
 
 if TYPE_CHECKING:
+    from cyclonedds.sub import DataReader
+
     from .messages import FloatArray, Trajectory
 
 DEPTH = 50
@@ -104,7 +106,7 @@ class Wire:
         """Every array of perception that arrived since the last call; None for what could not be read."""
         return self._taken(self._perceived) if self._perceived is not None else iter(())
 
-    def _taken(self, reader) -> Iterator:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def _taken(self, reader: DataReader) -> Iterator[Any]:
         for sample in reader.take(N=DEPTH):
             if isinstance(sample, self._messages.Malformed):
                 yield None
