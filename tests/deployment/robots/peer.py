@@ -122,7 +122,7 @@ class Peer:
 
     def commands(self) -> list:
         """What was commanded since the last call."""
-        return self.reader.take(N=10)
+        return [sample for sample in self.reader.take(N=10) if sample.sample_info.valid_data]
 
 
 def until(condition: Callable[[], object], what: str) -> None:

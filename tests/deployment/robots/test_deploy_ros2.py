@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mtrl.deployment import RobotConfig, deploy, read_flight, replay
-from mtrl.errors import ConfigError
+from mtrl.errors import MtrlError
 
 from ..bench_suite import BenchSuite
 from ..graphs import STEER, linear_artefact
@@ -86,10 +86,15 @@ def test_a_policy_flies_a_robot_over_the_wire_and_its_log_replays(
     assert (names, nanoseconds) == (["x", "y"], 20_000_000)
 
 
-def test_a_robot_without_its_file_is_refused_before_any_process_starts(
-    bench: BenchSuite, tmp_path: Path
-) -> None:
+def test_what_the_files_show_is_refused_before_any_process_starts(bench: BenchSuite, tmp_path: Path) -> None:
     linear_artefact(tmp_path / "artefact", [bench.task("bench/point")], STEER)
-    with pytest.raises(ConfigError, match=r"robot=ros2 needs robot\.file"):
-        deploy(tmp_path / "artefact", RobotConfig(name="ros2"), ["bench/point"], [2], 0, tmp_path)
+    path = tmp_path / "robot.yaml"
+    path.write_text(SITE.replace("network: {", "network: {interface: eth77, "))
+    for file, reason in (
+        ("", r"robot=ros2 needs robot\.file"),
+        (str(path), "unknown network interface 'eth77'"),
+    ):
+        config = RobotConfig(name="ros2", file=file, hold_last=())
+        with pytest.raises(MtrlError, match=reason):
+            deploy(tmp_path / "artefact", config, ["bench/point"], [2], 0, tmp_path)
     assert not (tmp_path / "deployments").exists()

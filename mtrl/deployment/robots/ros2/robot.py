@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.tasks import Environment, Task
 
 from ...guard.limits import RobotConfig
@@ -26,6 +27,10 @@ def check(config: RobotConfig, tasks: Sequence[Task], artefact: str) -> None:
     if not config.file:
         raise ConfigError("robot=ros2 needs robot.file=PATH of a robot.yaml; docs/robots.md has an example")
     require_fit(Path(config.file), config, tasks, artefact)
+    interface = read_site(Path(config.file)).network.interface
+    known = [name for _, name in socket.if_nameindex()]
+    if interface not in known:
+        raise UnknownNameError("network interface", interface, known)
 
 
 def connect(task: Task, context: ProcessContext) -> Environment:

@@ -46,7 +46,8 @@ def settings(network: Network) -> str:
         "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
         f"<Peers>{peers}</Peers></Discovery>"
         f"<Compatibility><IgnoreTypeInformation>{FAST_DDS}</IgnoreTypeInformation></Compatibility>"
-        "</Domain></CycloneDDS>"
+        # warnings of every bad datagram would let strangers fill the disk
+        "<Tracing><Verbosity>none</Verbosity></Tracing></Domain></CycloneDDS>"
     )
 
 
