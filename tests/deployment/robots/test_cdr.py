@@ -36,7 +36,7 @@ def encode(names: list[str], arrays: list[list[float]], order: str = "<", frame:
     return (b"\0\1\0\0" if order == "<" else b"\0\0\0\0") + body
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     st.lists(st.text("abc_é1", max_size=9), unique=True, max_size=7),
     st.data(),

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mtrl.deployment import RobotConfig, deploy, read_flight, replay
-from mtrl.errors import MtrlError
+from mtrl.deployment.robots.ros2.robot import check
+from mtrl.errors import ConfigError, UnknownNameError
 
 from ..bench_suite import BenchSuite
 from ..graphs import STEER, linear_artefact
@@ -88,13 +89,10 @@ def test_a_policy_flies_a_robot_over_the_wire_and_its_log_replays(
 
 def test_what_the_files_show_is_refused_before_any_process_starts(bench: BenchSuite, tmp_path: Path) -> None:
     linear_artefact(tmp_path / "artefact", [bench.task("bench/point")], STEER)
+    with pytest.raises(ConfigError, match=r"robot=ros2 needs robot\.file"):
+        deploy(tmp_path / "artefact", RobotConfig(name="ros2"), ["bench/point"], [2], 0, tmp_path)
+    assert not (tmp_path / "deployments").exists()
     path = tmp_path / "robot.yaml"
     path.write_text(SITE.replace("network: {", "network: {interface: eth77, "))
-    for file, reason in (
-        ("", r"robot=ros2 needs robot\.file"),
-        (str(path), "unknown network interface 'eth77'"),
-    ):
-        config = RobotConfig(name="ros2", file=file, hold_last=())
-        with pytest.raises(MtrlError, match=reason):
-            deploy(tmp_path / "artefact", config, ["bench/point"], [2], 0, tmp_path)
-    assert not (tmp_path / "deployments").exists()
+    with pytest.raises(UnknownNameError, match="unknown network interface 'eth77'"):
+        check(RobotConfig(name="ros2", file=str(path), hold_last=()), [bench.task("bench/point")], "0" * 64)
