@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from mtrl.errors import ConfigError
@@ -19,7 +18,7 @@ from .formats import format_percent, format_plain, format_rate
 from .pairs import left_out
 from .results import EvaluationResult
 from .statistics import Estimate, bootstrap_means
-from .task_names import TaskNames
+from .task_names import TaskNames, TaskTable
 
 SCORE_SEED = 0
 """Seed of the resampling behind every interval of a score, so that a table repeats itself."""
@@ -33,14 +32,11 @@ SCORED = f"{MEAN_SCORE}: of the normalised scores, in which a success counts 100
 BROKEN = "broken"
 """Stands for the figure of a task of which every episode broke."""
 
-WIDEST_NAME = 28
-"""Columns that names of tasks keep on a narrow terminal, at most."""
-
 CAUSES = 3
 """Causes of broken episodes that a caption shows."""
 
 
-def results_table(results: Sequence[EvaluationResult]) -> Table:
+def results_table(results: Sequence[EvaluationResult]) -> TaskTable:
     """One column per policy; one row per task measured by success, two per task measured by its return.
 
     Success at any decision stands with its Wilson interval, normalised score and return with seeded bootstrap
@@ -215,9 +211,9 @@ def starts_of(result: EvaluationResult) -> str:
     return f"{result.split.name.lower()} starts, {episodes} episodes a task"
 
 
-def empty_table(title: str, caption: str) -> Table:
+def empty_table(title: str, caption: str) -> TaskTable:
     """A table with title and caption, without columns yet."""
-    return Table(
+    return TaskTable(
         title=Text(title),
         caption=Text(caption),
         title_justify="left",
@@ -227,16 +223,17 @@ def empty_table(title: str, caption: str) -> Table:
     )
 
 
-def add_names(table: Table, names: TaskNames) -> None:
+def add_names(table: TaskTable, names: TaskNames) -> None:
     """The first column, of cells of `names`."""
-    table.add_column("task", overflow="fold", min_width=min(names.narrowest, WIDEST_NAME))
+    table.add_column("task", overflow="fold")
+    table.short = max(names.narrowest, len(MEAN_SUCCESS))
 
 
-def add_measures(table: Table) -> None:
+def add_measures(table: TaskTable) -> None:
     """A column that says what a row measures."""
     table.add_column("measured", no_wrap=True, min_width=len("success, %"))
 
 
-def add_figures(table: Table, label: str) -> None:
+def add_figures(table: TaskTable, label: str) -> None:
     """A policy's column; a narrow terminal breaks its cells, since a number cut short would be another."""
     table.add_column(Text(label), justify="right", overflow="fold")

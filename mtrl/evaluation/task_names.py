@@ -7,7 +7,32 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
+
+NAME_WIDTHS = (20, 28)
+"""Columns that names of tasks keep on a narrow terminal: at least, and at most."""
+
+
+class TaskTable(Table):
+    """A table whose first column, of names of tasks, takes what the words of the other columns leave it.
+
+    A table that is too wide is cut at the edge of the terminal, and a number cut short is another one.
+    """
+
+    short = 0
+    """Width of the names when they are short."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        first, room = self.columns[0], options.max_width
+        unlimited = options.update(width=10_000)
+        first.width = None
+        if Measurement.get(console, unlimited, self).maximum > room:
+            first.width = 1
+            left = room - Measurement.get(console, unlimited, self).minimum + 1
+            least, most = NAME_WIDTHS
+            first.width = min(self.short, max(least, min(most, left)))
+        yield from super().__rich_console__(console, options)
 
 
 class TaskNames:

@@ -127,6 +127,18 @@ def test_a_narrow_terminal_loses_no_number() -> None:
     assert numbers(printed(*results)) == numbers(printed(*results, width=80))
 
 
+@pytest.mark.parametrize("policies", [3, 4])
+def test_no_column_is_cut_at_the_edge_of_the_terminal(policies: int) -> None:
+    mixed = TaskSet([task("gym/CartPole-v1@short", Score("return", 0.0, 500.0)), task(REACH)])
+    outcomes = {"gym/CartPole-v1@short": [-500, -499.5, -500], REACH: [1, 0, 1]}
+    results = [outcome_result(f"policy{k}", mixed, outcomes) for k in range(policies)]
+    whole = numbers(printed(*results, width=300))
+    for width in (80, 94):
+        text = printed(*results, width=width)
+        assert max(map(len, text.splitlines())) <= width
+        assert numbers(text) == whole, width
+
+
 def numbers(text: str) -> Counter[str]:
     """The words that are numbers, whatever line they stand on."""
     return Counter(re.findall(r"(?<![\w/-])-?\d+(?:\.\d+)?(?![\w%])", text))
