@@ -203,8 +203,8 @@ def trained(
     results = mtrl.evaluate({"planned": snapshot, "policy": prior, **kept}, tasks, episodes=EPISODES)
     returns = {
         name: {
-            label: [episode.episode_return for episode in result.task_episodes(name)]
-            for label, result in results.items()
+            label: [episode.episode_return for episode in results[label].task_episodes(name)]
+            for label in ("planned", "policy", *others)
         }
         for name in tasks.names
     }
