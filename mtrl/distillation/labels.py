@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.errors import SpaceError
 from mtrl.rollout import Acting, ChunkPolicy, Execution, Fragment, Policy
 from mtrl.spaces import Layout
 
@@ -28,11 +29,14 @@ class TeacherLabels:
         self._teacher, self._layout, self._seed = teacher, layout, seed
 
     def of(self, fragment: Fragment) -> Rows:
-        """[T, N, A_max + D_max]: the continuous action, then a one where the discrete choice is."""
+        """[T, N, A_max + D_max]: the continuous action, then a one where the discrete choice is.
+
+        Raises SpaceError for an action that is not finite or no choice of the task.
+        """
         k, (steps, copies) = fragment.task_index, fragment.reward.shape
         place = (self._seed, k, fragment.epoch, fragment.first_step)
         generators = [np.random.default_rng([*place, fragment.first_copy + n]) for n in range(copies)]
-        width, discrete = self._layout.continuous_size, self._layout.discrete_tasks[k]
+        width, spec = self._layout.continuous_size, self._layout.actions[k]
         labels = np.zeros((steps, copies, width + self._layout.discrete_size), dtype=np.float32)
         state, begins = self._teacher.initial_state(copies), np.ones(copies, dtype=np.bool_)
         for t in range(steps):
@@ -45,11 +49,24 @@ class TeacherLabels:
                 generators=generators,
             )
             state, begins = action.state, fragment.terminated[t] | fragment.truncated[t]
-            if discrete:
+            if spec.is_discrete:
+                _require((action.discrete >= 0) & (action.discrete < spec.discrete), k, action.discrete)
                 labels[t, np.arange(copies), width + action.discrete] = 1.0
             else:
-                labels[t, :, :width] = action.continuous
+                own = action.continuous[:, : spec.continuous]
+                _require(np.isfinite(own).all(axis=1), k, own)
+                labels[t, :, : spec.continuous] = own
         return labels
+
+
+def _require(right: npt.ArrayLike, task: int, made: npt.NDArray[Any]) -> None:
+    """Raises SpaceError with the first action that is not `right`."""
+    fits = np.asarray(right)
+    if not fits.all():
+        raise SpaceError(
+            f"the teacher's action in a state of task {task} (from 0) must be finite, or one of the task's "
+            f"choices; got {made[fits.argmin()]}: evaluate the teacher, and train it again if it is broken"
+        )
 
 
 class Labelled:

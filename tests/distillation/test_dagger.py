@@ -15,7 +15,7 @@ import torch
 from mtrl import registry
 from mtrl.distillation import DAGGER, Dagger, DistillationConfig, imitation_loss, student_policy
 from mtrl.distillation.labels import TeacherLabels
-from mtrl.errors import ConfigError, UnsupportedError
+from mtrl.errors import ConfigError, SpaceError, UnsupportedError
 from mtrl.nn import ChunkShape
 from mtrl.pipeline import Config
 from mtrl.pipeline.config import distiller_of
@@ -116,6 +116,17 @@ def test_the_teacher_follows_the_copies_and_begins_with_every_episode(task: int)
             else:
                 expected = [0, 0, *np.eye(3)[count % 3]]
             np.testing.assert_allclose(labels[t, copy], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("task", "continuous", "choice"), [(0, np.nan, 0), (1, 0.0, -1), (1, 0.0, 3)])
+def test_what_is_no_action_is_no_label(task: int, continuous: float, choice: int) -> None:
+    class Broken(Counting):
+        def act(self, observation: Observation, *args: object, **named: object) -> Action:  # type: ignore[override]
+            count = len(np.asarray(observation["state"]))
+            return Action(np.full((count, 2), continuous, dtype=np.float32), np.full(count, choice), {})
+
+    with pytest.raises(SpaceError, match="the teacher's action"):
+        TeacherLabels(Broken(), MIXED.layout, 1).of(fragment(task, 3))
 
 
 def test_the_loss_is_the_mean_square_over_dimensions_or_minus_the_log_of_the_choice() -> None:
