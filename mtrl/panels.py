@@ -42,6 +42,12 @@ class Panel(Checked, place="panel"):
         for name in self.metrics:
             if max(name.count(part) for part in ("{task}", "{layer}")) > 1:
                 raise ConfigError(f"panel.metrics: a name holds {{task}} and {{layer}} once; got {name!r}")
+        of_tasks = [name for name in self.metrics if "{task}" in name]
+        if self.kind != "lines" and len(of_tasks) > 1:
+            raise ConfigError(
+                f"panel.metrics: a {self.kind} panel shows one metric of each task; got "
+                f"{', '.join(of_tasks)}: make a panel of each"
+            )
 
 
 def metric_pattern(name: str) -> re.Pattern[str]:

@@ -105,3 +105,10 @@ def test_without_panels_every_metric_is_in_its_old_place(tmp_path: Path) -> None
     page = Page(write_report(run))
     assert "Inside the agent" not in page.texts["learning"]
     assert "expert 0 use" in page.texts["learning"]
+
+
+@pytest.mark.parametrize("kind", ["heat", "profile"])
+def test_a_box_shows_one_metric(kind: str) -> None:
+    with pytest.raises(ConfigError, match="one metric of each task"):
+        Panel(kind, "", "", ("a/{task}", "b/{task}"))
+    assert Panel(kind, "", "", ("a/{task}", "mean")).metrics == ("a/{task}", "mean")
