@@ -67,8 +67,8 @@ def test_what_would_fail_when_it_is_used_is_refused_when_it_is_registered(
 
 
 def test_what_fits_its_kind_is_registered() -> None:
-    robot = Robot(name="arm", module="arms", config=RobotConfig())
-    for kind, name, item in (("task_set", "few", NamedSet(("a/b",))), ("robot", "arm", robot)):
+    robot = Robot(name="crane", module="cranes", config=RobotConfig())
+    for kind, name, item in (("task_set", "few", NamedSet(("a/b",))), ("robot", "crane", robot)):
         registry.register(kind, name, item)
         assert registry.load(kind, name) is item
         registry.unregister(kind, name)
