@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from mtrl.data import ReplayConfig
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
@@ -102,8 +103,14 @@ class PlanningConfig(Checked, place="agent.planning"):
     """Of the softmax that weights elites, in units of the task's Q scale, above 0."""
     std_low: Annotated[float, POSITIVE] = 0.05
     """Smallest standard deviation of a planned action, above 0."""
-    std_high: Annotated[float, POSITIVE] = 2.0
-    """Standard deviation that a search begins with, above `std_low`."""
+    spread: Annotated[float, POSITIVE] = 0.3
+    """Standard deviation around the prior's plan that a search begins with, above `std_low` (TD-MPC2: 2,
+    around the plan before). Where the prior collects the data, values of actions far from its own are
+    guesses, and a wide search finds those that are guessed too high."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("spread",)
+    REMOVED: ClassVar[Mapping[str, object]] = {"std_high": 2.0}
+    """Searches began around the plan before, this wide."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,8 +119,8 @@ class PlanningConfig(Checked, place="agent.planning"):
                 raise OutOfRangeError(
                     f"agent.planning.{key}", getattr(self, key), f"at most samples={self.samples}"
                 )
-        if not self.std_low < self.std_high:
-            raise OutOfRangeError("agent.planning.std_low", self.std_low, f"below std_high={self.std_high}")
+        if not self.std_low < self.spread:
+            raise OutOfRangeError("agent.planning.std_low", self.std_low, f"below spread={self.spread}")
 
 
 @dataclass(frozen=True)

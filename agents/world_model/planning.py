@@ -43,27 +43,29 @@ class Planner:
     def continuous(
         self, latent: torch.Tensor, search: Search, warm: torch.Tensor, noise: npt.NDArray[np.float32]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """MPPI (Williams et al. 2015): mean [K, B, H, A] and standard deviation of the last fit.
+        """MPPI (Williams et al. 2015) around the prior's plan: mean [K, B, H, A] and deviation.
 
-        latent [K, B, d]; warm [K, B, H, A], the plan before, shifted, 0 at the start of an episode; noise
-        [K, B, iterations + 1, S, H, A] standard normal, of which the last slice drives the policy's samples.
+        latent [K, B, d]; warm [K, B, H, A], the plan before, shifted, 0 at the start of an episode: one of
+        the sequences; noise [K, B, iterations + 1, S, H, A] standard normal, of which the last slice drives
+        the policy's samples.
         """
         settings = self.settings
         drawn = torch.from_numpy(noise).to(latent.device)
         mask = self.model.continuous[search.task_index][:, None, None, None]
         priors = self._policy_sequences(latent, search, drawn[:, :, -1, : settings.policy_samples])
-        mean, std = warm, torch.full_like(warm, settings.std_high)
-        fresh = settings.samples - settings.policy_samples
+        known = torch.cat([warm[:, :, None], priors], dim=2)[:, :, : settings.samples]
+        mean, std = self.prior_plan(latent, search), torch.full_like(warm, settings.spread)
+        fresh = settings.samples - known.shape[2]
         for iteration in range(settings.iterations):
             sampled = mean[:, :, None] + std[:, :, None] * drawn[:, :, iteration, :fresh]
-            plans = torch.cat([priors, sampled.clamp(-1.0, 1.0)], dim=2) * mask
+            plans = torch.cat([known, sampled.clamp(-1.0, 1.0)], dim=2) * mask
             value = self.returns(latent, search, self.coded(plans, discrete=False))
             score, index = self._elites(value, search)
             elites = plans.gather(2, index[..., None, None].expand(-1, -1, -1, *plans.shape[-2:]))
             weight = score[..., None, None]
             mean = (weight * elites).sum(2)
             std = (weight * (elites - mean[:, :, None]).square()).sum(2).sqrt()
-            std = std.clamp(settings.std_low, settings.std_high)
+            std = std.clamp(settings.std_low, settings.spread)
         return mean, std * mask[:, :, 0]
 
     def discrete(

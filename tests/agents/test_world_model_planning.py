@@ -138,7 +138,8 @@ def test_a_copy_decides_alike_alone_and_among_other_tasks(plan: bool, explore: b
 
 
 def test_the_plan_is_shifted_and_forgotten_at_a_new_episode() -> None:
-    policy = policy_of()
+    # every sequence is fitted, the plan before among them
+    policy = policy_of(planning=PlanningConfig(samples=8, policy_samples=2, elites=8, iterations=1))
     action = acted(policy, [0, 0], Acting(), calls=1)
     assert action.state["plan"].any()
     first = {"state": np.zeros((2, MIXED.layout.state_size), np.float32)}
