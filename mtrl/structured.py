@@ -111,8 +111,8 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
     `place` is the dotted key of `values` in the whole configuration. A key of the class variable `RENAMED`
     (old key -> field) is read as the field that it names; one of `REMOVED` (old key -> value) is passed over
     where it has that value, by which nothing changes. Raises UnknownNameError for a key that is no field
-    and ConfigError for a value of the wrong type or out of range, naming the full key; what `kind` itself
-    raises is given the place.
+    and ConfigError for a missing key and a value of the wrong type or out of range, naming the full key;
+    what `kind` itself raises is given the place.
     """
     hints, renamed, removed = _hints(kind), _renamed(kind), getattr(kind, "REMOVED", {})
     values = {key: value for key, value in values.items() if key not in removed or value != removed[key]}
@@ -121,6 +121,8 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
         if key not in hints:
             raise UnknownNameError("key", _join(place, key), [_join(place, name) for name in hints])
     arguments = {key: _convert(hints[key], value, _join(place, key)) for key, value in values.items()}
+    if missing := [key for key in _required(kind) if key not in arguments]:
+        raise ConfigError(f"missing {', '.join(_join(place, key) for key in missing)}: it has no default")
     if not issubclass(kind, Checked):
         _require_ordinary(arguments, place)
     try:
@@ -128,6 +130,17 @@ def build(kind: type[Config], values: Mapping[str, Any], place: str = "") -> Con
     except MtrlError as error:
         error.args = (_placed(error, getattr(kind, "_place", ""), place),)
         raise
+
+
+def _required(kind: type) -> list[str]:
+    """The fields that have no default."""
+    return [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.init
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
 
 
 def defaults(kind: type) -> dict[str, Any]:

@@ -89,3 +89,20 @@ def test_a_removed_key_is_passed_over_only_where_nothing_changes() -> None:
     for value in (False, None, [True]):
         with pytest.raises(UnknownNameError, match=r"made\.plan"):
             build(Settings, {"plan": value}, "made")
+
+
+@dataclass(frozen=True)
+class Joint:
+    name: str
+    low: float = -1.0
+
+
+@dataclass(frozen=True)
+class Arm:
+    joint: Joint
+
+
+def test_a_missing_key_is_named_with_its_section() -> None:
+    assert build(Arm, {"joint": {"name": "wrist"}}).joint.low == -1.0
+    with pytest.raises(ConfigError, match=r"missing arm\.joint\.name"):
+        build(Arm, {"joint": {"low": 0.0}}, "arm")
