@@ -159,8 +159,8 @@ class RoutedExperts(nn.Module):
         forced = chosen is not None
         if chosen is None:
             chosen = (probabilities.detach() + self.bias).topk(config.chosen, dim=-1).indices
-        weights = probabilities.gather(-1, chosen)
-        weights = weights / weights.sum(-1, keepdim=True)
+        # the softmax over all, renormalised, without its 0 / 0 where the chosen ones are far below the rest
+        weights = torch.softmax(logits.gather(-1, chosen), dim=-1)
         used = chosen
         if config.state_gate:
             used = torch.arange(config.routed, device=chosen.device).expand(len(task_index), -1)
@@ -203,8 +203,7 @@ class RoutedExperts(nn.Module):
         if gates.forced:
             chosen = gates.chosen[:, None].expand_as(chosen)
         empty = torch.zeros_like(probabilities)
-        kept = empty.scatter(-1, chosen, probabilities.gather(-1, chosen))
-        weights = kept / kept.sum(-1, keepdim=True)
+        weights = empty.scatter(-1, chosen, torch.softmax(logits.gather(-1, chosen), dim=-1))
         choices = empty.scatter(-1, chosen, 1.0 / self.config.chosen)
         gates.samples.append(GateUse(probabilities.mean(1), choices.mean(1), weights.mean(1)))
         return weights

@@ -89,6 +89,14 @@ def test_forced_experts_take_the_gates_place() -> None:
     torch.testing.assert_close(made(inputs, forced)[0, 0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_forced_experts_that_the_gate_all_but_excludes_have_weights() -> None:
+    made = experts()
+    with torch.no_grad():
+        made.by_task.weight.fill_(-200.0)[..., 0] = 200.0
+    forced = made.gates(torch.tensor([0]), chosen=torch.tensor([[1, 2]]))
+    torch.testing.assert_close(forced.weights, torch.tensor([[0.5, 0.5]]))
+
+
 def test_balance_loss_is_its_rate_where_experts_are_used_evenly() -> None:
     made = experts(routed=2, chosen=1, balance="loss", balance_rate=0.5)
     with torch.no_grad():
