@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mtrl import registry
 from mtrl.deployment import REPORTS, DeploymentReport, EpisodeReport, deploy, read_manifest
+from mtrl.evaluation.task_names import TaskNames
 from mtrl.pipeline import REALTIME_STARTS, log
 from mtrl.tasks import Split, start_id
 
@@ -79,9 +80,10 @@ def print_deployment(report: DeploymentReport, console: Console) -> None:
         "obs to command p99",
     ):
         table.add_column(column, justify="left" if column in ("task", "outcome", "guard") else "right")
+    names = TaskNames(dict.fromkeys(episode.task for episode in report.episodes))
     for episode in report.episodes:
         table.add_row(
-            episode.task,
+            names.cell(episode.task),
             episode.outcome,
             str(episode.ticks),
             str(episode.deadline_misses),
