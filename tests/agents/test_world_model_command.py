@@ -37,6 +37,14 @@ SMALL = [
 ]
 DEMONSTRATED = ("tasks=[point/obstacle]", "agent.replay.demonstrations=0.5", "demonstrations.episodes=2")
 CLONING = ("agent.planning.collect=mixed", "agent.losses.cloning=1")
+DISTILLED = (
+    "stages=[train,distill]",
+    "distillation.method=dagger",
+    "distillation.steps=400",
+    "distillation.updates=20",
+    "distillation.batch_size=16",
+    "distillation.network.width=16",
+)
 
 
 class Pairs(Env[NDArray[np.float32], NDArray[np.int64]]):
@@ -100,10 +108,11 @@ def test_a_run_of_another_size_is_not_continued(finished: Path, capsys: pytest.C
     assert "agent.size" in capsys.readouterr().err
 
 
-def test_two_workers_imitate_plans_and_demonstrations(tmp_path: Path) -> None:
-    words = ("runtime.workers=2", "stages=[train]", "gradients=pcgrad", *CLONING, *DEMONSTRATED)
+def test_two_workers_imitate_plans_and_demonstrations_and_follow_a_student(tmp_path: Path) -> None:
+    words = ("runtime.workers=2", "gradients=pcgrad", *CLONING, *DEMONSTRATED, *DISTILLED)
     assert train(tmp_path, "workers", *words) == 0
     assert read_jsonl(tmp_path / "workers" / "metrics.jsonl")[-1]["updates"] == 10
+    assert read_jsonl(tmp_path / "workers" / "student" / "metrics.jsonl")[-1]["updates"] == 20
     assert (tmp_path / "workers" / "demonstrations").is_dir()
 
 

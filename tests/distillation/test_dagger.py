@@ -190,10 +190,10 @@ def rounds(agent: Dagger, tasks: TaskSet, count: int, source: LocalFragments) ->
                 source.publish(agent.snapshot("collect"))
 
 
-def stream(tasks: TaskSet) -> LocalFragments:
+def stream(tasks: TaskSet, seed: int = 1) -> LocalFragments:
     torch.set_num_threads(1)
     found = LocalFragments(
-        tasks, RuntimeConfig(), CollectionConfig(copies=4, steps=50), PolicySnapshot("random"), 1
+        tasks, RuntimeConfig(), CollectionConfig(copies=4, steps=50), PolicySnapshot("random"), seed
     )
     found.use(Balancing(tasks))
     return found
