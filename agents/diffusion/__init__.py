@@ -1,4 +1,4 @@
-"""Diffusion policy over action chunks, and behaviour cloning with the same network."""
+"""Policies of action chunks: diffusion, flow, two passes, and behaviour cloning with the same network."""
 
 from __future__ import annotations
 

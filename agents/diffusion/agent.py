@@ -21,12 +21,12 @@ from mtrl.tasks import TaskSet
 from mtrl.training import State, Use
 
 from .config import DiffusionConfig
-from .losses import denoising_loss, draw_sigma, regression_loss
+from .objectives import objective_of
 from .policy import policy_of
 
 
 class DiffusionAgent(ChunkLearner[ChunkNetwork]):
-    """EDM denoising of action chunks with a learned task embedding, or behaviour cloning by squared error.
+    """A network of action chunks with a learned task embedding, trained by one of several objectives.
 
     Acts with the exponential moving average of its weights. Source of the method: Karras et al. 2022 (EDM),
     Chi et al. 2023 (diffusion policy: action chunks, receding horizon).
@@ -74,6 +74,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
             gradient_clip=config.gradient_clip,
             keeps_moments=parent is not None,
         )
+        self._objective = objective_of(config, self._network)
         self._surgery: GradientSurgery | None = None
         if not config.gradients.plain:
             self._surgery = GradientSurgery(self._network, config.gradients, layout.task_count, seed)
@@ -127,18 +128,9 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
     def _draw(self) -> Mapping[str, torch.Tensor]:
         """Makes the batch of this update, noise among its fields; returns nothing that is summed."""
         batch = self._data.sample(self._config.batch_size // self._ranks, self._draws)
-        if self._config.objective == "diffusion":
-            sigma, noise = self._levels(batch)
-            batch = dataclasses.replace(batch, fields={**batch.fields, "sigma": sigma, "noise": noise})
-        self._batch = batch
+        drawn = self._objective.draw(batch.fields["chunk"], self._noise)
+        self._batch = dataclasses.replace(batch, fields={**batch.fields, **drawn})
         return {}
-
-    def _levels(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Noise levels [K, B] and noise [K, B, H, A] of one update."""
-        chunk = batch.fields["chunk"]
-        sigma = draw_sigma(self._config.noise, chunk.shape[0] * chunk.shape[1], self._noise)
-        noise = torch.randn(chunk.flatten(0, 1).shape, generator=self._noise)
-        return sigma.view(chunk.shape[:2]), noise.view(chunk.shape)
 
     def _losses(self, row: int | None = None) -> torch.Tensor:
         """[K], of this rank's samples, or [1] of one row's task."""
@@ -179,11 +171,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         states = batch.buckets["state"].values.flatten(0, 1)
         task = batch.task_index.repeat_interleave(batch.weight.shape[1])
         fields = {name: values.flatten(0, 1) for name, values in batch.fields.items()}
-        if self._config.objective == "regression":
-            losses = regression_loss(self._network, states, task, **fields)
-        else:
-            losses = denoising_loss(self._network, self._config.noise, states, task, **fields)
-        return losses.unflatten(0, batch.weight.shape)
+        return self._objective.losses(states, task, **fields).unflatten(0, batch.weight.shape)
 
     def _learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero; constant without `decay_updates`."""

@@ -10,7 +10,7 @@ from mtrl.errors import OutOfRangeError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
-from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least, between
+from mtrl.structured import BELOW_ONE, POSITIVE, Checked, Range, at_least, between
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,33 @@ class NoiseLevels(Checked, place="noise"):
 
 
 @dataclass(frozen=True)
-class DiffusionConfig(Checked, place="agent"):
-    """The diffusion policy, or by one key behaviour cloning with a network of the same size."""
+class FlowTimes(Checked, place="flow"):
+    """Distribution of time in training, from noise at 0 to the chunk at 1: logit(t) is normal."""
 
-    objective: Annotated[str, ("diffusion", "regression")] = "diffusion"
-    """"diffusion": EDM denoising of action chunks. "regression": behaviour cloning by squared error
-    with the same network."""
+    mean: float = 0.0
+    """Mean of ln(t / (1 - t)) (Esser et al. 2024: 0)."""
+    deviation: Annotated[float, POSITIVE] = 1.0
+    """Its standard deviation, above 0 (Esser et al. 2024: 1)."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(Checked, place="agent"):
+    """A policy of action chunks; one key says by which objective its network is trained."""
+
+    objective: Annotated[str, ("diffusion", "flow", "mip", "regression")] = "diffusion"
+    """How the network learns action chunks. "diffusion": EDM denoising. "flow": rectified flow with
+    logit-normal time. "mip": the minimal iterative policy, regression and a second pass that corrects it.
+    "regression": behaviour cloning by squared error."""
     network: ChunkShape = field(default_factory=ChunkShape)
     """Sizes of the network."""
     noise: NoiseLevels = field(default_factory=NoiseLevels)
-    """Noise levels; unused by regression."""
+    """Noise levels of the objective "diffusion"."""
+    flow: FlowTimes = field(default_factory=FlowTimes)
+    """Times of the objective "flow"."""
+    mip_time: Annotated[float, Range(0, 1, includes_low=False, includes_high=False)] = 0.9
+    """Time t of the second pass of the objective "mip", above 0, below 1 (Pan et al. 2025: 0.9)."""
     sampler_steps: Annotated[int, between(1, 1000)] = 10
-    """Denoising steps per plan, 1 to 1000."""
+    """Steps per plan of "diffusion" and "flow", 1 to 1000."""
     execution: Execution = field(default_factory=Execution)
     """How planned chunks are carried out."""
     batch_size: Annotated[int, at_least(1)] = 256
@@ -73,6 +88,7 @@ class DiffusionConfig(Checked, place="agent"):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
+    ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,8 @@ METRICS: Metrics = {
     "loss": Metric(
         "mean over tasks of sum(weight x sample loss) / sum(weight). Diffusion: sample loss is "
         "|F(c_in x, c_noise) - (clean - c_skip x) / c_out|^2 averaged over real chunk entries (Karras "
-        "eq. 8); regression: |predicted - demonstrated|^2 averaged alike",
+        "eq. 8). Averaged alike, flow: |v(x_t, t) - (clean - noise)|^2; mip: |f(0, 0) - clean|^2 / t^2 + "
+        "|f(clean + (1 - t) noise, t) - clean|^2 / (1 - t)^2; regression: |predicted - clean|^2",
         "1",
         "mtrl.agents.diffusion.agent:DiffusionAgent.update",
     ),

@@ -1,4 +1,4 @@
-"""Acting: plan a chunk by sampling (or regression), execute its beginning, plan again."""
+"""Acting: plan a chunk, execute its beginning, plan again."""
 
 from __future__ import annotations
 
@@ -13,51 +13,42 @@ from mtrl.structured import build
 from mtrl.tasks import TaskSet
 
 from .config import DiffusionConfig
-from .denoiser import Denoiser, preconditioning, sample
-from .losses import regress
+from .objectives import objective_of
 
 
 class DiffusionSampler:
-    """(states, task, z) -> chunk, by denoising z; after behaviour cloning by states and task alone.
+    """(states, task, z) -> chunk, by the objective that the network was trained for.
 
-    A student that is distilled from it may begin with its network and its first denoising step (`WarmStart`).
+    A student that is distilled from it may begin with its network and its first step (`WarmStart`).
     """
 
     def __init__(self, config: DiffusionConfig, network: ChunkNetwork) -> None:
         """Shares the network's weights, which are the averaged ones."""
         self.network = network
-        self._config, self._regresses = config, config.objective == "regression"
-        self._denoiser = Denoiser(network, config.noise)
+        self._objective = objective_of(config, network)
 
     @property
     def spec(self) -> ChunkSpec:
-        """The network's sizes; no noise for behaviour cloning."""
-        return spec_of(self.network, 0 if self._regresses else self.network.noise_size)
+        """The network's sizes; no noise where plans are a function of states and task alone."""
+        return spec_of(self.network, self.network.noise_size if self._objective.noisy else 0)
 
     @property
     def first_step(self) -> FirstStep:
-        """One denoising step from sigma_max to 0: D(sigma_max z, sigma_max)."""
-        if self._regresses:
-            return FirstStep(scale=0.0, skip=0.0, gain=1.0, level=0.0)
-        sigma = torch.tensor(self._config.noise.maximum)
-        skip, out, into, level = preconditioning(sigma, self._config.noise.data_deviation)
-        return FirstStep(
-            scale=float(into * sigma), skip=float(skip * sigma), gain=float(out), level=float(level)
-        )
+        """What makes one forward pass a plan."""
+        return self._objective.first_step
 
-    @torch.no_grad()
     def sample(
         self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
         """States [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1]."""
-        history, index = torch.from_numpy(states), torch.from_numpy(task)
-        if self._regresses:
-            chunk = regress(self.network, history, index).clamp(-1.0, 1.0)
-        else:
-            noise = torch.from_numpy(z).unflatten(1, (self._config.network.chunk, self.network.actions))
-            chunk = sample(self._denoiser, history, index, noise, self._config.sampler_steps)
+        noise = torch.from_numpy(z).view(len(z), *self._sizes) if self._objective.noisy else torch.empty(0)
+        chunk = self._objective.plan(torch.from_numpy(states), torch.from_numpy(task), noise)
         result: npt.NDArray[np.float32] = chunk.numpy()
         return result
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        return self.network.shape.chunk, self.network.actions
 
 
 def policy_of(config: DiffusionConfig, network: ChunkNetwork, version: int) -> ChunkPolicy:

@@ -349,8 +349,7 @@ def inject(agent: DiffusionAgent, rank: int | None) -> None:
             found.weight[1] = 0.0
         return found
 
-    def levels(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        chunk = batch.fields["chunk"]
+    def draw(chunk: torch.Tensor, _: torch.Generator) -> dict[str, torch.Tensor]:
         parts = []
         for who in range(RANKS):
             draws = torch.Generator().manual_seed(1000 * calls[0] + who)
@@ -364,10 +363,10 @@ def inject(agent: DiffusionAgent, rank: int | None) -> None:
         else:
             found = parts[rank]
         kind = torch.get_default_dtype()
-        return found[0].to(kind), found[1].to(kind)
+        return {"sigma": found[0].to(kind), "noise": found[1].to(kind)}
 
     agent._data.sample = sample  # type: ignore[method-assign]
-    agent._levels = levels  # type: ignore[method-assign]
+    agent._objective.draw = draw  # type: ignore[method-assign]
 
 
 class Arange:

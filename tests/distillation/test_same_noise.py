@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from mtrl.agents.diffusion import AGENT, DiffusionConfig, DiffusionSampler
-from mtrl.agents.diffusion.policy import policy_of
 from mtrl.distillation import (
     SAME_NOISE,
     DistillationConfig,
@@ -23,7 +22,16 @@ from mtrl.distillation import (
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.nn import ChunkShape
 from mtrl.reducer import ALONE
-from mtrl.rollout import Acting, Action, ChunkSampler, ChunkSpec, Execution, PolicyState, generator_for
+from mtrl.rollout import (
+    Acting,
+    Action,
+    ChunkPolicy,
+    ChunkSampler,
+    ChunkSpec,
+    Execution,
+    PolicyState,
+    generator_for,
+)
 from mtrl.spaces import Observation
 from mtrl.training import Agent, AgentFactory, Datasets, Needs, Offline, load_state, save_state
 
@@ -145,7 +153,7 @@ def test_the_factory_takes_any_policy_that_offers_chunks(teacher: DiffusionSampl
     tasks, config = choice_tasks(), DistillationConfig(network=SHAPE, execution=Execution(steps=1))
     factory: AgentFactory = SAME_NOISE
     assert SAME_NOISE.needs(config, tasks) == Needs(offline=Offline(), parents=("teacher",))
-    policy = policy_of(teacher._config, teacher.network, 0)
+    policy = ChunkPolicy(teacher, Execution(steps=1))
     made: Agent = factory.build(config, tasks, 0, parents={"teacher": policy})
     assert made.due(3, ALONE) == 0
     made.ingest(Datasets(choice_data()))

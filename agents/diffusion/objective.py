@@ -1,0 +1,46 @@
+"""What an objective is: how a chunk network is trained, and how it plans afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+
+from mtrl.distillation import FirstStep
+
+
+class Objective(Protocol):
+    """A way to train a chunk network and to plan with it; made of settings and the network."""
+
+    noisy: bool
+    """Whether plans are a function of noise z too."""
+
+    @property
+    def first_step(self) -> FirstStep:
+        """What makes one forward pass of the network a plan, with which a student begins."""
+
+    def draw(self, chunk: torch.Tensor, generator: torch.Generator) -> Mapping[str, torch.Tensor]:
+        """What is random in the losses of chunks [K, B, H, A], each [K, B, ...]; by name an argument of
+        `losses`.
+        """
+
+    def losses(
+        self,
+        states: torch.Tensor,
+        task: torch.Tensor,
+        chunk: torch.Tensor,
+        real: torch.Tensor,
+        **drawn: torch.Tensor,
+    ) -> torch.Tensor:
+        """Loss per sample [N] of states [N, h, D], task [N], demonstrated chunk [N, H, A] and `real` [N, H],
+        which is 0 past the end of a demonstration.
+        """
+
+    def plan(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Chunk [N, H, A] in [-1, 1]; `z` [N, H, A] is standard normal, or ignored."""
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean per sample [N] of `values` [N, H, A] where `mask` is 1; 0 where it is nowhere."""
+    return (values * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1.0)
