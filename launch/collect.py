@@ -92,7 +92,7 @@ def _collect(config: Config, tasks: TaskSet, root: Path, overwrite: bool, resume
         rollouts.close()
     table = Table(header_style="bold")
     for column in ("dataset", "episodes", "attempts", "expert success"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for task in tasks:
         kept = str(config.demonstrations.episodes)
         if task.name in outcome:

@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from mtrl import registry
 from mtrl.deployment import REPORTS, DeploymentReport, EpisodeReport, deploy, read_manifest
+from mtrl.evaluation.table import add_names, empty_table
 from mtrl.evaluation.task_names import TaskNames
 from mtrl.pipeline import REALTIME_STARTS, log
 from mtrl.tasks import Split, start_id
@@ -68,30 +69,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 def print_deployment(report: DeploymentReport, console: Console) -> None:
     """One row per episode, then the totals and what a reader should know."""
-    table = Table(header_style="bold")
-    for column in (
-        "task",
-        "outcome",
-        "ticks",
-        "missed",
-        "held",
-        "guard",
-        "inference p50/p99",
-        "obs to command p99",
-    ):
-        table.add_column(column, justify="left" if column in ("task", "outcome", "guard") else "right")
+    table = empty_table(
+        "Episodes in real time",
+        "missed: deadlines, of so many ticks; p50, p99: of one inference, in us\n"
+        "command: from observation to command, p99, in us",
+    )
     names = TaskNames(dict.fromkeys(episode.task for episode in report.episodes))
+    add_names(table, names)
+    for column in ("outcome", "missed", "held", "guard", "p50", "p99", "command"):
+        left = column in ("outcome", "guard")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for episode in report.episodes:
-        table.add_row(
-            names.cell(episode.task),
+        cells = (
             episode.outcome,
-            str(episode.ticks),
-            str(episode.deadline_misses),
+            f"{episode.deadline_misses}/{episode.ticks}",
             str(episode.held_ticks),
             episode.final_state,
-            f"{episode.inference.p50:.0f} / {episode.inference.p99:.0f} us",
-            f"{episode.observation_to_command.p99:.0f} us",
+            f"{episode.inference.p50:.0f}",
+            f"{episode.inference.p99:.0f}",
+            f"{episode.observation_to_command.p99:.0f}",
         )
+        table.add_row(names.cell(episode.task), *map(Text, cells))
     console.print(table)
     judged = [episode for episode in report.episodes if episode.score == "success"]
     console.print(

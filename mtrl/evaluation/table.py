@@ -214,12 +214,13 @@ def starts_of(result: EvaluationResult) -> str:
 def empty_table(title: str, caption: str) -> TaskTable:
     """A table with title and caption, without columns yet."""
     return TaskTable(
-        title=Text(title),
-        caption=Text(caption),
+        title=Text(f"{title}\n"),
+        caption=Text(f"\n{caption}"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
+        show_edge=False,
     )
 
 
@@ -232,8 +233,9 @@ def add_names(table: TaskTable, names: TaskNames) -> None:
 def add_measures(table: TaskTable) -> None:
     """A column that says what a row measures."""
     table.add_column("measured", no_wrap=True, min_width=len("success, %"))
+    table.heads = 2
 
 
 def add_figures(table: TaskTable, label: str) -> None:
-    """A policy's column; a narrow terminal breaks its cells, since a number cut short would be another."""
+    """A policy's column of figures; where no terminal is wide enough its cells fold: none is cut short."""
     table.add_column(Text(label), justify="right", overflow="fold")

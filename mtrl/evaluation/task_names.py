@@ -1,38 +1,73 @@
-"""Names of tasks in a table's first column, which a narrow terminal shortens and never cuts."""
+"""Tables whose first column holds names of tasks: no name and no figure is broken on a narrow terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-NAME_WIDTHS = (20, 28)
-"""Columns that names of tasks keep on a narrow terminal: at least, and at most."""
+NAME_WIDTH = 20
+"""Columns that names of tasks keep where even one column of figures beside them is too wide."""
 
 
 class TaskTable(Table):
-    """A table whose first column, of names of tasks, takes what the words of the other columns leave it.
+    """A table whose first columns say what a row is, and whose other columns hold figures.
 
-    A table that is too wide is cut at the edge of the terminal, and a number cut short is another one.
+    Where it is too wide, the names leave out their suite; where it still is, the figures continue in further
+    blocks below, each beside the same first columns. A word is broken only where it fits in no block.
     """
 
+    heads = 1
+    """First columns, which every block repeats."""
     short = 0
     """Width of the names when they are short."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        first, room = self.columns[0], options.max_width
-        unlimited = options.update(width=10_000)
-        first.width = None
-        if Measurement.get(console, unlimited, self).maximum > room:
-            first.width = 1
-            left = room - Measurement.get(console, unlimited, self).minimum + 1
-            least, most = NAME_WIDTHS
-            first.width = min(self.short, max(least, min(most, left)))
-        yield from super().__rich_console__(console, options)
+        room = options.max_width
+        if self._width(console, self.columns) <= room:
+            yield from super().__rich_console__(console, options)
+            return
+        heads = self.columns[: self.heads]
+        blocks = list[list[Column]]()
+        for unit in self._units():
+            if blocks and self._width(console, [*heads, *blocks[-1], *unit], self.short) <= room:
+                blocks[-1] += unit
+            else:
+                blocks.append(unit)
+        for index, figures in enumerate(blocks):
+            columns = [*heads, *figures]
+            left = room - self._width(console, columns, 1) + 1
+            block = self._block(columns, min(self.short, max(NAME_WIDTH, left)))
+            block.title, block.caption = self.title if index == 0 else Text(" "), None
+            yield from Table.__rich_console__(block, console, options)
+        # by itself, since a block may be narrow
+        yield Text(str(self.caption or ""), "table.caption")
+
+    def _units(self) -> list[list[Column]]:
+        """The columns of figures; one without a heading stays with the column before it."""
+        units = list[list[Column]]()
+        for column in self.columns[self.heads :]:
+            if units and not column.header:
+                units[-1].append(column)
+            else:
+                units.append([column])
+        return units
+
+    def _block(self, columns: Sequence[Column], names: int | None) -> Table:
+        """This table with these columns alone, the first of them `names` wide."""
+        block = copy.copy(self)
+        block.columns = [replace(column, _index=place) for place, column in enumerate(columns)]
+        block.columns[0].width = names
+        return block
+
+    def _width(self, console: Console, columns: Sequence[Column], names: int | None = None) -> int:
+        unlimited = console.options.update(width=10_000)
+        return Table.__rich_measure__(self._block(columns, names), console, unlimited).maximum
 
 
 class TaskNames:

@@ -13,7 +13,7 @@ from mtrl.evaluation.comparison import are_comparable
 from mtrl.evaluation.formats import format_percent, format_plain
 from mtrl.evaluation.results import EvaluationResult
 from mtrl.evaluation.statistics import Estimate
-from mtrl.evaluation.table import add_figures, add_names, empty_table, return_means
+from mtrl.evaluation.table import add_figures, add_measures, add_names, empty_table, return_means
 from mtrl.evaluation.task_names import TaskNames
 
 from .curves import Curve, read_curves
@@ -146,7 +146,7 @@ def learning_table(run: Path, evaluations: Sequence[EvaluationResult]) -> Table 
     table = empty_table(f"Learned in {found.last_step:,.0f} steps", _caption(found))
     names = TaskNames(dict.fromkeys(row.task for row in found.rows))
     add_names(table, names)
-    table.add_column("measured", no_wrap=True)
+    add_measures(table)
     for label in (found.before, "last", found.after or "evaluated"):
         add_figures(table, label)
     table.add_column("", no_wrap=True)
