@@ -19,6 +19,7 @@ from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 from mtrl.gradients.weightings import method_config
 from mtrl.pipeline import Config, agent_of, anchored, stages_of
+from mtrl.rollout import ExecutionChanges
 from mtrl.structured import build, defaults, known_keys, open_keys, plain, renamed_keys, text_keys
 
 from .words import Tree, Word, escaped, merged, quote, set_words, split_word, value_at
@@ -38,7 +39,11 @@ SHORT_KEYS = {
         "episodes": "evaluation.episodes",
         "steps": "online.steps",
     },
-    "evaluate": {"episodes": "evaluation.episodes", "strict": "evaluation.strict"},
+    "evaluate": {
+        "episodes": "evaluation.episodes",
+        "strict": "evaluation.strict",
+        **{f"execution.{key}": f"evaluation.execution.{key}" for key in known_keys(ExecutionChanges)},
+    },
     "distill": {"updates": "distillation.updates", "steps": "distillation.steps"},
 }
 """Command -> short key -> full key."""

@@ -44,6 +44,7 @@ EXAMPLES = (
     "mtrl evaluate runs/quickstart                          every policy of a run",
     "mtrl evaluate runs/quickstart --policy student episodes=200 runtime.kind=ray",
     "mtrl evaluate runs/quickstart/artefact episodes=20     an exported controller, through ONNX Runtime",
+    "mtrl evaluate runs/quickstart --policy teacher execution.delay=4   as if a plan took four decisions",
     "mtrl evaluate runs/quickstart --video=2                and videos of the first two starts of every task",
 )
 
@@ -142,6 +143,9 @@ def _measure(
 ) -> None:
     """`written` receives each result file as soon as it is there."""
     protocol = session.config.evaluation
+    chosen = [
+        (*protocol.execution.applied(label, snapshot), identity) for label, snapshot, identity in chosen
+    ]
     prior = "" if protocol.plan else "-prior"
     files = {
         label: place

@@ -67,6 +67,9 @@ class DiffusionConfig(Checked, place="agent"):
     """Time t of the second pass of the objective "mip", above 0, below 1 (Pan et al. 2025: 0.9)."""
     sampler_steps: Annotated[int, between(1, 1000)] = 10
     """Steps per plan of "diffusion" and "flow", 1 to 1000."""
+    guidance: Annotated[float, at_least(0)] = 0.0
+    """Weight of self-guidance, which goes on along what the last state changed in the plan; 0 for none (So et
+    al. 2025: 0.6 to 4.4 by task). Costs twice the work of a plan."""
     execution: Execution = field(default_factory=Execution)
     """How planned chunks are carried out."""
     batch_size: Annotated[int, at_least(1)] = 256
@@ -88,7 +91,7 @@ class DiffusionConfig(Checked, place="agent"):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
-    ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time")
+    ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time", "guidance")
 
     def __post_init__(self) -> None:
         super().__post_init__()

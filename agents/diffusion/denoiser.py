@@ -10,6 +10,7 @@ from torch import nn
 from mtrl.nn import ChunkNetwork
 
 from .config import NoiseLevels
+from .view import View
 
 
 class Denoiser(nn.Module):
@@ -58,19 +59,21 @@ def sigma_grid(levels: NoiseLevels, steps: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def sample(
-    denoiser: Denoiser, states: torch.Tensor, task: torch.Tensor, noise: torch.Tensor, steps: int
-) -> torch.Tensor:
+def sample(denoiser: Denoiser, view: View, noise: torch.Tensor, steps: int) -> torch.Tensor:
     """Clean chunks [N, H, A] in [-1, 1] from standard normal `noise` [N, H, A], of which they are a function:
-    algorithm 1 without churn and without its second-order correction. `states` [N, h, D_max], `task` [N].
+    algorithm 1 without churn and without its second-order correction.
     """
-    network: ChunkNetwork = denoiser.network
-    condition = network.condition(states, task)
     grid = sigma_grid(denoiser.levels, steps)
-    noisy = noise * grid[0] * network.chunk_mask(task)  # x_0 ~ N(0, sigma_0^2)
+    noisy = noise * grid[0] * denoiser.network.chunk_mask(view.task)  # x_0 ~ N(0, sigma_0^2)
     for sigma, smaller in itertools.pairwise(grid):
-        clean = denoiser(condition, task, noisy, sigma.expand(len(noisy)))
+
+        def estimate(
+            condition: torch.Tensor, task: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor = sigma
+        ) -> torch.Tensor:
+            clean: torch.Tensor = denoiser(condition, task, noisy, sigma.expand(len(noisy)))
+            return clean
+
         # x_{i+1} = x_i + (sigma_{i+1} - sigma_i) (x_i - D(x_i, sigma_i)) / sigma_i, an Euler step of the
         # probability-flow ODE
-        noisy = noisy + (smaller - sigma) * (noisy - clean) / sigma
+        noisy = noisy + (smaller - sigma) * (noisy - view.clean(estimate, noisy)) / sigma
     return noisy.clamp(-1.0, 1.0)

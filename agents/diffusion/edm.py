@@ -12,6 +12,7 @@ from mtrl.nn import ChunkNetwork
 from .config import DiffusionConfig, NoiseLevels
 from .denoiser import Denoiser, preconditioning, sample
 from .objective import masked_mean
+from .view import View
 
 
 class EDM:
@@ -50,9 +51,9 @@ class EDM:
         """`denoising_loss`."""
         return denoising_loss(self._network, self._levels, states, task, chunk, real, **drawn)
 
-    def plan(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """`sampler_steps` Euler steps from sigma_max z."""
-        return sample(self._denoiser, states, task, z, self._steps)
+        return sample(self._denoiser, view, z, self._steps)
 
 
 def draw_sigma(levels: NoiseLevels, count: int, generator: torch.Generator) -> torch.Tensor:

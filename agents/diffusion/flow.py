@@ -13,6 +13,7 @@ from mtrl.nn import ChunkNetwork
 
 from .config import DiffusionConfig
 from .objective import masked_mean
+from .view import View
 
 
 class Flow:
@@ -43,22 +44,25 @@ class Flow:
         """|v(x_t, t) - (a - noise)|^2 at x_t = (1 - t) noise + t a (equation 1 of rectified flow)."""
         time, noise = drawn["time"], drawn["noise"]
         between = torch.lerp(noise, chunk, time[:, None, None])
-        velocity = self._velocity(self._network.condition(states, task), task, between, time)
+        velocity = self._network(self._network.condition(states, task), task, between, time)
         mask = self._network.chunk_mask(task) * real[:, :, None]
         return masked_mean((velocity - (chunk - noise)) ** 2, mask)
 
     @torch.no_grad()
-    def plan(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """`sampler_steps` Euler steps of equal length from z."""
-        condition = self._network.condition(states, task)
-        chunk = z * self._network.chunk_mask(task)
+        chunk = z * self._network.chunk_mask(view.task)
         for step in range(self._steps):
-            time = chunk.new_full((len(chunk),), step / self._steps)
-            chunk = chunk + self._velocity(condition, task, chunk, time) / self._steps
-        return chunk.clamp(-1.0, 1.0)
+            time = step / self._steps
 
-    def _velocity(
-        self, condition: torch.Tensor, task: torch.Tensor, chunk: torch.Tensor, time: torch.Tensor
-    ) -> torch.Tensor:
-        velocity: torch.Tensor = self._network(condition, task, chunk, time)
-        return velocity
+            def estimate(
+                condition: torch.Tensor, task: torch.Tensor, chunk: torch.Tensor, time: float = time
+            ) -> torch.Tensor:
+                # where the line through x_t ends: x_1 = x_t + (1 - t) v
+                velocity = self._network(condition, task, chunk, chunk.new_full((len(chunk),), time))
+                end: torch.Tensor = chunk + (1.0 - time) * velocity
+                return end
+
+            # a step of 1 / K along (x_1 - x_t) / (1 - t)
+            chunk = chunk + (view.clean(estimate, chunk) - chunk) / (self._steps - step)
+        return chunk.clamp(-1.0, 1.0)

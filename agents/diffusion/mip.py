@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 
@@ -11,6 +12,7 @@ from mtrl.nn import ChunkNetwork
 
 from .config import DiffusionConfig
 from .objective import masked_mean
+from .view import View
 
 
 class MinimalIterative:
@@ -46,11 +48,12 @@ class MinimalIterative:
         return masked_mean(errors, self._network.chunk_mask(task) * real[:, :, None])
 
     @torch.no_grad()
-    def plan(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """f(f(0, 0), t): two passes."""
-        condition = self._network.condition(states, task)
-        first = self._pass(condition, task, torch.zeros_like(self._network.chunk_mask(task)), 0.0)
-        return self._pass(condition, task, first, self._time).clamp(-1.0, 1.0)
+        chunk = torch.zeros_like(self._network.chunk_mask(view.task))
+        for time in (0.0, self._time):
+            chunk = view.clean(partial(self._pass, time=time), chunk)
+        return chunk.clamp(-1.0, 1.0)
 
     def _pass(
         self, condition: torch.Tensor, task: torch.Tensor, chunk: torch.Tensor, time: float

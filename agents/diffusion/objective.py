@@ -9,6 +9,8 @@ import torch
 
 from mtrl.distillation import FirstStep
 
+from .view import View
+
 
 class Objective(Protocol):
     """A way to train a chunk network and to plan with it; made of settings and the network."""
@@ -37,7 +39,7 @@ class Objective(Protocol):
         which is 0 past the end of a demonstration.
         """
 
-    def plan(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """Chunk [N, H, A] in [-1, 1]; `z` [N, H, A] is standard normal, or ignored."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +16,7 @@ from mtrl.tasks import TaskSet
 
 from .config import DiffusionConfig
 from .objectives import objective_of
+from .view import View
 
 
 class DiffusionSampler:
@@ -25,12 +28,16 @@ class DiffusionSampler:
     def __init__(self, config: DiffusionConfig, network: ChunkNetwork) -> None:
         """Shares the network's weights, which are the averaged ones."""
         self.network = network
+        self._guidance = config.guidance
         self._objective = objective_of(config, network)
 
     @property
     def spec(self) -> ChunkSpec:
-        """The network's sizes; no noise where plans are a function of states and task alone."""
-        return spec_of(self.network, self.network.noise_size if self._objective.noisy else 0)
+        """The network's sizes, with self-guidance one state more; no noise where plans are a function of
+        states and task alone.
+        """
+        found = spec_of(self.network, self.network.noise_size if self._objective.noisy else 0)
+        return replace(found, history=found.history + 1) if self._guidance else found
 
     @property
     def first_step(self) -> FirstStep:
@@ -41,14 +48,34 @@ class DiffusionSampler:
         self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
         """States [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1]."""
-        noise = torch.from_numpy(z).view(len(z), *self._sizes) if self._objective.noisy else torch.empty(0)
-        chunk = self._objective.plan(torch.from_numpy(states), torch.from_numpy(task), noise)
-        result: npt.NDArray[np.float32] = chunk.numpy()
-        return result
+        return self._plan(self._view(states, task), z)
 
-    @property
-    def _sizes(self) -> tuple[int, int]:
-        return self.network.shape.chunk, self.network.actions
+    def blend(
+        self,
+        states: npt.NDArray[np.float32],
+        task: npt.NDArray[np.int64],
+        z: npt.NDArray[np.float32],
+        ahead: npt.NDArray[np.float32],
+        pull: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float32]:
+        """`sample`, bound to the plan before at every step; see `BlendingSampler`."""
+        view = self._view(states, task)
+        return self._plan(replace(view, ahead=torch.from_numpy(ahead), pull=torch.from_numpy(pull)), z)
+
+    def _plan(self, view: View, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        shape = (len(z), self.network.shape.chunk, self.network.actions)
+        noise = torch.from_numpy(z).view(shape) if self._objective.noisy else torch.empty(0)
+        chunk: npt.NDArray[np.float32] = self._objective.plan(view, noise).numpy()
+        return chunk
+
+    @torch.no_grad()
+    def _view(self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64]) -> View:
+        """What the network reads; with self-guidance of the states a decision earlier too."""
+        seen, index = torch.from_numpy(states), torch.from_numpy(task)
+        if not self._guidance:
+            return View(self.network.condition(seen, index), index)
+        now, before = (self.network.condition(part, index) for part in (seen[:, 1:], seen[:, :-1]))
+        return View(now, index, before, self._guidance)
 
 
 def policy_of(config: DiffusionConfig, network: ChunkNetwork, version: int) -> ChunkPolicy:

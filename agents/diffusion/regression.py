@@ -11,6 +11,7 @@ from mtrl.nn import ChunkNetwork
 
 from .config import DiffusionConfig
 from .objective import masked_mean
+from .view import View
 
 
 class Regression:
@@ -37,18 +38,16 @@ class Regression:
         **drawn: torch.Tensor,
     ) -> torch.Tensor:
         """Squared error of the predicted chunk."""
-        mask = self._network.chunk_mask(task) * real[:, :, None]
-        return masked_mean((self._predicted(states, task) - chunk) ** 2, mask)
+        empty = torch.zeros_like(chunk)
+        predicted = self._predicted(self._network.condition(states, task), task, empty)
+        return masked_mean((predicted - chunk) ** 2, self._network.chunk_mask(task) * real[:, :, None])
 
     @torch.no_grad()
-    def plan(self, states: torch.Tensor, task: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """The prediction, clipped."""
-        return self._predicted(states, task).clamp(-1.0, 1.0)
+        empty = torch.zeros_like(self._network.chunk_mask(view.task))
+        return view.clean(self._predicted, empty).clamp(-1.0, 1.0)
 
-    def _predicted(self, states: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-        network = self._network
-        empty = states.new_zeros(len(states), network.shape.chunk, network.actions)
-        result: torch.Tensor = network(
-            network.condition(states, task), task, empty, states.new_zeros(len(states))
-        )
+    def _predicted(self, condition: torch.Tensor, task: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self._network(condition, task, empty, empty.new_zeros(len(empty)))
         return result

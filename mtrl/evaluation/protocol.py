@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from mtrl import registry
 from mtrl.errors import ConfigError
-from mtrl.rollout import Acting, EpisodeJob, JobResult, PolicySnapshot, Rollouts
+from mtrl.rollout import Acting, EpisodeJob, ExecutionChanges, JobResult, PolicySnapshot, Rollouts
 from mtrl.structured import SEED, Checked, Range, at_least
 from mtrl.tasks import MultimodalSuite, Split, TaskSet, start_id
 
@@ -47,7 +47,11 @@ class EvaluationConfig(Checked, place="evaluation"):
     """Whether a run evaluates the best constant action of every task too. It is chosen on validation starts,
     among all indices, or no action and each actuator at either end of its range."""
 
-    ADDED: ClassVar[tuple[str, ...]] = ("strict", "constant")
+    execution: ExecutionChanges = field(default_factory=ExecutionChanges)
+    """How policies of action chunks carry them out, where it is not as they were trained: for example
+    `execution.delay=4` as if planning took four decisions."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("strict", "constant", "execution")
     """Fields that older files lack."""
 
 

@@ -42,8 +42,9 @@ def evaluate_stage(session: Session) -> None:
     """Evaluates every policy of the run on the same starts; finished evaluations are read, not repeated."""
     results: list[EvaluationResult] = []
     paths: list[Json] = []
-    for label in kept_policies(session.run.path):
-        snapshot, identity = load_policy(session.run.policies / label, session.tasks)
+    for kept in kept_policies(session.run.path):
+        snapshot, identity = load_policy(session.run.policies / kept, session.tasks)
+        label, snapshot = session.config.evaluation.execution.applied(kept, snapshot)
         file = session.run.evaluations / f"{label}-{snapshot.version}.json"
         modes_file = session.run.path / "modes" / f"{label}.json"
         result = read_result(file) if file.exists() else None

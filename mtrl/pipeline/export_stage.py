@@ -120,6 +120,12 @@ def _student(session: Session) -> _Exported:
     golden = golden_cases(student, session.tasks.layout, session.config.seed)
     error = require_reference_parity(student, golden)
     spec, execution = student.spec, student.execution
+    if execution.adaptive or execution.delay:
+        raise ConfigError(
+            f"a controller carries out one chunk after the other; this student's has "
+            f"execution.adaptive={execution.adaptive:g} and execution.delay={execution.delay}. Distil with "
+            "distillation.execution.adaptive=0 distillation.execution.delay=0"
+        )
     return _Exported(
         label="student",
         reason="it was distilled for this",

@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from .chunk_policy import ChunkPolicy, ChunkSampler, ChunkSpec, Execution, FunctionSampler
+from .chunk_policy import BlendingSampler, ChunkPolicy, ChunkSampler, ChunkSpec, FunctionSampler
 from .collection.lane_placement import balance
 from .collection.local import LocalFragments, LocalRollouts
 from .collection.pool_fragments import Delivery, PoolFragments
 from .collection.pool_rollouts import PoolRollouts
 from .collection.round_robin import RoundRobin
 from .episodes import Episodes, EpisodeSummary
+from .execution import Execution, ExecutionChanges
 from .fragment import Fragment, fragment_bytes
 from .job import BrokenJobEpisode, EpisodeGroup, EpisodeJob, GroupRequest, JobResult
 from .lanes.environments import backends_of, require_backends
@@ -47,6 +48,7 @@ __all__ = [
     "Acting",
     "Action",
     "Backend",
+    "BlendingSampler",
     "BrokenJobEpisode",
     "Call",
     "CallExecutor",
@@ -64,6 +66,7 @@ __all__ = [
     "Episodes",
     "Event",
     "Execution",
+    "ExecutionChanges",
     "ExpertPolicy",
     "Extra",
     "FaultHandler",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import OutOfRangeError
 from mtrl.spaces import Observation
-from mtrl.structured import Checked, at_least
 
+from .execution import Execution
 from .policy import Acting, Action, Extra, PolicyState
+
+Plan = Callable[..., npt.NDArray[np.float32]]
+"""(rows [M], whether to bind plans to those before) -> chunks [M, H, A_max]."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,30 @@ class FunctionSampler:
     ]
 
 
-@dataclass(frozen=True)
-class Execution(Checked, place="execution"):
-    """Settings of the execution of planned chunks."""
+@runtime_checkable
+class BlendingSampler(Protocol):
+    """A `ChunkSampler` that binds a plan to the one before while it makes it; optional. Plans of others are
+    bound when they are made.
+    """
 
-    steps: Annotated[int, at_least(1)] = 4
-    """Actions executed before the next plan, 1 to the chunk's length."""
-    noise: Annotated[str, ("chunk", "episode", "zero")] = "chunk"
-    """Source of z: "chunk" draws for every plan, "episode" once per episode, "zero" never."""
-
-    def require_within(self, chunk: int, place: str = "") -> None:
-        """Raises OutOfRangeError where more than a chunk is executed; `place` is the key around both."""
-        if self.steps > chunk:
-            allowed = f"1 to the chunk's length, {place}network.chunk={chunk}"
-            raise OutOfRangeError(f"{place}execution.steps", self.steps, allowed)
+    def blend(
+        self,
+        states: npt.NDArray[np.float32],
+        task: npt.NDArray[np.int64],
+        z: npt.NDArray[np.float32],
+        ahead: npt.NDArray[np.float32],
+        pull: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float32]:
+        """As `ChunkSampler.sample`; `ahead` [N, H, A_max] is what is left of the plan before, and `pull` [H]
+        how much each action is bound to it, 0 to 1.
+        """
 
 
 class ChunkPolicy:
-    """Executes the first `steps` actions of each planned chunk, then plans again.
+    """Executes the first `steps` actions of each planned chunk, then plans again; or as `Execution` says.
 
-    State per copy: the last h states, the queue, its read position, and the episode's noise.
+    State per copy: the last h states, the queue, its read position, and the episode's noise; with a delay
+    also the plan that is being made and the decisions until it is there.
     """
 
     extras: tuple[Extra, ...] = ()
@@ -93,16 +99,21 @@ class ChunkPolicy:
         self.sampler = sampler
         """The map that plans."""
         self._execution = execution
+        self._pull = execution.pull(sampler.spec.chunk)
 
     def initial_state(self, count: int) -> PolicyState:
         """Empty queues."""
         spec = self.sampler.spec
-        return {
+        queue = np.zeros((count, spec.chunk, spec.actions), dtype=np.float32)
+        state: PolicyState = {
             "history": np.zeros((count, spec.history, spec.state_size), dtype=np.float32),
-            "queue": np.zeros((count, spec.chunk, spec.actions), dtype=np.float32),
+            "queue": queue,
             "position": np.full(count, spec.chunk, dtype=np.int64),
             "noise": np.zeros((count, spec.noise_size), dtype=np.float32),
         }
+        if self._execution.delay:
+            state |= {"coming": queue.copy(), "until": np.full(count, -1, dtype=np.int64)}
+        return state
 
     def act(
         self,
@@ -114,28 +125,90 @@ class ChunkPolicy:
         acting: Acting,
         generators: Sequence[np.random.Generator],
     ) -> Action:
-        """Plans for the copies whose queue ran out, pops one action of each."""
+        """Plans for the copies that are due, takes one action of each."""
         now = observation["state"]
         # Copies, so that the caller's state stays what it was.
+        state = {name: values.copy() for name, values in state.items()}
         history = np.concatenate([state["history"][:, 1:], now[:, None]], axis=1).astype(np.float32)
         history[ended] = now[ended][:, None]
-        queue, position = state["queue"].copy(), state["position"].copy()
-        noise = state["noise"].copy()
-        position[ended] = self.sampler.spec.chunk
-        plan = np.flatnonzero(position >= self._execution.steps)
-        if len(plan):
-            for copy in map(int, plan):
+        state["history"] = history
+        state["position"][ended] = self.sampler.spec.chunk
+
+        def plan(rows: npt.NDArray[np.int64], bound: bool = False) -> npt.NDArray[np.float32]:
+            for copy in map(int, rows):
                 if self._execution.noise == "chunk" or (self._execution.noise == "episode" and ended[copy]):
-                    noise[copy] = generators[copy].standard_normal(noise.shape[1], dtype=np.float32)
-            queue[plan] = self.sampler.sample(history[plan], task_index[plan], noise[plan])
-            position[plan] = 0
-        rows = np.arange(len(now))
+                    noise = state["noise"][copy]
+                    noise[:] = generators[copy].standard_normal(len(noise), dtype=np.float32)
+            seen = (history[rows], task_index[rows], state["noise"][rows])
+            return self._bound(*seen, _left(state, rows)) if bound else self.sampler.sample(*seen)
+
+        if self._execution.adaptive:
+            self._adapt(state, plan)
+        else:
+            self._renew(state, ended, plan)
+        queue, position = state["queue"], state["position"]
         width = queue.shape[2] - self.sampler.spec.choices
-        continuous, scores = np.split(queue[rows, position], [width], axis=1)
+        continuous, scores = np.split(queue[np.arange(len(now)), position], [width], axis=1)
         # scores that are not finite are no choice, which the lane refuses
         best = scores.argmax(1) if scores.shape[1] else np.zeros(len(now), dtype=np.int64)
         return Action(
             continuous=np.clip(continuous, -1.0, 1.0).astype(np.float32),
             discrete=np.where(np.isfinite(scores).all(1), best, -1),
-            state={"history": history, "queue": queue, "position": position + 1, "noise": noise},
+            state={**state, "position": position + 1},
         )
+
+    def _renew(self, state: PolicyState, ended: npt.NDArray[np.bool_], plan: Plan) -> None:
+        """Plans again after `steps` actions; a plan is there after the delay, begun where time is."""
+        execution, queue, position = self._execution, state["queue"], state["position"]
+        if not execution.delay:
+            _replace(state, plan, np.flatnonzero(position >= execution.steps))
+            return
+        coming, until = state["coming"], state["until"]
+        until[ended] = -1
+        until[until > 0] -= 1
+        there = until == 0
+        queue[there], position[there], until[there] = coming[there], execution.delay, -1
+        _replace(state, plan, np.flatnonzero(position >= self.sampler.spec.chunk))
+        due = np.flatnonzero((position >= execution.steps) & (until < 0))
+        if len(due):
+            coming[due], until[due] = plan(due, execution.blend == "soft"), execution.delay
+
+    def _adapt(self, state: PolicyState, plan: Plan) -> None:
+        """Plans at every decision, and keeps the plan before where the new one begins alike."""
+        queue, position = state["queue"], state["position"]
+        begun = position < self.sampler.spec.chunk
+        fresh = plan(np.arange(len(queue)))
+        kept = np.concatenate([queue[:, 1:], fresh[:, -1:]], axis=1)
+        old, new = kept[:, 0], fresh[:, 0]
+        # cos(old, new) >= threshold, true of actions that are 0
+        alike = (old * new).sum(1) >= self._execution.adaptive * np.sqrt((old**2).sum(1) * (new**2).sum(1))
+        state["queue"] = np.where((begun & alike)[:, None, None], kept, fresh)
+        state["position"] = np.zeros_like(position)
+
+    def _bound(
+        self,
+        states: npt.NDArray[np.float32],
+        task: npt.NDArray[np.int64],
+        z: npt.NDArray[np.float32],
+        ahead: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float32]:
+        """A plan that goes on where the one before is when it is there."""
+        if isinstance(self.sampler, BlendingSampler):
+            return self.sampler.blend(states, task, z, ahead, self._pull)
+        chunk = self.sampler.sample(states, task, z)
+        return chunk + self._pull[None, :, None] * (ahead - chunk)
+
+
+def _replace(state: PolicyState, plan: Plan, rows: npt.NDArray[np.int64]) -> None:
+    """New plans for these copies, carried out from their first action on."""
+    if len(rows):
+        state["queue"][rows], state["position"][rows] = plan(rows), 0
+
+
+def _left(state: PolicyState, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """What is left of these copies' plans [N, H, A_max], then 0."""
+    chunk = state["queue"].shape[1]
+    place = state["position"][rows, None] + np.arange(chunk)
+    left = state["queue"][rows[:, None], np.minimum(place, chunk - 1)]
+    found: npt.NDArray[np.float32] = np.where((place < chunk)[:, :, None], left, np.float32(0))
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,9 @@ from mtrl.agents.diffusion import DiffusionConfig, DiffusionSampler
 from mtrl.agents.diffusion.config import NoiseLevels
 from mtrl.agents.diffusion.edm import denoising_loss
 from mtrl.agents.diffusion.objectives import objective_of
+from mtrl.agents.diffusion.view import View
 from mtrl.nn import ChunkNetwork, ChunkShape
-from mtrl.rollout import Execution
+from mtrl.rollout import BlendingSampler, Execution
 
 from .demonstrations import choice_tasks
 
@@ -89,12 +92,13 @@ def test_what_the_network_sees_of_a_flow_and_of_two_passes() -> None:
     torch.testing.assert_close(second[0][0, :, 0], torch.tensor([0.7, 0.1]))
     assert second[1].item() == pytest.approx(0.9)
     seen.clear()
+    view = View(made.condition(STATES, TASK), TASK)
     # a constant velocity of 0.25 from z = -0.5, 0 arrives after any number of steps alike
-    plan = objective_of(config("flow", steps=4), made).plan(STATES, TASK, torch.tensor([[[-0.5, 9], [0, 9]]]))
+    plan = objective_of(config("flow", steps=4), made).plan(view, torch.tensor([[[-0.5, 9], [0, 9]]]))
     torch.testing.assert_close(plan, torch.tensor([[[-0.25, 0.0], [0.25, 0.0]]]))
     assert [level.item() for _, level in seen] == [0.0, 0.25, 0.5, 0.75]
     seen.clear()
-    objective_of(config("mip"), made).plan(STATES, TASK, torch.empty(0))
+    objective_of(config("mip"), made).plan(view, torch.empty(0))
     assert [level.item() for _, level in seen] == [0.0, pytest.approx(0.9)]
     torch.testing.assert_close(seen[1][0], torch.full((1, 2, 2), 0.25) * torch.tensor([1.0, 0.0]))
 
@@ -113,3 +117,39 @@ def test_the_first_step_is_the_plan_of_one_forward_pass(objective: str) -> None:
     if objective == "mip":  # the first of two
         expected = net(condition, torch.from_numpy(task), expected, torch.full((3,), 0.9)).clamp(-1, 1)
     np.testing.assert_allclose(sampler.sample(states, task, z), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_self_guidance_goes_on_along_what_the_last_state_changed(objective: str) -> None:
+    net, draws = network(perturbed=True), np.random.default_rng(1)
+    states = 0.1 * draws.normal(size=(4, 2, 3)).astype(np.float32)
+    task = np.zeros(4, dtype=np.int64)
+    plain, guided = (
+        DiffusionSampler(replace(config(objective, steps=1), guidance=w), net) for w in (0.0, 0.7)
+    )
+    assert (plain.spec.history, guided.spec.history) == (1, 2)
+    z = 0.1 * draws.normal(size=(4, plain.spec.noise_size)).astype(np.float32)
+    standing = np.repeat(states[:, 1:], 2, axis=1)
+    np.testing.assert_allclose(
+        guided.sample(standing, task, z), plain.sample(states[:, 1:], task, z), atol=1e-6
+    )
+    if objective != "mip":  # of which the second pass begins elsewhere
+        now, before = (plain.sample(states[:, k : k + 1], task, z) for k in (1, 0))
+        np.testing.assert_allclose(
+            guided.sample(states, task, z), np.clip(now + 0.7 * (now - before), -1, 1), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_bound_plan_is_what_it_is_bound_to_where_the_pull_is_1(objective: str) -> None:
+    sampler, draws = DiffusionSampler(config(objective), network(perturbed=True)), np.random.default_rng(2)
+    assert isinstance(sampler, BlendingSampler)
+    states, task = draws.normal(size=(3, 1, 3)).astype(np.float32), np.array([0, 1, 0])
+    z = draws.normal(size=(3, sampler.spec.noise_size)).astype(np.float32)
+    mask = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0]], dtype=np.float32)[:, None]
+    ahead = draws.uniform(-1, 1, size=(3, 2, 2)).astype(np.float32) * mask
+    free = sampler.sample(states, task, z)
+    np.testing.assert_array_equal(sampler.blend(states, task, z, ahead, np.zeros(2, np.float32)), free)
+    bound = sampler.blend(states, task, z, ahead, np.array([1.0, 0.0], dtype=np.float32))
+    np.testing.assert_allclose(bound[:, 0], ahead[:, 0], atol=1e-5)
+    assert (bound[..., 1][task == 0] == 0).all()

@@ -6,6 +6,7 @@ import torch
 
 from mtrl.agents.diffusion.config import NoiseLevels
 from mtrl.agents.diffusion.denoiser import Denoiser, preconditioning, sample, sigma_grid
+from mtrl.agents.diffusion.view import View
 from mtrl.nn import ChunkNetwork, ChunkShape
 from mtrl.spaces import ActionSpec, Layout, ObservationSpec
 
@@ -23,6 +24,10 @@ def layout() -> Layout:
 def network() -> ChunkNetwork:
     """A small network; its output layer starts at zero."""
     return ChunkNetwork(ChunkShape(width=16, blocks=1, chunk=4, embedding=4), layout())
+
+
+def view(net: ChunkNetwork, states: torch.Tensor, task: torch.Tensor) -> View:
+    return View(net.condition(states, task), task)
 
 
 def perturbed_network() -> ChunkNetwork:
@@ -54,7 +59,7 @@ def test_sampling_steps_are_those_of_diffusers() -> None:
     net = perturbed_network().eval()
     states, task = torch.randn(2, 1, 3), torch.tensor([0, 1])
     noise = torch.randn(2, 4, 2, generator=torch.Generator().manual_seed(1))
-    ours = sample(Denoiser(net, LEVELS), states, task, noise, 10)
+    ours = sample(Denoiser(net, LEVELS), view(net, states, task), noise, 10)
 
     oracle = EDMEulerScheduler(
         sigma_min=LEVELS.minimum,
@@ -90,7 +95,7 @@ def test_many_steps_reach_the_closed_form_of_gaussian_data() -> None:
     # noise by sigma_max sigma_data / sqrt(sigma_max^2 + sigma_data^2).
     states, task = torch.zeros(1, 1, 3), torch.tensor([0])
     noise = 0.5 * torch.randn(1, 4, 2, generator=torch.Generator().manual_seed(2))
-    reached = sample(Denoiser(network(), LEVELS), states, task, noise, 2000)
+    reached = sample(Denoiser(network(), LEVELS), view(network(), states, task), noise, 2000)
     factor = 20.0 * 0.5 / (20.0**2 + 0.5**2) ** 0.5
     torch.testing.assert_close(reached, noise * factor, rtol=0, atol=2e-3)
 
@@ -100,7 +105,7 @@ def test_one_step_is_the_denoiser_at_the_largest_sigma() -> None:
     states, task, noise = torch.randn(1, 1, 3), torch.tensor([0]), torch.randn(1, 4, 2)
     direct = Denoiser(net, LEVELS)(net.condition(states, task), task, 20.0 * noise, torch.tensor([20.0]))
     torch.testing.assert_close(
-        sample(Denoiser(net, LEVELS), states, task, noise, 1),
+        sample(Denoiser(net, LEVELS), view(net, states, task), noise, 1),
         direct.clamp(-1, 1).detach(),
         rtol=1e-4,
         atol=1e-5,
@@ -111,11 +116,13 @@ def test_padded_action_dimensions_stay_zero_and_are_not_read() -> None:
     net = perturbed_network()
     states, task = torch.randn(1, 1, 3), torch.tensor([1])
     noise = torch.randn(1, 4, 2)
-    chunk = sample(Denoiser(net, LEVELS), states, task, noise, 5)
+    chunk = sample(Denoiser(net, LEVELS), view(net, states, task), noise, 5)
     assert (chunk[..., 1] == 0).all()
     other = noise.clone()
     other[..., 1] += 100.0
-    torch.testing.assert_close(sample(Denoiser(net, LEVELS), states, task, other, 5), chunk, rtol=0, atol=0)
+    torch.testing.assert_close(
+        sample(Denoiser(net, LEVELS), view(net, states, task), other, 5), chunk, rtol=0, atol=0
+    )
 
 
 def test_padded_state_entries_are_not_read() -> None:
@@ -124,7 +131,7 @@ def test_padded_state_entries_are_not_read() -> None:
     states = torch.randn(1, 1, 3)
     other = states.clone()
     other[..., 2] = 50.0
-    first, second = (sample(Denoiser(net, LEVELS), s, task, noise, 3) for s in (states, other))
+    first, second = (sample(Denoiser(net, LEVELS), view(net, s, task), noise, 3) for s in (states, other))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 

@@ -194,6 +194,29 @@ def test_a_run_and_an_artefact_can_be_evaluated_again(
     assert "did you mean 'student'" in capsys.readouterr().err
 
 
+def test_chunks_are_carried_out_as_an_evaluation_says(
+    finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    late = ("execution.delay=4", "execution.blend=none")
+    words = ("evaluate", str(finished), "--policy", "teacher", "--out", str(tmp_path))
+    assert mtrl(*words) == mtrl(*words, *late) == mtrl(*words, "execution.adaptive=0.97") == 0
+    files = sorted(tmp_path.glob("*.json"))
+    assert [file.name.split("-60-")[0] for file in files] == [
+        "teacher",
+        "teacher-adaptive0.97",
+        "teacher-delay4-blendnone",
+    ]
+    played = [json.loads(file.read_text()) for file in files]
+    assert len({json.dumps(one["episodes"]) for one in played}) == 3, "each acts otherwise"
+    assert len({one["policy"]["identity"] for one in played}) == 1, "all are one policy"
+    capsys.readouterr()
+    assert mtrl(*words, "execution.delay=5") == 2
+    assert "evaluation.execution.delay=5 is out of range" in capsys.readouterr().err
+    assert mtrl("evaluate", "random", "tasks=point/obstacle", "execution.delay=1") == 2
+    assert "random plans no chunks of actions" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.json"))) == 3
+
+
 def test_collect_keeps_what_is_there(tmp_path: Path, capsys: Capture) -> None:
     words = ["collect", "tasks=point/obstacle", "episodes=2", "--out", str(tmp_path / "data")]
     assert mtrl(*words) == 0
