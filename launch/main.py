@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 # Threads that outnumber free processors and spin while they wait make training ten times slower. The
 # learner's share is set when it is known; both must stand before torch is imported.
@@ -28,6 +29,7 @@ COMMANDS = {
     "export": "export a run's student as an artefact",
     "deploy": "run an artefact on a robot in real time",
     "report": "write a run's report as one self-contained page",
+    "submit": "run another command as a job of a Ray cluster: submit -- train ...",
     "tasks": "list tasks and task sets",
     "doctor": "check this machine, with a remedy for what is missing",
 }
@@ -46,6 +48,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def build_verb(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The command line of one verb, whose module it is."""
+    verb = argparse.ArgumentParser(
+        prog=f"mtrl {name}",
+        description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in module.EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(verb)
+    return verb
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 on success, 2 for a mistake of the user's, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -55,17 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(str(UnknownNameError("command", words[0], COMMANDS)))
         parser.parse_args(words or ["--help"])
         return 0
-    name = words[0]
+    name, *own = words
     module = importlib.import_module(f"mtrl.launch.{name}")
-    verb = argparse.ArgumentParser(
-        prog=f"mtrl {name}",
-        description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
-        epilog="examples:\n" + "\n".join(f"  {example}" for example in module.EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    module.add_arguments(verb)
-    parsed = verb.parse_intermixed_args(words[1:])
+    inner: list[str] = []
+    if getattr(module, "TAKES_COMMAND", False) and "--" in own:
+        own, inner = own[: own.index("--")], own[own.index("--") + 1 :]
+    parsed = build_verb(name, module).parse_intermixed_args(own)
+    parsed.command_words = inner
     if allowed := getattr(parsed, "allow_import", ()):
         # imported here: --help, --version and doctor need none of it
         from mtrl import registry

@@ -31,7 +31,7 @@ from mtrl.tasks import TaskSet
 from . import resources
 from .resources import ResourcePlan, preflight, processors
 
-__all__ = ["ResourcePlan", "fragments_for", "preflight", "processors", "rollouts_for"]
+__all__ = ["ResourcePlan", "fragments_for", "preflight", "processors", "require_processors", "rollouts_for"]
 
 Plan = Callable[..., ResourcePlan]
 
@@ -78,6 +78,22 @@ def fragments_for(
     return PoolFragments(
         tasks, backend, config, collection, snapshot, seed, on_fault, step_seconds, delivery=delivery
     )
+
+
+def require_processors(tasks: TaskSet, config: RuntimeConfig) -> None:
+    """Raises before anything is created where the machine, or the cluster at `config.address`, has fewer
+    processors than the run has actors or worker processes, or where no cluster answers there.
+    """
+    if config.kind == "local":
+        config = replace(config, actors=config.workers)
+    if config.kind == "ray" and config.address:
+        from . import cluster
+
+        has = cluster.connect(config).processors
+        cluster.disconnect()
+        preflight(tasks, config, processor_count=has, available_megabytes=float("inf"))
+    elif config.actors:
+        preflight(tasks, config, available_megabytes=float("inf"))
 
 
 def _started(tasks: TaskSet, config: RuntimeConfig, **asked: Any) -> tuple[Backend, Plan]:  # noqa: ANN401

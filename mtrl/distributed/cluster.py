@@ -27,11 +27,12 @@ from mtrl.errors import ConfigError, ResourceError
 from mtrl.faults import raise_terminated
 from mtrl.rollout import RuntimeConfig
 
+from .head import require_head
 from .ray_start import obstacles
 from .resources import OBJECT_STORE_MEGABYTES, processors
 
 LOOPBACK = "127.0.0.1"
-FREE_PROCESSORS_SECONDS = 10.0
+FREE_PROCESSORS_SECONDS = 6.0
 """How long to wait for processors that a run just ended still holds."""
 JOIN_SECONDS = 5.0
 """How long a cluster's address may take to accept a connection."""
@@ -135,10 +136,6 @@ def _quiet() -> None:
 
 
 def _join(address: str) -> None:
-    advice = (
-        "Give the address that `ray start --head` printed, 'auto' on a node of the cluster, or nothing for a "
-        "private one"
-    )
     key = f"runtime.address={address}"
     try:
         found: str = ray._private.services.canonicalize_bootstrap_address_or_die(address)
@@ -146,7 +143,10 @@ def _join(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), JOIN_SECONDS):
             pass
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no Ray cluster answers at {key} ({error}). {advice}") from error
+        raise ConfigError(
+            f"no Ray cluster answers at {key} ({error}). Give the address that `ray start --head` printed, "
+            "'auto' on a node of the cluster, or nothing for a private one"
+        ) from error
     if address == "auto":
         owner = listener_uid(int(port))
         if owner not in (None, os.getuid()):
@@ -155,14 +155,14 @@ def _join(address: str) -> None:
                 f"all the same write runtime.address={found}"
             )
         logger.warning("runtime.address=auto joins the Ray cluster at %s", found)
+    require_head(found, key)
     try:
         ray.init(address=found, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:
         ray.shutdown()
         raise ConfigError(
-            f"the Ray cluster at {key} answers and does not let this process in ({_first_line(error)}). One "
-            "that asks for a token takes it from RAY_AUTH_MODE=token with RAY_AUTH_TOKEN, or from "
-            "~/.ray/auth_token; Ray and Python must be of the same versions on both sides"
+            f"the Ray cluster at {key} answers and does not let this process in ({_first_line(error)}). Run "
+            "`ray status` on the head; RAY_AUTH_MODE and RAY_USE_TLS must be the same on both sides"
         ) from error
 
 

@@ -12,6 +12,7 @@ from graphlib import TopologicalSorter
 from rich.console import Console
 from rich.table import Table
 
+from mtrl.distributed import require_processors
 from mtrl.errors import DivergenceError, MtrlError, UnknownNameError, UnsupportedError
 from mtrl.evaluation import read_json, summarise, write_record
 from mtrl.gradients import SurgeryConfig
@@ -104,8 +105,8 @@ def stages_of(names: Sequence[str]) -> list[Stage]:
 
 
 def require_resources(config: Config) -> None:
-    """Prints steps and disk; raises MtrlError when the settings do not fit each other or the disk, or when
-    demonstrations are missing that cannot be collected.
+    """Prints steps and disk; raises MtrlError when the settings do not fit each other, the disk or the
+    processors of the machine or cluster, or when demonstrations are missing that cannot be collected.
 
     Memory is checked when the rollout workers start, which measure what one environment holds.
     """
@@ -123,6 +124,7 @@ def require_resources(config: Config) -> None:
     if any(stage.uses_demonstrations for stage in stages):
         plan.require_demonstrations()
     require_disk(plan.run, disk)
+    require_processors(plan.tasks, config.runtime)
     console = Console(emoji=False, file=sys.stderr)
     log(console, f"{plan.run}: {_size_of(plan)}, about {disk / MEGABYTE:.0f} MB of disk")
     surgery = getattr(plan.settings, "gradients", None)

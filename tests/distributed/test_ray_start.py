@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
-from mtrl.distributed import cluster
+from mtrl.distributed import cluster, head
 from mtrl.distributed.ray_start import SOCKET, obstacles
 from mtrl.errors import ConfigError, ResourceError
 from mtrl.launch.doctor import _ray_start
+from mtrl.launch.main import main
 from mtrl.rollout import child_environment
 
 LISTENER = """
@@ -110,9 +112,11 @@ def test_a_missing_token_is_no_wrong_address(tmp_path: Path) -> None:
     settings = {**os.environ, "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "s" * 43}
     with socket.create_server(("0.0.0.0", 0)) as server:
         port = server.getsockname()[1]
-    ray = str(Path(sys.executable).with_name("ray"))
+    program_of_ray = str(Path(sys.executable).with_name("ray"))
     words = ["--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
-    head = subprocess.Popen([ray, "start", "--block", *words], env=settings, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program_of_ray, "start", "--block", *words], env=settings, stdout=subprocess.DEVNULL
+    )
     program = "import sys; from mtrl.distributed import cluster; cluster._join(sys.argv[1])"
     without = {**child_environment(), "RAY_TMPDIR": str(folder), "HOME": str(tmp_path)}
     try:
@@ -124,7 +128,35 @@ def test_a_missing_token_is_no_wrong_address(tmp_path: Path) -> None:
             env=without, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     finally:
-        head.terminate()
-        head.wait(60)
-    assert "answers and does not let this process in" in ended.stderr
+        process.terminate()
+        process.wait(60)
+    assert "asks for its token, and none was found here" in ended.stderr
     assert "RAY_AUTH_TOKEN" in ended.stderr
+
+
+def test_a_head_says_its_versions(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = ray.get_runtime_context().gcs_address
+    head.require_head(address, "runtime.address=there")
+    monkeypatch.setattr(ray, "__version__", "2.59.0")
+    monkeypatch.setattr("platform.python_version", lambda: "3.11.1")
+    with pytest.raises(
+        ConfigError, match=r"=there runs Ray 2\.60\.\d, this process Ray 2\.59\.0 and Python 3"
+    ):
+        head.require_head(address, "runtime.address=there")
+
+
+def test_what_listens_and_is_no_head_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "ANSWER_SECONDS", 0.5)
+    with socket.create_server(("0.0.0.0", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"does not answer as the head .*not of the dashboard"):
+            cluster._join(address)
+
+
+def test_too_many_actors_leave_nothing_behind(
+    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["experiment=debug", f"output={tmp_path}", "runtime=ray", "runtime.address=auto"]
+    assert main(["train", *words, "runtime.actors=50"]) == 2
+    assert "needs 50 processors, one per actor; 4 are there" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
