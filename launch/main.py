@@ -22,6 +22,7 @@ from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 COMMANDS = {
     "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",
     "collect": "collect demonstrations from scripted experts",
+    "data": "look into demonstrations, convert them from and to LeRobot, merge them",
     "distill": "distil a run's teacher into a one-forward student",
     "evaluate": "evaluate policies on fixed test starts",
     "watch": "record a video of a policy, or show it in a window",

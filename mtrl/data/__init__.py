@@ -3,6 +3,8 @@
 from .batch import Batch, Bucket
 from .chunks import ChunkDataset, RankDataset, merged_moments
 from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
+from .lerobot import write_lerobot
+from .lerobot_reading import is_lerobot, read_lerobot, read_lerobot_info
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
 from .replay import Replay, ReplayConfig, replay_bytes
 from .storage import MappedStorage
@@ -22,9 +24,13 @@ __all__ = [
     "Windows",
     "collect_demonstrations",
     "dataset_id_of",
+    "is_lerobot",
     "merged_moments",
     "read_dataset",
+    "read_lerobot",
+    "read_lerobot_info",
     "read_provenance",
     "replay_bytes",
     "write_dataset",
+    "write_lerobot",
 ]

@@ -142,6 +142,23 @@ class Trajectories:
         )
 
     @staticmethod
+    def merged(parts: Sequence[Trajectories]) -> Trajectories:
+        """The episodes of all parts in a row, which are of one task."""
+        sizes = [part.step_count for part in parts]
+        offsets = [
+            part.offsets[1:] + before for part, before in zip(parts, np.cumsum([0, *sizes]), strict=False)
+        ]
+        return Trajectories(
+            observations={
+                bucket: np.concatenate([part.observations[bucket] for part in parts])
+                for bucket in parts[0].observations
+            },
+            offsets=np.concatenate([[0], *offsets]).astype(np.int64),
+            start_id=np.concatenate([part.start_id for part in parts]),
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in STEP_FIELDS},
+        )
+
+    @staticmethod
     def from_episodes(episodes: Episodes) -> Trajectories:
         """Collected episodes as demonstrations, sharing their arrays.
 

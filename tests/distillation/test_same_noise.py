@@ -1,6 +1,7 @@
 """Distillation: the student begins as the one-step teacher, learns its map, keeps modes, resumes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,19 @@ def test_the_student_learns_the_teachers_map_and_keeps_its_modes(teacher: Diffus
     assert 0.3 < (chosen > 0).float().mean() < 0.7
     # The same noise leads to the teacher's mode, not to any mode.
     assert (chosen.sign() == target[:, 0, 0].sign()).float().mean() > 0.85
+
+
+def test_a_guided_teacher_is_what_is_distilled(teacher: DiffusionSampler) -> None:
+    config = DiffusionConfig(network=SHAPE, execution=Execution(steps=1), guidance=1.5)
+    guided = DiffusionSampler(config, teacher.network)
+    with pytest.raises(ConfigError, match=r"distillation.network.history=1, the teacher's is 2"):
+        distiller(guided)
+    made = distiller(guided, network=replace(SHAPE, history=2))
+    made.update(ALONE)
+    pool = {name: values[:20] for name, values in made._pool.items()}
+    torch.testing.assert_close(labels(guided, pool["states"], pool["task"], pool["z"]), pool["target"])
+    plain = labels(teacher, pool["states"][:, 1:], pool["task"], pool["z"])
+    assert (pool["target"] - plain).abs().mean() > 0.01
 
 
 def test_a_resumed_distillation_goes_on_exactly(teacher: DiffusionSampler, tmp_path: Path) -> None:
