@@ -13,6 +13,7 @@ from mtrl.training import Needs, Offline
 
 from .agent import DiffusionAgent
 from .config import DiffusionConfig, NoiseLevels
+from .consistency import CONSISTENCY
 from .metrics import METRICS
 from .policy import DiffusionSampler, policy_from
 
@@ -71,6 +72,7 @@ AGENT = DiffusionFactory()
 
 __all__ = [
     "AGENT",
+    "CONSISTENCY",
     "DiffusionAgent",
     "DiffusionConfig",
     "DiffusionFactory",

@@ -12,7 +12,7 @@ from mtrl.nn import ChunkNetwork
 from .config import DiffusionConfig, NoiseLevels
 from .denoiser import Denoiser, preconditioning, sample
 from .objective import masked_mean
-from .view import View
+from .view import Estimate, View
 
 
 class EDM:
@@ -22,14 +22,24 @@ class EDM:
 
     def __init__(self, config: DiffusionConfig, network: ChunkNetwork) -> None:
         """Shares the network's weights."""
-        self._levels, self._steps = config.noise, config.sampler_steps
+        self.levels, self._steps = config.noise, config.sampler_steps
         self._network, self._denoiser = network, Denoiser(network, config.noise)
+
+    def denoise(self, sigma: torch.Tensor) -> Estimate:
+        """The estimate of the clean chunk at noise levels `sigma` [N], or twice as many rows of them."""
+
+        def estimate(condition: torch.Tensor, task: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
+            repeats = len(noisy) // len(sigma)
+            clean: torch.Tensor = self._denoiser(condition, task, noisy, sigma.repeat(repeats))
+            return clean
+
+        return estimate
 
     @property
     def first_step(self) -> FirstStep:
         """One denoising step from sigma_max to 0: D(sigma_max z, sigma_max)."""
-        sigma = torch.tensor(self._levels.maximum)
-        skip, out, into, level = preconditioning(sigma, self._levels.data_deviation)
+        sigma = torch.tensor(self.levels.maximum)
+        skip, out, into, level = preconditioning(sigma, self.levels.data_deviation)
         return FirstStep(
             scale=float(into * sigma), skip=float(skip * sigma), gain=float(out), level=float(level)
         )
@@ -37,7 +47,7 @@ class EDM:
     def draw(self, chunk: torch.Tensor, generator: torch.Generator) -> Mapping[str, torch.Tensor]:
         """Noise levels `sigma` [K, B] and `noise` [K, B, H, A]."""
         rows = chunk.shape[:2]
-        sigma = draw_sigma(self._levels, rows.numel(), generator).view(rows)
+        sigma = draw_sigma(self.levels, rows.numel(), generator).view(rows)
         return {"sigma": sigma, "noise": torch.randn(chunk.shape, generator=generator)}
 
     def losses(
@@ -49,7 +59,7 @@ class EDM:
         **drawn: torch.Tensor,
     ) -> torch.Tensor:
         """`denoising_loss`."""
-        return denoising_loss(self._network, self._levels, states, task, chunk, real, **drawn)
+        return denoising_loss(self._network, self.levels, states, task, chunk, real, **drawn)
 
     def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """`sampler_steps` Euler steps from sigma_max z."""

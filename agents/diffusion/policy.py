@@ -29,20 +29,21 @@ class DiffusionSampler:
         """Shares the network's weights, which are the averaged ones."""
         self.network = network
         self._guidance = config.guidance
-        self._objective = objective_of(config, network)
+        self.objective = objective_of(config, network)
+        """What the network was trained for."""
 
     @property
     def spec(self) -> ChunkSpec:
         """The network's sizes, with self-guidance one state more; no noise where plans are a function of
         states and task alone.
         """
-        found = spec_of(self.network, self.network.noise_size if self._objective.noisy else 0)
+        found = spec_of(self.network, self.network.noise_size if self.objective.noisy else 0)
         return replace(found, history=found.history + 1) if self._guidance else found
 
     @property
     def first_step(self) -> FirstStep:
         """What makes one forward pass a plan."""
-        return self._objective.first_step
+        return self.objective.first_step
 
     def sample(
         self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
@@ -64,18 +65,22 @@ class DiffusionSampler:
 
     def _plan(self, view: View, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         shape = (len(z), self.network.shape.chunk, self.network.actions)
-        noise = torch.from_numpy(z).view(shape) if self._objective.noisy else torch.empty(0)
-        chunk: npt.NDArray[np.float32] = self._objective.plan(view, noise).numpy()
+        noise = torch.from_numpy(z).view(shape) if self.objective.noisy else torch.empty(0)
+        chunk: npt.NDArray[np.float32] = self.objective.plan(view, noise).numpy()
         return chunk
+
+    def view(self, states: torch.Tensor, task: torch.Tensor) -> View:
+        """What the network reads of states [N, h, D_max] and task [N]; with self-guidance of the states a
+        decision earlier too.
+        """
+        if not self._guidance:
+            return View(self.network.condition(states, task), task)
+        now, before = (self.network.condition(part, task) for part in (states[:, 1:], states[:, :-1]))
+        return View(now, task, before, self._guidance)
 
     @torch.no_grad()
     def _view(self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64]) -> View:
-        """What the network reads; with self-guidance of the states a decision earlier too."""
-        seen, index = torch.from_numpy(states), torch.from_numpy(task)
-        if not self._guidance:
-            return View(self.network.condition(seen, index), index)
-        now, before = (self.network.condition(part, index) for part in (seen[:, 1:], seen[:, :-1]))
-        return View(now, index, before, self._guidance)
+        return self.view(torch.from_numpy(states), torch.from_numpy(task))
 
 
 def policy_of(config: DiffusionConfig, network: ChunkNetwork, version: int) -> ChunkPolicy:

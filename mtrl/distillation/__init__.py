@@ -6,7 +6,15 @@ from .dagger import DAGGER, Dagger, DaggerFactory, imitation_loss
 from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
 from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
 from .student import Student, StudentForm, student_from, student_policy
-from .teacher import ActionSampler, FirstStep, WarmStart, spec_of, teacher_of
+from .teacher import (
+    ActionSampler,
+    FirstStep,
+    WarmStart,
+    inherit,
+    require_same_sizes,
+    spec_of,
+    teacher_of,
+)
 
 __all__ = [
     "DAGGER",
@@ -27,7 +35,9 @@ __all__ = [
     "export_onnx",
     "golden_cases",
     "imitation_loss",
+    "inherit",
     "require_reference_parity",
+    "require_same_sizes",
     "spec_of",
     "student_from",
     "student_policy",

@@ -17,10 +17,11 @@ class DistillationConfig(Checked, place="distillation"):
 
     method: str = "auto"
     """Name of a distiller, an entry point of the group mtrl.distillers. "same_noise": the teacher's chunks in
-    demonstrated states. "dagger": any policy's decisions, continuous and discrete, in the states that the
-    student comes to. "auto": same_noise where the agent learns from demonstrations, dagger where not."""
+    demonstrated states. "consistency": the path of a diffusion policy, level by level. "dagger": any policy's
+    decisions, continuous and discrete, in the states that the student comes to. "auto": same_noise where the
+    agent learns from demonstrations, dagger where not."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Further settings of that distiller; same_noise and dagger take none."""
+    """Further settings of that distiller: `levels` of consistency; same_noise and dagger take none."""
     network: ChunkShape = field(default_factory=ChunkShape)
     """Sizes of the student. With same_noise it begins from every weight of the teacher's that has its name
     and shape: with the teacher's width and fewer blocks, from the first blocks. With dagger it decides one

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 
 from mtrl.errors import ConfigError, DivergenceError
-from mtrl.nn import ChunkNetwork, require_continuous_states
+from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.rollout import ChunkPolicy, ChunkSampler, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
@@ -23,7 +23,7 @@ from mtrl.training import Metric, Metrics, Needs, Offline, State, Use
 from .chunk_learner import ChunkLearner
 from .config import DistillationConfig
 from .student import Student, StudentForm, student_policy
-from .teacher import FirstStep, WarmStart, teacher_of
+from .teacher import FirstStep, WarmStart, inherit, require_same_sizes, teacher_of
 
 METRICS: Metrics = {
     "loss": Metric(
@@ -68,17 +68,7 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         for tasks with pixels or discrete actions.
         """
         require_continuous_states(tasks, self.NAME, "Distil with distillation.method=dagger")
-        for key in ("history", "chunk"):
-            own, expected = getattr(config.network, key), getattr(teacher.spec, key)
-            if own != expected:
-                raise ConfigError(
-                    f"distillation.network.{key}={own}, the teacher's is {expected}; they must be equal"
-                )
-        if config.batch_size % ranks:
-            raise ConfigError(
-                f"distillation.batch_size={config.batch_size} is what all ranks take together; expected a "
-                f"multiple of their number, {ranks}"
-            )
+        require_same_sizes(config, teacher.spec, ranks)
         self._config, self._teacher, self._ranks = config, teacher, ranks
         warm = teacher if isinstance(teacher, WarmStart) else None
         first_step = FirstStep() if warm is None else warm.first_step
@@ -87,7 +77,7 @@ class SameNoiseDistiller(ChunkLearner[Student]):
             torch.manual_seed(seed)
             student = Student(form, tasks.layout)
         if warm is not None:
-            _inherit(student.network, warm.network)
+            inherit(student.network, warm.network)
         super().__init__(
             student,
             config.network,
@@ -176,17 +166,6 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         for name, values in {"states": states, "task": task, "z": z, "target": target}.items():
             held = self._pool.get(name)
             self._pool[name] = values if held is None else torch.cat([held, values])[-limit:]
-
-
-@torch.no_grad()
-def _inherit(student: ChunkNetwork, teacher: ChunkNetwork) -> None:
-    """Copies every weight and buffer of equal name and shape: all of them for equal sizes, the first
-    blocks for a shallower student, at least the normalisation for any other.
-    """
-    source = teacher.state_dict()
-    for name, value in student.state_dict().items():
-        if name in source and source[name].shape == value.shape:
-            value.copy_(source[name])
 
 
 class SameNoiseFactory:

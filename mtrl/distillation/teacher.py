@@ -7,11 +7,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from mtrl.errors import UnsupportedError
+from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.nn import ChunkNetwork
 from mtrl.rollout import Acting, ChunkPolicy, ChunkSampler, ChunkSpec, Policy
 from mtrl.tasks import TaskSet
+
+from .config import DistillationConfig
 
 
 @dataclass(frozen=True)
@@ -85,3 +88,31 @@ def spec_of(network: ChunkNetwork, noise_size: int) -> ChunkSpec:
     shape = network.shape
     sizes = (shape.history, network.mean.shape[1], shape.chunk, network.actions)
     return ChunkSpec(*sizes, noise_size, network.choices)
+
+
+def require_same_sizes(config: DistillationConfig, spec: ChunkSpec, ranks: int) -> None:
+    """Raises ConfigError where a student's history or chunk differ from its teacher's, or ranks cannot share
+    the batch.
+    """
+    for key in ("history", "chunk"):
+        own, expected = getattr(config.network, key), getattr(spec, key)
+        if own != expected:
+            raise ConfigError(
+                f"distillation.network.{key}={own}, the teacher's is {expected}; they must be equal"
+            )
+    if config.batch_size % ranks:
+        raise ConfigError(
+            f"distillation.batch_size={config.batch_size} is what all ranks take together; expected a "
+            f"multiple of their number, {ranks}"
+        )
+
+
+@torch.no_grad()
+def inherit(student: ChunkNetwork, teacher: ChunkNetwork) -> None:
+    """Copies every weight and buffer of equal name and shape: all of them for equal sizes, the first
+    blocks for a shallower student, at least the normalisation for any other.
+    """
+    source = teacher.state_dict()
+    for name, value in student.state_dict().items():
+        if name in source and source[name].shape == value.shape:
+            value.copy_(source[name])
