@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
+from mtrl.errors import ConfigError
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
 from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least
@@ -56,3 +57,8 @@ class DistillationConfig(Checked, place="distillation"):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.execution.require_within(self.network.chunk, "distillation.")
+        if self.network.backbone != "mlp":
+            raise ConfigError(
+                f"distillation.network.backbone={self.network.backbone}: a student is an MLP, which runs in "
+                "microseconds; its teacher may be a transformer"
+            )

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mtrl.deployment.artefact.export import fold
-from mtrl.nn import ChunkNetwork, bounded
+from mtrl.nn import ChunkNetwork, ResidualMLP, bounded
 
 from .teacher import FirstStep
 
@@ -32,6 +32,7 @@ class FoldedStudent(nn.Module):
         """Copies the network's weights."""
         super().__init__()
         shape, torso = network.shape, network.torso
+        assert isinstance(torso, ResidualMLP), "a student is an MLP"
         self.skip = first.skip
         self.sizes = (shape.chunk, network.actions)
         self.choices = network.choices

@@ -9,7 +9,7 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from mtrl.spaces import Layout
 from mtrl.structured import Checked, between
 from mtrl.tasks import TaskSet
 
+from .chunk_transformer import ChunkTransformer
 from .normalisation import TaskNormaliser
 from .residual import ResidualMLP
 
@@ -40,15 +41,27 @@ class ChunkShape(Checked):
     """Length of the learned task embedding, 1 to 512."""
     noise_features: Annotated[int, between(2, 64)] = 16
     """Sine and cosine features of the noise level; even, 2 to 64."""
+    backbone: Annotated[str, ("mlp", "transformer")] = "mlp"
+    """"mlp": residual blocks over the whole chunk. "transformer": attention among its actions, for a planner
+    on a GPU; a student is an MLP."""
+    heads: Annotated[int, between(1, 64)] = 4
+    """Attention heads of the transformer, which divide `width`, 1 to 64."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("backbone", "heads")
+    """Fields that older files lack."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.backbone == "transformer" and self.width % self.heads:
+            raise OutOfRangeError("heads", self.heads, f"a divisor of width={self.width}")
         if self.noise_features % 2:
             raise OutOfRangeError("noise_features", self.noise_features, "an even number")
 
 
 class ChunkNetwork(TaskNormaliser):
-    """Residual MLP over [standardised history, task embedding, scaled chunk, noise-level features]."""
+    """Residual MLP, or transformer, over [standardised history, task embedding, scaled chunk, noise-level
+    features].
+    """
 
     state_mask: Tensor
     action_mask: Tensor
@@ -64,8 +77,20 @@ class ChunkNetwork(TaskNormaliser):
         tasks, states = layout.task_count, layout.state_size
         self.embedding = nn.Embedding(tasks, shape.embedding)
         flat = shape.chunk * self.actions
-        inputs = shape.history * states + shape.embedding + flat + shape.noise_features
-        self.torso = ResidualMLP(inputs, flat, shape.width, shape.blocks)
+        condition = shape.history * states + shape.embedding
+        self.torso = (
+            ResidualMLP(condition + flat + shape.noise_features, flat, shape.width, shape.blocks)
+            if shape.backbone == "mlp"
+            else ChunkTransformer(
+                condition,
+                shape.noise_features,
+                shape.chunk,
+                self.actions,
+                shape.width,
+                shape.blocks,
+                shape.heads,
+            )
+        )
         self.register_buffer("state_mask", torch.as_tensor(layout.state_mask).float())
         columns = np.concatenate([layout.continuous_mask, layout.legal_mask], axis=1)
         self.register_buffer("action_mask", torch.as_tensor(columns).float())

@@ -77,9 +77,13 @@ def test_a_resumed_agent_goes_on_exactly(objective: str, tmp_path: Path) -> None
         np.testing.assert_array_equal(value, resumed.snapshot().tensors[name])
 
 
-@pytest.mark.parametrize("objective", ["diffusion", "flow", "mip", "regression"])
-def test_a_snapshot_acts_like_the_agent(objective: str) -> None:
-    made = agent(dataclasses.replace(SMALL, objective=objective))
+@pytest.mark.parametrize(
+    ("objective", "backbone"),
+    [("diffusion", "mlp"), ("flow", "mlp"), ("mip", "mlp"), ("regression", "mlp"), ("flow", "transformer")],
+)
+def test_a_snapshot_acts_like_the_agent(objective: str, backbone: str) -> None:
+    shape = dataclasses.replace(SMALL.network, backbone=backbone)
+    made = agent(dataclasses.replace(SMALL, objective=objective, network=shape))
     for _ in range(3):
         made.update(ALONE)
     tasks = choice_tasks()
@@ -103,10 +107,16 @@ def test_a_snapshot_acts_like_the_agent(objective: str) -> None:
 
 def test_sampling_keeps_both_modes_where_cloning_averages_them() -> None:
     chosen = {}
-    for objective in ("diffusion", "flow", "regression"):
+    cases = {
+        "diffusion": ("diffusion", "mlp"),
+        "flow": ("flow", "mlp"),
+        "regression": ("regression", "mlp"),
+        "transformer": ("diffusion", "transformer"),
+    }
+    for case, (objective, backbone) in cases.items():
         config = DiffusionConfig(
             objective=objective,
-            network=ChunkShape(width=64, blocks=2, chunk=2, embedding=4),
+            network=ChunkShape(width=64, blocks=2, chunk=2, embedding=4, backbone=backbone),
             execution=Execution(steps=1),
             batch_size=128,
             warmup=20,
@@ -127,10 +137,10 @@ def test_sampling_keeps_both_modes_where_cloning_averages_them() -> None:
             acting=Acting(),
             generators=[generator_for(0, "made/choice", key) for key in range(count)],
         )
-        chosen[objective] = action.continuous[:, 0]
-    for objective in ("diffusion", "flow"):
-        assert (np.abs(np.abs(chosen[objective]) - 0.8) < 0.2).mean() > 0.85
-        assert 0.3 < (chosen[objective] > 0).mean() < 0.7
+        chosen[case] = action.continuous[:, 0]
+    for case in ("diffusion", "flow", "transformer"):
+        assert (np.abs(np.abs(chosen[case]) - 0.8) < 0.2).mean() > 0.85
+        assert 0.3 < (chosen[case] > 0).mean() < 0.7
     assert np.abs(chosen["regression"]).mean() < 0.4
 
 
