@@ -190,10 +190,17 @@ def _ray() -> list[Finding]:
 
 
 def _ray_start() -> list[Finding]:
-    from mtrl.distributed.ray_start import obstacles
+    from mtrl.distributed.ray_start import obstacles, own_token
 
-    found = obstacles(os.environ)
-    return [warning("Ray start", f"Ray cannot start: {cause}", remedy) for cause, remedy in found]
+    found, file = obstacles(os.environ), Path.home() / ".ray" / "auth_token"
+    others = file.stat().st_mode & 0o077 if file.is_file() else 0
+    return [
+        *(warning("Ray start", f"Ray cannot start: {cause}", remedy) for cause, remedy in found),
+        ray_ports.check_ray_token(bool(own_token()), others),
+        *ray_ports.check_ray_address(
+            os.environ.get("RAY_ADDRESS", ""), os.environ.get("RAY_API_SERVER_ADDRESS", "")
+        ),
+    ]
 
 
 def _realtime() -> list[Finding]:

@@ -78,6 +78,27 @@ def check_ray_ports(ray: RayProcesses) -> Finding:
     )
 
 
+def check_ray_token(found: bool, readable_by: int) -> Finding:
+    """Whether this user has a token for clusters; `readable_by`: mode bits of its file for others."""
+    if readable_by:
+        return warning("Ray token", "others may read ~/.ray/auth_token", "chmod 600 ~/.ray/auth_token")
+    if found:
+        return good(
+            "Ray token", "there is one, for RAY_AUTH_MODE=token ray start --head and for heads that ask"
+        )
+    return optional(
+        "Ray token",
+        "none: a cluster of `ray start` is open to whoever reaches its ports",
+        "ray get-auth-token --generate, then RAY_AUTH_MODE=token ray start --head",
+    )
+
+
+def check_ray_address(cluster: str, server: str) -> list[Finding]:
+    """RAY_ADDRESS and RAY_API_SERVER_ADDRESS, which choose a cluster where no command line does."""
+    given = (("RAY_ADDRESS", cluster, "auto"), ("RAY_API_SERVER_ADDRESS", server, "mtrl submit"))
+    return [good("Ray address", f"{what} takes {name}={value}") for name, value, what in given if value]
+
+
 def ray_processes(root: Path = Path("/proc")) -> RayProcesses:
     """Ray's processes and their ports; of other users' processes only their existence."""
     sockets = dict(_listening(root))

@@ -6,12 +6,9 @@ of something else. One question with a time limit tells them apart.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,21 +21,12 @@ from ray.core.generated import gcs_service_pb2
 
 from mtrl.errors import ConfigError
 
+from .ray_start import own_token
+
 ANSWER_SECONDS = 5.0
 """How long a head may take to answer."""
 _MESSAGES: Any = gcs_service_pb2
 _METHOD = "/ray.rpc.InternalKVGcsService/InternalKVGet"
-
-
-def own_token(environment: Mapping[str, str] = os.environ) -> str:
-    """The token of this user's clusters, from where Ray looks for it; empty where there is none."""
-    if given := environment.get("RAY_AUTH_TOKEN", "").strip():
-        return given
-    home = Path(environment.get("HOME") or "/")
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        path = environment.get("RAY_AUTH_TOKEN_PATH") or home / ".ray" / "auth_token"
-        return Path(path).read_text(encoding="utf-8").strip()
-    return ""
 
 
 def token_error(place: str) -> ConfigError:

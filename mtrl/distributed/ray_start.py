@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,17 @@ def obstacles(environment: Mapping[str, str]) -> list[Obstacle]:
             )
         )
     return found
+
+
+def own_token(environment: Mapping[str, str] = os.environ) -> str:
+    """The token of this user's clusters, from where Ray looks for it; empty where there is none."""
+    if given := environment.get("RAY_AUTH_TOKEN", "").strip():
+        return given
+    home = Path(environment.get("HOME") or "/")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        path = environment.get("RAY_AUTH_TOKEN_PATH") or home / ".ray" / "auth_token"
+        return Path(path).read_text(encoding="utf-8").strip()
+    return ""
 
 
 def _is_file(path: Path) -> bool:

@@ -60,6 +60,23 @@ def test_a_token_needs_a_place_or_a_value() -> None:
         assert obstacles({**nowhere, **given}) == []
 
 
+def test_doctor_tells_of_tokens_and_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    (none, address) = _ray_start()
+    assert "none: a cluster of `ray start` is open" in none.text and "--generate" in none.remedy
+    assert address.text == "auto takes RAY_ADDRESS=10.0.0.1:6379"
+    file = tmp_path / ".ray" / "auth_token"
+    file.parent.mkdir()
+    file.write_text("s" * 43)
+    file.chmod(0o644)
+    assert _ray_start()[0].remedy == "chmod 600 ~/.ray/auth_token"
+    file.chmod(0o600)
+    assert _ray_start()[0].text.startswith("there is one")
+
+
 def test_a_private_cluster_is_refused_and_doctor_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "long" * 20)
     with pytest.raises(ResourceError, match=r"paths of \d+ bytes.*set RAY_TMPDIR.*runtime\.workers=N"):

@@ -185,7 +185,7 @@ def test_a_job_is_submitted_followed_left_and_stopped_with_a_save(tmp_path: Path
                 break
         following.send_signal(2)
         left = following.communicate(timeout=60)[0]
-        assert following.returncode == 130
+        assert following.returncode == 130, left
         assert "the job a job goes on" in left
         assert "--follow 'a job'" in left
         again = mtrl(*server, *own, "--", *train, folder=folder, **variables)
