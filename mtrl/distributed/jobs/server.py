@@ -19,7 +19,8 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from mtrl.errors import ConfigError, ExistsError
 
-from ..head import ANSWER_SECONDS, own_token, require_versions, token_error
+from ..head import ANSWER_SECONDS, require_versions, token_error
+from ..ray_start import own_token
 from .upload import Upload
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
