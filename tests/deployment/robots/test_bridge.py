@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mtrl.deployment.robots.ros2.bridge import WRITTEN_BYTES
 from mtrl.deployment.robots.ros2.link import BridgedRobot
 from mtrl.errors import GuardError
 
@@ -95,6 +96,17 @@ def test_what_cannot_be_is_dropped_counted_and_ages(peer: Peer, robot: BridgedRo
     peer.state(["elbow", "slider"], [11.0, 250.0])
     until(lambda: robot.read() or (robot.reading.heard[:2] > heard[:2]).all(), "good state after the bad")
     assert robot.reading.position[0] == pytest.approx(np.deg2rad(11.0), abs=1e-15)
+
+
+def test_what_strangers_make_the_bridge_write_is_bounded(peer: Peer, robot: BridgedRobot) -> None:
+    """Cyclone DDS writes 250 bytes for each of these to the bridge's standard error."""
+    errors = Path(f"/proc/{robot._process.pid}/fd/2")
+    for _ in range(6000):
+        peer.datagram(b"RTPS\x02\x01\x01\x10" + bytes(range(40)))
+    peer.state(["elbow", "slider"], [11.0, 250.0])
+    until(lambda: robot.read() or robot.reading.position[0] == np.deg2rad(11.0), "a state after the flood")
+    assert 0 < errors.stat().st_size <= WRITTEN_BYTES
+    assert not Path("cyclonedds.log").exists()
 
 
 def test_datagrams_that_are_no_message_change_nothing(peer: Peer, robot: BridgedRobot) -> None:

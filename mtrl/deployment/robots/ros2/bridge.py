@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -38,6 +39,9 @@ COUNTS = 4
 """Numbers at the front of a reading's record."""
 LOOK_S = 0.1
 """Time between two looks for other publishers of commands, before the first command."""
+WRITTEN_BYTES = 2**20
+"""Most bytes of any file that the bridge writes, which is standard error alone: Cyclone DDS reports every bad
+datagram there, and no stranger may fill the disk."""
 FAREWELL_S = 1.0
 """For so long the last command is repeated after the control loop has ended."""
 
@@ -209,6 +213,7 @@ def run(spec: BridgeSpec, ended: Callable[[], bool]) -> None:
 def main() -> None:
     """The process of the bridge."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN_BYTES, WRITTEN_BYTES))
     spec = build(BridgeSpec, json.load(sys.stdin))
     run(spec, lambda: os.getppid() != spec.parent)
 

@@ -46,7 +46,8 @@ def settings(network: Network) -> str:
         "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
         f"<Peers>{peers}</Peers></Discovery>"
         f"<Compatibility><IgnoreTypeInformation>{FAST_DDS}</IgnoreTypeInformation></Compatibility>"
-        # warnings of every bad datagram would let strangers fill the disk
+        # any other verbosity writes cyclonedds.log into the current folder; warnings of bad datagrams go to
+        # standard error all the same, whose length the bridge limits
         "<Tracing><Verbosity>none</Verbosity></Tracing></Domain></CycloneDDS>"
     )
 
