@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 from side_by_side import publish
 
+from mtrl.deployment.realtime.roles import ROBOT
 from mtrl.deployment.realtime.ticker import realtime_section
-from mtrl.deployment.robots.robot import PRIORITY
 from mtrl.deployment.robots.ros2.link import BridgedRobot
 from mtrl.deployment.robots.site import Network
 
@@ -77,7 +77,7 @@ def fly(python: Path, kind: str, messages: int, domain: int) -> dict:
         )
         try:
             robot.begin(0)
-            with realtime_section(PRIORITY):
+            with realtime_section(ROBOT.priority):
                 seen, before, wrong = answer(robot, node)
             said = json.loads(node.communicate(timeout=60)[0])
         finally:

@@ -13,12 +13,19 @@ from mtrl.deployment import read_flight
 from mtrl.errors import IntegrityError
 
 PATIENCE_S = 90.0
+MODULES = {
+    "robot": b"robots.simulated",
+    "policy": b"realtime.policy_loop",
+    "servo": b"realtime.servo",
+    "logger": b"flight.logger",
+}
 PATIENT = (
     "robot.fifo=false",
     "robot.startup_timeout_s=15",
     "robot.settle_decisions=1000000",
     "robot.stale_limit_ms=1000",
     "robot.inference_deadline_ms=1000",
+    "robot.proposal_periods=50",
 )
 """For a machine that is busy with other things too; the robot's own time limit is as it is."""
 
@@ -41,7 +48,7 @@ def children_of(process_id: int) -> dict[str, int]:
         except (OSError, ValueError, IndexError):
             continue
         if parent == process_id:
-            for role, module in (("robot", b"robots.simulated"), ("policy", b"policy_loop")):
+            for role, module in MODULES.items():
                 if module in line:
                     found[role] = int(entry.name)
     return found

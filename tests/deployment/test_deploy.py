@@ -1,4 +1,4 @@
-"""Whole deployments: three processes, real time, the bench's point and a linear policy."""
+"""Whole deployments: four processes, real time, the bench's point and a linear policy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ from .graphs import STEER, linear_artefact
 
 ROBOT = RobotConfig(settle_decisions=3)
 PATIENT = dataclasses.replace(
-    ROBOT, stale_limit_ms=1000.0, inference_deadline_ms=1000.0, command_timeout_ms=1000.0
+    ROBOT,
+    stale_limit_ms=1000.0,
+    inference_deadline_ms=1000.0,
+    command_timeout_ms=1000.0,
+    proposal_periods=50.0,
 )
 """For what must hold on a machine that is busy with other things too."""
 LONG: dict[str, Option] = {"horizon": 200}

@@ -66,14 +66,18 @@ FAULTS = {
     "policy raises": Fault(2, "out of data bounds", robot="mark", policy="raise"),
     "policy hangs": Fault(2, "policy_done did not come", robot="mark", policy="hang"),
     "robot killed": Fault(2, "in the robot's process", act=to("robot", signal.SIGKILL)),
-    "robot stopped": Fault(2, "robot_done and policy_done did not come", act=to("robot", signal.SIGSTOP)),
+    "robot stopped": Fault(
+        2, "robot_done and policy_done and servo_done did not come", act=to("robot", signal.SIGSTOP)
+    ),
     "robot raises": Fault(2, "the gearbox fell off", robot="raise"),
-    "robot hangs": Fault(2, "robot_done and policy_done did not come", robot="hang"),
+    "robot hangs": Fault(2, "robot_done and policy_done and servo_done did not come", robot="hang"),
     "Ctrl-C": Fault(130, "SIGINT", "interrupted", act=to("session", signal.SIGINT)),
     "SIGTERM": Fault(143, "SIGTERM", "flight logs are in", act=to("session", signal.SIGTERM)),
     "emergency stop": Fault(1, "over", "emergency stop, ACTION_NOT_FINITE", robot="mark", policy="nan"),
+    "servo killed": Fault(2, "the servo's process ended", act=to("servo", signal.SIGKILL)),
+    "logger killed": Fault(0, "over", "", act=to("logger", signal.SIGKILL)),
     "command time-out": Fault(
-        1, "over", "the robot held by itself", act=to("policy", signal.SIGSTOP, signal.SIGCONT)
+        1, "over", "the robot held by itself", act=to("servo", signal.SIGSTOP, signal.SIGCONT)
     ),
 }
 
@@ -102,7 +106,7 @@ def test_the_log_is_whole_and_replays_after(name: str, bench: BenchSuite, tmp_pa
     assert transitions[-1].after.name == ("ESTOP" if name == "emergency stop" else transitions[-1].after.name)
     seconds = flight.clock_ns * 1e-9 + flight.column(Column.SENT)[-1]
     assert abs(time.time() - seconds) < 120
-    assert (tmp_path / "deployments" / "bench-point.json").exists() == (fault.status == 1)
+    assert (tmp_path / "deployments" / "bench-point.json").exists() == (fault.status < 2)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +131,21 @@ def test_no_signal_interrupts_the_end_of_a_flight(
     assert signal.getsignal(number) is before
 
 
-def test_a_killed_session_leaves_what_it_flushed_and_no_process(bench: BenchSuite, tmp_path: Path) -> None:
+def test_a_killed_session_leaves_a_whole_log_and_no_process(bench: BenchSuite, tmp_path: Path) -> None:
     running = fly(bench, tmp_path, "none", "")
-    time.sleep(1.0)
+    running.process.kill()
+    running.end()
+    flight = read_flight(running.log)
+    assert flight.ending == "the process of deploy ended"
+    assert len(flight.numbers) >= 10
+    assert replay(flight)[0].tobytes() == flight.command.tobytes()
+
+
+def test_a_killed_session_and_logger_leave_what_was_flushed(bench: BenchSuite, tmp_path: Path) -> None:
+    running = fly(bench, tmp_path, "none", "")
     before = running.ticks()
     running.process.kill()
+    os.kill(running.children["logger"], signal.SIGKILL)
     running.end()
     with pytest.raises(IntegrityError, match="unfinished=True"):
         read_flight(running.log)

@@ -36,10 +36,11 @@ def flight() -> Flight:
             state[1] = np.inf
         if tick == 50:
             proposal[0] = np.nan
-        guarded = guard.check(state, observed, proposal, 0.02 if tick == 30 else 1e-5 / 3, read)
-        seconds = 0.02 if tick == 30 else 1e-5 / 3
+        seconds = {30: 0.02, 40: np.nan}.get(tick, 1e-5 / 3)
+        proposed = read - (0.07 if tick == 35 else 1e-5)
+        guarded = guard.check(state, observed, proposal, seconds, read, proposed)
         numbers = (
-            tick, observed, observed, read, read + 1e-5, read + 2e-5, seconds, 1,
+            tick, observed, observed, read, proposed, read + 2e-5, seconds, 1,
             guarded.flags, guarded.state,
         )  # fmt: skip
         ring.append(numbers, state, proposal, guarded.action)
@@ -61,7 +62,8 @@ def test_replaying_the_guard_from_the_log_gives_the_same_commands(flight: Flight
     commands, transitions = replay(read_flight(tmp_path / "flight.mcap"))
     assert commands.tobytes() == flight.command.tobytes()
     assert [change.after.name for change in transitions] == [
-        "VERIFIED", "CONNECTED", "ARMED", "RUN", "HOLD", "RUN", "HOLD", "RUN", "HOLD", "RUN", "ESTOP",
+        "VERIFIED", "CONNECTED", "ARMED", "RUN", "HOLD", "RUN", "HOLD", "RUN", "HOLD", "RUN",
+        "HOLD", "RUN", "HOLD", "RUN", "ESTOP",
     ]  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def test_the_file_is_plain_mcap_with_json_schemas(flight: Flight, tmp_path: Path
             content = json.loads(message.data, parse_constant=lambda name: pytest.fail(name))
             assert set(content) == set(fields["required"])
             counts[channel.topic] = counts.get(channel.topic, 0) + 1
-    assert counts == {"/observation": TICKS, "/proposal": TICKS, "/command": TICKS, "/guard/transition": 11}
+    assert counts == {"/observation": TICKS, "/proposal": TICKS, "/command": TICKS, "/guard/transition": 15}
 
 
 def test_an_episode_without_ticks_is_a_log_too(flight: Flight, tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ def tick(
     observation: np.ndarray = GOOD,
     age: float = 0.001,
     took: float = 0.0,
+    waited: float = 0.001,
 ) -> tuple[list[float], GuardFlag, GuardState]:
-    guarded = guard.check(observation, 10.0 - age, np.array(action), took, 10.0)
+    guarded = guard.check(observation, 10.0 - age, np.array(action), took, 10.0, 10.0 - waited)
     return guarded.action.tolist(), guarded.flags, guarded.state
 
 
@@ -84,6 +85,9 @@ def test_holding_obeys_the_rate_limit() -> None:
         ({"observation": np.array([0, np.nan, 0])}, GuardFlag.OBSERVATION_NOT_FINITE),
         ({"observation": np.array([0, -np.inf, 0])}, GuardFlag.OBSERVATION_NOT_FINITE),
         ({"observation": np.array([0, -1001.0, 0])}, GuardFlag.OBSERVATION_OUT_OF_RANGE),
+        ({"waited": 0.061}, GuardFlag.STALE_PROPOSAL),
+        ({"waited": -0.001}, GuardFlag.STALE_PROPOSAL),
+        ({"waited": float("nan")}, GuardFlag.STALE_PROPOSAL),
         ({"took": 0.011}, GuardFlag.LATE_INFERENCE),
         ({"took": float("nan")}, GuardFlag.LATE_INFERENCE),
     ],
@@ -234,7 +238,7 @@ def assert_harmless(guard: Guard, actions: np.ndarray, ages: np.ndarray, observa
     limits = guard.config
     previous = np.zeros(limits.action_size)
     for action, age, observation in zip(actions, ages, observations, strict=True):
-        command = guard.check(observation, 10.0 - age, action, 0.0, 10.0).action
+        command = guard.check(observation, 10.0 - age, action, 0.0, 10.0, 9.999).action
         assert np.isfinite(command).all()
         assert np.abs(command).max() <= limits.action_limit
         assert np.abs(command - previous).max() <= limits.rate_limit * (1 + 1e-12)

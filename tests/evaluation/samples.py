@@ -146,5 +146,7 @@ def deployment_report(name: str, ticks: int, misses: int, success: bool = True) 
         log_complete=True,
         seconds=1.0,
         real_time_priority=False,
+        servo=latency([60.0] * ticks),
+        servo_missed=0,
         warnings=("normal priority",),
     )

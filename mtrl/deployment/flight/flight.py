@@ -85,6 +85,7 @@ class GuardReplay:
             proposal,
             float(numbers[Column.INFERENCE_S]),
             float(numbers[Column.READ]),
+            float(numbers[Column.INFERRED]),
         ).action
 
 

@@ -111,8 +111,8 @@ class FlightWriter:
         changes = self._replay.transitions
         for row, numbers in enumerate(rows.numbers):
             for topic in _TOPICS:
-                columns = {_name(c): _TYPES.get(c, float)(numbers[c]) for c in topic.columns}
-                array = _encode(getattr(rows, topic.array)[row])
+                columns = {_name(c): _encode(_TYPES.get(c, float)(numbers[c])) for c in topic.columns}
+                array = [_encode(value) for value in getattr(rows, topic.array)[row].tolist()]
                 self._add(topic.name, float(numbers[topic.time]), {**columns, topic.field: array})
             known = len(changes)
             self._replay.command(numbers, rows.observation[row], rows.proposal[row])
@@ -181,8 +181,8 @@ def _assemble(
     for topic in _TOPICS:
         found = messages[topic.name][:ticks]
         for column in topic.columns:
-            numbers[:, column] = [message[_name(column)] for message in found]
-        # float() also reads NaN, Infinity and -Infinity
+            # float() also reads NaN, Infinity and -Infinity
+            numbers[:, column] = [float(message[_name(column)]) for message in found]
         rows = [[float(value) for value in message[topic.field]] for message in found]
         size = int(about["state_size" if topic.field == "state" else "action_size"])
         arrays[topic.array] = np.array(rows, dtype=np.float64).reshape(ticks, size)
@@ -202,6 +202,8 @@ def _channel(writer: Writer, topic: str, types: dict[str, str]) -> int:
     for described in properties.values():
         if described["type"] == "array":
             described["items"] = {"type": ["number", "string"]}
+        elif described["type"] == "number":
+            described["type"] = ["number", "string"]
     schema = {"title": topic.strip("/"), "type": "object", "properties": properties, "required": list(types)}
     schema_id = writer.register_schema(
         name=f"mtrl{topic.replace('/', '.')}", encoding="jsonschema", data=json.dumps(schema).encode()
@@ -213,6 +215,6 @@ def _name(column: Column) -> str:
     return column.name.lower()
 
 
-def _encode(values: Float64) -> list[float | str]:
+def _encode(value: float) -> float | str:
     # json.dumps names non-finite values NaN, Infinity and -Infinity
-    return [value if math.isfinite(value) else json.dumps(value) for value in values.tolist()]
+    return value if math.isfinite(value) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""The flight recorder of the session: copies an episode from shared memory into its log while it goes on."""
+"""The flight recorder: copies an episode from shared memory into its log while it goes on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .flight import Flight
 from .log import FlightWriter
 
 FLUSH_S = 0.25
-"""Time between two flushes, in seconds: what a killed session loses of a flight, at most, and two polls."""
+"""Time between two flushes, in seconds: what a killed logger loses of a flight, at most, and two polls."""
 
 
 class FlightRecorder:
-    """Streams one episode. The policy's process never waits for it, and no death of a process empties it."""
+    """Streams one episode. The servo never waits for it, and no death of a process empties it."""
 
     def __init__(self, path: Path, memory: SessionMemory, number: int, flight: Flight) -> None:
         """`flight`: what is known before the first tick of episode `number`, without rows."""
@@ -39,11 +39,11 @@ class FlightRecorder:
     @property
     def _rows(self) -> int:
         """Rows of this episode in the ring."""
-        begun = self._control[ControlField.POLICY_READY] >= self._number
+        begun = self._control[ControlField.SERVO_READY] >= self._number
         return int(self._control[ControlField.ROWS]) if begun else 0
 
     def update(self) -> None:
-        """Appends what has come; called at every poll of the session."""
+        """Appends what has come; called at every poll of the logger."""
         # Rows are read one poll after they were counted: a processor may show the count before the row.
         with self._disk_errors():
             self._append(self._seen)
@@ -52,13 +52,11 @@ class FlightRecorder:
                 self._writer.flush()
                 self._flushed = now
 
-    def close(self, ending: str) -> Flight:
-        """Appends the rest, finishes the log and returns the whole flight; both processes are at rest."""
+    def close(self, ending: str) -> None:
+        """Appends the rest and finishes the log; the servo is at rest."""
         with self._disk_errors(), self._file:
             self._append(self._rows)
             self._writer.close(ending)
-        whole = self._begun.with_rows(self._ring, 0, self._written)
-        return dataclasses.replace(whole, ending=ending)
 
     def _disk_errors(self) -> AbstractContextManager[None]:
         return disk_errors(self.path, "the rest of ")

@@ -12,6 +12,7 @@ from ..guard.guard import VIOLATIONS, GuardState
 from ..guard.limits import RobotConfig
 from ..realtime.latency import Latency
 from ..realtime.records import Column, ControlField, EpisodeSpec, ObservationField, SessionMemory, SessionSpec
+from ..realtime.roles import FLYING
 from .flight import Flight, Float64, replay
 
 SCHEMA_VERSION = 1
@@ -85,7 +86,11 @@ class EpisodeReport:
     seconds: float
     """Wall-clock time from the first observation to the last command."""
     real_time_priority: bool
-    """Whether both processes ran with real-time priority."""
+    """Whether robot, policy and servo ran with real-time priority, the servo also in locked memory."""
+    servo: Latency
+    """How late the servo woke up, over all ticks of its own clock."""
+    servo_missed: int
+    """Ticks of the servo that came more than two of its periods late."""
     score: str = "success"
     """What the task is scored by, "success" or "return"."""
     log: str = ""
@@ -116,13 +121,14 @@ class EpisodeReport:
     def as_json(self) -> dict[str, Any]:
         """For the result file."""
         plain = asdict(self)
-        del plain["inference"], plain["observation_to_command"]
+        del plain["inference"], plain["observation_to_command"], plain["servo"]
         return {
             "schema": SCHEMA_VERSION,
             **plain,
             "deadline_miss_fraction": self.deadline_miss_fraction,
             "latency": self.inference.as_json(),
             "observation_to_command": self.observation_to_command.as_json(),
+            "servo_lateness": self.servo.as_json(),
         }
 
 
@@ -165,12 +171,14 @@ def episode_report(
     memory.observations.read(last)
     control = memory.control
     answered, late = int(control[ControlField.ANSWERED]), int(control[ControlField.LATE])
-    real_time_priority = bool(control[ControlField.ROBOT_FIFO] and control[ControlField.POLICY_FIFO])
+    real_time_priority = all(control[role.granted] for role in FLYING)
+    lateness = memory.lateness[: int(control[ControlField.WAKE_UPS])].copy()
     commands, _ = replay(flight)
     decisions = int(last[ObservationField.TICK])
     skipped = decisions - answered
     fresh = len(np.unique(flight.column(Column.TICK)))
-    complete = commands.tobytes() == flight.command.tobytes() and fresh == answered
+    rows = int(control[ControlField.ROWS])
+    complete = commands.tobytes() == flight.command.tobytes() and (fresh, len(commands)) == (answered, rows)
     flags, states = flight.numbers[:, [Column.FLAGS, Column.STATE]].astype(np.int64).T
     sent, observed = flight.column(Column.SENT), flight.column(Column.OBSERVED)
     first_answers = np.diff(flight.column(Column.TICK), prepend=-1) != 0
@@ -211,6 +219,8 @@ def episode_report(
         rate_hz=rate_hz,
         score=score,
         real_time_priority=real_time_priority,
+        servo=Latency.of(lateness),
+        servo_missed=int(np.count_nonzero(lateness > 2.0 / spec.robot.servo_hz)),
         stolen_seconds=stolen_seconds,
         log=str(log),
     )
@@ -221,7 +231,8 @@ def _circumstances(refused: bool, stolen_seconds: float) -> list[str]:
     found = []
     if refused:
         found.append(
-            "the system refused real-time priority; deadlines were met at normal priority or not at all"
+            "the system refused real-time priority (SCHED_FIFO, locked memory); deadlines were met at normal "
+            "priority or not at all"
         )
     if stolen_seconds > NOTABLE_STEAL_S:
         found.append(

@@ -1,7 +1,7 @@
 """A deployment: an artefact, a robot, one real-time episode per task.
 
-Three processes: this one, which waits, writes logs and cleans up; the robot; and the policy with its guard.
-They share memory and nothing else.
+Five processes: this one, which waits and cleans up; the robot; the policy, which proposes; the servo, which
+decides; and the logger. They share memory and nothing else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +25,12 @@ from ..artefact.files import VerificationReport, verify
 from ..artefact.manifest import Manifest, TaskEntry
 from ..guard.limits import RobotConfig
 from ..realtime.processes import SessionProcesses
-from ..realtime.records import EpisodeSpec, FlightRing, SessionMemory, SessionSpec
+from ..realtime.records import ControlField, EpisodeSpec, FlightRing, SessionMemory, SessionSpec
+from ..realtime.roles import FLYING
 from ..realtime.ticker import stolen_seconds
 from ..robots.robot import Robot, own_robot
 from .flight import Flight
-from .recorder import FlightRecorder
+from .log import read_flight, write_flight
 from .report import DeploymentReport, EpisodeReport, episode_report
 from .signals import ending_of, noted_signals
 
@@ -54,12 +56,12 @@ def deploy(
 
     `starts`: one per task. An episode ends at the task's horizon, when the problem ends, or
     `settle_decisions` after the first success. Raises IntegrityError for an artefact that does not
-    verify, GuardError for a task whose protocol is not the artefact's and for a policy process that
+    verify, GuardError for a task whose protocol is not the artefact's and for a policy or servo that
     died, EnvironmentFault with the traceback for a robot process that did, ExistsError for results that
-    are there already, InUseError for a robot or folder that another process uses. Whatever happens, both
+    are there already, InUseError for a robot or folder that another process uses. Whatever happens, all
     processes have ended when it returns, and the log of a flight that began holds every tick and what ended
-    it. A kill of this very process leaves the ticks up to `FLUSH_S` and two polls before it, which
-    `read_flight(path, unfinished=True)` reads.
+    it, even when this very process is killed. A kill of the logger too leaves the ticks up to `FLUSH_S` and
+    two polls before it, which `read_flight(path, unfinished=True)` reads.
     """
     begun = time.monotonic()
     if not tasks or len(tasks) != len(starts):
@@ -79,15 +81,14 @@ def deploy(
         _refuse_existing(folder, tasks, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         raise_if_noted = ending.enter_context(noted_signals())
-        memory = _memory(checked.manifest, chosen, checked.contents.graph)
+        memory = _memory(checked.manifest, chosen, robot, checked.contents.graph)
         ending.callback(memory.close)
-        processes = SessionProcesses(memory, _spec(checked, robot, chosen, starts, seed, memory))
+        processes = SessionProcesses(memory, _spec(checked, robot, chosen, starts, seed, memory, folder))
         ending.callback(processes.stop)
-        processes.start("robot", entry.module)
-        processes.start("policy", "mtrl.deployment.realtime.policy_loop")
+        processes.start(entry.module)
         for number, task in enumerate(chosen, start=1):
             processes.await_ready(number, task, robot.startup_timeout_s, raise_if_noted)
-            report = _run_episode(processes, folder, number, task, checked.artefact, raise_if_noted)
+            report = _run_episode(processes, folder, number, task, raise_if_noted)
             reports.append(report)
             if on_episode is not None:
                 on_episode(report)
@@ -122,10 +123,12 @@ def _spec(
     starts: Sequence[int],
     seed: int,
     memory: SessionMemory,
+    folder: Path,
 ) -> SessionSpec:
-    """The input of both processes; the artefact is in it as it was verified."""
+    """The input of every process; the artefact is in it as it was verified."""
     manifest = checked.manifest
     return SessionSpec(
+        artefact=checked.artefact,
         manifest=manifest.to_json(),
         graph_bytes=len(checked.contents.graph),
         episodes=tuple(
@@ -135,6 +138,7 @@ def _spec(
                 options=dict(task.options),
                 protocol_hash=task.protocol_hash,
                 guard=robot.guard(manifest, manifest.task(task.name)),
+                log=str(_path(folder, task.name, ".mcap").resolve()),
             )
             for task, start in zip(tasks, starts, strict=True)
         ),
@@ -145,11 +149,14 @@ def _spec(
     )
 
 
-def _memory(manifest: Manifest, tasks: Sequence[Task], graph: bytes) -> SessionMemory:
+def _memory(manifest: Manifest, tasks: Sequence[Task], robot: RobotConfig, graph: bytes) -> SessionMemory:
     return SessionMemory.create(
         max(task.observation.state or 0 for task in tasks),
         max(manifest.task(task.name).action_size for task in tasks),
         HOLD_MARGIN * (max(task.horizon_decisions for task in tasks) + 1),
+        math.ceil(
+            HOLD_MARGIN * robot.servo_hz * (1 + max(task.horizon_decisions / task.rate_hz for task in tasks))
+        ),
         graph,
     )
 
@@ -159,29 +166,22 @@ def _run_episode(
     folder: Path,
     number: int,
     task: Task,
-    artefact: str,
     raise_if_noted: Callable[[], None],
 ) -> EpisodeReport:
     """Runs one episode, and writes its report, and its log whatever ends the episode."""
     memory, spec = processes.memory, processes.spec
     episode, log = spec.episodes[number - 1], _path(folder, task.name, ".mcap")
     _path(folder, task.name, ".json").unlink(missing_ok=True)
-    ring = FlightRing(memory.ring, task.observation.state or 0, episode.guard.action_size)
-    recorder = FlightRecorder(log, memory, number, Flight.of(ring, 0, task.name, artefact, episode.guard))
-
-    def each_poll() -> None:
-        raise_if_noted()
-        recorder.update()
-
     stolen = stolen_seconds()
     try:
-        processes.run_episode(number, task, spec.robot.startup_timeout_s, each_poll)
+        processes.run_episode(number, task, spec.robot.startup_timeout_s, raise_if_noted)
     except BaseException as error:
-        processes.stop()
-        recorder.close(ending_of(error))
+        processes.stop(FLYING)
+        _finish_log(processes, number, log, ending_of(error))
         raise
     stolen = stolen_seconds() - stolen
-    flight = recorder.close("the episode was over")
+    _finish_log(processes, number, log, "the episode was over")
+    flight = read_flight(log)
     report = episode_report(
         flight,
         memory,
@@ -195,6 +195,21 @@ def _run_episode(
     text = json.dumps(report.as_json(), indent=2, allow_nan=False)
     write_text(_path(folder, task.name, ".json"), text + "\n", overwrite=True)
     return report
+
+
+def _finish_log(processes: SessionProcesses, number: int, log: Path, ending: str) -> None:
+    """Ends the log of an episode; writes it from the servo's ring where the logger did not."""
+    if processes.finish_log(number, ending):
+        return
+    memory, spec = processes.memory, processes.spec
+    episode, entry = spec.episodes[number - 1], Manifest.from_json(spec.manifest)
+    sizes = entry.task(episode.task)
+    ring = FlightRing(memory.ring, sizes.state_size, sizes.action_size)
+    begun = memory.control[ControlField.SERVO_READY] >= number
+    rows = int(memory.control[ControlField.ROWS]) if begun else 0
+    flight = Flight.of(ring, rows, episode.task, spec.artefact, episode.guard)
+    clock_ns = time.time_ns() - time.monotonic_ns()
+    write_flight(log, dataclasses.replace(flight, clock_ns=clock_ns, ending=ending))
 
 
 def _path(folder: Path, task: str, suffix: str) -> Path:

@@ -40,8 +40,9 @@ class GuardState(IntEnum):
 
 
 class GuardFlag(IntFlag):
-    """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE put the guard into HOLD, ACTION_NOT_FINITE
-    and NO_SUCH_CHOICE into ESTOP; the others say what was limited, or that the guard is not armed.
+    """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE and STALE_PROPOSAL put the guard into HOLD,
+    ACTION_NOT_FINITE and NO_SUCH_CHOICE into ESTOP; the others say what was limited, or that the guard is not
+    armed.
     """
 
     NONE = 0
@@ -55,13 +56,15 @@ class GuardFlag(IntFlag):
     ACCELERATION_LIMITED = 128
     NOT_ARMED = 256
     NO_SUCH_CHOICE = 512
+    STALE_PROPOSAL = 1024
 
 
 OBSERVATION_VIOLATIONS = (
     GuardFlag.STALE_OBSERVATION | GuardFlag.OBSERVATION_NOT_FINITE | GuardFlag.OBSERVATION_OUT_OF_RANGE
 )
 STOPPING = GuardFlag.ACTION_NOT_FINITE | GuardFlag.NO_SUCH_CHOICE
-VIOLATIONS = OBSERVATION_VIOLATIONS | GuardFlag.LATE_INFERENCE | STOPPING
+HOLDING = OBSERVATION_VIOLATIONS | GuardFlag.STALE_PROPOSAL | GuardFlag.LATE_INFERENCE
+VIOLATIONS = HOLDING | STOPPING
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,18 @@ class Guard:
 
     Every tick `check` applies these limits of `GuardConfig`, in this order:
 
-    1. `stale_limit_s`: age of the observation (`observation_flags`)
-    2. finite observation, then `observation_limit` (`observation_flags`)
-    3. `inference_deadline_s`: duration of the inference (`_action_flags`)
-    4. finite action, of a discrete task one of `choices` (`_action_flags`); a violation latches ESTOP
-    5. `hold_budget`: consecutive violations of 1 to 3 before ESTOP (`_advance`)
-    6. `soft_start_ticks`: fade-in from the hold action (`_target_of`)
-    7. `action_limit`: magnitude (`check`)
-    8. `rate_limit`: change per tick (`check`)
-    9. `acceleration_limit`: change of the change per tick, 0 for none (`check`)
+    1. `stale_limit_s`: age of the observation (`check`)
+    2. finite observation, then `observation_limit` (`check`)
+    3. `proposal_limit_s`: age of the policy's newest proposal (`_action_flags`)
+    4. `inference_deadline_s`: duration of the inference (`_action_flags`)
+    5. finite action, of a discrete task one of `choices` (`_action_flags`); a violation latches ESTOP
+    6. `hold_budget`: consecutive violations of 1 to 4 before ESTOP (`_advance`)
+    7. `soft_start_ticks`: fade-in from the hold action (`_target_of`)
+    8. `action_limit`: magnitude (`check`)
+    9. `rate_limit`: change per tick (`check`)
+    10. `acceleration_limit`: change of the change per tick, 0 for none (`check`)
 
-    A violation of 1 to 4 replaces the action by the hold action. Limits 7 to 9 apply to holding too, so
+    A violation of 1 to 5 replaces the action by the hold action. Limits 8 to 10 apply to holding too, so
     that a stop does not jump.
     """
 
@@ -136,16 +140,18 @@ class Guard:
         action: npt.NDArray[np.floating],
         inference_s: float,
         now: float,
+        proposed_at: float,
     ) -> GuardedAction:
         """Decides one tick's command.
 
-        `observation`: [D_task], published at `observed_at`. `action`: the proposal [A], ignored when the
-        observation violates. `inference_s`: duration of its inference, 0 when it comes from an earlier
-        chunk. `now`: when the observation was read; both times in seconds of one clock.
+        `observation`: [D_task], published at `observed_at`. `action`: the proposal [A], ready at
+        `proposed_at`, ignored when the observation violates or it is too old. `inference_s`: duration of its
+        inference, 0 when it comes from an earlier chunk. `now`: when this is decided. Times are seconds of
+        one clock.
         """
-        flags = self.observation_flags(observation, observed_at, now)
+        flags = observation_flags(self.config, observation, observed_at, now)
         if not flags:
-            flags = self._action_flags(action, inference_s)
+            flags = self._action_flags(action, inference_s, now - proposed_at)
         self._advance(flags, now)
         if self.state < GuardState.ARMED:
             flags |= GuardFlag.NOT_ARMED
@@ -164,25 +170,10 @@ class Guard:
         self._previous[:] = command
         return GuardedAction(command, flags, self.state)
 
-    def observation_flags(
-        self, observation: npt.NDArray[np.floating], observed_at: float, now: float
-    ) -> GuardFlag:
-        """The observation's violations alone, so that a policy need not plan on a bad observation.
-
-        An observation from the future counts as stale: its time stamp is invalid.
-        """
+    def _action_flags(self, action: npt.NDArray[np.floating], inference_s: float, age_s: float) -> GuardFlag:
         flags = GuardFlag.NONE
-        if not 0.0 <= now - observed_at <= self.config.stale_limit_s:
-            flags |= GuardFlag.STALE_OBSERVATION
-        largest = np.abs(observation).max()
-        if not np.isfinite(largest):
-            flags |= GuardFlag.OBSERVATION_NOT_FINITE
-        elif largest > self.config.observation_limit:
-            flags |= GuardFlag.OBSERVATION_OUT_OF_RANGE
-        return flags
-
-    def _action_flags(self, action: npt.NDArray[np.floating], inference_s: float) -> GuardFlag:
-        flags = GuardFlag.NONE
+        if not 0.0 <= age_s <= self.config.proposal_limit_s:
+            flags |= GuardFlag.STALE_PROPOSAL
         if not inference_s <= self.config.inference_deadline_s:
             flags |= GuardFlag.LATE_INFERENCE
         # Tested before any clip: clip(NaN) is NaN.
@@ -227,6 +218,24 @@ class Guard:
     def _move(self, state: GuardState, now: float, cause: str) -> None:
         self.transitions.append(Transition(now, self.state, state, cause))
         self.state = state
+
+
+def observation_flags(
+    config: GuardConfig, observation: npt.NDArray[np.floating], observed_at: float, now: float
+) -> GuardFlag:
+    """The observation's violations alone, so that a policy need not plan on a bad observation.
+
+    An observation from the future counts as stale: its time stamp is invalid.
+    """
+    flags = GuardFlag.NONE
+    if not 0.0 <= now - observed_at <= config.stale_limit_s:
+        flags |= GuardFlag.STALE_OBSERVATION
+    largest = np.abs(observation).max()
+    if not np.isfinite(largest):
+        flags |= GuardFlag.OBSERVATION_NOT_FINITE
+    elif largest > config.observation_limit:
+        flags |= GuardFlag.OBSERVATION_OUT_OF_RANGE
+    return flags
 
 
 def _limited(values: Float64, low: Float64 | float, high: Float64 | float, flag: GuardFlag) -> GuardFlag:

@@ -42,6 +42,8 @@ class GuardConfig(Checked, place="guard"):
     """Largest magnitude of an observation entry."""
     stale_limit_s: Annotated[float, POSITIVE] = 0.04
     """Oldest observation that is acted upon, in seconds."""
+    proposal_limit_s: Annotated[float, POSITIVE] = 0.06
+    """Longest time without a new proposal of the policy, in seconds."""
     inference_deadline_s: Annotated[float, POSITIVE] = 0.01
     """Longest inference whose result is used, in seconds."""
     hold_budget: Annotated[int, at_least(0)] = 80
@@ -81,6 +83,8 @@ class RobotConfig(Checked, place="robot"):
     """Largest magnitude of an observation entry that is accepted; above 0, finite."""
     stale_limit_ms: Annotated[float, MINUTE_MS] = 40.0
     """Oldest observation that is acted upon, in milliseconds; above 0, at most a minute."""
+    proposal_periods: Annotated[float, Range(0, 10_000, includes_low=False)] = 3.0
+    """Decisions without a proposal of the policy after which the servo holds the robot; above 0."""
     inference_deadline_ms: Annotated[float, MINUTE_MS] = 10.0
     """Longest inference whose result is used, in milliseconds; above 0, at most a minute."""
     command_timeout_ms: Annotated[float, MINUTE_MS] = 100.0
@@ -97,6 +101,9 @@ class RobotConfig(Checked, place="robot"):
     it lasts a tick at least."""
     settle_decisions: Annotated[int, at_least(0)] = 20
     """Decisions for which an episode goes on after its first success; at least 0."""
+    servo_hz: Annotated[float, between(50, 1000)] = 500.0
+    """Ticks of the servo per second, 50 to 1000, at least two for each decision: it looks for observations
+    and proposals, commands the robot, and holds it when the policy is lost."""
     fifo: bool = True
     """Request real-time priority; where the system refuses, run at normal priority and report it."""
     startup_timeout_s: Annotated[float, HOUR_S] = 60.0
@@ -123,6 +130,11 @@ class RobotConfig(Checked, place="robot"):
         """
         limits = entry.limits
         kept = self.kept_dimensions(entry.suite)
+        if entry.rate_hz > self.servo_hz / 2:
+            raise ConfigError(
+                f"{entry.name} makes {entry.rate_hz:g} decisions a second, for which robot.servo_hz must be "
+                f"{2 * entry.rate_hz:g} at least; got {self.servo_hz:g}"
+            )
         found = GuardConfig(
             action_size=entry.action_size,
             hold=tuple("last" if k in kept else "zero" for k in range(entry.action_size)),
@@ -131,6 +143,7 @@ class RobotConfig(Checked, place="robot"):
             acceleration_limit=self.acceleration_limit,
             observation_limit=min(self.observation_limit, limits.observation),
             stale_limit_s=self.stale_limit_ms / 1000,
+            proposal_limit_s=self.proposal_periods / entry.rate_hz,
             inference_deadline_s=self.inference_deadline_ms / 1000,
             hold_budget=self.hold_budget,
             soft_start_ticks=max(round(self.soft_start_s * entry.rate_hz), int(self.soft_start_s > 0)),

@@ -15,12 +15,15 @@ from .shared_memory import Seqlock, SharedBlock
 
 Float64 = npt.NDArray[np.float64]
 
+ENDING_BYTES = 8192
+"""Longest account of what ended an episode, in UTF-8."""
+
 
 class ControlField(IntEnum):
     """Integers of the control block, each with one writer. Episodes count from 1, so 0 is "none yet"."""
 
     STOP = 0
-    """Session: 1 ends both processes."""
+    """Session: 1 ends every process."""
     GO = 1
     """Session: the newest episode that may start."""
     ROBOT_READY = 2
@@ -30,19 +33,35 @@ class ControlField(IntEnum):
     ROBOT_DONE = 4
     """Robot: the newest episode that ended."""
     POLICY_DONE = 5
-    """Policy: the newest episode whose last tick is recorded."""
+    """Policy: the newest episode whose last observation it has seen."""
     ROBOT_FIFO = 6
     """Robot: 1 when it runs with real-time priority."""
     POLICY_FIFO = 7
     """Policy: 1 when it runs with real-time priority."""
     ROWS = 8
-    """Policy: rows of the flight ring written in the episode of POLICY_READY."""
+    """Servo: rows of the flight ring written in the episode of SERVO_READY."""
     ANSWERED = 9
-    """Policy: observations of the current episode that it answered."""
+    """Servo: observations of the current episode that it answered."""
     LATE = 10
-    """Policy: those answered after their deadline."""
+    """Servo: those answered after their deadline."""
     POLICY_LOADED = 11
     """Policy: the newest episode that it is loaded for; the session's last one, once the graph is warm."""
+    SERVO_READY = 12
+    """Servo: the newest episode that it is ready for."""
+    SERVO_DONE = 13
+    """Servo: the newest episode whose last tick is recorded."""
+    SERVO_FIFO = 14
+    """Servo: 1 when it runs with real-time priority, in locked memory, on a processor of its own choice."""
+    STATE = 15
+    """Servo: the guard's state."""
+    HELD = 16
+    """Servo: ticks of the current episode on which the guard held; a plan that was held is out of date."""
+    WAKE_UPS = 17
+    """Servo: ticks of its own clock in the current episode."""
+    ENDING = 18
+    """Session: the newest episode whose end it has written down."""
+    LOGGER_DONE = 19
+    """Logger: the newest episode whose log is finished."""
 
 
 class ObservationField(IntEnum):
@@ -76,6 +95,19 @@ class ObservationField(IntEnum):
     """Decisions in which a limit of a joint or of the workspace changed what was commanded."""
 
 
+class ProposalField(IntEnum):
+    """Columns of a proposal record, whose stamp is when it was ready; the action [A_task] follows."""
+
+    EPISODE = 0
+    """Number of the episode that the proposal belongs to."""
+    TICK = 1
+    """Tick of the observation that it answers."""
+    INFERENCE_S = 2
+    """Time that inference took, in seconds; 0 when the action comes from an earlier chunk."""
+    PLANNED = 3
+    """1 when this tick planned a chunk."""
+
+
 class CommandField(IntEnum):
     """Columns of a command record; the action [A_task] follows the last one."""
 
@@ -95,9 +127,9 @@ class Column(IntEnum):
     OBSERVED = 2
     """When the robot published the observation."""
     READ = 3
-    """When the policy read it: the guard's "now"."""
+    """When the servo decided: the guard's "now"."""
     INFERRED = 4
-    """When the proposal was ready."""
+    """When the newest proposal was ready; before the first one, when the first observation came."""
     SENT = 5
     """When the command was in shared memory."""
     INFERENCE_S = 6
@@ -124,12 +156,16 @@ class EpisodeSpec:
     """Hash that the task must have."""
     guard: GuardConfig
     """Limits in force."""
+    log: str
+    """Path of the flight log, absolute."""
 
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """The input of a robot or policy process, one line of JSON on its standard input."""
+    """The input of every process but the session's, one line of JSON on its standard input."""
 
+    artefact: str
+    """Root hash of the artefact."""
     manifest: str
     """The artefact's manifest, as JSON."""
     graph_bytes: int
@@ -143,32 +179,42 @@ class SessionSpec:
     parent: int
     """Process id of the session; a child whose parent is another one ends itself."""
     blocks: Mapping[str, tuple[int, int]]
-    """Shared block -> (file descriptor, words): control, observation, command, ring, graph."""
+    """Shared block -> (file descriptor, words), the names being those of `SessionMemory`."""
 
 
 class SessionMemory:
     """The shared blocks of a session, as one process sees them."""
 
     def __init__(self, blocks: Mapping[str, SharedBlock]) -> None:
-        """Blocks by name: control, observation, command, ring, graph."""
+        """Blocks by name: control, observation, proposal, command, ring, lateness, ending, graph."""
         self.blocks = dict(blocks)
         self.control = blocks["control"].integers
         """Indexed by `ControlField`."""
         self.observations = Seqlock(blocks["observation"])
+        self.proposals = Seqlock(blocks["proposal"])
+        """From the policy to the servo."""
         self.commands = Seqlock(blocks["command"])
+        """From the servo to the robot."""
         self.ring = blocks["ring"].floats
         """Flight rows of the current episode, flat; `FlightRing` shapes them."""
+        self.lateness = blocks["lateness"].floats
+        """How late the servo woke up at each of its ticks of the current episode, in seconds."""
         self.graph = blocks["graph"]
         """The policy's graph as it was verified."""
 
     @staticmethod
-    def create(state_size: int, action_size: int, rows: int, graph: bytes) -> SessionMemory:
-        """New blocks for states and actions of at most these sizes and episodes of at most `rows` ticks."""
+    def create(state_size: int, action_size: int, rows: int, wake_ups: int, graph: bytes) -> SessionMemory:
+        """New blocks for states and actions of at most these sizes, and episodes of at most `rows` ticks of
+        the guard and `wake_ups` of the servo.
+        """
         words = {
             "control": len(ControlField),
             "observation": Seqlock.words(len(ObservationField) + state_size),
+            "proposal": Seqlock.words(len(ProposalField) + action_size),
             "command": Seqlock.words(len(CommandField) + action_size),
             "ring": rows * row_width(state_size, action_size),
+            "lateness": wake_ups,
+            "ending": ENDING_BYTES // 8,
             "graph": len(graph) // 8 + 1,
         }
         memory = SessionMemory({name: SharedBlock.create(count) for name, count in words.items()})
@@ -179,6 +225,15 @@ class SessionMemory:
     def attach(spec: SessionSpec) -> SessionMemory:
         """The blocks that a session passed to this process."""
         return SessionMemory({name: SharedBlock(*pair) for name, pair in spec.blocks.items()})
+
+    @property
+    def ending(self) -> str:
+        """What ended the episode of `ControlField.ENDING`."""
+        return self.blocks["ending"].load(ENDING_BYTES).rstrip(b"\0").decode(errors="ignore")
+
+    @ending.setter
+    def ending(self, text: str) -> None:
+        self.blocks["ending"].store(text.encode()[:ENDING_BYTES].ljust(ENDING_BYTES, b"\0"))
 
     def descriptors(self) -> dict[str, tuple[int, int]]:
         """The value of `SessionSpec.blocks`."""
@@ -193,7 +248,7 @@ class SessionMemory:
 class FlightRing:
     """The flight recorder: one preallocated row per tick, of which the first `count` are filled.
 
-    The policy process writes rows and touches no file; the session copies them into a log. The memory is
+    The servo writes rows and touches no file; another process copies them into a log. The memory is
     shared, so the rows survive the death of the process that wrote them.
     """
 

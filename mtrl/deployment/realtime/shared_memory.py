@@ -97,12 +97,13 @@ class Seqlock:
         self._words[1] = zlib.crc32(self._record.data)
         self._words[0] = sequence + 1
 
-    def read(self, out: npt.NDArray[np.float64]) -> float | None:
+    def read(self, out: npt.NDArray[np.float64], attempts: int = _ATTEMPTS) -> float | None:
         """Copies the newest record into `out` [width] and returns its stamp.
 
-        None, and `out` untouched, when there is none yet or its writer ended in the middle of writing.
+        None, and `out` untouched, when there is none yet or its writer stood in the middle of writing for as
+        long as `attempts` reads take, some microseconds each.
         """
-        for _ in range(_ATTEMPTS):
+        for _ in range(attempts):
             before = int(self._words[0])
             if before == 0:
                 return None

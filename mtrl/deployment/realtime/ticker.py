@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+_LOCK_ALL = 3
+"""MCL_CURRENT | MCL_FUTURE of mlockall(2)."""
 _STEAL = 8
 """Field of a `cpu` line of /proc/stat that counts steal time in clock ticks (proc(5)), after the label."""
 
@@ -61,18 +64,25 @@ class Ticker:
 
 
 @contextlib.contextmanager
-def realtime_section(priority: int = 0) -> Iterator[bool]:
+def realtime_section(priority: int = 0, alone: bool = False) -> Iterator[bool]:
     """Runs the block without garbage collection and, for `priority` 1 to 99, under SCHED_FIFO.
 
-    Yields whether the priority was granted; where the system refuses it, the loop runs at normal priority.
-    The loop must sleep every tick: a FIFO thread that never does is throttled for tens of milliseconds.
+    `alone`: with the priority, keeps the process's memory from being paged out, and the thread on the last of
+    the processors that it may use. Yields whether everything was granted; where the system refuses the
+    priority, the loop runs at normal priority. The loop must sleep every tick: a FIFO thread that never does
+    is throttled for tens of milliseconds.
     """
-    granted = False
+    raised = granted = False
+    processors: set[int] = set()
     if priority > 0:
         # some systems have no such call, most users no right to it
         with contextlib.suppress(AttributeError, OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-            granted = True
+            raised = granted = True
+    if raised and alone:
+        processors = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {max(processors)})
+        granted = ctypes.CDLL(None).mlockall(_LOCK_ALL) == 0
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -81,8 +91,11 @@ def realtime_section(priority: int = 0) -> Iterator[bool]:
     finally:
         gc.enable()
         gc.unfreeze()
-        if granted:
+        if raised:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        if processors:
+            os.sched_setaffinity(0, processors)
+            ctypes.CDLL(None).munlockall()
 
 
 def stolen_seconds(source: Path = Path("/proc/stat")) -> float:

@@ -26,11 +26,10 @@ from mtrl.tasks import Buffers, Environment, Task
 from ..guard.limits import RobotConfig, is_choice
 from ..realtime.processes import ProcessContext, run_child
 from ..realtime.records import CommandField, ControlField, EpisodeSpec, ObservationField
+from ..realtime.roles import ROBOT
 from ..realtime.shared_memory import Seqlock
 from ..realtime.ticker import Ticker, realtime_section
 
-PRIORITY = 30
-"""SCHED_FIFO priority: below the policy's, which does less per tick."""
 SLIP_FRACTION = 0.5
 """Part of a period by which the robot may be late before its clock is realigned."""
 
@@ -239,9 +238,9 @@ def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, con
         loop = RobotLoop(environment, task, config, memory.observations, memory.commands)
         loop.reset(episode.start, number)
         memory.control[ControlField.ROBOT_READY] = number
-        context.wait_for(number, ControlField.GO, ControlField.POLICY_READY)
-        with realtime_section(PRIORITY if config.fifo else 0) as granted:
+        context.wait_for(number, ControlField.GO, ControlField.POLICY_READY, ControlField.SERVO_READY)
+        with realtime_section(ROBOT.priority if config.fifo else 0) as granted:
             memory.control[ControlField.ROBOT_FIFO] = granted
             loop.run(context.raise_if_ended)
     memory.control[ControlField.ROBOT_DONE] = number
-    context.wait_for(number, ControlField.POLICY_DONE)
+    context.wait_for(number, ControlField.POLICY_DONE, ControlField.SERVO_DONE)

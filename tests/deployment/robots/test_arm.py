@@ -122,7 +122,7 @@ def flown(reach: tuple[Task, Expert], fault: Fault) -> tuple[JointEnvironment, l
     flags = []
     for _ in range(30):
         proposal = np.clip(expert.act(out), -1, 1).astype(np.float64)
-        guarded = guard.check(out["state"], environment.observed_at, proposal, 0.0, clock.now)
+        guarded = guard.check(out["state"], environment.observed_at, proposal, 0.0, clock.now, clock.now)
         flags.append(guarded.flags)
         clock.now += PERIOD_S
         environment.step(guarded.action, out)

@@ -31,7 +31,12 @@ tasks:
     success: {{of: [0, 1], to: [2, 3], within: 0.05}}
 """
 GOAL = [0.4, -0.3]
-PATIENT = {"stale_limit_ms": 1000.0, "inference_deadline_ms": 1000.0, "command_timeout_ms": 1000.0}
+PATIENT = {
+    "stale_limit_ms": 1000.0,
+    "inference_deadline_ms": 1000.0,
+    "command_timeout_ms": 1000.0,
+    "proposal_periods": 50.0,
+}
 
 
 class Table(threading.Thread):
