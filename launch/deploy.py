@@ -22,6 +22,8 @@ EXAMPLES = (
     "mtrl deploy runs/quickstart/artefact robot=sim                  one episode of every task",
     "mtrl deploy runs/quickstart/artefact --task metaworld/reach-v3  one task",
     "mtrl deploy runs/quickstart/artefact robot.stale_limit_ms=25 --out flights",
+    "mtrl deploy ARTEFACT robot=ros2 robot.file=robot.yaml --shadow  watch a robot that somebody else moves",
+    "mtrl deploy ARTEFACT robot=ros2 robot.file=robot.yaml --arm     move it",
 )
 
 
@@ -35,6 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for deployments/ (here)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument(
+        "--shadow", dest="mode", action="store_const", const="shadow", help="read the robot, publish nothing"
+    )
+    modes.add_argument(
+        "--dry-run", dest="mode", action="store_const", const="dry-run", help="all but the last step"
+    )
+    modes.add_argument(
+        "--arm", dest="mode", action="store_const", const="armed", help="move a robot that is no simulation"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             starts,
             config.seed,
             arguments.out,
+            mode=arguments.mode or "",
             overwrite=arguments.overwrite,
             on_episode=show,
         )

@@ -147,5 +147,7 @@ def test_wrong_requests_are_refused(bench: BenchSuite, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="bench/point"):
         deploy(tmp_path / "artefact", ROBOT, ["bench/pont"], [2], 0, tmp_path)
     unknown = dataclasses.replace(ROBOT, name="simm")
+    with pytest.raises(ConfigError, match="no shadow of it"):
+        deploy(tmp_path / "artefact", ROBOT, ["bench/point"], [2], 0, tmp_path, mode="shadow")
     with pytest.raises(UnknownNameError, match="'sim'"):
         deploy(tmp_path / "artefact", unknown, ["bench/point"], [2], 0, tmp_path)

@@ -120,6 +120,7 @@ def deployment_report(name: str, ticks: int, misses: int, success: bool = True) 
     """A real-time episode as the deployment reports it."""
     return EpisodeReport(
         task=name,
+        mode="armed",
         start=2,
         seed=0,
         protocol_hash="0" * 16,

@@ -38,6 +38,8 @@ class Flight:
     """Wall-clock time of 0 on time.monotonic, in nanoseconds since 1970; add it to a time of `numbers`."""
     ending: str = ""
     """What ended the episode; empty for a log that its writer did not finish."""
+    mode: str = "armed"
+    """What was done to the robot, one of `MODES`."""
 
     @staticmethod
     def of(ring: FlightRing, count: int, task: str, artefact: str, guard: GuardConfig) -> Flight:

@@ -102,6 +102,7 @@ class FlightWriter:
             "state_size": str(flight.observation.shape[1]),
             "action_size": str(flight.command.shape[1]),
             "clock_ns": str(flight.clock_ns),
+            "mode": flight.mode,
         }
         self._writer.add_metadata(_METADATA, metadata)
         self.append(flight)
@@ -193,6 +194,7 @@ def _assemble(
         numbers,
         **arrays,
         clock_ns=int(about["clock_ns"]),
+        mode=about["mode"],
         ending="" if end is None else end["ending"],
     )
 

@@ -6,6 +6,7 @@ session says ended the flight, or with the end of the session itself.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def _write(context: ProcessContext, manifest: Manifest, number: int, episode: Ep
     memory, entry = context.memory, manifest.task(episode.task)
     ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
     begun = Flight.of(ring, 0, episode.task, context.spec.artefact, episode.guard)
+    begun = dataclasses.replace(begun, mode=context.spec.mode)
     recorder = FlightRecorder(Path(episode.log), memory, number, begun)
     while memory.control[ControlField.ENDING] < number and not context.orphaned:
         recorder.update()

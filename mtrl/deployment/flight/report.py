@@ -35,6 +35,8 @@ class EpisodeReport:
 
     task: str
     """Full name "suite/task"."""
+    mode: str
+    """What was done to the robot: armed, dry-run or shadow."""
     start: int
     """Initial state."""
     seed: int
@@ -191,6 +193,7 @@ def episode_report(
         warnings.append("the flight log is incomplete or does not reproduce the commands")
     return EpisodeReport(
         task=flight.task,
+        mode=flight.mode,
         artefact=flight.artefact,
         robot=spec.robot,
         start=episode.start,

@@ -28,7 +28,8 @@ from ..realtime.processes import SessionProcesses
 from ..realtime.records import ControlField, EpisodeSpec, FlightRing, SessionMemory, SessionSpec
 from ..realtime.roles import FLYING
 from ..realtime.ticker import stolen_seconds
-from ..robots.robot import Robot, own_robot
+from ..robots.fit import require_pinned
+from ..robots.robot import Robot, own_robot, permitted_mode
 from .flight import Flight
 from .log import read_flight, write_flight
 from .report import DeploymentReport, EpisodeReport, episode_report
@@ -49,19 +50,21 @@ def deploy(
     seed: int,
     out_dir: Path,
     *,
+    mode: str = "",
     overwrite: bool = False,
     on_episode: Callable[[EpisodeReport], None] | None = None,
 ) -> DeploymentReport:
     """Runs one real-time episode per task and writes `out_dir/deployments/<suite>-<task>.json` and `.mcap`.
 
-    `starts`: one per task. An episode ends at the task's horizon, when the problem ends, or
-    `settle_decisions` after the first success. Raises IntegrityError for an artefact that does not
-    verify, GuardError for a task whose protocol is not the artefact's and for a policy or servo that
-    died, EnvironmentFault with the traceback for a robot process that did, ExistsError for results that
-    are there already, InUseError for a robot or folder that another process uses. Whatever happens, all
-    processes have ended when it returns, and the log of a flight that began holds every tick and what ended
-    it, even when this very process is killed. A kill of the logger too leaves the ticks up to `FLUSH_S` and
-    two polls before it, which `read_flight(path, unfinished=True)` reads.
+    `starts`: one per task. `mode`: one of `MODES`; where it is empty a simulation is flown, and a robot that
+    is none is refused: "armed" must be said, and the robot's file must hold this artefact's id. An episode
+    ends at the task's horizon, when the problem ends, or `settle_decisions` after the first success. Raises
+    IntegrityError for an artefact that does not verify, GuardError for a task whose protocol is not the
+    artefact's and for a policy or servo that died, EnvironmentFault with the traceback for a robot process
+    that did, ExistsError for results that are there already, InUseError for a robot or folder that another
+    process uses. Whatever happens, all processes have ended when it returns, and the log of a flight that
+    began holds every tick and what ended it, even when this very process is killed. A kill of the logger too
+    leaves the ticks up to `FLUSH_S` and two polls before it: `read_flight(path, unfinished=True)` reads them.
     """
     begun = time.monotonic()
     if not tasks or len(tasks) != len(starts):
@@ -73,9 +76,13 @@ def deploy(
     reports = []
     with contextlib.ExitStack() as ending:
         ending.enter_context(own_folder(folder))
-        ending.enter_context(own_robot(entry))
+        mode = permitted_mode(entry, robot, mode)
+        if mode != "shadow":
+            ending.enter_context(own_robot(entry))
         checked = verify(artefact_dir)
         chosen = [compatible_task(checked.manifest, name) for name in tasks]
+        if mode == "armed" and entry.exclusive and robot.file:
+            require_pinned(Path(robot.file), checked.artefact)
         if entry.check is not None:
             entry.check(robot, chosen, checked.artefact)
         _refuse_existing(folder, tasks, overwrite)
@@ -83,7 +90,8 @@ def deploy(
         raise_if_noted = ending.enter_context(noted_signals())
         memory = _memory(checked.manifest, chosen, robot, checked.contents.graph)
         ending.callback(memory.close)
-        processes = SessionProcesses(memory, _spec(checked, robot, chosen, starts, seed, memory, folder))
+        spec = _spec(checked, robot, chosen, starts, seed, mode, memory, folder)
+        processes = SessionProcesses(memory, spec)
         ending.callback(processes.stop)
         processes.start(entry.module)
         for number, task in enumerate(chosen, start=1):
@@ -122,6 +130,7 @@ def _spec(
     tasks: Sequence[Task],
     starts: Sequence[int],
     seed: int,
+    mode: str,
     memory: SessionMemory,
     folder: Path,
 ) -> SessionSpec:
@@ -143,6 +152,7 @@ def _spec(
             for task, start in zip(tasks, starts, strict=True)
         ),
         robot=robot,
+        mode=mode,
         seed=seed,
         parent=os.getpid(),
         blocks=memory.descriptors(),
@@ -209,7 +219,8 @@ def _finish_log(processes: SessionProcesses, number: int, log: Path, ending: str
     rows = int(memory.control[ControlField.ROWS]) if begun else 0
     flight = Flight.of(ring, rows, episode.task, spec.artefact, episode.guard)
     clock_ns = time.time_ns() - time.monotonic_ns()
-    write_flight(log, dataclasses.replace(flight, clock_ns=clock_ns, ending=ending))
+    flight = dataclasses.replace(flight, clock_ns=clock_ns, ending=ending, mode=spec.mode)
+    write_flight(log, flight)
 
 
 def _path(folder: Path, task: str, suffix: str) -> Path:

@@ -13,6 +13,9 @@ from mtrl.structured import POSITIVE, SHARE, Checked, Range, at_least, between
 
 from ..artefact.manifest import Manifest, TaskEntry
 
+MODES = ("armed", "dry-run", "shadow")
+"""What a deployment does to its robot. armed: it moves it. dry-run: all but the last step, the command to the
+robot. shadow: it reads the robot, which somebody else may move, and works out no command for it."""
 MINUTE_MS = Range(0, 60_000, includes_low=False)
 """A time limit that a robot notices, in milliseconds."""
 HOUR_S = Range(0, 3600, includes_low=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..guard.limits import GuardConfig, RobotConfig
+from ..guard.limits import MODES, GuardConfig, RobotConfig
 from .shared_memory import Seqlock, SharedBlock
 
 Float64 = npt.NDArray[np.float64]
@@ -174,6 +174,8 @@ class SessionSpec:
     """In the order in which they run."""
     robot: RobotConfig
     """The site's configuration."""
+    mode: Annotated[str, MODES]
+    """What is done to the robot."""
     seed: int
     """Seed of the policy's noise."""
     parent: int

@@ -35,6 +35,18 @@ def require_fit(path: Path, config: RobotConfig, tasks: Sequence[Task], artefact
     kinematics_of(site, path)
 
 
+def require_pinned(path: Path, artefact: str) -> None:
+    """Refuses to move a robot whose file at `path` names no artefact; raises GuardError with what to write.
+
+    Whether it names this one is found out by `require_fit`.
+    """
+    if not read_site(path).artefact:
+        raise GuardError(
+            f"{path} names no artefact that may move this robot. After mtrl inspect and a --shadow and a "
+            f"--dry-run of it, write there: artefact: {artefact[:12]}"
+        )
+
+
 def kinematics_of(site: Site, path: Path) -> Kinematics | None:
     """The kinematics of the site's model; None where it has none. `path`: that of `robot.yaml`."""
     if not site.model:

@@ -41,8 +41,13 @@ class JointEnvironment:
     target whose inverse kinematics is not solved is given up: the joints stay, and the decision is counted.
     """
 
-    def __init__(self, task: Task, site: Site, robot: RobotIO, kinematics: Kinematics | None) -> None:
-        """`kinematics` is needed where the task's terms name the tool; see `fit.py`."""
+    def __init__(
+        self, task: Task, site: Site, robot: RobotIO, kinematics: Kinematics | None, mode: str = "armed"
+    ) -> None:
+        """`kinematics` is needed where the task's terms name the tool; see `fit.py`. In shadow the robot may
+        be anywhere.
+        """
+        self._shadow = mode == "shadow"
         binding = site.binding(task.name)
         names = [joint.name for joint in site.joints]
         self._observation = observation_terms(binding.observation, names, site.topics.perception_size)
@@ -85,12 +90,13 @@ class JointEnvironment:
     def refresh(self, out: Buffers) -> None:
         """Reads the robot where it stands, which is where its flight begins.
 
-        Raises GuardError where a joint is outside the start envelope, or the tool outside the workspace.
+        Raises GuardError where a joint is outside the start envelope, or the tool outside the workspace, but
+        in shadow.
         """
         self._robot.read()
         position, limits = self._robot.reading.position, self._limits
         outside = (position < limits.start_low) | (position > limits.start_high)
-        if outside.any():
+        if outside.any() and not self._shadow:
             index = int(outside.argmax())
             joint = self._site.joints[index]
             unit = UNITS[joint.unit]
@@ -102,7 +108,8 @@ class JointEnvironment:
         if self._kinematics is not None:
             self._tool[:] = self._kinematics.tool(position)
             self._orientation = self._kinematics.orientation(position)
-            self._require_inside()
+            if not self._shadow:
+                self._require_inside()
         self._observe(first=True)
         out["state"][...] = self._entries
 
@@ -122,6 +129,15 @@ class JointEnvironment:
     def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Commands the joints and reads them; the reward is 0: nothing measures it."""
         self._robot.command(self._target(np.asarray(action, dtype=np.float64)))
+        return self._read(out)
+
+    def watch(self, action: TaskAction | None, out: Buffers) -> tuple[float, bool, bool]:
+        """As `step`, without the command; where nobody moves them, joints stay."""
+        if action is not None:
+            self._target(np.asarray(action, dtype=np.float64))
+        return self._read(out)
+
+    def _read(self, out: Buffers) -> tuple[float, bool, bool]:
         self._robot.read()
         self._observe()
         out["state"][...] = self._entries

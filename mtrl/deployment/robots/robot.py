@@ -18,12 +18,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from mtrl import registry
-from mtrl.errors import GuardError
+from mtrl.errors import ConfigError, GuardError, UnknownNameError
 from mtrl.outcomes import outcome
 from mtrl.ownership import own
-from mtrl.tasks import Buffers, Environment, Task
+from mtrl.tasks import Buffers, Environment, Task, TaskAction
 
-from ..guard.limits import RobotConfig, is_choice
+from ..guard.limits import MODES, RobotConfig, is_choice
 from ..realtime.processes import ProcessContext, run_child
 from ..realtime.records import CommandField, ControlField, EpisodeSpec, ObservationField
 from ..realtime.roles import ROBOT
@@ -46,9 +46,30 @@ class Robot:
     """Default configuration of the robot."""
     exclusive: bool = True
     """Whether one deployment at a time may use it, as of hardware; a simulation is made for each."""
+    watchable: bool = False
+    """Whether its environment is `Watched`, so that it can be flown in shadow and as a dry run."""
     check: Callable[[RobotConfig, Sequence[Task], str], None] | None = None
     """Called with the configuration, the tasks and the artefact's id before any process starts; raises what
     the files alone show to be wrong."""
+
+
+def permitted_mode(robot: Robot, config: RobotConfig, mode: str) -> str:
+    """One of `MODES` for a robot. Raises ConfigError where it is none, where it is not said though the robot
+    is no simulation, and where the robot cannot be read without being commanded.
+    """
+    if mode not in ("", *MODES):
+        raise UnknownNameError("mode of a deployment", mode, MODES)
+    if not mode and robot.exclusive:
+        raise ConfigError(
+            f"robot={config.name} is no simulation: pass --arm to let this artefact move it, --dry-run to do "
+            "all but that, or --shadow to watch it while somebody else moves it"
+        )
+    if mode not in ("", "armed") and not robot.watchable:
+        raise ConfigError(
+            f"robot={config.name} cannot be read without being moved, so there is no {mode} of it; "
+            "the robots arm and ros2 can"
+        )
+    return mode or "armed"
 
 
 @contextlib.contextmanager
@@ -80,6 +101,16 @@ class Measured(Protocol):
 
     def refresh(self, out: Buffers) -> None:
         """Writes the newest observation of the start, some time after `reset`."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """An environment whose robot can be read without being commanded."""
+
+    def watch(self, action: TaskAction | None, out: Buffers) -> tuple[float, bool, bool]:
+        """As `step`, but for the command: what `action` would command is computed, unless it is None, and
+        not sent.
+        """
 
 
 Connect = Callable[[Task], Environment]
@@ -129,9 +160,15 @@ class RobotLoop:
         commands: Seqlock,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        mode: str = "armed",
     ) -> None:
-        """Publishes into `observations` and reads `commands`; clock and sleep are for tests."""
+        """Publishes into `observations` and reads `commands`; clock and sleep are for tests.
+
+        Every `mode` but "armed" needs an environment that is `Watched`.
+        """
         self._environment = environment
+        self._mode = mode
         self._measured = environment if isinstance(environment, Measured) else None
         self._task = task
         self._config = config
@@ -179,7 +216,7 @@ class RobotLoop:
     def _tick(self) -> None:
         self._take_command()
         action = int(self._action[0]) if self._choices else self._action
-        reward, terminated, success = outcome(self._environment.step(action, self._state))
+        reward, terminated, success = outcome(self._act(action))
         record = self._record
         record[ObservationField.TICK] += 1
         record[ObservationField.RETURN] += reward
@@ -192,6 +229,12 @@ class RobotLoop:
         settled = 0 <= self._success_tick <= tick - self._config.settle_decisions
         record[ObservationField.ENDED] = terminated or settled or tick >= self._task.horizon_decisions
         self._publish()
+
+    def _act(self, action: TaskAction) -> tuple[float, bool, bool]:
+        if self._mode == "armed":
+            return self._environment.step(action, self._state)
+        assert isinstance(self._environment, Watched), "the session refuses other robots"
+        return self._environment.watch(None if self._mode == "shadow" else action, self._state)
 
     def _publish(self) -> None:
         self._record[ObservationField.SCHEDULED] = self._ticker.scheduled
@@ -235,7 +278,9 @@ def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, con
         raise GuardError(f"this process builds {episode.task} differently from the session that started it")
     memory, config = context.memory, context.spec.robot
     with contextlib.closing(connect(task, context)) as environment:
-        loop = RobotLoop(environment, task, config, memory.observations, memory.commands)
+        loop = RobotLoop(
+            environment, task, config, memory.observations, memory.commands, mode=context.spec.mode
+        )
         loop.reset(episode.start, number)
         memory.control[ControlField.ROBOT_READY] = number
         context.wait_for(number, ControlField.GO, ControlField.POLICY_READY, ControlField.SERVO_READY)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtrl.deployment import RobotConfig, deploy, read_flight, replay
 from mtrl.deployment.robots.ros2.robot import check
-from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.errors import ConfigError, GuardError, UnknownNameError
 
 from ..bench_suite import BenchSuite
 from ..graphs import STEER, linear_artefact
@@ -73,7 +74,8 @@ def test_a_policy_flies_a_robot_over_the_wire_and_its_log_replays(
     bench: BenchSuite, table: Table, tmp_path: Path
 ) -> None:
     (tmp_path / "robot.yaml").write_text(SITE)
-    linear_artefact(tmp_path / "artefact", [bench.task("bench/point", {"horizon": 250})], STEER, execute=1)
+    tasks = [bench.task("bench/point", {"horizon": 250})]
+    root = linear_artefact(tmp_path / "artefact", tasks, STEER, execute=1)
     config = RobotConfig(
         name="ros2",
         file=str(tmp_path / "robot.yaml"),
@@ -82,7 +84,14 @@ def test_a_policy_flies_a_robot_over_the_wire_and_its_log_replays(
         settle_decisions=3,
         **PATIENT,
     )  # type: ignore[arg-type]
-    (episode,) = deploy(tmp_path / "artefact", config, ["bench/point"], [2], 0, tmp_path).episodes
+    flown = (tmp_path / "artefact", config, ["bench/point"], [2], 0, tmp_path)
+    with pytest.raises(ConfigError, match="pass --arm"):
+        deploy(*flown)
+    with pytest.raises(GuardError, match=f"write there: artefact: {root[:12]}"):
+        deploy(*flown, mode="armed")
+    assert table.points == []
+    (tmp_path / "robot.yaml").write_text(f"artefact: {root[:12]}\n{SITE}")
+    (episode,) = deploy(*flown, mode="armed").episodes
     assert episode.success
     assert (episode.final_state, episode.dropped, episode.command_timeouts) == ("RUN", 0, 0)
     flight = read_flight(Path(episode.log))
@@ -92,10 +101,29 @@ def test_a_policy_flies_a_robot_over_the_wire_and_its_log_replays(
     assert (names, nanoseconds) == (["x", "y"], 20_000_000)
 
 
+@pytest.mark.parametrize("mode", ["shadow", "dry-run"])
+def test_a_robot_that_is_only_watched_hears_nothing(
+    bench: BenchSuite, table: Table, tmp_path: Path, mode: str
+) -> None:
+    """Somebody else may command it meanwhile: there is no second publisher of its commands."""
+    (tmp_path / "robot.yaml").write_text(SITE)
+    linear_artefact(tmp_path / "artefact", [bench.task("bench/point", {"horizon": 30})], STEER, execute=1)
+    config = RobotConfig(name="ros2", file=str(tmp_path / "robot.yaml"), hold_last=(), fifo=False, **PATIENT)  # type: ignore[arg-type]
+    (episode,) = deploy(tmp_path / "artefact", config, ["bench/point"], [2], 0, tmp_path, mode=mode).episodes
+    assert (episode.mode, episode.decisions) == (mode, 30)
+    flight = read_flight(Path(episode.log))
+    assert np.abs(flight.proposal).max() > 0.5
+    assert flight.mode == mode
+    assert table.points == []
+    assert table.position == {"x": 0.0, "y": 0.0}
+
+
 def test_what_the_files_show_is_refused_before_any_process_starts(bench: BenchSuite, tmp_path: Path) -> None:
     linear_artefact(tmp_path / "artefact", [bench.task("bench/point")], STEER)
     with pytest.raises(ConfigError, match=r"robot=ros2 needs robot\.file"):
-        deploy(tmp_path / "artefact", RobotConfig(name="ros2"), ["bench/point"], [2], 0, tmp_path)
+        deploy(
+            tmp_path / "artefact", RobotConfig(name="ros2"), ["bench/point"], [2], 0, tmp_path, mode="armed"
+        )
     assert not (tmp_path / "deployments").exists()
     path = tmp_path / "robot.yaml"
     path.write_text(SITE.replace("network: {", "network: {interface: eth77, "))

@@ -36,11 +36,16 @@ def connect(task: Task, context: ProcessContext) -> Environment:
     site = read_site(path)
     body, thought = kinematics_of(site, path), kinematics_of(site, path)
     assert body is not None, "an arm's file was checked to name a model"
-    return JointEnvironment(task, site, SimulatedArm(site, task, body), thought)
+    return JointEnvironment(task, site, SimulatedArm(site, task, body), thought, context.spec.mode)
 
 
 ROBOT = Robot(
-    "arm", "mtrl.deployment.robots.arm.robot", RobotConfig(name="arm"), exclusive=False, check=check
+    "arm",
+    "mtrl.deployment.robots.arm.robot",
+    RobotConfig(name="arm"),
+    exclusive=False,
+    watchable=True,
+    check=check,
 )
 
 if __name__ == "__main__":

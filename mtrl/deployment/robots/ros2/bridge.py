@@ -58,6 +58,8 @@ class BridgeSpec(Checked, place="bridge"):
     """Time between two commands."""
     fifo: bool
     """Whether to ask for real-time priority."""
+    publishes: bool
+    """Whether commands go out; without, no publisher of them is made."""
     state: tuple[int, ...]
     """Descriptor and words of the block of readings, which `Link` describes."""
     command: tuple[int, ...]
@@ -199,7 +201,7 @@ def run(spec: BridgeSpec, ended: Callable[[], bool]) -> None:
     """Runs until the control loop says so or is gone; in the latter case its last command is repeated."""
     site = read_site(Path(spec.site))
     link = Link.attach(spec, site)
-    wire = Wire(site.joints, site.topics, site.network)
+    wire = Wire(site.joints, site.topics, site.network, publishes=spec.publishes)
     bridge = Bridge(site, link, wire, spec.period_s)
     with realtime_section(PRIORITY if spec.fifo else 0):
         until = np.inf

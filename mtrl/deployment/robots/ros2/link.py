@@ -41,11 +41,13 @@ class BridgedRobot:
         fifo: bool,
         patience_s: float = 30.0,
         each_poll: Callable[[], None] = lambda: None,
+        publishes: bool = True,
     ) -> None:
         """Starts the bridge of the `robot.yaml` at `path`.
 
         `period_s`: time between two commands. `patience_s`: longest wait for the robot. `each_poll` is called
-        while waiting and may raise.
+        while waiting and may raise. Without `publishes` there is no publisher of commands: whoever else moves
+        the robot is left alone.
         """
         require_wire()
         self.site: Site = read_site(path)
@@ -63,6 +65,7 @@ class BridgedRobot:
             os.getpid(),
             period_s,
             fifo,
+            publishes,
             *((block.descriptor, block.words) for block in self._link.blocks),
         )
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process

@@ -47,14 +47,16 @@ def connect(task: Task, context: ProcessContext) -> Environment:
         fifo=config.fifo,
         patience_s=START_SHARE * config.startup_timeout_s,
         each_poll=context.raise_if_ended,
+        publishes=context.spec.mode == "armed",
     )
-    return JointEnvironment(task, site, robot, kinematics)
+    return JointEnvironment(task, site, robot, kinematics, context.spec.mode)
 
 
 ROBOT = Robot(
     "ros2",
     "mtrl.deployment.robots.ros2.robot",
     RobotConfig(name="ros2", soft_start_s=1.0),
+    watchable=True,
     check=check,
 )
 

@@ -60,8 +60,13 @@ def mangled(topic: str) -> str:
 class Wire:
     """One participant: reads joint states and perception, writes commands."""
 
-    def __init__(self, joints: Sequence[Joint], topics: Topics, network: Network) -> None:
-        """Joins the domain; raises MissingExtraError without cyclonedds. One a process and domain."""
+    def __init__(
+        self, joints: Sequence[Joint], topics: Topics, network: Network, *, publishes: bool = True
+    ) -> None:
+        """Joins the domain; without `publishes` no command is sent.
+
+        Raises MissingExtraError without cyclonedds. One a process and domain.
+        """
         require_wire()
         from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
         from cyclonedds.core import InstanceState, Policy, Qos, ReadCondition, SampleState, ViewState
@@ -94,7 +99,9 @@ class Wire:
             self._perceived = DataReader(participant, topic(topics.perception, messages.FloatArray), qos=qos)
         self._trajectories = topics.kind == "trajectory"
         kind = messages.Trajectory if self._trajectories else messages.FloatArray
-        self._writer = DataWriter(participant, topic(topics.command, kind), qos=qos)
+        self._writer = None
+        if publishes:
+            self._writer = DataWriter(participant, topic(topics.command, kind), qos=qos)
         self._command_topic = mangled(topics.command)
         self._publications = BuiltinDataReader(participant, BuiltinTopicDcpsPublication)
         alive = ViewState.Any | SampleState.Any | InstanceState.Alive
@@ -116,14 +123,19 @@ class Wire:
                 yield sample.value
 
     def rivals(self) -> int:
-        """Publishers of the command's topic other than this one: somebody else who moves the robot."""
+        """Publishers of the command's topic other than this one: somebody else who moves the robot. 0 for
+        one that does not publish: they do not fight.
+        """
+        if self._writer is None:
+            return 0
         found = self._publications.read(N=DISCOVERED, condition=self._alive)
         own, topic = self._participant.guid, self._command_topic
         return sum(item.topic_name == topic and item.participant_key != own for item in found)
 
     def command(self, target: cdr.Float64, period_s: float) -> None:
         """Sends positions [J] in radians or metres, to be reached `period_s` from now."""
-        self._writer.write(self._message(target, period_s))
+        if self._writer is not None:
+            self._writer.write(self._message(target, period_s))
 
     def _message(self, target: cdr.Float64, period_s: float) -> FloatArray | Trajectory:
         values = [float(value) / unit for value, unit in zip(target, self._units, strict=True)]
