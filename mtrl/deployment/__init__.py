@@ -1,8 +1,8 @@
 """Deployment of an artefact on a robot in real time.
 
-`artefact/` holds the exported policy, `guard/` the limits, `realtime/` the policy's process and shared
-memory, `robots/` the robot's process, `flight/` a whole deployment with its log and report. Imports go in
-this order. `artefact/export.py` needs torch, so it is imported by its path.
+`artefact/` holds the exported policy, `guard/` the limits, `realtime/` the processes of policy and servo and
+their shared memory, `robots/` the robot's process, `flight/` a whole deployment with its log and report.
+Imports go in this order. `artefact/export.py` needs torch, so it is imported by its path.
 """
 
 from .artefact.contents import Artefact, open_artefact
@@ -23,7 +23,7 @@ from .flight.session import REPORTS, compatible_task, deploy
 from .guard.guard import Guard, GuardedAction, GuardFlag, GuardState, Transition
 from .guard.limits import GuardConfig, RobotConfig
 from .realtime.latency import Latency, LatencyReport, latency_apart, measure_latency
-from .robots.robot import Connect, Robot, run_robot
+from .robots.robot import Connect, Robot, permitted_mode, run_robot
 
 __all__ = [
     "REPORTS",
@@ -55,6 +55,7 @@ __all__ = [
     "latency_apart",
     "measure_latency",
     "open_artefact",
+    "permitted_mode",
     "read_flight",
     "read_manifest",
     "replay",

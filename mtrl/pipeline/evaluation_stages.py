@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrl import registry
-from mtrl.deployment import EpisodeReport, deploy
+from mtrl.deployment import EpisodeReport, deploy, permitted_mode
 from mtrl.errors import ConfigError
 from mtrl.evaluation import (
     EvaluationResult,
@@ -116,8 +116,9 @@ def _evaluate_with_modes(
 
 
 def check_deploy(plan: Plan) -> int:
-    """Requires a robot of the configured name; see `Stage.requires`."""
-    registry.load("robot", plan.config.robot.name)
+    """Requires a simulated robot of the configured name; see `Stage.requires`."""
+    robot = plan.config.robot
+    permitted_mode(registry.load("robot", robot.name), robot, "")
     return 0
 
 

@@ -128,7 +128,7 @@ def test_our_agent_learns_its_task_and_its_robot_flies_the_artefact(site: Path, 
         site,
         tmp_path,
         ["train", "agent=diffusion", *SMALL, *TINY, "name=slide", "stages=[collect,train,distill,export]"],
-        ["deploy", "runs/slide/artefact", "robot=example", *patient, "--out", "flights"],
+        ["deploy", "runs/slide/artefact", "robot=example", "--arm", *patient, "--out", "flights"],
     )
     assert "example/slide: success" in printed
     report = json.loads((tmp_path / "flights" / "deployments" / "example-slide.json").read_text())

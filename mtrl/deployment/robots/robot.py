@@ -61,8 +61,8 @@ def permitted_mode(robot: Robot, config: RobotConfig, mode: str) -> str:
         raise UnknownNameError("mode of a deployment", mode, MODES)
     if not mode and robot.exclusive:
         raise ConfigError(
-            f"robot={config.name} is no simulation: pass --arm to let this artefact move it, --dry-run to do "
-            "all but that, or --shadow to watch it while somebody else moves it"
+            f"robot={config.name} is no simulation: pass mtrl deploy --arm to let the artefact move it, "
+            "--dry-run to do all but that, or --shadow to watch it while somebody else moves it"
         )
     if mode not in ("", "armed") and not robot.watchable:
         raise ConfigError(

@@ -85,7 +85,7 @@ def test_a_policy_flies_a_robot_over_the_wire_and_its_log_replays(
         **PATIENT,
     )  # type: ignore[arg-type]
     flown = (tmp_path / "artefact", config, ["bench/point"], [2], 0, tmp_path)
-    with pytest.raises(ConfigError, match="pass --arm"):
+    with pytest.raises(ConfigError, match="pass mtrl deploy --arm"):
         deploy(*flown)
     with pytest.raises(GuardError, match=f"write there: artefact: {root[:12]}"):
         deploy(*flown, mode="armed")

@@ -1,0 +1,50 @@
+"""`mtrl replay`: the guard run again on a flight log."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from mtrl.deployment import read_flight, replay
+from mtrl.pipeline import log
+
+EXAMPLES = (
+    "for log in deployments/*.mcap; do mtrl replay $log; done",
+    "for log in deployments/*.mcap; do mtrl replay $log; done",
+    "mtrl replay deployments/metaworld-reach-v3.mcap",
+    "mtrl replay deployments/metaworld-reach-v3.mcap --unfinished   what is whole of a log that was cut off",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The log."""
+    parser.add_argument("log", type=Path, help="flight log, a .mcap file that mtrl deploy wrote")
+    parser.add_argument("--unfinished", action="store_true", help="take the whole ticks of a log without end")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the guard's states and whether every command comes out again bit for bit; if not, 1."""
+    flight = read_flight(arguments.log, unfinished=arguments.unfinished)
+    commands, transitions = replay(flight)
+    console = Console(emoji=False)
+    log(console, f"{flight.task}, {flight.mode}, artefact {flight.artefact[:12]}")
+    begun = transitions[0].at if transitions else 0.0
+    for change in transitions:
+        states = f"{change.before.name} -> {change.after.name}"
+        log(console, f"  {change.at - begun:9.3f} s  {states}: {change.cause}")
+    log(console, f"ended: {flight.ending or 'the log has no end'}")
+    # as bits: NaN equals NaN, and 0 differs from -0
+    equal = (commands.view(np.uint64) == flight.command.view(np.uint64)).all(axis=1)
+    if equal.all():
+        log(console, f"{len(commands)} commands, all reproduced bit for bit")
+        return 0
+    first = int(np.flatnonzero(~equal)[0])
+    log(
+        console,
+        f"{int((~equal).sum())} of {len(commands)} commands are not reproduced, the first in row {first}: "
+        f"recorded {flight.command[first].tolist()}, computed {commands[first].tolist()}",
+    )
+    return 1
