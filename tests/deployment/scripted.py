@@ -37,7 +37,13 @@ class Scripted:
 
 
 def observe(
-    tick: int, state: list[float] = STATE, *, ended: bool = False, age: float = 0.0, episode: int = 1
+    tick: int,
+    state: list[float] = STATE,
+    *,
+    ended: bool = False,
+    age: float = 0.0,
+    breach: int = 0,
+    episode: int = 1,
 ) -> Callable[[Scripted], None]:
     """The robot publishes an observation of this age."""
 
@@ -47,6 +53,7 @@ def observe(
         record[ObservationField.TICK] = tick
         record[ObservationField.SCHEDULED] = world.now
         record[ObservationField.ENDED] = ended
+        record[ObservationField.BREACH] = breach
         world.memory.observations.write(world.now - age, record)
 
     return event

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 
-from mtrl.deployment import Flight, Guard, GuardConfig, read_flight, replay
+from mtrl.deployment import Flight, Guard, GuardConfig, GuardFlag, read_flight, replay
 from mtrl.deployment.flight.log import FlightWriter, write_flight
 from mtrl.deployment.realtime.records import Column, FlightRing, row_width
 from mtrl.errors import IntegrityError
@@ -38,10 +38,11 @@ def flight() -> Flight:
             proposal[0] = np.nan
         seconds = {30: 0.02, 40: np.nan}.get(tick, 1e-5 / 3)
         proposed = read - (0.07 if tick == 35 else 1e-5)
-        guarded = guard.check(state, observed, proposal, seconds, read, proposed)
+        breach = int(GuardFlag.EFFORT_BEYOND_LIMIT) if tick == 55 else 0
+        guarded = guard.check(state, observed, proposal, seconds, read, proposed, breach)
         numbers = (
             tick, observed, observed, read, proposed, read + 2e-5, seconds, 1,
-            guarded.flags, guarded.state,
+            guarded.flags, guarded.state, breach,
         )  # fmt: skip
         ring.append(numbers, state, proposal, guarded.action)
     return Flight.of(ring, ring.count, "bench/point", "ab" * 32, config)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtrl.deployment import Guard, GuardConfig, GuardFlag, GuardState
+from mtrl.deployment.guard.guard import BREACHES
 from mtrl.errors import ConfigError, GuardError
 
 GOOD = np.zeros(3)
@@ -106,6 +107,16 @@ def test_a_non_finite_action_latches_the_emergency_stop(bad: float) -> None:
     for _ in range(10):
         assert tick(guard, [0.4, 0.0])[0::2] == ([0.0, 0.3], GuardState.ESTOP)
     assert guard.transitions[-1].cause == "ACTION_NOT_FINITE"
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_what_a_robot_measures_beyond_its_limits_latches_the_emergency_stop(breach: GuardFlag) -> None:
+    guard = armed()
+    tick(guard, [0.4, 0.3])
+    guarded = guard.check(GOOD, 9.999, np.array([0.4, 0.0]), 0.0, 10.0, 9.999, int(breach))
+    assert (guarded.action.tolist(), guarded.flags, guarded.state) == ([0.0, 0.3], breach, GuardState.ESTOP)
+    assert tick(guard, [0.4, 0.0])[2] is GuardState.ESTOP
+    assert guard.transitions[-1].cause == breach.name
 
 
 def test_a_bad_observation_is_blamed_before_the_action_that_came_of_it() -> None:

@@ -146,6 +146,18 @@ def test_a_proposal_for_a_bad_observation_is_held_too() -> None:
     assert run.ticks == list(range(10))
 
 
+def test_a_joint_beyond_its_limit_stops_the_robot_before_any_proposal() -> None:
+    script = [event for event in flown(10) if event[0] != at(5)]
+    breach = GuardFlag.JOINT_BEYOND_LIMIT | GuardFlag.NOT_FOLLOWING
+    run = Run([*script, (at(5), observe(5, breach=int(breach)))])
+    assert run.flags[5] == breach
+    assert run.column(Column.SENT)[5] - at(5) <= SERVO_S + 1e-9
+    assert run.guard.transitions[-1].cause == "JOINT_BEYOND_LIMIT and NOT_FOLLOWING"
+    assert run.guard.state is GuardState.ESTOP
+    assert run.ring.command[run.ring.count - 1].tolist() == [0.0, -0.5]
+    assert run.replays()
+
+
 @pytest.mark.parametrize("tick", [3.0, 2.5, 5.0, 77.0, -1.0, np.nan, np.inf, -np.inf, 1e300])
 def test_a_proposal_out_of_sequence_commands_nothing(tick: float) -> None:
     """Observation 4 is the newest and answered; none of these may be answered now."""

@@ -27,7 +27,7 @@ class Flight:
     guard: GuardConfig
     """Limits in force."""
     numbers: Float64
-    """Shape [N, 10]; the columns of `records.Column`."""
+    """Shape [N, 11]; the columns of `records.Column`."""
     observation: Float64
     """Native states, [N, D]."""
     proposal: Float64
@@ -88,6 +88,7 @@ class GuardReplay:
             float(numbers[Column.INFERENCE_S]),
             float(numbers[Column.READ]),
             float(numbers[Column.INFERRED]),
+            int(numbers[Column.BREACH]),
         ).action
 
 

@@ -52,7 +52,7 @@ _TOPICS = (
     _Topic(
         "/observation",
         Column.OBSERVED,
-        (Column.TICK, Column.SCHEDULED, Column.OBSERVED),
+        (Column.TICK, Column.SCHEDULED, Column.OBSERVED, Column.BREACH),
         "state",
         "observation",
     ),
@@ -68,7 +68,7 @@ _TOPICS = (
     ),
 )
 _TRANSITION = "/guard/transition"
-_TYPES = {Column.TICK: int, Column.PLANNED: bool, Column.FLAGS: int, Column.STATE: int}
+_TYPES = {Column.TICK: int, Column.PLANNED: bool, Column.FLAGS: int, Column.STATE: int, Column.BREACH: int}
 """Type of a column; the others are float."""
 _SCHEMA_NAMES = {int: "integer", bool: "boolean", float: "number"}
 _METADATA = "mtrl.flight"

@@ -41,8 +41,8 @@ class GuardState(IntEnum):
 
 class GuardFlag(IntFlag):
     """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE and STALE_PROPOSAL put the guard into HOLD,
-    ACTION_NOT_FINITE and NO_SUCH_CHOICE into ESTOP; the others say what was limited, or that the guard is not
-    armed.
+    ACTION_NOT_FINITE, NO_SUCH_CHOICE and what a robot reports (JOINT_BEYOND_LIMIT to NOT_FOLLOWING) into
+    ESTOP; the others say what was limited, or that the guard is not armed.
     """
 
     NONE = 0
@@ -57,12 +57,17 @@ class GuardFlag(IntFlag):
     NOT_ARMED = 256
     NO_SUCH_CHOICE = 512
     STALE_PROPOSAL = 1024
+    JOINT_BEYOND_LIMIT = 2048
+    EFFORT_BEYOND_LIMIT = 4096
+    NOT_FOLLOWING = 8192
 
 
 OBSERVATION_VIOLATIONS = (
     GuardFlag.STALE_OBSERVATION | GuardFlag.OBSERVATION_NOT_FINITE | GuardFlag.OBSERVATION_OUT_OF_RANGE
 )
-STOPPING = GuardFlag.ACTION_NOT_FINITE | GuardFlag.NO_SUCH_CHOICE
+BREACHES = GuardFlag.JOINT_BEYOND_LIMIT | GuardFlag.EFFORT_BEYOND_LIMIT | GuardFlag.NOT_FOLLOWING
+"""What a robot measures of its joints beyond their limits, and reports."""
+STOPPING = GuardFlag.ACTION_NOT_FINITE | GuardFlag.NO_SUCH_CHOICE | BREACHES
 HOLDING = OBSERVATION_VIOLATIONS | GuardFlag.STALE_PROPOSAL | GuardFlag.LATE_INFERENCE
 VIOLATIONS = HOLDING | STOPPING
 
@@ -98,6 +103,7 @@ class Guard:
 
     Every tick `check` applies these limits of `GuardConfig`, in this order:
 
+    0. what the robot reports of its joints; latches ESTOP (`check`)
     1. `stale_limit_s`: age of the observation (`check`)
     2. finite observation, then `observation_limit` (`check`)
     3. `proposal_limit_s`: age of the policy's newest proposal (`_action_flags`)
@@ -141,15 +147,16 @@ class Guard:
         inference_s: float,
         now: float,
         proposed_at: float,
+        breach: int = 0,
     ) -> GuardedAction:
         """Decides one tick's command.
 
         `observation`: [D_task], published at `observed_at`. `action`: the proposal [A], ready at
         `proposed_at`, ignored when the observation violates or it is too old. `inference_s`: duration of its
-        inference, 0 when it comes from an earlier chunk. `now`: when this is decided. Times are seconds of
-        one clock.
+        inference, 0 when it comes from an earlier chunk. `now`: when this is decided. `breach`: bits of
+        `BREACHES` that the robot reports. Times are seconds of one clock.
         """
-        flags = observation_flags(self.config, observation, observed_at, now)
+        flags = observation_flags(self.config, observation, observed_at, now) | (GuardFlag(breach) & BREACHES)
         if not flags:
             flags = self._action_flags(action, inference_s, now - proposed_at)
         self._advance(flags, now)

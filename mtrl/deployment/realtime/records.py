@@ -93,6 +93,8 @@ class ObservationField(IntEnum):
     """Decisions whose target no joint positions were found for."""
     LIMITED = 12
     """Decisions in which a limit of a joint or of the workspace changed what was commanded."""
+    BREACH = 13
+    """Bits of `GuardFlag` for what the robot measures beyond a limit."""
 
 
 class ProposalField(IntEnum):
@@ -140,6 +142,8 @@ class Column(IntEnum):
     """Bits of GuardFlag."""
     STATE = 9
     """GuardState after the tick."""
+    BREACH = 10
+    """Bits of GuardFlag that the robot itself reported."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,7 @@ class FlightRing:
         rows = memory[: self.capacity * width].reshape(self.capacity, width)
         ends = np.cumsum([len(Column), state_size, action_size])
         self.numbers, self.observation, self.proposal, self.command = np.split(rows, ends, axis=1)
-        """Views of the memory: [capacity, 10], [capacity, D], [capacity, A] and [capacity, A]."""
+        """Views of the memory: [capacity, 11], [capacity, D], [capacity, A] and [capacity, A]."""
 
     def append(
         self, numbers: tuple[float, ...], observation: Float64, proposal: Float64, command: Float64

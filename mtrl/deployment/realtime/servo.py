@@ -84,7 +84,7 @@ class Servo:
         self._message = np.zeros(self._commands.width)
         self._message[CommandField.EPISODE] = episode
         self._newest = self._answered = -1
-        self._bad = False
+        self._bad = self._breached = False
         self._heard_at = self._proposed_at = self._hold_at = 0.0
         self.answered = self.late = self.held = self.wake_ups = 0
         """Observations that were answered, those after the robot's next tick was due, decisions to hold, and
@@ -144,6 +144,7 @@ class Servo:
         self._recent[self._newest % RECENT] = self._record
         self._stamps[self._newest % RECENT] = stamp
         self._bad = bool(self._observation_flags(now))
+        self._breached = bool(self._record[ObservationField.BREACH])
         return True
 
     def _observation_flags(self, now: float) -> GuardFlag:
@@ -179,7 +180,7 @@ class Servo:
         waited = now - self._proposed_at
         lost = self._answered != self._newest and not waited <= limits.proposal_limit_s
         silent = now - self._heard_at > self._period_s + limits.stale_limit_s
-        return lost or ((silent or self._bad) and bool(self._observation_flags(now)))
+        return lost or self._breached or ((silent or self._bad) and bool(self._observation_flags(now)))
 
     def _decide(self, tick: int, action: Float64, now: float) -> None:
         """Checks a proposal for the observation of this tick, commands what comes of it and records both."""
@@ -187,7 +188,8 @@ class Servo:
         record, stamp = self._recent[place], float(self._stamps[place])
         state = record[len(ObservationField) :][: self._ring.state_size]
         inference_s, proposed_at = float(self._proposal[ProposalField.INFERENCE_S]), self._proposed_at
-        guarded = self._guard.check(state, stamp, action, inference_s, now, proposed_at)
+        breach = int(record[ObservationField.BREACH])
+        guarded = self._guard.check(state, stamp, action, inference_s, now, proposed_at, breach)
         self._message[CommandField.TICK] = tick
         self._message[len(CommandField) :][: self._ring.action_size] = guarded.action
         self._commands.write(now, self._message)
@@ -200,7 +202,7 @@ class Servo:
         if guarded.flags & OBSERVATION_VIOLATIONS:
             self._proposed_at = now
         if tick == self._newest:
-            self._bad = False
+            self._bad = self._breached = False
         if tick > self._answered:
             self.answered += 1
             self.late += sent > scheduled + self._period_s
@@ -208,6 +210,7 @@ class Servo:
         numbers = (
             tick, scheduled, stamp, now, proposed_at, sent,
             inference_s, self._proposal[ProposalField.PLANNED], guarded.flags, guarded.state,
+            breach,
         )  # fmt: skip
         self._ring.append(numbers, state, action, guarded.action)
 

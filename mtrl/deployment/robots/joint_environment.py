@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mtrl.errors import GuardError, UnsupportedError
 from mtrl.tasks import Buffers, Task, TaskAction
 
+from ..guard.guard import GuardFlag
 from .joints import Float64, RobotIO
 from .site import UNITS, Site, Success
 from .terms import action_terms, observation_terms
@@ -28,8 +29,11 @@ class Limits:
         unit = np.array([UNITS[joint.unit] for joint in site.joints])
 
         def limit(name: str) -> Float64:
-            return np.array([getattr(joint, name) for joint in site.joints], dtype=np.float64) * unit
+            found = [getattr(joint, name) for joint in site.joints]
+            return np.array([np.inf if value is None else value for value in found]) * unit
 
+        self.acceleration, self.tracking = limit("acceleration"), limit("tracking")
+        self.effort = limit("effort") / unit
         self.low, self.high, self.velocity = limit("low"), limit("high"), limit("velocity")
         self.start_low, self.start_high = limit("start_low"), limit("start_high")
 
@@ -37,8 +41,9 @@ class Limits:
 class JointEnvironment:
     """Carries a task out on a `RobotIO`.
 
-    What is commanded stays within each joint's position and velocity limits and the tool's workspace. A tool
-    target whose inverse kinematics is not solved is given up: the joints stay, and the decision is counted.
+    What is commanded stays within each joint's limits of position, velocity and acceleration and the tool's
+    workspace. A tool target whose inverse kinematics is not solved is given up: the joints stay, and the
+    decision is counted. What is measured beyond a joint's limits is reported as `breach`.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class JointEnvironment:
         be anywhere.
         """
         self._shadow = mode == "shadow"
+        self._moves = mode == "armed"
         binding = site.binding(task.name)
         names = [joint.name for joint in site.joints]
         self._observation = observation_terms(binding.observation, names, site.topics.perception_size)
@@ -59,6 +65,9 @@ class JointEnvironment:
         self._limits = Limits(site)
         self._names = names
         self._reach = self._limits.velocity / task.rate_hz
+        self._growth = self._limits.acceleration / task.rate_hz**2
+        self._change = np.zeros(len(names))
+        self._beyond = site.smoothness * (self._limits.high - self._limits.low)
         self._sees_tool = any(term.kind == "tool" for term in self._observation)
         self._moves_tool = any(term.kind == "tool" for term in self._action)
         self._sent = np.zeros(len(names))
@@ -105,6 +114,7 @@ class JointEnvironment:
                 f"{joint.start_low:g} to {joint.start_high:g}. Move the robot there first"
             )
         self._sent[:] = position
+        self._change[:] = 0.0
         if self._kinematics is not None:
             self._tool[:] = self._kinematics.tool(position)
             self._orientation = self._kinematics.orientation(position)
@@ -171,14 +181,53 @@ class JointEnvironment:
         change = inside - self._sent
         # all joints are slowed down alike, so that the tool keeps its direction
         slower = min(1.0, float((self._reach / np.maximum(np.abs(change), 1e-12)).min()))
-        if slower < 1.0 or not within or (inside != wanted).any():
+        change = self._accelerated(slower * change)
+        sent = np.clip(self._sent + change, limits.low, limits.high)
+        arrives = np.allclose(sent, inside, rtol=0.0, atol=1e-12)
+        if not arrives or not within or (inside != wanted).any():
             self.limited += 1
-        self._sent += slower * change
-        np.clip(self._sent, limits.low, limits.high, out=self._sent)
+        self._change[:] = sent - self._sent
+        self._sent[:] = sent
         if self._moves_tool and self._kinematics is not None:
             # where the joints really go: a target that runs ahead of them would wind up
-            self._tool[:] = self._kinematics.tool(self._sent) if slower < 1.0 else self._tool
+            self._tool[:] = self._tool if arrives else self._kinematics.tool(self._sent)
         return self._sent
+
+    def _accelerated(self, change: Float64) -> Float64:
+        """A change of the joints [J] whose own change is within the limits of acceleration, and from which
+        every joint still comes to rest before its end; as it was where the tool would leave the workspace.
+        """
+        growth, limits = self._growth, self._limits
+        if not np.isfinite(growth).any():
+            return change
+        # slowing down by `growth` g a decision, a joint at v comes to rest within (v + g / 2)^2 / 2 g
+        room = np.stack([self._sent - limits.low, limits.high - self._sent])
+        with np.errstate(invalid="ignore"):
+            down, up = np.maximum(np.sqrt(2 * growth * room) - growth / 2, 0.0)
+        low = np.maximum(self._change - growth, -np.where(np.isfinite(growth), down, np.inf))
+        high = np.minimum(self._change + growth, np.where(np.isfinite(growth), up, np.inf))
+        limited = np.clip(change, np.minimum(low, high), np.maximum(low, high))
+        workspace = self._site.workspace
+        if self._moves_tool and workspace is not None and self._kinematics is not None:
+            tool = self._kinematics.tool(self._sent + limited)
+            if (np.clip(tool, workspace.low, workspace.high) != tool).any():
+                return change
+        return limited
+
+    @property
+    def breach(self) -> int:
+        """Bits of `GuardFlag` for what the newest reading has beyond the limits of its joints."""
+        reading, limits, found = self._robot.reading, self._limits, GuardFlag.NONE
+        position = reading.position
+        if (
+            (position < limits.low - self._beyond) | (position > limits.high + self._beyond)
+        ).any() and not self._shadow:
+            found |= GuardFlag.JOINT_BEYOND_LIMIT
+        if (np.abs(reading.effort) > limits.effort).any():
+            found |= GuardFlag.EFFORT_BEYOND_LIMIT
+        if self._moves and (np.abs(position - self._sent) > limits.tracking).any():
+            found |= GuardFlag.NOT_FOLLOWING
+        return int(found)
 
     def _with_tool(self, wanted: Float64, tool: Float64) -> tuple[Float64, bool]:
         """Joints that bring the tool to a place in the workspace, and whether the place was inside."""

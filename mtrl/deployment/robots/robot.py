@@ -98,6 +98,8 @@ class Measured(Protocol):
     """Decisions of this episode whose target no joints were found for."""
     limited: int
     """Decisions of this episode in which a limit of a joint or the workspace changed what was commanded."""
+    breach: int
+    """Bits of `GuardFlag` for what was measured beyond a limit: the guard stops the robot for each."""
 
     def refresh(self, out: Buffers) -> None:
         """Writes the newest observation of the start, some time after `reset`."""
@@ -245,6 +247,7 @@ class RobotLoop:
             self._record[ObservationField.DROPPED] = measured.dropped
             self._record[ObservationField.UNSOLVED] = measured.unsolved
             self._record[ObservationField.LIMITED] = measured.limited
+            self._record[ObservationField.BREACH] = measured.breach
         self._observations.write(stamp, self._record)
 
     def _take_command(self) -> None:

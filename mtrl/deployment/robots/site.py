@@ -38,6 +38,14 @@ class Joint(Checked, place="joints"):
     """Largest speed that is commanded, per second."""
     unit: Annotated[str, tuple(UNITS)] = "rad"
     """Unit of this joint on the wire and here: rad, deg, m or mm."""
+    acceleration: Annotated[float | None, POSITIVE] = None
+    """Largest acceleration that is commanded, per second squared; the limits of position and workspace win
+    over it. Absent: none."""
+    effort: Annotated[float | None, POSITIVE] = None
+    """Largest effort that is measured, in N m or N, beyond which the robot is stopped. Absent: none."""
+    tracking: Annotated[float | None, POSITIVE] = None
+    """Largest distance of the measured position from the commanded one, beyond which the robot is stopped.
+    Absent: none."""
     start_low: Annotated[float | None, LARGEST] = None
     """Lowest position at which a flight may begin; `low` where absent."""
     start_high: Annotated[float | None, LARGEST] = None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtrl.deployment import RobotConfig
+from mtrl.deployment import GuardFlag, RobotConfig
 from mtrl.deployment.robots.fit import require_fit
 from mtrl.deployment.robots.joint_environment import JointEnvironment
 from mtrl.deployment.robots.joints import Intake, Reading
@@ -195,3 +195,36 @@ def test_readings_that_cannot_be_are_refused_and_age(tmp_path: Path) -> None:
     assert offer(1.01, np.deg2rad(5.5), 0.5)
     assert not offer(9.0, np.deg2rad(100), 0.5), "5% of the range beyond its limit, 99 degrees, is the most"
     assert offer(9.0, np.deg2rad(98), 0.5)
+
+
+LIMITED = SITE.replace("velocity: 100,", "velocity: 100, acceleration: 500, effort: 5, tracking: 3,").replace(
+    "velocity: 0.5,", "velocity: 0.5, acceleration: 4,"
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_joints_accelerate_within_their_limits_and_stop_before_their_ends(tmp_path: Path, seed: int) -> None:
+    environment, robot, out = begun(site(tmp_path, LIMITED), [0.0, 0.5])
+    generator = np.random.default_rng(seed)
+    actions = generator.uniform(-1, 1, (60, 2)) * generator.choice([0.0, 0.3, 1.0], (60, 2))
+    # a run of one sign is what drives a joint into its end
+    for action in np.repeat(actions, 20, axis=0):
+        environment.step(np.array(action, dtype=np.float32), out)
+    positions = np.array([[0.0, 0.5], *robot.commands])
+    speed = np.diff(positions, axis=0, prepend=positions[:1]) * RATE_HZ
+    growth = np.abs(np.diff(speed, axis=0)) * RATE_HZ
+    assert (np.abs(speed) <= np.array([np.deg2rad(100), 0.5]) * (1 + 1e-9)).all()
+    assert (growth <= np.array([np.deg2rad(500), 4.0]) * (1 + 1e-6) + 1e-6).all()
+    assert ((positions >= [-np.pi / 2, 0.0]) & (positions <= [np.pi / 2, 1.0])).all()
+
+
+def test_what_is_measured_beyond_a_limit_is_reported(tmp_path: Path) -> None:
+    environment, robot, _ = begun(site(tmp_path, LIMITED), [0.0, 0.5])
+    assert environment.breach == 0
+    robot.reading.effort[:] = (5.1, 1e6)
+    assert environment.breach == GuardFlag.EFFORT_BEYOND_LIMIT
+    robot.reading.effort[:] = 0.0
+    robot.reading.position[:] = (np.deg2rad(3.1), 0.5)
+    assert environment.breach == GuardFlag.NOT_FOLLOWING
+    robot.reading.position[:] = (0.0, 1.05)
+    assert environment.breach == GuardFlag.JOINT_BEYOND_LIMIT
