@@ -88,9 +88,9 @@ def deploy(
         _refuse_existing(folder, tasks, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         raise_if_noted = ending.enter_context(noted_signals())
-        memory = _memory(checked.manifest, chosen, robot, checked.contents.graph)
+        memory = session_memory(checked.manifest, chosen, robot, checked.contents.graph)
         ending.callback(memory.close)
-        spec = _spec(checked, robot, chosen, starts, seed, mode, memory, folder)
+        spec = session_spec(checked, robot, chosen, starts, seed, mode, memory, folder)
         processes = SessionProcesses(memory, spec)
         ending.callback(processes.stop)
         processes.start(entry.module)
@@ -124,7 +124,7 @@ def compatible_task(manifest: Manifest, name: str) -> Task:
     return task
 
 
-def _spec(
+def session_spec(
     checked: VerificationReport,
     robot: RobotConfig,
     tasks: Sequence[Task],
@@ -159,7 +159,10 @@ def _spec(
     )
 
 
-def _memory(manifest: Manifest, tasks: Sequence[Task], robot: RobotConfig, graph: bytes) -> SessionMemory:
+def session_memory(
+    manifest: Manifest, tasks: Sequence[Task], robot: RobotConfig, graph: bytes
+) -> SessionMemory:
+    """Shared memory for these tasks, one after the other."""
     return SessionMemory.create(
         max(task.observation.state or 0 for task in tasks),
         max(manifest.task(task.name).action_size for task in tasks),

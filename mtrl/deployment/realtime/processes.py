@@ -71,6 +71,10 @@ class SessionProcesses:
         except BrokenPipeError:
             self._raise_if_dead(self.spec.episodes[0].task, "start-up")
 
+    def process_id(self, role: str) -> int:
+        """Process id of a role by name."""
+        return self._processes[role][0].pid
+
     def await_ready(self, number: int, task: Task, timeout_s: float, each_poll: Callable[[], None]) -> None:
         """Returns when the robot's initial state is set up and the policy is loaded.
 

@@ -1,0 +1,133 @@
+"""Faults of the controller on purpose: lost policies, hostile policies, tampered artefacts.
+
+    python benchmarks/faults_robot.py --json faults.json
+
+hold_ms_max, hold_ms_p50   from SIGKILL or SIGSTOP of the policy's process to the servo's first hold command
+false_trips                holds of flights that nothing was done to, in `quiet_minutes`
+limit_violations           commands beyond a limit, of a million that a guard in a servo decided under a fake
+                           clock while the policy and the robot lied, stopped and went wild, and of joint
+                           positions beyond a joint's limits
+tampered_accepted          of a thousand edits of a single byte of an artefact, those that its id let pass
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import flying
+import numpy as np
+from hostile_policy import violations_of_guard, violations_of_joints
+from side_by_side import publish
+
+from mtrl.deployment import GuardFlag, RobotConfig, open_artefact
+from mtrl.deployment.realtime.roles import FLYING
+from mtrl.errors import IntegrityError
+
+TRIALS = 20
+EDITS = 1000
+QUIET_MINUTES = 10.0
+FLIGHT_S = 5.5
+RATE_HZ, SERVO_HZ = 80.0, 500.0
+BAR_MS = 1000 * (3 / RATE_HZ + 2 / SERVO_HZ)
+BARS = {
+    "hold_ms_max": f"<= {BAR_MS:.1f}",
+    "false_trips": "0 with FIFO",
+    "limit_violations": "0",
+    "tampered_accepted": "0",
+}
+HOLDS = int(GuardFlag.STALE_PROPOSAL | GuardFlag.STALE_OBSERVATION | GuardFlag.LATE_INFERENCE)
+
+
+def lost_policies(artefact: Path, where: Path, trials: int) -> tuple[list[float], list[int], bool]:
+    """Milliseconds to the first hold and hold commands in the second after it, of each trial."""
+    found, streamed, granted = [], [], True
+    draws = np.random.default_rng(0)
+    for trial in range(trials):
+        with flying.flight(artefact, where, RobotConfig()) as flight:
+            granted &= all(flight.control[role.granted] for role in FLYING)
+            flight.wait(float(draws.uniform(0.3, 0.8)))
+            lost_at = flying.signalled(flight.process("policy"), (signal.SIGKILL, signal.SIGSTOP)[trial % 2])
+            flight.wait(0.6)
+            held = flying.times_of(flight.rows(), int(GuardFlag.STALE_PROPOSAL))
+            held = held[held >= lost_at]
+            found.append(1000 * float(held[0] - lost_at) if len(held) else float("inf"))
+            streamed.append(len(held))
+    return found, streamed, granted
+
+
+def false_trips(artefact: Path, where: Path, minutes: float) -> int:
+    """Holds in flights that nothing is done to."""
+    held, flown = 0, 0.0
+    while flown < 60 * minutes:
+        with flying.flight(artefact, where, RobotConfig()) as flight:
+            flight.wait(FLIGHT_S)
+            held += len(flying.times_of(flight.rows(), HOLDS))
+        flown += FLIGHT_S
+    return held
+
+
+def tampered(artefact: Path, where: Path, edits: int) -> int:
+    """Edits that leave an artefact which opens under the id that it had."""
+    root = open_artefact(artefact).root
+    draws = np.random.default_rng(0)
+    accepted = 0
+    copy = where / "copy"
+    shutil.copytree(artefact, copy)
+    files = sorted(path for path in copy.iterdir() if path.is_file())
+    for edit in range(edits):
+        path = files[edit % len(files)]
+        content = bytearray(path.read_bytes())
+        place = int(draws.integers(len(content)))
+        whole = bytes(content)
+        content[place] ^= int(draws.integers(1, 256))
+        path.write_bytes(bytes(content))
+        with contextlib.suppress(IntegrityError):
+            accepted += open_artefact(copy).root == root
+        path.write_bytes(whole)
+    return accepted
+
+
+def main() -> None:
+    """Injects the faults and prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="policies that are killed or stopped")
+    parser.add_argument("--ticks", type=int, default=1_000_000, help="commands under hostile policies")
+    parser.add_argument("--minutes", type=float, default=QUIET_MINUTES, help="of flights left alone")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        artefact = Path(place) / "artefact"
+        flying.export(artefact, (flying.TASK,), 256)
+        accepted = tampered(artefact, Path(place), EDITS)
+        violations = violations_of_guard(arguments.ticks) + violations_of_joints(arguments.ticks // 10)
+        held, streamed, fifo = lost_policies(artefact, Path(place), arguments.trials)
+        trips = false_trips(artefact, Path(place), arguments.minutes)
+    figures: dict[str, float | str] = {
+        "hold_ms_max": max(held),
+        "hold_ms_p50": float(np.median(held)),
+        "false_trips": trips,
+        "limit_violations": violations,
+        "tampered_accepted": accepted,
+        "fifo": "granted" if fifo else "refused",
+    }
+    details = {
+        "trials": arguments.trials,
+        "hold_ms": held,
+        "hold_commands": streamed,
+        "quiet_minutes": arguments.minutes,
+        "ticks": arguments.ticks,
+        "joint_ticks": arguments.ticks // 10,
+        "edits": EDITS,
+        "processors": os.cpu_count() or 0,
+    }
+    publish("Faults of the controller", figures, BARS, details, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
