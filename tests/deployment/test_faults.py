@@ -75,7 +75,7 @@ FAULTS = {
     "SIGTERM": Fault(143, "SIGTERM", "flight logs are in", act=to("session", signal.SIGTERM)),
     "emergency stop": Fault(1, "over", "emergency stop, ACTION_NOT_FINITE", robot="mark", policy="nan"),
     "servo killed": Fault(2, "the servo's process ended", act=to("servo", signal.SIGKILL)),
-    "logger killed": Fault(0, "over", "", act=to("logger", signal.SIGKILL)),
+    "logger killed": Fault(0, "over", "results and flight logs", act=to("logger", signal.SIGKILL)),
     "command time-out": Fault(
         1, "over", "the robot held by itself", act=to("servo", signal.SIGSTOP, signal.SIGCONT)
     ),

@@ -181,7 +181,8 @@ def test_a_whole_deployment_flies_the_arm_and_its_log_replays(tmp_path: Path) ->
     for axis in range(3):
         weights[axis, axis], weights[36 + axis, axis] = -10, 10
     linear_artefact(tmp_path / "artefact", [registry.task(REACH)], weights, execute=1)
-    patient = {"stale_limit_ms": 1000.0, "inference_deadline_ms": 1000.0, "command_timeout_ms": 1000.0}
+    patient = dict.fromkeys(("stale_limit_ms", "inference_deadline_ms", "command_timeout_ms"), 1000.0)
+    patient["proposal_periods"] = 50.0
     config = RobotConfig(name="arm", fifo=False, settle_decisions=3, **patient)  # type: ignore[arg-type]
     starts = [start_id(Split.TEST, 0)]
     report = deploy(tmp_path / "artefact", config, [REACH], starts, 0, tmp_path)
