@@ -38,6 +38,8 @@ COMMANDS = {
     "doctor": "check this machine, with a remedy for what is missing",
 }
 """Verb -> what it does; each is the module `mtrl.launch.<verb>` with `add_arguments` and `run`."""
+FOLDERS = dict.fromkeys(("inspect", "verify", "replay"), "controller.")
+"""Verb -> the folder of its module, where it has one."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(words or ["--help"])
         return 0
     name, *own = words
-    module = importlib.import_module(f"mtrl.launch.{name}")
+    module = importlib.import_module(f"mtrl.launch.{FOLDERS.get(name, '')}{name}")
     inner: list[str] = []
     if getattr(module, "TAKES_COMMAND", False) and "--" in own:
         own, inner = own[: own.index("--")], own[own.index("--") + 1 :]

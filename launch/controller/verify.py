@@ -11,8 +11,8 @@ from mtrl.deployment import latency_apart, verify
 from mtrl.deployment.realtime.roles import POLICY
 from mtrl.pipeline import log
 
-from .arguments import add_overrides
-from .compose import compose
+from ..arguments import add_overrides
+from ..compose import compose
 
 EXAMPLES = (
     "mtrl verify runs/quickstart/artefact",

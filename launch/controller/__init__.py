@@ -1,0 +1,1 @@
+"""Commands on an artefact and on the log of its flight."""
