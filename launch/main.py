@@ -33,6 +33,7 @@ COMMANDS = {
     "deploy": "run an artefact on a robot in real time",
     "replay": "run the guard again on a flight log, bit for bit",
     "report": "write a run's report as one self-contained page",
+    "tune": "search settings by many runs, with early stops",
     "submit": "run another command as a job of a Ray cluster: submit -- train ...",
     "tasks": "list tasks and task sets",
     "doctor": "check this machine, with a remedy for what is missing",

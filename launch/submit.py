@@ -99,6 +99,9 @@ def checked(words: Sequence[str]) -> list[str]:
     parsed = build_verb(verb, module).parse_intermixed_args(rest)
     places = {"the run": parsed.run} if isinstance(getattr(parsed, "run", None), Path) else {}
     added = []
+    if verb == "tune":
+        places["output"] = Path(module.compose_space(parsed)[2].output)
+        added = [] if parsed.address else ["--address", "auto"]
     if verb in ("train", "collect"):
         config = compose(parsed.overrides, command=verb, config_dir=parsed.config_dir)
         if verb == "train":

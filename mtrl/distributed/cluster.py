@@ -102,6 +102,11 @@ def connect(config: RuntimeConfig) -> Capacity:
     return Capacity(int(has.get("CPU", 0)), has.get("memory", 0.0) / 2**20 if config.address else None)
 
 
+def largest_node() -> int:
+    """Processors of the cluster's largest node, beyond which nothing is ever placed on one."""
+    return max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+
+
 def disconnect() -> None:
     """Leaves Ray when the last user is done and it was `connect` that joined; ends a private cluster."""
     global _users, _started, _private

@@ -79,6 +79,8 @@ def test_a_job_on_ray_joins_its_own_cluster() -> None:
     words = ["train", "experiment=debug", "output=/a", "--resume", "auto"]
     assert checked([*words, "runtime=ray"]) == [*words, "runtime=ray", "runtime.address=auto"]
     assert checked([*words, "runtime=local"]) == [*words, "runtime=local"]
+    search = ["tune", "tasks=point/obstacle", "agent=sac", "output=/a", "agent.discount=choice(0.9,0.99)"]
+    assert checked(search) == [*search, "--address", "auto"]
 
 
 @contextlib.contextmanager
