@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mtrl.data import Replay
+from mtrl.data import MappedStorage, Replay
 from mtrl.errors import ConfigError, DivergenceError
 from mtrl.nn import RewardScale, begin_as, device_of, scatter_rows, select_rows, torso_diagnostics, uses_bf16
 from mtrl.reducer import Reducer
@@ -210,6 +210,11 @@ class SACAgent:
             "skipped_updates": 0.0,
         }
 
+    def map_replay(self, storage: MappedStorage) -> Replay:
+        """Keeps the replay in files."""
+        self._replay = Replay(self._tasks, self._config.replay, storage=storage)
+        return self._replay
+
     def shared_state(self) -> State:
         """Weights, optimisers, surgery, temperatures, statistics."""
         return {
@@ -254,7 +259,7 @@ class SACAgent:
         self._schedule.load_state_dict(shared["schedule"])
         self._experience.restore(shared["experience"], None if local is None else local["experience"])
         if local is not None:
-            if local["replay"] is not None:
+            if local["replay"] is not None and not self._replay.reopened:
                 self._replay.load_state_dict(local["replay"])
             self._reward_scale.load_state_dict(local["reward_scale"])
             self._draws.bit_generator.state = local["draws"]

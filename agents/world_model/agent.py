@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtrl.data import Replay
+from mtrl.data import MappedStorage, Replay
 from mtrl.errors import ConfigError, DivergenceError
 from mtrl.gradients import GradientSurgery
 from mtrl.nn import RewardScale, arrays_of, device_of, update_average
@@ -314,6 +314,12 @@ class WorldModelAgent:
         for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
             found[name] = torch.zeros_like(parameter) if gradient is None else gradient
 
+    def map_replay(self, storage: MappedStorage) -> Replay:
+        """Keeps the replay in files."""
+        extras = plan_extras(self._config, self._layout)
+        self._replay = Replay(self._tasks, self._config.replay, extras, storage)
+        return self._replay
+
     def shared_state(self) -> State:
         """Weights, optimiser, statistics."""
         return {
@@ -363,7 +369,7 @@ class WorldModelAgent:
             self._gate_noise.set_state(shared["gate_noise"])
         self._experience.restore(shared["experience"], None if local is None else local["experience"])
         if local is not None:
-            if local["replay"] is not None:
+            if local["replay"] is not None and not self._replay.reopened:
                 self._replay.load_state_dict(local["replay"])
             self._reward_scale.load_state_dict(local["reward_scale"])
             self._draws.bit_generator.state = local["draws"]

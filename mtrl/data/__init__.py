@@ -7,7 +7,7 @@ from .lerobot import write_lerobot
 from .lerobot_reading import is_lerobot, read_lerobot, read_lerobot_info
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
 from .replay import Replay, ReplayConfig, replay_bytes
-from .storage import MappedStorage
+from .storage import CommitRecord, MappedStorage
 from .trajectories import Trajectories, Windows
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Bucket",
     "ChunkDataset",
     "Collected",
+    "CommitRecord",
     "DemonstrationConfig",
     "MappedStorage",
     "RankDataset",

@@ -19,7 +19,7 @@ from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
 from .replay_ring import ReplayRing, ring_bytes
-from .storage import MappedStorage
+from .storage import CommitRecord, MappedStorage
 from .trajectories import Trajectories
 
 FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated")
@@ -85,6 +85,8 @@ class Replay:
 
         `extras` of the policy that collects: those that are `replayed` are stored, and fields of every batch.
         Raises ConfigError for one that is called as another field is.
+
+        In files the replay is as it was at the last `commit`; what was stored after it is dropped.
         """
         self._tasks, self._layout, self._config = tasks, tasks.layout, config
         self._extras = tuple(extra for extra in extras if extra.replayed)
@@ -96,6 +98,13 @@ class Replay:
         self._rings = [
             ReplayRing(self._layout, k, config.capacity, self._extras, storage) for k in range(len(tasks))
         ]
+        self.record = None if storage is None else CommitRecord(storage, len(tasks))
+        """What was committed; None in memory."""
+        self.reopened = self.record is not None and self.record.number > 0
+        """Whether it holds what an earlier process committed, which no checkpoint is newer than."""
+        if self.record is not None:
+            for ring, written in zip(self._rings, self.record.written.tolist(), strict=True):
+                ring.drop_after(written)
         self._demonstrations: dict[int, ReplayRing] = {}
         self._selection: _Selection | None = None
 
@@ -111,6 +120,11 @@ class Replay:
         """
         self._require_finite(fragment)
         self._rings[fragment.task_index].add(fragment)
+
+    def commit(self, number: int, steps: int) -> None:
+        """Makes all that is stored survive this process, as fragments up to `number` of `steps` steps."""
+        assert self.record is not None, "a replay in memory commits nothing"
+        self.record.commit(number, steps, np.array([ring.written for ring in self._rings], dtype=np.int64))
 
     def add_demonstrations(self, demonstrations: Mapping[int, Trajectories]) -> None:
         """Keeps demonstrations apart, so that none is ever overwritten; replaces earlier ones."""

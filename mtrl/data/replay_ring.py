@@ -115,6 +115,13 @@ class ReplayRing:
             )
             self._waiting[place] = (fragment.epoch, fragment.first_step + steps, int(numbers[-1]))
 
+    def drop_after(self, written: int) -> None:
+        """Takes the rows from number `written` on out of what is drawn, and every transition into them."""
+        dropped = np.arange(written, self.written)[-self._capacity :] % self._capacity
+        self._begins[dropped] = False
+        self._begins &= ~np.isin(self._successor, dropped)
+        self._candidates = None
+
     def add_trajectories(self, data: Trajectories) -> None:
         """Stores whole episodes, which must fit into the ring."""
         begin = self._append({b: data.observations[b] for b in self._observations})

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from mtrl.rollout import (
     Backend,
@@ -31,9 +32,32 @@ from mtrl.tasks import TaskSet
 from . import resources
 from .resources import ResourcePlan, preflight, processors
 
-__all__ = ["ResourcePlan", "fragments_for", "preflight", "processors", "require_processors", "rollouts_for"]
+if TYPE_CHECKING:
+    from .cluster import joined
+    from .learners import Learner, Progress, Stream, learn_on_ray
+
+__all__ = [
+    "Learner",
+    "Progress",
+    "ResourcePlan",
+    "Stream",
+    "fragments_for",
+    "joined",
+    "learn_on_ray",
+    "preflight",
+    "processors",
+    "require_processors",
+    "rollouts_for",
+]
 
 Plan = Callable[..., ResourcePlan]
+
+
+def __getattr__(name: str) -> object:
+    # what imports Ray is imported when first used
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.{'cluster' if name == 'joined' else 'learners'}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def rollouts_for(tasks: TaskSet, config: RuntimeConfig, on_fault: FaultHandler | None = None) -> Rollouts:

@@ -11,6 +11,7 @@ import socket
 import sysconfig
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +75,7 @@ class Capacity:
     """What the cluster has."""
 
     processors: int
+    """Those that learners and what evaluates beside them leave to the actors."""
     megabytes: float | None
     """Memory that Ray counts on all nodes; None when this machine is the cluster, to be measured here."""
 
@@ -92,14 +94,25 @@ def connect(config: RuntimeConfig) -> Capacity:
         if config.address:
             _join(config.address)
         else:
-            _start_private(max(config.actors, processors()))
+            _start_private(max(config.actors, processors(), config.learners) + _learning(config))
         if threading.current_thread() is threading.main_thread():
             # Ray's own handler raises what cannot be told from a plug-in's SystemExit
             signal.signal(signal.SIGTERM, raise_terminated)
         _started = True
     _users += 1
     has = ray.cluster_resources()
-    return Capacity(int(has.get("CPU", 0)), has.get("memory", 0.0) / 2**20 if config.address else None)
+    actors = int(has.get("CPU", 0)) - _learning(config)
+    return Capacity(actors, has.get("memory", 0.0) / 2**20 if config.address else None)
+
+
+@contextlib.contextmanager
+def joined(config: RuntimeConfig) -> Iterator[Capacity]:
+    """Stays joined for the length of the block; see `connect`."""
+    capacity = connect(config)
+    try:
+        yield capacity
+    finally:
+        disconnect()
 
 
 def largest_node() -> int:
@@ -130,6 +143,11 @@ def await_processors(actors: int) -> None:
                 "runtime.actors"
             )
         time.sleep(0.1)
+
+
+def _learning(config: RuntimeConfig) -> int:
+    """Processors of the learners and of what evaluates beside them."""
+    return config.learners + bool(config.learners)
 
 
 def _quiet() -> None:

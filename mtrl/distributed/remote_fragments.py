@@ -1,7 +1,7 @@
 """Continuous collection by an actor, for learners in other processes of the cluster.
 
 The server supervises the rollout actors and outlives the learner: one that is restarted continues with the
-same `RemoteFragments` and has lost at most the fragment that was on its way.
+same `RemoteFragments`, and gets a fragment again that its predecessor did not acknowledge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import ray
 
-from mtrl.errors import EnvironmentFault, MtrlError
+from mtrl.errors import EnvironmentFault, MtrlError, TakenOverError
 from mtrl.rollout import (
     CollectionConfig,
     Delivery,
@@ -59,12 +59,20 @@ class FragmentServer:
     def __init__(self) -> None:
         """The source comes with the first call, `open`."""
         self._source: PoolFragments | None = None
+        self._held: tuple[int, Fragment] | None = None
+        """The last fragment and its number, until it is acknowledged."""
+        self._consumer = 0
         self._faults: list[tuple[EnvironmentFault, bool]] = []
 
-    def call(self, method: str, *arguments: object) -> Answer:
-        """Calls a method of the source, or of this class; errors of mtrl come back as data."""
+    def call(self, consumer: int, method: str, *arguments: object) -> Answer:
+        """Calls a method of the source, or of this class; errors of mtrl come back as data. A consumer of a
+        higher number replaces the one before, which gets a TakenOverError.
+        """
         value, error = None, None
         try:
+            if consumer < self._consumer:
+                raise TakenOverError(f"learner {consumer} was replaced by learner {self._consumer}")
+            self._consumer = consumer
             target = self if method in ("open", "take") else self._source
             value = getattr(target, method)(*arguments)
         except MtrlError as raised:
@@ -78,10 +86,14 @@ class FragmentServer:
         assert isinstance(source, PoolFragments), "a server is for runtime.kind=ray"
         self._source = source
 
-    def take(self) -> Fragment | None:
-        """The next fragment; None when every task is in quarantine."""
+    def take(self, acknowledged: int) -> tuple[int, Fragment] | None:
+        """The fragment after the one of the acknowledged number; None when every task is in quarantine."""
         assert self._source is not None, "the source is opened first"
-        return next(self._source.stream(), None)
+        if self._held is None or self._held[0] != acknowledged + 1:
+            self._held = None
+            fragment = next(self._source.stream(), None)
+            self._held = None if fragment is None else (acknowledged + 1, fragment)
+        return self._held
 
 
 class RemoteFragments:
@@ -90,6 +102,10 @@ class RemoteFragments:
     def __init__(self, server: ActorHandle) -> None:
         """`server` is a FragmentServer."""
         self._server = cast("Any", server)
+        self.consumer = 0
+        """Number of this consumer; with a higher one than any before it takes over."""
+        self.taken = 0
+        """Number of the last fragment that came. Asking for the next acknowledges it."""
         self.quarantined: dict[int, str] = {}
         self.on_fault: FaultHandler = FaultLog()
 
@@ -125,7 +141,11 @@ class RemoteFragments:
 
     def stream(self) -> Iterator[Fragment]:
         """As of Fragments."""
-        while (fragment := cast("Fragment | None", self._call("take"))) is not None:
+        while True:
+            found = cast("tuple[int, Fragment] | None", self._call("take", self.taken))
+            if found is None:
+                return
+            self.taken, fragment = found
             yield fragment
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,12 +160,11 @@ class RemoteFragments:
         """Leaves the workers to the next consumer; `end` ends them."""
 
     def end(self) -> None:
-        """Ends server and workers; called where `start` was."""
-        self._call("close")
+        """Ends the server, and with it its workers; called where `start` was."""
         ray.kill(self._server)
 
     def _call(self, method: str, *arguments: object) -> object:
-        answer: Answer = ray.get(self._server.call.remote(method, *arguments))
+        answer: Answer = ray.get(self._server.call.remote(self.consumer, method, *arguments))
         self.quarantined.update(answer.quarantined)
         for fault, last in answer.faults:
             self.on_fault(fault, last)

@@ -6,6 +6,8 @@ from .config import Config, TasksConfig, TrackingConfig, agent_of, anchored
 from .console import Interrupted, log, log_continuation, log_interruption, resume_command
 from .demonstrations import collect_into
 from .evaluation_stages import REALTIME_STARTS
+from .fitting import clock_of, fit
+from .learners import RankWork, train_rank
 from .parents import parents_of
 from .policies import (
     artefact_tasks,
@@ -19,7 +21,7 @@ from .policies import (
 from .requirements import DEMONSTRATION_BYTES, require_writable
 from .session import Session, open_session, run_name, session_in, task_set_of
 from .stages import STAGES, Stage, log_what_is_kept, require_resources, run_stages, stages_of
-from .training_stages import clock_of, distill_stage, fit
+from .training_stages import distill_stage
 from .videos import EvaluationVideos, choose_renderer, load_subject, print_videos, record_all
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Config",
     "EvaluationVideos",
     "Interrupted",
+    "RankWork",
     "Session",
     "Stage",
     "TasksConfig",
@@ -65,4 +68,5 @@ __all__ = [
     "session_in",
     "stages_of",
     "task_set_of",
+    "train_rank",
 ]

@@ -43,6 +43,8 @@ class Session:
     """Results of the stage "evaluate"."""
     deployment: DeploymentReport | None = None
     """Report of the stage "deploy"; None where its results existed already."""
+    exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
+    """Closed at the end of the session."""
     _rollouts: Rollouts | None = field(default=None, repr=False)
     _fault_text: FaultText = field(default_factory=FaultText, repr=False)
 
@@ -186,3 +188,4 @@ def session_in(run: RunDirectory, config: Config, tasks: TaskSet, console: Conso
             yield session
         finally:
             session.close_rollouts()
+            session.exits.close()

@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import time
+from collections.abc import Mapping
 from typing import Any, cast
 
-from mtrl.data import Trajectories
-from mtrl.distributed import fragments_for
 from mtrl.errors import ConfigError, UnsupportedError
-from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.panels import write_panels
-from mtrl.rollout import CollectionConfig, Fragments, Policy, PolicySnapshot, policy_from
-from mtrl.structured import plain
+from mtrl.rollout import CollectionConfig, Policy, PolicySnapshot, policy_from
 from mtrl.tasks import sampler_for
 from mtrl.training import (
     RANDOM,
     SAVING,
     Agent,
     AgentFactory,
-    Baseline,
     Checkpoints,
-    Clock,
-    CosineTracker,
-    DatasetSource,
     DrawsPanels,
     External,
     FollowsBudget,
-    GroupSource,
-    JsonlTracker,
     KeepsReplay,
-    MeasuresConflict,
-    Needs,
     OffersTwin,
     OnlineConfig,
     RunRecorder,
-    Source,
-    StreamSource,
-    TensorBoardTracker,
-    Tracker,
     Trackers,
     TrainingConfig,
-    WandbTracker,
-    learn,
-    progress,
-    run_baseline,
 )
 
 from .config import agent_of, distiller_of
 from .console import Interrupted
 from .demonstrations import demonstrations_of, needs_demonstrations
+from .fitting import clock_of, evaluate_while_learning, fit, trackers_of
+from .learners import RankWork, forget_replay, train_on_learners
 from .parents import parent_snapshots, parents_of
 from .policies import load_policy, save_policy
 from .requirements import Plan
@@ -189,134 +172,44 @@ def _train(
     place.mkdir(parents=True, exist_ok=True)
     if isinstance(factory, DrawsPanels):
         write_panels(place, factory.panels)
-    tracker = Trackers(_trackers_of(session, label, place, learner))
     collection = collection or session.config.collection
-    try:
-        with (
-            session.interrupt.message(LIBRARY_SAVING if isinstance(needs, External) else SAVING),
-            budget.measured(),
-        ):
-            run, finished = fit(
-                session,
-                learner,
-                needs,
-                clock_of(needs, training, online or session.config.online),
-                lambda: demonstrations_of(session),
-                collection=collection,
-                first=first,
-                name=f"train {label}",
-                tracker=tracker,
-                checkpoints=Checkpoints(place),
-                skip_episodes_below=collection.copies if needs.stream and collection.stagger else 0,
-                sampler=sampler_for(session.config.sampling, tuple(session.tasks)),
-                minutes=budget.left,
-                stop=lambda: session.interrupt.requested,
-                evaluate=lambda snapshot: _evaluate(session, label, snapshot),
-            )
-    finally:
-        tracker.close()
+    clock = clock_of(needs, training, online or session.config.online)
+    with (
+        session.interrupt.message(LIBRARY_SAVING if isinstance(needs, External) else SAVING),
+        budget.measured(),
+    ):
+        if session.config.runtime.learners and label == "teacher":
+            until = time.time() + 60 * budget.left if budget.left else 0.0
+            config, path = session.config, session.run.path.resolve()
+            work = RankWork(config, path, label, settings, needs, clock, collection, first, until)
+            run, finished = train_on_learners(session, work, cast(Agent, learner))
+        else:
+            forget_replay(place, 0)
+            tracker = Trackers(trackers_of(session, label, place, learner))
+            with contextlib.closing(tracker):
+                run, finished = fit(
+                    session,
+                    learner,
+                    needs,
+                    clock,
+                    lambda: demonstrations_of(session),
+                    collection=collection,
+                    first=first,
+                    name=f"train {label}",
+                    tracker=tracker,
+                    checkpoints=Checkpoints(place),
+                    skip_episodes_below=collection.copies if needs.stream and collection.stagger else 0,
+                    sampler=sampler_for(session.config.sampling, tuple(session.tasks)),
+                    minutes=budget.left,
+                    stop=lambda: session.interrupt.requested,
+                    evaluate=lambda snapshot: evaluate_while_learning(session, label, snapshot),
+                )
     updates = None if isinstance(needs, External) else cast(Agent, learner).updates
     _log_end(session, label, run, updates, budget, finished)
     save_policy(kept, learner.snapshot("evaluate"))
     if finished:
         # after the policy is kept, or a killed process would leave an older one for the finished one
         budget.forget()
-
-
-def fit(
-    session: Session,
-    learner: Agent | Baseline,
-    needs: Needs,
-    clock: Clock,
-    demonstrations: Callable[[], Mapping[int, Trajectories]],
-    *,
-    name: str,
-    tracker: Tracker,
-    checkpoints: Checkpoints | None = None,
-    collection: CollectionConfig | None = None,
-    first: PolicySnapshot = RANDOM,
-    **recorder: Any,  # noqa: ANN401 - the keywords of RunRecorder
-) -> tuple[RunRecorder, bool]:
-    """Runs a learner's loop under a progress bar called `name`; returns its record, and whether the budget
-    is spent.
-    """
-    with progress(name, clock.budget) as bar:
-
-        def show(run: RunRecorder, metrics: Mapping[str, float]) -> None:
-            shown = {"loss": metrics["loss"]} if "loss" in metrics else {}
-            bar.advance(run.steps - bar.done, **shown, **run.statistics.recent(tuple(session.tasks)))
-
-        run = RunRecorder(clock, tracker, checkpoints, session.tasks.names, on_progress=show, **recorder)
-        if isinstance(needs, External):
-            return run, run_baseline(cast(Baseline, learner), run)
-        chosen = collection or session.config.collection
-        source = source_of(session, needs, clock, demonstrations, chosen, first)
-        return run, learn(cast(Agent, learner), source, run)
-
-
-def clock_of(needs: Needs, training: TrainingConfig, online: OnlineConfig) -> Clock:
-    """In environment steps for an agent that collects, otherwise in updates."""
-    if not needs.counts_steps:
-        return Clock.of_updates(training)
-    return Clock.of_steps(online, max(online.warmup, needs.stream.warmup) if needs.stream else 0)
-
-
-def source_of(
-    session: Session,
-    needs: Needs,
-    clock: Clock,
-    demonstrations: Callable[[], Mapping[int, Trajectories]],
-    collection: CollectionConfig,
-    first: PolicySnapshot,
-) -> Source:
-    """The agent's data: demonstrations, continuous collection, which `first` begins, groups, or
-    demonstrations first.
-    """
-    config, tasks = session.config, session.tasks
-
-    def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
-        seed = config.seed + (RESUMED_SEED if steps else 0)
-        return fragments_for(tasks, config.runtime, collection, snapshot, seed, session.show_fault)
-
-    online: Source | None = None
-    if needs.stream:
-        online = StreamSource(open_fragments, tasks.names, clock.warmup, first)
-    elif needs.online is not None:
-        online = GroupSource(lambda: session.rollouts)
-    if needs.offline is not None:
-        return DatasetSource(demonstrations, online)
-    assert online is not None, "`Needs` must name demonstrations, an online source, or both"
-    return online
-
-
-def _trackers_of(session: Session, label: str, place: Path, learner: object) -> list[Tracker]:
-    """The files of every run, the configured trackers, and the cosines of a learner that measures them."""
-    tracking, run = session.config.tracking, session.run.path.name
-    trackers: list[Tracker] = [JsonlTracker(place)]
-    if isinstance(learner, MeasuresConflict):
-        trackers.append(CosineTracker(place, learner, session.tasks.names))
-    if tracking.tensorboard:
-        trackers.append(TensorBoardTracker(place))
-    if tracking.wandb.effective_mode != "disabled":
-        grouped = dataclasses.replace(tracking.wandb, group=tracking.wandb.group or run)
-        settings = plain(session.config)
-        trackers.append(WandbTracker(place, grouped, run_name=f"{run}/{label}", settings=settings))
-    return trackers
-
-
-def _evaluate(session: Session, label: str, snapshot: PolicySnapshot) -> EvaluationResult:
-    """Every task on the configured starts, without exploration."""
-    reference = PolicyReference(label=label, kind=label, identity="", version=snapshot.version)
-    protocol, origin = session.config.evaluation, Provenance.collect()
-    return evaluate(
-        session.rollouts,
-        session.tasks,
-        snapshot,
-        protocol,
-        reference,
-        origin,
-        on_result=session.show_broken,
-    )
 
 
 def _log_end(

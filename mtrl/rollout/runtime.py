@@ -28,6 +28,9 @@ class RuntimeConfig(Checked, place="runtime"):
     """"local": in this process, deterministic. "ray": the same workers inside Ray actors."""
     actors: Annotated[int, at_least(0, "one per processor")] = 0
     """Rollout actors on Ray, one processor each; 0 takes one per available processor."""
+    learners: Annotated[int, at_least(0, "in this process")] = 0
+    """Learner processes on Ray, each with its share of the actors; they compute every update together. A lost
+    one is started again and goes on with its replay. 0 learns in the process of the command."""
     address: str = ""
     """Address of a running Ray cluster; empty starts a private one on this machine."""
     workers: Annotated[int, at_least(0, "in this process")] = 0
@@ -48,6 +51,11 @@ class RuntimeConfig(Checked, place="runtime"):
             raise ConfigError(
                 f"runtime.workers={self.workers} are processes of this machine, and runtime.kind is 'ray'; "
                 "set runtime.actors instead, or runtime.kind=local"
+            )
+        if self.kind == "local" and self.learners:
+            raise ConfigError(
+                f"runtime.learners={self.learners} are processes of Ray, and runtime.kind is 'local'; "
+                "write runtime=ray too"
             )
 
 

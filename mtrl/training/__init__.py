@@ -12,6 +12,7 @@ from .agent import (
     Groups,
     KeepsReplay,
     LivePolicy,
+    MapsReplay,
     MeasuresConflict,
     Needs,
     OffersController,
@@ -36,8 +37,8 @@ from .loop import learn
 from .metrics import Metric, Metrics, metrics_table, undocumented
 from .progress import progress
 from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
-from .run_recorder import RunRecorder
-from .sources import RANDOM, DatasetSource, GroupSource, Source, StreamSource
+from .run_recorder import Evaluation, Evaluator, RunRecorder, require_format
+from .sources import RANDOM, DatasetSource, GroupSource, NumberedFragments, Source, StoredStream, StreamSource
 from .tensorboard import TensorBoardTracker
 from .trackers import Tracker, Trackers
 from .weights_and_biases import WandbConfig, WandbTracker
@@ -62,6 +63,8 @@ __all__ = [
     "Datasets",
     "DrawsPanels",
     "EpisodeStatistics",
+    "Evaluation",
+    "Evaluator",
     "External",
     "FollowsBudget",
     "GroupSource",
@@ -70,10 +73,12 @@ __all__ = [
     "JsonlTracker",
     "KeepsReplay",
     "LivePolicy",
+    "MapsReplay",
     "MeasuresConflict",
     "Metric",
     "Metrics",
     "Needs",
+    "NumberedFragments",
     "OffersController",
     "OffersTwin",
     "Offline",
@@ -83,6 +88,7 @@ __all__ = [
     "RunRecorder",
     "Source",
     "State",
+    "StoredStream",
     "Stream",
     "StreamSource",
     "TakesShares",
@@ -101,6 +107,7 @@ __all__ = [
     "progress",
     "read_jsonl",
     "require_disk",
+    "require_format",
     "require_one_rank",
     "run_around",
     "run_baseline",

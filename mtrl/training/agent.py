@@ -17,7 +17,7 @@ from mtrl.rollout import EpisodeGroup, Fragment, GroupRequest, Policy, PolicySna
 from mtrl.tasks import TaskSet
 
 if TYPE_CHECKING:
-    from mtrl.data import Trajectories
+    from mtrl.data import MappedStorage, Replay, Trajectories
     from mtrl.evaluation import EvaluationResult
 
 Use = Literal["collect", "evaluate", "export"]
@@ -202,6 +202,16 @@ class OffersTwin(Protocol):
 
     def twin(self, config: Any) -> Any:  # noqa: ANN401 - its own dataclass
         """The settings of the behaviour-cloning counterpart of the same size."""
+
+
+@runtime_checkable
+class MapsReplay(Protocol):
+    """An agent whose replay may lie in files that outlive its process."""
+
+    def map_replay(self, storage: MappedStorage) -> Replay:
+        """Keeps the replay there from now on, and returns it; called before anything is ingested or restored.
+        A replay that was reopened is newer than a checkpoint's, so `restore` leaves it as it is.
+        """
 
 
 @runtime_checkable

@@ -48,6 +48,10 @@ class EpisodeStatistics:
         """
         self._names, self._skip_below, self._on_episode = tuple(names), skip_below, on_episode
         self._open: dict[tuple[int, int], list[float]] = {}
+        self._joined: set[tuple[int, int]] | None = None
+        """Task and copy of the lanes seen since `forget_open`; None before."""
+        self._cut: set[tuple[int, int]] = set()
+        """Episodes under way whose beginning is not known."""
         self._own: list[tuple[int, list[float]]] = []
         self._finished: dict[int, list[list[float]]] = {}
         self._recent: dict[int, deque[tuple[float, bool]]] = {}
@@ -62,13 +66,17 @@ class EpisodeStatistics:
             cuts = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), steps]
             for begin, end in itertools.pairwise(cuts):
                 episode = int(ids[begin])
+                if begin == 0 and self._joins(k, fragment.first_copy + copy, fragment.first_step):
+                    self._cut.add((k, episode))
                 sums = self._open.setdefault((k, episode), [0.0, 0.0, 0.0])
                 sums[0] += float(fragment.reward[begin:end, copy].sum(dtype=np.float64))
                 sums[1] = max(sums[1], float(fragment.success[begin:end, copy].any()))
                 sums[2] += end - begin
                 if ended[end - 1, copy]:
                     del self._open[k, episode]
-                    if episode >= self._skip_below:
+                    if (k, episode) in self._cut:
+                        self._cut.remove((k, episode))
+                    elif episode >= self._skip_below:
                         self._own.append((k, sums))
 
     def add_summary(self, summary: EpisodeSummary) -> None:
@@ -125,8 +133,17 @@ class EpisodeStatistics:
         self._finished = {int(k): [list(b) for b in found] for k, found in state["finished"].items()}
 
     def forget_open(self) -> None:
-        """Drops episodes under way, for lanes that are opened again."""
-        self._open = {}
+        """Drops episodes under way, for lanes that are opened again, and for those that went on meanwhile,
+        whose present episodes are left out.
+        """
+        self._open, self._joined, self._cut = {}, set(), set()
+
+    def _joins(self, task_index: int, copy: int, first_step: int) -> bool:
+        """Whether this is the first that is seen of a lane that went on meanwhile."""
+        if self._joined is None or (task_index, copy) in self._joined:
+            return False
+        self._joined.add((task_index, copy))
+        return first_step > 0
 
     def _as_text(self, tasks: Sequence[Task]) -> dict[str, str]:
         if len(tasks) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -27,8 +27,21 @@ from .trackers import Tracker
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
 
+Evaluation = tuple[int, "EvaluationResult"]
+"""Step, and the result of the policy of that step."""
+
 FORMAT = 2
 """Of checkpoints; those without a number are of the versions before agents had shared and local state."""
+
+
+class Evaluator(Protocol):
+    """Evaluates beside training."""
+
+    def begin(self, step: int, snapshot: PolicySnapshot) -> None:
+        """Begins with the policy of a step and returns at once."""
+
+    def finished(self, wait: bool) -> list[Evaluation]:
+        """Evaluations that have ended, in the order of their steps; with `wait` all that were begun."""
 
 
 class RunRecorder:
@@ -50,11 +63,13 @@ class RunRecorder:
         minutes: float = 0.0,
         stop: Callable[[], bool] = lambda: False,
         evaluate: Callable[[PolicySnapshot], EvaluationResult] | None = None,
+        evaluator: Evaluator | None = None,
         on_progress: Callable[[RunRecorder, Mapping[str, float]], None] | None = None,
         shared: Checkpoints | None = None,
     ) -> None:
         """`sampler` sets each task's share, equal without one. `minutes` ends the run, 0 for never.
-        `stop` is called after every record. `on_progress` receives the
+        `stop` is called after every record. `evaluator` evaluates elsewhere meanwhile what `evaluate` would
+        here. `on_progress` receives the
         latest metrics after every record.
         """
         self.clock, self.tracker, self.checkpoints = clock, tracker, checkpoints
@@ -68,7 +83,7 @@ class RunRecorder:
         self.statistics = EpisodeStatistics(task_names, skip_episodes_below, self._shares.observe)
         self._window = Means()
         self._minutes, self._stop = minutes, stop
-        self._evaluate, self._on_progress = evaluate, on_progress
+        self._evaluate, self._evaluator, self._on_progress = evaluate, evaluator, on_progress
         self._shared = shared if shared is not None else checkpoints
         self._recorded = 0
         self._evaluated: dict[str, float] = {}
@@ -109,6 +124,10 @@ class RunRecorder:
             restored = source.restore(lanes, agent, self.steps, self.incarnation)
         if not restored:
             self.statistics.forget_open()
+        counted = int(reducer.agree(source.counted, "sum"))
+        if counted > self.steps:
+            self.steps = self._recorded = counted
+            source.publish(agent, self.steps)
         self._mark, self._updates = (self.steps, agent.updates), agent.updates
         self._shares.attach(source, agent)
         # lanes that are rebuilt are stepped to where they were
@@ -147,16 +166,27 @@ class RunRecorder:
         self._latest = metrics
 
     def evaluations(self, agent: Agent, reducer: Reducer) -> Iterator[tuple[int, EvaluationResult]]:
-        """(step, result) of the evaluations that are finished: here the one that is due, made at once by the
-        first rank. Its figures are logged with the next record.
+        """(step, result) of the evaluations that are finished: the one that is due, made at once by the
+        first rank, or those of an evaluator elsewhere, all of them at the end. Figures are logged with the
+        next record.
         """
-        if not self.clock.crosses(self.clock.evaluate_every, self._recorded, self.steps):
+        due = self.clock.crosses(self.clock.evaluate_every, self._recorded, self.steps)
+        if not due and (self._evaluator is None or not self.clock.evaluate_every):
             return
-        result = self.evaluate(agent.snapshot("evaluate")) if reducer.rank == 0 else None
-        found = [] if result is None else [(self.steps, result)]
+        found: list[Evaluation] = []
+        if reducer.rank == 0:
+            found = self._evaluations(agent, due)
         for step, result in _on_all_ranks(found, reducer):
             self._evaluated |= evaluation_metrics(result)
             yield step, result
+
+    def _evaluations(self, agent: Agent, due: bool) -> list[Evaluation]:
+        if self._evaluator is not None:
+            if due:
+                self._evaluator.begin(self.steps, agent.snapshot("evaluate"))
+            return self._evaluator.finished(self.complete)
+        result = self.evaluate(agent.snapshot("evaluate"))
+        return [] if result is None else [(self.steps, result)]
 
     def evaluate(self, policy: PolicySnapshot) -> EvaluationResult | None:
         """The result of a policy as it is now; None where nothing evaluates."""
@@ -294,9 +324,7 @@ def require_format(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return state
 
 
-def _on_all_ranks(
-    found: list[tuple[int, EvaluationResult]], reducer: Reducer
-) -> list[tuple[int, EvaluationResult]]:
+def _on_all_ranks(found: list[Evaluation], reducer: Reducer) -> list[Evaluation]:
     """The first rank's evaluations, on every rank."""
     if reducer.size == 1:
         return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.data import Trajectories
+from mtrl.data import Replay, Trajectories
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, Fragments, LocalFragments, PolicySnapshot, Rollouts
@@ -52,6 +53,13 @@ class Source:
         """
         return True
 
+    @property
+    def counted(self) -> int:
+        """Environment steps whose data this rank holds, where they outlive its process and may be ahead of a
+        checkpoint; 0 elsewhere.
+        """
+        return 0
+
     def close(self) -> None:
         """Frees workers and simulators."""
 
@@ -86,6 +94,11 @@ class DatasetSource(Source):
     def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
         """Restores the source that collects."""
         return self._online.restore(state, agent, steps, incarnation)
+
+    @property
+    def counted(self) -> int:
+        """Those of the online source."""
+        return self._online.counted
 
     def close(self) -> None:
         """Closes the source that collects."""
@@ -179,6 +192,75 @@ class StreamSource(Source):
         if self._steps < self._warmup:
             return replace(self._first, incarnation=self._incarnation)
         return replace(agent.snapshot("collect"), incarnation=self._incarnation)
+
+
+class NumberedFragments(Fragments, Protocol):
+    """Fragments of a server that outlives its consumer, and hands out one again until it was acknowledged."""
+
+    taken: int
+    """Number of the last fragment that came. Asking for the next acknowledges it."""
+
+
+class StoredStream(StreamSource):
+    """A stream into a replay that lies in files. What a killed learner had stored is there again, and
+    what it had not is delivered once more.
+    """
+
+    def __init__(
+        self,
+        fragments: NumberedFragments,
+        names: Sequence[str],
+        warmup: int = 0,
+        first: PolicySnapshot = RANDOM,
+        *,
+        replay: Replay,
+        counts: bool = True,
+    ) -> None:
+        """`replay` is the agent's, in files. `counts` the steps of a restored run, which one rank does."""
+        super().__init__(self._published, names, warmup, first)
+        self._server, self._replay, self._counts = fragments, replay, counts
+        record = replay.record
+        assert record is not None, "the replay must lie in files"
+        fragments.taken = record.number
+        self._stored = record.steps
+        self._pending = 0
+
+    @property
+    def counted(self) -> int:
+        """Steps of the fragments in the replay, and of the run before these files."""
+        return self._stored
+
+    def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
+        """The next fragment; those before it are committed."""
+        self._commit()
+        found = super().take(agent, reducer)
+        self._pending = sum(data.steps for data in found if isinstance(data, Fragment))
+        return found
+
+    def publish(self, agent: Agent, steps: int) -> None:
+        """As of Source; what was taken is in the replay by now, and before a checkpoint is saved."""
+        self._commit()
+        super().publish(agent, steps)
+
+    def restore(self, state: State | None, agent: Agent, steps: int, incarnation: int) -> bool:
+        """Goes on with the lanes as they are; the steps before these files are those of the checkpoint."""
+        if not self._replay.reopened and self._counts:
+            self._stored = steps
+        return super().restore(None, agent, steps, incarnation)
+
+    def state(self) -> State | None:
+        """None: the lanes are not this process's."""
+        return None
+
+    def _published(self, snapshot: PolicySnapshot, steps: int) -> Fragments:
+        self._server.publish(snapshot)
+        return self._server
+
+    def _commit(self) -> None:
+        if self._pending:
+            self._stored += self._pending
+            self._replay.commit(self._server.taken, self._stored)
+            self._pending = 0
 
 
 class GroupSource(Source):

@@ -65,6 +65,7 @@ def test_a_mapped_replay_is_reopened_with_what_it_held(tasks: TaskSet, capacity:
     for fragment in fragments[:30]:
         memory.add(fragment)
         mapped.add(fragment)
+    mapped.commit(30, sum(fragment.steps for fragment in fragments[:30]))
     reopened = Replay(tasks, config, storage=MappedStorage(tmp_path))
     np.testing.assert_array_equal(reopened.sizes, memory.sizes)
     for replay in (mapped, reopened):
@@ -90,6 +91,34 @@ def test_a_checkpoint_takes_back_what_its_storage_holds_beyond_it(tmp_path: Path
     for fragment in fragments[4:]:
         replay.add(fragment)
     assert (replay.sizes > sizes).any()
+    replay.commit(8, 0)
     reopened = Replay(tasks, config, storage=MappedStorage(tmp_path))
     reopened.load_state_dict(saved)
     np.testing.assert_array_equal(reopened.sizes, sizes)
+
+
+@pytest.mark.parametrize("capacity", [23, 1000])
+def test_what_was_not_committed_is_dropped_and_may_come_again(
+    tasks: TaskSet, capacity: int, tmp_path: Path
+) -> None:
+    config, fragments = ReplayConfig(capacity=capacity), fragments_of(tasks, 20)
+    once = Replay(tasks, config)
+    for fragment in fragments:
+        once.add(fragment)
+    killed = Replay(tasks, config, storage=MappedStorage(tmp_path))
+    for number, fragment in enumerate(fragments[:12], 1):
+        killed.add(fragment)
+        if number <= 10:
+            killed.commit(number, 7 * number)
+    # as if it were killed here: the twelfth fragment is partly written, the eleventh is not committed
+    again = Replay(tasks, config, storage=MappedStorage(tmp_path))
+    assert again.reopened
+    assert again.record is not None
+    assert (again.record.number, again.record.steps) == (10, 70)
+    require_true_transitions(again.sample(int(again.sizes.min()), np.random.default_rng(0)))
+    for fragment in fragments[10:]:
+        again.add(fragment)
+    if capacity == 1000:
+        # every transition once: the fragments are all there, and none of them twice
+        np.testing.assert_array_equal(again.sizes, once.sizes)
+    require_true_transitions(again.sample(int(again.sizes.min()), np.random.default_rng(0)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.data import MappedStorage
+from mtrl.data import CommitRecord, MappedStorage
 from mtrl.errors import ConfigError
 
 
@@ -34,3 +34,16 @@ def test_another_array_of_the_name_is_refused(tmp_path: Path) -> None:
 def test_nothing_needs_no_file(tmp_path: Path) -> None:
     assert MappedStorage(tmp_path).allocate("0.continuous", (4, 0), np.float32).shape == (4, 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_commit_is_one_store(tmp_path: Path) -> None:
+    record = CommitRecord(MappedStorage(tmp_path), 2)
+    assert (record.number, record.steps) == (0, 0)
+    record.commit(3, 96, np.array([40, 56]))
+    # all of the next commit but its last store, after which the process is killed
+    cells = np.load(tmp_path / "commits.npy", mmap_mode="r+")
+    cells[1 - int(np.load(tmp_path / "turn.npy")[0])] = [4, 128, 72, 56]
+    again = CommitRecord(MappedStorage(tmp_path), 2)
+    assert (again.number, again.steps, again.written.tolist()) == (3, 96, [40, 56])
+    again.commit(4, 128, np.array([72, 56]))
+    assert CommitRecord(MappedStorage(tmp_path), 2).written.tolist() == [72, 56]
