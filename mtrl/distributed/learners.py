@@ -190,7 +190,7 @@ def learn_on_ray(
         fragments: list[RemoteFragments | None] = [None] * config.learners
         for rank, actors in enumerate(shares if stream is not None else []):
             assert stream is not None, "only a stream has servers"
-            own, seed = replace(config, actors=actors), stream.seed + RANK_SEED * rank
+            own, seed = replace(config, actors=actors, learners=0), stream.seed + RANK_SEED * rank
             server = RemoteFragments.start(tasks, own, stream.collection, stream.snapshot, seed)
             closing.callback(server.end)
             fragments[rank] = server

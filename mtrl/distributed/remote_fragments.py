@@ -32,8 +32,8 @@ from mtrl.rollout import (
 )
 from mtrl.tasks import TaskSet
 
-from . import fragments_for
 from .cluster import actor_environment
+from .pools import fragments_for
 from .weights import on_this_node
 
 if TYPE_CHECKING:

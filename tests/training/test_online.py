@@ -209,6 +209,21 @@ def test_episodes_are_summed_across_fragments() -> None:
     assert restored.metrics() == {"return/task": 13.0, "success/task": 0.0, "length/task": 2.0}
 
 
+def test_an_episode_whose_beginning_was_missed_is_left_out() -> None:
+    # the learner was restarted while lanes went on: the end of episode 4 is seen, and all of 5 and 6
+    statistics = EpisodeStatistics(["task"])
+    statistics.forget_open()
+    later = dataclasses.replace(fragment_of([1, 2, 3], [4, 5, 6], ends=[0, 1]), first_step=9)
+    added(statistics, later)
+    assert statistics.metrics() == {"return/task": 2.0, "success/task": 0.0, "length/task": 1.0}
+    added(statistics, dataclasses.replace(fragment_of([4], [6], ends=[0]), first_step=12))
+    assert statistics.metrics() == {"return/task": 7.0, "success/task": 0.0, "length/task": 2.0}
+    # lanes that are opened again begin with whole episodes
+    statistics.forget_open()
+    added(statistics, fragment_of([8], [7], ends=[0]))
+    assert statistics.metrics() == {"return/task": 8.0, "success/task": 0.0, "length/task": 1.0}
+
+
 def test_the_latest_episodes_as_text() -> None:
     won, earned = (
         dataclasses.replace(counter_task(), score=Score(kind, 0.0, 10.0)) for kind in ("success", "return")
