@@ -101,7 +101,7 @@ class RunControl:
 
     def report(self, steps: int, shown: Mapping[str, float | str]) -> bool:
         """Takes the progress of rank 0; returns whether a stop was requested."""
-        self._steps, self._shown = max(steps, self._steps), shown
+        self._steps, self._shown = steps, shown
         return self._stop
 
     def fail(self, error: RemoteError) -> None:
