@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mtrl.notebook import demonstrate, evaluate, make, make_tasks, register, train
+    from mtrl.notebook import demonstrate, evaluate, load, make, make_tasks, register, train
 
-__all__ = ["demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
+__all__ = ["demonstrate", "evaluate", "load", "make", "make_tasks", "register", "train"]
 
 __version__ = "0.1.0"
 

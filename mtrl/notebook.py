@@ -1,15 +1,14 @@
-"""For notebooks and scripts: make tasks, act in one, evaluate on all, train in a few lines.
+"""For notebooks and scripts: make tasks, act in one, evaluate on all, train or load in a few lines.
 
 Everything here is reached as `mtrl.make_tasks`, `mtrl.make`, `mtrl.evaluate`, `mtrl.demonstrate`,
-`mtrl.train` and `mtrl.register`, and is imported when first used. All of it runs in this process.
+`mtrl.train`, `mtrl.load` and `mtrl.register`, and is imported when first used. All of it runs in this
+process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -17,12 +16,15 @@ import numpy as np
 from rich.console import Console
 
 from mtrl import registry
-from mtrl.errors import ConfigError, UnknownNameError
-from mtrl.evaluation import EvaluationConfig, EvaluationResult, print_results
+from mtrl.errors import ConfigError
+from mtrl.evaluation import EvaluationConfig
 from mtrl.registry import register
+from mtrl.results import Results
 from mtrl.rollout import PolicySnapshot, require_experts
+from mtrl.run_directory import split_label
 from mtrl.structured import build
 from mtrl.tasks import Option, Task, TaskSet
+from mtrl.trained_policy import TrainedPolicy
 
 if TYPE_CHECKING:
     from mtrl.data import Trajectories
@@ -30,13 +32,11 @@ if TYPE_CHECKING:
     from mtrl.rollout import GymnasiumView
     from mtrl.training import Agent, Needs
 
-__all__ = ["Results", "demonstrate", "evaluate", "make", "make_tasks", "register", "train"]
+__all__ = ["Results", "demonstrate", "evaluate", "load", "make", "make_tasks", "register", "train"]
 
 Config = TypeVar("Config")
 STEPS_PER_ROUND = 10
 """Decisions collected in a task before those of the next task, for an agent that learns online."""
-TABLE_WIDTH = 100
-"""Characters of a printed table, whose terminal is not known."""
 
 Tasks = TaskSet | str | Sequence[str]
 """A task set, the name of a set or of a task, or a list of such names."""
@@ -50,30 +50,7 @@ class HasSnapshot(Protocol):
 
 
 Playable = str | Path | PolicySnapshot | HasSnapshot
-""""expert", "random", the folder of an artefact, a snapshot, or an agent."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """Results of `evaluate`, one per policy on equal starts; prints as a table with intervals."""
-
-    results: tuple[EvaluationResult, ...]
-
-    def __getitem__(self, label: str) -> EvaluationResult:
-        for result in self.results:
-            if result.policy.label == label:
-                return result
-        raise UnknownNameError("policy", label, [result.policy.label for result in self.results])
-
-    def __iter__(self) -> Iterator[EvaluationResult]:
-        return iter(self.results)
-
-    def __str__(self) -> str:
-        text = io.StringIO()
-        print_results(self.results, Console(emoji=False, file=text, width=TABLE_WIDTH))
-        return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
-
-    __repr__ = __str__
+""""expert", "random", whatever `load` takes or returns, a snapshot, or an agent."""
 
 
 def make_tasks(tasks: Tasks, options: Mapping[str, Mapping[str, Option]] | None = None) -> TaskSet:
@@ -93,9 +70,27 @@ def make(task: Task | str, render_mode: str | None = None) -> GymnasiumView:
     return GymnasiumView(task, render_mode)
 
 
+def load(where: str | Path, *, allow_import: Sequence[str] = ()) -> TrainedPolicy:
+    """The policy of a run, LABEL@RUN or an exported artefact, which acts and which `evaluate` takes.
+
+    Of a run with several policies it is the trained one; LABEL@RUN names another, such as student@runs/mine.
+    `allow_import` names the modules that its tasks may import. Raises ConfigError for what holds no policy,
+    IntegrityError for damage, UntrustedCodeError for tasks that import a module which was not named.
+    """
+    from mtrl.pipeline import find_policy
+
+    if not isinstance(where, str | Path):
+        raise ConfigError(f"load takes the folder of a run or an artefact; got {type(where).__name__}")
+    registry.allow_imports([allow_import] if isinstance(allow_import, str) else allow_import)
+    found = find_policy(str(where))
+    tasks = found.task_set()
+    snapshot, identity = found.load(tasks)
+    return TrainedPolicy(snapshot, tasks, identity)
+
+
 def evaluate(
     policies: Playable | Mapping[str, Playable],
-    tasks: Tasks,
+    tasks: Tasks | None = None,
     *,
     episodes: int = 50,
     split: str = "test",
@@ -104,23 +99,26 @@ def evaluate(
 ) -> Results:
     """Plays `episodes` starts of every task with every policy, the same starts for all.
 
-    `policies` is one policy, or label -> policy to put several side by side. `split`, `seed` and `copies`
+    `policies` is one policy, or label -> policy to put several side by side. `tasks` may be left out where
+    the first is one of `load` or `train`: its own then. `split`, `seed` and `copies`
     are those of `EvaluationConfig`. Raises ConfigError for a policy that cannot be played, UnsupportedError
     for the expert where tasks have none.
     """
-    tasks = make_tasks(tasks)
     chosen = {"episodes": episodes, "split": split, "seed": seed, "copies": copies}
     config = _settings(EvaluationConfig, chosen, "evaluation")
     labelled = policies if isinstance(policies, Mapping) else {_label_of(policies): policies}
     if not labelled:
         raise ConfigError("there is no policy to evaluate; give one, or a mapping of label to policy")
-    snapshots = {label: _snapshot_of(policy) for label, policy in labelled.items()}
-    if any(snapshot.kind == "expert" for snapshot in snapshots.values()):
+    if tasks is None:
+        tasks = _tasks_of(next(iter(labelled.values())))
+    tasks = make_tasks(tasks)
+    snapshots = {label: _snapshot_of(policy, tasks) for label, policy in labelled.items()}
+    if any(snapshot.kind == "expert" for snapshot, _ in snapshots.values()):
         require_experts(tasks)
     with _session(tasks, evaluation=config) as session:
         found = [
-            session.evaluate(snapshot, label, label, kind=snapshot.kind)
-            for label, snapshot in snapshots.items()
+            session.evaluate(snapshot, label, identity or label, kind=snapshot.kind)
+            for label, (snapshot, identity) in snapshots.items()
         ]
     return Results(tuple(found))
 
@@ -152,18 +150,18 @@ def train(
     random_steps: int = 1000,
     seed: int = 1,
     **settings: Any,  # noqa: ANN401 - the agent's config checks them
-) -> Agent:
-    """A new agent, trained; `settings` are fields of its config.
+) -> TrainedPolicy:
+    """The policy of a new agent, trained; `settings` are fields of its config.
 
     One that learns from demonstrations takes `data` and makes `updates` updates. One that learns from its
     own play takes `steps` decisions, all tasks together and rounded up to ten, of which the first
     `random_steps` are random::
 
-        agent = mtrl.train("sac", "gym/CartPole-v1", steps=6000, random_steps=500)
+        policy = mtrl.train("sac", "gym/CartPole-v1", steps=6000, random_steps=500)
 
-    Writes nothing; `mtrl train` keeps checkpoints, metrics and policies. Raises UnknownNameError for a
-    setting that the agent does not have, ConfigError for one of the wrong type, for data or a budget that
-    the agent cannot use, and for a library's own loop (sb3, rllib).
+    The learner itself is its `agent`. Writes nothing; `mtrl train` keeps checkpoints, metrics and policies.
+    Raises UnknownNameError for a setting that the agent does not have, ConfigError for one of the wrong type,
+    for data or a budget that the agent cannot use, and for a library's own loop (sb3, rllib).
     """
     from mtrl.rollout import CollectionConfig
     from mtrl.training import External, OnlineConfig, TrainingConfig
@@ -191,7 +189,7 @@ def train(
         if updates:
             training = TrainingConfig(updates=updates, log_every=updates)
             _fit(learner, tasks, needs, data, seed=seed, training=training)
-        return cast("Agent", learner)
+        return _trained(learner, tasks, agent)
     if needs.stream is None:
         raise ConfigError(f"agent {agent!r} requests groups; train it with `mtrl train agent={agent}`")
     if not steps or updates is not None:
@@ -210,7 +208,12 @@ def train(
             f"the agent learned nothing in {steps} steps: no task came to a batch of transitions, or those "
             f"after random_steps={random_steps} are too few for an update at its replay ratio; raise steps"
         )
-    return cast("Agent", learner)
+    return _trained(learner, tasks, agent)
+
+
+def _trained(learner: object, tasks: TaskSet, name: str) -> TrainedPolicy:
+    agent = cast("Agent", learner)
+    return TrainedPolicy(agent.snapshot("evaluate"), tasks, name, agent=agent)
 
 
 def _require_demonstrations(data: object) -> None:
@@ -266,26 +269,46 @@ def _require_whole(**numbers: object) -> None:
 
 
 def _label_of(policy: Playable) -> str:
-    return str(policy) if isinstance(policy, str | Path) else _snapshot_of(policy).kind
+    if isinstance(policy, str | Path):
+        return str(policy)
+    return policy.kind if isinstance(policy, PolicySnapshot) else _of_agent(policy).kind
 
 
-def _snapshot_of(policy: Playable) -> PolicySnapshot:
+def _tasks_of(policy: Playable) -> TaskSet:
+    """The tasks that a policy brings."""
+    from mtrl.pipeline import is_scripted
+
+    if isinstance(policy, TrainedPolicy):
+        return policy.tasks
+    if isinstance(policy, str | Path) and not is_scripted(Path(policy)):
+        return load(policy).tasks
+    raise ConfigError("this policy brings no tasks; name them, as in evaluate(policy, 'mt10')")
+
+
+def _snapshot_of(policy: Playable, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
+    """The policy as data, and its hash where it has one."""
     if isinstance(policy, PolicySnapshot):
-        return policy
+        return policy, ""
+    if isinstance(policy, TrainedPolicy):
+        return policy.snapshot(), policy.identity
     if not isinstance(policy, str | Path):
-        if not callable(getattr(policy, "snapshot", None)):
-            raise ConfigError(
-                "a policy is 'expert', 'random', the folder of an artefact, a PolicySnapshot or an agent; "
-                f"got {type(policy).__name__}. mtrl.register('policy', name, ...) makes a policy of your own "
-                "playable as PolicySnapshot(name)"
-            )
-        return policy.snapshot()
-    from mtrl.pipeline import is_scripted, load_artefact
+        return _of_agent(policy), ""
+    from mtrl.pipeline import find_policy, is_scripted
 
     if is_scripted(Path(policy)):
-        return PolicySnapshot(str(policy))
-    if not Path(policy).is_dir():
+        return PolicySnapshot(str(policy)), ""
+    if not split_label(str(policy))[1].is_dir():
         raise ConfigError(
-            f"policy {str(policy)!r} is neither 'expert' nor 'random' nor the folder of an artefact"
+            f"policy {str(policy)!r} is neither 'expert' nor 'random' nor the folder of a run or an artefact"
         )
-    return load_artefact(Path(policy))[0]
+    return find_policy(str(policy)).load(tasks)
+
+
+def _of_agent(policy: HasSnapshot) -> PolicySnapshot:
+    if not callable(getattr(policy, "snapshot", None)):
+        raise ConfigError(
+            "a policy is 'expert', 'random', the folder of a run or an artefact, what mtrl.load returns, a "
+            f"PolicySnapshot or an agent; got {type(policy).__name__}. mtrl.register('policy', name, ...) "
+            "makes a policy of your own playable as PolicySnapshot(name)"
+        )
+    return policy.snapshot()

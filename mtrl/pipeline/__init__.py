@@ -12,6 +12,7 @@ from .parents import parents_of
 from .policies import (
     artefact_tasks,
     chosen_policies,
+    find_policy,
     is_artefact,
     is_scripted,
     load_artefact,
@@ -45,6 +46,7 @@ __all__ = [
     "clock_of",
     "collect_into",
     "distill_stage",
+    "find_policy",
     "fit",
     "is_artefact",
     "is_scripted",

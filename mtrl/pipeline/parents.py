@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from mtrl import registry
-from mtrl.deployment import read_manifest
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import read_saved, write_record
-from mtrl.reading import reading
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
-from mtrl.run_directory import split_label
-from mtrl.structured import build
 from mtrl.tasks import TaskSet
-from mtrl.training import PARENTS, Checkpoints, RunDirectory
+from mtrl.training import PARENTS, Checkpoints
 
-from .config import Config, TasksConfig
-from .policies import load_artefact, load_policy
+from .config import Config
+from .policies import find_policy
 
 RECORD = "parents.json"
 """File next to a policy's checkpoints: key -> hash of the policy that its training started from."""
@@ -60,27 +55,12 @@ def require_parents(config: Config, name: str, taken: Collection[str]) -> None:
 
 def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
     """The policy of a run or artefact, and its hash; `LABEL@RUN` names another policy than a run's first."""
-    label, path = split_label(text)
-    if (path / "manifest.json").exists():
-        if label:
-            raise ConfigError(
-                f"{key}={text}: {path} is an artefact, which holds one policy; leave {label}@ out"
-            )
-        _require_tasks(key, text, [entry.name for entry in read_manifest(path).tasks], tasks)
-        return load_artefact(path)
-    run = RunDirectory.open(path)
-    with reading(run.config_file, "the configuration of a run"):
-        trained = registry.expanded(build(TasksConfig, run.read_config()["tasks"], "tasks").names)
-    _require_tasks(key, text, trained, tasks)
-    chosen = label or ("student" if key == "student" else "teacher")
-    saved = run.policies / chosen
-    if not saved.exists():
-        there = sorted(folder.name for folder in run.policies.glob("*"))
-        raise ConfigError(
-            f"{key}={text}: {path} has no finished policy {chosen!r}; it has {', '.join(there) or 'none'}. "
-            "Write LABEL@RUN for another one"
-        )
-    return load_policy(saved, tasks)
+    try:
+        found = find_policy(text, "student" if key == "student" else "teacher")
+    except ConfigError as error:
+        raise ConfigError(f"{key}={text}: {error}") from error
+    _require_tasks(key, text, found.names, tasks)
+    return found.load(tasks)
 
 
 def _require_tasks(key: str, text: str, trained: Collection[str], tasks: TaskSet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.integrity import MANIFEST, verify_manifest
 from mtrl.reading import reading
 from mtrl.rollout import PolicySnapshot, policy_from
+from mtrl.run_directory import split_label
+from mtrl.structured import build
 from mtrl.tasks import TaskSet
-from mtrl.training import POLICIES, load_state, save_state
+from mtrl.training import POLICIES, RunDirectory, load_state, save_state
+
+from .config import TasksConfig
 
 SCRIPTED = ("expert", "random")
 """Policies without weights, given by name."""
@@ -60,6 +65,59 @@ def chosen_policies(run: Path, labels: Sequence[str] | None) -> list[str]:
         if label not in kept:
             raise UnknownNameError("policy of this run", label, kept)
     return list(dict.fromkeys(labels or kept))
+
+
+@dataclass(frozen=True)
+class FoundPolicy:
+    """A policy on disk that was named but not read yet."""
+
+    place: Path
+    """The folder of an artefact, or of a policy that a run keeps."""
+    names: tuple[str, ...]
+    """The tasks that it was made for, in order."""
+    tasks: TasksConfig
+    """The same with their settings."""
+    source: Path
+    """The file that names them."""
+    exported: bool = False
+    """Whether it is an artefact."""
+
+    def load(self, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
+        """The policy and the hash that identifies it; refuses damage, and other tasks than it can play."""
+        return load_artefact(self.place) if self.exported else load_policy(self.place, tasks)
+
+    def task_set(self) -> TaskSet:
+        """Its tasks; raises UntrustedCodeError where one imports a module that the user has not named."""
+        registry.require_imports(self.names, self.source)
+        return registry.task_set(list(self.tasks.names), self.tasks.options)
+
+
+def find_policy(text: str, label: str = "teacher") -> FoundPolicy:
+    """The policy of an artefact, of a run, that of `label`, or of LABEL@RUN.
+
+    Raises ConfigError for what holds no policy, or none of that label.
+    """
+    given, path = split_label(text)
+    if (path / "manifest.json").exists():
+        if given:
+            raise ConfigError(f"{path} is an artefact, which holds one policy; leave {given}@ out")
+        entries = read_manifest(path).tasks
+        tasks = TasksConfig(
+            tuple(entry.name for entry in entries), {entry.name: dict(entry.options) for entry in entries}
+        )
+        return FoundPolicy(path, tasks.names, tasks, path / "manifest.json", exported=True)
+    run = RunDirectory.open(path)
+    with reading(run.config_file, "the configuration of a run"):
+        tasks = build(TasksConfig, run.read_config()["tasks"], "tasks")
+        names = registry.expanded(tasks.names)
+    saved = run.policies / (given or label)
+    if not saved.exists():
+        there = sorted(folder.name for folder in run.policies.glob("*"))
+        raise ConfigError(
+            f"{path} has no finished policy {given or label!r}; it has {', '.join(there) or 'none'}. "
+            "Write LABEL@RUN for another one"
+        )
+    return FoundPolicy(saved, names, tasks, run.config_file)
 
 
 def is_scripted(what: Path) -> bool:
