@@ -30,6 +30,7 @@ from mtrl.training import Interruptible, own_folder, require_disk
 
 from .arguments import add_continuing, add_overrides, resumes
 from .compose import compose
+from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl collect tasks=mt10 episodes=50                    into datasets/, in this process",
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser, "settings, such as tasks=mt10", config_dir=True)
     parser.add_argument("--out", type=Path, default=Path("datasets"), help="folder of datasets (datasets)")
     add_continuing(parser, "replace datasets that are there", "collect only what is missing")
+    add_json(parser, "the datasets")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,10 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     if root.exists() and not root.is_dir():
         raise ExistsError(f"{root} is no folder; choose another place with --out")
     with own_folder(root):
-        return _collect(config, tasks, root, arguments.overwrite, resume)
+        return _collect(arguments, config, tasks, resume)
 
 
-def _collect(config: Config, tasks: TaskSet, root: Path, overwrite: bool, resume: bool) -> int:
+def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resume: bool) -> int:
+    root, overwrite = arguments.out, arguments.overwrite
     there = [task.name for task in tasks if (root / dataset_id_of(task)).exists()]
     if there and not overwrite and not resume:
         raise ExistsError(
@@ -101,6 +104,23 @@ def _collect(config: Config, tasks: TaskSet, root: Path, overwrite: bool, resume
         else:
             table.add_row(dataset_id_of(task), kept, "there already", "")
     console.print(table)
+    emit(
+        arguments,
+        {
+            "folder": root,
+            "datasets": [
+                {
+                    "task": task.name,
+                    "dataset": dataset_id_of(task),
+                    "episodes": config.demonstrations.episodes,
+                    "attempts": attempts,
+                    "successes": successes,
+                }
+                for task in tasks
+                for attempts, successes in [outcome.get(task.name, (None, None))]
+            ],
+        },
+    )
     variable = f"MINARI_DATASETS_PATH={shlex.quote(str(root))}"
     log(console, f"datasets are under {root}; Minari reads them with {variable}")
     return 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +29,8 @@ from mtrl.evaluation import (
     uniform_beta_interval,
     verdict,
 )
+
+from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl compare runs/quickstart                   the policies of one run",
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="widen the intervals so that those of the means hold together",
     )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_json(parser, "the figures")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,15 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
     confidence = first.confidence if arguments.confidence is None else arguments.confidence
     if arguments.bonferroni:
         confidence = 1.0 - (1.0 - confidence) / (len(entries) - 1)
-    console = Console(emoji=False, stderr=arguments.json)
+    console = Console(emoji=False)
     if any(len(entry.results) > 1 for entry in entries):
         record = _compare_groups([run_group(e.name, e.results) for e in entries], confidence, console)
     else:
         record = _compare_policies([entry.named() for entry in entries], confidence, console)
     record["warnings"] = _warn(entries, console)
-    if arguments.json:
-        json.dump(record, sys.stdout, indent=2, sort_keys=True)
-        print()
+    emit(arguments, record)
     return 0
 
 

@@ -17,6 +17,7 @@ from mtrl.tasks import Split, start_id
 
 from .arguments import add_overrides
 from .compose import compose
+from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl deploy runs/quickstart/artefact robot=sim                  one episode of every task",
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     modes.add_argument(
         "--arm", dest="mode", action="store_const", const="armed", help="move a robot that is no simulation"
     )
+    add_json(parser, "every episode")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
             on_episode=show,
         )
         print_deployment(report, console)
+        emit(
+            arguments,
+            {
+                "artefact": report.artefact,
+                "robot": config.robot.name,
+                "folder": arguments.out / REPORTS,
+                "successes": report.successes,
+                "deadline_miss_fraction": report.deadline_miss_fraction,
+                "episodes": [episode.as_json() for episode in report.episodes],
+            },
+        )
     finally:
         if (folder := arguments.out / REPORTS).exists():
             log(console, f"results and flight logs are in {folder}")

@@ -15,12 +15,14 @@ from mtrl.pipeline import (
     Interrupted,
     Session,
     distill_stage,
+    load_policy,
     log_continuation,
     log_interruption,
     parents_of,
 )
 
 from .arguments import add_continuing, add_run, resumes
+from .json_output import add_json, emit
 from .reopen import reopen
 
 EXAMPLES = (
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "replace the run's student and remove what was measured and exported of it",
         "go on with a stopped distillation",
     )
+    add_json(parser, "the student's place, hash and updates")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         if before is not None and verify_manifest(kept) != before:
             _forget_old_student(session)
+        snapshot, identity = load_policy(kept)
+    emit(arguments, {"policy": kept, "identity": identity, "updates": snapshot.version})
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from mtrl.diagnostics import Finding, State, broken, drawing, ray_ports, software, warning
 
 from .arguments import add_overrides
+from .json_output import add_json, emit
 
 if TYPE_CHECKING:
     from mtrl.pipeline import Config
@@ -54,7 +54,7 @@ SUBJECT = 18
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The tasks to have memory for, and the format."""
     add_overrides(parser, "settings, such as tasks=mt50 (mt10)")
-    parser.add_argument("--json", action="store_true", help="one JSON list instead of lines")
+    add_json(parser, "the findings")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,10 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     findings = []
     for finding in examine(arguments.overrides):
         findings.append(finding)
-        if not arguments.json:
-            print(rendered(finding, width, colour), flush=True)
-    if arguments.json:
-        print(json.dumps([{**vars(one), "state": one.state.value} for one in findings], indent=2))
+        print(rendered(finding, width, colour), flush=True)
+    emit(arguments, [{**vars(one), "state": one.state.value} for one in findings])
     return int(any(finding.state is State.BROKEN for finding in findings))
 
 

@@ -11,9 +11,11 @@ from rich.console import Console
 from mtrl.errors import ExistsError
 from mtrl.evaluation import (
     EvaluationResult,
+    Json,
     print_results,
     read_result,
     require_comparable,
+    result_record,
     write_result,
 )
 from mtrl.pipeline import (
@@ -32,12 +34,14 @@ from mtrl.pipeline import (
     session_in,
     task_set_of,
 )
+from mtrl.results import Results
 from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import TaskSet
 from mtrl.training import RunDirectory, own_folder
 
 from .arguments import add_overrides
 from .compose import compose
+from .json_output import add_json, emit
 from .reopen import reopen
 
 EXAMPLES = (
@@ -61,6 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", action="append", help="label within the run; may be given several times")
     parser.add_argument("--out", type=Path, help=OUT_HELP)
     parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
+    add_json(parser, "means and tasks of every policy")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per episode as CSV too")
     parser.add_argument(
         "--video",
         nargs="?",
@@ -77,13 +83,27 @@ def run(arguments: argparse.Namespace) -> int:
     that are finished keep their results.
     """
     console, written = Console(emoji=False), list[Path]()
+    csv: Path | None = arguments.csv
+    if csv is not None and csv.exists() and not arguments.overwrite:
+        raise ExistsError(f"{csv} is there already; pass --overwrite to replace it, or name another file")
     try:
-        _evaluate(arguments, console, written)
+        results = _evaluate(arguments, console, written)
     except Interrupted as stopped:
         kept = f"finished: {', '.join(map(str, written))}" if written else "no result was finished"
         log(console, f"{stopped}; {kept}")
         return 130
+    emit(arguments, [summary_record(file, result) for file, result in results.items()])
+    if csv is not None:
+        Results(tuple(results.values())).to_csv(csv, overwrite=True)
+        log(console, f"every episode is in {csv}")
     return 0
+
+
+def summary_record(file: Path, result: EvaluationResult) -> dict[str, Json]:
+    """A result file without its episodes, and its place."""
+    record = result_record(result)
+    assert isinstance(record, dict), "a result is an object"
+    return {"file": str(file), **{key: value for key, value in record.items() if key != "episodes"}}
 
 
 def video_count(text: str) -> int:
@@ -95,7 +115,9 @@ def video_count(text: str) -> int:
     return int(text)
 
 
-def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Path]) -> None:
+def _evaluate(
+    arguments: argparse.Namespace, console: Console, written: list[Path]
+) -> dict[Path, EvaluationResult]:
     """Policies of no run have their results in --out, or in evaluations/ among the runs."""
     what: Path = arguments.what
     if not is_scripted(what) and not is_artefact(what):
@@ -106,8 +128,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Pat
             chosen = [(label, *load_policy(session.run.policies / label, session.tasks)) for label in labels]
             place = arguments.out or session.run.evaluations
             videos = EvaluationVideos(session.run.videos, arguments.video)
-            _measure(session, chosen, place, arguments.overwrite, videos, written)
-        return
+            return _measure(session, chosen, place, arguments.overwrite, videos, written)
     config = compose(arguments.overrides, command="evaluate")
     tasks, one = _scripted(str(what), config) if is_scripted(what) else _artefact(what)
     place = arguments.out or Path(config.output) / "evaluations"
@@ -117,7 +138,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console, written: list[Pat
         own_folder(videos.folder) if videos.count else contextlib.nullcontext(),
         session_in(RunDirectory(place), config, tasks, console) as session,
     ):
-        _measure(session, [one], place, arguments.overwrite, videos, written)
+        return _measure(session, [one], place, arguments.overwrite, videos, written)
 
 
 def _scripted(kind: str, config: Config) -> tuple[TaskSet, Chosen]:
@@ -140,8 +161,8 @@ def _measure(
     overwrite: bool,
     videos: EvaluationVideos,
     written: list[Path],
-) -> None:
-    """`written` receives each result file as soon as it is there."""
+) -> dict[Path, EvaluationResult]:
+    """File -> result; `written` receives each file as soon as it is there."""
     protocol = session.config.evaluation
     chosen = [
         (*protocol.execution.applied(label, snapshot), identity) for label, snapshot, identity in chosen
@@ -177,6 +198,7 @@ def _measure(
     print_results(results, session.console)
     session.log(f"results are in {place}")
     videos.make(session, results, [snapshot for _, snapshot, _ in chosen])
+    return dict(zip(files.values(), results, strict=True))
 
 
 def _evaluated_before(

@@ -8,9 +8,12 @@ from rich.console import Console
 
 from mtrl.atomic import remove_directory
 from mtrl.errors import ExistsError
+from mtrl.evaluation import read_saved
+from mtrl.integrity import verify_manifest
 from mtrl.pipeline.export_stage import export_stage
 
 from .arguments import add_run
+from .json_output import add_json, emit
 from .reopen import reopen
 
 EXAMPLES = (
@@ -24,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, and what to do with an older artefact."""
     add_run(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the run's artefact")
+    add_json(parser, "the artefact's place, hash and latency")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,5 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
             if not arguments.overwrite:
                 raise ExistsError(f"{session.run.artefact} exists; pass --overwrite to replace it")
             remove_directory(session.run.artefact)
-        export_stage(session)
+        place = export_stage(session)
+        latency = read_saved(session.run.path / "latency.json")
+    emit(arguments, {"artefact": place, "identity": verify_manifest(place), "latency_us": latency})
     return 0

@@ -19,6 +19,8 @@ from mtrl import __version__
 from mtrl.errors import MtrlError, UnknownNameError, UntrustedCodeError
 from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 
+from .json_output import json_output, with_json
+
 COMMANDS = {
     "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",
     "collect": "collect demonstrations from scripted experts",
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inner: list[str] = []
     if getattr(module, "TAKES_COMMAND", False) and "--" in own:
         own, inner = own[: own.index("--")], own[own.index("--") + 1 :]
-    parsed = build_verb(name, module).parse_intermixed_args(own)
+    parsed = build_verb(name, module).parse_intermixed_args(with_json(own))
     parsed.command_words = inner
     if allowed := getattr(parsed, "allow_import", ()):
         # imported here: --help, --version and doctor need none of it
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         registry.allow_imports(allowed)
     try:
-        with user_interrupts():
+        with user_interrupts(), json_output(parsed):
             return int(module.run(parsed))
     except UntrustedCodeError as error:
         command = shlex.join(["mtrl", *words, "--allow-import", error.module])

@@ -14,6 +14,8 @@ from mtrl.pipeline import log
 from mtrl.report import write_report
 from mtrl.training import RunDirectory
 
+from .json_output import add_json, emit
+
 EXAMPLES = (
     "mtrl report runs/quickstart              writes runs/quickstart/report.html",
     "mtrl report runs/diffusion-mt10          a run without evaluation: lists what is missing",
@@ -24,6 +26,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run."""
     parser.add_argument("run", type=Path, help="folder of a run")
+    add_json(parser, "the page's place")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,4 +39,5 @@ def run(arguments: argparse.Namespace) -> int:
         )
     page = write_report(RunDirectory.open(arguments.run).path)
     log(Console(emoji=False), f"report: {page}")
+    emit(arguments, {"report": page})
     return 0

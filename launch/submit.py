@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib
-import json
 import logging
 import os
 import shlex
@@ -13,13 +12,14 @@ import sys
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
 from mtrl.evaluation.provenance import program
 from mtrl.faults import UserInterrupt
 
 from .compose import compose
+from .json_output import add_json, emit
 from .main import COMMANDS, build_verb
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--grace", type=int, default=60, help="seconds that a stop leaves for saving (60)")
     parser.add_argument("--detach", action="store_true", help="return once it is submitted")
-    parser.add_argument("--json", action="store_true", help="print the outcome as JSON, output on stderr")
+    add_json(parser, "what is known of every job")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--list", action="store_true", help="list the cluster's jobs")
     which.add_argument("--status", metavar="JOB", help="print what a job is doing")
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     if named:
         server.job(named)
     if arguments.list or arguments.status:
-        _show([server.job(arguments.status)] if arguments.status else server.jobs(), arguments.json)
+        _show([server.job(arguments.status)] if arguments.status else server.jobs(), arguments)
         return 0
     return _follow(server, named, arguments, stop=bool(arguments.stop))
 
@@ -157,10 +157,8 @@ def _submit(arguments: argparse.Namespace) -> int:
     print(f"job {name}: mtrl {shlex.join(words)}", file=sys.stderr)
     if arguments.detach:
         print(_ways(server, name), file=sys.stderr)
-        if arguments.json:
-            _show([server.job(name)], True)
-        else:
-            print(name)
+        emit(arguments, [_record(server.job(name))])
+        print(name)
         return 0
     return _follow(server, name, arguments)
 
@@ -168,11 +166,10 @@ def _submit(arguments: argparse.Namespace) -> int:
 def _follow(server: JobServer, name: str, arguments: argparse.Namespace, *, stop: bool = False) -> int:
     """Prints the job's output to its end; stops it first where that is asked."""
     skip = 0
-    out = sys.stderr if arguments.json else sys.stdout
 
     def write(text: str) -> None:
-        out.write(text)
-        out.flush()
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
     try:
         if stop:
@@ -182,8 +179,7 @@ def _follow(server: JobServer, name: str, arguments: argparse.Namespace, *, stop
     except UserInterrupt:
         print(f"\nleft; the job {name} goes on. {_ways(server, name)}", file=sys.stderr)
         return 130
-    if arguments.json:
-        _show([job], True)
+    emit(arguments, [_record(job)])
     print(f"job {name}: {job.status}. {job.message}", file=sys.stderr)
     if job.status == "STOPPED":
         print(f"go on with:\n  {_again(server, job)}", file=sys.stderr)
@@ -223,9 +219,11 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _show(jobs: Sequence[Job], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([{**vars(job), "words": list(job.words)} for job in jobs], indent=2))
-        return
+def _record(job: Job) -> dict[str, Any]:
+    return {**vars(job), "words": list(job.words)}
+
+
+def _show(jobs: Sequence[Job], arguments: argparse.Namespace) -> None:
+    emit(arguments, [_record(job) for job in jobs])
     for job in jobs:
         print(f"{job.status:<10} {job.name}  {shlex.join(('mtrl', *job.words)) if job.words else '-'}")

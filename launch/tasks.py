@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
@@ -16,6 +15,8 @@ from mtrl import registry
 from mtrl.errors import UnknownNameError
 from mtrl.rollout import backends_of
 from mtrl.tasks import NamedSet, Option, Task
+
+from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl tasks                      every task and set",
@@ -42,15 +43,13 @@ Record = dict[str, str | int | float | bool | list[str] | dict[str, Option]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Pattern and output format."""
     parser.add_argument("pattern", nargs="?", default="", help="part of a name, a glob, or a task set")
-    parser.add_argument("--json", action="store_true", help="one JSON list instead of a table")
+    add_json(parser, "every task")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the matching tasks; imports no simulator."""
     tasks = matching(arguments.pattern)
-    if arguments.json:
-        print(json.dumps([record_of(task) for task in tasks], indent=2))
-        return 0
+    emit(arguments, [record_of(task) for task in tasks])
     console = Console(emoji=False)
     if not console.is_terminal:
         console = Console(emoji=False, width=max(PIPED_WIDTH, console.width))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from rich.console import Console
 
@@ -19,6 +18,7 @@ from mtrl.pipeline import (
 
 from .arguments import add_continuing, add_overrides
 from .compose import compose
+from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl train experiment=quickstart            demonstrations to robot controller in minutes",
@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Settings, and what to do with a run of that name."""
     add_overrides(parser, "settings, such as tasks=mt10 seed=2", config_dir=True)
     add_continuing(parser, "remove a run of that name first", "go on with a run of that name")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_json(parser, "the summary")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the configured stages in order."""
     config = compose(arguments.overrides, command="train", config_dir=arguments.config_dir)
-    console = Console(emoji=False, stderr=arguments.json)
+    console = Console(emoji=False)
     require_resources(config)
     with open_session(
         config, overwrite=arguments.overwrite, resume=arguments.resume == "auto", console=console
@@ -49,6 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
         except (DivergenceError, ResourceError) as error:
             log_what_is_kept(session, error)
             raise
-    if arguments.json:
-        print(json.dumps(summary, indent=2, sort_keys=True))
+    emit(arguments, {"run": session.run.path, **summary})
     return 0

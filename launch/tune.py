@@ -24,6 +24,7 @@ from mtrl.training import Interruptible, own_folder
 
 from .arguments import add_overrides
 from .compose import compose
+from .json_output import add_json, emit
 from .words import split_word
 
 EXAMPLES = (
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", choices=("auto", "never"), default="never", help="auto: go on with a search of that name"
     )
-    parser.add_argument("--json", action="store_true", help="print the trials as JSON")
+    add_json(parser, "the trials")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         "metric": metric,
         "mode": arguments.mode,
     }
-    console = Console(emoji=False, stderr=arguments.json)
+    console = Console(emoji=False)
     require_resources(
         compose([*_first(plain, space), f"name={name}/trial-0000"], config_dir=arguments.config_dir)
     )
@@ -95,8 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         _search(arguments, config, space, json.loads(json.dumps(settings)), folder, console, interrupt)
         ledger = Ledger(folder, json.loads(json.dumps(settings)), resume=True)
     _print_outcome(console, ledger, arguments.mode, plain, metric)
-    if arguments.json:
-        print(json.dumps([dataclasses.asdict(trial) for trial in ledger.trials], indent=2))
+    emit(arguments, [dataclasses.asdict(trial) for trial in ledger.trials])
     if interrupt.requested:
         log(console, f"stopped; go on with:\n  {resume_command()}")
         return 130

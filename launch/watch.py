@@ -35,6 +35,7 @@ from mtrl.videos import Recorder, Subject, open_window, video_name
 
 from .arguments import add_overrides
 from .compose import compose
+from .json_output import add_json, emit
 from .reopen import recorded_config
 
 EXAMPLES = (
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="a file ending in .mp4, or a folder (watched/ of the run)")
     parser.add_argument("--overwrite", action="store_true", help="replace videos that are there under --out")
     parser.add_argument("--window", action="store_true", help="show it in a window too, while it is made")
+    add_json(parser, "every video's place and outcome")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
                 on_frame=None if window is None else window.show,
             )
     print_videos(videos, selection.tasks, console)
+    emit(arguments, [dataclasses.asdict(video) for video in videos])
     return 0
 
 
