@@ -28,9 +28,8 @@ from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import Interruptible, own_folder, require_disk
 
-from .arguments import add_continuing, add_overrides, resumes
+from .arguments import add_continuing, add_json, add_overrides, emit, resumes
 from .compose import compose
-from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl collect tasks=mt10 episodes=50                    into datasets/, in this process",

@@ -30,7 +30,7 @@ from mtrl.evaluation import (
     verdict,
 )
 
-from .json_output import add_json, emit
+from .arguments import add_json, emit
 
 EXAMPLES = (
     "mtrl compare runs/quickstart                   the policies of one run",

@@ -15,9 +15,8 @@ from mtrl.evaluation.task_names import TaskNames
 from mtrl.pipeline import REALTIME_STARTS, log
 from mtrl.tasks import Split, start_id
 
-from .arguments import add_overrides
+from .arguments import add_json, add_overrides, emit
 from .compose import compose
-from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl deploy runs/quickstart/artefact robot=sim                  one episode of every task",

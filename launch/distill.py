@@ -21,8 +21,7 @@ from mtrl.pipeline import (
     parents_of,
 )
 
-from .arguments import add_continuing, add_run, resumes
-from .json_output import add_json, emit
+from .arguments import add_continuing, add_json, add_run, emit, resumes
 from .reopen import reopen
 
 EXAMPLES = (

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from mtrl.diagnostics import Finding, State, broken, drawing, ray_ports, software, warning
 
-from .arguments import add_overrides
-from .json_output import add_json, emit
+from .arguments import add_json, add_overrides, emit
 
 if TYPE_CHECKING:
     from mtrl.pipeline import Config

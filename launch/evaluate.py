@@ -39,9 +39,8 @@ from mtrl.rollout import PolicySnapshot, require_experts
 from mtrl.tasks import TaskSet
 from mtrl.training import RunDirectory, own_folder
 
-from .arguments import add_overrides
+from .arguments import add_json, add_overrides, emit
 from .compose import compose
-from .json_output import add_json, emit
 from .reopen import reopen
 
 EXAMPLES = (

@@ -12,8 +12,7 @@ from mtrl.evaluation import read_saved
 from mtrl.integrity import verify_manifest
 from mtrl.pipeline.export_stage import export_stage
 
-from .arguments import add_run
-from .json_output import add_json, emit
+from .arguments import add_json, add_run, emit
 from .reopen import reopen
 
 EXAMPLES = (

@@ -19,7 +19,7 @@ from mtrl import __version__
 from mtrl.errors import MtrlError, UnknownNameError, UntrustedCodeError
 from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 
-from .json_output import json_output, with_json
+from .arguments import json_output, with_json
 
 COMMANDS = {
     "train": "train on many tasks; experiment=quickstart goes all the way to a robot controller",

@@ -14,7 +14,7 @@ from mtrl.pipeline import log
 from mtrl.report import write_report
 from mtrl.training import RunDirectory
 
-from .json_output import add_json, emit
+from .arguments import add_json, emit
 
 EXAMPLES = (
     "mtrl report runs/quickstart              writes runs/quickstart/report.html",

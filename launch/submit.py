@@ -18,8 +18,8 @@ from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
 from mtrl.evaluation.provenance import program
 from mtrl.faults import UserInterrupt
 
+from .arguments import add_json, emit
 from .compose import compose
-from .json_output import add_json, emit
 from .main import COMMANDS, build_verb
 
 if TYPE_CHECKING:

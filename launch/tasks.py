@@ -16,7 +16,7 @@ from mtrl.errors import UnknownNameError
 from mtrl.rollout import backends_of
 from mtrl.tasks import NamedSet, Option, Task
 
-from .json_output import add_json, emit
+from .arguments import add_json, emit
 
 EXAMPLES = (
     "mtrl tasks                      every task and set",

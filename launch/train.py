@@ -16,9 +16,8 @@ from mtrl.pipeline import (
     run_stages,
 )
 
-from .arguments import add_continuing, add_overrides
+from .arguments import add_continuing, add_json, add_overrides, emit
 from .compose import compose
-from .json_output import add_json, emit
 
 EXAMPLES = (
     "mtrl train experiment=quickstart            demonstrations to robot controller in minutes",

@@ -22,9 +22,8 @@ from mtrl.pipeline import Config, agent_of, log, require_resources, resume_comma
 from mtrl.rollout import RuntimeConfig
 from mtrl.training import Interruptible, own_folder
 
-from .arguments import add_overrides
+from .arguments import add_json, add_overrides, emit
 from .compose import compose
-from .json_output import add_json, emit
 from .words import split_word
 
 EXAMPLES = (

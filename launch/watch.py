@@ -33,9 +33,8 @@ from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import RunDirectory, own_run, run_around
 from mtrl.videos import Recorder, Subject, open_window, video_name
 
-from .arguments import add_overrides
+from .arguments import add_json, add_overrides, emit
 from .compose import compose
-from .json_output import add_json, emit
 from .reopen import recorded_config
 
 EXAMPLES = (

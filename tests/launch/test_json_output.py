@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrl.launch.json_output import with_json
+from mtrl.launch.arguments import with_json
 from mtrl.launch.main import main
 
 
