@@ -210,8 +210,8 @@ class SACAgent:
             "skipped_updates": 0.0,
         }
 
-    def map_replay(self, storage: MappedStorage) -> Replay:
-        """Keeps the replay in files."""
+    def map_replay(self, storage: MappedStorage | None) -> Replay:
+        """Keeps the replay in files, or in memory."""
         self._replay = Replay(self._tasks, self._config.replay, storage=storage)
         return self._replay
 

@@ -314,8 +314,8 @@ class WorldModelAgent:
         for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
             found[name] = torch.zeros_like(parameter) if gradient is None else gradient
 
-    def map_replay(self, storage: MappedStorage) -> Replay:
-        """Keeps the replay in files."""
+    def map_replay(self, storage: MappedStorage | None) -> Replay:
+        """Keeps the replay in files, or in memory."""
         extras = plan_extras(self._config, self._layout)
         self._replay = Replay(self._tasks, self._config.replay, extras, storage)
         return self._replay

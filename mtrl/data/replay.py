@@ -19,6 +19,7 @@ from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
 from .replay_ring import ReplayRing, ring_bytes
+from .replay_split import split_replays
 from .storage import CommitRecord, MappedStorage
 from .trajectories import Trajectories
 
@@ -218,6 +219,10 @@ class Replay:
         """Restores `state_dict` of a replay of the same tasks and capacity."""
         for ring, saved in zip(self._rings, state["rings"], strict=True):
             ring.load_state_dict(saved)
+
+    def load_part(self, states: Sequence[Mapping[str, Any]], part: int, parts: int) -> None:
+        """Takes its part of what replays of the same tasks held; see `split_replays`."""
+        self.load_state_dict(split_replays(states, part, parts, self._config.capacity))
 
     def _shares(self, k: int, count: int) -> list[tuple[ReplayRing, slice]]:
         """The rings of a batch, with the places that each fills."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
-from mtrl.atomic import remove_directory
 from mtrl.data import MappedStorage
 from mtrl.errors import UnsupportedError
 from mtrl.evaluation import EvaluationResult
@@ -40,14 +39,12 @@ from mtrl.training import (
 from .config import Config, agent_of
 from .demonstrations import demonstrations_of
 from .fitting import evaluate_while_learning, source_of, trackers_of
+from .kept_replays import replay_folder, share_replays
 from .parents import parents_of
 from .session import Session, task_set_of
 
 if TYPE_CHECKING:
     from mtrl.distributed import Learner, Progress
-
-REPLAY = "replay"
-"""Folder of the replays of ranks that learn in processes of their own, below a policy's checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,6 @@ class RankWork:
     """time.time() at which the minutes of training are over; 0 for none."""
 
 
-def forget_replay(place: Path, ranks: int) -> bool:
-    """Removes replays of another number of ranks, which go stale from now on; says whether there were any."""
-    stale = [folder for folder in place.glob(f"{REPLAY}/*") if not folder.name.endswith(f"-of-{ranks}")]
-    for folder in stale:
-        remove_directory(folder)
-    return bool(stale)
-
-
 def train_on_learners(session: Session, work: RankWork, learner: Agent) -> tuple[RunRecorder, bool]:
     """Trains on Ray as `fit` does here; `learner` gets the weights in the end. Returns the record, and
     whether the budget is spent.
@@ -89,11 +78,7 @@ def train_on_learners(session: Session, work: RankWork, learner: Agent) -> tuple
         demonstrations_of(session)
     # the learners need the processors
     session.close_rollouts()
-    if forget_replay(place, runtime.learners):
-        session.note(
-            f"this training had another number of learners; each of the {runtime.learners} fills a replay of "
-            "its own again"
-        )
+    share_replays(place, learner, runtime.learners, session.note)
     run = RunRecorder(work.clock, Trackers([]), Checkpoints(place), session.tasks.names)
     from mtrl.distributed import Stream, joined, learn_on_ray
 
@@ -224,7 +209,7 @@ def _stream(work: RankWork, learner: Learner, agent: Agent, place: Path, names: 
 
     if not isinstance(agent, MapsReplay):
         return StreamSource(published, names, work.clock.warmup, work.first)
-    replay = agent.map_replay(MappedStorage(place / REPLAY / f"{rank}-of-{ranks}"))
+    replay = agent.map_replay(MappedStorage(replay_folder(place, rank, ranks)))
     return StoredStream(fragments, names, work.clock.warmup, work.first, replay=replay, counts=rank == 0)
 
 

@@ -34,7 +34,8 @@ from .config import agent_of, distiller_of
 from .console import Interrupted
 from .demonstrations import demonstrations_of, needs_demonstrations
 from .fitting import clock_of, evaluate_while_learning, fit, trackers_of
-from .learners import RankWork, forget_replay, train_on_learners
+from .kept_replays import share_replays
+from .learners import RankWork, train_on_learners
 from .parents import parent_snapshots, parents_of
 from .policies import load_policy, save_policy
 from .requirements import Plan
@@ -184,7 +185,7 @@ def _train(
             work = RankWork(config, path, label, settings, needs, clock, collection, first, until)
             run, finished = train_on_learners(session, work, cast(Agent, learner))
         else:
-            forget_replay(place, 0)
+            share_replays(place, learner, 0, session.note)
             tracker = Trackers(trackers_of(session, label, place, learner))
             with contextlib.closing(tracker):
                 run, finished = fit(

@@ -208,8 +208,9 @@ class OffersTwin(Protocol):
 class MapsReplay(Protocol):
     """An agent whose replay may lie in files that outlive its process."""
 
-    def map_replay(self, storage: MappedStorage) -> Replay:
-        """Keeps the replay there from now on, and returns it; called before anything is ingested or restored.
+    def map_replay(self, storage: MappedStorage | None) -> Replay:
+        """Keeps the replay there from now on, in memory for None, and returns it; called before anything is
+        ingested or restored.
         A replay that was reopened is newer than a checkpoint's, so `restore` leaves it as it is.
         """
 
