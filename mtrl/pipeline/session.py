@@ -13,17 +13,21 @@ from rich.console import Console
 from mtrl import registry
 from mtrl.deployment import DeploymentReport
 from mtrl.distributed import preflight, processors, rollouts_for
-from mtrl.errors import EnvironmentFault
+from mtrl.errors import ConfigError, EnvironmentFault
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
+from mtrl.reading import reading
 from mtrl.rollout import FaultText, JobResult, PolicySnapshot, Rollouts, require_backends
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
-from mtrl.training import Interruptible, RunDirectory, own_run, progress
+from mtrl.training import Checkpoints, Interruptible, RunDirectory, own_run, progress
 
 from .config import Config, canonical_settings
 from .console import Interrupted, log
 
-CHANGEABLE_ON_RESUMING = (("training", "minutes"), ("agent", "on_non_finite"))
+BUDGETS = (("online", "steps"), ("training", "updates"))
+"""Settings of a run's length, which may grow on resuming."""
+
+CHANGEABLE_ON_RESUMING = (*BUDGETS, ("training", "minutes"), ("agent", "on_non_finite"))
 """Settings that may change on resuming: how long, and whether past a number that is not finite."""
 
 FREE_ON_RESUMING = frozenset({"runtime", "tracking", "stages", "robot", "output", "name"})
@@ -174,9 +178,30 @@ def open_session(
     with own_run(path):
         run = RunDirectory.create(path, overwrite=overwrite, resume=resume, config=plain(config))
         if run.resumed:
+            _require_extension(run, config)
             run.resume_config(plain(config), CHANGEABLE_ON_RESUMING, FREE_ON_RESUMING, canonical_settings)
         with session_in(run, config, tasks, console or Console(emoji=False)) as session:
             yield session
+
+
+def _require_extension(run: RunDirectory, config: Config) -> None:
+    """Raises ConfigError for a budget below the run's, or above it where no checkpoint is left."""
+    given, saved = plain(config), run.read_config()
+    for section, key in BUDGETS:
+        with reading(run.config_file, "the configuration of a run"):
+            # runs of older versions may lack the section; `resume_config` compares it then
+            was, now = int(saved.get(section, {}).get(key, given[section][key])), int(given[section][key])
+        if now < was:
+            raise ConfigError(
+                f"{section}.{key}={now} is below the {was} that this run has; a run can be made longer, not "
+                f"shorter. Keep {section}.{key}={was} or name a larger one, or give a new run another name"
+            )
+        kept = (run.policies / "teacher").exists()
+        if now > was and kept and not Checkpoints(run.training("teacher")).steps():
+            raise ConfigError(
+                f"{section}.{key}={now} is above the {was} that this run has, and {run.path} has no "
+                f"checkpoint to go on from; begin a new run from its policy with init_from={run.path}"
+            )
 
 
 @contextlib.contextmanager

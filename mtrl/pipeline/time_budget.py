@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mtrl.evaluation import read_saved, write_record
+from mtrl.training import Checkpoints
 
 from .console import resume_command
 from .session import Session
@@ -36,6 +37,13 @@ class TimeBudget:
         session in between that was stopped, so that what it has learned is not lost to the older policy.
         """
         return self._ended_at > 0 and (self._minutes == 0 or self._minutes > self._ended_at)
+
+    def raised_beyond(self, budget: int) -> bool:
+        """Whether a finished policy trains further: as in `raised`, or because its newest checkpoint is
+        before `budget`, in units of its clock, and no minutes ended it.
+        """
+        reached = Checkpoints(self._record.parent).steps()
+        return self.raised or (self._ended_at == 0 and bool(reached) and reached[-1] < budget)
 
     @property
     def left(self) -> float:

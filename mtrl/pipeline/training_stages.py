@@ -159,14 +159,15 @@ def _train(
     """
     place, kept = session.run.training(label), session.run.policies / label
     budget = TimeBudget(session, place)
-    if kept.exists() and not again and not budget.raised:
+    if isinstance(factory, FollowsBudget):
+        settings = factory.with_budget(settings, training.updates)
+    needs = factory.needs(settings, session.tasks)
+    clock = clock_of(needs, training, online or session.config.online)
+    if kept.exists() and not again and not budget.raised_beyond(clock.budget):
         return
     if kept.exists() and label == "teacher":
         _log_what_stays(session)
     session.set_threads()
-    if isinstance(factory, FollowsBudget):
-        settings = factory.with_budget(settings, training.updates)
-    needs = factory.needs(settings, session.tasks)
     if parents is None:
         parents = parents_of(session.config, session.tasks, needs.parents, place)
     learner = factory.build(settings, session.tasks, session.config.seed, parents=parents)
@@ -174,7 +175,6 @@ def _train(
     if isinstance(factory, DrawsPanels):
         write_panels(place, factory.panels)
     collection = collection or session.config.collection
-    clock = clock_of(needs, training, online or session.config.online)
     with (
         session.interrupt.message(LIBRARY_SAVING if isinstance(needs, External) else SAVING),
         budget.measured(),

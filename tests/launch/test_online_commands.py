@@ -263,3 +263,46 @@ def test_shares_are_refused_for_an_agent_that_does_not_collect(tmp_path: Path, c
 def test_worker_processes_feed_the_same_loop(tmp_path: Path) -> None:
     assert train(tmp_path, "workers", "runtime.workers=2", "stages=[train]") == 0
     assert read_jsonl(tmp_path / "workers" / "metrics.jsonl")[-1]["updates"] == 80
+
+
+def test_a_finished_run_is_extended_to_the_metrics_of_a_longer_one(
+    finished: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert train(tmp_path, "long", "steps=400") == 0
+    run = tmp_path / "long"
+    # the fixture's own budget
+    assert train(tmp_path, "long", "steps=600", "--resume", "auto") == 0
+    assert (run / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    assert {file.name for file in run.glob("evaluations/*.json")} == {"teacher-40.json", "teacher-80.json"}
+    assert "steps: 600" in (run / "config.yaml").read_text()
+    capsys.readouterr()
+    assert train(tmp_path, "long", "steps=500", "--resume", "auto") == 2
+    said = capsys.readouterr().err
+    assert "online.steps=500 is below the 600 that this run has" in said
+    assert "steps: 600" in (run / "config.yaml").read_text()
+    (run / "checkpoints").rename(run / "elsewhere")
+    assert train(tmp_path, "long", "steps=900", "--resume", "auto") == 2
+    assert f"init_from={run}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("agent", "budget"),
+    [
+        (["agent=diffusion", "tasks=point/obstacle", "demonstrations.episodes=2"], "updates"),
+        (["agent=sb3", "tasks=point/obstacle", "agent.ppo.n_steps=10", "agent.ppo.batch_size=10"], "steps"),
+    ],
+)
+def test_offline_agents_and_baselines_are_extended_too(tmp_path: Path, agent: list[str], budget: str) -> None:
+    words = [
+        "train",
+        *agent,
+        f"output={tmp_path}",
+        "name=run",
+        "stages=[collect,train]",
+        "training.threads=1",
+    ]
+    more = ["online.warmup=0", "tracking.tensorboard=false"]
+    assert main([*words, *more, f"{budget}=20"]) == 0
+    first = Checkpoints(tmp_path / "run").steps()[-1]
+    assert main([*words, *more, f"{budget}={2 * first + 1}", "--resume", "auto"]) == 0
+    assert Checkpoints(tmp_path / "run").steps()[-1] > 2 * first
