@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mtrl import registry
 from mtrl.deployment import Robot
-from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
+from mtrl.errors import ConfigError, MtrlError, UnknownNameError, UnsupportedError
 from mtrl.gradients.weightings import method_config
 from mtrl.pipeline import Config, agent_of, anchored, stages_of
 from mtrl.rollout import ExecutionChanges
@@ -38,6 +39,7 @@ SHORT_KEYS = {
         "updates": "training.updates",
         "episodes": "evaluation.episodes",
         "steps": "online.steps",
+        "device": "agent.device",
     },
     "evaluate": {
         "episodes": "evaluation.episodes",
@@ -107,9 +109,20 @@ def _normalise(word: Word, command: str, config_dir: Path | None) -> Word:
         if value in plugins:
             return Word(f"{key}.name", value)
         known = members(key, config_dir) + list(plugins)
-        raise UnknownNameError(key, value, known)
+        raise UnknownNameError(key, value, known, _algorithm_hint(value) if key == "agent" else "")
     _require_key(key, command)
     return Word(key, value)
+
+
+def _algorithm_hint(value: str) -> str:
+    """How to choose an algorithm that was given as an agent, empty where no agent has it."""
+    for name in registry.names("agent"):
+        kind = _agent_settings(name)
+        if kind is not None and "agent.algorithm" in known_keys(kind, "agent"):
+            with contextlib.suppress(MtrlError):
+                build(kind, {"algorithm": value}, "agent")
+                return f"{value} is an algorithm of an agent: agent={name} agent.algorithm={value}"
+    return ""
 
 
 def _require_key(key: str, command: str) -> None:

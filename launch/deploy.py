@@ -12,14 +12,14 @@ from mtrl import registry
 from mtrl.deployment import REPORTS, DeploymentReport, EpisodeReport, deploy, read_manifest
 from mtrl.evaluation.table import add_names, empty_table
 from mtrl.evaluation.task_names import TaskNames
-from mtrl.pipeline import REALTIME_STARTS, log
+from mtrl.pipeline import REALTIME_STARTS, artefact_of, log
 from mtrl.tasks import Split, start_id
 
 from .arguments import add_json, add_overrides, emit
 from .compose import compose
 
 EXAMPLES = (
-    "mtrl deploy runs/quickstart/artefact robot=sim                  one episode of every task",
+    "mtrl deploy runs/quickstart robot=sim                           one episode of every task",
     "mtrl deploy runs/quickstart/artefact --task metaworld/reach-v3  one task",
     "mtrl deploy runs/quickstart/artefact robot.stale_limit_ms=25 --out flights",
     "mtrl deploy ARTEFACT robot=ros2 robot.file=robot.yaml --shadow  watch a robot that somebody else moves",
@@ -29,7 +29,9 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The artefact, the robot and the episodes."""
-    parser.add_argument("artefact", type=Path, help="folder of an artefact")
+    parser.add_argument(
+        "artefact", type=Path, metavar="ARTEFACT|RUN", help="folder of an artefact, or its run"
+    )
     add_overrides(parser, "settings, such as robot=sim", config_dir=True)
     parser.add_argument("--task", action="append", help="task to run; may be given several times (all)")
     parser.add_argument(
@@ -53,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs one episode per task; 0 when all ran, successful or not, 1 after a stop or a command time-out."""
     config = compose(arguments.overrides, command="deploy", config_dir=arguments.config_dir)
-    manifest = read_manifest(arguments.artefact)
+    artefact = artefact_of(arguments.artefact)
+    manifest = read_manifest(artefact)
     registry.allow_imports(map(registry.module_of, arguments.task or ()))
     names = arguments.task or [entry.name for entry in manifest.tasks]
     starts = [start_id(Split.TEST, arguments.first_start + k) for k in range(len(names))]
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         report = deploy(
-            arguments.artefact,
+            artefact,
             config.robot,
             names,
             starts,

@@ -77,6 +77,7 @@ def examine(overrides: Sequence[str]) -> Iterator[Finding]:
         ("packages", _software),
         ("renderer", _drawing),
         ("processors", _processors),
+        ("GPU", _gpu),
         ("memory", lambda: _memory(overrides)),
         ("disk", lambda: _places(overrides)),
         ("Ray", _ray),
@@ -140,6 +141,15 @@ def _processors() -> list[Finding]:
             os.environ.get("OMP_NUM_THREADS", ""), os.environ.get("OMP_WAIT_POLICY", ""), usable
         ),
     ]
+
+
+def _gpu() -> list[Finding]:
+    import torch
+
+    from mtrl.diagnostics import machine
+
+    count = torch.cuda.device_count()
+    return [machine.check_gpu([torch.cuda.get_device_name(k) for k in range(count)], torch.version.cuda)]
 
 
 def _configured(overrides: Sequence[str]) -> tuple[Config, TaskSet]:

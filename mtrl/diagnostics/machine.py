@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def check_processors(usable: int, allowed: int, present: int) -> Finding:
     if usable < present:
         return good("processors", f"{usable} of {present} by this process's affinity")
     return good("processors", f"{usable}")
+
+
+def check_gpu(names: Sequence[str], built_for: str | None) -> Finding:
+    """`names` of the GPUs that torch sees, and the version of CUDA that it was built for, if any."""
+    if names:
+        return good(
+            "GPU", f"{', '.join(names)}; train with device=cuda, or device=auto where there may be none"
+        )
+    if built_for is None:
+        return optional("GPU", "this torch is built without CUDA, so networks are computed by processors")
+    return optional("GPU", f"torch is built for CUDA {built_for} and sees no GPU: device=cpu")
 
 
 def check_threads(threads: str, wait_policy: str, usable: int) -> Finding:

@@ -3,13 +3,14 @@
 from mtrl.run_directory import WATCHED
 
 from .config import Config, TasksConfig, TrackingConfig, agent_of, anchored
-from .console import Interrupted, log, log_continuation, log_interruption, resume_command
+from .console import RESUME, Interrupted, log, log_continuation, log_interruption, resume_command
 from .demonstrations import collect_into
 from .evaluation_stages import REALTIME_STARTS
 from .fitting import clock_of, fit
 from .learners import RankWork, train_rank
 from .parents import parents_of
 from .policies import (
+    artefact_of,
     artefact_tasks,
     chosen_policies,
     find_policy,
@@ -28,6 +29,7 @@ from .videos import EvaluationVideos, choose_renderer, load_subject, print_video
 __all__ = [
     "DEMONSTRATION_BYTES",
     "REALTIME_STARTS",
+    "RESUME",
     "STAGES",
     "WATCHED",
     "Config",
@@ -40,6 +42,7 @@ __all__ = [
     "TrackingConfig",
     "agent_of",
     "anchored",
+    "artefact_of",
     "artefact_tasks",
     "choose_renderer",
     "chosen_policies",

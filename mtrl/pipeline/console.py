@@ -10,6 +10,9 @@ from rich.console import Console
 
 from mtrl.evaluation.provenance import program
 
+RESUME = "resume.json"
+"""File of a run: the command of its last session with `--resume auto`, and whether every stage is done."""
+
 
 class Interrupted(Exception):
     """A stage stopped on Ctrl-C after saving what it had."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,18 @@ def is_scripted(what: Path) -> bool:
 def is_artefact(what: Path) -> bool:
     """Whether a folder is an exported controller rather than a run."""
     return (what / MANIFEST).exists()
+
+
+def artefact_of(what: Path) -> Path:
+    """The artefact itself, or that of a run; raises ConfigError for a run that has none yet."""
+    if is_artefact(what) or not (what / "config.yaml").exists():
+        return what
+    artefact = RunDirectory.open(what).artefact
+    if not is_artefact(artefact):
+        raise ConfigError(
+            f"{what} has no artefact yet; export one first: {shlex.join(['mtrl', 'export', str(what)])}"
+        )
+    return artefact
 
 
 def artefact_tasks(artefact: Path) -> TaskSet:
