@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         confidence = 1.0 - (1.0 - confidence) / (len(entries) - 1)
     console = Console(emoji=False)
     if any(len(entry.results) > 1 for entry in entries):
-        record = _compare_groups([run_group(e.name, e.results) for e in entries], confidence, console)
+        record = show_groups([run_group(e.name, e.results) for e in entries], confidence, console)
     else:
         record = _compare_policies([entry.named() for entry in entries], confidence, console)
     record["warnings"] = _warn(entries, console)
@@ -109,7 +109,8 @@ def _compare_policies(results: list[EvaluationResult], confidence: float, consol
     }
 
 
-def _compare_groups(groups: list[RunGroup], confidence: float, console: Console) -> dict[str, Any]:
+def show_groups(groups: list[RunGroup], confidence: float, console: Console) -> dict[str, Any]:
+    """Prints one table of groups, the first of which is the reference of the others; returns its figures."""
     reference, *others = groups
     for other in others:
         # before any resampling: a refusal should not take seconds

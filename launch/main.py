@@ -35,13 +35,14 @@ COMMANDS = {
     "deploy": "run an artefact on a robot in real time",
     "replay": "run the guard again on a flight log, bit for bit",
     "report": "write a run's report as one self-contained page",
+    "runs": "list runs: how far they came, what they reached, how they go on",
     "tune": "search settings by many runs, with early stops",
     "submit": "run another command as a job of a Ray cluster: submit -- train ...",
     "tasks": "list tasks and task sets",
     "doctor": "check this machine, with a remedy for what is missing",
 }
 """Verb -> what it does; each is the module `mtrl.launch.<verb>` with `add_arguments` and `run`."""
-FOLDERS = dict.fromkeys(("inspect", "verify", "replay"), "controller.")
+FOLDERS = dict.fromkeys(("inspect", "verify", "replay"), "controller.") | {"runs": "several."}
 """Verb -> the folder of its module, where it has one."""
 
 

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from rich.console import Console
 
 from mtrl.errors import DivergenceError, ResourceError
+from mtrl.evaluation import EvaluationResult, write_record
 from mtrl.pipeline import (
+    RESUME,
+    Config,
     Interrupted,
     log_interruption,
     log_what_is_kept,
     open_session,
     require_resources,
+    resume_command,
+    run_name,
     run_stages,
 )
 
-from .arguments import add_continuing, add_json, add_overrides, emit
+from .arguments import add_continuing, add_json, add_overrides, emit, resumes
 from .compose import compose
+from .several.seeds import compare_seeds, configs_of, seeds_of
 
 EXAMPLES = (
     "mtrl train experiment=quickstart            demonstrations to robot controller in minutes",
     "mtrl train tasks=mt10 runtime=ray seed=2    a diffusion policy on ten tasks, rollouts on Ray",
     "mtrl train experiment=debug --overwrite     something small, from scratch",
+    "mtrl train agent=sac seeds=1,2,3            a run for each seed, and one table of all",
 )
 
 
@@ -34,19 +42,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the configured stages in order."""
-    config = compose(arguments.overrides, command="train", config_dir=arguments.config_dir)
-    console = Console(emoji=False)
+    """Runs the configured stages in order, for every seed in turn where several are given."""
+    resume, console = resumes(arguments), Console(emoji=False)
+    seeds, words = seeds_of(arguments.overrides)
+    if not seeds:
+        config = compose(words, command="train", config_dir=arguments.config_dir)
+        summary, _ = _train(config, arguments.overwrite, resume, console)
+        emit(arguments, summary)
+        return 0 if summary else 130
+    configs = configs_of(words, seeds, arguments.config_dir, may_exist=resume or arguments.overwrite)
+    summaries, results = [], []
+    for config in configs:
+        summary, found = _train(config, arguments.overwrite, resume, console)
+        if not summary:
+            return 130
+        summaries.append(summary)
+        results.append(found)
+    name = run_name(compose(words, command="train", config_dir=arguments.config_dir))
+    emit(arguments, {"runs": summaries, "comparison": compare_seeds(name, results, console)})
+    return 0
+
+
+def _train(
+    config: Config, overwrite: bool, resume: bool, console: Console
+) -> tuple[dict[str, Any], list[EvaluationResult]]:
+    """Summary and evaluations of one run; nothing after Ctrl-C."""
     require_resources(config)
-    with open_session(
-        config, overwrite=arguments.overwrite, resume=arguments.resume == "auto", console=console
-    ) as session:
+    with open_session(config, overwrite=overwrite, resume=resume, console=console) as session:
+        how = {"command": resume_command(), "finished": False}
+        write_record(session.run.path / RESUME, how, overwrite=True)
         try:
             summary = run_stages(session)
         except Interrupted as stopped:
-            return log_interruption(console, stopped)
+            log_interruption(console, stopped)
+            return {}, []
         except (DivergenceError, ResourceError) as error:
             log_what_is_kept(session, error)
             raise
-    emit(arguments, {"run": session.run.path, **summary})
-    return 0
+        write_record(session.run.path / RESUME, how | {"finished": True}, overwrite=True)
+        return {"run": session.run.path, **summary}, session.results

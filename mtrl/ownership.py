@@ -156,6 +156,16 @@ def own(lock: Path, what: Path | str, *, shared: bool = False) -> Iterator[bool]
                 folder.rmdir()
 
 
+def in_use(lock: Path) -> bool:
+    """Whether a process that lives has the lock; writes nothing."""
+    try:
+        for claim in _claims(lock) if lock.is_dir() else ():
+            _require_gone(claim, str(lock), now=time.time())
+    except InUseError:
+        return True
+    return False
+
+
 def _take(lock: Path, what: str, shared: bool) -> Path:
     """The file of the claim that took the lock."""
     missing: FileNotFoundError | None = None

@@ -1,0 +1,80 @@
+"""`mtrl runs`: the runs in a folder, how far they came, what they reached and how they go on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtrl.errors import ConfigError, MtrlError
+from mtrl.evaluation import read_saved
+from mtrl.ownership import in_use
+from mtrl.pipeline import RESUME, log
+from mtrl.run_directory import LOCK
+from mtrl.training import Checkpoints, RunDirectory
+
+from ..arguments import add_json, emit
+
+EXAMPLES = (
+    "mtrl runs                     those in runs/",
+    "mtrl runs elsewhere --json    for another program",
+    "mtrl runs | grep stopped",
+)
+
+HEADLINES = ("student_score", "teacher_score", "student_success", "teacher_success")
+"""Figures of `summary.json` that stand for a run; the first that is there is shown."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder."""
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="folder of runs (runs)")
+    add_json(parser, "the runs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints a line for each run, and the command that goes on where it has not ended; writes nothing."""
+    folder: Path = arguments.folder
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder} is no folder; name the folder that holds runs, as given by output=FOLDER"
+        )
+    console, records = Console(emoji=False), []
+    for config in sorted(folder.glob("**/config.yaml")):
+        try:
+            records.append(describe(RunDirectory.open(config.parent)))
+        except MtrlError as error:
+            log(Console(emoji=False, stderr=True), f"{config.parent}: {error}")
+    for record in records:
+        figure = "" if record["headline"] is None else f"   {record['headline']} {record['value']:.3f}"
+        log(console, f"{record['state']:<9} {record['run']}   step {record['step']:,}{figure}")
+        if record["state"] == "stopped":
+            log(console, f"    go on with: {record['resume'] or 'the command that began it, --resume auto'}")
+    if not records:
+        log(console, f"{folder} holds no runs")
+    emit(arguments, records)
+    return 0
+
+
+def describe(run: RunDirectory) -> dict[str, Any]:
+    """A run's folder, state ("active", "finished" or "stopped"), newest step, headline figure and the command
+    that goes on with it, None where its version did not record one.
+
+    A run that another process owns is active.
+    """
+    summary, place = read_saved(run.path / "summary.json"), run.path.resolve()
+    command = read_saved(run.path / RESUME)
+    state = "finished" if command.get("finished", bool(summary)) else "stopped"
+    if in_use(place.parent / f".{place.name}{LOCK}"):
+        state = "active"
+    headline = next((name for name in HEADLINES if name in summary), None)
+    steps = Checkpoints(run.training("teacher")).steps()
+    return {
+        "run": str(run.path),
+        "state": state,
+        "step": steps[-1] if steps else 0,
+        "headline": headline,
+        "value": None if headline is None else summary[headline],
+        "resume": command.get("command"),
+    }
