@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from mtrl.errors import DivergenceError, ResourceError
-from mtrl.evaluation import EvaluationResult, write_record
+from mtrl.evaluation import EvaluationResult, Json, write_record
 from mtrl.pipeline import (
     RESUME,
     Config,
@@ -69,7 +69,7 @@ def _train(
     """Summary and evaluations of one run; nothing after Ctrl-C."""
     require_resources(config)
     with open_session(config, overwrite=overwrite, resume=resume, console=console) as session:
-        how = {"command": resume_command(), "finished": False}
+        how: dict[str, Json] = {"command": resume_command(), "finished": False}
         write_record(session.run.path / RESUME, how, overwrite=True)
         try:
             summary = run_stages(session)

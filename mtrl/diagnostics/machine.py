@@ -52,8 +52,8 @@ def check_gpu(names: Sequence[str], built_for: str | None) -> Finding:
             "GPU", f"{', '.join(names)}; train with device=cuda, or device=auto where there may be none"
         )
     if built_for is None:
-        return optional("GPU", "this torch is built without CUDA, so networks are computed by processors")
-    return optional("GPU", f"torch is built for CUDA {built_for} and sees no GPU: device=cpu")
+        return optional("GPU", "this torch is built without CUDA", "networks are computed with device=cpu")
+    return optional("GPU", f"torch for CUDA {built_for} sees no GPU", "networks are computed with device=cpu")
 
 
 def check_threads(threads: str, wait_policy: str, usable: int) -> Finding:
