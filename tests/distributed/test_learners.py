@@ -12,6 +12,7 @@ from .learning import FRAGMENT, SAC, killer, replay_of, train, work_of
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_learner_goes_on_with_its_replay(tmp_path: Path) -> None:
     runtime = {"kind": "ray", "learners": 2, "actors": 2}
