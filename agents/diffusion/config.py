@@ -92,6 +92,7 @@ class DiffusionConfig(Checked, place="agent"):
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
     ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time", "guidance")
+    """Fields that older files lack."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
