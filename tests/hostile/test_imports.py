@@ -46,6 +46,7 @@ def run(tmp_path: Path) -> Path:
     recorded = plain(compose(["tasks=[gym/CartPole-v1]", "agent=sac"]))
     recorded["tasks"]["names"] = [TASK]
     RunDirectory.create(tmp_path / "run", config=recorded)
+    (tmp_path / "run" / "policies" / "teacher").mkdir(parents=True)
     return tmp_path / "run"
 
 
