@@ -46,7 +46,6 @@ def run(tmp_path: Path) -> Path:
     recorded = plain(compose(["tasks=[gym/CartPole-v1]", "agent=sac"]))
     recorded["tasks"]["names"] = [TASK]
     RunDirectory.create(tmp_path / "run", config=recorded)
-    (tmp_path / "run" / "policies" / "teacher").mkdir(parents=True)
     return tmp_path / "run"
 
 
@@ -76,6 +75,7 @@ def test_a_manifest_imports_nothing(command: str, artefact: Path, module: Path, 
 
 
 def test_a_parent_imports_nothing(run: Path, artefact: Path, module: Path, capsys: Capture) -> None:
+    (run / "policies" / "teacher").mkdir(parents=True)
     for parent in (run, artefact):
         words = [
             "train",

@@ -359,7 +359,7 @@ def test_a_package_that_pip_calls_otherwise_is_named_as_pip_does(monkeypatch: py
 
     for checked, name in (("_drawing", "cv2"), ("_processors", "yaml.nodes"), ("_ray", "stable_baselines3")):
         monkeypatch.setattr(doctor, checked, absent(name))
-    for checked in ("_software", "_gpu", "_places", "_realtime", "_extras"):
+    for checked in ("_software", "_gpu", "_places", "_ray_start", "_realtime", "_extras"):
         monkeypatch.setattr(doctor, checked, list)
     monkeypatch.setattr(doctor, "_memory", lambda overrides: [])
     remedies = [finding.remedy.split()[-1] for finding in doctor.examine(())]
