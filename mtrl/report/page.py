@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mtrl.atomic import write_text
+from mtrl.evaluation.formats import format_percent, format_rate
 from mtrl.evaluation.results import EvaluationResult
+from mtrl.evaluation.table import MEAN_SCORE, MEAN_SUCCESS
 from mtrl.run_directory import POLICIES
 
+from .bar_charts import Measured
 from .chart import PALETTE
 from .conflict_figures import scale_figure
 from .contents import RunContents, Value, read_run
@@ -23,7 +27,7 @@ from .learning import learnt
 from .learning_figures import MANY_TASKS
 from .learning_page import OPEN_FIGURES, conflict_parts, learning_parts, learnt_lines
 from .paths import Side
-from .result_groups import result_groups, version_figures
+from .result_groups import ResultGroup, result_groups, version_figures
 from .scale import percent, short_number
 from .task_curves import grouped
 
@@ -41,6 +45,9 @@ HEADLINE = (
     "wall_seconds",
 )
 """Keys of `summary.json` in the order in which they are read; all others follow."""
+
+MOST = 6
+"""Figures of a headline."""
 
 OPEN_BROKEN = 20
 """Broken episodes that are listed openly; the others are folded away."""
@@ -73,7 +80,7 @@ def write_report(run_directory: Path) -> Path:
 
 
 def render(run: RunContents, place: Path) -> str:
-    """The page as text; `place` is its folder."""
+    """The page as text; `place` is its folder, as the commands on the page name it."""
     groups = result_groups(run.evaluations)
     order = groups[0].results[0].task_names if groups else ()
     files = [grouped(curves, order) for curves in run.curves]
@@ -83,7 +90,10 @@ def render(run: RunContents, place: Path) -> str:
     return template.render(
         run=run,
         palette=PALETTE,
-        tiles=[tile(key, value) for key, value in sorted(run.summary, key=_headline_order)],
+        place=shlex.quote(str(place)),
+        exported=(place / "artefact").is_dir(),
+        headline=headline(run, groups),
+        summary=[tile(key, value) for key, value in sorted(run.summary, key=_headline_order)],
         groups=groups,
         by_success=all(group.kind == "success" for group in groups),
         versions=version_figures(run.evaluations),
@@ -128,12 +138,62 @@ def _environment() -> Environment:
     environment.filters.update(
         number=short_number, percent=percent, points=points, breakable=breakable, tenths=tenths
     )
-    environment.filters["shell"] = shlex.quote
     return environment
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One figure."""
+
+    label: str
+    shown: str
+    value: float
+
+
+def headline(run: RunContents, groups: tuple[ResultGroup, ...]) -> list[Tile]:
+    """At most `MOST` figures: the means of the first policies, then latency, real time and duration."""
+    costs = [*_speed(run), *_safety(run), *_duration(run)]
+    means = [tile for one in (groups[0].measured if groups else ()) for tile in _mean(one)]
+    return [*means[: MOST - len(costs)], *costs]
+
+
+def _mean(one: Measured) -> list[Tile]:
+    """What decides: the mean score where some task is measured by its return, else the mean success."""
+    label, rate = one.result.policy.label, one.result.mean.success_any
+    if one.scores is not None:
+        mean = one.scores.mean
+        return [Tile(f"{MEAN_SCORE}, {label}, %", format_percent(mean), mean.value)]
+    return [Tile(f"{MEAN_SUCCESS}, {label}, %", format_rate(rate), rate.rate)] if rate else []
+
+
+def _speed(run: RunContents) -> list[Tile]:
+    if run.latency is None:
+        return []
+    return [Tile("time of one call, p99", f"{run.latency.p99:,.1f} µs", run.latency.p99)]
+
+
+def _safety(run: RunContents) -> list[Tile]:
+    episodes = run.deployments
+    if not episodes:
+        return []
+    solved, ticks = sum(one.success for one in episodes), sum(one.ticks for one in episodes)
+    missed = sum(one.deadline_misses for one in episodes) / max(1, ticks)
+    return [
+        Tile("real-time episodes that succeeded", f"{solved} of {len(episodes)}", solved),
+        Tile("deadlines missed", f"{100 * missed:.2f}%", missed),
+    ]
+
+
+def _duration(run: RunContents) -> list[Tile]:
+    seconds = dict(run.summary).get("wall_seconds")
+    if not isinstance(seconds, int | float):
+        return []
+    minutes, rest = divmod(round(seconds), 60)
+    return [Tile("the whole run took", f"{minutes} min {rest:02d} s" if minutes else f"{rest} s", seconds)]
+
+
 def tile(key: str, value: Value) -> tuple[str, str, Value]:
-    """A headline number: its name in words, its value with a unit, and the value itself."""
+    """A figure of the summary: its name in words, its value with a unit, and the value itself."""
     if key.endswith(_MEANS) and not key.startswith(_NO_MEANS):
         key = "_mean_".join(key.rsplit("_", 1))
     words = [_WORDS.get(word, word) for word in key.replace(".", " ").split("_")]
