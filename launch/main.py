@@ -8,6 +8,8 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 # Threads that outnumber free processors and spin while they wait make training ten times slower. The
@@ -16,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
-from mtrl.errors import MtrlError, UnknownNameError, UntrustedCodeError
+from mtrl.errors import ConfigError, MtrlError, UnknownNameError, UntrustedCodeError
 from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 
 from .arguments import json_output, with_json
@@ -44,6 +46,51 @@ COMMANDS = {
 """Verb -> what it does; each is the module `mtrl.launch.<verb>` with `add_arguments` and `run`."""
 FOLDERS = dict.fromkeys(("inspect", "verify", "replay"), "controller.") | {"runs": "several."}
 """Verb -> the folder of its module, where it has one."""
+
+SLOW = {
+    "torch": "PyTorch",
+    "ray": "Ray",
+    "mujoco": "MuJoCo",
+    "metaworld": "Meta-World",
+    "dm_control": "dm_control",
+    "stable_baselines3": "Stable-Baselines3",
+}
+"""Packages whose import takes seconds -> their names."""
+
+READS = {
+    "evaluate": "a run's folder, an artefact's folder, or expert or random",
+    "watch": "a run's folder, an artefact's folder, or expert or random",
+    "distill": "a run's folder",
+    "export": "a run's folder",
+    "report": "a run's folder",
+    "deploy": "an artefact's folder, or its run's",
+}
+"""Command -> what its first argument names."""
+
+SCRIPTED = ("expert", "random")
+"""Policies that are no paths."""
+
+
+class Announcer:
+    """Says on the standard error, as a finder of modules, which slow package is being imported."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Finds nothing; the next finder does."""
+        if name in SLOW:
+            print(f"mtrl: loading {SLOW[name]} ...", file=sys.stderr, flush=True)
+        return None
+
+
+def load_command(name: str, folder: str, words: Sequence[str]) -> ModuleType:
+    """The module of a command; raises ConfigError where its first argument names an absent path."""
+    first = words[0] if words else ""
+    named = name in READS and first and first[0] != "-" and "=" not in first and first not in SCRIPTED
+    if named and not Path(first).exists():
+        raise ConfigError(f"there is no {first}; expected {READS[name]}; runs are folders below runs/")
+    if Announcer not in sys.meta_path:
+        sys.meta_path.insert(0, Announcer)
+    return importlib.import_module(f"mtrl.launch.{folder}{name}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -81,7 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(words or ["--help"])
         return 0
     name, *own = words
-    module = importlib.import_module(f"mtrl.launch.{FOLDERS.get(name, '')}{name}")
+    try:
+        module = load_command(name, FOLDERS.get(name, ""), own)
+    except MtrlError as error:
+        return _fail(str(error))
     inner: list[str] = []
     if getattr(module, "TAKES_COMMAND", False) and "--" in own:
         own, inner = own[: own.index("--")], own[own.index("--") + 1 :]
