@@ -159,13 +159,13 @@ def test_an_existing_run_is_never_overwritten_unasked(finished: Path, capsys: Ca
 
 
 def test_resuming_with_other_settings_names_the_difference(finished: Path, capsys: Capture) -> None:
-    words = [word for word in SMALL if not word.startswith("training.updates")]
+    words = [word for word in SMALL if not word.startswith("agent.batch_size")]
     code = mtrl(
-        "train", *words, "training.updates=61", f"output={finished.parent}", "name=small", "--resume", "auto",
+        "train", *words, "agent.batch_size=33", f"output={finished.parent}", "name=small", "--resume", "auto",
         "stages=[collect,train,clone,distill,evaluate,export,report]",
     )  # fmt: skip
     assert code == 2
-    assert "training.updates=60, now it is 61" in capsys.readouterr().err
+    assert "agent.batch_size=32, now it is 33" in capsys.readouterr().err
 
 
 def test_a_finished_run_does_nothing_twice(finished: Path) -> None:

@@ -31,6 +31,7 @@ AGENTS = {
 """Every agent of ours -> its settings."""
 NEGATIVE = {
     "agent.noise.train_mean",
+    "agent.flow.mean",
     "agent.exploration.target_entropy",
     "agent.exploration.log_std_low",
     "agent.exploration.log_std_high",

@@ -34,7 +34,7 @@ with contextlib.redirect_stderr(io.StringIO()) as said:
     answers["code"] = main(["train", "agent=example", "agent.learning_rat=1", "tasks=[example/slide]"])
 answers["said"] = said.getvalue()
 tasks = mtrl.make_tasks("example/slide")
-agent = mtrl.train("example", tasks, mtrl.demonstrate(tasks, episodes=2), updates=1)
+agent = mtrl.train("example", tasks, mtrl.demonstrate(tasks, episodes=2), updates=1).agent
 answers["undocumented"] = undocumented(agent.update(ALONE), registry.load("agent", "example").metrics)
 places = [
     metric.where
