@@ -120,9 +120,9 @@ def print_deployment(report: DeploymentReport, console: Console) -> None:
         table.add_row(names.cell(episode.task), *map(Text, cells))
     console.print(table)
     judged = [episode for episode in report.episodes if episode.score == "success"]
+    succeeded = f"{sum(episode.success for episode in judged)} of {len(judged)} episodes succeeded; "
     console.print(
-        f"{sum(episode.success for episode in judged)} of {len(judged)} episodes succeeded; "
-        f"{100 * report.deadline_miss_fraction:.2f}% of deadlines missed",
+        f"{succeeded if judged else ''}{100 * report.deadline_miss_fraction:.2f}% of deadlines missed",
         highlight=False,
     )
     for warning in sorted({warning for episode in report.episodes for warning in episode.warnings}):
