@@ -17,21 +17,20 @@ import torch
 from mtrl.distillation import (
     ChunkLearner,
     DistillationConfig,
+    DistillerFactory,
     FirstStep,
     Student,
     StudentForm,
     inherit,
     require_same_sizes,
-    student_policy,
 )
-from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
+from mtrl.errors import DivergenceError, UnsupportedError
 from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
-from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
-from mtrl.spaces import Layout
+from mtrl.rollout import ChunkPolicy, Policy, PolicySnapshot
 from mtrl.structured import Checked, between, build
 from mtrl.tasks import TaskSet
-from mtrl.training import Metric, Metrics, Needs, Offline, Use
+from mtrl.training import Metric, Metrics, Use
 
 from .config import NoiseLevels
 from .denoiser import sigma_grid
@@ -191,45 +190,21 @@ class ConsistencyDistiller(ChunkLearner[Student]):
         return answer
 
 
-class ConsistencyFactory:
+class ConsistencyFactory(DistillerFactory[ConsistencyDistiller]):
     """The entry point `consistency` of the group mtrl.distillers."""
 
-    name = "consistency"
-    config_class = DistillationConfig
-    metrics = METRICS
+    name, metrics, takes_settings = "consistency", METRICS, True
 
-    def needs(self, config: DistillationConfig, tasks: TaskSet) -> Needs:
-        """Demonstrated chunks, and a teacher."""
-        return Needs(offline=Offline(), parents=("teacher",))
-
-    def extras(self, config: DistillationConfig, layout: Layout) -> tuple[Extra, ...]:
-        """None."""
-        return ()
-
-    def build(
-        self,
-        config: DistillationConfig,
-        tasks: TaskSet,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        parents: Mapping[str, Policy] | None = None,
+    def distiller(
+        self, config: DistillationConfig, teacher: Policy, tasks: TaskSet, seed: int, *, rank: int, ranks: int
     ) -> ConsistencyDistiller:
-        """A new distiller of the parent "teacher", a policy of the diffusion agent."""
-        teacher = (parents or {}).get("teacher")
-        if teacher is None:
-            raise ConfigError("a student needs a teacher; name its run or artefact with teacher=")
+        """Of a policy of the diffusion agent alone."""
         if not isinstance(teacher, ChunkPolicy) or not isinstance(teacher.sampler, DiffusionSampler):
             raise UnsupportedError(
                 "distillation.method=consistency distils a policy of the diffusion agent; got a "
                 f"{type(teacher).__name__} of another. Distil with same_noise or dagger"
             )
         return ConsistencyDistiller(config, teacher.sampler, tasks, seed, rank=rank, ranks=ranks)
-
-    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
-        """The student of a snapshot."""
-        return student_policy(snapshot, tasks)
 
 
 CONSISTENCY = ConsistencyFactory()

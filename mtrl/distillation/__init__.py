@@ -4,6 +4,7 @@ from .chunk_learner import ChunkLearner
 from .config import DistillationConfig
 from .dagger import DAGGER, Dagger, DaggerFactory, imitation_loss
 from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
+from .factory import DistillerFactory
 from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
 from .student import Student, StudentForm, student_from, student_policy
 from .teacher import (
@@ -25,6 +26,7 @@ __all__ = [
     "Dagger",
     "DaggerFactory",
     "DistillationConfig",
+    "DistillerFactory",
     "FirstStep",
     "SameNoiseDistiller",
     "SameNoiseFactory",

@@ -18,15 +18,16 @@ from mtrl.data import merged_moments
 from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
 from mtrl.nn import log_choices
 from mtrl.reducer import Reducer
-from mtrl.rollout import ChunkPolicy, EpisodeGroup, Execution, Extra, Fragment, Policy, PolicySnapshot
-from mtrl.spaces import Layout, RunningMoments
+from mtrl.rollout import EpisodeGroup, Execution, Fragment, Policy, PolicySnapshot
+from mtrl.spaces import RunningMoments
 from mtrl.tasks import TaskSet
 from mtrl.training import Datasets, Metric, Metrics, Needs, State, Stream, Use
 
 from .averaged_learner import AveragedLearner
 from .config import DistillationConfig
+from .factory import DistillerFactory
 from .labels import Labelled, TeacherLabels
-from .student import Student, StudentForm, student_policy
+from .student import Student, StudentForm
 from .teacher import FirstStep
 
 _UPDATE = "mtrl.distillation.dagger:Dagger.update"
@@ -175,42 +176,20 @@ class Dagger(AveragedLearner[Student]):
         return imitation_loss(raw, label, network.chunk_mask(task)[:, 0], network.choices).mean()
 
 
-class DaggerFactory:
+class DaggerFactory(DistillerFactory[Dagger]):
     """The entry point `dagger` of the group mtrl.distillers."""
 
-    name = "dagger"
-    config_class = DistillationConfig
-    metrics = METRICS
+    name, metrics = "dagger", METRICS
 
     def needs(self, config: DistillationConfig, tasks: TaskSet) -> Needs:
         """A stream that the teacher begins, and the teacher."""
         return Needs(online=Stream(int(config.teacher_share * config.steps)), parents=("teacher",))
 
-    def extras(self, config: DistillationConfig, layout: Layout) -> tuple[Extra, ...]:
-        """None."""
-        return ()
-
-    def build(
-        self,
-        config: DistillationConfig,
-        tasks: TaskSet,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        parents: Mapping[str, Policy] | None = None,
+    def distiller(
+        self, config: DistillationConfig, teacher: Policy, tasks: TaskSet, seed: int, *, rank: int, ranks: int
     ) -> Dagger:
-        """A new distiller of the parent "teacher", which is any policy of these tasks."""
-        teacher = (parents or {}).get("teacher")
-        if teacher is None:
-            raise ConfigError("a student needs a teacher; name its run or artefact with teacher=")
-        if config.settings:
-            raise ConfigError(f"distillation.settings: dagger takes none; got {', '.join(config.settings)}")
+        """Of any policy of these tasks."""
         return Dagger(config, teacher, tasks, seed, rank=rank, ranks=ranks)
-
-    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
-        """The student of a snapshot."""
-        return student_policy(snapshot, tasks)
 
 
 DAGGER = DaggerFactory()

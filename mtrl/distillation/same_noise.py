@@ -12,17 +12,17 @@ from collections.abc import Mapping
 
 import torch
 
-from mtrl.errors import ConfigError, DivergenceError
+from mtrl.errors import DivergenceError
 from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
-from mtrl.rollout import ChunkPolicy, ChunkSampler, Extra, Policy, PolicySnapshot
-from mtrl.spaces import Layout
+from mtrl.rollout import ChunkSampler, Policy, PolicySnapshot
 from mtrl.tasks import TaskSet
-from mtrl.training import Metric, Metrics, Needs, Offline, State, Use
+from mtrl.training import Metric, Metrics, State, Use
 
 from .chunk_learner import ChunkLearner
 from .config import DistillationConfig
-from .student import Student, StudentForm, student_policy
+from .factory import DistillerFactory
+from .student import Student, StudentForm
 from .teacher import FirstStep, WarmStart, inherit, require_same_sizes, teacher_of
 
 METRICS: Metrics = {
@@ -168,44 +168,16 @@ class SameNoiseDistiller(ChunkLearner[Student]):
             self._pool[name] = values if held is None else torch.cat([held, values])[-limit:]
 
 
-class SameNoiseFactory:
+class SameNoiseFactory(DistillerFactory[SameNoiseDistiller]):
     """The entry point `same_noise` of the group mtrl.distillers."""
 
-    name = "same_noise"
-    config_class = DistillationConfig
-    metrics = METRICS
+    name, metrics = "same_noise", METRICS
 
-    def needs(self, config: DistillationConfig, tasks: TaskSet) -> Needs:
-        """Demonstrated states, and a teacher."""
-        return Needs(offline=Offline(), parents=("teacher",))
-
-    def extras(self, config: DistillationConfig, layout: Layout) -> tuple[Extra, ...]:
-        """None."""
-        return ()
-
-    def build(
-        self,
-        config: DistillationConfig,
-        tasks: TaskSet,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        parents: Mapping[str, Policy] | None = None,
+    def distiller(
+        self, config: DistillationConfig, teacher: Policy, tasks: TaskSet, seed: int, *, rank: int, ranks: int
     ) -> SameNoiseDistiller:
-        """A new distiller of the parent "teacher"; see `teacher_of`."""
-        teacher = (parents or {}).get("teacher")
-        if teacher is None:
-            raise ConfigError("a student needs a teacher; name its run or artefact with teacher=")
-        if config.settings:
-            raise ConfigError(
-                f"distillation.settings: same_noise takes none; got {', '.join(config.settings)}"
-            )
+        """Of any policy that is a map to chunks; see `teacher_of`."""
         return SameNoiseDistiller(config, teacher_of(teacher, tasks), tasks, seed, rank=rank, ranks=ranks)
-
-    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
-        """The student of a snapshot."""
-        return student_policy(snapshot, tasks)
 
 
 SAME_NOISE = SameNoiseFactory()
