@@ -16,7 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.errors import ConfigError, ExistsError, MtrlError, UnknownNameError, UntrustedCodeError
-from mtrl.tasks import Environment, MeasuredSuite, NamedSet, Option, Suite, Task, TaskSet
+from mtrl.tasks import (
+    Environment,
+    MeasuredSuite,
+    NamedSet,
+    Option,
+    Suite,
+    Task,
+    TaskSet,
+    disturbed,
+    split_disturbances,
+    undisturbed,
+    with_disturbances,
+)
 
 GROUPS = {
     "suite": "mtrl.suites",
@@ -126,13 +138,15 @@ def task(name: str, options: Mapping[str, Option] | None = None) -> Task:
     if prefix not in names("suite"):
         raise UnknownNameError("suite", prefix, names("suite"))
     problem, variant, _ = name.partition("@")
-    found = suite(prefix).task(problem, options)
+    own, disturbances = split_disturbances(prefix, options)
+    found = disturbed(suite(prefix).task(problem, own), disturbances)
     return replace(found, name=name) if variant else found
 
 
 def environment(task: Task) -> Environment:
-    """A new copy of the task, ready to `reset`."""
-    return suite(task.suite).environment(task.listed)
+    """A new copy of the task, ready to `reset`, behind the task's disturbances."""
+    listed = task.listed
+    return with_disturbances(listed, suite(task.suite).environment(undisturbed(listed)))
 
 
 def task_megabytes(task: Task) -> float:

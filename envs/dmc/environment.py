@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mtrl.tasks import Buffers, Task, TaskAction, start_seed
 
+from ..dynamics import DynamicsVariation
 from ..images import ImageStack
 from .rendering import Renderer
 from .simulator import action_range, load_simulator, observation_slices
@@ -40,6 +41,7 @@ class ControlEnvironment:
         slices = observation_slices(self._simulator)
         self._slices = [(key, where, len(specs[key].shape) > 1) for key, where in slices]
         self._renderer = Renderer(self._simulator.physics, camera, task.name)
+        self._dynamics: DynamicsVariation | None = None
         self._stack: ImageStack | None = None
         if task.observation.pixels is not None:
             depth = int(task.option("frame_stack", 3))
@@ -47,6 +49,13 @@ class ControlEnvironment:
             self._stack = ImageStack(1, depth, channels // depth, self._size, self._size)
             self._grey = np.zeros((self._size, self._size), dtype=np.uint8)
             self._renderer.prepare(self._size)
+
+    def vary_dynamics(self, generator: np.random.Generator, spread: float) -> None:
+        """Other masses, friction, damping and gains from the next reset on."""
+        if self._dynamics is None:
+            physics = self._simulator.physics
+            self._dynamics = DynamicsVariation(physics.model.ptr, physics.data.ptr)
+        self._dynamics.draw(generator, spread)
 
     def reset(self, start: int, out: Buffers) -> None:
         """Draws the initial state from a random state seeded by the start.

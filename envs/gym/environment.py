@@ -19,6 +19,7 @@ from .entry import Simulator
 from .spaces import action_for, reader_for
 
 if TYPE_CHECKING:
+    from ..dynamics import DynamicsVariation
     from ..stability import StabilityCheck
 
 SEEDS_PER_SPLIT = 2**31 // 3
@@ -61,11 +62,29 @@ class GymnasiumEnvironment:
         self._limit = limit
         self._start = self._decisions = self._steps = 0
         self._stability = _stability_of(simulator)
+        self._dynamics: DynamicsVariation | None = None
 
     def seed_of(self, start: int) -> int:
         """The seed of `reset` for a start. Starts of different splits never share one."""
         drawn = int(start_seed(self.task.name, start).generate_state(1)[0])
         return 3 * (drawn % SEEDS_PER_SPLIT) + start % 3
+
+    def vary_dynamics(self, generator: np.random.Generator, spread: float) -> None:
+        """Other masses, friction, damping and gains from the next reset on.
+
+        Raises UnsupportedError for an environment that does not simulate with MuJoCo.
+        """
+        if self._stability is None:
+            raise UnsupportedError(
+                f"the dynamics of {self.task.name} cannot be varied: MuJoCo does not simulate it. "
+                "Leave dynamics_spread out for this task"
+            )
+        if self._dynamics is None:
+            from ..dynamics import DynamicsVariation
+
+            inner: Any = self.simulator.unwrapped
+            self._dynamics = DynamicsVariation(inner.model, inner.data)
+        self._dynamics.draw(generator, spread)
 
     def reset(self, start: int, out: Buffers) -> None:
         """Resets with the start's seed.

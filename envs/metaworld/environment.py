@@ -10,6 +10,7 @@ from mtrl.faults import ContractViolation
 from mtrl.outcomes import signal
 from mtrl.tasks import Buffers, Task, TaskAction, start_generator
 
+from ..dynamics import DynamicsVariation
 from ..offscreen import drawing_errors, require_backend
 from ..stability import StabilityCheck
 from .simulator import OBSERVED_NOW, official_simulator
@@ -47,12 +48,19 @@ class MetaworldEnvironment:
         self._body_positions = self._model.body_pos.copy()
         self._site_positions = self._model.site_pos.copy()
         self._attributes = {name: _own(value) for name, value in vars(simulator).items()}
+        self._dynamics: DynamicsVariation | None = None
         self._renderer: mujoco.Renderer | None = None
 
     @property
     def start_vector(self) -> npt.NDArray[np.float64]:
         """The random vector that the task accepted at the last reset: object and goal positions, metres."""
         return np.array(self._simulator._last_rand_vec)
+
+    def vary_dynamics(self, generator: np.random.Generator, spread: float) -> None:
+        """Other masses, friction, damping and gains from the next reset on; the hand follows its own weld."""
+        if self._dynamics is None:
+            self._dynamics = DynamicsVariation(self._model, self._data)
+        self._dynamics.draw(generator, spread)
 
     def reset(self, start: int, out: Buffers) -> None:
         """Places the arm, the objects and the goal where `start` puts them; `out["state"]`: float32 [39]."""

@@ -1,6 +1,13 @@
 """Tasks, task sets, reproducible starts and the suite contract."""
 
-from .catalogue import Catalogue, CatalogueSuite, OptionRule, require_vector_backend
+from .catalogue import DISTURBANCES, Catalogue, CatalogueSuite, OptionRule, require_vector_backend
+from .disturbances import (
+    disturbances_of,
+    disturbed,
+    split_disturbances,
+    undisturbed,
+    with_disturbances,
+)
 from .sampling import SamplingConfig, TaskSampler, sampler_for
 from .starts import (
     FixedStarts,
@@ -30,6 +37,7 @@ from .task_set import NamedSet, TaskSet
 from .threads import allowed_processors, native_threads, set_native_threads
 
 __all__ = [
+    "DISTURBANCES",
     "Buffers",
     "Catalogue",
     "CatalogueSuite",
@@ -57,13 +65,18 @@ __all__ = [
     "VectorEnvironment",
     "VectorSuite",
     "allowed_processors",
+    "disturbances_of",
+    "disturbed",
     "hash_of_protocol",
     "native_threads",
     "require_vector_backend",
     "sampler_for",
     "set_native_threads",
+    "split_disturbances",
     "split_of",
     "start_generator",
     "start_id",
     "start_seed",
+    "undisturbed",
+    "with_disturbances",
 ]

@@ -52,6 +52,21 @@ class OptionRule:
         return value
 
 
+DISTURBANCES = {
+    # decisions that an action takes to arrive; until the first one does, the middle action or index 0 acts
+    "action_delay": OptionRule(0, low=0, high=64),
+    # each episode draws its delay from action_delay to this many decisions more
+    "action_delay_spread": OptionRule(0, low=0, high=64),
+    # standard deviation of Gaussian noise on every number of the state, in the state's own units
+    "observation_noise": OptionRule(0.0, low=0.0, high=1e6),
+    # probability that an observation is lost, and the one before is seen again
+    "observation_dropout": OptionRule(0.0, low=0.0, high=0.99),
+    # each episode multiplies masses, friction, damping and gains by factors in [1 / (1 + s), 1 + s]
+    "dynamics_spread": OptionRule(0.0, low=0.0, high=9.0),
+}
+"""What every suite accepts beside its own options. One that is left at its default is no part of the task."""
+
+
 def resolve_options(
     suite: str, rules: Mapping[str, OptionRule], options: Mapping[str, Option] | None
 ) -> dict[str, Option]:
@@ -67,7 +82,7 @@ def resolve_options(
     given = dict(options or {})
     for key in given:
         if key not in rules:
-            raise UnknownNameError(f"option of suite {suite!r}", key, rules)
+            raise UnknownNameError(f"option of suite {suite!r}", key, [*rules, *DISTURBANCES])
     return {
         key: rule.check(f"tasks.options.{suite}.{key}", given.get(key, rule.default))
         for key, rule in rules.items()

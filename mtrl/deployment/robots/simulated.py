@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtrl import registry
-from mtrl.tasks import Environment, Task
+from mtrl.tasks import Environment, Task, undisturbed
 
 from ..guard.limits import RobotConfig
 from .robot import Robot, run_robot
@@ -12,8 +12,8 @@ ROBOT = Robot("sim", "mtrl.deployment.robots.simulated", RobotConfig(), exclusiv
 
 
 def simulator(task: Task) -> Environment:
-    """The suite's own environment, used in place of hardware."""
-    return registry.environment(task)
+    """The suite's own environment, used in place of hardware; its disturbances are those of the wire."""
+    return registry.environment(undisturbed(task))
 
 
 if __name__ == "__main__":

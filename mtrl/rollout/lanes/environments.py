@@ -9,14 +9,16 @@ from importlib.util import find_spec
 from mtrl import registry
 from mtrl.errors import MissingExtraError, MtrlError, UnknownNameError, UnsupportedError
 from mtrl.faults import environment_faults
-from mtrl.tasks import Environment, Task, TaskSet, VectorEnvironment, VectorSuite
+from mtrl.tasks import Environment, Task, TaskSet, VectorEnvironment, VectorSuite, disturbances_of
 
 _logger = logging.getLogger(__name__)
 
 
 def backends_of(task: Task) -> tuple[str, ...]:
-    """Every backend of a task, "python" first; imports no simulator."""
+    """Every backend of a task, "python" first; imports no simulator. A disturbed task has no other."""
     suite = registry.suite(task.suite)
+    if disturbances_of(task):
+        return ("python",)
     return ("python", *(suite.vector_backends(task.listed) if isinstance(suite, VectorSuite) else ()))
 
 

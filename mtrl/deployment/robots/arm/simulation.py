@@ -11,7 +11,7 @@ import numpy as np
 
 from mtrl import registry
 from mtrl.errors import ConfigError
-from mtrl.tasks import Task
+from mtrl.tasks import Task, undisturbed
 
 from ..joint_environment import Limits
 from ..joints import Float64, Intake
@@ -120,7 +120,7 @@ class SimulatedArm:
             self.reading.heard[-1] = measured.at
 
     def _scene(self, start: int) -> None:
-        suite = registry.environment(self._task)
+        suite = registry.environment(undisturbed(self._task))
         out = {"state": np.zeros(self._task.observation.state or 0, dtype=np.float32)}
         suite.reset(start, out)
         suite.close()
