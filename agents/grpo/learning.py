@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from mtrl.errors import DivergenceError
-from mtrl.gradients import GradientSurgery
 from mtrl.nn import select_rows
 from mtrl.reducer import Like, Reducer, Sums
 
 from .config import GRPOConfig
 from .losses import clipped_objective, entropy_penalty, reference_divergence, weighted_sums
 from .networks import ActionDistribution, StepBatch, TaskActor
+from .surgery import MinibatchSurgery, summed_gradients
 from .table import RoundTable
 
 FACTS = ("objective", "entropy", "divergence", "clipped", "count")
@@ -43,9 +43,9 @@ class GroupLearner:
         deviations = {"params": [actor.log_std], "lr": config.std_learning_rate}
         groups: list[dict[str, Any]] = [{"params": weights}, deviations]
         self._optimizer = torch.optim.Adam(groups, lr=config.learning_rate, eps=1e-5)
-        self._surgery: GradientSurgery | None = None
+        self._surgery: MinibatchSurgery | None = None
         if not config.gradients.plain:
-            self._surgery = GradientSurgery(
+            self._surgery = MinibatchSurgery(
                 actor, config.gradients, tasks, seed, signed="the objective of GRPO"
             )
         bins = config.regularisation.time_bins
@@ -120,7 +120,10 @@ class GroupLearner:
             sums = dict(reducer.sums(lambda: self._sums(table, batch, differentiate=False), self._like))
             if not float(sums["count"].sum()):
                 return sums, None, metrics
-            found, metrics = self._combined(table, batch, sums["count"], reducer)
+            found, measured = self._surgery.gradients(
+                batch, lambda made: -self._objective(table, made)[0], sums["count"], reducer
+            )
+            metrics = {f"gradients/{name}": value for name, value in measured.items()}
         for name, value in self._named.items():
             value.grad = found.get(name)
         limit = self._config.gradient_clip or math.inf
@@ -131,39 +134,6 @@ class GroupLearner:
         self.steps += 1
         self._bound_deviations(floors)
         return sums, norm, metrics
-
-    def _combined(
-        self, table: RoundTable, batch: StepBatch | None, count: Tensor, reducer: Reducer
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """The gradient that surgery makes of the tasks'; the plain sum where a task is absent."""
-        assert self._surgery is not None
-        own = self._task_sums(batch.weight, batch.task) if batch is not None else torch.zeros(self._tasks)
-        share = (count / count.sum()).float()
-        if bool((count > 0).all()):
-
-            def losses() -> Tensor:
-                if batch is None:
-                    return sum((p.sum() for p in self._named.values()), torch.zeros(())) * torch.zeros(
-                        self._tasks
-                    )
-                objective = self._objective(table, batch)[0]
-                each = self._task_sums(objective, batch.task)
-                return -each / own.clamp_min(1.0) * share
-
-            portion = (own / count.float()).float()
-            combined = self._surgery.step(losses, reducer=reducer, portion=portion)
-            named = {f"gradients/{name}": value for name, value in combined.metrics.items()}
-            return dict(combined.gradients), named
-        like: Like = {name: (value.shape, value.dtype) for name, value in self._named.items()}
-
-        def plain() -> Sums:
-            if batch is None:
-                return {}
-            return self._gradients(self._objective(table, batch)[0].sum())
-
-        sums = reducer.sums(plain, like)
-        found = {name: value / -float(count.sum()) for name, value in sums.items()}
-        return self._surgery.masked(found), {}
 
     @property
     def _like(self) -> Like:
@@ -180,7 +150,7 @@ class GroupLearner:
             }
         with torch.set_grad_enabled(differentiate):
             objective, facts = self._objective(table, batch)
-        found: dict[str, Tensor] = self._gradients(objective.sum()) if differentiate else {}
+        found = summed_gradients(objective.sum(), self._named) if differentiate else dict[str, Tensor]()
         for name, values in facts.items():
             found[name] = self._task_sums(weighted_sums(values.detach(), batch.weight), batch.task).double()
         bins = self._bins(batch)
@@ -254,11 +224,6 @@ class GroupLearner:
         """[K, B], part of the episode."""
         bins = self._entropy.shape[1]
         return (batch.fields["time"] * bins).long().clamp_max(bins - 1)
-
-    def _gradients(self, total: Tensor) -> dict[str, Tensor]:
-        found = torch.autograd.grad(total, list(self._named.values()), allow_unused=True)
-        pairs = zip(self._named.items(), found, strict=True)
-        return {name: torch.zeros_like(value) if g is None else g for (name, value), g in pairs}
 
     @torch.no_grad()
     def _bound_deviations(self, floors: npt.NDArray[np.float64]) -> None:

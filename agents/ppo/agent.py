@@ -26,6 +26,7 @@ from ..grpo.losses import clipped_objective, weighted_sums
 from ..grpo.networks import StepBatch, TaskActor, begin_as_actor
 from ..grpo.policy import GroupPolicy, snapshot_of
 from ..grpo.returns import counts_success
+from ..grpo.surgery import MinibatchSurgery, summed_gradients
 from ..grpo.table import RoundTable, gathered_moments
 from .config import PPOConfig
 from .critic import TaskCritic
@@ -70,6 +71,18 @@ class PPOAgent:
             **{f"actor.{name}": value for name, value in self._actor.named_parameters()},
             **{f"critic.{name}": value for name, value in self._critic.named_parameters()},
         }
+        self._surgery: dict[str, MinibatchSurgery] = {}
+        """Of the networks whose gradients are combined, by name."""
+        for part, network in (("actor", self._actor), ("critic", self._critic)):
+            if config.gradients.covers(part) and not config.gradients.plain:
+                self._surgery[part] = MinibatchSurgery(
+                    network,
+                    config.gradients,
+                    len(tasks),
+                    seed,
+                    signed="the loss of PPO" if part == "actor" else "",
+                )
+        self._plain = {n: value for n, value in self._named.items() if n.split(".")[0] not in self._surgery}
         self._optimizer = torch.optim.Adam(self._named.values(), lr=config.learning_rate, eps=1e-5)
         self._follows_states = parent is None and self._cloner is None and config.network.normalise_until > 0
         self._moments = RunningMoments(len(tasks), tasks.layout.state_size)
@@ -146,12 +159,13 @@ class PPOAgent:
         for group in self._optimizer.param_groups:
             group["lr"] = left * self._config.learning_rate
         totals = np.zeros((len(FACTS), len(self._tasks)))
-        norms = []
+        measured: dict[str, list[float]] = {"gradient_norm": []}
         for _ in range(self._config.epochs):
             for batch in table.minibatches(self._config.minibatches, self._draws):
-                sums, norm = self._step(table, batch, left, reducer)
+                sums, found = self._step(table, batch, left, reducer)
                 totals += np.stack([sums[name].numpy() for name in FACTS])
-                norms.append(norm)
+                for name, value in found.items():
+                    measured.setdefault(name, []).append(value)
         if self._follows_states and gathered_moments(
             table, self._moments, self._config.network.normalise_until, reducer
         ):
@@ -165,17 +179,24 @@ class PPOAgent:
         }
         facts["value_mean"] = self._critic.mean.double().numpy()
         facts["value_deviation"] = self._critic.deviation.double().numpy()
-        return named_facts({**facts, "gradient_norm": float(np.mean(norms))}, self._tasks.names)
+        means = {name: float(np.mean(values)) for name, values in measured.items()}
+        return named_facts({**facts, **means}, self._tasks.names)
 
     def on_evaluation(self, step: int, result: EvaluationResult) -> None:
         """Ignored."""
 
+    def task_cosines(self) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Cosines between the tasks' gradients since the last call, of "actor" and "critic"."""
+        found = {part: surgery.take_cosines() for part, surgery in self._surgery.items()}
+        return {part: cosines for part, cosines in found.items() if cosines is not None}
+
     def shared_state(self) -> State:
-        """Weights, optimiser, statistics."""
+        """Weights, optimiser, surgery, statistics."""
         return {
             "actor": dict(self._actor.state_dict()),
             "critic": dict(self._critic.state_dict()),
             "optimizer": self._optimizer.state_dict(),
+            "surgery": {part: surgery.state_dict() for part, surgery in self._surgery.items()},
             "cloner": None if self._cloner is None else self._cloner.shared_state(),
             "moments": self._moments.state_dict(),
             "updates": self.updates,
@@ -197,6 +218,8 @@ class PPOAgent:
         self._actor.load_state_dict(shared["actor"])
         self._critic.load_state_dict(shared["critic"])
         self._optimizer.load_state_dict(copy.deepcopy(shared["optimizer"]))
+        for part, surgery in self._surgery.items():
+            surgery.load_state_dict(shared["surgery"][part])
         if self._cloner is not None:
             self._cloner.restore(shared["cloner"], None if local is None else local["cloner"])
         self._moments.load_state_dict(shared["moments"])
@@ -246,15 +269,27 @@ class PPOAgent:
 
     def _step(
         self, table: RoundTable, batch: StepBatch | None, left: float, reducer: Reducer
-    ) -> tuple[Sums, float]:
-        like: Like = {name: (value.shape, value.dtype) for name, value in self._named.items()}
+    ) -> tuple[Sums, dict[str, float]]:
+        """One optimiser step; the sums of FACTS [K], and "gradient_norm" with what surgery measured."""
+        like: Like = {name: (value.shape, value.dtype) for name, value in self._plain.items()}
         facts: Like = {name: ((len(self._tasks),), torch.float64) for name in FACTS}
         sums = dict(reducer.sums(lambda: self._sums(table, batch, left), {**like, **facts}))
-        total = float(sums["count"].sum())
+        total, measured = float(sums["count"].sum()), {"gradient_norm": 0.0}
         if not total:
-            return sums, 0.0
-        for name, value in self._named.items():
+            return sums, measured
+        for name, value in self._plain.items():
             value.grad = sums[name] / total
+        for part, surgery in self._surgery.items():
+
+            def losses(made: StepBatch, part: str = part) -> Tensor:
+                if part == "actor":
+                    return weighted_sums(self._actor_loss(table, made, left)[0], made.weight)
+                return self._config.value * weighted_sums(self._error(made), made.weight)
+
+            found, metrics = surgery.gradients(batch, losses, sums["count"], reducer)
+            for name, gradient in found.items():
+                self._named[f"{part}.{name}"].grad = gradient
+            measured |= {f"gradients/{part}/{name}": value for name, value in metrics.items()}
         limit = self._config.gradient_clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(list(self._named.values()), limit))
         if not math.isfinite(norm):
@@ -264,39 +299,48 @@ class PPOAgent:
             settings = self._config.network
             low = math.log(max(settings.std_floor, 1e-3))
             self._actor.log_std.clamp_(low, math.log(settings.std_ceiling))
-        return sums, norm
+        return sums, measured | {"gradient_norm": norm}
 
     def _sums(self, table: RoundTable, batch: StepBatch | None, left: float) -> Sums:
-        """This rank's gradient of the summed loss (equation 9), and sums of FACTS [K]."""
+        """This rank's gradient of the summed loss (equation 9) where no surgery makes it, and sums of FACTS
+        [K].
+        """
         if batch is None:
             empty = torch.zeros(len(self._tasks), dtype=torch.float64)
-            zeros = {name: torch.zeros_like(value) for name, value in self._named.items()}
+            zeros = {name: torch.zeros_like(value) for name, value in self._plain.items()}
             return zeros | dict.fromkeys(FACTS, empty)
+        actor_loss, values = self._actor_loss(table, batch, left)
+        values["value_loss"] = error = self._error(batch)
+        # L = -E[L_clip - c_1 L_value + c_2 S]  (equation 9)
+        total = weighted_sums(actor_loss + self._config.value * error, batch.weight).sum()
+        sums = summed_gradients(total, self._plain) if self._plain else dict[str, Tensor]()
+        for name, each in values.items():
+            sums[name] = self._by_task(weighted_sums(each.detach(), batch.weight), batch.task)
+        return sums
+
+    def _actor_loss(
+        self, table: RoundTable, batch: StepBatch, left: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """-L_clip - c_2 S by decision [K, B], and the FACTS of it."""
         config, fields = self._config, batch.fields
         log_probability, found = path_log_probability(self._actor, table, batch, config.network.correlation)
         clip = max(left * config.clip, 1e-6)
         before, advantage = fields["log_probability"], fields["advantage"]
         objective = clipped_objective(log_probability, before, advantage, clip, clip)
         entropy = found.entropy()
-        predicted = self._critic(batch.buckets, batch.task, batch.samples)
-        error = (predicted - self._critic.normalised(fields["value_target"], batch.task)).square()
-        # L = -E[L_clip - c_1 L_value + c_2 S]  (equation 9)
-        loss = -objective + config.value * error - config.entropy * entropy
-        total = weighted_sums(loss, batch.weight).sum()
-        gradients = torch.autograd.grad(total, list(self._named.values()), allow_unused=True)
-        pairs = zip(self._named.items(), gradients, strict=True)
-        sums = {name: torch.zeros_like(value) if g is None else g for (name, value), g in pairs}
         outside = ((log_probability - before).exp() - 1.0).abs() > clip
-        values = {
+        return -objective - config.entropy * entropy, {
             "objective": objective,
             "entropy": entropy,
             "clipped": outside.float(),
-            "value_loss": error,
-            "count": torch.ones_like(error),
+            "count": torch.ones_like(objective),
         }
-        for name, each in values.items():
-            sums[name] = self._by_task(weighted_sums(each.detach(), batch.weight), batch.task)
-        return sums
+
+    def _error(self, batch: StepBatch) -> Tensor:
+        """(n - (G - mean) / deviation)^2 by decision, [K, B]."""
+        predicted = self._critic(batch.buckets, batch.task, batch.samples)
+        target = self._critic.normalised(batch.fields["value_target"], batch.task)
+        return (predicted - target).square()
 
     def _by_task(self, rows: Tensor, task: Tensor) -> Tensor:
         """[rows] -> [K], 0 for absent tasks."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from mtrl.errors import ConfigError, OutOfRangeError
+from mtrl.gradients import SurgeryConfig
 from mtrl.structured import POSITIVE, SHARE, UNIT, Checked, at_least
 
 from ..grpo.config import CloningConfig, PolicyConfig, ReturnConfig
@@ -59,6 +60,8 @@ class PPOConfig(Checked, place="agent"):
     """Step size of Adam, above 0."""
     decay_rounds: Annotated[int, at_least(0, "constant")] = 0
     """Rounds over which step size and clip range fall to 0 along a line, at least 0."""
+    gradients: SurgeryConfig = field(default_factory=SurgeryConfig)
+    """How the gradients of the tasks are combined, in the critics, the actor or both."""
     gradient_clip: Annotated[float, at_least(0, "none")] = 0.5
     """Largest norm of the gradient of actor and critics together, at least 0."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mtrl.gradients import METRICS as SURGERY
 from mtrl.training import Metric, Metrics
 
 _UPDATE = "mtrl.agents.ppo.agent:PPOAgent.update"
@@ -21,4 +22,9 @@ METRICS: Metrics = {
     "value_mean/{task}": Metric("PopArt's mean of the task's returns", "scaled reward", _UPDATE),
     "value_deviation/{task}": Metric("PopArt's deviation of the task's returns", "scaled reward", _UPDATE),
     "gradient_norm": Metric("mean norm of the gradient before clipping", "1", _UPDATE),
+    **{
+        f"gradients/{part}/{name}": Metric(formula, "1", "mtrl.gradients.surgery:GradientSurgery.combine")
+        for part in ("actor", "critic")
+        for name, formula in SURGERY.items()
+    },
 }

@@ -18,9 +18,11 @@ from mtrl.agents.ppo.losses import generalised_advantages
 from mtrl.agents.ppo.rollout import Columns
 from mtrl.data import Bucket
 from mtrl.errors import ConfigError
+from mtrl.gradients import SurgeryConfig
 from mtrl.launch.main import main
 from mtrl.reducer import ALONE
 from mtrl.rollout import Acting, GroupRequest
+from mtrl.tasks import TaskSet
 from mtrl.training import RUN_METRICS, undocumented
 
 from .grpo_made import MIXED, SMALL, group_of
@@ -94,10 +96,10 @@ def test_a_success_is_final_and_a_time_limit_is_not() -> None:
     np.testing.assert_allclose(found.reward, fragment.reward / 20)
 
 
-def fed(agent: PPOAgent, seed: int = 0) -> PPOAgent:
+def fed(agent: PPOAgent, seed: int = 0, tasks: TaskSet = MIXED) -> PPOAgent:
     """A round of a stream, acted in by the agent."""
-    for k in range(len(MIXED)):
-        fragment = fragment_of(MIXED, k, 25, ends={9: "truncated", 17: "terminated"}, seed=10 * seed + k)
+    for k in range(len(tasks)):
+        fragment = fragment_of(tasks, k, 25, ends={9: "truncated", 17: "terminated"}, seed=10 * seed + k)
         seen = {"state": fragment.observations["state"][:-1, 0]}
         acted = agent.policy().act(
             seen, np.full(25, k), {}, np.ones(25, bool), acting=Acting(explore=True),
@@ -118,6 +120,7 @@ def test_a_restored_agent_continues_alike_in_a_stream_and_in_groups() -> None:
             "returns": ReturnConfig(),
             "network": PolicyConfig(SMALL.network.torso, correlation=0.5),
         },
+        {"gradients": SurgeryConfig("pcgrad", part="both")},
     ):
         settings: dict[str, Any] = {"network": TINY, "rollout": 60, "epochs": 2, "minibatches": 2, **changes}
         config = PPOConfig(**settings)
@@ -140,6 +143,33 @@ def test_a_restored_agent_continues_alike_in_a_stream_and_in_groups() -> None:
         other = PPOAgent(config, MIXED, 1)
         other.restore(copy.deepcopy(agent.shared_state()), copy.deepcopy(agent.local_state()))
         assert learn(agent, 1) == learn(other, 1)
+
+
+@pytest.mark.parametrize("part", ["actor", "critic", "both"])
+def test_surgery_of_one_task_changes_nothing_and_of_three_the_named_networks_alone(part: str) -> None:
+    surgery = SurgeryConfig("pcgrad", part=part)
+    alone = TaskSet([MIXED[0]])
+
+    def learned(
+        tasks: TaskSet, gradients: SurgeryConfig
+    ) -> tuple[PPOAgent, dict[str, float], dict[str, Any]]:
+        config = dataclasses.replace(CONFIG, gradients=gradients, rollout=20, gradient_clip=0.0, epochs=1)
+        agent = PPOAgent(config, tasks, 1)
+        metrics = dict(fed(agent, tasks=tasks).update(ALONE))
+        state = agent.shared_state()
+        return agent, metrics, {**state["actor"], **{f"value.{k}": v for k, v in state["critic"].items()}}
+
+    one = [learned(alone, gradients)[2] for gradients in (SurgeryConfig(), surgery)]
+    for name, value in one[0].items():
+        torch.testing.assert_close(value, one[1][name], atol=1e-5, rtol=1e-4, msg=name)
+    agent, metrics, changed = learned(MIXED, surgery)
+    plain = learned(MIXED, SurgeryConfig())[2]
+    differs = {name for name, value in plain.items() if not torch.allclose(value, changed[name], atol=1e-6)}
+    covered = {"actor", "critic"} if part == "both" else {part}
+    assert {"critic" if name.startswith("value.") else "actor" for name in differs} == covered
+    assert set(agent.task_cosines()) == covered
+    assert {name.split("/")[1] for name in metrics if name.startswith("gradients/")} == covered
+    assert not undocumented(metrics, AGENT.metrics, RUN_METRICS)
 
 
 def test_the_critic_learns_what_states_are_worth() -> None:
