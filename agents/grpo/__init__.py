@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from mtrl.distillation.student import Student
 from mtrl.errors import ConfigError
-from mtrl.rollout import Extra, Policy, PolicySnapshot
+from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Groups, Needs, Offline
@@ -67,12 +68,17 @@ class GRPOFactory:
 
 
 def actor_in(policy: Policy, key: str) -> nn.Module:
-    """The network of a parent: a policy that holds one as `actor`, as GRPO's, PPO's and SAC's do."""
+    """The network of a parent: a policy that holds one as `actor`, as GRPO's, PPO's and SAC's do, or a
+    distilled student.
+    """
+    if isinstance(policy, ChunkPolicy) and isinstance(policy.sampler, Student):
+        return policy.sampler
     actor = getattr(policy, "actor", None)
     if not isinstance(actor, nn.Module):
         raise ConfigError(
-            f"{key} is a policy of GRPO, PPO or SAC; got a {type(policy).__name__}. Name a run of one of "
-            "these"
+            f"{key} is a policy of GRPO, PPO or SAC, or a student; got a {type(policy).__name__}. Name a run "
+            "of one of these; a teacher that denoises is distilled first: mtrl distill RUN, then "
+            f"{key}=student@RUN"
         )
     return actor
 

@@ -23,9 +23,9 @@ from .cloning import Cloner
 from .collection import RoundCollection
 from .config import GRPOConfig
 from .learning import GroupLearner, named_facts
-from .networks import TaskActor, begin_as_actor
 from .policy import GroupPolicy, snapshot_of
 from .returns import counts_success
+from .student_actor import Actor, actor_for
 from .table import RoundTable, gathered_moments
 from .weights import TaskWeights
 
@@ -62,13 +62,10 @@ class GRPOAgent:
         self._config, self._tasks, self._seed = config, tasks, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._actor = TaskActor(tasks.layout, config.network)
-        if parent is not None:
-            begin_as_actor(self._actor, parent)
-        base: TaskActor | None = None
+            self._actor = actor_for(tasks.layout, config.network, parent)
+        base: Actor | None = None
         if reference is not None:
-            base = TaskActor(tasks.layout, config.network).requires_grad_(False).eval()
-            begin_as_actor(base, reference)
+            base = actor_for(tasks.layout, config.network, reference).requires_grad_(False).eval()
         self._cloner: Cloner | None = None
         if config.cloning.updates:
             self._cloner = Cloner(config.cloning, self._actor, tasks, seed, rank=rank, ranks=ranks)
@@ -241,7 +238,7 @@ class GRPOAgent:
         until, layout = self._config.network.normalise_until, self._tasks.layout
         found = gathered_moments(table, self._moments, until, reducer)
         if found:
-            self._actor.observer.set_moments(self._moments.freeze(layout.state_mask))
+            self._actor.set_moments(self._moments.freeze(layout.state_mask))
 
     def _note_idle(self, facts: Mapping[str, npt.NDArray[np.float64]]) -> None:
         """Warns of tasks whose groups have had no gradient for a while."""

@@ -18,14 +18,15 @@ from mtrl.tasks import TaskSet
 from mtrl.training import Datasets
 
 from .config import CloningConfig
-from .networks import StepBatch, TaskActor
+from .networks import StepBatch
+from .student_actor import Actor
 
 
 class Cloner:
     """Squared error between the mean action and the demonstrated one."""
 
     def __init__(
-        self, config: CloningConfig, actor: TaskActor, tasks: TaskSet, seed: int, *, rank: int, ranks: int
+        self, config: CloningConfig, actor: Actor, tasks: TaskSet, seed: int, *, rank: int, ranks: int
     ) -> None:
         """Learns the weights of `actor`. Raises UnsupportedError for pixels or discrete actions."""
         require_continuous_states(tasks, "cloning before GRPO (agent.cloning.updates)")
@@ -46,7 +47,7 @@ class Cloner:
         if self.done >= self._config.updates:
             return 0
         if not self._data.ready and self._data.agree(reducer):
-            self._actor.observer.set_moments(self._data.moments)
+            self._actor.set_moments(self._data.moments)
         return self._config.updates - self.done if self._data.ready else 0
 
     def update(self, reducer: Reducer) -> dict[str, float]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
 
-from .networks import TaskActor
 from .policy import policy_from
+from .student_actor import Actor
 
 
 class GroupController(nn.Module):
@@ -17,19 +16,14 @@ class GroupController(nn.Module):
     state vectors and continuous actions.
     """
 
-    action_mask: Tensor
-
-    def __init__(self, actor: TaskActor) -> None:
+    def __init__(self, actor: Actor) -> None:
         """Shares the actor's weights."""
         super().__init__()
-        self.observer, self.network = actor.observer, actor.network
-        self.register_buffer("action_mask", actor.action_mask)
+        self.actor = actor
 
     def forward(self, state: Tensor, task: Tensor) -> Tensor:
         """Actions [N, A_max]; each row is computed as one sample of its own task."""
-        standardised = self.observer.standardise(state, task)
-        hidden = self.network.torso(standardised.unsqueeze(1), task)
-        return torch.tanh(self.network.read("continuous", hidden, task).squeeze(1)) * self.action_mask[task]
+        return self.actor.mean(state, task).clamp(-1.0, 1.0)
 
 
 def controller_from(snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController:

@@ -18,7 +18,8 @@ from mtrl.reducer import Like, Reducer, Sums
 
 from .config import GRPOConfig
 from .losses import clipped_objective, entropy_penalty, reference_divergence, weighted_sums
-from .networks import ActionDistribution, StepBatch, TaskActor
+from .networks import ActionDistribution, StepBatch
+from .student_actor import Actor
 from .surgery import MinibatchSurgery, summed_gradients
 from .table import RoundTable
 
@@ -31,7 +32,7 @@ class GroupLearner:
     """The actor's optimiser, the reference, and the mean entropies of earlier rounds."""
 
     def __init__(
-        self, config: GRPOConfig, actor: TaskActor, tasks: int, seed: int, reference: TaskActor | None
+        self, config: GRPOConfig, actor: Actor, tasks: int, seed: int, reference: Actor | None
     ) -> None:
         """Without `reference` the actor as it is at the first round is one."""
         self.steps = 0
@@ -265,7 +266,7 @@ class GroupLearner:
 
 
 def path_log_probability(
-    actor: TaskActor, table: RoundTable, batch: StepBatch, correlation: float
+    actor: Actor, table: RoundTable, batch: StepBatch, correlation: float
 ) -> tuple[Tensor, ActionDistribution]:
     """[K, B], of the drawn actions given the past of their episode; and the distributions without it."""
     found, fields = actor.distribution(batch), batch.fields

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mtrl.data import Bucket
 from mtrl.errors import ConfigError
 from mtrl.nn import ObservationEncoder, TaskNetwork, masked_log_softmax, select_rows
-from mtrl.spaces import Layout
+from mtrl.spaces import Layout, Moments
 
 from .config import PolicyConfig
 
@@ -122,6 +122,10 @@ class TaskActor(nn.Module):
         kind = torch.from_numpy(layout.discrete_tasks.copy())
         self.register_buffer("discrete_tasks", kind, persistent=False)
 
+    def set_moments(self, moments: Moments) -> None:
+        """Takes the standardisation statistics of states, [K, D_max] each."""
+        self.observer.set_moments(moments)
+
     def features(self, batch: StepBatch) -> Tensor:
         """[K, B, size], what the torso reads."""
         buckets = dict(batch.buckets)
@@ -130,6 +134,14 @@ class TaskActor(nn.Module):
             values = self.observer.standardise(state.values, select_rows(batch.task, state.rows))
             buckets["state"] = Bucket(values, state.rows)
         return self.observer(buckets, len(batch.task), batch.samples)
+
+    def mean(self, state: Tensor, task: Tensor) -> Tensor:
+        """state [N, D_max], task [N] -> [N, A_max], of tasks with states and continuous actions; each row is
+        computed as one sample of its own task.
+        """
+        hidden = self.network.torso(self.observer.standardise(state, task).unsqueeze(1), task)
+        raw = self.network.read("continuous", hidden, task).squeeze(1)
+        return torch.tanh(raw) * self.action_mask[task]
 
     def distribution(self, batch: StepBatch) -> ActionDistribution:
         """The policy at what the decisions saw."""

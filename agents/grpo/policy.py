@@ -22,7 +22,8 @@ from mtrl.structured import build
 from mtrl.tasks import TaskSet
 
 from .config import PolicyConfig
-from .networks import ActionDistribution, StepBatch, TaskActor
+from .networks import ActionDistribution, StepBatch
+from .student_actor import Actor, form_of, rebuilt_actor
 
 FloatRows = npt.NDArray[np.float32]
 
@@ -41,11 +42,11 @@ class GroupPolicy:
 
     def __init__(
         self,
-        actor: TaskActor,
+        actor: Actor,
         version: int,
         *,
         correlation: float = 0.0,
-        earlier: Sequence[TaskActor] = (),
+        earlier: Sequence[Actor] = (),
         share: float = 0.0,
     ) -> None:
         """Shares the actors' weights. One of the `earlier` draws an action with probability `share`."""
@@ -126,7 +127,7 @@ class GroupPolicy:
             here = rows["continuous"][held]
             mean = found.mean.flatten(0, 1).numpy()[held]
             if not explore:
-                action.continuous[here] = mean
+                action.continuous[here] = np.clip(mean, -1.0, 1.0)
             elif len(here):
                 log_std = found.log_std.expand_as(found.mean).flatten(0, 1).numpy()[held]
                 mask = found.mask.expand_as(found.mean).flatten(0, 1).numpy()[held]
@@ -193,7 +194,7 @@ class GroupPolicy:
 
 def snapshot_of(
     kind: str,
-    actor: TaskActor,
+    actor: Actor,
     version: int,
     *,
     correlation: float = 0.0,
@@ -205,8 +206,12 @@ def snapshot_of(
     for number, state in enumerate(earlier):
         tensors |= {f"earlier/{number}/{name}": value for name, value in arrays_of(state).items()}
     config: dict[str, Any] = {
-        "policy": asdict(actor.config), "correlation": correlation, "earlier": len(earlier), "share": share
-    }  # fmt: skip
+        "policy": asdict(actor.config),
+        "student": form_of(actor),
+        "correlation": correlation,
+        "earlier": len(earlier),
+        "share": share,
+    }
     return PolicySnapshot(kind, config, tensors, version)
 
 
@@ -218,15 +223,18 @@ def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> GroupPolicy:
     earlier = [
         {name: tensors[f"earlier/{number}/{name}"] for name in own} for number in range(config["earlier"])
     ]
-    actor, *others = (actor_of(config["policy"], state, tasks) for state in (own, *earlier))
+    form = config.get("student")
+    actor, *others = (actor_of(config["policy"], form, state, tasks) for state in (own, *earlier))
     return GroupPolicy(
         actor, snapshot.version, correlation=config["correlation"], earlier=others, share=config["share"]
     )
 
 
-def actor_of(settings: Mapping[str, Any], state: Mapping[str, Tensor], tasks: TaskSet) -> TaskActor:
+def actor_of(
+    settings: Mapping[str, Any], form: Mapping[str, Any] | None, state: Mapping[str, Tensor], tasks: TaskSet
+) -> Actor:
     """An actor for acting only; raises ConfigError for tasks that it does not fit."""
-    actor = TaskActor(tasks.layout, build(PolicyConfig, settings))
+    actor = rebuilt_actor(tasks.layout, build(PolicyConfig, settings), form)
     try:
         actor.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -23,9 +23,10 @@ from ..grpo.agent import START_STRIDE
 from ..grpo.cloning import Cloner
 from ..grpo.learning import named_facts, path_log_probability
 from ..grpo.losses import clipped_objective, weighted_sums
-from ..grpo.networks import StepBatch, TaskActor, begin_as_actor
+from ..grpo.networks import StepBatch
 from ..grpo.policy import GroupPolicy, snapshot_of
 from ..grpo.returns import counts_success
+from ..grpo.student_actor import StudentActor, actor_for
 from ..grpo.surgery import MinibatchSurgery, summed_gradients
 from ..grpo.table import RoundTable, gathered_moments
 from .config import PPOConfig
@@ -59,11 +60,10 @@ class PPOAgent:
         self._config, self._tasks, self._seed = config, tasks, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._actor = TaskActor(tasks.layout, config.network)
+            self._actor = actor_for(tasks.layout, config.network, parent)
             self._critic = TaskCritic(tasks.layout, config.network)
         if parent is not None:
-            begin_as_actor(self._actor, parent)
-            self._critic.observer.load_state_dict(self._actor.observer.state_dict())
+            self._see_as_actor()
         self._cloner: Cloner | None = None
         if config.cloning.updates:
             self._cloner = Cloner(config.cloning, self._actor, tasks, seed, rank=rank, ranks=ranks)
@@ -150,7 +150,7 @@ class PPOAgent:
             metrics = self._cloner.update(reducer)
             self.updates += 1
             if self._cloner.done == self._config.cloning.updates:
-                self._critic.observer.load_state_dict(self._actor.observer.state_dict())
+                self._see_as_actor()
             return metrics
         table = self._table(reducer)
         left = 1.0
@@ -169,8 +169,9 @@ class PPOAgent:
         if self._follows_states and gathered_moments(
             table, self._moments, self._config.network.normalise_until, reducer
         ):
-            for network in (self._actor, self._critic):
-                network.observer.set_moments(self._moments.freeze(self._tasks.layout.state_mask))
+            moments = self._moments.freeze(self._tasks.layout.state_mask)
+            self._actor.set_moments(moments)
+            self._critic.observer.set_moments(moments)
         self.updates += 1
         self._rounds += 1
         count = np.where(totals[-1] > 0, totals[-1], np.nan)
@@ -230,6 +231,13 @@ class PPOAgent:
             self._draws.bit_generator.state = local["draws"]
             self._columns = [Columns(**part) for part in local["columns"]]
             self._requested = bool(local["requested"])
+
+    def _see_as_actor(self) -> None:
+        """The critics take the actor's statistics of states, and its encoder if it has one."""
+        if isinstance(self._actor, StudentActor):
+            self._critic.observer.set_moments(self._actor.moments)
+        else:
+            self._critic.observer.load_state_dict(self._actor.observer.state_dict())
 
     def _table(self, reducer: Reducer) -> RoundTable:
         """The round with advantages, standardised by task, and targets; the critics are scaled to them."""
