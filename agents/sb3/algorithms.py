@@ -17,7 +17,7 @@ from mtrl.errors import ConfigError, ResourceError, UnsupportedError
 from mtrl.rollout import SharedSpace
 
 from ..libraries import require_settings
-from .config import SB3Config
+from .config import SB3Config, line_from
 
 CLASSES: Mapping[str, type[BaseAlgorithm]] = {"sac": SAC, "ppo": PPO, "dqn": DQN}
 
@@ -62,11 +62,17 @@ def arguments_of(config: SB3Config) -> dict[str, Any]:
     name = config.algorithm
     own: Mapping[str, Any] = vars(getattr(config, name))
     require_settings(config.settings, name, own, inspect.signature(CLASSES[name]).parameters, OURS)
-    arguments = {**own, **config.settings}
+    arguments = {key: _scheduled(value) for key, value in {**own, **config.settings}.items()}
     policy = dict(arguments.pop("policy_kwargs", None) or {})
     if config.net_arch:
         policy["net_arch"] = list(config.net_arch)
     return {**arguments, "policy_kwargs": policy, "device": config.device}
+
+
+def _scheduled(value: Any) -> Any:  # noqa: ANN401 - an argument of the library
+    """The library's own schedule for "lin_0.001": a function of the share of the budget that is left."""
+    begins = line_from(value)
+    return value if begins is None else lambda left: left * begins
 
 
 def model_of(config: SB3Config, space: SharedSpace, environments: VecEnv) -> BaseAlgorithm:
@@ -96,7 +102,7 @@ def network_of(config: SB3Config, space: SharedSpace) -> BasePolicy:
         network: BasePolicy = policy_class(
             space.observation_space,
             space.action_space,
-            lambda _: getattr(config, config.algorithm).learning_rate,
+            lambda _: 0.0,
             **arguments_of(config)["policy_kwargs"],
         )
     network.set_training_mode(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ from mtrl.errors import ConfigError, OutOfRangeError, UnknownNameError
 from mtrl.structured import POSITIVE, UNIT, at_least, check
 
 ALGORITHMS = ("sac", "ppo", "dqn")
+LINE = "lin_"
+"""Begins a value that falls to 0 along a line."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class SACArguments:
 class PPOArguments:
     """Arguments of `stable_baselines3.PPO`."""
 
-    learning_rate: float = 3e-4
-    """Step size of Adam, above 0."""
+    learning_rate: float | str = 3e-4
+    """Step size of Adam, above 0; "lin_0.001", as in RL Baselines3 Zoo, falls from it to 0 along a line."""
     n_steps: int = 2048
     """Steps of each environment in a rollout, at least 1; a rollout has n_steps x tasks x copies."""
     batch_size: int = 64
@@ -56,8 +59,8 @@ class PPOArguments:
     """Discount, 0 to 1."""
     gae_lambda: float = 0.95
     """Decay of generalised advantage estimation, 0 to 1."""
-    clip_range: float = 0.2
-    """How far the probability ratio may leave 1 before it is clipped, above 0."""
+    clip_range: float | str = 0.2
+    """How far the probability ratio may leave 1 before it is clipped, above 0; or "lin_0.2"."""
     normalize_advantage: bool = True
     """Whether advantages are standardised in each minibatch."""
     ent_coef: float = 0.0
@@ -152,8 +155,25 @@ RANGES = {
 """Argument of any algorithm -> its range."""
 
 
+def line_from(value: object) -> float | None:
+    """Where a value that falls to 0 along a line begins, of "lin_0.001"; None for a constant."""
+    if not isinstance(value, str) or not value.startswith(LINE):
+        return None
+    try:
+        return float(value.removeprefix(LINE))
+    except ValueError:
+        return None
+
+
 def _check_arguments(section: str, arguments: object) -> None:
     own = {key: RANGES[key] for key in vars(arguments) if key in RANGES}
+    for key in ("learning_rate", "clip_range"):
+        value = getattr(arguments, key, 0.0)
+        if isinstance(value, str):
+            begins = line_from(value)
+            if begins is None or not 0.0 < begins < math.inf:
+                raise OutOfRangeError(f"agent.{section}.{key}", value, 'above 0, or "lin_" and such a number')
+            del own[key]
     check(arguments, f"agent.{section}", **own)
     steps = getattr(arguments, "gradient_steps", 1)
     if steps != -1 and steps < 1:

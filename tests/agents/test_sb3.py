@@ -14,7 +14,7 @@ import torch
 
 from mtrl import registry
 from mtrl.agents.sb3 import AGENT, DQNArguments, PPOArguments, SACArguments, SB3Baseline, SB3Config
-from mtrl.agents.sb3.algorithms import CLASSES
+from mtrl.agents.sb3.algorithms import CLASSES, arguments_of
 from mtrl.errors import (
     ConfigError,
     DivergenceError,
@@ -226,6 +226,16 @@ def test_weights_of_other_tasks_are_refused() -> None:
     snapshot = AGENT.build(SMALL["ppo"], tasks, 1).snapshot()
     with pytest.raises(IntegrityError, match="trained on"):
         AGENT.policy(snapshot, registry.task_set(DISCRETE[:1]))
+
+
+def test_a_line_falls_to_0_over_the_budget() -> None:
+    config = SB3Config(ppo=PPOArguments(learning_rate="lin_0.5", clip_range=0.2))
+    arguments = arguments_of(config)
+    assert [arguments["learning_rate"](left) for left in (1.0, 0.5, 0.0)] == [0.5, 0.25, 0.0]
+    assert arguments["clip_range"] == 0.2
+    for wrong in ("lin_", "lin_-1", "linear", "lin_nan", "lin_inf"):
+        with pytest.raises(OutOfRangeError, match=r"agent.ppo.learning_rate.*lin_"):
+            SB3Config(ppo=PPOArguments(learning_rate=wrong))
 
 
 def test_settings_reach_the_library() -> None:
