@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtrl.errors import MtrlError, UnknownNameError
 
-from . import gradient_surgery, imitation, sac, units, world_model
+from . import gradient_surgery, imitation, policy_gradients, sac, units, world_model
 from .record import Study
 from .runner import draw_study, missing, run_studies
 
@@ -25,6 +25,8 @@ STUDIES = {
         world_model.MIXED,
         *world_model.EFFICIENCY,
         *world_model.EXPERTS,
+        *policy_gradients.PEERS,
+        policy_gradients.METAWORLD4,
     )
 }
 """Every study by name."""
