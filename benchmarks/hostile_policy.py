@@ -121,9 +121,10 @@ def violations_of_guard(ticks: int) -> int:
 def violations_of_joints(ticks: int) -> int:
     """Joint positions beyond a limit of position, velocity or acceleration, of `ticks` decisions."""
     from mtrl import registry
+    from mtrl.deployment.artefact.joints import Joint
     from mtrl.deployment.robots.joint_environment import JointEnvironment
     from mtrl.deployment.robots.joints import Reading
-    from mtrl.deployment.robots.site import Binding, Joint, Site
+    from mtrl.deployment.robots.site import Binding, Site
 
     class Perfect:
         """At once where it is commanded."""

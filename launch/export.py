@@ -19,6 +19,7 @@ EXAMPLES = (
     "mtrl export runs/quickstart               writes runs/quickstart/artefact",
     "mtrl export runs/quickstart --overwrite   after distilling again",
     "mtrl export runs/sac-reach seed=3         the trained policy itself, other golden inputs",
+    "mtrl export runs/quickstart robot=arm     with the names, units and limits of that robot's joints",
 )
 
 

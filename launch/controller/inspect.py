@@ -51,6 +51,18 @@ def run(arguments: argparse.Namespace) -> int:
         f"{manifest.noise_size}; ONNX operators {manifest.opset}, ONNX Runtime "
         f"{manifest.minimum_onnxruntime}, {len(artefact.graph) / 1e6:.2f} MB; schema {manifest.schema}",
     )
+    for joint in manifest.joints:
+        effort = "" if joint.effort is None else f", effort to {joint.effort:g}"
+        log(
+            console,
+            f"joint {joint.name}: {joint.low:g} to {joint.high:g} {joint.unit}, {joint.velocity:g} "
+            f"{joint.unit}/s{effort}; begins within {joint.start_low:g} to {joint.start_high:g}",
+        )
+    for entry in manifest.tasks:
+        for what, found in (("observation", entry.observation), ("action", entry.action)):
+            if found:
+                listed = ", ".join(f"{item.term} [{item.unit or '-'}]" for item in found)
+                log(console, f"{what} of {entry.name}: {listed}")
     origin = manifest.provenance
     success = "not evaluated" if origin.success is None else f"success {origin.success:.2f}"
     if origin.success_interval is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mtrl.deployment import read_flight, replay
+from mtrl.deployment import Flight, read_flight, replay, replay_joints
 from mtrl.pipeline import log
 
 EXAMPLES = (
@@ -40,11 +40,31 @@ def run(arguments: argparse.Namespace) -> int:
     equal = (commands.view(np.uint64) == flight.command.view(np.uint64)).all(axis=1)
     if equal.all():
         log(console, f"{len(commands)} commands, all reproduced bit for bit")
-        return 0
+        return _joints(flight, console)
     first = int(np.flatnonzero(~equal)[0])
     log(
         console,
         f"{int((~equal).sum())} of {len(commands)} commands are not reproduced, the first in row {first}: "
         f"recorded {flight.command[first].tolist()}, computed {commands[first].tolist()}",
+    )
+    return 1
+
+
+def _joints(flight: Flight, console: Console) -> int:
+    """Of a robot of joints, prints whether the positions of its joints come out again; if not, 1."""
+    if not flight.names:
+        return 0
+    found = replay_joints(flight)
+    if found.unavailable:
+        log(console, f"positions of joints were not computed again: {found.unavailable}")
+        return 0
+    missing = f"; {found.missing} lack the decision before" if found.missing else ""
+    if not found.different:
+        log(console, f"{found.positions} positions of joints, all reproduced bit for bit{missing}")
+        return 0
+    log(
+        console,
+        f"{len(found.different)} of {found.positions} positions of joints are not reproduced, the first in "
+        f"row {found.different[0]}{missing}",
     )
     return 1

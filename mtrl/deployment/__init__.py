@@ -7,6 +7,7 @@ Imports go in this order. `artefact/export.py` needs torch, so it is imported by
 
 from .artefact.contents import Artefact, open_artefact
 from .artefact.files import VerificationReport, verify, write_artefact
+from .artefact.joints import Joint, Quantity
 from .artefact.manifest import (
     Limits,
     Manifest,
@@ -17,6 +18,7 @@ from .artefact.manifest import (
 )
 from .artefact.policy import ArtefactPolicy, artefact_policy, artefact_snapshot
 from .flight.flight import Flight, replay
+from .flight.joint_replay import JointReplay, replay_joints
 from .flight.log import read_flight
 from .flight.report import DeploymentReport, EpisodeReport
 from .flight.session import REPORTS, compatible_task, deploy
@@ -38,10 +40,13 @@ __all__ = [
     "GuardFlag",
     "GuardState",
     "GuardedAction",
+    "Joint",
+    "JointReplay",
     "Latency",
     "LatencyReport",
     "Limits",
     "Manifest",
+    "Quantity",
     "Robot",
     "RobotConfig",
     "TaskEntry",
@@ -59,6 +64,7 @@ __all__ = [
     "read_flight",
     "read_manifest",
     "replay",
+    "replay_joints",
     "require_deployable",
     "run_robot",
     "verify",

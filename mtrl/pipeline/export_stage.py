@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl import registry
 from mtrl.deployment import (
+    Joint,
     Manifest,
+    Robot,
+    RobotConfig,
     TaskEntry,
     TrainingProvenance,
     latency_apart,
@@ -19,6 +23,8 @@ from mtrl.deployment import (
     write_artefact,
 )
 from mtrl.deployment.artefact.export import OPSET, controller_cases, controller_graph, require_policy_parity
+from mtrl.deployment.robots.fit import named_for
+from mtrl.deployment.robots.site import read_site
 from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, require_reference_parity
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
@@ -90,8 +96,10 @@ def export_stage(session: Session) -> Path:
     require_deployable(session.tasks)
     found = _student(session) if (session.run.policies / "student").exists() else _teacher(session)
     session.log(f"exporting the {found.label}: {found.reason}")
+    entries, joints = _for_robot(session.config.robot, session.tasks)
     manifest = Manifest(
-        tasks=tuple(TaskEntry.of(task, k) for k, task in enumerate(session.tasks)),
+        tasks=entries,
+        joints=joints,
         state_size=session.tasks.layout.state_size,
         action_size=session.tasks.layout.continuous_size + session.tasks.layout.discrete_size,
         choices=session.tasks.layout.discrete_size,
@@ -112,6 +120,16 @@ def export_stage(session: Session) -> Path:
         highlight=False,
     )
     return place
+
+
+def _for_robot(config: RobotConfig, tasks: TaskSet) -> tuple[tuple[TaskEntry, ...], tuple[Joint, ...]]:
+    """The tasks, and for a robot of joints what their entries are there, and its joints with their limits."""
+    entries = tuple(TaskEntry.of(task, k) for k, task in enumerate(tasks))
+    robot: Robot = registry.load("robot", config.name)
+    if robot.site is None:
+        return entries, ()
+    site = read_site(robot.site(config))
+    return tuple(named_for(entry, site) for entry in entries), site.joints
 
 
 def _student(session: Session) -> _Exported:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mtrl.deployment import Manifest, TaskEntry, write_artefact
+from mtrl.deployment import Joint, Manifest, TaskEntry, write_artefact
 from mtrl.tasks import Task
 
 from .bench_suite import MARK
@@ -165,6 +165,7 @@ def write_linear(
     noise: Float32 | None = None,
     drawn: str = "chunk",
     fault: str = "",
+    joints: tuple[Joint, ...] = (),
 ) -> str:
     """As `linear_artefact`, for entries of tasks that need not be installed."""
     manifest = Manifest(
@@ -176,6 +177,7 @@ def write_linear(
         execute=execute,
         noise_size=0 if noise is None else len(noise),
         noise=drawn,
+        joints=joints,
     )
     graph = linear_graph(weights, history, chunk, noise, fault=fault)
     golden = linear_golden(weights, history, chunk, noise, len(entries))

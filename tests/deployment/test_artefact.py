@@ -132,7 +132,7 @@ def test_a_task_that_the_artefact_lacks_is_refused(artefact: Path, task: int) ->
 
 
 def test_a_newer_schema_is_refused(artefact: Path) -> None:
-    edit_manifest(artefact, schema=3)
+    edit_manifest(artefact, schema=4)
     with pytest.raises(IntegrityError, match="newer than 2"):
         verify(artefact)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mcap.reader import make_reader
+from mcap_ros2.decoder import DecoderFactory
 
 from mtrl.deployment import Flight, Guard, GuardConfig, GuardFlag, read_flight, replay
 from mtrl.deployment.flight.log import FlightWriter, write_flight
@@ -73,18 +73,46 @@ def test_a_changed_command_does_not_replay(flight: Flight) -> None:
     assert replay(flight)[0].tobytes() != flight.command.tobytes()
 
 
-def test_the_file_is_plain_mcap_with_json_schemas(flight: Flight, tmp_path: Path) -> None:
+def jointed(flight: Flight) -> Flight:
+    """The same flight on a robot of two joints, with numbers that need all their bits."""
+    draws = np.random.default_rng(4).standard_normal((TICKS, 2 + 5 * 2 + 3))
+    return dataclasses.replace(flight, joints=draws, names=("elbow", "wrist"), rate_hz=80.0, site="{}")
+
+
+def test_a_decoder_of_ros_2_reads_every_number(flight: Flight, tmp_path: Path) -> None:
+    """mcap-ros2-support knows the messages from the schemas in the file alone."""
+    flight = dataclasses.replace(jointed(flight), clock_ns=1_700_000_000_000_000_123)
     write_flight(tmp_path / "flight.mcap", flight)
-    counts: dict[str, int] = {}
+    found: dict[str, list] = {}
     with (tmp_path / "flight.mcap").open("rb") as file:
-        for schema, channel, message in make_reader(file, validate_crcs=True).iter_messages():
-            assert schema is not None
-            assert schema.encoding == "jsonschema"
-            fields = json.loads(schema.data)
-            content = json.loads(message.data, parse_constant=lambda name: pytest.fail(name))
-            assert set(content) == set(fields["required"])
-            counts[channel.topic] = counts.get(channel.topic, 0) + 1
-    assert counts == {"/observation": TICKS, "/proposal": TICKS, "/command": TICKS, "/guard/transition": 15}
+        reader = make_reader(file, validate_crcs=True, decoder_factories=[DecoderFactory()])
+        assert reader.get_header().profile == "ros2"
+        for schema, channel, message, content in reader.iter_decoded_messages(log_time_order=False):
+            assert (schema.encoding, channel.message_encoding) == ("ros2msg", "cdr")
+            stamp = content.header.stamp if hasattr(content, "header") else content.stamp
+            assert stamp.sec * 10**9 + stamp.nanosec == message.log_time
+            found.setdefault(channel.topic, []).append(content)
+
+    def column(topic: str, field: str) -> np.ndarray:
+        return np.array([getattr(content, field) for content in found[topic]])
+
+    assert np.array_equal(column("/observation", "state"), flight.observation, equal_nan=True)
+    assert np.array_equal(column("/proposal", "action"), flight.proposal, equal_nan=True)
+    assert np.array_equal(column("/command", "action"), flight.command)
+    assert np.array_equal(
+        column("/proposal", "inference_s"), flight.column(Column.INFERENCE_S), equal_nan=True
+    )
+    assert column("/command", "flags").tolist() == flight.column(Column.FLAGS).tolist()
+    assert [change.cause for change in found["/guard/transition"]] == [c.cause for c in flight.transitions]
+    assert np.array_equal(column("/joint_states", "position"), flight.joints[:, 2:4])
+    assert np.array_equal(column("/joint_states", "effort"), flight.joints[:, 6:8])
+    assert {tuple(state.name) for state in found["/joint_states"]} == {("elbow", "wrist")}
+    points = [command.points[0] for command in found["/joint_commands"]]
+    assert np.array_equal([point.positions for point in points], flight.joints[:, 8:10])
+    assert {point.time_from_start.nanosec for point in points} == {12_500_000}
+    read = read_flight(tmp_path / "flight.mcap")
+    assert read.joints.tobytes() == flight.joints.tobytes()
+    assert (read.names, read.site, read.rate_hz) == (flight.names, "{}", 80.0)
 
 
 def test_an_episode_without_ticks_is_a_log_too(flight: Flight, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from mtrl.reading import JSON_BYTES, parse_json, read_bytes, reading
 from mtrl.structured import POSITIVE, SHARE, UNIT, Checked, Range, at_least, between, build
 from mtrl.tasks import Option, Task
 
+from .joints import Joint, Quantity
+
 MANIFEST_FILE = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the manifest's layout that this code writes; newer ones are refused."""
 
 
@@ -64,11 +66,21 @@ class TaskEntry(Checked):
     """Limits that the policy was trained for; a robot's own tighter limits win."""
     choices: Annotated[int, at_least(0)] = 0
     """Number of choices of a discrete task, of which the policy takes one; 0 for a continuous task."""
+    observation: tuple[Quantity, ...] = ()
+    """What each entry of the state is on the robot that the policy was exported for; empty: not said."""
+    action: tuple[Quantity, ...] = ()
+    """What each dimension of the action moves there; empty: not said."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.choices and self.action_size != 1:
             raise SpaceError(f"a choice is one number; got action_size={self.action_size}")
+        for what, entries, size in (
+            ("observation", self.observation, self.state_size),
+            ("action", self.action, self.action_size),
+        ):
+            if len(entries) not in (0, size):
+                raise SpaceError(f"{self.name} has {size} entries of its {what}; {len(entries)} are named")
 
     @property
     def suite(self) -> str:
@@ -135,6 +147,9 @@ class Manifest(Checked):
     """Smallest value of an action dimension."""
     action_high: Annotated[float, SHARE] = 1.0
     """Largest value of an action dimension."""
+    joints: tuple[Joint, ...] = ()
+    """Joints of the robot that the policy was exported for, with the limits that it asks for; of each pair,
+    the tighter of these and the site's is in force. Empty: the site's alone are."""
     opset: Annotated[int, at_least(1)] = 17
     """ONNX operator set of the graph."""
     minimum_onnxruntime: str = "1.16"
@@ -162,6 +177,8 @@ class Manifest(Checked):
         dimensions = max(0 if entry.choices else entry.action_size for entry in self.tasks)
         if dimensions > self.action_size - self.choices:
             raise SpaceError(f"a task's action is wider than the padded action_size={self.action_size}")
+        if len({joint.name for joint in self.joints}) < len(self.joints):
+            raise SpaceError("a manifest lists a joint once")
         if max(entry.choices for entry in self.tasks) > self.choices:
             raise SpaceError(f"a task has more choices than the padded choices={self.choices}")
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from ..artefact.manifest import TaskEntry
 from ..guard.guard import Guard, Transition
 from ..guard.limits import GuardConfig
-from ..realtime.records import Column, FlightRing
+from ..realtime.records import Column, EpisodeSpec, FlightRing, SessionSpec
 
 Float64 = npt.NDArray[np.float64]
 
@@ -40,12 +41,42 @@ class Flight:
     """What ended the episode; empty for a log that its writer did not finish."""
     mode: str = "armed"
     """What was done to the robot, one of `MODES`."""
+    joints: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
+    """What a robot of joints adds to every observation, [N, B], as `Jointed` says; B is 0 for others."""
+    names: tuple[str, ...] = ()
+    """Names of the joints."""
+    site: str = ""
+    """The robot of joints with the limits in force, JSON of `Site`."""
+    model: str = ""
+    """The MJCF model of its kinematics."""
+    rate_hz: float = 0.0
+    """Decisions per second."""
 
     @staticmethod
     def of(ring: FlightRing, count: int, task: str, artefact: str, guard: GuardConfig) -> Flight:
         """A copy of a ring's first `count` rows."""
         empty = (ring.numbers[:0], ring.observation[:0], ring.proposal[:0], ring.command[:0])
         return Flight(task, artefact, guard, *empty).with_rows(ring, 0, count)
+
+    @staticmethod
+    def begun(spec: SessionSpec, episode: EpisodeSpec, entry: TaskEntry) -> Flight:
+        """What is known of an episode before its first tick; it has no rows."""
+        action = np.zeros((0, entry.action_size))
+        return Flight(
+            episode.task,
+            spec.artefact,
+            episode.guard,
+            np.zeros((0, len(Column))),
+            np.zeros((0, entry.state_size)),
+            action,
+            action,
+            mode=spec.mode,
+            joints=np.zeros((0, spec.joint_words(entry.action_size))),
+            names=spec.joints,
+            site=spec.site,
+            model=spec.model,
+            rate_hz=entry.rate_hz,
+        )
 
     def with_rows(self, ring: FlightRing, first: int, end: int) -> Flight:
         """The same flight with a copy of these rows of the ring as its only ones."""
@@ -56,6 +87,7 @@ class Flight:
             observation=ring.observation[rows].copy(),
             proposal=ring.proposal[rows].copy(),
             command=ring.command[rows].copy(),
+            joints=ring.joints[rows].copy(),
         )
 
     def column(self, column: Column) -> Float64:

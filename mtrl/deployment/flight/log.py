@@ -1,10 +1,16 @@
-"""Flight logs: one MCAP file per episode, readable by Foxglove and by `read_flight`.
+"""Flight logs: one MCAP file per episode with ROS 2's schemas, read by Foxglove, rosbags and `read_flight`.
 
-Topics `/observation`, `/proposal`, `/command` carry one message per tick, `/guard/transition` one per
-change of state. Messages are JSON with a schema; numbers are written so that they read back bit for
-bit, and non-finite ones as "NaN", "Infinity" and "-Infinity", which JSON cannot hold as numbers.
-Times in messages are seconds of time.monotonic; a message's log time is the same moment by the wall clock, in
-nanoseconds since 1970.
+| topic | type | a message |
+|---|---|---|
+| `/observation`, `/proposal`, `/command` | `mtrl_msgs/msg/...` | per tick |
+| `/guard/transition` | `mtrl_msgs/msg/Transition` | per change of the guard's state |
+| `/joint_states` | `sensor_msgs/msg/JointState` | per tick of a robot of joints: measured |
+| `/joint_commands` | `trajectory_msgs/msg/JointTrajectory` | per tick of one: commanded |
+| `/joint_guard` | `mtrl_msgs/msg/JointGuard` | per tick of one: what `mtrl replay` needs |
+
+Times in messages are seconds of time.monotonic; a message's stamp and log time are the same moment by the
+wall clock, in nanoseconds since 1970. What is known before the flight is in the file's metadata, a robot's
+file and its model as attachments.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from mcap.records import Channel, Message, Metadata
+from mcap.records import Attachment, Channel, Message, Metadata
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 
@@ -30,6 +36,14 @@ from mtrl.structured import build
 from ..guard.limits import GuardConfig
 from ..realtime.records import Column
 from .flight import Flight, GuardReplay
+from .messages import (
+    JOINT_STATE,
+    JOINT_TRAJECTORY,
+    Definition,
+    joint_state,
+    joint_trajectory,
+    standard_schema,
+)
 
 Float64 = npt.NDArray[np.float64]
 
@@ -38,6 +52,8 @@ class _Topic(NamedTuple):
     """One message per tick."""
 
     name: str
+    type: str
+    """Name of the message in mtrl_msgs."""
     time: Column
     """Log time of the message."""
     columns: tuple[Column, ...]
@@ -47,10 +63,19 @@ class _Topic(NamedTuple):
     array: str
     """Attribute of `Flight` that holds the array."""
 
+    @property
+    def definition(self) -> Definition:
+        """Its message."""
+        types = {_name(column): "int64" if column in _WHOLE else "float64" for column in self.columns}
+        return Definition(f"mtrl_msgs/msg/{self.type}", {**types, self.field: "float64[]"})
 
+
+_WHOLE = (Column.TICK, Column.FLAGS, Column.STATE, Column.BREACH)
+"""Columns of whole numbers."""
 _TOPICS = (
     _Topic(
         "/observation",
+        "Observation",
         Column.OBSERVED,
         (Column.TICK, Column.SCHEDULED, Column.OBSERVED, Column.BREACH),
         "state",
@@ -58,21 +83,32 @@ _TOPICS = (
     ),
     _Topic(
         "/proposal",
+        "Proposal",
         Column.INFERRED,
         (Column.TICK, Column.READ, Column.INFERRED, Column.INFERENCE_S, Column.PLANNED),
         "action",
         "proposal",
     ),
     _Topic(
-        "/command", Column.SENT, (Column.TICK, Column.SENT, Column.FLAGS, Column.STATE), "action", "command"
+        "/command",
+        "Command",
+        Column.SENT,
+        (Column.TICK, Column.SENT, Column.FLAGS, Column.STATE),
+        "action",
+        "command",
     ),
 )
+_JOINTS = _Topic("/joint_guard", "JointGuard", Column.OBSERVED, (Column.TICK,), "values", "joints")
 _TRANSITION = "/guard/transition"
-_TYPES = {Column.TICK: int, Column.PLANNED: bool, Column.FLAGS: int, Column.STATE: int, Column.BREACH: int}
-"""Type of a column; the others are float."""
-_SCHEMA_NAMES = {int: "integer", bool: "boolean", float: "number"}
+_CHANGE = Definition(
+    "mtrl_msgs/msg/Transition", {"at": "float64", **dict.fromkeys(("before", "after", "cause"), "string")}
+)
+_MEASURED, _COMMANDED = "/joint_states", "/joint_commands"
+LATEST_NS = 2**31 * 10**9 - 1
+"""Last time that ROS 2 can write, in nanoseconds since 1970."""
 _METADATA = "mtrl.flight"
 _END = "mtrl.flight.end"
+_SITE, _MODEL = "site.json", "model.xml"
 
 
 class FlightWriter:
@@ -85,13 +121,18 @@ class FlightWriter:
         """Begins the log of `flight`, whose rows, if any, are the first ones, in an empty file."""
         self._file = file
         self._writer = Writer(file, compression=CompressionType.ZSTD, enable_data_crcs=True)
-        self._writer.start(profile="", library="mtrl")
-        self._channels = {}
-        for topic in _TOPICS:
-            types = {_name(column): _SCHEMA_NAMES[_TYPES.get(column, float)] for column in topic.columns}
-            self._channels[topic.name] = _channel(self._writer, topic.name, {**types, topic.field: "array"})
-        texts = dict.fromkeys(("before", "after", "cause"), "string")
-        self._channels[_TRANSITION] = _channel(self._writer, _TRANSITION, {"at": "number", **texts})
+        self._writer.start(profile="ros2", library="mtrl")
+        self._names = flight.names
+        self._topics = (*_TOPICS, _JOINTS) if self._names else _TOPICS
+        self._definitions = {topic.name: topic.definition for topic in self._topics} | {_TRANSITION: _CHANGE}
+        schemas = {name: (message.name, message.schema) for name, message in self._definitions.items()}
+        if self._names:
+            schemas |= {
+                _MEASURED: standard_schema(JOINT_STATE),
+                _COMMANDED: standard_schema(JOINT_TRAJECTORY),
+            }
+        self._channels = {topic: self._channel(topic, *schema) for topic, schema in schemas.items()}
+        self._reach_ns = round(1e9 / flight.rate_hz) if flight.rate_hz else 0
         self._clock_ns = flight.clock_ns
         self._replay = GuardReplay(flight.guard)
         self._rows = 0
@@ -103,24 +144,44 @@ class FlightWriter:
             "action_size": str(flight.command.shape[1]),
             "clock_ns": str(flight.clock_ns),
             "mode": flight.mode,
+            "joints": json.dumps(flight.names),
+            "joint_words": str(flight.joints.shape[1]),
+            "rate_hz": repr(flight.rate_hz),
         }
         self._writer.add_metadata(_METADATA, metadata)
+        for name, text in ((_SITE, flight.site), (_MODEL, flight.model)):
+            if text:
+                kind = "application/json" if name == _SITE else "application/xml"
+                self._writer.add_attachment(flight.clock_ns, flight.clock_ns, name, kind, text.encode())
         self.append(flight)
 
     def append(self, rows: Flight) -> None:
         """Adds the rows of a flight, and the changes of the guard's state that they lead to."""
         changes = self._replay.transitions
         for row, numbers in enumerate(rows.numbers):
-            for topic in _TOPICS:
-                columns = {_name(c): _encode(_TYPES.get(c, float)(numbers[c])) for c in topic.columns}
-                array = [_encode(value) for value in getattr(rows, topic.array)[row].tolist()]
-                self._add(topic.name, float(numbers[topic.time]), {**columns, topic.field: array})
+            for topic in self._topics:
+                whole = {
+                    _name(c): int(numbers[c]) if c in _WHOLE else float(numbers[c]) for c in topic.columns
+                }
+                values = {**whole, topic.field: getattr(rows, topic.array)[row]}
+                at = self._wall_ns(float(numbers[topic.time]))
+                self._add(topic.name, at, self._definitions[topic.name].encode(at, values))
+            if self._names:
+                self._append_joints(numbers, rows.joints[row], rows.command.shape[1])
             known = len(changes)
             self._replay.command(numbers, rows.observation[row], rows.proposal[row])
             for change in changes[known:]:
                 names = {"before": change.before.name, "after": change.after.name, "cause": change.cause}
-                self._add(_TRANSITION, change.at, {"at": change.at, **names})
+                at = self._wall_ns(change.at)
+                self._add(_TRANSITION, at, _CHANGE.encode(at, {"at": change.at, **names}))
         self._rows += len(rows.numbers)
+
+    def _append_joints(self, numbers: Float64, joints: Float64, actions: int) -> None:
+        """What a robot of joints measured and was commanded, for other tools to read."""
+        position, velocity, effort, sent, _ = np.split(joints[actions:], np.arange(1, 5) * len(self._names))
+        at = self._wall_ns(float(numbers[Column.OBSERVED]))
+        self._add(_MEASURED, at, joint_state(at, self._names, (position, velocity, effort)))
+        self._add(_COMMANDED, at, joint_trajectory(at, self._names, sent, self._reach_ns))
 
     def flush(self) -> None:
         """Hands what was appended to the system: the end of this process does not lose it."""
@@ -134,10 +195,17 @@ class FlightWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def _add(self, topic: str, at: float, message: dict[str, Any]) -> None:
-        nanoseconds = round(at * 1e9) + self._clock_ns
-        content = json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
+    def _wall_ns(self, at: float) -> int:
+        # a robot may lie about its clock; what it said is in the message
+        nanoseconds = (round(at * 1e9) if math.isfinite(at) else 0) + self._clock_ns
+        return min(max(nanoseconds, 0), LATEST_NS)
+
+    def _add(self, topic: str, nanoseconds: int, content: bytes) -> None:
         self._writer.add_message(self._channels[topic], nanoseconds, content, nanoseconds)
+
+    def _channel(self, topic: str, name: str, schema: bytes) -> int:
+        schema_id = self._writer.register_schema(name=name, encoding="ros2msg", data=schema)
+        return self._writer.register_channel(topic=topic, message_encoding="cdr", schema_id=schema_id)
 
 
 def write_flight(path: Path, flight: Flight) -> None:
@@ -153,7 +221,9 @@ def read_flight(path: Path, unfinished: bool = False) -> Flight:
     """
     metadata: dict[str, dict[str, str]] = {}
     channels: dict[int, str] = {}
-    messages: dict[str, list[dict[str, Any]]] = {topic.name: [] for topic in _TOPICS}
+    attached: dict[str, str] = {}
+    definitions = {topic.name: topic.definition for topic in (*_TOPICS, _JOINTS)}
+    messages: dict[str, list[dict[str, Any]]] = {name: [] for name in definitions}
     advice = "" if unfinished else "read_flight(path, unfinished=True) reads what is whole of it"
     with reading(path, "a whole flight log of mtrl", advice), path.open("rb") as file:
         with contextlib.suppress(Exception) if unfinished else contextlib.nullcontext():
@@ -163,29 +233,38 @@ def read_flight(path: Path, unfinished: bool = False) -> Flight:
                 elif isinstance(record, Channel):
                     channels[record.id] = record.topic
                 elif isinstance(record, Message):
-                    messages.setdefault(channels[record.channel_id], []).append(json.loads(record.data))
-        return _assemble(metadata, messages, unfinished)
+                    topic = channels[record.channel_id]
+                    if topic in definitions:
+                        messages[topic].append(definitions[topic].decode(record.data))
+                elif isinstance(record, Attachment):
+                    attached[record.name] = record.data.decode()
+        return _assemble(metadata, messages, attached, unfinished)
 
 
 def _assemble(
-    metadata: dict[str, dict[str, str]], messages: dict[str, list[dict[str, Any]]], unfinished: bool
+    metadata: dict[str, dict[str, str]],
+    messages: dict[str, list[dict[str, Any]]],
+    attached: dict[str, str],
+    unfinished: bool,
 ) -> Flight:
     about, end = metadata[_METADATA], metadata.get(_END)
-    counts = {len(messages[topic.name]) for topic in _TOPICS}
+    names = tuple(json.loads(about["joints"]))
+    topics = (*_TOPICS, _JOINTS) if names else _TOPICS
+    counts = {len(messages[topic.name]) for topic in topics}
     if end is None and not unfinished:
         raise ValueError("its end is missing")
     if end is not None and counts != {int(end["ticks"])}:
         raise ValueError(f"{end['ticks']} ticks announced, {sorted(counts)} found")
     ticks = min(counts)
     numbers = np.zeros((ticks, len(Column)))
-    arrays = {}
-    for topic in _TOPICS:
+    sizes = {"state": "state_size", "action": "action_size", "values": "joint_words"}
+    arrays = {"joints": np.zeros((ticks, 0))}
+    for topic in topics:
         found = messages[topic.name][:ticks]
         for column in topic.columns:
-            # float() also reads NaN, Infinity and -Infinity
-            numbers[:, column] = [float(message[_name(column)]) for message in found]
-        rows = [[float(value) for value in message[topic.field]] for message in found]
-        size = int(about["state_size" if topic.field == "state" else "action_size"])
+            numbers[:, column] = [message[_name(column)] for message in found]
+        size = int(about[sizes[topic.field]])
+        rows = [message[topic.field] for message in found]
         arrays[topic.array] = np.array(rows, dtype=np.float64).reshape(ticks, size)
     return Flight(
         about["task"],
@@ -196,27 +275,12 @@ def _assemble(
         clock_ns=int(about["clock_ns"]),
         mode=about["mode"],
         ending="" if end is None else end["ending"],
+        names=names,
+        site=attached.get(_SITE, ""),
+        model=attached.get(_MODEL, ""),
+        rate_hz=float(about["rate_hz"]),
     )
-
-
-def _channel(writer: Writer, topic: str, types: dict[str, str]) -> int:
-    properties: dict[str, Any] = {name: {"type": kind} for name, kind in types.items()}
-    for described in properties.values():
-        if described["type"] == "array":
-            described["items"] = {"type": ["number", "string"]}
-        elif described["type"] == "number":
-            described["type"] = ["number", "string"]
-    schema = {"title": topic.strip("/"), "type": "object", "properties": properties, "required": list(types)}
-    schema_id = writer.register_schema(
-        name=f"mtrl{topic.replace('/', '.')}", encoding="jsonschema", data=json.dumps(schema).encode()
-    )
-    return writer.register_channel(topic=topic, message_encoding="json", schema_id=schema_id)
 
 
 def _name(column: Column) -> str:
     return column.name.lower()
-
-
-def _encode(value: float) -> float | str:
-    # json.dumps names non-finite values NaN, Infinity and -Infinity
-    return value if math.isfinite(value) else json.dumps(value)

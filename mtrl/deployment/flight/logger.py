@@ -6,13 +6,12 @@ session says ended the flight, or with the end of the session itself.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 
 from ..artefact.manifest import Manifest
 from ..realtime.processes import ProcessContext, run_child
-from ..realtime.records import ControlField, EpisodeSpec, FlightRing
+from ..realtime.records import ControlField, EpisodeSpec
 from .flight import Flight
 from .recorder import FlightRecorder
 
@@ -34,10 +33,7 @@ def main(context: ProcessContext) -> None:
 
 def _write(context: ProcessContext, manifest: Manifest, number: int, episode: EpisodeSpec) -> None:
     memory, entry = context.memory, manifest.task(episode.task)
-    ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
-    begun = Flight.of(ring, 0, episode.task, context.spec.artefact, episode.guard)
-    begun = dataclasses.replace(begun, mode=context.spec.mode)
-    recorder = FlightRecorder(Path(episode.log), memory, number, begun)
+    recorder = FlightRecorder(Path(episode.log), memory, number, Flight.begun(context.spec, episode, entry))
     while memory.control[ControlField.ENDING] < number and not context.orphaned:
         recorder.update()
         time.sleep(POLL_S)

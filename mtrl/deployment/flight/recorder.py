@@ -26,7 +26,9 @@ class FlightRecorder:
         self._begun = dataclasses.replace(flight, clock_ns=time.time_ns() - time.monotonic_ns())
         self._control = memory.control
         self._number = number
-        self._ring = FlightRing(memory.ring, flight.observation.shape[1], flight.command.shape[1])
+        self._ring = FlightRing(
+            memory.ring, flight.observation.shape[1], flight.command.shape[1], flight.joints.shape[1]
+        )
         with self._disk_errors():
             # a file of its own: a session that was taken over goes on in the one that it opened
             path.unlink(missing_ok=True)

@@ -28,8 +28,9 @@ from ..realtime.processes import SessionProcesses
 from ..realtime.records import ControlField, EpisodeSpec, FlightRing, SessionMemory, SessionSpec
 from ..realtime.roles import FLYING
 from ..realtime.ticker import stolen_seconds
-from ..robots.fit import require_pinned
+from ..robots.fit import effective_site, require_pinned
 from ..robots.robot import Robot, own_robot, permitted_mode
+from ..robots.site import Site
 from .flight import Flight
 from .log import read_flight, write_flight
 from .report import DeploymentReport, EpisodeReport, episode_report
@@ -84,13 +85,14 @@ def deploy(
         if mode == "armed" and entry.exclusive and robot.file:
             require_pinned(Path(robot.file), checked.artefact)
         if entry.check is not None:
-            entry.check(robot, chosen, checked.artefact)
+            entry.check(robot, chosen, checked.artefact, checked.manifest)
+        site, model = _site_of(entry, robot, checked.manifest)
         _refuse_existing(folder, tasks, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         raise_if_noted = ending.enter_context(noted_signals())
-        memory = session_memory(checked.manifest, chosen, robot, checked.contents.graph)
+        memory = session_memory(checked.manifest, chosen, robot, checked.contents.graph, site)
         ending.callback(memory.close)
-        spec = session_spec(checked, robot, chosen, starts, seed, mode, memory, folder)
+        spec = session_spec(checked, robot, chosen, starts, seed, mode, memory, folder, site, model)
         processes = SessionProcesses(memory, spec)
         ending.callback(processes.stop)
         processes.start(entry.module)
@@ -103,6 +105,15 @@ def deploy(
     return DeploymentReport(checked.artefact, tuple(reports), time.monotonic() - begun)
 
 
+def _site_of(entry: Robot, robot: RobotConfig, manifest: Manifest) -> tuple[Site | None, str]:
+    """Of a robot of joints, its file with the limits in force and the text of its model."""
+    if entry.site is None:
+        return None, ""
+    path = entry.site(robot)
+    site = effective_site(path, manifest)
+    return site, (path.parent / site.model).read_text(encoding="utf-8") if site.model else ""
+
+
 def compatible_task(manifest: Manifest, name: str) -> Task:
     """The installed task of that name, built with the artefact's options.
 
@@ -112,7 +123,9 @@ def compatible_task(manifest: Manifest, name: str) -> Task:
     entry = manifest.task(name)
     registry.require_imports([name], "the artefact's manifest.json")
     task = registry.task(entry.name, dict(entry.options))
-    installed = TaskEntry.of(task, entry.index, entry.limits)
+    found_here = TaskEntry.of(task, entry.index, entry.limits)
+    # what its entries are on a robot is compared with the robot's own file
+    installed = dataclasses.replace(found_here, observation=entry.observation, action=entry.action)
     for field in dataclasses.fields(TaskEntry):
         stated, found = getattr(entry, field.name), getattr(installed, field.name)
         if stated != found:
@@ -133,6 +146,8 @@ def session_spec(
     mode: str,
     memory: SessionMemory,
     folder: Path,
+    site: Site | None = None,
+    model: str = "",
 ) -> SessionSpec:
     """The input of every process; the artefact is in it as it was verified."""
     manifest = checked.manifest
@@ -153,6 +168,9 @@ def session_spec(
         ),
         robot=robot,
         mode=mode,
+        joints=tuple(joint.name for joint in site.joints) if site is not None else (),
+        site=site.to_json() if site is not None else "",
+        model=model,
         seed=seed,
         parent=os.getpid(),
         blocks=memory.descriptors(),
@@ -160,7 +178,7 @@ def session_spec(
 
 
 def session_memory(
-    manifest: Manifest, tasks: Sequence[Task], robot: RobotConfig, graph: bytes
+    manifest: Manifest, tasks: Sequence[Task], robot: RobotConfig, graph: bytes, site: Site | None = None
 ) -> SessionMemory:
     """Shared memory for these tasks, one after the other."""
     return SessionMemory.create(
@@ -171,6 +189,7 @@ def session_memory(
             HOLD_MARGIN * robot.servo_hz * (1 + max(task.horizon_decisions / task.rate_hz for task in tasks))
         ),
         graph,
+        len(site.joints) if site is not None else 0,
     )
 
 
@@ -217,12 +236,12 @@ def _finish_log(processes: SessionProcesses, number: int, log: Path, ending: str
     memory, spec = processes.memory, processes.spec
     episode, entry = spec.episodes[number - 1], Manifest.from_json(spec.manifest)
     sizes = entry.task(episode.task)
-    ring = FlightRing(memory.ring, sizes.state_size, sizes.action_size)
+    ring = FlightRing(memory.ring, sizes.state_size, sizes.action_size, spec.joint_words(sizes.action_size))
     begun = memory.control[ControlField.SERVO_READY] >= number
     rows = int(memory.control[ControlField.ROWS]) if begun else 0
-    flight = Flight.of(ring, rows, episode.task, spec.artefact, episode.guard)
+    about = Flight.begun(spec, episode, sizes)
     clock_ns = time.time_ns() - time.monotonic_ns()
-    flight = dataclasses.replace(flight, clock_ns=clock_ns, ending=ending, mode=spec.mode)
+    flight = dataclasses.replace(about, clock_ns=clock_ns, ending=ending).with_rows(ring, 0, rows)
     write_flight(log, flight)
 
 

@@ -41,8 +41,8 @@ class GuardState(IntEnum):
 
 class GuardFlag(IntFlag):
     """Findings of one tick. STALE_OBSERVATION to LATE_INFERENCE and STALE_PROPOSAL put the guard into HOLD,
-    ACTION_NOT_FINITE, NO_SUCH_CHOICE and what a robot reports (JOINT_BEYOND_LIMIT to NOT_FOLLOWING) into
-    ESTOP; the others say what was limited, or that the guard is not armed.
+    ACTION_NOT_FINITE, NO_SUCH_CHOICE and the breaches that a robot reports (JOINT_BEYOND_LIMIT to
+    STOP_REQUESTED) into ESTOP; the others say what was limited, or that the guard is not armed.
     """
 
     NONE = 0
@@ -60,13 +60,32 @@ class GuardFlag(IntFlag):
     JOINT_BEYOND_LIMIT = 2048
     EFFORT_BEYOND_LIMIT = 4096
     NOT_FOLLOWING = 8192
+    VELOCITY_BEYOND_LIMIT = 16384
+    STOP_REQUESTED = 32768
+    WORKSPACE_LIMITED = 65536
+    IK_UNSOLVED = 131072
+    JOINT_POSITION_LIMITED = 262144
+    JOINT_RATE_LIMITED = 524288
 
 
 OBSERVATION_VIOLATIONS = (
     GuardFlag.STALE_OBSERVATION | GuardFlag.OBSERVATION_NOT_FINITE | GuardFlag.OBSERVATION_OUT_OF_RANGE
 )
-BREACHES = GuardFlag.JOINT_BEYOND_LIMIT | GuardFlag.EFFORT_BEYOND_LIMIT | GuardFlag.NOT_FOLLOWING
-"""What a robot measures of its joints beyond their limits, and reports."""
+BREACHES = (
+    GuardFlag.JOINT_BEYOND_LIMIT
+    | GuardFlag.EFFORT_BEYOND_LIMIT
+    | GuardFlag.NOT_FOLLOWING
+    | GuardFlag.VELOCITY_BEYOND_LIMIT
+    | GuardFlag.STOP_REQUESTED
+)
+"""What a robot measures of its joints beyond their limits, or is told by its emergency stop, and reports."""
+JOINT_LIMITS = (
+    GuardFlag.WORKSPACE_LIMITED
+    | GuardFlag.IK_UNSOLVED
+    | GuardFlag.JOINT_POSITION_LIMITED
+    | GuardFlag.JOINT_RATE_LIMITED
+)
+"""What a robot of joints reports of the last command: limits of workspace and joints that changed it."""
 STOPPING = GuardFlag.ACTION_NOT_FINITE | GuardFlag.NO_SUCH_CHOICE | BREACHES
 HOLDING = OBSERVATION_VIOLATIONS | GuardFlag.STALE_PROPOSAL | GuardFlag.LATE_INFERENCE
 VIOLATIONS = HOLDING | STOPPING
@@ -116,7 +135,9 @@ class Guard:
     10. `acceleration_limit`: change of the change per tick, 0 for none (`check`)
 
     A violation of 1 to 5 replaces the action by the hold action. Limits 8 to 10 apply to holding too, so
-    that a stop does not jump.
+    that a stop does not jump. On a robot of joints the workspace, inverse kinematics and the limits of every
+    joint follow in its own process (`robots/joint_guard.py`), whose findings come back with the next
+    observation: targets without a solution latch ESTOP after `hold_budget` decisions in a row.
     """
 
     def __init__(self, config: GuardConfig) -> None:
@@ -130,6 +151,7 @@ class Guard:
         )
         self._violating_ticks = 0
         self._clean_ticks = 0
+        self._unsolved_ticks = 0
 
     def arm(self, now: float) -> None:
         """Moves through VERIFIED and CONNECTED to ARMED; raises GuardError unless the guard is in INIT."""
@@ -154,11 +176,13 @@ class Guard:
         `observation`: [D_task], published at `observed_at`. `action`: the proposal [A], ready at
         `proposed_at`, ignored when the observation violates or it is too old. `inference_s`: duration of its
         inference, 0 when it comes from an earlier chunk. `now`: when this is decided. `breach`: bits of
-        `BREACHES` that the robot reports. Times are seconds of one clock.
+        `BREACHES` and `JOINT_LIMITS` that the robot reports. Times are seconds of one clock.
         """
-        flags = observation_flags(self.config, observation, observed_at, now) | (GuardFlag(breach) & BREACHES)
+        reported = GuardFlag(breach)
+        flags = observation_flags(self.config, observation, observed_at, now) | (reported & BREACHES)
         if not flags:
             flags = self._action_flags(action, inference_s, now - proposed_at)
+        flags |= reported & JOINT_LIMITS
         self._advance(flags, now)
         if self.state < GuardState.ARMED:
             flags |= GuardFlag.NOT_ARMED
@@ -193,6 +217,11 @@ class Guard:
     def _advance(self, flags: GuardFlag, now: float) -> None:
         """Moves between SOFT_START, RUN, HOLD and ESTOP by the violations of one tick."""
         if self.state is GuardState.ESTOP or self.state < GuardState.ARMED:
+            return
+        self._unsolved_ticks = self._unsolved_ticks + 1 if flags & GuardFlag.IK_UNSOLVED else 0
+        if self._unsolved_ticks > self.config.hold_budget:
+            cause = f"no joints were found for more than {self.config.hold_budget} targets in a row"
+            self._move(GuardState.ESTOP, now, cause)
             return
         if flags & VIOLATIONS:
             self._violating_ticks += 1

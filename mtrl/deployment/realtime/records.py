@@ -180,12 +180,22 @@ class SessionSpec:
     """The site's configuration."""
     mode: Annotated[str, MODES]
     """What is done to the robot."""
+    joints: tuple[str, ...]
+    """Names of the robot's joints; none for a robot that does not show them."""
+    site: str
+    """A robot of joints as its file says, with the limits in force; JSON of `Site`."""
+    model: str
+    """The MJCF model of its kinematics; empty where it has none."""
     seed: int
     """Seed of the policy's noise."""
     parent: int
     """Process id of the session; a child whose parent is another one ends itself."""
     blocks: Mapping[str, tuple[int, int]]
     """Shared block -> (file descriptor, words), the names being those of `SessionMemory`."""
+
+    def joint_words(self, action_size: int) -> int:
+        """Numbers of an observation record that are of joints, after the state."""
+        return joint_words(len(self.joints), action_size)
 
 
 class SessionMemory:
@@ -209,16 +219,19 @@ class SessionMemory:
         """The policy's graph as it was verified."""
 
     @staticmethod
-    def create(state_size: int, action_size: int, rows: int, wake_ups: int, graph: bytes) -> SessionMemory:
+    def create(
+        state_size: int, action_size: int, rows: int, wake_ups: int, graph: bytes, joints: int = 0
+    ) -> SessionMemory:
         """New blocks for states and actions of at most these sizes, and episodes of at most `rows` ticks of
         the guard and `wake_ups` of the servo.
         """
+        extra = joint_words(joints, action_size)
         words = {
             "control": len(ControlField),
-            "observation": Seqlock.words(len(ObservationField) + state_size),
+            "observation": Seqlock.words(len(ObservationField) + state_size + extra),
             "proposal": Seqlock.words(len(ProposalField) + action_size),
             "command": Seqlock.words(len(CommandField) + action_size),
-            "ring": rows * row_width(state_size, action_size),
+            "ring": rows * row_width(state_size, action_size, extra),
             "lateness": wake_ups,
             "ending": ENDING_BYTES // 8,
             "graph": len(graph) // 8 + 1,
@@ -258,20 +271,30 @@ class FlightRing:
     shared, so the rows survive the death of the process that wrote them.
     """
 
-    def __init__(self, memory: Float64, state_size: int, action_size: int) -> None:
-        """`memory`: flat, at least one row; `state_size` D and `action_size` A are one task's own."""
+    def __init__(self, memory: Float64, state_size: int, action_size: int, joint_words: int = 0) -> None:
+        """`memory`: flat, at least one row; `state_size` D and `action_size` A are one task's own, and
+        `joint_words` B the numbers of joints.
+        """
         self.state_size = state_size
         self.action_size = action_size
-        width = row_width(state_size, action_size)
+        self.joint_words = joint_words
+        width = row_width(state_size, action_size, joint_words)
         self.capacity = len(memory) // width
         self.count = 0
         rows = memory[: self.capacity * width].reshape(self.capacity, width)
-        ends = np.cumsum([len(Column), state_size, action_size])
-        self.numbers, self.observation, self.proposal, self.command = np.split(rows, ends, axis=1)
-        """Views of the memory: [capacity, 11], [capacity, D], [capacity, A] and [capacity, A]."""
+        ends = np.cumsum([len(Column), state_size, action_size, action_size])
+        self.numbers, self.observation, self.proposal, self.command, self.joints = np.split(
+            rows, ends, axis=1
+        )
+        """Views of the memory: [capacity, 11], [capacity, D], [capacity, A], [capacity, A], [capacity, B]."""
 
     def append(
-        self, numbers: tuple[float, ...], observation: Float64, proposal: Float64, command: Float64
+        self,
+        numbers: tuple[float, ...],
+        observation: Float64,
+        proposal: Float64,
+        command: Float64,
+        joints: Float64 | None = None,
     ) -> bool:
         """Adds one row; `numbers` are the leading columns in order. False when the ring is full."""
         if self.count >= self.capacity:
@@ -280,10 +303,17 @@ class FlightRing:
         self.observation[self.count] = observation
         self.proposal[self.count] = proposal
         self.command[self.count] = command
+        if joints is not None:
+            self.joints[self.count] = joints
         self.count += 1
         return True
 
 
-def row_width(state_size: int, action_size: int) -> int:
+def row_width(state_size: int, action_size: int, joint_words: int = 0) -> int:
     """Words of one row."""
-    return len(Column) + state_size + 2 * action_size
+    return len(Column) + state_size + 2 * action_size + joint_words
+
+
+def joint_words(joints: int, action_size: int) -> int:
+    """Numbers that J joints add to an observation of a task of A actions: A + 5 J + 3, as `Jointed` says."""
+    return action_size + 5 * joints + 3 if joints else 0

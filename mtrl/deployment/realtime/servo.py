@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..artefact.manifest import Manifest
-from ..guard.guard import OBSERVATION_VIOLATIONS, VIOLATIONS, Guard, GuardFlag, observation_flags
+from ..guard.guard import BREACHES, OBSERVATION_VIOLATIONS, VIOLATIONS, Guard, GuardFlag, observation_flags
 from .processes import ProcessContext, run_child
 from .records import (
     CommandField,
@@ -144,7 +144,7 @@ class Servo:
         self._recent[self._newest % RECENT] = self._record
         self._stamps[self._newest % RECENT] = stamp
         self._bad = bool(self._observation_flags(now))
-        self._breached = bool(self._record[ObservationField.BREACH])
+        self._breached = bool(int(self._record[ObservationField.BREACH]) & BREACHES)
         return True
 
     def _observation_flags(self, now: float) -> GuardFlag:
@@ -212,7 +212,8 @@ class Servo:
             inference_s, self._proposal[ProposalField.PLANNED], guarded.flags, guarded.state,
             breach,
         )  # fmt: skip
-        self._ring.append(numbers, state, action, guarded.action)
+        joints = record[len(ObservationField) + self._ring.state_size :][: self._ring.joint_words]
+        self._ring.append(numbers, state, action, guarded.action, joints)
 
 
 def main(context: ProcessContext) -> None:
@@ -226,7 +227,8 @@ def run_episode(context: ProcessContext, manifest: Manifest, number: int, episod
     """Waits for the robot, decides its commands, and counts."""
     entry = manifest.task(episode.task)
     memory, robot, control = context.memory, context.spec.robot, context.memory.control
-    ring = FlightRing(memory.ring, entry.state_size, entry.action_size)
+    words = context.spec.joint_words(entry.action_size)
+    ring = FlightRing(memory.ring, entry.state_size, entry.action_size, words)
     context.wait_for(number, ControlField.GO, ControlField.ROBOT_READY)
     servo = Servo(Guard(episode.guard), ring, memory, number, 1.0 / entry.rate_hz, 1.0 / robot.servo_hz)
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mtrl.errors import ResourceError
 
+Float64 = npt.NDArray[np.float64]
 _HEADER = 2
 _ATTEMPTS = 1000
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .site import UNITS, Joint
+from ..artefact.joints import UNITS, Joint
 
 Float64 = npt.NDArray[np.float64]
 
@@ -30,6 +30,8 @@ class Reading:
         )
         self.heard = np.full(joints + bool(perception), NEVER)
         """When each joint, and the perception, was measured last; seconds of time.monotonic."""
+        self.stop = False
+        """Whether an emergency stop is asked for."""
 
     @property
     def observed_at(self) -> float:

@@ -51,13 +51,17 @@ class Kinematics:
     Joints that the model lacks stay as they are, and so do joints that do not move the tool, a gripper's.
     """
 
-    def __init__(self, path: Path, tool: str, joints: Sequence[str], low: Float64, high: Float64) -> None:
-        """Reads the MJCF file with its meshes; `low` and `high` [J] bound what `solve` returns.
+    def __init__(
+        self, path: Path, tool: str, joints: Sequence[str], low: Float64, high: Float64, text: str = ""
+    ) -> None:
+        """Reads the MJCF file with its meshes; `low` and `high` [J] bound what `solve` returns. `text`: the
+        file's content, where it is read already; then `path` is only its name.
 
         Raises IntegrityError for a file that MuJoCo refuses, ConfigError for a tool that it does not have.
         """
         with reading(path, "an MJCF model that MuJoCo takes"):
-            self.model = mujoco.MjModel.from_xml_path(str(path))
+            load = mujoco.MjModel
+            self.model = load.from_xml_string(text) if text else load.from_xml_path(str(path))
         self._tool = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, tool)
         if self._tool < 0:
             sites = [self.model.site(index).name for index in range(self.model.nsite)]

@@ -23,11 +23,12 @@ from mtrl.outcomes import outcome
 from mtrl.ownership import own
 from mtrl.tasks import Buffers, Environment, Task, TaskAction
 
+from ..artefact.manifest import Manifest
 from ..guard.limits import MODES, RobotConfig, is_choice
 from ..realtime.processes import ProcessContext, run_child
 from ..realtime.records import CommandField, ControlField, EpisodeSpec, ObservationField
 from ..realtime.roles import ROBOT
-from ..realtime.shared_memory import Seqlock
+from ..realtime.shared_memory import Float64, Seqlock
 from ..realtime.ticker import Ticker, realtime_section
 
 SLIP_FRACTION = 0.5
@@ -48,9 +49,11 @@ class Robot:
     """Whether one deployment at a time may use it, as of hardware; a simulation is made for each."""
     watchable: bool = False
     """Whether its environment is `Watched`, so that it can be flown in shadow and as a dry run."""
-    check: Callable[[RobotConfig, Sequence[Task], str], None] | None = None
-    """Called with the configuration, the tasks and the artefact's id before any process starts; raises what
-    the files alone show to be wrong."""
+    check: Callable[[RobotConfig, Sequence[Task], str, Manifest], None] | None = None
+    """Called with the configuration, the tasks, the artefact's id and its manifest before any process starts;
+    raises what the files alone show to be wrong."""
+    site: Callable[[RobotConfig], Path] | None = None
+    """For a robot of joints: the path of its `robot.yaml`."""
 
 
 def permitted_mode(robot: Robot, config: RobotConfig, mode: str) -> str:
@@ -115,6 +118,16 @@ class Watched(Protocol):
         """
 
 
+@runtime_checkable
+class Jointed(Protocol):
+    """An environment of a robot of joints, whose joints are logged."""
+
+    def write_joints(self, out: Float64) -> None:
+        """Writes into `out` [A + 5 J + 3]: the action that was carried out last (NaN before the first),
+        measured position, velocity and effort, and the state of the `JointGuard`, all of the newest reading.
+        """
+
+
 Connect = Callable[[Task], Environment]
 """A task -> the environment that carries it out. `reset` brings it to a start, `step` sends one command and
 writes the newest observation; both return well within one period, and `close` stops the robot's motion."""
@@ -164,10 +177,12 @@ class RobotLoop:
         sleep: Callable[[float], None] = time.sleep,
         *,
         mode: str = "armed",
+        joint_words: int = 0,
     ) -> None:
         """Publishes into `observations` and reads `commands`; clock and sleep are for tests.
 
-        Every `mode` but "armed" needs an environment that is `Watched`.
+        Every `mode` but "armed" needs an environment that is `Watched`, and `joint_words` above 0 one that is
+        `Jointed`.
         """
         self._environment = environment
         self._mode = mode
@@ -189,6 +204,8 @@ class RobotLoop:
         self._state = {"state": np.zeros(self._state_size, dtype=np.float32)}
         self._record = np.zeros(observations.width)
         self._command = np.zeros(commands.width)
+        self._jointed = environment if isinstance(environment, Jointed) else None
+        self._joints = self._record[len(ObservationField) + self._state_size :][:joint_words]
         self._success_tick = -1
 
     def reset(self, start: int, episode: int) -> None:
@@ -248,6 +265,8 @@ class RobotLoop:
             self._record[ObservationField.UNSOLVED] = measured.unsolved
             self._record[ObservationField.LIMITED] = measured.limited
             self._record[ObservationField.BREACH] = measured.breach
+        if self._jointed is not None and len(self._joints):
+            self._jointed.write_joints(self._joints)
         self._observations.write(stamp, self._record)
 
     def _take_command(self) -> None:
@@ -282,7 +301,13 @@ def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, con
     memory, config = context.memory, context.spec.robot
     with contextlib.closing(connect(task, context)) as environment:
         loop = RobotLoop(
-            environment, task, config, memory.observations, memory.commands, mode=context.spec.mode
+            environment,
+            task,
+            config,
+            memory.observations,
+            memory.commands,
+            mode=context.spec.mode,
+            joint_words=context.spec.joint_words(task.action.continuous or 1),
         )
         loop.reset(episode.start, number)
         memory.control[ControlField.ROBOT_READY] = number

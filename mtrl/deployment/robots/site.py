@@ -4,9 +4,10 @@ task how observations and actions are made of joints.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,54 +15,13 @@ from mtrl.errors import ConfigError
 from mtrl.reading import MEGABYTE, parse_yaml, read_bytes, reading
 from mtrl.structured import POSITIVE, SHARE, Checked, at_least, between, build
 
-UNITS = {"rad": 1.0, "deg": 3.141592653589793 / 180, "m": 1.0, "mm": 1e-3}
-"""Unit of a joint on the wire and in its limits -> radians or metres."""
+from ..artefact.joints import LARGEST, Joint
+
 TOPIC = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 """A topic's name in ROS 2."""
 ADDRESS = re.compile(r"[A-Za-z0-9_.:%-]+")
 """An interface or host."""
-FAULTS = ("drop", "delay", "reorder", "nan", "freeze", "jump")
-LARGEST = between(-1e6, 1e6)
-
-
-@dataclass(frozen=True)
-class Joint(Checked, place="joints"):
-    """One joint; every limit is required, in the joint's unit."""
-
-    name: str
-    """Its name in JointState messages."""
-    low: Annotated[float, LARGEST]
-    """Lowest position that is commanded."""
-    high: Annotated[float, LARGEST]
-    """Highest position that is commanded."""
-    velocity: Annotated[float, POSITIVE]
-    """Largest speed that is commanded, per second."""
-    unit: Annotated[str, tuple(UNITS)] = "rad"
-    """Unit of this joint on the wire and here: rad, deg, m or mm."""
-    acceleration: Annotated[float | None, POSITIVE] = None
-    """Largest acceleration that is commanded, per second squared; the limits of position and workspace win
-    over it. Absent: none."""
-    effort: Annotated[float | None, POSITIVE] = None
-    """Largest effort that is measured, in N m or N, beyond which the robot is stopped. Absent: none."""
-    tracking: Annotated[float | None, POSITIVE] = None
-    """Largest distance of the measured position from the commanded one, beyond which the robot is stopped.
-    Absent: none."""
-    start_low: Annotated[float | None, LARGEST] = None
-    """Lowest position at which a flight may begin; `low` where absent."""
-    start_high: Annotated[float | None, LARGEST] = None
-    """Highest position at which a flight may begin; `high` where absent."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        start_low = self.low if self.start_low is None else self.start_low
-        start_high = self.high if self.start_high is None else self.start_high
-        if not self.low <= start_low < start_high <= self.high:
-            raise ConfigError(
-                f"joint {self.name!r} needs low <= start_low < start_high <= high; got {self.low:g}, "
-                f"{start_low:g}, {start_high:g}, {self.high:g}"
-            )
-        object.__setattr__(self, "start_low", start_low)
-        object.__setattr__(self, "start_high", start_high)
+FAULTS = ("drop", "delay", "reorder", "nan", "freeze", "jump", "stop")
 
 
 @dataclass(frozen=True)
@@ -79,14 +39,20 @@ class Topics(Checked, place="topics"):
     """std_msgs/Float64MultiArray, such as poses of objects; empty: none."""
     perception_size: Annotated[int, between(0, 4096)] = 0
     """Numbers in that message."""
+    stop: str = ""
+    """std_msgs/Bool of an emergency stop: true stops the flight, which a person begins again; empty: none."""
+    stop_timeout_ms: Annotated[float, between(0, 60_000)] = 0.0
+    """Silence of that topic, in milliseconds, that stops the flight too; 0: its silence means nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in filter(None, (self.state, self.command, self.perception)):
+        for name in filter(None, (self.state, self.command, self.perception, self.stop)):
             if not TOPIC.fullmatch(name):
                 raise ConfigError(f"{name!r} is no name of a ROS 2 topic, such as arm/joint_states")
         if bool(self.perception) != bool(self.perception_size):
             raise ConfigError("topics.perception and topics.perception_size are given together")
+        if self.stop_timeout_ms and not self.stop:
+            raise ConfigError("topics.stop_timeout_ms needs topics.stop")
 
 
 @dataclass(frozen=True)
@@ -131,7 +97,7 @@ class Success(Checked, place="success"):
 
 @dataclass(frozen=True)
 class Binding(Checked, place="tasks"):
-    """What a task's observation and action are on this robot; `binding.py` has the grammar of a term."""
+    """What a task's observation and action are on this robot; `terms.py` has the grammar of a term."""
 
     observation: tuple[str, ...]
     """Terms of the observation, in order."""
@@ -153,7 +119,7 @@ class Fault(Checked, place="faults"):
     kind: Annotated[str, FAULTS]
     """drop: readings do not arrive. delay: they arrive `ticks` later. reorder: two arrive in the wrong order.
     nan: a joint's position is NaN. freeze: the robot answers nothing for `ticks` periods. jump: a joint's
-    position is `amount` off."""
+    position is `amount` off. stop: the emergency stop is pressed."""
     at: Annotated[int, at_least(1)]
     """First decision with the fault."""
     ticks: Annotated[int, between(1, 1_000_000)] = 1
@@ -222,6 +188,15 @@ class Site(Checked, place="robot"):
         for fault in self.faults:
             if fault.joint >= len(names):
                 raise ConfigError(f"a fault names joint {fault.joint}; the last one is {len(names) - 1}")
+
+    def to_json(self) -> str:
+        """What `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Site:
+        """Reads what `to_json` wrote; raises ConfigError for what is none."""
+        return build(Site, json.loads(text), "robot")
 
     def binding(self, task: str) -> Binding:
         """The entry of a task or of its suite; raises ConfigError where there is none."""

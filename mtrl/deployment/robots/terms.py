@@ -26,6 +26,8 @@ from dataclasses import dataclass, replace
 
 from mtrl.errors import ConfigError, UnknownNameError
 
+from ..artefact.joints import Joint, Quantity
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 _TERM = re.compile(
     rf"(?:(?P<scale>{_NUMBER})\s*\*\s*)?(?P<kind>[a-z]+)\.(?P<name>[^\s*+]+)"
@@ -52,6 +54,33 @@ class Term:
     """Factor."""
     offset: float = 0.0
     """Summand; the value of a constant."""
+
+
+def quantities(terms: Sequence[Term], joints: Sequence[Joint]) -> tuple[Quantity, ...]:
+    """Each term in one spelling, with the unit of its source."""
+    turns = {joint.name: joint.turns for joint in joints}
+    return tuple(Quantity(_spelled(term), _unit(term, turns.get(term.name, False))) for term in terms)
+
+
+def _spelled(term: Term) -> str:
+    if term.kind == "constant":
+        return repr(term.offset)
+    source = f"{term.kind}.{term.name or term.index}"
+    scaled = source if term.scale == 1.0 else f"{term.scale!r} * {source}"
+    sign = "-" if term.offset < 0 else "+"
+    return f"{scaled} {sign} {abs(term.offset)!r}" if term.offset else scaled
+
+
+def _unit(term: Term, turns: bool) -> str:
+    if term.kind == "tool":
+        return "m"
+    turning, sliding = {
+        "position": ("rad", "m"),
+        "shift": ("rad", "m"),
+        "velocity": ("rad/s", "m/s"),
+        "effort": ("N m", "N"),
+    }.get(term.kind, ("", ""))
+    return turning if turns else sliding
 
 
 def observation_terms(texts: Sequence[str], joints: Sequence[str], perception: int) -> tuple[Term, ...]:

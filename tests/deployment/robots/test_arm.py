@@ -18,7 +18,9 @@ from mtrl.deployment import (
     deploy,
     read_flight,
     replay,
+    replay_joints,
 )
+from mtrl.deployment.realtime.records import Column
 from mtrl.deployment.robots.arm.faults import FaultyChannel, Measured
 from mtrl.deployment.robots.arm.robot import SHIPPED
 from mtrl.deployment.robots.arm.simulation import SimulatedArm
@@ -122,7 +124,15 @@ def flown(reach: tuple[Task, Expert], fault: Fault) -> tuple[JointEnvironment, l
     flags = []
     for _ in range(30):
         proposal = np.clip(expert.act(out), -1, 1).astype(np.float64)
-        guarded = guard.check(out["state"], environment.observed_at, proposal, 0.0, clock.now, clock.now)
+        guarded = guard.check(
+            out["state"],
+            environment.observed_at,
+            proposal,
+            0.0,
+            clock.now,
+            clock.now,
+            environment.breach,
+        )
         flags.append(guarded.flags)
         clock.now += PERIOD_S
         environment.step(guarded.action, out)
@@ -151,6 +161,17 @@ def test_faults_are_dropped_or_held_and_recovered_from(
     assert any(flag & GuardFlag.STALE_OBSERVATION for flag in flags) == holds
     assert guard.state is GuardState.RUN
     assert ("STALE_OBSERVATION" in [change.cause for change in guard.transitions]) == holds
+
+
+@pytest.mark.filterwarnings("ignore:Constant.s. may be too high:UserWarning")
+def test_a_pressed_emergency_stop_latches_with_its_cause(reach: tuple[Task, Expert]) -> None:
+    environment, flags, guard = flown(reach, Fault("stop", at=10, ticks=1))
+    assert guard.state is GuardState.ESTOP
+    assert guard.transitions[-1].cause == "STOP_REQUESTED"
+    assert all(flag & GuardFlag.STOP_REQUESTED for flag in flags[10:]), "released, it stays"
+    out = {"state": np.zeros(39, dtype=np.float32)}
+    environment.reset(start_id(Split.TEST, 0), out)
+    assert not environment.breach & GuardFlag.STOP_REQUESTED, "a new flight begins anew"
 
 
 def test_a_frozen_arm_is_late_and_a_channel_carries_in_order() -> None:
@@ -191,3 +212,9 @@ def test_a_whole_deployment_flies_the_arm_and_its_log_replays(tmp_path: Path) ->
     assert (episode.final_state, episode.unsolved, episode.dropped) == ("RUN", 0, 0)
     flight = read_flight(Path(episode.log))
     assert replay(flight)[0].tobytes() == flight.command.tobytes()
+    found = replay_joints(flight)
+    assert (found.different, found.unavailable) == ((), "")
+    assert found.positions > 0.9 * (episode.decisions - 1)
+    row = int(np.flatnonzero(flight.column(Column.TICK) == 5)[0])
+    flight.joints[row, 4 + 24] = np.nextafter(flight.joints[row, 4 + 24], 1)
+    assert row in replay_joints(flight).different, "a changed position of a joint is found"

@@ -228,3 +228,11 @@ def test_what_is_measured_beyond_a_limit_is_reported(tmp_path: Path) -> None:
     assert environment.breach == GuardFlag.NOT_FOLLOWING
     robot.reading.position[:] = (0.0, 1.05)
     assert environment.breach == GuardFlag.JOINT_BEYOND_LIMIT
+    robot.reading.position[:] = (0.0, 0.5)
+    robot.reading.velocity[:] = (0.0, -0.76)
+    assert environment.breach == GuardFlag.VELOCITY_BEYOND_LIMIT, "0.5 m/s, half as much again is overshoot"
+    robot.reading.velocity[:] = 0.0
+    robot.reading.stop = True
+    assert environment.breach == GuardFlag.STOP_REQUESTED
+    with pytest.raises(GuardError, match="the emergency stop"):
+        environment.refresh({"state": np.zeros(4, dtype=np.float32)})

@@ -12,7 +12,7 @@ import pytest
 
 from mtrl.deployment.robots.arm.robot import SHIPPED
 from mtrl.deployment.robots.fit import kinematics_of
-from mtrl.deployment.robots.joint_environment import Limits
+from mtrl.deployment.robots.joint_guard import Limits
 from mtrl.deployment.robots.kinematics import Kinematics
 from mtrl.deployment.robots.site import read_site
 from mtrl.errors import ConfigError, IntegrityError

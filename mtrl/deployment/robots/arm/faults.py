@@ -38,6 +38,12 @@ class FaultyChannel:
         self._sleep = sleep
         self._waiting: list[tuple[int, bool, Measured]] = []
 
+    def stopped(self, decision: int) -> bool:
+        """Whether the emergency stop is pressed in this decision."""
+        return any(
+            fault.kind == "stop" and fault.at <= decision < fault.at + fault.ticks for fault in self._faults
+        )
+
     def carry(self, decision: int, measured: Measured) -> list[Measured]:
         """What arrives in this decision (from 1 on), in the order of arrival."""
         dropped, due, overtaken = False, decision, False
@@ -54,7 +60,7 @@ class FaultyChannel:
                 measured.position[fault.joint] = np.nan
             elif fault.kind == "jump":
                 measured.position[fault.joint] += fault.amount
-            elif decision == fault.at:
+            elif fault.kind == "freeze" and decision == fault.at:
                 self._sleep(fault.ticks * self._period_s)
         if not dropped:
             self._waiting.append((due, overtaken, measured))

@@ -7,20 +7,23 @@ from pathlib import Path
 
 from mtrl.tasks import Environment, Task
 
+from ...artefact.manifest import Manifest
 from ...guard.limits import RobotConfig
 from ...realtime.processes import ProcessContext
 from ..fit import kinematics_of, require_fit
 from ..joint_environment import JointEnvironment
 from ..robot import Robot, run_robot_in
-from ..site import read_site
+from ..site import Site
 
 SHIPPED = Path(__file__).with_name("arm.yaml")
 """The arm that comes with mtrl."""
 
 
-def check(config: RobotConfig, tasks: Sequence[Task], artefact: str) -> None:
+def check(
+    config: RobotConfig, tasks: Sequence[Task], artefact: str, manifest: Manifest | None = None
+) -> None:
     """Refuses tasks that the arm's file does not bind."""
-    require_fit(site_file(config), config, tasks, artefact)
+    require_fit(site_file(config), config, tasks, artefact, manifest)
 
 
 def site_file(config: RobotConfig) -> Path:
@@ -33,7 +36,7 @@ def connect(task: Task, context: ProcessContext) -> Environment:
     from .simulation import SimulatedArm
 
     path = site_file(context.spec.robot)
-    site = read_site(path)
+    site = Site.from_json(context.spec.site)
     body, thought = kinematics_of(site, path), kinematics_of(site, path)
     assert body is not None, "an arm's file was checked to name a model"
     return JointEnvironment(task, site, SimulatedArm(site, task, body), thought, context.spec.mode)
@@ -46,6 +49,7 @@ ROBOT = Robot(
     exclusive=False,
     watchable=True,
     check=check,
+    site=site_file,
 )
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from mtrl import registry
 from mtrl.errors import ConfigError
 from mtrl.tasks import Task, undisturbed
 
-from ..joint_environment import Limits
+from ..joint_guard import Limits
 from ..joints import Float64, Intake
 from ..kinematics import Kinematics
 from ..site import Site
@@ -76,6 +76,7 @@ class SimulatedArm:
         for _ in range(math.ceil(SETTLING_S / self._model.opt.timestep)):
             mujoco.mj_step(self._model, self._data)
         self._decision = 0
+        self.reading.stop = False
         self._intake.forget()
         if len(self.reading.perception):
             self._scene(start)
@@ -92,6 +93,7 @@ class SimulatedArm:
         for _ in range(self._steps):
             mujoco.mj_step(self._model, self._data)
         self._decision += 1
+        self.reading.stop |= self._channel.stopped(self._decision)
         for measured in self._channel.carry(self._decision, self._measured()):
             self._offer(measured)
 

@@ -22,10 +22,11 @@ import numpy as np
 
 from mtrl.structured import POSITIVE, Checked, build
 
+from ...artefact.joints import UNITS, Joint
 from ...realtime.shared_memory import Seqlock, SharedBlock
 from ...realtime.ticker import realtime_section
 from ..joints import Intake
-from ..site import UNITS, Joint, Site, read_site
+from ..site import Site, read_site
 from . import cdr
 from .wire import Wire
 
@@ -35,7 +36,7 @@ POLL_S = 0.0005
 """Pause between two looks at the wire and at the memory."""
 HOLD_S = 0.02
 """Time between two repetitions of the last command."""
-COUNTS = 4
+COUNTS = 5
 """Numbers at the front of a reading's record."""
 LOOK_S = 0.1
 """Time between two looks for other publishers of commands, before the first command."""
@@ -77,8 +78,9 @@ class Link:
     """The memory between a bridge and its control loop.
 
     A reading's record is: messages dropped, joint states believed, commands sent but for repetitions, other
-    publishers of commands, when each part was heard, and the values of `Reading`; its stamp is the oldest
-    part's time. A command's record is the target [J], its stamp the time of the command.
+    publishers of commands, whether an emergency stop is asked for, when each part was heard, and the values
+    of `Reading`; its stamp is the oldest part's time. A command's record is the target [J], its stamp the
+    time of the command.
     """
 
     def __init__(
@@ -112,6 +114,33 @@ class Link:
         """Closes every descriptor."""
         for block in self.blocks:
             block.close()
+
+
+class StopInput:
+    """The emergency stop of a site: pressed, or silent for too long where the site says so.
+
+    Once commands go out it stays pressed, so that a short press is not missed; only another flight ends it.
+    """
+
+    def __init__(self, timeout_s: float, now: float) -> None:
+        """`timeout_s`: longest silence; 0 for any."""
+        self._timeout_s = timeout_s
+        self._heard_at = now
+        self._pressed = False
+        self._stopped = False
+
+    def hear(self, pressed: bool, now: float) -> None:
+        """A message that arrived."""
+        self._pressed, self._heard_at = pressed, now
+        self._stopped |= pressed
+
+    def asked(self, now: float, flying: bool) -> bool:
+        """Whether the flight has to stop, or must not begin."""
+        silent = 0.0 < self._timeout_s < now - self._heard_at
+        if not flying:
+            self._stopped = False
+        self._stopped |= flying and (silent or self._pressed)
+        return self._stopped or self._pressed or silent
 
 
 class Receiver:
@@ -161,6 +190,7 @@ class Bridge:
         self._period_s = period_s
         self._intake = Intake(site.joints, site.topics.perception_size, site.smoothness)
         self._receiver = Receiver(site.joints, self._intake, site.stamps)
+        self._stop = StopInput(site.topics.stop_timeout_ms / 1000, time.monotonic())
         self._target = np.zeros(len(site.joints))
         self._sequence = 0
         self._sent, self._sent_at = 0, 0.0
@@ -173,9 +203,13 @@ class Bridge:
         for perceived in self._wire.perceptions():
             self._receiver.perception(perceived, time.monotonic())
         now = time.monotonic()
+        for pressed in self._wire.stops():
+            self._intake.dropped += pressed is None
+            if pressed is not None:
+                self._stop.hear(pressed, now)
         if not self._sequence and now - self._looked_at > LOOK_S:
             self._rivals, self._looked_at = self._wire.rivals(), now
-        self._publish_reading()
+        self._publish_reading(now)
         sequence = self._link.commands.sequence
         if sequence != self._sequence and self._link.commands.read(self._target) is not None:
             self._sequence = sequence
@@ -184,9 +218,10 @@ class Bridge:
         elif self._sequence and now - self._sent_at > max(HOLD_S, 2 * self._period_s):
             self._send(now)
 
-    def _publish_reading(self) -> None:
-        intake, link = self._intake, self._link
-        counts, heard = (intake.dropped, intake.believed, self._sent, self._rivals), intake.reading.heard
+    def _publish_reading(self, now: float) -> None:
+        intake, link, heard = self._intake, self._link, self._intake.reading.heard
+        stop = self._stop.asked(now, bool(self._sequence))
+        counts = (intake.dropped, intake.believed, self._sent, self._rivals, stop)
         if (link.counts == counts).all() and (link.heard == heard).all():
             return
         link.counts[:], link.heard[:], link.values[:] = counts, heard, intake.reading.values

@@ -66,6 +66,18 @@ def float_array(data: bytes) -> Float64:
     return values
 
 
+def boolean(data: bytes) -> bool:
+    """Reads a std_msgs/msg/Bool; raises ValueError for anything else."""
+    if (
+        len(data) > 4 + 1 + PADDING
+        or data[:1] != b"\0"
+        or data[1:2] > b"\1"
+        or data[4:5] not in (b"\0", b"\1")
+    ):
+        raise ValueError("it is no Bool")
+    return data[4] == 1
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
         if not 4 <= len(data) <= LARGEST:

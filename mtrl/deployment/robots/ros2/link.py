@@ -111,8 +111,8 @@ class BridgedRobot:
         if sequence == self._sequence or link.states.read(link.record) is None:
             return
         self._sequence = sequence
-        self.dropped, self.believed, self.sent, rivals = link.counts.astype(int).tolist()
-        reading.heard[:], reading.values[:] = link.heard, link.values
+        self.dropped, self.believed, self.sent, rivals, stop = link.counts.astype(int).tolist()
+        reading.heard[:], reading.values[:], reading.stop = link.heard, link.values, bool(stop)
         if rivals and self._last is None:
             raise GuardError(
                 f"{rivals} others publish {self.site.topics.command} too; two controllers on one robot "

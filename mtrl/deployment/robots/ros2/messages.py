@@ -107,6 +107,22 @@ class FloatArray(IdlStruct, typename="std_msgs::msg::dds_::Float64MultiArray_"):
 
 @dataclass
 @final
+class Bool(IdlStruct, typename="std_msgs::msg::dds_::Bool_"):
+    """std_msgs/msg/Bool."""
+
+    data: bool = False
+
+    @classmethod
+    def deserialize(cls, data: bytes, *_: object, **__: object) -> object:
+        """As `JointState.deserialize`."""
+        try:
+            return Read(cdr.boolean(bytes(data)))
+        except ValueError:
+            return Malformed()
+
+
+@dataclass
+@final
 class TrajectoryPoint(IdlStruct, typename="trajectory_msgs::msg::dds_::JointTrajectoryPoint_"):
     """trajectory_msgs/msg/JointTrajectoryPoint."""
 

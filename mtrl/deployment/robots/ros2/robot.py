@@ -9,24 +9,32 @@ from pathlib import Path
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.tasks import Environment, Task
 
+from ...artefact.manifest import Manifest
 from ...guard.limits import RobotConfig
 from ...realtime.processes import ProcessContext
 from ..fit import kinematics_of, require_fit
 from ..joint_environment import JointEnvironment
 from ..robot import Robot, run_robot_in
-from ..site import read_site
+from ..site import Site, read_site
 from .wire import require_wire
 
 START_SHARE = 0.8
 """Part of the start-up time for which the robot is waited for, so that its own reason is what is reported."""
 
 
-def check(config: RobotConfig, tasks: Sequence[Task], artefact: str) -> None:
-    """Refuses a missing package, a missing file and tasks that the file does not bind."""
-    require_wire()
+def site_file(config: RobotConfig) -> Path:
+    """The user's `robot.yaml`; raises ConfigError where none is named."""
     if not config.file:
         raise ConfigError("robot=ros2 needs robot.file=PATH of a robot.yaml; docs/robots.md has an example")
-    require_fit(Path(config.file), config, tasks, artefact)
+    return Path(config.file)
+
+
+def check(
+    config: RobotConfig, tasks: Sequence[Task], artefact: str, manifest: Manifest | None = None
+) -> None:
+    """Refuses a missing package, a missing file and tasks that the file does not bind."""
+    require_wire()
+    require_fit(site_file(config), config, tasks, artefact, manifest)
     interface = read_site(Path(config.file)).network.interface
     known = [name for _, name in socket.if_nameindex()]
     if interface not in known:
@@ -39,7 +47,7 @@ def connect(task: Task, context: ProcessContext) -> Environment:
 
     config = context.spec.robot
     path = Path(config.file)
-    site = read_site(path)
+    site = Site.from_json(context.spec.site)
     kinematics = kinematics_of(site, path)
     robot = BridgedRobot(
         path,
@@ -58,6 +66,7 @@ ROBOT = Robot(
     RobotConfig(name="ros2", soft_start_s=1.0),
     watchable=True,
     check=check,
+    site=site_file,
 )
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mtrl.errors import MissingExtraError
 
-from ..site import UNITS, Joint, Network, Topics
+from ...artefact.joints import UNITS, Joint
+from ..site import Network, Topics
 from . import cdr
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def mangled(topic: str) -> str:
 
 
 class Wire:
-    """One participant: reads joint states and perception, writes commands."""
+    """One participant: reads joint states, perception and an emergency stop, writes commands."""
 
     def __init__(
         self, joints: Sequence[Joint], topics: Topics, network: Network, *, publishes: bool = True
@@ -97,6 +98,9 @@ class Wire:
         self._perceived = None
         if topics.perception:
             self._perceived = DataReader(participant, topic(topics.perception, messages.FloatArray), qos=qos)
+        self._stops = None
+        if topics.stop:
+            self._stops = DataReader(participant, topic(topics.stop, messages.Bool), qos=qos)
         self._trajectories = topics.kind == "trajectory"
         kind = messages.Trajectory if self._trajectories else messages.FloatArray
         self._writer = None
@@ -114,6 +118,10 @@ class Wire:
     def perceptions(self) -> Iterator[cdr.Float64 | None]:
         """Every array of perception that arrived since the last call; None for what could not be read."""
         return self._taken(self._perceived) if self._perceived is not None else iter(())
+
+    def stops(self) -> Iterator[bool | None]:
+        """Every state of the emergency stop since the last call; None for what could not be read."""
+        return self._taken(self._stops) if self._stops is not None else iter(())
 
     def _taken(self, reader: DataReader) -> Iterator[Any]:
         for sample in reader.take(N=DEPTH):
