@@ -14,6 +14,8 @@ Float64 = npt.NDArray[np.float64]
 
 NEVER = -np.inf
 """Time of a joint that was not heard of yet."""
+LONGEST_GAP_S = 1.0
+"""Longest time between two measurements that a sender's clock is believed."""
 BEYOND = 0.05
 """Share of a joint's range by which a reading may lie beyond its limits: controllers overshoot."""
 
@@ -89,10 +91,12 @@ class Intake:
         self._low, self._high = low - BEYOND * (high - low), high + BEYOND * (high - low)
         self._speed = 2.0 * np.array([joint.velocity for joint in joints]) * scale
         self._slack = smoothness * (high - low)
+        self._sent = np.full(len(joints), np.nan)
 
     def forget(self) -> None:
         """Makes the next reading the first one: the robot was moved."""
         self.reading.heard[:] = NEVER
+        self._sent[:] = np.nan
 
     def offer(
         self,
@@ -101,14 +105,21 @@ class Intake:
         position: Float64,
         velocity: Float64,
         effort: Float64,
+        sent: float = np.nan,
     ) -> bool:
         """Some joints' state, measured at `at`; `joints` are indices [K], the rest is [K]. Whether it was
         believed.
+
+        `sent`: when it was sent by the sender's clock, NaN where that is unknown. What waited for this
+        process comes all at once: the time between two receipts may be shorter than between measurements.
         """
         reading = self.reading
         heard = reading.heard[: len(reading.position)][joints]
         known = heard > NEVER
-        reach = self._speed[joints] * np.where(known, at - heard, 0.0) + self._slack[joints]
+        apart = np.fmax(
+            np.where(known, at - heard, 0.0), np.minimum(sent - self._sent[joints], LONGEST_GAP_S)
+        )
+        reach = self._speed[joints] * apart + self._slack[joints]
         believed = (
             np.isfinite(at)
             and np.isfinite(position).all()
@@ -125,6 +136,7 @@ class Intake:
         reading.velocity[joints] = velocity
         reading.effort[joints] = effort
         reading.heard[: len(reading.position)][joints] = at
+        self._sent[joints] = sent
         self.believed += 1
         return True
 

@@ -36,7 +36,8 @@ joints:
   - {name: slider, low: 0, high: 500, velocity: 4000, unit: mm}
 tasks: {}
 topics:
-  {state: arm/joint_states, command: KIND/commands, kind: KIND, perception: PERCEPTION, perception_size: SIZE}
+  {state: arm/joint_states, command: KIND/commands, kind: KIND, perception: PERCEPTION, perception_size: SIZE,
+  stop: arm/stop}
 network: {domain: DOMAIN}
 """
 PATIENCE_S = 20.0
@@ -77,6 +78,7 @@ class Peer:
         self.writer = self._writer("arm/joint_states", messages.JointState)
         self.written = self.forged = 0
         self.scene = self._writer("scene", messages.FloatArray)
+        self.stop = self._writer("arm/stop", messages.Bool)
         topic = Topic(self.participant, mangled(commands), kind, qos=self.qos)
         self.reader = DataReader(self.participant, topic, qos=self.qos)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtrl.deployment.robots.ros2.bridge import WRITTEN_BYTES
+from mtrl.deployment.robots.ros2.bridge import WRITTEN_BYTES, StopInput
 from mtrl.deployment.robots.ros2.link import BridgedRobot
 from mtrl.errors import GuardError
 
@@ -141,6 +141,36 @@ def test_datagrams_that_are_no_message_change_nothing(peer: Peer, robot: Bridged
 
     until(read_again, "good state after the bad")
     assert robot.reading.position[0] == pytest.approx(np.deg2rad(12.0), abs=1e-15)
+
+
+def test_an_emergency_stop_stays_once_commands_went_out(peer: Peer, robot: BridgedRobot) -> None:
+    assert not robot.reading.stop
+    peer.stop.write(messages.Bool(data=False))
+    peer.stop.write(messages.Bool(data=True))
+    peer.stop.write(messages.Bool(data=False))
+    until(lambda: robot.read() or robot.reading.stop, "the stop")
+    before = robot.believed
+
+    def later() -> bool:
+        peer.state(["elbow", "slider"], [12.0, 250.0])
+        robot.read()
+        return robot.believed > before
+
+    until(later, "a later reading")
+    assert robot.reading.stop, "released, it stays"
+
+
+def test_the_stop_input_is_released_before_a_flight_and_may_not_be_silent() -> None:
+    stop = StopInput(timeout_s=0.5, now=10.0)
+    stop.hear(True, 10.1)
+    assert stop.asked(10.1, flying=False)
+    stop.hear(False, 10.2)
+    assert not stop.asked(10.2, flying=False)
+    assert not stop.asked(10.6, flying=True)
+    assert stop.asked(10.8, flying=True), "silent for longer than half a second"
+    stop.hear(False, 10.9)
+    assert stop.asked(10.9, flying=True), "heard again, it stays"
+    assert not StopInput(0.0, 10.0).asked(1e9, flying=True), "without a time-out silence means nothing"
 
 
 def test_a_bridge_that_died_is_an_error(peer: Peer, robot: BridgedRobot) -> None:

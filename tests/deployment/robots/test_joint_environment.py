@@ -197,6 +197,22 @@ def test_readings_that_cannot_be_are_refused_and_age(tmp_path: Path) -> None:
     assert offer(9.0, np.deg2rad(98), 0.5)
 
 
+def test_readings_that_waited_for_us_come_all_at_once_and_are_believed(tmp_path: Path) -> None:
+    """A tenth of a second passed between these measurements, ten microseconds between their receipts."""
+    intake = Intake(read_site(site(tmp_path)).joints, 0, 0.02)
+
+    def offer(at: float, sent: float, degrees: float) -> bool:
+        position = np.array([np.deg2rad(degrees), 0.5])
+        return intake.offer(at, slice(None), position, np.zeros(2), np.zeros(2), sent)
+
+    assert offer(1.0, 50.0, 0.0)
+    assert offer(1.00001, 50.1, 20.0), "3.6 degrees, and twice 100 degrees a second for 100 ms"
+    assert not offer(1.00002, 50.1, 40.0), "no time passed by either clock"
+    assert not offer(1.00003, np.nan, 40.0), "nor does an unknown one help"
+    assert offer(1.00004, 50.101, 20.0)
+    assert intake.dropped == 2
+
+
 LIMITED = SITE.replace("velocity: 100,", "velocity: 100, acceleration: 500, effort: 5, tracking: 3,").replace(
     "velocity: 0.5,", "velocity: 0.5, acceleration: 4,"
 )

@@ -153,8 +153,10 @@ class Receiver:
         self._intake = intake
         self._by_header = stamps == "header"
 
-    def joint_state(self, message: cdr.JointState | None, at: float, wall: float) -> None:
-        """A message that arrived at `at` on the monotonic clock and `wall` on the wall clock."""
+    def joint_state(self, message: cdr.JointState | None, sent: float, at: float, wall: float) -> None:
+        """A message that arrived at `at` on the monotonic clock and `wall` on the wall clock; `sent` by the
+        sender's.
+        """
         if message is None:
             self._intake.dropped += 1
             return
@@ -170,7 +172,7 @@ class Receiver:
         if self._by_header:
             # a stamp from the future is no younger than its receipt
             at -= max(0.0, wall - message.stamp)
-        self._intake.offer(at, joints, position, velocity, effort)
+        self._intake.offer(at, joints, position, velocity, effort, sent)
 
     def perception(self, values: cdr.Float64 | None, at: float) -> None:
         """An array that arrived at `at`."""
@@ -198,12 +200,12 @@ class Bridge:
 
     def step(self) -> None:
         """Takes what arrived and sends what was commanded, or the last command again when that is due."""
-        for state in self._wire.joint_states():
-            self._receiver.joint_state(state, time.monotonic(), time.time())
-        for perceived in self._wire.perceptions():
+        for state, sent in self._wire.joint_states():
+            self._receiver.joint_state(state, sent, time.monotonic(), time.time())
+        for perceived, _ in self._wire.perceptions():
             self._receiver.perception(perceived, time.monotonic())
         now = time.monotonic()
-        for pressed in self._wire.stops():
+        for pressed, _ in self._wire.stops():
             self._intake.dropped += pressed is None
             if pressed is not None:
                 self._stop.hear(pressed, now)

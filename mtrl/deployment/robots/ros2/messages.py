@@ -1,6 +1,7 @@
 """The ROS 2 messages as cyclonedds knows them: names mangled as ROS 2 does, read by our own decoder."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from cyclonedds.idl import IdlStruct
 from cyclonedds.idl.annotations import final
@@ -17,6 +18,9 @@ class Malformed:
 
 class Read:
     """Stands for a message that was read."""
+
+    sample_info: Any
+    """Set by cyclonedds."""
 
     def __init__(self, value: object) -> None:
         self.value = value

@@ -9,6 +9,8 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mtrl.errors import MissingExtraError
 
 from ...artefact.joints import UNITS, Joint
@@ -111,24 +113,26 @@ class Wire:
         alive = ViewState.Any | SampleState.Any | InstanceState.Alive
         self._alive = ReadCondition(self._publications, alive)
 
-    def joint_states(self) -> Iterator[cdr.JointState | None]:
-        """Every joint state that arrived since the last call; None for what could not be read."""
+    def joint_states(self) -> Iterator[tuple[cdr.JointState | None, float]]:
+        """Every joint state that arrived since the last call, None for what could not be read; and when it
+        was sent, in seconds of the sender's wall clock.
+        """
         return self._taken(self._states)
 
-    def perceptions(self) -> Iterator[cdr.Float64 | None]:
-        """Every array of perception that arrived since the last call; None for what could not be read."""
+    def perceptions(self) -> Iterator[tuple[cdr.Float64 | None, float]]:
+        """The same of every array of perception."""
         return self._taken(self._perceived) if self._perceived is not None else iter(())
 
-    def stops(self) -> Iterator[bool | None]:
-        """Every state of the emergency stop since the last call; None for what could not be read."""
+    def stops(self) -> Iterator[tuple[bool | None, float]]:
+        """The same of every state of the emergency stop."""
         return self._taken(self._stops) if self._stops is not None else iter(())
 
     def _taken(self, reader: DataReader) -> Iterator[Any]:
         for sample in reader.take(N=DEPTH):
             if isinstance(sample, self._messages.Malformed):
-                yield None
+                yield None, np.nan
             elif isinstance(sample, self._messages.Read):
-                yield sample.value
+                yield sample.value, 1e-9 * sample.sample_info.source_timestamp
 
     def rivals(self) -> int:
         """Publishers of the command's topic other than this one: somebody else who moves the robot. 0 for
