@@ -106,6 +106,39 @@ def test_answered_in_time_real_time_equals_lock_step() -> None:
     assert last[ObservationField.TIMEOUTS] == last[ObservationField.SLIPS] == 0
 
 
+class Recorder:
+    """Keeps what it is told to do."""
+
+    def __init__(self) -> None:
+        self.actions: list[float] = []
+
+    def reset(self, start: int, out: dict) -> None:
+        out["state"][:] = 0.0
+
+    def step(self, action: np.ndarray, out: dict) -> tuple[float, bool, bool]:
+        self.actions.append(round(float(action[0]) * 100))
+        return 0.0, False, False
+
+    def render(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("periods", "late"), [(0.0, 0), (0.9, 0), (1.1, 1), (3.5, 3)])
+def test_commands_arrive_late_by_the_delay(periods: float, late: int) -> None:
+    """A command is sent at once after its observation and acts at the first tick after it has arrived."""
+    recorder = Recorder()
+    config = RobotConfig(delay_ms=1000 * PERIOD * periods)
+    task = SUITE.task("bench/point", {"horizon": 12})
+    bench = Bench(config, task=task, environment=recorder)
+    bench.policy = lambda record: np.array([record[ObservationField.TICK] / 100, 0.0])
+    bench.run()
+    # tick n carries out the answer to observation n - 1 - late
+    assert recorder.actions == [max(0, tick - late) for tick in range(12)]
+
+
 def test_it_settles_after_the_first_success() -> None:
     steps, _, _ = lock_step(4)
     bench = Bench(RobotConfig(settle_decisions=6))

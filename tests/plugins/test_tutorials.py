@@ -14,6 +14,7 @@ SHOWN = {
     "your-own-environment": ("gym/balance", "rail/slide", "point/obstacle", "expert", "random"),
     "your-own-agent": ("point/obstacle", "nearest", "expert"),
     "your-own-robot": ("success", "0.8"),
+    "universal-robots": ("reached", "within every limit", "STOP_REQUESTED"),
 }
 """Tutorial -> what its blocks print."""
 

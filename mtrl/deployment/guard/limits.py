@@ -93,6 +93,9 @@ class RobotConfig(Checked, place="robot"):
     command_timeout_ms: Annotated[float, MINUTE_MS] = 100.0
     """Age of the newest command at which the robot holds by itself, in milliseconds beyond one period;
     above 0, at most a minute."""
+    delay_ms: Annotated[float, between(0, 1000)] = 0.0
+    """Time by which a simulation gets every command late, in milliseconds, as over a slow network; at most a
+    second. Hardware has its own."""
     hold_budget: Annotated[int, at_least(0)] = 80
     """Consecutive violating ticks that are held; one more is an emergency stop. At least 0."""
     hold_last: tuple[str, ...] = ("metaworld:3",)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,10 @@ def permitted_mode(robot: Robot, config: RobotConfig, mode: str) -> str:
         raise ConfigError(
             f"robot={config.name} cannot be read without being moved, so there is no {mode} of it; "
             "the robots arm and ros2 can"
+        )
+    if config.delay_ms and robot.exclusive:
+        raise ConfigError(
+            f"robot.delay_ms={config.delay_ms:g} is for simulations; robot={config.name} has its own delay"
         )
     return mode or "armed"
 
@@ -206,6 +211,7 @@ class RobotLoop:
         self._command = np.zeros(commands.width)
         self._jointed = environment if isinstance(environment, Jointed) else None
         self._joints = self._record[len(ObservationField) + self._state_size :][:joint_words]
+        self._on_way: deque[tuple[float, Float64]] = deque()
         self._success_tick = -1
 
     def reset(self, start: int, episode: int) -> None:
@@ -271,8 +277,8 @@ class RobotLoop:
 
     def _take_command(self) -> None:
         """Takes the newest command of this episode, or holds when commands stopped or are none."""
-        stamp = self._commands.read(self._command)
-        limit = self._period_s + self._config.command_timeout_ms / 1000
+        stamp = self._arrived() if self._config.delay_ms else self._commands.read(self._command)
+        limit = self._period_s + (self._config.command_timeout_ms + self._config.delay_ms) / 1000
         proposal = self._command[len(CommandField) :][: self._action_size]
         trusted = (
             stamp is not None
@@ -292,6 +298,20 @@ class RobotLoop:
             self._record[ObservationField.TIMEOUTS] += 1
             self._sent *= self._keep
         self._action[:] = self._sent
+
+    def _arrived(self) -> float | None:
+        """The newest command that was sent `delay_ms` ago or earlier, and its stamp."""
+        stamp = self._commands.read(self._command)
+        on_way = self._on_way
+        if stamp is not None and (not on_way or stamp > on_way[-1][0]):
+            on_way.append((stamp, self._command.copy()))
+        until = self._clock() - self._config.delay_ms / 1000
+        while len(on_way) > 1 and on_way[1][0] <= until:
+            on_way.popleft()
+        if not on_way or on_way[0][0] > until:
+            return None
+        self._command[:] = on_way[0][1]
+        return on_way[0][0]
 
 
 def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, connect: ConnectIn) -> None:
