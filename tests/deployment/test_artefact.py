@@ -133,7 +133,7 @@ def test_a_task_that_the_artefact_lacks_is_refused(artefact: Path, task: int) ->
 
 def test_a_newer_schema_is_refused(artefact: Path) -> None:
     edit_manifest(artefact, schema=4)
-    with pytest.raises(IntegrityError, match="newer than 2"):
+    with pytest.raises(IntegrityError, match="newer than 3"):
         verify(artefact)
 
 
