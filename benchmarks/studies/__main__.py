@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtrl.errors import MtrlError, UnknownNameError
 
-from . import gradient_surgery, imitation, policy_gradients, sac, units, world_model
+from . import any_teacher, gradient_surgery, imitation, policy_gradients, sac, units, world_model
 from .record import Study
 from .runner import draw_study, missing, run_studies
 
@@ -27,6 +27,7 @@ STUDIES = {
         *world_model.EXPERTS,
         *policy_gradients.PEERS,
         policy_gradients.METAWORLD4,
+        any_teacher.TEACHERS,
     )
 }
 """Every study by name."""
