@@ -12,7 +12,7 @@ from mtrl.tasks import TaskSet
 from mtrl.training import Needs, Offline
 
 from .agent import DiffusionAgent
-from .config import DiffusionConfig, NoiseLevels
+from .config import DiffusionConfig, NoiseLevels, PlanSettings, ReturnSettings
 from .consistency import CONSISTENCY
 from .metrics import METRICS
 from .policy import DiffusionSampler, policy_from
@@ -26,8 +26,11 @@ class DiffusionFactory:
     metrics = METRICS
 
     def needs(self, config: DiffusionConfig, tasks: TaskSet) -> Needs:
-        """Demonstrations alone; a policy to begin from, if named."""
-        return Needs(offline=Offline(), parents=("init_from",))
+        """Demonstrations alone, with rewards and failures where returns are read; a policy to begin from, if
+        named.
+        """
+        reads = config.returns.dropout > 0
+        return Needs(offline=Offline(rewards=reads, failures=reads), parents=("init_from",))
 
     def extras(self, config: DiffusionConfig, layout: Layout) -> tuple[Extra, ...]:
         """Empty: the policy returns no additional arrays."""
@@ -52,12 +55,18 @@ class DiffusionFactory:
                     f"init_from is a policy of the diffusion agent; got a {type(parent).__name__} of "
                     "another. Name a run of agent=diffusion"
                 )
-            network = parent.sampler.network
+            network = parent.sampler.trained
         return DiffusionAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=network)
 
     def twin(self, config: DiffusionConfig) -> DiffusionConfig:
-        """Behaviour cloning with the same network; its schedule ends with the run's budget."""
-        return dataclasses.replace(config, objective="regression", decay_updates=0)
+        """Behaviour cloning of successes with the same network; its schedule ends with the run's budget."""
+        return dataclasses.replace(
+            config,
+            objective="regression",
+            decay_updates=0,
+            plan=PlanSettings(),
+            returns=ReturnSettings(),
+        )
 
     def with_budget(self, config: DiffusionConfig, updates: int) -> DiffusionConfig:
         """The settings with a cosine decay that ends with the run, unless they name its length."""
@@ -78,4 +87,6 @@ __all__ = [
     "DiffusionFactory",
     "DiffusionSampler",
     "NoiseLevels",
+    "PlanSettings",
+    "ReturnSettings",
 ]

@@ -22,7 +22,7 @@ from mtrl.training import State, Use
 
 from .config import DiffusionConfig
 from .objectives import objective_of
-from .policy import policy_of
+from .policy import network_of, policy_of
 
 
 class DiffusionAgent(ChunkLearner[ChunkNetwork]):
@@ -58,7 +58,7 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         self._config, self._layout, self._ranks = config, layout, ranks
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = ChunkNetwork(config.network, layout)
+            network = network_of(config, tasks)
         if parent is not None:
             begin_as(network, parent)
         super().__init__(
@@ -73,7 +73,9 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
             ema_decay=config.ema_decay,
             gradient_clip=config.gradient_clip,
             keeps_moments=parent is not None,
+            stride=config.plan.stride,
         )
+        self._horizons = [task.horizon_decisions for task in tasks]
         self._objective = objective_of(config, self._network)
         self._surgery: GradientSurgery | None = None
         if not config.gradients.plain:
@@ -121,16 +123,47 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
             self._surgery.load_state_dict(shared["surgery"])
 
     def _select(self, data: Trajectories) -> Trajectories:
-        """Episodes in which the success signal was ever on."""
+        """Episodes in which the success signal was ever on; all of them where returns are read."""
+        if self._config.returns.dropout:
+            return data
         counts = np.add.reduceat(data.success.astype(np.int64), data.offsets[:-1])
         return data if counts.all() else data.select(np.flatnonzero(counts))
+
+    def _returns(self, data: Mapping[int, Trajectories]) -> Mapping[int, npt.NDArray[np.float64]] | None:
+        """What episodes are ranked by, where returns are read."""
+        if not self._config.returns.dropout:
+            return None
+        discount = self._config.returns.discount
+        return {k: part.returns(discount, self._horizons[k]) for k, part in data.items()}
 
     def _draw(self) -> Mapping[str, torch.Tensor]:
         """Makes the batch of this update, noise among its fields; returns nothing that is summed."""
         batch = self._data.sample(self._config.batch_size // self._ranks, self._draws)
-        drawn = self._objective.draw(batch.fields["chunk"], self._noise)
-        self._batch = dataclasses.replace(batch, fields={**batch.fields, **drawn})
+        fields = self._with_states(batch) if self._config.plan.stride else dict(batch.fields)
+        if "quality" in fields:
+            hidden = torch.rand(fields["quality"].shape, generator=self._noise) < self._config.returns.dropout
+            fields["quality"] = fields["quality"].masked_fill(hidden, math.nan)
+        drawn = self._objective.draw(fields["chunk"], self._noise)
+        self._batch = dataclasses.replace(batch, fields={**fields, **drawn})
         return {}
+
+    def _with_states(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The fields of a batch with future states beside the actions, and the weight of every entry: those
+        of the states together weigh `plan.weight` times those of the actions.
+        """
+        fields, network, shape = dict(batch.fields), self._network, batch.weight.shape
+        task = batch.task_index.repeat_interleave(shape[1])
+        future, there = fields.pop("future"), fields.pop("future_real")
+        states = network.encode_states(future.flatten(0, 1), task).unflatten(0, shape)
+        mask = network.action_mask[batch.task_index]
+        actions, dimensions = (part.sum(1) for part in mask.tensor_split([network.actions], dim=1))
+        weight = (self._config.plan.weight * actions / dimensions)[:, None, None, None]
+        real = fields["real"][..., None].expand_as(fields["chunk"])
+        return {
+            **fields,
+            "chunk": torch.cat([fields["chunk"], states], dim=-1),
+            "real": torch.cat([real, (weight * there[..., None]).expand_as(states)], dim=-1),
+        }
 
     def _losses(self, row: int | None = None) -> torch.Tensor:
         """[K], of this rank's samples, or [1] of one row's task."""

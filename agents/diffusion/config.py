@@ -10,7 +10,7 @@ from mtrl.errors import OutOfRangeError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
-from mtrl.structured import BELOW_ONE, POSITIVE, Checked, Range, at_least, between
+from mtrl.structured import BELOW_ONE, POSITIVE, UNIT, Checked, Range, at_least, between
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,33 @@ class FlowTimes(Checked, place="flow"):
 
 
 @dataclass(frozen=True)
+class PlanSettings(Checked, place="plan"):
+    """Future states that are planned together with the actions (He et al. 2023, arXiv 2305.18459)."""
+
+    stride: Annotated[int, at_least(0)] = 0
+    """Decisions from one planned state to the next; as many states as actions, so that with 4 a chunk of 8
+    looks 32 decisions ahead. 0 plans actions alone."""
+    weight: Annotated[float, at_least(0)] = 0.5
+    """Weight of the states' error beside that of the actions, at least 0."""
+
+
+@dataclass(frozen=True)
+class ReturnSettings(Checked, place="returns"):
+    """Conditioning on how good an episode is: the rank of its return among those of its task."""
+
+    dropout: Annotated[float, BELOW_ONE] = 0.0
+    """Share of samples whose rank is hidden, in [0, 1), so that the policy can do without (He et al. 2023:
+    0.2). 0 reads no return and learns from successes alone; above 0 it learns from failures too."""
+    target: Annotated[float, UNIT] = 0.9
+    """Rank that is asked for when acting, 0 the worst episode of the task, 1 the best."""
+    guidance: Annotated[float, at_least(0)] = 1.2
+    """Weight w of classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), D = D(hidden) + w
+    (D(target) - D(hidden)) (He et al. 2023: 1.2). 1 costs nothing; another doubles the work of a plan."""
+    discount: Annotated[float, UNIT] = 0.99
+    """Discount of the returns, 0 to 1 (He et al. 2023: 0.99)."""
+
+
+@dataclass(frozen=True)
 class DiffusionConfig(Checked, place="agent"):
     """A policy of action chunks; one key says by which objective its network is trained."""
 
@@ -70,6 +97,10 @@ class DiffusionConfig(Checked, place="agent"):
     guidance: Annotated[float, at_least(0)] = 0.0
     """Weight of self-guidance, which goes on along what the last state changed in the plan; 0 for none (So et
     al. 2025: 0.6 to 4.4 by task). Costs twice the work of a plan."""
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    """Future states beside the actions."""
+    returns: ReturnSettings = field(default_factory=ReturnSettings)
+    """Conditioning on returns."""
     execution: Execution = field(default_factory=Execution)
     """How planned chunks are carried out."""
     batch_size: Annotated[int, at_least(1)] = 256
@@ -91,7 +122,7 @@ class DiffusionConfig(Checked, place="agent"):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
-    ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time", "guidance")
+    ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time", "guidance", "plan", "returns")
     """Fields that older files lack."""
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ from mtrl.training import Metric, Metrics, Use
 from .config import NoiseLevels
 from .denoiser import sigma_grid
 from .edm import EDM
-from .objective import masked_mean
+from .objective import entry_weights, masked_mean
 from .policy import DiffusionSampler
 
 _UPDATE = "mtrl.agents.diffusion.consistency:ConsistencyDistiller.update"
@@ -100,6 +100,11 @@ class ConsistencyDistiller(ChunkLearner[Student]):
             raise UnsupportedError(
                 "distillation.method=consistency follows the path of agent.objective=diffusion; this teacher "
                 "has another objective. Distil it with distillation.method=same_noise"
+            )
+        if teacher.spec.planned:
+            raise UnsupportedError(
+                "distillation.method=consistency follows a path of actions alone; this teacher has "
+                "agent.plan.stride above 0. Distil it with distillation.method=same_noise"
             )
         require_same_sizes(config, teacher.spec, ranks)
         settings = build(ConsistencyConfig, config.settings, "distillation.settings")
@@ -171,7 +176,7 @@ class ConsistencyDistiller(ChunkLearner[Student]):
             step = ((smaller - larger) / larger)[:, None, None]
             target = self._answer(self._average, states, task, start + step * (start - clean), smaller)
         found = self._answer(self._network, states, task, start, larger)
-        losses = masked_mean((found - target) ** 2, mask * real[:, :, None]) / (larger - smaller)
+        losses = masked_mean((found - target) ** 2, entry_weights(mask, real)) / (larger - smaller)
         return losses.sum(), torch.tensor(float(len(losses)))
 
     def _answer(

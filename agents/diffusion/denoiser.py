@@ -60,8 +60,8 @@ def sigma_grid(levels: NoiseLevels, steps: int) -> torch.Tensor:
 
 @torch.no_grad()
 def sample(denoiser: Denoiser, view: View, noise: torch.Tensor, steps: int) -> torch.Tensor:
-    """Clean chunks [N, H, A] in [-1, 1] from standard normal `noise` [N, H, A], of which they are a function:
-    algorithm 1 without churn and without its second-order correction.
+    """Clean chunks [N, H, C] within limits, a function of standard normal `noise` [N, H, C]: algorithm 1
+    without churn and without its second-order correction.
     """
     grid = sigma_grid(denoiser.levels, steps)
     noisy = noise * grid[0] * denoiser.network.chunk_mask(view.task)  # x_0 ~ N(0, sigma_0^2)
@@ -76,4 +76,4 @@ def sample(denoiser: Denoiser, view: View, noise: torch.Tensor, steps: int) -> t
         # x_{i+1} = x_i + (sigma_{i+1} - sigma_i) (x_i - D(x_i, sigma_i)) / sigma_i, an Euler step of the
         # probability-flow ODE
         noisy = noisy + (smaller - sigma) * (noisy - view.clean(estimate, noisy)) / sigma
-    return noisy.clamp(-1.0, 1.0)
+    return denoiser.network.limit(noisy)

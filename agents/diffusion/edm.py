@@ -11,7 +11,7 @@ from mtrl.nn import ChunkNetwork
 
 from .config import DiffusionConfig, NoiseLevels
 from .denoiser import Denoiser, preconditioning, sample
-from .objective import masked_mean
+from .objective import entry_weights, masked_mean
 from .view import Estimate, View
 
 
@@ -56,10 +56,11 @@ class EDM:
         task: torch.Tensor,
         chunk: torch.Tensor,
         real: torch.Tensor,
+        quality: torch.Tensor | None = None,
         **drawn: torch.Tensor,
     ) -> torch.Tensor:
         """`denoising_loss`."""
-        return denoising_loss(self._network, self.levels, states, task, chunk, real, **drawn)
+        return denoising_loss(self._network, self.levels, states, task, chunk, real, quality=quality, **drawn)
 
     def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """`sampler_steps` Euler steps from sigma_max z."""
@@ -81,16 +82,17 @@ def denoising_loss(
     real: torch.Tensor,
     sigma: torch.Tensor,
     noise: torch.Tensor,
+    quality: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """EDM loss per sample, [N] (Karras et al. 2022, equation 8).
 
     With the weight lambda(sigma) = 1 / c_out^2 the loss is the squared error of the raw network
-    output against (clean - c_skip noisy) / c_out. `states` [N, h, D], `chunk` and `noise` [N, H, A],
-    `real` [N, H] (0 past the end of a demonstration), `sigma` [N].
+    output against (clean - c_skip noisy) / c_out. `states` [N, h, D], `chunk` and `noise` [N, H, C],
+    `real` [N, H] (0 past the end of a demonstration) or [N, H, C], `sigma` and `quality` [N].
     """
     skip, out, into, level = (c[:, None, None] for c in preconditioning(sigma, levels.data_deviation))
     noisy = chunk + sigma[:, None, None] * noise  # x = y + sigma n
     target = (chunk - skip * noisy) / out  # (y - c_skip x) / c_out
     # lambda c_out^2 |F(c_in x, c_noise) - target|^2 with lambda c_out^2 = 1
-    raw = network(network.condition(states, task), task, into * noisy, level[:, 0, 0])
-    return masked_mean((raw - target) ** 2, network.chunk_mask(task) * real[:, :, None])
+    raw = network(network.condition(states, task, quality), task, into * noisy, level[:, 0, 0])
+    return masked_mean((raw - target) ** 2, entry_weights(network.chunk_mask(task), real))

@@ -12,7 +12,7 @@ from mtrl.distillation import FirstStep
 from mtrl.nn import ChunkNetwork
 
 from .config import DiffusionConfig
-from .objective import masked_mean
+from .objective import entry_weights, masked_mean
 from .view import View
 
 
@@ -39,13 +39,14 @@ class Flow:
         task: torch.Tensor,
         chunk: torch.Tensor,
         real: torch.Tensor,
+        quality: torch.Tensor | None = None,
         **drawn: torch.Tensor,
     ) -> torch.Tensor:
         """|v(x_t, t) - (a - noise)|^2 at x_t = (1 - t) noise + t a (equation 1 of rectified flow)."""
         time, noise = drawn["time"], drawn["noise"]
         between = torch.lerp(noise, chunk, time[:, None, None])
-        velocity = self._network(self._network.condition(states, task), task, between, time)
-        mask = self._network.chunk_mask(task) * real[:, :, None]
+        velocity = self._network(self._network.condition(states, task, quality), task, between, time)
+        mask = entry_weights(self._network.chunk_mask(task), real)
         return masked_mean((velocity - (chunk - noise)) ** 2, mask)
 
     @torch.no_grad()
@@ -65,4 +66,4 @@ class Flow:
 
             # a step of 1 / K along (x_1 - x_t) / (1 - t)
             chunk = chunk + (view.clean(estimate, chunk) - chunk) / (self._steps - step)
-        return chunk.clamp(-1.0, 1.0)
+        return self._network.limit(chunk)

@@ -11,7 +11,7 @@ from mtrl.distillation import FirstStep
 from mtrl.nn import ChunkNetwork
 
 from .config import DiffusionConfig
-from .objective import masked_mean
+from .objective import entry_weights, masked_mean
 from .view import View
 
 
@@ -36,16 +36,17 @@ class MinimalIterative:
         task: torch.Tensor,
         chunk: torch.Tensor,
         real: torch.Tensor,
+        quality: torch.Tensor | None = None,
         **drawn: torch.Tensor,
     ) -> torch.Tensor:
         """|f(0, 0) - a|^2 / t^2 + |f(a + (1 - t) noise, t) - a|^2 / (1 - t)^2 at t = `mip_time`, as the
         authors' program has it; the paper's second input is t a + (1 - t) noise.
         """
-        condition, rest = self._network.condition(states, task), 1.0 - self._time
+        condition, rest = self._network.condition(states, task, quality), 1.0 - self._time
         first = self._pass(condition, task, torch.zeros_like(chunk), 0.0)
         second = self._pass(condition, task, chunk + rest * drawn["noise"], self._time)
         errors = (first - chunk) ** 2 / self._time**2 + (second - chunk) ** 2 / rest**2
-        return masked_mean(errors, self._network.chunk_mask(task) * real[:, :, None])
+        return masked_mean(errors, entry_weights(self._network.chunk_mask(task), real))
 
     @torch.no_grad()
     def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
@@ -53,7 +54,7 @@ class MinimalIterative:
         chunk = torch.zeros_like(self._network.chunk_mask(view.task))
         for time in (0.0, self._time):
             chunk = view.clean(partial(self._pass, time=time), chunk)
-        return chunk.clamp(-1.0, 1.0)
+        return self._network.limit(chunk)
 
     def _pass(
         self, condition: torch.Tensor, task: torch.Tensor, chunk: torch.Tensor, time: float

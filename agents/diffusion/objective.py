@@ -23,7 +23,7 @@ class Objective(Protocol):
         """What makes one forward pass of the network a plan, with which a student begins."""
 
     def draw(self, chunk: torch.Tensor, generator: torch.Generator) -> Mapping[str, torch.Tensor]:
-        """What is random in the losses of chunks [K, B, H, A], each [K, B, ...]; by name an argument of
+        """What is random in the losses of chunks [K, B, H, C], each [K, B, ...]; by name an argument of
         `losses`.
         """
 
@@ -33,16 +33,23 @@ class Objective(Protocol):
         task: torch.Tensor,
         chunk: torch.Tensor,
         real: torch.Tensor,
+        quality: torch.Tensor | None = None,
         **drawn: torch.Tensor,
     ) -> torch.Tensor:
-        """Loss per sample [N] of states [N, h, D], task [N], demonstrated chunk [N, H, A] and `real` [N, H],
-        which is 0 past the end of a demonstration.
+        """Loss per sample [N] of states [N, h, D], task [N], demonstrated chunk [N, H, C] and `real` [N, H],
+        which is 0 past the end of a demonstration; or [N, H, C], the weight of every entry. `quality` [N] as
+        of `ChunkNetwork.condition`.
         """
 
     def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
-        """Chunk [N, H, A] in [-1, 1]; `z` [N, H, A] is standard normal, or ignored."""
+        """Chunk [N, H, C] within `ChunkNetwork.limit`; `z` [N, H, C] is standard normal, or ignored."""
+
+
+def entry_weights(mask: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """[N, H, C] of a network's `chunk_mask` and of `real`, [N, H] or [N, H, C]."""
+    return mask * real.reshape(*real.shape[:2], -1)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean per sample [N] of `values` [N, H, A] where `mask` is 1; 0 where it is nowhere."""
+    """Mean per sample [N] of `values` [N, H, C], weighted by `mask`; 0 where it is 0 everywhere."""
     return (values * mask).flatten(1).sum(1) / mask.flatten(1).sum(1).clamp_min(1.0)

@@ -26,10 +26,17 @@ class DiffusionSampler:
     """
 
     def __init__(self, config: DiffusionConfig, network: ChunkNetwork) -> None:
-        """Shares the network's weights, which are the averaged ones."""
-        self.network = network
+        """Shares the network's weights, which are the averaged ones; not those of the task embedding where
+        the policy is conditioned on returns.
+        """
+        self.trained = network
+        """The network as it was trained."""
+        self.network = network if network.quality is None else network.aiming_at(config.returns.target)
+        """The network that acts."""
         self._guidance = config.guidance
-        self.objective = objective_of(config, network)
+        self._beyond = 0.0 if network.quality is None else config.returns.guidance - 1.0
+        self._stride = config.plan.stride
+        self.objective = objective_of(config, self.network)
         """What the network was trained for."""
 
     @property
@@ -38,7 +45,9 @@ class DiffusionSampler:
         states and task alone.
         """
         found = spec_of(self.network, self.network.noise_size if self.objective.noisy else 0)
-        return replace(found, history=found.history + 1) if self._guidance else found
+        planned = self.network.columns - self.network.actions
+        history = found.history + (1 if self._guidance else 0)
+        return replace(found, history=history, planned=planned, stride=self._stride)
 
     @property
     def first_step(self) -> FirstStep:
@@ -48,7 +57,9 @@ class DiffusionSampler:
     def sample(
         self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """States [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1]."""
+        """States [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1], and D_max columns of
+        planned states beside it.
+        """
         return self._plan(self._view(states, task), z)
 
     def blend(
@@ -61,26 +72,45 @@ class DiffusionSampler:
     ) -> npt.NDArray[np.float32]:
         """`sample`, bound to the plan before at every step; see `BlendingSampler`."""
         view = self._view(states, task)
-        return self._plan(replace(view, ahead=torch.from_numpy(ahead), pull=torch.from_numpy(pull)), z)
+        # states of the plan before stand at other times
+        acts = torch.arange(ahead.shape[2]) < self.network.actions
+        bound = torch.from_numpy(pull)[:, None] * acts
+        return self._plan(replace(view, ahead=torch.from_numpy(ahead), pull=bound), z)
 
     def _plan(self, view: View, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        shape = (len(z), self.network.shape.chunk, self.network.actions)
+        network = self.network
+        shape = (len(z), network.shape.chunk, network.columns)
         noise = torch.from_numpy(z).view(shape) if self.objective.noisy else torch.empty(0)
-        chunk: npt.NDArray[np.float32] = self.objective.plan(view, noise).numpy()
-        return chunk
+        chunk = self.objective.plan(view, noise)
+        if network.columns > network.actions:
+            actions, states = chunk.tensor_split([network.actions], dim=-1)
+            chunk = torch.cat([actions, network.decode_states(states, view.task)], dim=-1)
+        found: npt.NDArray[np.float32] = chunk.numpy()
+        return found
 
     def view(self, states: torch.Tensor, task: torch.Tensor) -> View:
-        """What the network reads of states [N, h, D_max] and task [N]; with self-guidance of the states a
-        decision earlier too.
-        """
-        if not self._guidance:
-            return View(self.network.condition(states, task), task)
-        now, before = (self.network.condition(part, task) for part in (states[:, 1:], states[:, :-1]))
-        return View(now, task, before, self._guidance)
+        """What the network reads of states [N, h, D_max] and task [N], and what it is led away from."""
+        now = states[:, 1:] if self._guidance else states
+        away: list[tuple[torch.Tensor, float]] = []
+        if self._guidance:
+            away.append((self.network.condition(states[:, :-1], task), self._guidance))
+        if self._beyond:
+            away.append((self.trained.condition(now, task), self._beyond))
+        return View(self.network.condition(now, task), task, tuple(away))
 
     @torch.no_grad()
     def _view(self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64]) -> View:
         return self.view(torch.from_numpy(states), torch.from_numpy(task))
+
+
+def network_of(config: DiffusionConfig, tasks: TaskSet) -> ChunkNetwork:
+    """A new network as the settings say."""
+    return ChunkNetwork(
+        config.network,
+        tasks.layout,
+        plans_states=config.plan.stride > 0,
+        reads_quality=config.returns.dropout > 0,
+    )
 
 
 def policy_of(config: DiffusionConfig, network: ChunkNetwork, version: int) -> ChunkPolicy:
@@ -91,6 +121,6 @@ def policy_of(config: DiffusionConfig, network: ChunkNetwork, version: int) -> C
 def policy_from(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
     """The policy of a snapshot."""
     config = build(DiffusionConfig, snapshot.config)
-    network = ChunkNetwork(config.network, tasks.layout)
+    network = network_of(config, tasks)
     network.load_state_dict(tensors_of(snapshot.tensors))
     return policy_of(config, network.requires_grad_(False).eval(), snapshot.version)

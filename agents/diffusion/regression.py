@@ -10,7 +10,7 @@ from mtrl.distillation import FirstStep
 from mtrl.nn import ChunkNetwork
 
 from .config import DiffusionConfig
-from .objective import masked_mean
+from .objective import entry_weights, masked_mean
 from .view import View
 
 
@@ -35,18 +35,19 @@ class Regression:
         task: torch.Tensor,
         chunk: torch.Tensor,
         real: torch.Tensor,
+        quality: torch.Tensor | None = None,
         **drawn: torch.Tensor,
     ) -> torch.Tensor:
         """Squared error of the predicted chunk."""
         empty = torch.zeros_like(chunk)
-        predicted = self._predicted(self._network.condition(states, task), task, empty)
-        return masked_mean((predicted - chunk) ** 2, self._network.chunk_mask(task) * real[:, :, None])
+        predicted = self._predicted(self._network.condition(states, task, quality), task, empty)
+        return masked_mean((predicted - chunk) ** 2, entry_weights(self._network.chunk_mask(task), real))
 
     @torch.no_grad()
     def plan(self, view: View, z: torch.Tensor) -> torch.Tensor:
         """The prediction, clipped."""
         empty = torch.zeros_like(self._network.chunk_mask(view.task))
-        return view.clean(self._predicted, empty).clamp(-1.0, 1.0)
+        return self._network.limit(view.clean(self._predicted, empty))
 
     def _predicted(self, condition: torch.Tensor, task: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self._network(condition, task, empty, empty.new_zeros(len(empty)))

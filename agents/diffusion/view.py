@@ -8,40 +8,46 @@ from dataclasses import dataclass
 import torch
 
 Estimate = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(condition [N, C], task [N], chunk at some noise level [N, H, A]) -> the clean chunk [N, H, A]."""
+"""(condition [N, D], task [N], chunk at some noise level [N, H, C]) -> the clean chunk [N, H, C]."""
 
 
 @dataclass(frozen=True)
 class View:
-    """States and task as the network reads them, and two corrections of what it says."""
+    """States and task as the network reads them, and corrections of what it says."""
 
     condition: torch.Tensor
-    """[N, C], of `ChunkNetwork.condition`."""
+    """[N, D], of `ChunkNetwork.condition`."""
     task: torch.Tensor
     """[N]"""
-    before: torch.Tensor | None = None
-    """The condition one decision earlier, for self-guidance."""
-    guidance: float = 0.0
-    """Weight w of self-guidance."""
+    away: tuple[tuple[torch.Tensor, float], ...] = ()
+    """Other conditions, and how far to go away from what the network says under each: of the states one
+    decision earlier (self-guidance), and without the return (classifier-free guidance)."""
     ahead: torch.Tensor | None = None
-    """Actions [N, H, A] that are carried out while this plan is made, and those planned after them."""
+    """Rows [N, H, C] of the plan that is carried out while this one is made."""
     pull: torch.Tensor | None = None
-    """How much each action of the plan is bound to `ahead`, [H], 0 to 1."""
+    """How much each entry of the plan is bound to `ahead`, [H, C], 0 to 1."""
 
     def clean(self, estimate: Estimate, noisy: torch.Tensor) -> torch.Tensor:
-        """The estimate of the clean chunk [N, H, A] at `noisy`, steered.
+        """The estimate of the clean chunk [N, H, C] at `noisy`, steered.
 
         Self-guidance (So et al. 2025, arXiv 2510.12392), in one pass of twice as many rows:
         D = D(s_t) + w (D(s_t) - D(s_{t-1})).
+        Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598) alike:
+        D = D(target) + (w - 1) (D(target) - D(hidden)).
         Real-time chunking (Black et al. 2025, arXiv 2506.07339), without its backward pass:
         D' = D + pull (ahead - D).
         """
-        if self.before is None:
-            found = estimate(self.condition, self.task, noisy)
+        if self.away:
+            together = torch.cat([self.condition, *(other for other, _ in self.away)])
+            count = 1 + len(self.away)
+            seen, *others = estimate(together, self.task.repeat(count), noisy.repeat(count, 1, 1)).chunk(
+                count
+            )
+            found = seen
+            for (_, weight), other in zip(self.away, others, strict=True):
+                found = found + weight * (seen - other)
         else:
-            both = torch.cat([self.condition, self.before])
-            now, earlier = estimate(both, self.task.repeat(2), noisy.repeat(2, 1, 1)).chunk(2)
-            found = now + self.guidance * (now - earlier)
+            found = estimate(self.condition, self.task, noisy)
         if self.ahead is not None and self.pull is not None:
-            found = found + self.pull[None, :, None] * (self.ahead - found)
+            found = found + self.pull * (self.ahead - found)
         return found

@@ -30,10 +30,12 @@ class ChunkDataset:
         history: int,
         chunk: int,
         *,
+        stride: int = 0,
         partial: bool = False,
     ) -> None:
         """`data` maps task indices to demonstrations. Every task of the layout needs some, or with `partial`
-        any task: samples of the others are padding of weight 0.
+        any task: samples of the others are padding of weight 0. With a `stride` samples have the states that
+        follow after so many decisions each.
         """
         self._layout = layout
         self.present = np.array([k in data and len(data[k].labels) > 0 for k in range(layout.task_count)])
@@ -43,12 +45,19 @@ class ChunkDataset:
         self.statistics = RunningMoments(layout.task_count, layout.state_size)
         """Moments of the states of all demonstrations."""
         self._first, self._count = [0] * layout.task_count, [1] * layout.task_count
+        self._lengths = {k: data[k].lengths for k in np.flatnonzero(self.present).tolist()}
+        self._quality: torch.Tensor | None = None
+        self._future: tuple[torch.Tensor, torch.Tensor] | None = None
+        future: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = []
         parts: list[tuple[npt.NDArray[np.generic], ...]] = []
         rows = decisions = 0
         for k in np.flatnonzero(self.present).tolist():
             states, windows = layout.pad_state(data[k].observations["state"]), data[k].windows(history, chunk)
             labels = layout.pad_continuous(data[k].labels)
             self.statistics.update(k, states)
+            if stride:
+                ahead, there = data[k].future(chunk, stride)
+                future.append((ahead + rows, there))
             parts.append(
                 (
                     states,
@@ -64,6 +73,14 @@ class ChunkDataset:
             torch.as_tensor(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)
         )
         self._real = real.float()
+        if stride:
+            ahead, there = (torch.as_tensor(np.concatenate(arrays)) for arrays in zip(*future, strict=True))
+            self._future = (ahead, there.float())
+
+    def set_quality(self, quality: Mapping[int, npt.NDArray[np.float64]]) -> None:
+        """Gives every sample how good its episode is: task -> [E], 0 to 1."""
+        decisions = [np.repeat(quality[k], lengths) for k, lengths in self._lengths.items()]
+        self._quality = torch.as_tensor(np.concatenate(decisions)).float()
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -82,11 +99,17 @@ class ChunkDataset:
         tasks = torch.arange(len(picked))
         weight = torch.ones(index.shape)
         weight[torch.from_numpy(~self.present)] = 0.0
+        fields = {"chunk": self._labels[self._windows[index]], "real": self._real[index]}
+        if self._future is not None:
+            ahead, there = self._future
+            fields |= {"future": self._states[ahead[index]], "future_real": there[index]}
+        if self._quality is not None:
+            fields["quality"] = self._quality[index]
         return Batch(
             task_index=tasks,
             weight=weight,
             buckets={"state": Bucket(self._states[self._rows[index]], tasks)},
-            fields={"chunk": self._labels[self._windows[index]], "real": self._real[index]},
+            fields=fields,
         )
 
     @property
@@ -98,13 +121,16 @@ class ChunkDataset:
 class RankDataset:
     """A `ChunkDataset` of this rank's episodes, ready once all ranks have theirs."""
 
-    def __init__(self, layout: Layout, history: int, chunk: int, ranks: int, owner: str) -> None:
-        """`owner` is what learns from it, for messages."""
+    def __init__(
+        self, layout: Layout, history: int, chunk: int, ranks: int, owner: str, stride: int = 0
+    ) -> None:
+        """`owner` is what learns from it, for messages; `stride` as of `ChunkDataset`."""
         self.ready = False
         """Whether all ranks agreed that they have demonstrations."""
         self.portion: torch.Tensor | None = None
         """[K], the share of each task's samples that is this rank's; None alone."""
-        self._layout, self._history, self._chunk = layout, history, chunk
+        self._layout, self._history, self._chunk, self._stride = layout, history, chunk, stride
+        self._returns: Mapping[int, npt.NDArray[np.float64]] | None = None
         self._ranks, self._owner = ranks, owner
         self._dataset: ChunkDataset | None = None
         self._failure: MtrlError | None = None
@@ -120,13 +146,24 @@ class RankDataset:
         """Task -> the dimensions of its states that are constant, on all ranks."""
         return self._statistics.constants(self._layout.state_mask)
 
-    def ingest(self, data: Mapping[int, Trajectories]) -> None:
-        """Takes demonstrations by task. Raises ConfigError for a task without any; of several ranks one may
-        lack some, and `agree` raises on all of them what is wrong on one.
+    def ingest(
+        self,
+        data: Mapping[int, Trajectories],
+        returns: Mapping[int, npt.NDArray[np.float64]] | None = None,
+    ) -> None:
+        """Takes demonstrations by task, and the return of each episode where samples have a `quality`: its
+        rank among those of the task on all ranks, 0 to 1. Raises ConfigError for a task without any; of
+        several ranks one may lack some, and `agree` raises on all of them what is wrong on one.
         """
+        self._returns = returns
         try:
             self._dataset = ChunkDataset(
-                self._layout, data, self._history, self._chunk, partial=self._ranks > 1
+                self._layout,
+                data,
+                self._history,
+                self._chunk,
+                stride=self._stride,
+                partial=self._ranks > 1,
             )
         except ConfigError as error:
             if self._ranks == 1:
@@ -147,8 +184,20 @@ class RankDataset:
         if reducer.size > 1:
             # portion_k = 1 / R_k on each of the R_k ranks that hold demonstrations of task k
             self.portion = torch.from_numpy(has[reducer.rank] / holders).float()
+        if self._returns is not None:
+            self._rank_returns(reducer)
         self.ready = True
         return True
+
+    def _rank_returns(self, reducer: Reducer) -> None:
+        """Says how good every episode is; collective."""
+        assert self._returns is not None and self._dataset is not None, "every rank has demonstrations"
+        own = [
+            np.stack([np.full(len(values), float(k)), values], axis=1) for k, values in self._returns.items()
+        ]
+        everyone = reducer.gather(torch.from_numpy(np.concatenate(own))).numpy()
+        of_task = {k: np.sort(everyone[everyone[:, 0] == k, 1]) for k in self._returns}
+        self._dataset.set_quality({k: _share_below(of_task[k], v) for k, v in self._returns.items()})
 
     def require_ready(self) -> None:
         """Raises ConfigError where there is nothing to learn from."""
@@ -176,6 +225,14 @@ def merged_moments(own: RunningMoments, reducer: Reducer) -> tuple[RunningMoment
         for k in np.flatnonzero(rank[:, 0]).tolist():
             found.add(k, float(rank[k, 0]), *np.split(rank[k, 1:], 2))
     return found, gathered[:, :, 0]
+
+
+def _share_below(
+    ascending: npt.NDArray[np.float64], values: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The share of `ascending` that is below each value, half of what is equal to it included."""
+    below, up_to = (np.searchsorted(ascending, values, side) for side in ("left", "right"))
+    return np.asarray((below + up_to) / (2.0 * len(ascending)))
 
 
 def _no_demonstrations(present: npt.NDArray[np.bool_]) -> ConfigError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from mtrl.rollout import Episodes
 
 STEP_FIELDS = ("actions", "labels", "rewards", "terminated", "truncated", "success")
 """The arrays with one row per decision."""
+
+LAST_REWARDS = 10
+"""Rewards whose mean stands for those after the end of an episode that was cut."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,29 @@ class Trajectories:
             action_rows=np.minimum(ahead, last[:, None]),
             real=ahead <= last[:, None],
         )
+
+    def future(self, chunk: int, stride: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """For every decision, the rows of the observations `stride`, 2 `stride`, ... decisions later,
+        [N, chunk], and whether they are there; after an episode's last observation that one is repeated.
+        """
+        episode = np.repeat(np.arange(self.episode_count), self.lengths)
+        ahead = np.arange(self.step_count)[:, None] + stride * np.arange(1, chunk + 1)
+        last = self.offsets[episode + 1][:, None]
+        return np.minimum(ahead, last) + episode[:, None], ahead <= last
+
+    def returns(self, discount: float, horizon: int) -> npt.NDArray[np.float64]:
+        """[E], the discounted return of every episode had it gone on to `horizon` decisions: one that was cut
+        goes on with the mean of its last rewards, so that a success that ended the recording counts for more
+        than a failure that took all the time.
+        """
+        found = np.zeros(self.episode_count)
+        for e, (first, last) in enumerate(pairwise(self.offsets)):
+            rewards = self.rewards[first:last].astype(np.float64)
+            if not self.terminated[last - 1] and len(rewards) < horizon:
+                missing = horizon - len(rewards)
+                rewards = np.concatenate([rewards, np.full(missing, rewards[-LAST_REWARDS:].mean())])
+            found[e] = rewards @ discount ** np.arange(len(rewards))
+        return found
 
     def select(self, episodes: Sequence[int] | npt.NDArray[np.integer]) -> Trajectories:
         """The listed episodes, in the listed order."""

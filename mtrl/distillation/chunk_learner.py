@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
 from mtrl.data import RankDataset, Trajectories
 from mtrl.errors import ConfigError
 from mtrl.nn import ChunkShape
@@ -31,8 +36,11 @@ class ChunkLearner(AveragedLearner[Network]):
         ema_decay: float,
         gradient_clip: float,
         keeps_moments: bool,
+        stride: int = 0,
     ) -> None:
-        """`keeps_moments`: states are standardised as `network` says, not by the demonstrations' moments."""
+        """`keeps_moments`: states are standardised as `network` says, not by the demonstrations' moments.
+        `stride` as of `mtrl.data.ChunkDataset`.
+        """
         super().__init__(
             network,
             seed,
@@ -43,13 +51,14 @@ class ChunkLearner(AveragedLearner[Network]):
             gradient_clip=gradient_clip,
         )
         self._names, self._keeps_moments = tasks.names, keeps_moments
-        self._data = RankDataset(tasks.layout, shape.history, shape.chunk, ranks, self.NAME)
+        self._data = RankDataset(tasks.layout, shape.history, shape.chunk, ranks, self.NAME, stride)
 
     def ingest(self, data: Fragment | EpisodeGroup | Datasets) -> None:
         """Takes demonstrations; raises ConfigError for anything else."""
         if not isinstance(data, Datasets):
             raise ConfigError(f"{self.NAME} learns from demonstrations (Datasets)")
-        self._data.ingest({k: self._select(part) for k, part in data.trajectories.items()})
+        kept = {k: self._select(part) for k, part in data.trajectories.items()}
+        self._data.ingest(kept, self._returns(kept))
 
     def due(self, steps: int, reducer: Reducer) -> int:
         """The granted updates that are left, once all ranks have demonstrations."""
@@ -58,6 +67,10 @@ class ChunkLearner(AveragedLearner[Network]):
                 network.set_moments(self._data.moments)
             warn_of_constants({self._names[k]: which for k, which in self._data.constants.items()})
         return max(0, steps - self.updates) if self._data.ready else 0
+
+    def _returns(self, data: Mapping[int, Trajectories]) -> Mapping[int, npt.NDArray[np.float64]] | None:
+        """Task -> the return of every episode [E], where samples say how good theirs is; None by default."""
+        return None
 
     def _select(self, data: Trajectories) -> Trajectories:
         """The episodes of a task whose states and actions are learned from, all by default. `data` also has

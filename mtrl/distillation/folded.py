@@ -34,7 +34,7 @@ class FoldedStudent(nn.Module):
         shape, torso = network.shape, network.torso
         assert isinstance(torso, ResidualMLP), "a student is an MLP"
         self.skip = first.skip
-        self.sizes = (shape.chunk, network.actions)
+        self.sizes, self.actions = (shape.chunk, network.columns), network.actions
         self.choices = network.choices
         self.blocks = nn.ModuleList(fold(block) for block in torso.blocks)
         self.norm = torso.norm
@@ -72,4 +72,4 @@ class FoldedStudent(nn.Module):
         if noise is not None:
             raw = raw + self.skip * noise
         chunk, columns = ((raw * mask).reshape(-1, *self.sizes), mask.reshape(-1, *self.sizes))
-        return bounded(chunk, columns, self.choices)
+        return bounded(chunk[:, :, : self.actions], columns[:, :, : self.actions], self.choices)

@@ -17,14 +17,15 @@ Array = npt.NDArray[np.float64]
 def reference_chunk(
     tensors: Mapping[str, npt.NDArray[np.generic]],
     shape: ChunkShape,
-    choices: int,
+    columns: tuple[int, int],
     first: FirstStep,
     state: npt.NDArray[np.generic],
     task: npt.NDArray[np.generic],
     z: npt.NDArray[np.generic] | None,
 ) -> Array:
     """state [N, h, D_max], task [N], z [N, Z] or None -> chunk [N, H, A_max], in float64; `tensors` are
-    those of the student's snapshot, and the last `choices` columns are probabilities.
+    those of the student's snapshot. `columns`: those of an action, of which the last are probabilities of
+    choices, and how many these are.
     """
     weights = {name: np.asarray(v, dtype=np.float64) for name, v in tensors.items()}
     rows = np.asarray(task, dtype=np.int64)
@@ -48,7 +49,9 @@ def reference_chunk(
         axis=1,
     )
     raw = _residual_mlp(weights, inputs, shape.blocks).reshape(action_mask.shape) * action_mask
-    found = first.skip * noise + first.gain * raw
+    actions, choices = columns
+    found = (first.skip * noise + first.gain * raw)[:, :, :actions]
+    action_mask = action_mask[:, :, :actions]
     continuous, logits = np.split(found, [found.shape[2] - choices], axis=2)
     likely = np.exp(logits - logits.max(axis=2, keepdims=True, initial=-np.inf))
     likely *= action_mask[:, :, action_mask.shape[2] - choices :]

@@ -144,7 +144,8 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         states, task, z, target = (self._pool[name][rows] for name in ("states", "task", "z", "target"))
         predicted = self._network.unclipped(states, task, z if z.shape[1] else None)
         # L = sum mask (student(s, z) - teacher(s, z))^2 / sum mask
-        mask = self._network.network.chunk_mask(task)
+        network = self._network.network
+        mask = network.chunk_mask(task)[:, :, : network.actions]
         entries = mask.sum()
         return ((predicted - target) ** 2 * mask).sum() / entries, entries
 
@@ -161,7 +162,8 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         shift = self._config.jitter * torch.randn(states.shape, generator=self._noise)
         states = states + shift * network.scale[task][:, None] * network.state_mask[task][:, None]
         z = torch.randn(len(states), self._teacher.spec.noise_size, generator=self._noise)
-        target = torch.from_numpy(self._teacher.sample(states.numpy(), task.numpy(), z.numpy()))
+        chunk = self._teacher.sample(states.numpy(), task.numpy(), z.numpy())
+        target = torch.from_numpy(chunk[:, :, : self._teacher.spec.actions])
         limit = POOL_BATCHES * len(states)
         for name, values in {"states": states, "task": task, "z": z, "target": target}.items():
             held = self._pool.get(name)

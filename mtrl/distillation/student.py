@@ -43,7 +43,10 @@ class Student(nn.Module):
         """Fresh weights, drawn from torch's generator."""
         super().__init__()
         self.form = form
-        self.network = ChunkNetwork(form.network, layout)
+        columns = form.noise_size // form.network.chunk
+        # a teacher that plans states has noise for them too
+        wide = columns > layout.continuous_size + layout.discrete_size
+        self.network = ChunkNetwork(form.network, layout, plans_states=wide)
 
     @property
     def spec(self) -> ChunkSpec:
@@ -62,17 +65,18 @@ class Student(nn.Module):
     def forward(self, state: torch.Tensor, task: torch.Tensor, z: torch.Tensor | None = None) -> torch.Tensor:
         """`state` [N, h, D_max], `task` [N], `z` [N, Z] or None when Z = 0 -> [N, H, A_max] in [-1, 1]."""
         network = self.network
-        return bounded(self.unclipped(state, task, z), network.chunk_mask(task), network.choices)
+        mask = network.chunk_mask(task)[:, :, : network.actions]
+        return bounded(self.unclipped(state, task, z), mask, network.choices)
 
     def unclipped(self, state: torch.Tensor, task: torch.Tensor, z: torch.Tensor | None) -> torch.Tensor:
         """The output before clipping, which is what the loss sees (clipping has no gradient)."""
-        sizes = (self.form.network.chunk, self.network.actions)
+        sizes = (self.form.network.chunk, self.network.columns)
         mask = self.network.chunk_mask(task)
         noise = torch.zeros_like(mask) if z is None else z.unflatten(1, sizes) * mask
         first = self.form.first_step
         level = state.new_full((1,), first.level).expand(task.shape[0])
         raw = self.network(self.network.condition(state, task), task, first.scale * noise, level)
-        return first.skip * noise + first.gain * raw
+        return (first.skip * noise + first.gain * raw)[:, :, : self.network.actions]
 
     @property
     def execution(self) -> Execution:
@@ -91,9 +95,9 @@ class Student(nn.Module):
         z: npt.NDArray[np.generic] | None,
     ) -> npt.NDArray[np.float64]:
         """`forward` in numpy and float64."""
-        form, choices = self.form, self.network.choices
+        form, columns = self.form, (self.network.actions, self.network.choices)
         return reference_chunk(
-            self.snapshot(0).tensors, form.network, choices, form.first_step, state, task, z
+            self.snapshot(0).tensors, form.network, columns, form.first_step, state, task, z
         )
 
     def folded(self) -> FoldedStudent:

@@ -34,6 +34,10 @@ class ChunkSpec:
     """Length of the noise z, Z; 0 for a function of states and task alone."""
     choices: int = 0
     """Columns of an action that score the choices of a discrete task, the last ones: the highest is taken."""
+    planned: int = 0
+    """Columns after those of an action: a state that the plan expects, D_max, or none."""
+    stride: int = 0
+    """Decisions between planned states; the i-th row of a chunk holds that of `stride` i decisions after."""
 
 
 @runtime_checkable
@@ -50,7 +54,7 @@ class ChunkSampler(Protocol):
         self, states: npt.NDArray[np.float32], task: npt.NDArray[np.int64], z: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
         """States [N, h, D_max], task [N], standard normal z [N, Z] -> chunk [N, H, A_max] in [-1, 1], 0 in
-        columns of other tasks.
+        columns of other tasks; then the `planned` columns.
         """
 
 
@@ -78,8 +82,8 @@ class BlendingSampler(Protocol):
         ahead: npt.NDArray[np.float32],
         pull: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.float32]:
-        """As `ChunkSampler.sample`; `ahead` [N, H, A_max] is what is left of the plan before, and `pull` [H]
-        how much each action is bound to it, 0 to 1.
+        """As `ChunkSampler.sample`; `ahead` [N, H, A_max + planned] is what is left of the plan before, and
+        `pull` [H] how much each action is bound to it, 0 to 1.
         """
 
 
@@ -90,11 +94,17 @@ class ChunkPolicy:
     also the plan that is being made and the decisions until it is there.
     """
 
-    extras: tuple[Extra, ...] = ()
-
     def __init__(self, sampler: ChunkSampler, execution: Execution, version: int = 0) -> None:
-        """Raises OutOfRangeError where more is executed than planned."""
-        execution.require_within(sampler.spec.chunk)
+        """Raises OutOfRangeError where more is executed than planned. What plans states too is recorded:
+        "plan" [H, planned], the newest, and "plan_age", the decisions since it was made.
+        """
+        spec = sampler.spec
+        execution.require_within(spec.chunk)
+        self.extras: tuple[Extra, ...] = (
+            (Extra("plan", (spec.chunk, spec.planned)), Extra("plan_age", dtype="int64"))
+            if spec.planned
+            else ()
+        )
         self.version = version
         self.sampler = sampler
         """The map that plans."""
@@ -104,7 +114,7 @@ class ChunkPolicy:
     def initial_state(self, count: int) -> PolicyState:
         """Empty queues."""
         spec = self.sampler.spec
-        queue = np.zeros((count, spec.chunk, spec.actions), dtype=np.float32)
+        queue = np.zeros((count, spec.chunk, spec.actions + spec.planned), dtype=np.float32)
         state: PolicyState = {
             "history": np.zeros((count, spec.history, spec.state_size), dtype=np.float32),
             "queue": queue,
@@ -146,15 +156,16 @@ class ChunkPolicy:
             self._adapt(state, plan)
         else:
             self._renew(state, ended, plan)
-        queue, position = state["queue"], state["position"]
-        width = queue.shape[2] - self.sampler.spec.choices
-        continuous, scores = np.split(queue[np.arange(len(now)), position], [width], axis=1)
+        queue, position, spec = state["queue"], state["position"], self.sampler.spec
+        row, parts = queue[np.arange(len(now)), position], [spec.actions - spec.choices, spec.actions]
+        continuous, scores, _ = np.split(row, parts, axis=1)
         # scores that are not finite are no choice, which the lane refuses
         best = scores.argmax(1) if scores.shape[1] else np.zeros(len(now), dtype=np.int64)
         return Action(
             continuous=np.clip(continuous, -1.0, 1.0).astype(np.float32),
             discrete=np.where(np.isfinite(scores).all(1), best, -1),
             state={**state, "position": position + 1},
+            extras={"plan": queue[:, :, spec.actions :], "plan_age": position} if spec.planned else {},
         )
 
     def _renew(self, state: PolicyState, ended: npt.NDArray[np.bool_], plan: Plan) -> None:
@@ -179,7 +190,9 @@ class ChunkPolicy:
         begun = position < self.sampler.spec.chunk
         fresh = plan(np.arange(len(queue)))
         kept = np.concatenate([queue[:, 1:], fresh[:, -1:]], axis=1)
-        old, new = kept[:, 0], fresh[:, 0]
+        actions = self.sampler.spec.actions
+        kept[:, :, actions:] = fresh[:, :, actions:]
+        old, new = kept[:, 0, :actions], fresh[:, 0, :actions]
         # cos(old, new) >= threshold, true of actions that are 0
         alike = (old * new).sum(1) >= self._execution.adaptive * np.sqrt((old**2).sum(1) * (new**2).sum(1))
         state["queue"] = np.where((begun & alike)[:, None, None], kept, fresh)
@@ -206,7 +219,7 @@ def _replace(state: PolicyState, plan: Plan, rows: npt.NDArray[np.int64]) -> Non
 
 
 def _left(state: PolicyState, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """What is left of these copies' plans [N, H, A_max], then 0."""
+    """What is left of these copies' plans [N, H, A_max + planned], then 0."""
     chunk = state["queue"].shape[1]
     place = state["position"][rows, None] + np.arange(chunk)
     left = state["queue"][rows[:, None], np.minimum(place, chunk - 1)]

@@ -112,3 +112,21 @@ def test_from_episodes_keeps_labels_apart_from_actions() -> None:
 def test_arrays_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         dataclasses.replace(trajectories_of(STATE, [3, 2]), **change)
+
+
+def test_the_observations_that_follow_by_hand() -> None:
+    rows, there = trajectories_of(STATE, [3, 2]).future(chunk=2, stride=2)
+    # decision 0 sees row 0: rows 2 and 4, of which the episode has no more than row 3
+    np.testing.assert_array_equal(rows, [[2, 3], [3, 3], [3, 3], [6, 6], [6, 6]])
+    np.testing.assert_array_equal(
+        there, [[True, False], [True, False], [False, False], [True, False], [False, False]]
+    )
+
+
+def test_returns_of_episodes_that_were_cut_go_on_to_the_horizon() -> None:
+    data = trajectories_of(STATE, [2, 2, 3])
+    rewards = np.array([1, 3, 1, 3, 1, 1, 1], dtype=np.float32)
+    terminated = np.array([0, 0, 0, 1, 0, 0, 0], dtype=bool)
+    found = dataclasses.replace(data, rewards=rewards, terminated=terminated).returns(0.5, 3)
+    # 1 + 3/2 + 2/4 with the mean of the rewards so far; 1 + 3/2; 1 + 1/2 + 1/4
+    np.testing.assert_allclose(found, [3.0, 2.5, 1.75])
