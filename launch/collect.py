@@ -93,13 +93,21 @@ def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resu
     finally:
         rollouts.close()
     table = Table(header_style="bold")
-    for column in ("dataset", "episodes", "attempts", "expert success"):
+    tries = config.demonstrations.tries > 1
+    for column in (
+        "dataset",
+        "episodes",
+        "attempts",
+        "expert success",
+        *(["starts solved"] if tries else []),
+    ):
         table.add_column(column, overflow="fold")
     for task in tasks:
         kept = str(config.demonstrations.episodes)
         if task.name in outcome:
-            attempts, successes = outcome[task.name]
-            table.add_row(dataset_id_of(task), kept, str(attempts), f"{successes / attempts:.2f}")
+            found = outcome[task.name]
+            rates = [f"{found.successes / part:.2f}" for part in (found.attempts, found.starts)[: 1 + tries]]
+            table.add_row(dataset_id_of(task), kept, str(found.attempts), *rates)
         else:
             table.add_row(dataset_id_of(task), kept, "there already", "")
     console.print(table)
@@ -112,11 +120,12 @@ def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resu
                     "task": task.name,
                     "dataset": dataset_id_of(task),
                     "episodes": config.demonstrations.episodes,
-                    "attempts": attempts,
-                    "successes": successes,
+                    **{
+                        name: getattr(outcome.get(task.name), name, None)
+                        for name in ("attempts", "successes", "starts")
+                    },
                 }
                 for task in tasks
-                for attempts, successes in [outcome.get(task.name, (None, None))]
             ],
         },
     )

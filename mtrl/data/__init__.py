@@ -2,7 +2,7 @@
 
 from .batch import Batch, Bucket
 from .chunks import ChunkDataset, RankDataset, merged_moments
-from .demonstrations import Collected, DemonstrationConfig, collect_demonstrations
+from .demonstrations import Collected, DemonstrationConfig, MixtureConfig, collect_demonstrations
 from .lerobot import write_lerobot
 from .lerobot_reading import is_lerobot, read_lerobot, read_lerobot_info
 from .minari import dataset_id_of, read_dataset, read_provenance, write_dataset
@@ -18,6 +18,7 @@ __all__ = [
     "CommitRecord",
     "DemonstrationConfig",
     "MappedStorage",
+    "MixtureConfig",
     "RankDataset",
     "Replay",
     "ReplayConfig",

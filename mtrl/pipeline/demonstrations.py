@@ -88,8 +88,8 @@ def collect_into(
     *,
     stop: Callable[[], bool],
     replace: bool = False,
-) -> dict[str, tuple[int, int]]:
-    """Collects and writes what is missing under `root`; returns task -> (attempts, successes).
+) -> dict[str, Collected]:
+    """Collects and writes what is missing under `root`; returns task -> what it cost.
 
     With `replace` every task is collected again; an older dataset stays until its successor is written.
     Raises Interrupted when `stop` said so: the tasks that were finished are written then.
@@ -97,7 +97,7 @@ def collect_into(
     missing = [k for k, task in enumerate(tasks) if replace or not (root / dataset_id_of(task)).exists()]
     # In one process task after task, so that an interrupted collection has lost one task, not all.
     groups = [[k] for k in missing] if isinstance(rollouts, LocalRollouts) else [missing]
-    outcome: dict[str, tuple[int, int]] = {}
+    outcome: dict[str, Collected] = {}
     shown = dict.fromkeys(missing, 0)
     with progress("collect demonstrations", len(missing) * config.episodes) as bar:
 
@@ -109,7 +109,7 @@ def collect_into(
             collected = collect_demonstrations(rollouts, tasks, config, seed, advance, only=group, stop=stop)
             for k, found in collected.items():
                 _keep(root, tasks[k], found, config, seed, replace)
-                outcome[tasks[k].name] = (found.attempts, found.successes)
+                outcome[tasks[k].name] = found
             if stop():
                 break
     if len(outcome) < len(missing):
@@ -127,6 +127,7 @@ def _keep(
         "seed": seed,
         "attempts": found.attempts,
         "successes": found.successes,
+        "starts": found.starts,
         "commit": provenance.commit,
         "packages": dict(provenance.packages),
     }

@@ -26,6 +26,7 @@ from mtrl.report import learning_table, write_report
 from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, start_id
 
+from .plans import record_plans
 from .policies import kept_policies, load_policy
 from .requirements import Plan
 from .session import Session
@@ -52,6 +53,7 @@ def evaluate_stage(session: Session) -> None:
             result, modes = _evaluate_with_modes(session, snapshot, label, identity)
             write_result(file, result, overwrite=True)
             write_record(modes_file, modes, overwrite=True)
+        record_plans(session, snapshot, label, identity)
         results.append(result)
         found = read_saved(modes_file)
         paths += [{"policy": label, "paths": m["paths"], "obstacle": m["obstacle"]} for m in found.values()]

@@ -16,7 +16,7 @@ from mtrl.videos import Video, read_videos
 
 from .conflict import Conflicts, find_conflicts
 from .curves import Curves, find_curves
-from .paths import PolicyPaths, read_paths
+from .paths import PlannedTask, PolicyPaths, read_paths, read_plans
 from .realtime import RealtimeEpisode, read_deployment, read_latency
 
 Value = None | bool | int | float | str
@@ -39,6 +39,8 @@ class RunContents:
     deployments: tuple[RealtimeEpisode, ...]
     latency: Latency | None
     paths: tuple[PolicyPaths, ...]
+    plans: tuple[PlannedTask, ...] = ()
+    """`plans/*.json`."""
     videos: tuple[Video, ...] = ()
     """`videos/*.json` with their videos, by file name."""
     conflicts: Conflicts | None = None
@@ -65,6 +67,7 @@ def read_run(directory: Path) -> RunContents:
         deployments=tuple(read_deployment(path) for path in sorted(directory.glob("deployments/*.json"))),
         latency=read_latency(latency) if latency.is_file() else None,
         paths=read_paths(paths) if paths.is_file() else (),
+        plans=tuple(one for file in sorted(directory.glob("plans/*.json")) for one in read_plans(file)),
         videos=read_videos(directory / "videos"),
         conflicts=find_conflicts(directory),
     )

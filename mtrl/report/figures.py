@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup
 
 from mtrl.deployment.realtime.latency import Latency
 from mtrl.evaluation.statistics import Estimate
 
-from .chart import LEFT, RIGHT, Align, Chart
+from .chart import LEFT, RIGHT, Align, Chart, Plot
 from .curves import Curve
-from .paths import PolicyPaths, Side
+from .paths import PlannedTask, PolicyPaths, Side
 from .scale import Scale, short_number
 
 WIDTH = 290
@@ -149,14 +150,8 @@ def paths_figure(drawn: PolicyPaths, compared: Sequence[PolicyPaths]) -> Markup:
         for r in (-p.obstacle.radius, p.obstacle.radius)
     ]
     points = np.concatenate([discs, *(path for policy in policies for path in policy.paths)])
-    low, high = points.min(axis=0), points.max(axis=0)
-    margin = 0.02 * max(float((high - low).max()), 1e-9)
-    low, high = low - margin, high + margin
-    scale = WIDTH / (high - low).max()
-    width, height = scale * (high - low)
     counts = ", ".join(f"{drawn.count(side)} {side.value}" for side in Side)
-    chart = Chart(f"Paths of {drawn.policy}: {counts}", width, height)
-    plot = chart.bare(Scale(low[0], high[0], ()), Scale(low[1], high[1], ()))
+    chart, plot, scale = _from_above(f"Paths of {drawn.policy}: {counts}", points)
     place = drawn.obstacle
     disc = 2 * scale * place.radius
     plot.dots([place.x], [place.y], "shade", size=disc, edge="faint", layer=1)
@@ -166,3 +161,28 @@ def paths_figure(drawn: PolicyPaths, compared: Sequence[PolicyPaths]) -> Markup:
         plot.line(x, y, _PATH_COLOURS[side], width=1.2, opacity=0.5)
         plot.dots(x[-1:], y[-1:], _PATH_COLOURS[side], size=6.0)
     return chart.markup()
+
+
+def plans_figure(drawn: PlannedTask) -> Markup:
+    """What came, and every plan from where it was made."""
+    points = np.concatenate([*drawn.paths, *drawn.plans])
+    chart, plot, _ = _from_above(f"Plans of {drawn.policy}: {drawn.task}", points)
+    for plan in drawn.plans:
+        x, y = plan.T
+        plot.line(x, y, "s2", width=0.8, opacity=0.5)
+    for path in drawn.paths:
+        x, y = path.T
+        plot.line(x, y, "s1", width=1.6)
+        plot.dots(x[:1], y[:1], "s1", size=6.0)
+    return chart.markup()
+
+
+def _from_above(label: str, points: npt.NDArray[np.float64]) -> tuple[Chart, Plot, float]:
+    """An empty figure that holds the points [n, 2], at one scale both ways, and its pixels a unit."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.02 * max(float((high - low).max()), 1e-9)
+    low, high = low - margin, high + margin
+    scale = WIDTH / (high - low).max()
+    width, height = scale * (high - low)
+    chart = Chart(label, width, height)
+    return chart, chart.bare(Scale(low[0], high[0], ()), Scale(low[1], high[1], ())), float(scale)

@@ -22,7 +22,7 @@ from .chart import PALETTE
 from .conflict_figures import scale_figure
 from .contents import RunContents, Value, read_run
 from .embedded_videos import video_rows
-from .figures import WIDE, latency_figure, paths_figure
+from .figures import WIDE, latency_figure, paths_figure, plans_figure
 from .learning import learnt
 from .learning_figures import MANY_TASKS
 from .learning_page import OPEN_FIGURES, conflict_parts, learning_parts, learnt_lines
@@ -65,10 +65,11 @@ _WORDS = {"bc": "BC", "us": "", "seconds": "time"}
 def write_report(run_directory: Path) -> Path:
     """Writes `report.html` into a run directory from the files there, replacing an older one.
 
-    Shows `summary.json`, `evaluations/*.json`, `point_paths.json`, `videos/*.json`, `latency.json`,
-    `deployments/*.json`, `metrics.jsonl` and `*/metrics.jsonl`, `cosines.jsonl`, `config.yaml`. What is
-    absent is said to be, with the command that makes it. The page loads nothing from the network, runs no
-    script and is the same for the same files; videos too large for it are linked in `videos/`.
+    Shows `summary.json`, `evaluations/*.json`, `point_paths.json`, `plans/*.json`, `videos/*.json`,
+    `latency.json`, `deployments/*.json`, `metrics.jsonl` and `*/metrics.jsonl`, `cosines.jsonl`,
+    `config.yaml`. What is absent is said to be, with the command that makes it. The page loads nothing from
+    the network, runs no script and is the same for the same files; videos too large for it are linked in
+    `videos/`.
 
     Raises:
         ConfigError: there is no such directory.
@@ -105,6 +106,7 @@ def render(run: RunContents, place: Path) -> str:
             )
             for drawn in run.paths
         ],
+        plans=[(drawn, plans_figure(drawn)) for drawn in run.plans],
         video_rows=video_rows(run.videos, place),
         latency=latency_figure(run.latency, WIDE) if run.latency else None,
         delays=[

@@ -1,4 +1,4 @@
-"""The point task's image: which way each episode went round the obstacle."""
+"""Paths from above: which way each episode of the point task went, and what was planned beside what came."""
 
 from __future__ import annotations
 
@@ -84,17 +84,65 @@ def read_paths(path: Path) -> tuple[PolicyPaths, ...]:
         return tuple(_policy(Record(path, f"[{index}]", entry)) for index, entry in enumerate(content))
 
 
+@dataclass(frozen=True)
+class PlannedTask:
+    """Episodes of one task in two dimensions of its state, and the plans on the way."""
+
+    policy: str
+    task: str
+    dimensions: tuple[float, ...]
+    """The two entries of the state that are drawn."""
+    error: float
+    """Distance of planned states to those that came, over how far these are from where they were planned."""
+    paths: tuple[npt.NDArray[np.float64], ...]
+    """One array [T, 2] per episode."""
+    plans: tuple[npt.NDArray[np.float64], ...]
+    """One array [H + 1, 2] per plan, of all episodes; it begins where it was made."""
+
+
+def read_plans(path: Path) -> tuple[PlannedTask, ...]:
+    """Reads `plans/LABEL.json`; IntegrityError that names file and field where it is not that."""
+    record = Record(path, "", read_json(path))
+    listed = record.fields.get("tasks")
+    with reading(path, "a policy's plans by task, lists of [x, y]"):
+        if not isinstance(listed, list):
+            record.refuse("tasks", "a list of tasks")
+        return tuple(
+            _planned(record.text("policy"), Record(path, f"tasks[{k}]", entry))
+            for k, entry in enumerate(listed)
+        )
+
+
+def _planned(policy: str, record: Record) -> PlannedTask:
+    episodes = record.fields.get("episodes")
+    if not isinstance(episodes, list) or not episodes:
+        record.refuse("episodes", "a list of episodes")
+    played = [Record(record.path, f"{record.place}.episodes[{e}]", one) for e, one in enumerate(episodes)]
+    return PlannedTask(
+        policy,
+        record.text("task"),
+        record.numbers("dimensions"),
+        record.number("error", minimum=0.0),
+        tuple(_points(one, [one.fields.get("path")], "path")[0] for one in played),
+        tuple(plan for one in played for plan in _points(one, one.fields.get("plans"), "plans")),
+    )
+
+
+def _points(record: Record, listed: object, name: str) -> list[npt.NDArray[np.float64]]:
+    if not isinstance(listed, list):
+        record.refuse(name, "a list of lists of [x, y]")
+    found = [np.array(points, dtype=np.float64) for points in listed]
+    if any(one.ndim != 2 or one.shape[1:] != (2,) or not len(one) for one in found) or not all(
+        np.isfinite(one).all() for one in found
+    ):
+        record.refuse(name, "lists of [x, y], none empty, all finite")
+    return found
+
+
 def _policy(record: Record) -> PolicyPaths:
     place = record.record("obstacle")
     obstacle = Obstacle(place.number("x"), place.number("y"), place.number("radius", minimum=0.0))
-    listed = record.fields.get("paths")
-    if not isinstance(listed, list):
-        record.refuse("paths", "a list of paths")
-    paths = tuple(np.array(path, dtype=np.float64) for path in listed)
-    if any(path.ndim != 2 or path.shape[1:] != (2,) or not len(path) for path in paths) or not all(
-        np.isfinite(path).all() for path in paths
-    ):
-        record.refuse("paths", "a list of lists of [x, y], none empty, all finite")
+    paths = tuple(_points(record, record.fields.get("paths"), "paths"))
     return PolicyPaths(record.text("policy"), paths, obstacle)
 
 
