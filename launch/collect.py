@@ -106,8 +106,9 @@ def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resu
         kept = str(config.demonstrations.episodes)
         if task.name in outcome:
             found = outcome[task.name]
-            rates = [f"{found.successes / part:.2f}" for part in (found.attempts, found.starts)[: 1 + tries]]
-            table.add_row(dataset_id_of(task), kept, str(found.attempts), *rates)
+            of = (found.attempts, found.starts)[: 1 + tries]
+            shares = [f"{found.successes / count:.2f}" for count in of]
+            table.add_row(dataset_id_of(task), kept, str(found.attempts), *shares)
         else:
             table.add_row(dataset_id_of(task), kept, "there already", "")
     console.print(table)

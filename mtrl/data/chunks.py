@@ -74,8 +74,8 @@ class ChunkDataset:
         )
         self._real = real.float()
         if stride:
-            ahead, there = (torch.as_tensor(np.concatenate(arrays)) for arrays in zip(*future, strict=True))
-            self._future = (ahead, there.float())
+            followed, real = (torch.as_tensor(np.concatenate(arrays)) for arrays in zip(*future, strict=True))
+            self._future = (followed, real.float())
 
     def set_quality(self, quality: Mapping[int, npt.NDArray[np.float64]]) -> None:
         """Gives every sample how good its episode is: task -> [E], 0 to 1."""
