@@ -11,6 +11,7 @@ from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Needs, Offline
 
+from .adoption import adopted
 from .agent import DiffusionAgent
 from .config import DiffusionConfig, NoiseLevels, PlanSettings, ReturnSettings
 from .consistency import CONSISTENCY
@@ -71,6 +72,10 @@ class DiffusionFactory:
     def with_budget(self, config: DiffusionConfig, updates: int) -> DiffusionConfig:
         """The settings with a cosine decay that ends with the run, unless they name its length."""
         return config if config.decay_updates else dataclasses.replace(config, decay_updates=updates)
+
+    def adopted(self, snapshot: PolicySnapshot, theirs: TaskSet, ours: TaskSet) -> PolicySnapshot:
+        """A policy of other tasks as the beginning of one for `ours`."""
+        return adopted(snapshot, theirs, ours)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
         """The policy of a snapshot."""

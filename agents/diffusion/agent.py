@@ -17,6 +17,7 @@ from mtrl.gradients import GradientSurgery, require_finite
 from mtrl.nn import ChunkNetwork, arrays_of, begin_as, require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.rollout import ChunkPolicy, PolicySnapshot
+from mtrl.spaces import Moments
 from mtrl.tasks import TaskSet
 from mtrl.training import State, Use
 
@@ -44,8 +45,8 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         ranks: int = 1,
         parent: ChunkNetwork | None = None,
     ) -> None:
-        """Begins with the weights of `parent` and its standardisation of states, which is then kept. Raises
-        UnsupportedError for tasks with pixels or discrete actions.
+        """Begins with the weights of `parent` and its standardisation of states, which is then kept but for
+        tasks that are new to it. Raises UnsupportedError for tasks with pixels or discrete actions.
         """
         require_continuous_states(tasks, self.NAME)
         layout = tasks.layout
@@ -128,6 +129,13 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
             return data
         counts = np.add.reduceat(data.success.astype(np.int64), data.offsets[:-1])
         return data if counts.all() else data.select(np.flatnonzero(counts))
+
+    def _take_moments(self, moments: Moments) -> None:
+        """Of tasks that the parent did not know too, whose own are NaN."""
+        super()._take_moments(moments)
+        for network in (self._network, self._average):
+            for k in network.mean.isnan().any(1).nonzero().flatten().tolist():
+                network.set_moments(moments, k)
 
     def _returns(self, data: Mapping[int, Trajectories]) -> Mapping[int, npt.NDArray[np.float64]] | None:
         """What episodes are ranked by, where returns are read."""

@@ -12,7 +12,7 @@ from mtrl.errors import ConfigError
 from mtrl.nn import ChunkShape
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment
-from mtrl.spaces import warn_of_constants
+from mtrl.spaces import Moments, warn_of_constants
 from mtrl.tasks import TaskSet
 from mtrl.training import Datasets
 
@@ -62,11 +62,16 @@ class ChunkLearner(AveragedLearner[Network]):
 
     def due(self, steps: int, reducer: Reducer) -> int:
         """The granted updates that are left, once all ranks have demonstrations."""
-        if not self._data.ready and self._data.agree(reducer) and not self._keeps_moments:
-            for network in (self._network, self._average):
-                network.set_moments(self._data.moments)
-            warn_of_constants({self._names[k]: which for k, which in self._data.constants.items()})
+        if not self._data.ready and self._data.agree(reducer):
+            self._take_moments(self._data.moments)
         return max(0, steps - self.updates) if self._data.ready else 0
+
+    def _take_moments(self, moments: Moments) -> None:
+        """Standardises states by the moments of the demonstrations, unless it keeps the network's own."""
+        if not self._keeps_moments:
+            for network in (self._network, self._average):
+                network.set_moments(moments)
+            warn_of_constants({self._names[k]: which for k, which in self._data.constants.items()})
 
     def _returns(self, data: Mapping[int, Trajectories]) -> Mapping[int, npt.NDArray[np.float64]] | None:
         """Task -> the return of every episode [E], where samples say how good theirs is; None by default."""

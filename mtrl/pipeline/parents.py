@@ -9,9 +9,9 @@ from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import read_saved, write_record
 from mtrl.rollout import Policy, PolicySnapshot, policy_from
 from mtrl.tasks import TaskSet
-from mtrl.training import PARENTS, Checkpoints
+from mtrl.training import PARENTS, AdoptsTasks, Checkpoints
 
-from .config import Config
+from .config import Config, agent_of
 from .policies import find_policy
 
 RECORD = "parents.json"
@@ -36,8 +36,10 @@ def parent_snapshots(
     """
     found: dict[str, PolicySnapshot] = {}
     hashes: dict[str, str] = {}
+    _, factory, _ = agent_of(config)
     for key in (key for key in PARENTS if key in taken and getattr(config, key)):
-        found[key], hashes[key] = _load(key, getattr(config, key), tasks)
+        adopts = factory if key == "init_from" and isinstance(factory, AdoptsTasks) else None
+        found[key], hashes[key] = _load(key, getattr(config, key), tasks, factory.name, adopts)
     if place is not None:
         _require_same(place, hashes)
     return found
@@ -53,12 +55,21 @@ def require_parents(config: Config, name: str, taken: Collection[str]) -> None:
             )
 
 
-def _load(key: str, text: str, tasks: TaskSet) -> tuple[PolicySnapshot, str]:
-    """The policy of a run or artefact, and its hash; `LABEL@RUN` names another policy than a run's first."""
+def _load(
+    key: str, text: str, tasks: TaskSet, agent: str, adopts: AdoptsTasks | None
+) -> tuple[PolicySnapshot, str]:
+    """The policy of a run or artefact, and its hash; `LABEL@RUN` names another policy than a run's first. One
+    of other tasks is adopted where it is of this agent, and that can.
+    """
     try:
         found = find_policy(text, "student" if key == "student" else "teacher")
     except ConfigError as error:
         raise ConfigError(f"{key}={text}: {error}") from error
+    if adopts is not None and tuple(found.names) != tuple(tasks.names) and not found.exported:
+        theirs = found.task_set()
+        snapshot, identity = found.load(theirs)
+        if snapshot.kind == agent:
+            return adopts.adopted(snapshot, theirs, tasks), identity
     _require_tasks(key, text, found.names, tasks)
     return found.load(tasks)
 

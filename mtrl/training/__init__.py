@@ -4,6 +4,7 @@ from mtrl.run_directory import POLICIES, RunDirectory, own_folder, own_run, requ
 
 from .agent import (
     PARENTS,
+    AdoptsTasks,
     Agent,
     Datasets,
     DrawsPanels,
@@ -52,6 +53,7 @@ __all__ = [
     "RUN_METRICS",
     "RUN_TIMINGS",
     "SAVING",
+    "AdoptsTasks",
     "Agent",
     "AgentFactory",
     "Baseline",

@@ -205,6 +205,16 @@ class OffersTwin(Protocol):
 
 
 @runtime_checkable
+class AdoptsTasks(Protocol):
+    """A factory whose policies can begin those of other tasks (`init_from`)."""
+
+    def adopted(self, snapshot: PolicySnapshot, theirs: TaskSet, ours: TaskSet) -> PolicySnapshot:
+        """The parent, a policy of `theirs` and of this agent, as one of `ours`, which `build` takes; raises
+        ConfigError where the tasks do not fit it.
+        """
+
+
+@runtime_checkable
 class MapsReplay(Protocol):
     """An agent whose replay may lie in files that outlive its process."""
 

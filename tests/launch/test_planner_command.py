@@ -14,6 +14,7 @@ import pytest
 from mtrl.deployment import latency_apart, verify
 from mtrl.errors import IntegrityError
 from mtrl.launch.main import main
+from mtrl.pipeline import load_policy
 from mtrl.pipeline.plans import plans_of, widest
 from mtrl.report.paths import read_plans
 from mtrl.rollout import Episodes, Version
@@ -25,7 +26,7 @@ WORDS = [
     "agent.network.width=16",
     "agent.network.blocks=1",
     "agent.sampler_steps=2",
-    "demonstrations.episodes=8",
+    "demonstrations.episodes=4",
     "demonstrations.mixture.noisy=0.25",
     "demonstrations.mixture.failing=0.25",
     "demonstrations.tries=2",
@@ -33,13 +34,13 @@ WORDS = [
     "distillation.updates=4",
     "distillation.network.width=16",
     "distillation.network.blocks=1",
-    "evaluation.episodes=2",
+    "evaluation.episodes=1",
     "training.threads=1",
     "tracking=files",
 ]
 
 
-def test_it_is_trained_drawn_distilled_and_exported(tmp_path: Path) -> None:
+def test_it_is_trained_drawn_distilled_exported_and_fine_tuned(tmp_path: Path) -> None:
     stages = "stages=[collect,train,distill,evaluate,export,report]"
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         patch.setattr("mtrl.pipeline.export_stage.latency_apart", partial(latency_apart, calls=50, repeats=1))
@@ -55,6 +56,13 @@ def test_it_is_trained_drawn_distilled_and_exported(tmp_path: Path) -> None:
     assert not (run / "plans" / "student.json").exists(), "a student plans actions alone"
     assert json.loads((run / "artefact" / "manifest.json").read_text())["action_size"] == 2
     assert verify(run / "artefact").golden_error <= 1e-5
+    fine_tuned = [f"init_from={run}", "tasks=maze2d/umaze", "demonstrations.episodes=4", "name=fine"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(["train", *WORDS, *fine_tuned, "stages=[collect,train]", f"output={tmp_path}"]) == 0
+    began, ended = (load_policy(tmp_path / name / "policies" / "teacher")[0] for name in ("planner", "fine"))
+    assert ended.tensors["embedding.weight"].shape[0] == 1 < began.tensors["embedding.weight"].shape[0]
+    close = np.abs(ended.tensors["torso.enter.weight"] - began.tensors["torso.enter.weight"]).max()
+    assert 0 < close < 0.05
     broken = tmp_path / "broken.json"
     broken.write_text(json.dumps({"policy": "teacher", "tasks": [{"task": "a", "episodes": []}]}))
     with pytest.raises(IntegrityError, match="episodes"):
