@@ -1,9 +1,11 @@
-"""`mtrl collect`: demonstrations from scripted experts, as Minari datasets."""
+"""`mtrl collect`: demonstrations from scripted experts, or transitions of a model, as Minari datasets."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -20,12 +22,13 @@ from mtrl.pipeline import (
     log,
     log_continuation,
     log_interruption,
+    synthesise_into,
     task_set_of,
 )
 from mtrl.pipeline.demonstrations import STOPPING
 from mtrl.rollout import require_experts
 from mtrl.structured import plain
-from mtrl.tasks import TaskSet
+from mtrl.tasks import Task, TaskSet
 from mtrl.training import Interruptible, own_folder, require_disk
 
 from .arguments import add_continuing, add_json, add_overrides, emit, resumes
@@ -35,6 +38,7 @@ EXAMPLES = (
     "mtrl collect tasks=mt10 episodes=50                    into datasets/, in this process",
     "mtrl collect tasks=mt10 episodes=50 runtime=ray        the same demonstrations, on Ray",
     "mtrl collect tasks=point/obstacle --out my-data seed=2 one task, elsewhere",
+    "mtrl collect source=synthesised data=datasets tasks=mt10 episodes=1000 --out made  of a model",
 )
 
 
@@ -70,6 +74,8 @@ def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resu
             if task.name in there:
                 _require_same(root, dataset_id_of(task), config)
     missing = [task for task in tasks if overwrite or task.name not in there]
+    if config.demonstrations.source == "synthesised":
+        return _synthesise(arguments, config, tasks, missing)
     require_experts(missing)
     require_disk(root, DEMONSTRATION_BYTES * config.demonstrations.episodes * len(tasks))
     console = Console(emoji=False)
@@ -132,6 +138,41 @@ def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resu
     )
     variable = f"MINARI_DATASETS_PATH={shlex.quote(str(root))}"
     log(console, f"datasets are under {root}; Minari reads them with {variable}")
+    return 0
+
+
+def _synthesise(
+    arguments: argparse.Namespace, config: Config, tasks: TaskSet, missing: Sequence[Task]
+) -> int:
+    """Trains a model on all tasks, and writes transitions of those that are missing."""
+    console, count = Console(emoji=False), config.demonstrations.episodes
+    require_disk(arguments.out, DEMONSTRATION_BYTES * count * len(missing))
+    with Interruptible("stopping; nothing is written") as interrupt:
+        try:
+            made = synthesise_into(
+                arguments.out,
+                tasks,
+                missing,
+                config,
+                stop=lambda: interrupt.requested,
+                replace=arguments.overwrite,
+            )
+        except Interrupted as stopped:
+            return log_interruption(console, stopped)
+    table = Table(header_style="bold")
+    for column in ("dataset", "transitions", "difference of means", "of deviations"):
+        table.add_column(column, overflow="fold")
+    for task, found in made.items():
+        table.add_row(task, str(count), f"{found.means:.2f}", f"{found.deviations:.2f}")
+    console.print(table)
+    log(console, "differences to the demonstrations: mean over the entries of a transition, in deviations")
+    emit(
+        arguments,
+        {
+            "folder": arguments.out,
+            "datasets": [{"dataset": name, "episodes": count, **asdict(one)} for name, one in made.items()],
+        },
+    )
     return 0
 
 

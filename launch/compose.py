@@ -34,7 +34,11 @@ SECTIONS = {"gradients": "agent.gradients", "torso": "agent.network.torso"}
 `agent.gradients.every=4`."""
 
 SHORT_KEYS = {
-    "collect": {"episodes": "demonstrations.episodes"},
+    "collect": {
+        "episodes": "demonstrations.episodes",
+        "source": "demonstrations.source",
+        "updates": "training.updates",
+    },
     "train": {
         "updates": "training.updates",
         "episodes": "evaluation.episodes",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from mtrl.data import Trajectories
 from mtrl.errors import ConfigError
 from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
@@ -17,6 +18,7 @@ from .config import DiffusionConfig, NoiseLevels, PlanSettings, ReturnSettings
 from .consistency import CONSISTENCY
 from .metrics import METRICS
 from .policy import DiffusionSampler, policy_from
+from .synthesis import synthesised
 
 
 class DiffusionFactory:
@@ -76,6 +78,19 @@ class DiffusionFactory:
     def adopted(self, snapshot: PolicySnapshot, theirs: TaskSet, ours: TaskSet) -> PolicySnapshot:
         """A policy of other tasks as the beginning of one for `ours`."""
         return adopted(snapshot, theirs, ours)
+
+    def synthesised(
+        self,
+        config: DiffusionConfig,
+        tasks: TaskSet,
+        data: Mapping[int, Trajectories],
+        count: int,
+        updates: int,
+        seed: int,
+        on_update: Callable[[int], None],
+    ) -> dict[int, Trajectories]:
+        """Transitions drawn from a model of demonstrations."""
+        return synthesised(config, tasks, data, count, updates, seed, on_update)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
         """The policy of a snapshot."""

@@ -40,8 +40,11 @@ class MixtureConfig(Checked, place="mixture"):
 
 @dataclass(frozen=True)
 class DemonstrationConfig(Checked, place="demonstrations"):
-    """Settings of the collection from scripted experts."""
+    """Settings of the collection from scripted experts, or of the synthesis from demonstrations."""
 
+    source: Annotated[str, ("expert", "synthesised")] = "expert"
+    """"expert": the suites' scripted experts play. "synthesised": transitions drawn from a model that is
+    trained on the demonstrations in `data`, `training.updates` long; `episodes` says how many."""
     episodes: Annotated[int, at_least(1)] = 50
     """Episodes to keep per task, at least 1."""
     noise: NoiseConfig = field(default_factory=NoiseConfig)
@@ -63,7 +66,7 @@ class DemonstrationConfig(Checked, place="demonstrations"):
     attempts_factor: Annotated[float, at_least(1)] = 4.0
     """Give up on a task after this many times `episodes` attempts, at least 1."""
 
-    ADDED: ClassVar[tuple[str, ...]] = ("mixture", "tries")
+    ADDED: ClassVar[tuple[str, ...]] = ("source", "mixture", "tries")
     """Fields that older files lack."""
 
 

@@ -138,6 +138,16 @@ class Trajectories:
         last = self.offsets[episode + 1][:, None]
         return np.minimum(ahead, last) + episode[:, None], ahead <= last
 
+    def transitions(self) -> npt.NDArray[np.float64]:
+        """Every decision as a row [sum T_e, 2 D + A + 3]: state, executed action, reward, terminated,
+        success, next state. Of continuous tasks with states.
+        """
+        now = np.arange(self.step_count) + np.repeat(np.arange(self.episode_count), self.lengths)
+        states = self.observations["state"]
+        flags = np.stack([self.rewards, self.terminated, self.success], axis=1)
+        parts = [states[now], self.actions, flags, states[now + 1]]
+        return np.concatenate(parts, axis=1, dtype=np.float64)
+
     def returns(self, discount: float, horizon: int) -> npt.NDArray[np.float64]:
         """[E], the discounted return of every episode had it gone on to `horizon` decisions: one that was cut
         goes on with the mean of its last rewards, so that a success that ended the recording counts for more

@@ -23,6 +23,7 @@ from .policies import (
 from .requirements import DEMONSTRATION_BYTES, require_writable
 from .session import Session, open_session, run_name, session_in, task_set_of
 from .stages import STAGES, Stage, log_what_is_kept, require_resources, run_stages, stages_of
+from .synthesis import synthesise_into
 from .training_stages import distill_stage
 from .videos import EvaluationVideos, choose_renderer, load_subject, print_videos, record_all
 
@@ -72,6 +73,7 @@ __all__ = [
     "save_policy",
     "session_in",
     "stages_of",
+    "synthesise_into",
     "task_set_of",
     "train_rank",
 ]

@@ -65,6 +65,11 @@ def require_demonstrable(config: Config, tasks: TaskSet, run: Path) -> list[str]
 
     Raises ConfigError when `data` lacks some, UnsupportedError when no expert can provide them.
     """
+    if config.demonstrations.source != "expert":
+        raise ConfigError(
+            f"demonstrations.source={config.demonstrations.source} is for mtrl collect; then train with "
+            "data=FOLDER"
+        )
     root = demonstrations_root(config, run)
     missing = [task for task in tasks if not (root / dataset_id_of(task)).exists()]
     names = [task.name for task in missing]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -212,6 +212,25 @@ class AdoptsTasks(Protocol):
         """The parent, a policy of `theirs` and of this agent, as one of `ours`, which `build` takes; raises
         ConfigError where the tasks do not fit it.
         """
+
+
+@runtime_checkable
+class Synthesises(Protocol):
+    """A factory that can draw new transitions like those of demonstrations (`mtrl collect
+    source=synthesised`).
+    """
+
+    def synthesised(
+        self,
+        config: Any,  # noqa: ANN401 - its own dataclass
+        tasks: TaskSet,
+        data: Mapping[int, Trajectories],
+        count: int,
+        updates: int,
+        seed: int,
+        on_update: Callable[[int], None],
+    ) -> dict[int, Trajectories]:
+        """Task -> `count` transitions as episodes of one decision, of a model trained so many updates."""
 
 
 @runtime_checkable
