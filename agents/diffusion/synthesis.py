@@ -26,8 +26,8 @@ from .config import DiffusionConfig, PlanSettings, ReturnSettings
 
 SCALE = 0.2
 """A standardised row is multiplied by this, so that five deviations are the ends of an action's range."""
-NO_START = -1
-"""Start of an episode that began from none."""
+NO_START = 0
+"""What stands for the start of an episode that began from none: files hold numbers of at least 0."""
 
 Rows = npt.NDArray[np.float32]
 

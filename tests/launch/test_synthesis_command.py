@@ -32,7 +32,7 @@ def test_transitions_are_drawn_and_written_as_a_dataset(tmp_path: Path) -> None:
         name = dataset_id_of(task)
         made = read_dataset(tmp_path / "made", name, task)
         assert made.episode_count == made.step_count == 40
-        assert (made.terminated | made.truncated).all() and (made.start_id == -1).all()
+        assert (made.terminated | made.truncated).all() and (made.start_id == 0).all()
         recorded = read_provenance(tmp_path / "made", name)["provenance"]
         source = read_provenance(tmp_path / "few", name)
         assert recorded["source"] == "synthesised" and recorded["from"][task.name] == source["root_hash"]
