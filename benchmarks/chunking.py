@@ -4,21 +4,21 @@
 
 A diffusion policy of 8 actions a chunk is trained on three Meta-World tasks, unless --run is there already.
 Every task has the least noise of `NOISE` at which open-loop chunks succeed in at most 70% of its validation
-starts, and the weight of self-guidance is chosen among `WEIGHTS` on validation starts too. Figures, on 100
-equal test starts a task:
+starts; the weight of self-guidance and the threshold are chosen among `WEIGHTS` and `THRESHOLDS` on those
+too. Figures, on equal test starts:
 
 open_loop_success       all 8 actions of a chunk, then the next plan; mean over tasks
 adaptive_success        self-guidance, and the plan before is left only where a new one begins otherwise
-                        (cosine below 0.97)
+                        (cosine below the threshold)
 difference              adaptive minus open loop, mean over tasks; _low and _high are its 95% interval, paired
                         by start
 closed_loop_success     a new plan at every decision, for comparison
-unguided_success        adaptive chunking without self-guidance
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,10 @@ from mtrl.tasks import Split
 
 TASKS = ("metaworld/reach-v3", "metaworld/push-v3", "metaworld/drawer-open-v3")
 CHUNK = 8
-NOISE = (0.5, 1.0, 1.5, 2.0)
-WEIGHTS = (0.0, 0.6, 1.6)
-OPEN, ADAPTIVE, CLOSED = {"steps": CHUNK}, {"adaptive": 0.97}, {"steps": 1}
+NOISE = (0.25, 0.5, 1.0, 2.0)
+WEIGHTS, THRESHOLDS = (0.0, 0.6), (0.97, 0.99)
+"""So et al. 2025 choose weights by task, and thresholds of 0.97 and 0.99."""
+OPEN, CLOSED = {"steps": CHUNK}, {"steps": 1}
 BARS = {"difference": ">= 0.10", "difference_low": "> 0"}
 CHOOSING = 20
 """Validation starts that noise and weight are chosen on."""
@@ -49,11 +50,11 @@ def main() -> None:
     words = (f"agent.network.chunk={CHUNK}", "demonstrations.episodes=50", "training.updates=4000")
     teacher = Teacher(arguments.run, TASKS, words)
     noise = [chosen_noise(teacher, k) for k in range(len(TASKS))]
-    weight = max(WEIGHTS, key=lambda w: guided_success(teacher, noise, w))
-    ways = {
+    choices = itertools.product(WEIGHTS, THRESHOLDS)
+    weight, threshold = max(choices, key=lambda choice: adaptive_success(teacher, noise, *choice))
+    ways: dict[str, tuple[dict[str, float], float]] = {
         "open_loop": (OPEN, 0.0),
-        "adaptive": (ADAPTIVE, weight),
-        "unguided": (ADAPTIVE, 0.0),
+        "adaptive": ({"adaptive": threshold}, weight),
         "closed_loop": (CLOSED, 0.0),
     }
     found = {
@@ -72,6 +73,7 @@ def main() -> None:
     details = {
         "noise": dict(zip(TASKS, noise, strict=True)),
         "guidance": weight,
+        "threshold": threshold,
         "success": {
             way: {task: round(float(one.mean()), 3) for task, one in zip(TASKS, tasks, strict=True)}
             for way, tasks in found.items()
@@ -92,15 +94,16 @@ def chosen_noise(teacher: Teacher, task: int) -> float:
     return NOISE[-1]
 
 
-def guided_success(teacher: Teacher, noise: list[float], weight: float) -> float:
+def adaptive_success(teacher: Teacher, noise: list[float], weight: float, threshold: float) -> float:
     """Success of adaptive chunking on validation starts, mean over tasks."""
+    how = {"adaptive": threshold}
     rates = [
         successes(
-            teacher.play(k, CHOOSING, ADAPTIVE, guidance=weight, noise=noise[k], split=Split.VALIDATION)
+            teacher.play(k, CHOOSING, how, guidance=weight, noise=noise[k], split=Split.VALIDATION)
         ).mean()
         for k in range(len(TASKS))
     ]
-    print(f"guidance {weight}: {np.mean(rates):.0%}", flush=True)
+    print(f"guidance {weight}, threshold {threshold}: {np.mean(rates):.0%}", flush=True)
     return float(np.mean(rates))
 
 
