@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from mtrl.data import dataset_id_of, read_provenance
+from mtrl.data import Collected, dataset_id_of, read_provenance
 from mtrl.distributed import rollouts_for
 from mtrl.errors import ConfigError, ExistsError, ResourceError
 from mtrl.pipeline import (
@@ -98,26 +98,7 @@ def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resu
         raise
     finally:
         rollouts.close()
-    table = Table(header_style="bold")
-    tries = config.demonstrations.tries > 1
-    for column in (
-        "dataset",
-        "episodes",
-        "attempts",
-        "expert success",
-        *(["starts solved"] if tries else []),
-    ):
-        table.add_column(column, overflow="fold")
-    for task in tasks:
-        kept = str(config.demonstrations.episodes)
-        if task.name in outcome:
-            found = outcome[task.name]
-            of = (found.attempts, found.starts)[: 1 + tries]
-            shares = [f"{found.successes / count:.2f}" for count in of]
-            table.add_row(dataset_id_of(task), kept, str(found.attempts), *shares)
-        else:
-            table.add_row(dataset_id_of(task), kept, "there already", "")
-    console.print(table)
+    console.print(_table(config, tasks, outcome))
     emit(
         arguments,
         {
@@ -139,6 +120,30 @@ def _collect(arguments: argparse.Namespace, config: Config, tasks: TaskSet, resu
     variable = f"MINARI_DATASETS_PATH={shlex.quote(str(root))}"
     log(console, f"datasets are under {root}; Minari reads them with {variable}")
     return 0
+
+
+def _table(config: Config, tasks: TaskSet, outcome: Mapping[str, Collected]) -> Table:
+    """Every dataset and what it cost; with several tries also the share of starts that were solved."""
+    table = Table(header_style="bold")
+    tries = config.demonstrations.tries > 1
+    for column in (
+        "dataset",
+        "episodes",
+        "attempts",
+        "expert success",
+        *(["starts solved"] if tries else []),
+    ):
+        table.add_column(column, overflow="fold")
+    for task in tasks:
+        kept = str(config.demonstrations.episodes)
+        if task.name in outcome:
+            found = outcome[task.name]
+            of = (found.attempts, found.starts)[: 1 + tries]
+            shares = [f"{found.successes / count:.2f}" for count in of]
+            table.add_row(dataset_id_of(task), kept, str(found.attempts), *shares)
+        else:
+            table.add_row(dataset_id_of(task), kept, "there already", "")
+    return table
 
 
 def _synthesise(

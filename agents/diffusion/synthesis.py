@@ -1,7 +1,8 @@
 """Transitions drawn from a model of demonstrations (MTDiff-s, He et al. 2023, arXiv 2305.18459).
 
-A transition is one row: state, action, reward, whether it ended and succeeded, next state. All tasks share
-one denoiser of such rows, which knows the task alone: the diffusion agent itself, whose "action" is the row.
+A transition is one row: state, action, reward, whether it ended and succeeded, change of the state. All
+tasks share one denoiser of such rows, which knows the task alone: the diffusion agent itself, whose "action"
+is the row.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ class RowCode:
     @staticmethod
     def of(data: Trajectories) -> tuple[RowCode, Rows]:
         """The code of a task's transitions, and they in it."""
-        raw = data.transitions()
+        raw, states = data.transitions(), data.observations["state"].shape[1]
+        # how the state changes, which is small beside where it is
+        raw[:, -states:] -= raw[:, :states]
         moments = RunningMoments(1, raw.shape[1])
         moments.update(0, raw)
         frozen = moments.freeze(np.ones((1, raw.shape[1]), dtype=np.bool_))
-        code = RowCode(
-            data.observations["state"].shape[1], data.actions.shape[1], frozen.mean[0], frozen.scale[0]
-        )
+        code = RowCode(states, data.actions.shape[1], frozen.mean[0], frozen.scale[0])
         coded = np.clip(SCALE * (raw - code.mean) / code.scale, -1.0, 1.0)
         return code, coded.astype(np.float32)
 
@@ -58,10 +59,10 @@ class RowCode:
         """Coded rows as episodes of one decision, cut after it unless the row says that it ended."""
         raw = self.mean + self.scale * rows / SCALE
         places = np.cumsum([self.states, self.actions, 1, 1, 1])
-        before, action, reward, ended, success, after = np.split(raw, places, axis=1)
+        before, action, reward, ended, success, change = np.split(raw, places, axis=1)
         terminated = ended[:, 0] > 0.5
         actions = np.clip(action, -1.0, 1.0).astype(np.float32)
-        states = np.stack([before, after], axis=1).reshape(-1, self.states)
+        states = np.stack([before, before + change], axis=1).reshape(-1, self.states)
         return Trajectories(
             observations={"state": states.astype(np.float32)},
             actions=actions,

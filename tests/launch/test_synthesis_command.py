@@ -26,7 +26,7 @@ def mtrl(*words: str) -> int:
 
 def test_transitions_are_drawn_and_written_as_a_dataset(tmp_path: Path) -> None:
     assert mtrl("collect", *WORDS, "episodes=3", "--out", str(tmp_path / "few")) == 0
-    words = [*WORDS, "source=synthesised", f"data={tmp_path / 'few'}", "episodes=40", "updates=250"]
+    words = [*WORDS, "source=synthesised", f"data={tmp_path / 'few'}", "episodes=40", "updates=150"]
     assert mtrl("collect", *words, "--out", str(tmp_path / "made")) == 0
     for task in task_set(TASKS):
         name = dataset_id_of(task)
@@ -40,7 +40,7 @@ def test_transitions_are_drawn_and_written_as_a_dataset(tmp_path: Path) -> None:
         assert likeness.means < 0.6 and likeness.deviations < 0.7
         # what a point does next follows from where it is: x' is near x
         before, after = made.observations["state"][::2, 0], made.observations["state"][1::2, 0]
-        assert np.abs(after - before).mean() < 0.5 * np.abs(after - np.roll(before, 1)).mean()
+        assert np.abs(after - before).mean() < 0.2 * np.abs(after - np.roll(before, 1)).mean()
 
 
 def test_what_cannot_be_synthesised_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
