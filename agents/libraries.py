@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,51 +19,12 @@ from mtrl.rollout import (
     Acting,
     Action,
     Extra,
-    Policy,
     PolicyState,
     SharedObservation,
     SharedSpace,
 )
-from mtrl.spaces import Layout, Observation
-from mtrl.tasks import TaskSet
-from mtrl.training import Baseline, External, Metrics, require_one_rank
-
-Config = TypeVar("Config")
-Learner = TypeVar("Learner", bound=Baseline)
-
-
-class LibraryFactory(ABC, Generic[Config, Learner]):
-    """Builds learners that own their loop; the rest of the `AgentFactory` is a subclass's own."""
-
-    name: str
-
-    def needs(self, config: Config, tasks: TaskSet) -> External:
-        """The library collects in its own loop."""
-        return External()
-
-    def extras(self, config: Config, layout: Layout) -> tuple[Extra, ...]:
-        """The log-probability of an action."""
-        return LibraryPolicy.extras
-
-    def build(
-        self,
-        config: Config,
-        tasks: TaskSet,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        parents: Mapping[str, Policy] | None = None,
-    ) -> Learner:
-        """A new learner; raises UnsupportedError for more than one rank or tasks that it cannot serve,
-        ConfigError for settings that the library refuses.
-        """
-        require_one_rank(self.name, ranks)
-        return self.learner(config, tasks, seed)
-
-    @abstractmethod
-    def learner(self, config: Config, tasks: TaskSet, seed: int) -> Learner:
-        """A new learner, as the one rank."""
+from mtrl.spaces import Observation
+from mtrl.training import Metrics
 
 
 class LibraryPolicy(ABC):

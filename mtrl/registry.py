@@ -1,8 +1,9 @@
-"""Suites, agents, policies and robots by name, from entry points, loaded only when named.
+"""Suites, agents, policies, robots and parts of networks by name, from entry points, loaded when named.
 
 A third party's plug-in is found as ours are: it declares an entry point in the group `mtrl.suites`,
-`mtrl.task_sets`, `mtrl.agents`, `mtrl.policies`, `mtrl.distillers` or `mtrl.robots`. In a bare clone,
-where no distribution is installed, the same declarations are read from `pyproject.toml`.
+`mtrl.task_sets`, `mtrl.agents`, `mtrl.policies`, `mtrl.distillers`, `mtrl.robots`, `mtrl.weightings` or
+`mtrl.torsos`. In a bare clone, where no distribution is installed, the same declarations are read from
+`pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ GROUPS = {
     "policy": "mtrl.policies",
     "distiller": "mtrl.distillers",
     "robot": "mtrl.robots",
+    "weighting": "mtrl.weightings",
+    "torso": "mtrl.torsos",
 }
 
 ATTRIBUTES = {
@@ -44,12 +47,16 @@ ATTRIBUTES = {
     "agent": ("name", "config_class", "metrics"),
     "distiller": ("name", "config_class", "metrics"),
     "robot": ("name", "module", "config"),
+    "weighting": ("config_class", "needs_gramian", "needs_rows", "state_names"),
+    "torso": ("config_class", "natural_output", "appends_task"),
 }
 """What a plug-in of a kind has to have in addition to its methods."""
 METHODS = {
     "suite": ("names", "sets", "task", "environment", "expert"),
     "agent": ("needs", "extras", "build", "policy"),
     "distiller": ("needs", "extras", "build", "policy"),
+    "weighting": ("weights", "combine", "state_dict", "load_state_dict"),
+    "torso": ("transform", "forward"),
 }
 """Methods that a plug-in of a kind has to have."""
 CONTRACTS = {
@@ -57,8 +64,12 @@ CONTRACTS = {
     "agent": "mtrl.training.AgentFactory",
     "distiller": "mtrl.training.AgentFactory",
     "robot": "mtrl.deployment.Robot",
+    "weighting": "mtrl.gradients.Weighting",
+    "torso": "mtrl.nn.Torso",
 }
 """Where the contract of a kind is written down."""
+CLASSES = ("weighting", "torso")
+"""Kinds whose plug-ins are classes, of which every use makes an object."""
 
 _importable: set[str] = set()
 
@@ -66,7 +77,7 @@ _registered: dict[str, dict[str, object]] = {kind: {} for kind in GROUPS}
 
 
 def register(kind: str, name: str, item: object, *, replace: bool = False) -> None:
-    """Adds a suite, task set, agent, policy, distiller or robot for this process, for notebooks and tests.
+    """Adds a plug-in of one of the kinds `GROUPS` for this process, for notebooks and tests.
 
     Workers started elsewhere do not see it: a plug-in that runs on Ray declares an entry point. What was
     registered before under the name is replaced; what a package declares, ours included, only with `replace`.
@@ -95,7 +106,7 @@ def unregister(kind: str, name: str) -> None:
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Every known name of a kind ("suite", "task_set", "agent", "policy", "distiller", "robot"), sorted."""
+    """Every known name of a kind, one of `GROUPS`, sorted."""
     return tuple(sorted({*_declared(kind), *_registered[kind]}))
 
 
@@ -105,7 +116,8 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401 - the kind decides the ty
     A suite is a `mtrl.tasks.Suite`, a task set a `mtrl.tasks.NamedSet`, an agent a
     `mtrl.training.AgentFactory`. So is a distiller; its settings are a `mtrl.distillation.DistillationConfig`
     and its parent is "teacher". A policy is a function from (PolicySnapshot, TaskSet) to a Policy, a robot
-    a `mtrl.deployment.Robot`.
+    a `mtrl.deployment.Robot`, a weighting a subclass of `mtrl.gradients.Weighting`, a torso of
+    `mtrl.nn.Torso`.
     """
     if name in _registered[kind]:
         return _registered[kind][name]
@@ -303,7 +315,9 @@ def _require_contract(kind: str, name: str, item: object) -> None:
             )
         return
     contract = CONTRACTS[kind]
-    if isinstance(item, type):
+    if kind in CLASSES and not isinstance(item, type):
+        raise ConfigError(f"{what} is a class derived from {contract}; got an object of {came}")
+    if kind not in CLASSES and isinstance(item, type):
         raise ConfigError(
             f"{what} is an object with the members of {contract}; got the class {item.__name__}: "
             f"register {item.__name__}(...) instead"
@@ -317,7 +331,7 @@ def _require_contract(kind: str, name: str, item: object) -> None:
             f"got {came}, which lacks {', '.join(missing)}"
         )
     own = getattr(item, "name", None)
-    if own != name:
+    if "name" in ATTRIBUTES[kind] and own != name:
         raise ConfigError(f"{what} calls itself {own!r}; register it under that name")
 
 
@@ -333,7 +347,13 @@ def _declared(kind: str) -> dict[str, str]:
 
 
 def _installed(group: str) -> Iterable[Any]:
-    return entry_points(group=group)
+    return _all_installed().select(group=group)
+
+
+@cache
+def _all_installed() -> EntryPoints:
+    """Read once: looking through every distribution takes as long as all else that a refusal needs."""
+    return entry_points()
 
 
 def _from_checkout(group: str) -> dict[str, str]:

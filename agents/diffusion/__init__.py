@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from mtrl.data import Trajectories
 from mtrl.errors import ConfigError
+from mtrl.lazy import lazy_names
 from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Needs, Offline
 
-from .adoption import adopted
-from .agent import DiffusionAgent
 from .config import DiffusionConfig, NoiseLevels, PlanSettings, ReturnSettings
-from .consistency import CONSISTENCY
 from .metrics import METRICS
-from .policy import DiffusionSampler, policy_from
-from .synthesis import synthesised
+
+if TYPE_CHECKING:
+    from mtrl.data import Trajectories
+
+    from .agent import DiffusionAgent
+    from .consistency import CONSISTENCY
+    from .policy import DiffusionSampler
 
 
 class DiffusionFactory:
@@ -50,6 +53,9 @@ class DiffusionFactory:
         parents: Mapping[str, Policy] | None = None,
     ) -> DiffusionAgent:
         """A new agent, which begins with the weights of the parent "init_from"."""
+        from .agent import DiffusionAgent
+        from .policy import DiffusionSampler
+
         parent = (parents or {}).get("init_from")
         network = None
         if parent is not None:
@@ -77,6 +83,8 @@ class DiffusionFactory:
 
     def adopted(self, snapshot: PolicySnapshot, theirs: TaskSet, ours: TaskSet) -> PolicySnapshot:
         """A policy of other tasks as the beginning of one for `ours`."""
+        from .adoption import adopted
+
         return adopted(snapshot, theirs, ours)
 
     def synthesised(
@@ -90,10 +98,14 @@ class DiffusionFactory:
         on_update: Callable[[int], None],
     ) -> dict[int, Trajectories]:
         """Transitions drawn from a model of demonstrations."""
+        from .synthesis import synthesised
+
         return synthesised(config, tasks, data, count, updates, seed, on_update)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
         """The policy of a snapshot."""
+        from .policy import policy_from
+
         return policy_from(snapshot, tasks)
 
 
@@ -110,3 +122,5 @@ __all__ = [
     "PlanSettings",
     "ReturnSettings",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from mtrl.distillation.student import Student
 from mtrl.errors import ConfigError
+from mtrl.lazy import lazy_names
 from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Groups, Needs, Offline
 
-from .agent import GRPOAgent
 from .config import GRPOConfig
-from .export import GroupController, controller_from
 from .metrics import METRICS
-from .policy import GroupPolicy, policy_from, step_extras
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .agent import GRPOAgent
+    from .export import GroupController
+    from .policy import GroupPolicy
 
 
 class GRPOFactory:
@@ -34,6 +37,8 @@ class GRPOFactory:
 
     def extras(self, config: GRPOConfig, layout: Layout) -> tuple[Extra, ...]:
         """The drawn action and its log-probability."""
+        from .policy import step_extras
+
         return step_extras(layout)
 
     def build(
@@ -47,6 +52,8 @@ class GRPOFactory:
         parents: Mapping[str, Policy] | None = None,
     ) -> GRPOAgent:
         """A new agent, which begins as the parent "init_from"."""
+        from .agent import GRPOAgent
+
         found = {key: actor_in(policy, key) for key, policy in (parents or {}).items()}
         return GRPOAgent(
             config,
@@ -60,10 +67,14 @@ class GRPOFactory:
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupPolicy:
         """The policy of a snapshot."""
+        from .policy import policy_from
+
         return policy_from(snapshot, tasks)
 
     def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController:
         """The same without exploration, for export; of tasks with state vectors and continuous actions."""
+        from .export import controller_from
+
         return controller_from(snapshot, tasks)
 
 
@@ -71,6 +82,10 @@ def actor_in(policy: Policy, key: str) -> nn.Module:
     """The network of a parent: a policy that holds one as `actor`, as GRPO's, PPO's and SAC's do, or a
     distilled student.
     """
+    from torch import nn
+
+    from mtrl.distillation.student import Student
+
     if isinstance(policy, ChunkPolicy) and isinstance(policy.sampler, Student):
         return policy.sampler
     actor = getattr(policy, "actor", None)
@@ -86,3 +101,5 @@ def actor_in(policy: Policy, key: str) -> nn.Module:
 AGENT = GRPOFactory()
 
 __all__ = ["AGENT", "GRPOAgent", "GRPOConfig", "GRPOFactory", "GroupPolicy"]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from mtrl.lazy import lazy_names
 from mtrl.rollout import Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Groups, Needs, Offline, Stream
 
 from ..grpo import actor_in
-from ..grpo.export import GroupController, controller_from
-from ..grpo.policy import GroupPolicy, policy_from, step_extras
-from .agent import PPOAgent
 from .config import EpisodeConfig, PPOConfig
 from .metrics import METRICS
+
+if TYPE_CHECKING:
+    from ..grpo.export import GroupController
+    from ..grpo.policy import GroupPolicy
+    from .agent import PPOAgent
 
 
 class PPOFactory:
@@ -32,6 +36,8 @@ class PPOFactory:
 
     def extras(self, config: PPOConfig, layout: Layout) -> tuple[Extra, ...]:
         """The drawn action and its log-probability."""
+        from ..grpo.policy import step_extras
+
         return step_extras(layout)
 
     def build(
@@ -45,19 +51,27 @@ class PPOFactory:
         parents: Mapping[str, Policy] | None = None,
     ) -> PPOAgent:
         """A new agent, which begins as the parent "init_from"."""
+        from .agent import PPOAgent
+
         parent = (parents or {}).get("init_from")
         actor = None if parent is None else actor_in(parent, "init_from")
         return PPOAgent(config, tasks, seed, rank=rank, ranks=ranks, parent=actor)
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupPolicy:
         """The policy of a snapshot."""
+        from ..grpo.policy import policy_from
+
         return policy_from(snapshot, tasks)
 
     def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController:
         """The same without exploration, for export; of tasks with state vectors and continuous actions."""
+        from ..grpo.export import controller_from
+
         return controller_from(snapshot, tasks)
 
 
 AGENT = PPOFactory()
 
 __all__ = ["AGENT", "EpisodeConfig", "PPOAgent", "PPOConfig", "PPOFactory"]
+
+__getattr__, __dir__ = lazy_names(__name__)

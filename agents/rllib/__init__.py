@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mtrl.lazy import lazy_names
 from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
 
-from ..libraries import LibraryController, LibraryFactory
+from ..library_factory import LibraryFactory
 from .config import APPOArguments, PPOArguments, ReplayArguments, RLlibConfig, SACArguments
 from .metrics import METRICS
-from .policy import RLlibPolicy, controller_from, network_from
 
 if TYPE_CHECKING:
+    from ..libraries import LibraryController
     from .baseline import RLlibBaseline
+    from .policy import RLlibPolicy
 
 
 class RLlibFactory(LibraryFactory[RLlibConfig, "RLlibBaseline"]):
@@ -31,10 +33,14 @@ class RLlibFactory(LibraryFactory[RLlibConfig, "RLlibBaseline"]):
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> RLlibPolicy:
         """The policy of a snapshot."""
+        from .policy import RLlibPolicy, network_from
+
         return RLlibPolicy(*network_from(snapshot, tasks), snapshot.version)
 
     def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> LibraryController:
         """The deterministic policy as one forward pass, which is exported without distillation."""
+        from .policy import controller_from
+
         return controller_from(snapshot, tasks)
 
 
@@ -50,3 +56,5 @@ __all__ = [
     "ReplayArguments",
     "SACArguments",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mtrl.data import replay_bytes
 from mtrl.errors import ConfigError
 from mtrl.gradients import METRICS as SURGERY_METRICS
-from mtrl.rollout import Extra, Policy, PolicySnapshot
+from mtrl.lazy import lazy_names
+from mtrl.rollout import LOG_PROBABILITY, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Metric, Metrics, Needs, Offline, Stream
 
-from .agent import SACAgent
 from .config import ExplorationConfig, NetworkConfig, NormalisationConfig, SACConfig
-from .export import SACController, controller_from
-from .policy import SACPolicy, policy_from
+
+if TYPE_CHECKING:
+    from .agent import SACAgent
+    from .export import SACController
+    from .policy import SACPolicy
 
 _UPDATE = "mtrl.agents.sac.agent:SACAgent.update"
 
@@ -79,7 +82,7 @@ class SACFactory:
 
     def extras(self, config: SACConfig, layout: Layout) -> tuple[Extra, ...]:
         """The log-probability of what was drawn."""
-        return SACPolicy.extras
+        return (LOG_PROBABILITY,)
 
     def build(
         self,
@@ -92,6 +95,9 @@ class SACFactory:
         parents: Mapping[str, Policy] | None = None,
     ) -> SACAgent:
         """A new agent, which begins as the actor of the parent "init_from"."""
+        from .agent import SACAgent
+        from .policy import SACPolicy
+
         parent = (parents or {}).get("init_from")
         if parent is not None and not isinstance(parent, SACPolicy):
             raise ConfigError(
@@ -102,6 +108,8 @@ class SACFactory:
 
     def replay_bytes(self, config: SACConfig, tasks: TaskSet) -> int:
         """Bytes of the full replay."""
+        from mtrl.data import replay_bytes
+
         return replay_bytes(tasks, config.replay)
 
     def saves_replay(self, config: SACConfig) -> bool:
@@ -110,10 +118,14 @@ class SACFactory:
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> SACPolicy:
         """The policy of a snapshot."""
+        from .policy import policy_from
+
         return policy_from(snapshot, tasks)
 
     def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> SACController:
         """The same without exploration, for export; of tasks with state vectors and continuous actions."""
+        from .export import controller_from
+
         return controller_from(snapshot, tasks)
 
 
@@ -129,3 +141,5 @@ __all__ = [
     "SACFactory",
     "SACPolicy",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

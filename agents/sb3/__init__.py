@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from mtrl.rollout import PolicySnapshot, SharedSpace
+from typing import TYPE_CHECKING
+
+from mtrl.lazy import lazy_names
+from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
 
-from ..libraries import LibraryController, LibraryFactory
-from .algorithms import replay_bytes
-from .baseline import SB3Baseline
+from ..library_factory import LibraryFactory
 from .config import DQNArguments, PPOArguments, SACArguments, SB3Config
 from .metrics import METRICS
-from .policy import SB3Policy, controller_from, network_from
+
+if TYPE_CHECKING:
+    from ..libraries import LibraryController
+    from .baseline import SB3Baseline
+    from .policy import SB3Policy
 
 
-class SB3Factory(LibraryFactory[SB3Config, SB3Baseline]):
+class SB3Factory(LibraryFactory[SB3Config, "SB3Baseline"]):
     """The entry point `sb3` of the group mtrl.agents."""
 
     name = "sb3"
@@ -22,10 +27,16 @@ class SB3Factory(LibraryFactory[SB3Config, SB3Baseline]):
 
     def learner(self, config: SB3Config, tasks: TaskSet, seed: int) -> SB3Baseline:
         """A new learner of the library's algorithm."""
+        from .baseline import SB3Baseline
+
         return SB3Baseline(config, tasks, seed)
 
     def replay_bytes(self, config: SB3Config, tasks: TaskSet) -> int:
         """Memory of the full replay; 0 for PPO, which keeps none."""
+        from mtrl.rollout import SharedSpace
+
+        from .algorithms import replay_bytes
+
         return replay_bytes(config, SharedSpace(tasks))
 
     def saves_replay(self, config: SB3Config) -> bool:
@@ -34,10 +45,14 @@ class SB3Factory(LibraryFactory[SB3Config, SB3Baseline]):
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> SB3Policy:
         """The policy of a snapshot."""
+        from .policy import SB3Policy, network_from
+
         return SB3Policy(*network_from(snapshot, tasks), snapshot.version)
 
     def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> LibraryController:
         """The deterministic policy as one forward pass, which is exported without distillation."""
+        from .policy import controller_from
+
         return controller_from(snapshot, tasks)
 
 
@@ -53,3 +68,5 @@ __all__ = [
     "SB3Factory",
     "SB3Policy",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

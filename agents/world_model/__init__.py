@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mtrl.data import replay_bytes
+from mtrl.lazy import lazy_names
 from mtrl.rollout import Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Needs, Offline, Stream
 
-from .agent import WorldModelAgent
 from .config import WorldModelConfig
 from .metrics import METRICS
 from .panels import PANELS
-from .policy import WorldModelPolicy, plan_extras, policy_from
+
+if TYPE_CHECKING:
+    from .agent import WorldModelAgent
+    from .policy import WorldModelPolicy
 
 
 class WorldModelFactory:
@@ -32,6 +35,8 @@ class WorldModelFactory:
 
     def extras(self, config: WorldModelConfig, layout: Layout) -> tuple[Extra, ...]:
         """The prior's log-probability, and plans where they are imitated."""
+        from .policy import plan_extras
+
         return plan_extras(config, layout)
 
     def build(
@@ -45,10 +50,14 @@ class WorldModelFactory:
         parents: Mapping[str, Policy] | None = None,
     ) -> WorldModelAgent:
         """A new agent."""
+        from .agent import WorldModelAgent
+
         return WorldModelAgent(config, tasks, seed, rank=rank, ranks=ranks)
 
     def replay_bytes(self, config: WorldModelConfig, tasks: TaskSet) -> int:
         """Memory of the full replay."""
+        from mtrl.data import replay_bytes
+
         return replay_bytes(tasks, config.replay)
 
     def saves_replay(self, config: WorldModelConfig) -> bool:
@@ -57,9 +66,13 @@ class WorldModelFactory:
 
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> WorldModelPolicy:
         """The policy of a snapshot."""
+        from .policy import policy_from
+
         return policy_from(snapshot, tasks)
 
 
 AGENT = WorldModelFactory()
 
 __all__ = ["AGENT", "WorldModelAgent", "WorldModelConfig", "WorldModelPolicy"]
+
+__getattr__, __dir__ = lazy_names(__name__)

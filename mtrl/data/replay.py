@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,10 @@ import torch
 from mtrl.errors import ConfigError, DivergenceError, OutOfRangeError
 from mtrl.rollout import Extra, Fragment
 from mtrl.spaces import Layout, Observation
-from mtrl.structured import BELOW_ONE, Checked, at_least
 from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
+from .config import ReplayConfig
 from .replay_ring import ReplayRing, ring_bytes
 from .replay_split import split_replays
 from .storage import CommitRecord, MappedStorage
@@ -25,19 +25,6 @@ from .trajectories import Trajectories
 
 FIELDS = ("continuous", "discrete", "reward", "terminated", "truncated")
 """The fields of every batch of a replay, apart from extras."""
-
-
-@dataclass(frozen=True)
-class ReplayConfig(Checked, place="replay"):
-    """Capacity of the replay, and the share of demonstrations in a batch."""
-
-    capacity: Annotated[int, at_least(2)] = 100_000
-    """Observations kept of every task, at least 2; the oldest go first."""
-    save: bool = True
-    """Write the replay into checkpoints. Without it a resumed run collects again before it learns."""
-    demonstrations: Annotated[float, BELOW_ONE] = 0.0
-    """Share of each batch that comes from demonstrations, 0 (none are needed) to below 1; 0.5 is RLPD (Ball
-    et al. 2023). A task without demonstrations fills its share with its own transitions."""
 
 
 @dataclass(frozen=True)

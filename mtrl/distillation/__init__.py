@@ -1,21 +1,26 @@
 """From any policy to a one-forward student, and from the student to ONNX."""
 
-from .chunk_learner import ChunkLearner
-from .config import DistillationConfig
-from .dagger import DAGGER, Dagger, DaggerFactory, imitation_loss
-from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
-from .factory import DistillerFactory
-from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
-from .student import Student, StudentForm, student_from, student_policy
-from .teacher import (
-    ActionSampler,
-    FirstStep,
-    WarmStart,
-    inherit,
-    require_same_sizes,
-    spec_of,
-    teacher_of,
-)
+from typing import TYPE_CHECKING
+
+from mtrl.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .chunk_learner import ChunkLearner
+    from .config import DistillationConfig
+    from .dagger import DAGGER, Dagger, DaggerFactory, imitation_loss
+    from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
+    from .factory import DistillerFactory
+    from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
+    from .student import Student, StudentForm, student_from, student_policy
+    from .teacher import (
+        ActionSampler,
+        FirstStep,
+        WarmStart,
+        inherit,
+        require_same_sizes,
+        spec_of,
+        teacher_of,
+    )
 
 __all__ = [
     "DAGGER",
@@ -45,3 +50,5 @@ __all__ = [
     "student_policy",
     "teacher_of",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

@@ -3,17 +3,15 @@
 Importing this package does not import Ray; only `runtime.kind=ray` does.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .pools import fragments_for, require_processors, rollouts_for
-from .resources import ResourcePlan, preflight, processors
+from mtrl.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .cluster import joined
     from .learners import Learner, Progress, Stream, learn_on_ray
+    from .pools import fragments_for, require_processors, rollouts_for
+    from .resources import ResourcePlan, preflight, processors
 
 __all__ = [
     "Learner",
@@ -29,9 +27,4 @@ __all__ = [
     "rollouts_for",
 ]
 
-
-def __getattr__(name: str) -> object:
-    # what imports Ray is imported when first used
-    if name in __all__:
-        return getattr(import_module(f"{__name__}.{'cluster' if name == 'joined' else 'learners'}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import bdtr, betaln
+import scipy
 
 from mtrl.errors import ConfigError, OutOfRangeError
 
@@ -42,7 +42,7 @@ def exact_mcnemar(gained: int, lost: int) -> float:
         raise OutOfRangeError("gained, lost", (gained, lost), "counts of at least 0")
     if gained + lost == 0:
         return 1.0
-    return min(1.0, 2.0 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
+    return min(1.0, 2.0 * float(scipy.special.bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 def evidence(gained: int, lost: int) -> float:
@@ -51,7 +51,7 @@ def evidence(gained: int, lost: int) -> float:
     It is the likelihood ratio of a coin whose bias is uniform on (0, 1) to a fair one. Beyond e^700, where
     floating point ends, it stays there.
     """
-    logarithm = (gained + lost) * math.log(2.0) + float(betaln(gained + 1, lost + 1))
+    logarithm = (gained + lost) * math.log(2.0) + float(scipy.special.betaln(gained + 1, lost + 1))
     return math.exp(min(logarithm, 700.0))
 
 

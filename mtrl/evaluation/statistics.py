@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, ndtri
+import scipy
 
 from mtrl.errors import ConfigError, OutOfRangeError
 
@@ -67,7 +67,7 @@ def uniform_beta_interval(successes: int, trials: int, confidence: float = 0.95)
     _check_counts(successes, trials, confidence)
     tail = (1.0 - confidence) / 2.0
     shape = (successes + 1.0, trials - successes + 1.0)
-    return float(betaincinv(*shape, tail)), float(betaincinv(*shape, 1.0 - tail))
+    return float(scipy.special.betaincinv(*shape, tail)), float(scipy.special.betaincinv(*shape, 1.0 - tail))
 
 
 def mean_rate_interval(
@@ -185,7 +185,7 @@ def check_resampling(resamples: int, confidence: float) -> None:
 
 
 def _wilson(rate: float, trials: float, confidence: float) -> tuple[float, float]:
-    z = float(ndtri(0.5 + confidence / 2.0))
+    z = float(scipy.special.ndtri(0.5 + confidence / 2.0))
     # Wilson 1927: (p + z^2 / 2n) / (1 + z^2 / n), half width z / (1 + z^2 / n) sqrt(p(1-p)/n + z^2 / 4n^2)
     shrink = 1.0 + z * z / trials
     centre = (rate + z * z / (2.0 * trials)) / shrink

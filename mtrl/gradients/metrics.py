@@ -14,16 +14,6 @@ from mtrl.errors import DivergenceError
 
 from .jacobian import cosines
 
-METRICS = {
-    "cosine_mean": "mean cosine between the gradients of two tasks",
-    "cosine_min": "smallest cosine between the gradients of two tasks",
-    "conflict_share": "share of task pairs whose gradients point against each other, 0 to 1",
-    "weight_min": "smallest weight of a task",
-    "weight_max": "largest weight of a task",
-    "deficient": "1 where gradients leave the update open: too low a rank, or weighted they cancel, else 0",
-}
-"""Name -> meaning; the first three only at steps that solve for weights."""
-
 
 @dataclass(frozen=True)
 class Combined:

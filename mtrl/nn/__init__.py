@@ -1,38 +1,56 @@
 """Networks that several agents share."""
 
-from .chunk_network import ChunkNetwork, ChunkShape, bounded, log_choices, require_continuous_states
-from .distributions import Gaussian, TanhGaussian, draw_index, full_precision, index_at, masked_log_softmax
-from .encoders import (
-    ObservationEncoder,
-    PixelEncoder,
-    PixelEncoderConfig,
-    SoftExperts,
-    scatter_rows,
-    select_rows,
-)
-from .expert_diagnostics import torso_diagnostics
-from .explicit import ExplicitNetwork
-from .flat import FlatParameters
-from .layers import BatchedLinear, ComposedLinear, LayerNorm, Stack, TaskLinear, TaskTable
-from .normalisation import RewardScale, TaskNormaliser
-from .precision import compiled, device_of, has_bf16, uses_bf16
-from .residual import ResidualBlock, ResidualMLP
-from .routed_experts import EXPERT_BALANCES, RoutedExperts, RoutedExpertsConfig, TaskGates
-from .task_embedding import TaskEmbedding, TaskEmbeddingConfig
-from .task_network import TaskNetwork
-from .torsos.base import Torso
-from .torsos.build import build_torso
-from .torsos.config import (
-    CareConfig,
-    ExpertsConfig,
-    FilmConfig,
-    MooreConfig,
-    PaCoConfig,
-    SoftModulesConfig,
-    TorsoConfig,
-)
-from .value_heads import CategoricalValueHead, ScalarValueHead, ValueHead
-from .weights import arrays_of, begin_as, tensors_of, update_average
+from typing import TYPE_CHECKING
+
+from mtrl.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .chunk_network import ChunkNetwork, bounded, log_choices, require_continuous_states
+    from .config import (
+        EXPERT_BALANCES,
+        ChunkShape,
+        PixelEncoderConfig,
+        RoutedExpertsConfig,
+        TaskEmbeddingConfig,
+    )
+    from .distributions import (
+        Gaussian,
+        TanhGaussian,
+        draw_index,
+        full_precision,
+        index_at,
+        masked_log_softmax,
+    )
+    from .encoders import (
+        ObservationEncoder,
+        PixelEncoder,
+        SoftExperts,
+        scatter_rows,
+        select_rows,
+    )
+    from .expert_diagnostics import torso_diagnostics
+    from .explicit import ExplicitNetwork
+    from .flat import FlatParameters
+    from .layers import BatchedLinear, ComposedLinear, LayerNorm, Stack, TaskLinear, TaskTable
+    from .normalisation import RewardScale, TaskNormaliser
+    from .precision import compiled, device_of, has_bf16, uses_bf16
+    from .residual import ResidualBlock, ResidualMLP
+    from .routed_experts import RoutedExperts, TaskGates
+    from .task_embedding import TaskEmbedding
+    from .task_network import TaskNetwork
+    from .torsos.base import Torso
+    from .torsos.build import build_torso
+    from .torsos.config import (
+        CareConfig,
+        ExpertsConfig,
+        FilmConfig,
+        MooreConfig,
+        PaCoConfig,
+        SoftModulesConfig,
+        TorsoConfig,
+    )
+    from .value_heads import CategoricalValueHead, ScalarValueHead, ValueHead
+    from .weights import arrays_of, begin_as, tensors_of, update_average
 
 __all__ = [
     "EXPERT_BALANCES",
@@ -93,3 +111,5 @@ __all__ = [
     "update_average",
     "uses_bf16",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

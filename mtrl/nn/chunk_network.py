@@ -9,55 +9,19 @@ parameters of the module, so that an exported graph holds them.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtrl.errors import OutOfRangeError, UnsupportedError
+from mtrl.errors import UnsupportedError
 from mtrl.spaces import Layout
-from mtrl.structured import Checked, between
 from mtrl.tasks import TaskSet
 
 from .chunk_transformer import ChunkTransformer
+from .config import ChunkShape
 from .normalisation import TaskNormaliser
 from .residual import ResidualMLP
-
-
-@dataclass(frozen=True)
-class ChunkShape(Checked):
-    """Sizes of a chunk network; everything needed to rebuild it."""
-
-    width: Annotated[int, between(8, 4096)] = 256
-    """Hidden width, 8 to 4096."""
-    blocks: Annotated[int, between(1, 32)] = 3
-    """Residual blocks, 1 to 32."""
-    history: Annotated[int, between(1, 16)] = 1
-    """States read, the newest last, 1 to 16."""
-    chunk: Annotated[int, between(1, 64)] = 8
-    """Actions planned at once, H, 1 to 64."""
-    embedding: Annotated[int, between(1, 512)] = 16
-    """Length of the learned task embedding, 1 to 512."""
-    noise_features: Annotated[int, between(2, 64)] = 16
-    """Sine and cosine features of the noise level; even, 2 to 64."""
-    backbone: Annotated[str, ("mlp", "transformer")] = "mlp"
-    """"mlp": residual blocks over the whole chunk. "transformer": attention among its actions, for a planner
-    on a GPU; a student is an MLP."""
-    heads: Annotated[int, between(1, 64)] = 4
-    """Attention heads of the transformer, which divide `width`, 1 to 64."""
-
-    ADDED: ClassVar[tuple[str, ...]] = ("backbone", "heads")
-    """Fields that older files lack."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.backbone == "transformer" and self.width % self.heads:
-            raise OutOfRangeError("heads", self.heads, f"a divisor of width={self.width}")
-        if self.noise_features % 2:
-            raise OutOfRangeError("noise_features", self.noise_features, "an even number")
-
 
 STATE_SHARE = 0.5
 """A planned state is standardised, then multiplied by this: the deviation that is assumed of actions."""

@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from mtrl.errors import SpaceError, UnknownNameError
+from mtrl.errors import SpaceError
 from mtrl.spaces import Layout
-from mtrl.structured import Checked, between
 
+from .config import CONVOLUTIONS, PixelEncoderConfig
 from .distributions import full_precision
 from .layers import BatchedLinear, LayerNorm, Stack, fill_he_uniform
 from .normalisation import TaskNormaliser
 
 if TYPE_CHECKING:
     from mtrl.data import Bucket
-
-
-@dataclass(frozen=True)
-class PixelEncoderConfig(Checked, place="pixels"):
-    """Sizes of the image encoder."""
-
-    kind: str = "nature"
-    """Convolutions (channels, kernel, stride). "nature": (32, 8, 4), (64, 4, 2), (64, 3, 1) (Mnih et al.
-    2015), cheap; "small": (16, 8, 4), (32, 4, 2) (Mnih et al. 2013), a third of the work; "drq": four times
-    (32, 3), strides 2, 1, 1, 1 (Yarats et al. 2021), 7 times the work."""
-    features: Annotated[int, between(1, 4096)] = 50
-    """Length of the output, 1 to 4096 (DrQ-v2: 50; Nature: 512)."""
-    experts: Annotated[int, between(0, 64, "none")] = 0
-    """Experts of a soft mixture over the positions of the last convolution, 0 to 64; 0 is off
-    (arXiv 2402.08609: 1 to 8, and gains grow with the number)."""
-    expert_hidden: Annotated[int, between(1, 8192)] = 512
-    """Width inside an expert, 1 to 8192 (the same: 512)."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in CONVOLUTIONS:
-            raise UnknownNameError("pixel encoder", self.kind, CONVOLUTIONS)
-        super().__post_init__()
-
-
-CONVOLUTIONS = {
-    "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
-    "small": ((16, 8, 4), (32, 4, 2)),
-    "drq": ((32, 3, 2), (32, 3, 1), (32, 3, 1), (32, 3, 1)),
-}
 
 
 class PixelEncoder(nn.Module):

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from mtrl.errors import UnknownNameError
 
+from .config import ACTIVATIONS
+
 Leading = tuple[int, ...]
 """Sizes of the axes that own separate weights, e.g. (N,) for an ensemble or (N, E) for its experts."""
 
@@ -191,14 +193,6 @@ def _rows(axes: Leading, task_index: Tensor) -> Tensor:
     return (blocks[:, None] + task_index).flatten()
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": nn.functional.relu,
-    "silu": nn.functional.silu,
-    "gelu": nn.functional.gelu,
-    "elu": nn.functional.elu,
-    "tanh": torch.tanh,
-}
-
 Recorder = Callable[[str, Tensor], None]
 """Receives the name and value of an activation; see `Torso.record`."""
 
@@ -207,7 +201,8 @@ def activation_named(name: str) -> Callable[[Tensor], Tensor]:
     """The function of that name; raises UnknownNameError."""
     if name not in ACTIVATIONS:
         raise UnknownNameError("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]
+    found: Callable[[Tensor], Tensor] = torch.tanh if name == "tanh" else getattr(nn.functional, name)
+    return found
 
 
 class Stack(nn.Module):

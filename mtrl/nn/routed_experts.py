@@ -3,52 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from mtrl.errors import OutOfRangeError
-from mtrl.structured import POSITIVE, Checked, at_least, between
-
+from .config import RoutedExpertsConfig
 from .layers import BatchedLinear, TaskTable, fill_he_uniform
-
-EXPERT_BALANCES = ("none", "bias", "loss")
-
-
-@dataclass(frozen=True)
-class RoutedExpertsConfig(Checked, place="experts"):
-    """Sizes and routing of a mixture of experts."""
-
-    routed: Annotated[int, between(1, 256)] = 4
-    """Experts that the gate chooses from, E, 1 to 256."""
-    shared: Annotated[int, between(0, 16)] = 1
-    """Experts that every sample passes, 0 to 16 (ScaleZero: 1)."""
-    chosen: Annotated[int, at_least(1)] = 2
-    """Experts of a task, k, 1 to `routed` (ScaleZero: 1, whose gate gets no gradient)."""
-    width: Annotated[int, between(1, 8192)] = 96
-    """Units of an expert's hidden layers, 1 to 8192."""
-    depth: Annotated[int, between(1, 16)] = 2
-    """Hidden layers of an expert, 1 to 16."""
-    state_gate: bool = False
-    """Whether the gate sees the layer's input too, not only its task; every expert is computed then."""
-    temperature: Annotated[float, POSITIVE] = 0.5
-    """Divides the gate's logits, above 0: the smaller, the faster the gate decides."""
-    noise: Annotated[float, at_least(0)] = 0.5
-    """Standard deviation of the noise on the gate's logits while training, at least 0. Renormalised weights
-    give no gradient to experts that were not chosen: noise lets every expert be tried."""
-    noise_updates: Annotated[int, at_least(1)] = 2000
-    """Updates over which the noise falls linearly to 0, at least 1."""
-    balance: Annotated[str, EXPERT_BALANCES] = "loss"
-    """"bias": a bias that only selects moves against the load (arXiv 2408.15664). "loss": the factor
-    `balance_rate` times E sum_i f_i p_i (arXiv 2101.03961) is added. "none"."""
-    balance_rate: Annotated[float, at_least(0)] = 0.01
-    """Step of the bias per update, or factor of the loss, at least 0."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chosen > self.routed:
-            raise OutOfRangeError("experts.chosen", self.chosen, f"at most routed={self.routed}")
 
 
 class GateUse(NamedTuple):

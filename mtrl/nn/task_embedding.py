@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from mtrl.errors import SpaceError, UnknownNameError
-from mtrl.structured import Checked, between
+from mtrl.errors import SpaceError
 
+from .config import TaskEmbeddingConfig
 from .layers import Leading, TaskTable
-
-EMBEDDINGS = ("one_hot", "learned", "given")
-
-
-@dataclass(frozen=True)
-class TaskEmbeddingConfig(Checked, place="embedding"):
-    """How a task index becomes a vector."""
-
-    kind: str = "one_hot"
-    """"one_hot" (Meta-World+), "learned" (BRC), or "given": the caller passes one, for instance of the
-    task's description (CARE) or the one another network has learned."""
-    size: Annotated[int, between(1, 4096)] = 32
-    """Length of a learned or given embedding, 1 to 4096 (BRC: 32; CARE: 50); one-hot is one per task."""
-    normalised: bool = True
-    """Whether a learned embedding is scaled to length 1, so that all tasks weigh alike (BRC: true)."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in EMBEDDINGS:
-            raise UnknownNameError("task embedding", self.kind, EMBEDDINGS)
-        super().__post_init__()
 
 
 class TaskEmbedding(nn.Module):

@@ -1,31 +1,36 @@
 """A run from demonstrations to a robot: its configuration, its stages and what they keep."""
 
-from mtrl.run_directory import WATCHED
+from typing import TYPE_CHECKING
 
-from .config import Config, TasksConfig, TrackingConfig, agent_of, anchored
-from .console import RESUME, Interrupted, log, log_continuation, log_interruption, resume_command
-from .demonstrations import collect_into
-from .evaluation_stages import REALTIME_STARTS
-from .fitting import clock_of, fit
-from .learners import RankWork, train_rank
-from .parents import parents_of
-from .policies import (
-    artefact_of,
-    artefact_tasks,
-    chosen_policies,
-    find_policy,
-    is_artefact,
-    is_scripted,
-    load_artefact,
-    load_policy,
-    save_policy,
-)
-from .requirements import DEMONSTRATION_BYTES, require_writable
-from .session import Session, open_session, run_name, session_in, task_set_of
-from .stages import STAGES, Stage, log_what_is_kept, require_resources, run_stages, stages_of
-from .synthesis import synthesise_into
-from .training_stages import distill_stage
-from .videos import EvaluationVideos, choose_renderer, load_subject, print_videos, record_all
+from mtrl.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mtrl.run_directory import WATCHED
+
+    from .config import Config, TasksConfig, TrackingConfig, agent_of, anchored, run_name, task_set_of
+    from .console import RESUME, Interrupted, log, log_continuation, log_interruption, resume_command
+    from .demonstrations import collect_into
+    from .evaluation_stages import REALTIME_STARTS
+    from .fitting import clock_of, fit
+    from .learners import RankWork, train_rank
+    from .parents import parents_of
+    from .policies import (
+        artefact_of,
+        artefact_tasks,
+        chosen_policies,
+        find_policy,
+        is_artefact,
+        is_scripted,
+        load_artefact,
+        load_policy,
+        save_policy,
+    )
+    from .requirements import DEMONSTRATION_BYTES, require_writable
+    from .session import Session, open_session, session_in
+    from .stages import STAGES, Stage, log_what_is_kept, require_resources, run_stages, stages_of
+    from .synthesis import synthesise_into
+    from .training_stages import distill_stage
+    from .videos import EvaluationVideos, choose_renderer, load_subject, print_videos, record_all
 
 __all__ = [
     "DEMONSTRATION_BYTES",
@@ -77,3 +82,5 @@ __all__ = [
     "task_set_of",
     "train_rank",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

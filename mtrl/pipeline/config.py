@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mtrl import registry
 from mtrl.data import DemonstrationConfig
@@ -16,11 +16,14 @@ from mtrl.distillation import DistillationConfig
 from mtrl.errors import ConfigError, IntegrityError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.reading import reading
-from mtrl.rollout import CollectionConfig, RuntimeConfig
+from mtrl.rollout import CollectionConfig, RuntimeConfig, require_backends
 from mtrl.run_directory import split_label
 from mtrl.structured import SEED, Checked, at_least, build, canonical
 from mtrl.tasks import Option, SamplingConfig, TaskSet
-from mtrl.training import PARENTS, AgentFactory, Needs, OnlineConfig, TrainingConfig, WandbConfig
+from mtrl.training import PARENTS, OnlineConfig, TrainingConfig, WandbConfig
+
+if TYPE_CHECKING:
+    from mtrl.training import AgentFactory, Needs
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,20 @@ class Config(Checked):
                 f"name={self.name} is no name of a folder in {self.output!r}: expected words such as mine or "
                 "arm/first, none of which begins with a dot; another place is chosen with output=FOLDER"
             )
+
+
+def task_set_of(config: Config) -> TaskSet:
+    """The configured tasks; refuses vector backends that they do not have, or that are not installed."""
+    tasks = registry.task_set(list(config.tasks.names), config.tasks.options)
+    require_backends(tasks, config.runtime.backends)
+    return tasks
+
+
+def run_name(config: Config) -> str:
+    """The configured name, or agent and first task."""
+    if config.name:
+        return config.name
+    return f"{config.agent['name']}-{config.tasks.names[0].replace('/', '-')}"
 
 
 def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:

@@ -22,10 +22,8 @@ from mtrl.deployment import (
     require_deployable,
     write_artefact,
 )
-from mtrl.deployment.artefact.export import OPSET, controller_cases, controller_graph, require_policy_parity
 from mtrl.deployment.robots.fit import named_for
 from mtrl.deployment.robots.site import read_site
-from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, require_reference_parity
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
 from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, policy_from
@@ -90,6 +88,8 @@ def export_stage(session: Session) -> Path:
     A student must agree in torch, numpy and ONNX Runtime; a teacher in torch, ONNX Runtime and the policy
     that was evaluated.
     """
+    from mtrl.deployment.artefact.export import OPSET
+
     place = session.run.artefact
     if place.exists():
         return place
@@ -133,6 +133,8 @@ def _for_robot(config: RobotConfig, tasks: TaskSet) -> tuple[tuple[TaskEntry, ..
 
 
 def _student(session: Session) -> _Exported:
+    from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, require_reference_parity
+
     snapshot, identity = load_policy(session.run.policies / "student", session.tasks)
     student = chunk_module_of(policy_from(snapshot, session.tasks))
     golden = golden_cases(student, session.tasks.layout, session.config.seed)
@@ -164,6 +166,8 @@ def _student(session: Session) -> _Exported:
 
 def _teacher(session: Session) -> _Exported:
     """The trained policy itself, when it is one forward pass."""
+    from mtrl.deployment.artefact.export import controller_cases, controller_graph, require_policy_parity
+
     run, tasks = session.run.path, session.tasks
     name, factory, _ = agent_of(session.config)
     offering = _require_controller(

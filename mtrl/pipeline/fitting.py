@@ -33,7 +33,6 @@ from mtrl.training import (
     Tracker,
     TrainingConfig,
     WandbTracker,
-    learn,
     progress,
     run_baseline,
 )
@@ -61,6 +60,8 @@ def fit(
     """Runs a learner's loop under a progress bar called `name`; returns its record, and whether the budget
     is spent.
     """
+    from mtrl.training import learn
+
     with progress(name, clock.budget) as bar:
 
         def show(run: RunRecorder, metrics: Mapping[str, float]) -> None:

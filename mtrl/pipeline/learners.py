@@ -31,7 +31,6 @@ from mtrl.training import (
     StoredStream,
     StreamSource,
     Trackers,
-    learn,
     progress,
     require_format,
 )
@@ -121,6 +120,8 @@ def evaluate_here(work: RankWork, snapshot: PolicySnapshot) -> EvaluationResult:
 
 def train_rank(work: RankWork, learner: Learner) -> None:
     """Trains as one of the ranks, from the newest checkpoint on."""
+    from mtrl.training import learn
+
     reducer = learner.reducer
     with contextlib.closing(_RankSession(work, learner.actors)) as rank:
         session, place = rank.session, rank.session.run.training(work.label)

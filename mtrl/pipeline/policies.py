@@ -18,7 +18,7 @@ from mtrl.rollout import PolicySnapshot, policy_from
 from mtrl.run_directory import split_label
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
-from mtrl.training import POLICIES, RunDirectory, load_state, save_state
+from mtrl.training import POLICIES, RunDirectory
 
 from .config import TasksConfig
 
@@ -30,6 +30,8 @@ ARTEFACT = "artefact"
 
 def save_policy(place: Path, snapshot: PolicySnapshot) -> None:
     """Keeps a finished policy with the common codec; replaces an older one."""
+    from mtrl.training import save_state
+
     place.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.ascontiguousarray(value) for name, value in snapshot.tensors.items()}
     save_state(place, {**vars(snapshot), "tensors": tensors}, overwrite=True)
@@ -40,6 +42,8 @@ def load_policy(place: Path, tasks: TaskSet | None = None) -> tuple[PolicySnapsh
 
     Raises IntegrityError for damage, and for a state that is no such policy.
     """
+    from mtrl.training import load_state
+
     state = load_state(place)
     with reading(place, "a policy that a run keeps"):
         snapshot = PolicySnapshot(**state)

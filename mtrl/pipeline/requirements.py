@@ -13,10 +13,9 @@ from mtrl.rollout import PolicySnapshot
 from mtrl.tasks import TaskSet
 from mtrl.training import AgentFactory, KeepsReplay, Needs
 
-from .config import Config, agent_of
+from .config import Config, agent_of, run_name, task_set_of
 from .demonstrations import needs_demonstrations, require_demonstrable
 from .parents import parents_of
-from .session import run_name, task_set_of
 
 DEMONSTRATION_BYTES = 60_000
 """Disk of one kept demonstration, a generous mean."""

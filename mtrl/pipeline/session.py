@@ -7,21 +7,19 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from mtrl import registry
 from mtrl.deployment import DeploymentReport
 from mtrl.distributed import preflight, processors, rollouts_for
 from mtrl.errors import ConfigError, EnvironmentFault
 from mtrl.evaluation import EvaluationResult, PolicyReference, Provenance, evaluate
 from mtrl.reading import reading
-from mtrl.rollout import FaultText, JobResult, PolicySnapshot, Rollouts, require_backends
+from mtrl.rollout import FaultText, JobResult, PolicySnapshot, Rollouts
 from mtrl.structured import plain
 from mtrl.tasks import TaskSet
 from mtrl.training import Checkpoints, Interruptible, RunDirectory, own_run, progress
 
-from .config import Config, canonical_settings
+from .config import Config, canonical_settings, run_name, task_set_of
 from .console import Interrupted, log
 
 BUDGETS = (("online", "steps"), ("training", "updates"))
@@ -124,6 +122,8 @@ class Session:
 
     def set_threads(self) -> None:
         """Gives the learner its threads; the workers are idle while it learns."""
+        import torch
+
         torch.set_num_threads(self.config.training.threads or processors())
 
     def log(self, text: str) -> None:
@@ -153,20 +153,6 @@ class Session:
         fate = "the task is quarantined" if quarantined else "trying again"
         self.console.print(f"[red]{fate}:[/red] ", end="")
         self.console.print(self._fault_text.of(fault), markup=False, highlight=False)
-
-
-def task_set_of(config: Config) -> TaskSet:
-    """The configured tasks; refuses vector backends that they do not have, or that are not installed."""
-    tasks = registry.task_set(list(config.tasks.names), config.tasks.options)
-    require_backends(tasks, config.runtime.backends)
-    return tasks
-
-
-def run_name(config: Config) -> str:
-    """The configured name, or agent and first task."""
-    if config.name:
-        return config.name
-    return f"{config.agent['name']}-{config.tasks.names[0].replace('/', '-')}"
 
 
 @contextlib.contextmanager

@@ -2,45 +2,61 @@
 
 from typing import TYPE_CHECKING
 
-from .chunk_policy import BlendingSampler, ChunkPolicy, ChunkSampler, ChunkSpec, FunctionSampler
-from .collection.lane_placement import balance
-from .collection.local import LocalFragments, LocalRollouts
-from .collection.pool_fragments import Delivery, PoolFragments
-from .collection.pool_rollouts import PoolRollouts
-from .collection.round_robin import RoundRobin
-from .episodes import Episodes, EpisodeSummary
-from .execution import Execution, ExecutionChanges
-from .fragment import Fragment, fragment_bytes
-from .job import BrokenJobEpisode, EpisodeGroup, EpisodeJob, GroupRequest, JobResult
-from .lanes.environments import backends_of, require_backends
-from .lanes.lane import Lane
-from .lanes.python_lane import PythonLane
-from .lanes.recorder import StepRecorder
-from .lanes.run_job import run_job, schedule_of
-from .lanes.vector_lane import VectorLane
-from .policy import (
-    LOG_PROBABILITY,
-    Acting,
-    Action,
-    Extra,
-    Policy,
-    PolicySnapshot,
-    PolicyState,
-    Version,
-    generator_for,
-)
-from .runtime import CollectionConfig, FaultHandler, FaultLog, FaultText, Fragments, Rollouts, RuntimeConfig
-from .scripted import ConstantPolicy, ExpertPolicy, NoiseConfig, RandomPolicy, policy_from, require_experts
-from .workers.backend import KEPT, Backend, Event, Lost
-from .workers.calls import Call, CallExecutor, CallValue, Collect
-from .workers.guarded import GuardedExecutor
-from .workers.messages import RemoteError
-from .workers.processes import Processes, child_environment
-from .workers.worker import LaneAssignment, RolloutWorker
+from mtrl.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .chunk_policy import BlendingSampler, ChunkPolicy, ChunkSampler, ChunkSpec, FunctionSampler
+    from .collection.lane_placement import balance
+    from .collection.local import LocalFragments, LocalRollouts
+    from .collection.pool_fragments import Delivery, PoolFragments
+    from .collection.pool_rollouts import PoolRollouts
+    from .collection.round_robin import RoundRobin
+    from .episodes import Episodes, EpisodeSummary
+    from .execution import Execution, ExecutionChanges
+    from .fragment import Fragment, fragment_bytes
     from .gymnasium_view import GymnasiumView
+    from .job import BrokenJobEpisode, EpisodeGroup, EpisodeJob, GroupRequest, JobResult
+    from .lanes.environments import backends_of, require_backends
+    from .lanes.lane import Lane
+    from .lanes.python_lane import PythonLane
+    from .lanes.recorder import StepRecorder
+    from .lanes.run_job import run_job, schedule_of
+    from .lanes.vector_lane import VectorLane
+    from .policy import (
+        LOG_PROBABILITY,
+        Acting,
+        Action,
+        Extra,
+        Policy,
+        PolicySnapshot,
+        PolicyState,
+        Version,
+        generator_for,
+    )
+    from .runtime import (
+        CollectionConfig,
+        FaultHandler,
+        FaultLog,
+        FaultText,
+        Fragments,
+        Rollouts,
+        RuntimeConfig,
+    )
+    from .scripted import (
+        ConstantPolicy,
+        ExpertPolicy,
+        NoiseConfig,
+        RandomPolicy,
+        policy_from,
+        require_experts,
+    )
     from .shared_space import SharedEnvironment, SharedObservation, SharedSpace
+    from .workers.backend import KEPT, Backend, Event, Lost
+    from .workers.calls import Call, CallExecutor, CallValue, Collect
+    from .workers.guarded import GuardedExecutor
+    from .workers.messages import RemoteError
+    from .workers.processes import Processes, child_environment
+    from .workers.worker import LaneAssignment, RolloutWorker
 
 __all__ = [
     "KEPT",
@@ -116,11 +132,4 @@ __all__ = [
     "schedule_of",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Imports Gymnasium only where its interface is used: it costs a fifth of a second."""
-    if name in ("GymnasiumView", "SharedEnvironment", "SharedObservation", "SharedSpace"):
-        from . import shared_space
-
-        return getattr(shared_space, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__)

@@ -1,49 +1,62 @@
 """The agent contract, the loop, and what a run keeps: checkpoints, metrics, progress."""
 
-from mtrl.run_directory import POLICIES, RunDirectory, own_folder, own_run, require_disk, run_around
+from typing import TYPE_CHECKING
 
-from .agent import (
-    PARENTS,
-    AdoptsTasks,
-    Agent,
-    Datasets,
-    DrawsPanels,
-    External,
-    FollowsBudget,
-    Groups,
-    KeepsReplay,
-    LivePolicy,
-    MapsReplay,
-    MeasuresConflict,
-    Needs,
-    OffersController,
-    OffersTwin,
-    Offline,
-    RequestsGroups,
-    State,
-    Stream,
-    Synthesises,
-    TakesShares,
-    Use,
-    require_one_rank,
-)
-from .baseline import Baseline, BaselineRun, run_baseline
-from .checkpoint import Checkpoints
-from .codec import load_state, save_state
-from .config import Clock, OnlineConfig, TrainingConfig
-from .episode_statistics import EPISODE_METRICS, EpisodeStatistics
-from .factory import AgentFactory
-from .interrupt import SAVING, Interruptible
-from .jsonl import CosineTracker, JsonlTracker, read_jsonl
-from .loop import learn
-from .metrics import Metric, Metrics, metrics_table, undocumented
-from .progress import progress
-from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
-from .run_recorder import Evaluation, Evaluator, RunRecorder, require_format
-from .sources import RANDOM, DatasetSource, GroupSource, NumberedFragments, Source, StoredStream, StreamSource
-from .tensorboard import TensorBoardTracker
-from .trackers import Tracker, Trackers
-from .weights_and_biases import WandbConfig, WandbTracker
+from mtrl.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mtrl.run_directory import POLICIES, RunDirectory, own_folder, own_run, require_disk, run_around
+
+    from .agent import (
+        PARENTS,
+        AdoptsTasks,
+        Agent,
+        Datasets,
+        DrawsPanels,
+        External,
+        FollowsBudget,
+        Groups,
+        KeepsReplay,
+        LivePolicy,
+        MapsReplay,
+        MeasuresConflict,
+        Needs,
+        OffersController,
+        OffersTwin,
+        Offline,
+        RequestsGroups,
+        State,
+        Stream,
+        Synthesises,
+        TakesShares,
+        Use,
+        require_one_rank,
+    )
+    from .baseline import Baseline, BaselineRun, run_baseline
+    from .checkpoint import Checkpoints
+    from .codec import load_state, save_state
+    from .config import Clock, OnlineConfig, TrainingConfig
+    from .episode_statistics import EPISODE_METRICS, EpisodeStatistics
+    from .factory import AgentFactory
+    from .interrupt import SAVING, Interruptible
+    from .jsonl import CosineTracker, JsonlTracker, read_jsonl
+    from .loop import learn
+    from .metrics import Metric, Metrics, metrics_table, undocumented
+    from .progress_display import progress
+    from .run_metrics import EVALUATION_METRICS, RUN_METRICS, RUN_TIMINGS
+    from .run_recorder import Evaluation, Evaluator, RunRecorder, require_format
+    from .sources import (
+        RANDOM,
+        DatasetSource,
+        GroupSource,
+        NumberedFragments,
+        Source,
+        StoredStream,
+        StreamSource,
+    )
+    from .tensorboard import TensorBoardTracker
+    from .trackers import Tracker, Trackers
+    from .weights_and_biases import WandbConfig, WandbTracker
 
 __all__ = [
     "EPISODE_METRICS",
@@ -118,3 +131,5 @@ __all__ = [
     "save_state",
     "undocumented",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__)

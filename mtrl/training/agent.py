@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mtrl.errors import UnsupportedError
 from mtrl.panels import Panel
-from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, GroupRequest, Policy, PolicySnapshot
 from mtrl.tasks import TaskSet
 
 if TYPE_CHECKING:
+    import torch
+
     from mtrl.data import MappedStorage, Replay, Trajectories
     from mtrl.evaluation import EvaluationResult
+    from mtrl.reducer import Reducer
 
 Use = Literal["collect", "evaluate", "export"]
 """Purpose of a snapshot: collection may explore or plan with more than is evaluated or exported."""

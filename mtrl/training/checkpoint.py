@@ -8,8 +8,6 @@ from typing import Any
 from mtrl.atomic import remove_directory, sweep_partials
 from mtrl.errors import IntegrityError, OutOfRangeError
 
-from .codec import load_state, save_state
-
 
 class Checkpoints:
     """Saves and finds the states of one run.
@@ -32,6 +30,8 @@ class Checkpoints:
 
         Raises ResourceError when the disk is full; the earlier checkpoints are untouched then.
         """
+        from .codec import save_state
+
         self.directory.mkdir(parents=True, exist_ok=True)
         sweep_partials(self.directory)
         target = self.directory / str(step)
@@ -51,6 +51,8 @@ class Checkpoints:
 
     def load(self, step: int) -> Any:  # noqa: ANN401 - a state is whatever was saved
         """The state saved at `step`; raises IntegrityError when it is missing or damaged."""
+        from .codec import load_state
+
         return load_state(self.directory / str(step))
 
     def latest(self) -> tuple[int, Any] | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeSummary, Fragment
 from mtrl.tasks import Task
 
 from .metrics import Metric, Metrics
+
+if TYPE_CHECKING:
+    from mtrl.reducer import Reducer
 
 _WHERE = "mtrl.training.episode_statistics:EpisodeStatistics.metrics"
 
@@ -86,6 +87,8 @@ class EpisodeStatistics:
 
     def merge(self, reducer: Reducer | None = None) -> None:
         """Counts the episodes that have finished on any rank since the last call; collective."""
+        import torch
+
         fresh, self._own = self._own, []
         if reducer is not None and reducer.size > 1:
             rows = torch.tensor([[k, *sums] for k, sums in fresh], dtype=torch.float64).reshape(-1, 4)

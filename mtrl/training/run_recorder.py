@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from mtrl.errors import ConfigError
 from mtrl.reading import reading
-from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.tasks import TaskSampler
 
@@ -25,7 +22,10 @@ from .task_shares import TaskShares
 from .trackers import Tracker
 
 if TYPE_CHECKING:
+    import torch
+
     from mtrl.evaluation import EvaluationResult
+    from mtrl.reducer import Reducer
 
 Evaluation = tuple[int, "EvaluationResult"]
 """Step, and the result of the policy of that step."""
@@ -139,6 +139,8 @@ class RunRecorder:
 
         An error on one rank is raised on all.
         """
+        import torch
+
         failure: Exception | None = None
         count = 0
         try:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.data import Replay, Trajectories
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
-from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, Fragments, LocalFragments, PolicySnapshot, Rollouts
 
 from .agent import Agent, Datasets, LivePolicy, RequestsGroups, State
+
+if TYPE_CHECKING:
+    from mtrl.data import Replay, Trajectories
+    from mtrl.reducer import Reducer
 
 Data = Fragment | EpisodeGroup | Datasets
 

@@ -17,7 +17,7 @@ from mtrl.evaluation import (
     print_results,
     results_table,
 )
-from mtrl.evaluation.comparison_table import verdict
+from mtrl.evaluation.comparison_tables import verdict
 from mtrl.tasks import Score, TaskSet
 
 from .outcomes import outcome_result

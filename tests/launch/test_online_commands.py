@@ -16,7 +16,7 @@ from mtrl.errors import DivergenceError
 from mtrl.launch.main import main
 from mtrl.rollout import Fragment
 from mtrl.training import Checkpoints, read_jsonl
-from mtrl.training.progress import Progress
+from mtrl.training.progress_display import Progress
 
 from ..synthetic import CounterEnvironment, counter_suite
 

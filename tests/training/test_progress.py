@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mtrl.training.progress import progress
+from mtrl.training.progress_display import progress
 
 
 class Clock:

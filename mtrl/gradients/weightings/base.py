@@ -8,12 +8,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 
 import numpy as np
-import torch
 
-from .solvers import RANK_TOLERANCE
+if TYPE_CHECKING:
+    import torch
+
+RANK_TOLERANCE = 1e-8
+"""Squares below this share of the largest count as zero: rows are float32, whose rounding has squares of
+1e-14, and updates divide by what is left."""
 
 Settings = TypeVar("Settings")
 
@@ -80,6 +84,8 @@ class Weighting(ABC, Generic[Settings]):
 
     def state_dict(self) -> dict[str, Any]:
         """What the next weights depend on."""
+        import torch
+
         state = {name: getattr(self, name) for name in self.state_names}
         return {
             name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
@@ -87,6 +93,8 @@ class Weighting(ABC, Generic[Settings]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        import torch
+
         for name in self.state_names:
             value = state[name]
             setattr(self, name, value.numpy().copy() if isinstance(value, torch.Tensor) else value)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-RANK_TOLERANCE = 1e-8
-"""Squares below this share of the largest count as zero: rows are float32, whose rounding has squares of
-1e-14, and updates divide by what is left."""
+from .base import RANK_TOLERANCE
 
 
 def cosine_matrix(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

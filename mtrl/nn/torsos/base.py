@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mtrl.errors import SpaceError
+from mtrl.errors import SpaceError, UnsupportedError
+from mtrl.structured import build
 
 from ..layers import LayerNorm, Leading, Stack
 from ..task_embedding import TaskEmbedding
@@ -25,6 +27,10 @@ class Torso(nn.Module, ABC):
 
     appends_task = False
     """Whether `task_input` appends the task embedding to the features; other kinds use it otherwise."""
+    natural_output: ClassVar[str] = "shared"
+    """The output layer of `output=auto`: "shared", "task" (one per task) or "composed"."""
+    config_class: ClassVar[type | None] = None
+    """Frozen dataclass of the settings under `options`, of a torso of another package; None takes none."""
 
     def __init__(
         self,
@@ -37,6 +43,7 @@ class Torso(nn.Module, ABC):
         """`tasks` is T, the number of tasks in the set, of which a call sees any K."""
         super().__init__()
         self.config = config
+        self.settings: Any = _settings(type(self), config)
         self.inputs = inputs
         self.tasks = tasks
         self.members = members
@@ -189,3 +196,15 @@ class Torso(nn.Module, ABC):
                 f"features [K, B, {self.inputs}]{ensemble} with K={len(task_index)} task indices are "
                 f"expected; got {' and '.join(str(list(part.shape)) for part in parts)}"
             )
+
+
+def _settings(kind: type[Torso], config: TorsoConfig) -> object:
+    """`options` as the torso's own dataclass; raises UnsupportedError for options of a torso without one."""
+    if kind.config_class is not None:
+        return build(kind.config_class, config.options, "options")
+    if config.options:
+        raise UnsupportedError(
+            f"torso {config.kind!r} has no settings of its own, so it takes no options; got "
+            f"{', '.join(config.options)}"
+        )
+    return None

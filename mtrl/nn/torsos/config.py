@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
+from mtrl import registry
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
 from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least, between, check
 
-from ..layers import activation_named
-from ..task_embedding import TaskEmbeddingConfig
+from ..config import ACTIVATIONS, TaskEmbeddingConfig
 
 OUTPUTS = ("auto", "shared", "task", "composed")
 GATES = ("task", "state", "both")
 DISPATCHES = ("dense", "packed")
-NATURAL_OUTPUTS = {
-    "mlp": "shared",
-    "multi_head": "task",
-    "residual": "task",
-    "soft_modules": "shared",
-    "paco": "composed",
-    "moore": "task",
-    "care": "shared",
-    "film": "shared",
-    "experts": "task",
-}
 
 
 @dataclass(frozen=True)
@@ -163,7 +153,8 @@ class TorsoConfig(Checked):
 
     kind: str = "multi_head"
     """"mlp", "multi_head", "residual", "soft_modules", "paco", "moore", "care", "film" or "experts".
-    "multi_head" is an MLP whose output layer is one per task (MTMHSAC)."""
+    "multi_head" is an MLP whose output layer is one per task (MTMHSAC). Or a torso of another package, by
+    the name of its entry point in the group mtrl.torsos."""
     width: Annotated[int, between(1, 8192)] = 400
     """Hidden width, 1 to 8192 (Meta-World+: 400; BRC's residual critic: 4096)."""
     depth: Annotated[int, between(1, 32)] = 3
@@ -195,13 +186,19 @@ class TorsoConfig(Checked):
     """Read by film."""
     experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     """Read by experts."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of a torso of another package, by the names of its `config_class`."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("options",)
+    """Fields that older files lack."""
 
     def __post_init__(self) -> None:
-        if self.kind not in NATURAL_OUTPUTS:
-            raise UnknownNameError("torso", self.kind, NATURAL_OUTPUTS)
+        if self.kind not in registry.names("torso"):
+            raise UnknownNameError("torso", self.kind, registry.names("torso"))
         if self.output not in OUTPUTS:
             raise UnknownNameError("output layer", self.output, OUTPUTS)
-        activation_named(self.activation)
+        if self.activation not in ACTIVATIONS:
+            raise UnknownNameError("activation", self.activation, ACTIVATIONS)
         super().__post_init__()
         if self.output == "composed" and self.kind != "paco":
             raise ConfigError(f"output=composed mixes the parameter sets of kind=paco; got kind={self.kind}")
@@ -212,5 +209,6 @@ class TorsoConfig(Checked):
 
     @property
     def output_kind(self) -> str:
-        """`output`, with "auto" resolved."""
-        return NATURAL_OUTPUTS[self.kind] if self.output == "auto" else self.output
+        """`output`, with "auto" resolved; imports the torso."""
+        natural: str = registry.load("torso", self.kind).natural_output
+        return natural if self.output == "auto" else self.output

@@ -104,6 +104,7 @@ class ExpertsTorso(Torso):
     DeepSeekMoE, arXiv 2401.06066). Its norms are part of the architecture: `layer_norm` is not read.
     """
 
+    natural_output = "task"
     appends_task = True
 
     def _build(self, generator: torch.Generator | None) -> None:

@@ -55,6 +55,8 @@ class MooreTorso(Torso):
     An expert is an MLP of `depth` layers, the last one linear; the paper's output layer is per task.
     """
 
+    natural_output = "task"
+
     def _build(self, generator: torch.Generator | None) -> None:
         count, lead = self.config.moore.experts, self.leading
         self.experts = self._hidden_stack((*lead, count), self.inputs, generator, activate_last=False)

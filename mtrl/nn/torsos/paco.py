@@ -17,6 +17,8 @@ class PaCoTorso(Torso):
     He-initialised sets.
     """
 
+    natural_output = "composed"
+
     def _build(self, generator: torch.Generator | None) -> None:
         config, sets, lead = self.config, self.config.paco.sets, self.leading
         self.activate = activation_named(config.activation)

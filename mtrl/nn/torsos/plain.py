@@ -10,9 +10,7 @@ from .base import Torso
 
 
 class MLPTorso(Torso):
-    """`depth` hidden layers; with an output layer per task, the multi-head network of MTMHSAC
-    (Yu et al. 2020, arXiv 1910.10897; Meta-World+, arXiv 2505.11289).
-    """
+    """`depth` hidden layers."""
 
     appends_task = True
 
@@ -24,6 +22,14 @@ class MLPTorso(Torso):
         return self.stack(features, self.add_record if self.recording else None)
 
 
+class MultiHeadTorso(MLPTorso):
+    """The same; with an output layer per task, the multi-head network of MTMHSAC (Yu et al. 2020, arXiv
+    1910.10897; Meta-World+, arXiv 2505.11289).
+    """
+
+    natural_output = "task"
+
+
 class ResidualTorso(Torso):
     """BroNet (Nauman et al. 2024, arXiv 2405.16158), the critic of BRC (arXiv 2505.23150):
     Linear, LayerNorm, activation; then blocks h + LN(W LN-activation(W h)).
@@ -31,6 +37,7 @@ class ResidualTorso(Torso):
     Its norms are part of the architecture: `layer_norm` is not read.
     """
 
+    natural_output = "task"
     appends_task = True
 
     def _build(self, generator: torch.Generator | None) -> None:
