@@ -16,10 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mtrl import registry
-from mtrl.deployment import Robot
 from mtrl.errors import ConfigError, MtrlError, UnknownNameError, UnsupportedError
 from mtrl.gradients.weightings import method_config
-from mtrl.pipeline import Config, agent_of, anchored, stages_of
+from mtrl.pipeline import Config, agent_of, anchored
 from mtrl.rollout import ExecutionChanges
 from mtrl.structured import build, defaults, known_keys, open_keys, plain, renamed_keys, text_keys
 
@@ -84,7 +83,6 @@ def compose(
     words = [_normalise(split_word(text), command, config_dir) for text in overrides]
     values = _composed(words, config_dir) if base is None else _changed(base, words, command)
     config = build(Config, anchored(values))
-    stages_of(config.stages)
     if base is None:
         agent_of(config)
         # the user's own words, and files that they name
@@ -181,7 +179,7 @@ def _defaults(words: Sequence[Word], tree: Tree, name: str, kind: type | None) -
     if kind is not None:
         values["agent"] = {"name": name, **defaults(kind)}
     if any(word.key == "robot.name" for word in words):
-        described: Robot = registry.load("robot", value_at(tree, "robot.name"))
+        described = registry.load("robot", value_at(tree, "robot.name"))
         values["robot"] = plain(described.config)
     return values
 

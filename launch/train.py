@@ -7,20 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
+# a settings mistake is refused before the stages are imported
+from mtrl import pipeline
 from mtrl.errors import DivergenceError, ResourceError
 from mtrl.evaluation import EvaluationResult, Json, write_record
-from mtrl.pipeline import (
-    RESUME,
-    Config,
-    Interrupted,
-    log_interruption,
-    log_what_is_kept,
-    open_session,
-    require_resources,
-    resume_command,
-    run_name,
-    run_stages,
-)
+from mtrl.pipeline import RESUME, Config, Interrupted, log_interruption, resume_command, run_name
 
 from .arguments import add_continuing, add_json, add_overrides, emit, resumes
 from .compose import compose
@@ -67,17 +58,17 @@ def _train(
     config: Config, overwrite: bool, resume: bool, console: Console
 ) -> tuple[dict[str, Any], list[EvaluationResult]]:
     """Summary and evaluations of one run; nothing after Ctrl-C."""
-    require_resources(config)
-    with open_session(config, overwrite=overwrite, resume=resume, console=console) as session:
+    pipeline.require_resources(config)
+    with pipeline.open_session(config, overwrite=overwrite, resume=resume, console=console) as session:
         how: dict[str, Json] = {"command": resume_command(), "finished": False}
         write_record(session.run.path / RESUME, how, overwrite=True)
         try:
-            summary = run_stages(session)
+            summary = pipeline.run_stages(session)
         except Interrupted as stopped:
             log_interruption(console, stopped)
             return {}, []
         except (DivergenceError, ResourceError) as error:
-            log_what_is_kept(session, error)
+            pipeline.log_what_is_kept(session, error)
             raise
         write_record(session.run.path / RESUME, how | {"finished": True}, overwrite=True)
         return {"run": session.run.path, **summary}, session.results

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, SelectableGroups, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -351,7 +351,7 @@ def _installed(group: str) -> Iterable[Any]:
 
 
 @cache
-def _all_installed() -> EntryPoints:
+def _all_installed() -> SelectableGroups:
     """Read once: looking through every distribution takes as long as all else that a refusal needs."""
     return entry_points()
 

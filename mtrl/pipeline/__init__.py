@@ -7,7 +7,16 @@ from mtrl.lazy import lazy_names
 if TYPE_CHECKING:
     from mtrl.run_directory import WATCHED
 
-    from .config import Config, TasksConfig, TrackingConfig, agent_of, anchored, run_name, task_set_of
+    from .config import (
+        STAGE_NAMES,
+        Config,
+        TasksConfig,
+        TrackingConfig,
+        agent_of,
+        anchored,
+        run_name,
+        task_set_of,
+    )
     from .console import RESUME, Interrupted, log, log_continuation, log_interruption, resume_command
     from .demonstrations import collect_into
     from .evaluation_stages import REALTIME_STARTS
@@ -37,6 +46,7 @@ __all__ = [
     "REALTIME_STARTS",
     "RESUME",
     "STAGES",
+    "STAGE_NAMES",
     "WATCHED",
     "Config",
     "EvaluationVideos",

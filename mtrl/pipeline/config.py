@@ -13,7 +13,7 @@ from mtrl import registry
 from mtrl.data import DemonstrationConfig
 from mtrl.deployment import RobotConfig
 from mtrl.distillation import DistillationConfig
-from mtrl.errors import ConfigError, IntegrityError
+from mtrl.errors import ConfigError, IntegrityError, UnknownNameError
 from mtrl.evaluation import EvaluationConfig
 from mtrl.reading import reading
 from mtrl.rollout import CollectionConfig, RuntimeConfig, require_backends
@@ -24,6 +24,9 @@ from mtrl.training import PARENTS, OnlineConfig, TrainingConfig, WandbConfig
 
 if TYPE_CHECKING:
     from mtrl.training import AgentFactory, Needs
+
+STAGE_NAMES = ("collect", "train", "clone", "distill", "evaluate", "export", "deploy", "report")
+"""Names of every stage, in the order in which a run takes them."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Config(Checked):
     seed: Annotated[int, SEED] = 1
     """Seed of the run, 0 to 2^32 - 1."""
     stages: tuple[str, ...] = ("collect", "train", "evaluate")
-    """Names of the stages to run, of the table in `stages.py`, whatever their order here."""
+    """Names of the stages to run, of `STAGE_NAMES`, whatever their order here."""
     tasks: TasksConfig = field(default_factory=TasksConfig)
     agent: Mapping[str, Any] = field(default_factory=lambda: {"name": "diffusion"})
     """Name of the agent and its settings; the keys are the fields of the agent's own config."""
@@ -94,6 +97,9 @@ class Config(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for stage in self.stages:
+            if stage not in STAGE_NAMES:
+                raise UnknownNameError("stage", stage, STAGE_NAMES)
         if self.name and any(not part or part.startswith(".") for part in self.name.split("/")):
             raise ConfigError(
                 f"name={self.name} is no name of a folder in {self.output!r}: expected words such as mine or "

@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 
 from rich.console import Console
 from rich.table import Table
 
 from mtrl.distributed import require_processors
-from mtrl.errors import DivergenceError, MtrlError, UnknownNameError, UnsupportedError
+from mtrl.errors import DivergenceError, MtrlError, UnsupportedError
 from mtrl.evaluation import read_json, summarise, write_record
 from mtrl.gradients import SurgeryConfig
 from mtrl.training import POLICIES, Checkpoints, Needs, require_disk
@@ -52,8 +51,6 @@ class Stage:
     name: str
     run: Callable[[Session], object]
     """Does the work, or recognises that it is done."""
-    after: tuple[str, ...] = ()
-    """Stages that come before this one where a run has both."""
     requires: Callable[[Plan], int] = _nothing
     """Raises MtrlError for settings with which the stage would fail; returns the bytes of disk it fills."""
     uses_demonstrations: bool = False
@@ -64,43 +61,33 @@ class Stage:
     """Whether it comes after the run's summary is written and printed."""
 
 
-_TABLE = (
+STAGES = (
     Stage("collect", collect_stage, uses_demonstrations=True),
     Stage(
         "train",
         train_stage,
-        ("collect",),
         check_train,
         uses_demonstrations=True,
         parents=lambda needs: needs.parents,
     ),
-    Stage("clone", clone_stage, ("train",), check_clone, uses_demonstrations=True),
+    Stage("clone", clone_stage, check_clone, uses_demonstrations=True),
     Stage(
         "distill",
         distill_stage,
-        ("clone",),
         check_distill,
         uses_demonstrations=True,
         parents=lambda _: ("teacher",),
     ),
-    Stage("evaluate", evaluate_stage, ("distill",)),
-    Stage("export", export_stage, ("evaluate",), check_export),
-    Stage("deploy", deploy_stage, ("export",), check_deploy),
-    Stage("report", report_stage, ("deploy",), reads_summary=True),
+    Stage("evaluate", evaluate_stage),
+    Stage("export", export_stage, check_export),
+    Stage("deploy", deploy_stage, check_deploy),
+    Stage("report", report_stage, reads_summary=True),
 )
-_BY_NAME = {stage.name: stage for stage in _TABLE}
-
-STAGES = tuple(
-    _BY_NAME[name] for name in TopologicalSorter({stage.name: stage.after for stage in _TABLE}).static_order()
-)
-"""Every stage, in the order in which a run takes them."""
+"""Every stage, in the order in which a run takes them: that of the names in the configuration."""
 
 
 def stages_of(names: Sequence[str]) -> list[Stage]:
-    """The stages of these names in their order; raises UnknownNameError for a name that no stage has."""
-    for name in names:
-        if name not in _BY_NAME:
-            raise UnknownNameError("stage", name, _BY_NAME)
+    """The stages of these names in their order."""
     return [stage for stage in STAGES if stage.name in names]
 
 

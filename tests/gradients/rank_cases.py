@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from mtrl import registry
 from mtrl.errors import DivergenceError
-from mtrl.gradients import METHODS, GradientSurgery, SurgeryConfig
+from mtrl.gradients import GradientSurgery, SurgeryConfig
 from mtrl.reducer import ALONE, Reducer
 
 from ..ranks import main
@@ -18,7 +19,7 @@ from ..ranks import main
 TASKS, SAMPLES, WIDTH, UPDATES = 4, 6, 5, 5
 
 CONFIGS = {
-    **{name: SurgeryConfig(name, row_method="backward") for name in METHODS},
+    **{name: SurgeryConfig(name, row_method="backward") for name in registry.names("weighting")},
     "dwa of short periods": SurgeryConfig("dwa", {"period": 1}),
     "held": SurgeryConfig("mgda", row_method="backward", every=2, smoothing=0.5),
     "held famo": SurgeryConfig("famo", every=2),

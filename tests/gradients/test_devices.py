@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtrl.gradients import METHODS, GradientSurgery, SurgeryConfig, TaskJacobian
+from mtrl import registry
+from mtrl.gradients import GradientSurgery, SurgeryConfig, TaskJacobian
 from mtrl.nn import TaskNetwork, TorsoConfig
 
 TASKS, SAMPLES, INPUTS = 3, 16, 9
@@ -65,7 +66,7 @@ def test_rows_under_bfloat16_are_those_of_autograd(device: str, members: int | N
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", registry.names("weighting"))
 def test_every_method_steps_where_the_parameters_are(device: str, method: str) -> None:
     net, inputs = critic(device, 2)
     surgery = GradientSurgery(net, SurgeryConfig(method, smoothing=0.5, trained_share=0.9), TASKS)

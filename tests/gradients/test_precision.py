@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtrl.gradients import METHODS, TaskRows, WeightingInputs, make_weighting
+from mtrl import registry
+from mtrl.gradients import TaskRows, WeightingInputs, make_weighting
 from mtrl.gradients.weightings.solvers import factor, shortest_in_hull
 
 from .asserts import weights_of
@@ -42,7 +43,7 @@ def update(name: str, rows: torch.Tensor) -> tuple[np.ndarray, bool]:
 
 
 @pytest.mark.parametrize("numbers", [range(8), pytest.param(range(8, 500), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registry.names("weighting"))
 def test_rounding_to_float32_turns_no_update(name: str, numbers: range) -> None:
     for number in numbers:
         rows = torch.from_numpy(rows_of(number))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from mtrl import registry
 from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
-from mtrl.gradients import METHODS, FastestMethod, GradientSurgery, SurgeryConfig
+from mtrl.gradients import FastestMethod, GradientSurgery, SurgeryConfig
 from mtrl.structured import build, known_keys
 
 from .networks import INPUTS, TASKS, Losses, mean, twins
@@ -23,7 +24,7 @@ def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registry.names("weighting"))
 def test_every_method_gives_a_gradient_for_every_parameter(name: str) -> None:
     net, losses = critic()
     surgery = GradientSurgery(net, SurgeryConfig(name), TASKS)
@@ -44,7 +45,7 @@ def test_the_sum_is_the_plain_gradient_bit_for_bit() -> None:
         assert value.grad is not None and torch.equal(found[name], value.grad)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registry.names("weighting"))
 def test_one_task_is_the_plain_gradient_and_says_so(name: str) -> None:
     net = nn.Linear(5, 1).double()
     surgery = GradientSurgery(net, SurgeryConfig(name), 1)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mtrl import registry
 from mtrl.errors import MtrlError, OutOfRangeError, UnknownNameError
-from mtrl.gradients import METHODS, WeightingInputs, make_weighting
+from mtrl.gradients import WeightingInputs, make_weighting, weighting_named
 from mtrl.gradients.weightings.pcgrad import project
 
 from .asserts import (
@@ -22,7 +23,7 @@ TWO = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
 FOUR = np.array(
     [[2.0, -1, 0, 3, 1], [-1.0, 4, 1, -2, 0], [1.0, 1, -3, 0, 2], [-2.0, -1, 2, 1, -4]],
 )
-BY_GRAMIAN = sorted(name for name, method in METHODS.items() if method.needs_gramian)
+BY_GRAMIAN = sorted(name for name in registry.names("weighting") if weighting_named(name).needs_gramian)
 
 GOLDEN_WEIGHTS = {
     "pcgrad": (2.2222, 1.5789),
@@ -249,7 +250,7 @@ def test_a_task_that_counts_nothing_at_first_leaves_the_weights_numbers(
         assert np.isfinite(weights).all()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registry.names("weighting"))
 def test_state_continues_where_it_was(name: str) -> None:
     def inputs(step: int) -> WeightingInputs:
         rows = rows_of(5, 20, step)

@@ -9,7 +9,7 @@ import yaml
 
 from mtrl import registry
 from mtrl.deployment import RobotConfig
-from mtrl.gradients import METHODS, SurgeryConfig
+from mtrl.gradients import SurgeryConfig, weighting_named
 from mtrl.launch.compose import CONFIG_ROOT, GROUPS, SECTIONS, compose, members
 from mtrl.nn import TorsoConfig
 from mtrl.pipeline import Config, TrackingConfig, agent_of
@@ -55,7 +55,7 @@ def test_files_hold_only_what_differs_from_the_defaults() -> None:
 
 
 def test_there_is_a_gradients_file_for_every_method() -> None:
-    assert set(members("gradients")) == {*METHODS, "samo"}
+    assert set(members("gradients")) == {*registry.names("weighting"), "samo"}
 
 
 @pytest.mark.parametrize(("group", "then"), [("gradients", "# "), ("torso", "")])
@@ -68,7 +68,7 @@ def test_every_file_of_a_section_says_which_it_fills(group: str, then: str) -> N
 @pytest.mark.parametrize("name", sampled(members("gradients"), share=4))
 def test_a_gradients_file_has_the_defaults_of_its_method(name: str) -> None:
     method = "sum" if name == "samo" else name
-    options = plain(METHODS[method].config_class())
+    options = plain(weighting_named(method).config_class())
     expected = SurgeryConfig(method, options, perturbation=0.003 if name == "samo" else 0.0)
     assert agent_of(compose(["agent=sac", f"gradients={name}"]))[2].gradients == expected
 

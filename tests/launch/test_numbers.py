@@ -16,7 +16,7 @@ import pytest
 
 from mtrl import registry
 from mtrl.errors import ConfigError, OutOfRangeError
-from mtrl.gradients.weightings import METHODS
+from mtrl.gradients import weighting_named
 from mtrl.launch.main import main
 from mtrl.pipeline import Config, agent_of
 from mtrl.structured import build, defaults, plain
@@ -71,7 +71,8 @@ def cases() -> Iterator[tuple[str, dict[str, Any], list[str]]]:
     for agent, kind in AGENTS.items():
         yield agent, {**base, "agent": {"name": agent, **defaults(kind)}}, list(numbers(kind, "agent"))
     diffusion = defaults(AGENTS["diffusion"])
-    for method, weighting in METHODS.items():
+    for method in registry.names("weighting"):
+        weighting = weighting_named(method)
         surgery = {**diffusion["gradients"], "method": method, "options": defaults(weighting.config_class)}
         tree = {**base, "agent": {"name": "diffusion", **diffusion, "gradients": surgery}}
         yield method, tree, list(numbers(weighting.config_class, "agent.gradients.options"))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from mtrl import registry
 from mtrl.launch.compose import CONFIG_ROOT, compose, members
 from mtrl.nn import TorsoConfig
-from mtrl.nn.torsos.config import NATURAL_OUTPUTS
 from mtrl.pipeline import agent_of
 
 from ..sweeps import sampled
 
 
 def test_there_is_a_file_for_every_kind() -> None:
-    assert set(members("torso")) == set(NATURAL_OUTPUTS)
+    assert set(members("torso")) == set(registry.names("torso"))
 
 
-@pytest.mark.parametrize("kind", sampled(NATURAL_OUTPUTS, share=4))
+@pytest.mark.parametrize("kind", sampled(registry.names("torso"), share=4))
 def test_a_file_is_the_torso_of_its_kind_at_its_defaults(kind: str) -> None:
     written = yaml.safe_load((CONFIG_ROOT / "torso" / f"{kind}.yaml").read_text())
     assert written["kind"] == kind

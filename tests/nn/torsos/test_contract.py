@@ -5,17 +5,17 @@ import onnxruntime
 import pytest
 import torch
 
+from mtrl import registry
 from mtrl.deployment.artefact.export import chunk_graph
 from mtrl.errors import MtrlError, SpaceError, UnknownNameError
 from mtrl.nn import ExpertsConfig, TaskEmbeddingConfig, TaskNetwork, TorsoConfig, torso_diagnostics
-from mtrl.nn.torsos.config import NATURAL_OUTPUTS
 
 TASKS = torch.tensor([2, 0, 3])
 LEARNED = TaskEmbeddingConfig(kind="learned", size=6)
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 
 CONFIGS = {
-    **{kind: TorsoConfig(kind=kind, width=16, depth=2, output_bound=0.5) for kind in NATURAL_OUTPUTS},
+    **{kind: TorsoConfig(kind=kind, width=16, depth=2, output_bound=0.5) for kind in registry.names("torso")},
     "learned": TorsoConfig(
         kind="mlp", width=16, depth=2, layer_norm=True, embedding=LEARNED, output_bound=0.5
     ),

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from mtrl import registry
 from mtrl.gradients.jacobian import TaskJacobian
 from mtrl.nn import ExpertsConfig, TaskEmbeddingConfig, TaskNetwork, TorsoConfig
-from mtrl.nn.torsos.config import NATURAL_OUTPUTS
 
 LEARNED = TaskEmbeddingConfig(kind="learned", size=6)
 SETTINGS = {
-    **{kind: {"kind": kind, "layer_norm": True} for kind in NATURAL_OUTPUTS},
+    **{kind: {"kind": kind, "layer_norm": True} for kind in registry.names("torso")},
     "learned": {"kind": "mlp", "embedding": LEARNED},
     "packed": {"kind": "experts", "experts": ExpertsConfig(dispatch="packed", gate="state")},
     "grouped": {

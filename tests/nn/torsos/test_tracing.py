@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from mtrl import registry
 from mtrl.deployment.artefact.export import chunk_graph
 from mtrl.nn import ExpertsConfig, SoftModulesConfig, TaskEmbeddingConfig, TaskNetwork, TorsoConfig
-from mtrl.nn.torsos.config import NATURAL_OUTPUTS
 
 SETTINGS = {
-    **{kind: {"kind": kind, "layer_norm": True} for kind in NATURAL_OUTPUTS},
+    **{kind: {"kind": kind, "layer_norm": True} for kind in registry.names("torso")},
     "learned": {"kind": "mlp", "embedding": TaskEmbeddingConfig(kind="learned", size=6)},
     "packed": {"kind": "experts", "experts": ExpertsConfig(dispatch="packed", hidden=8)},
     "grouped": {"kind": "experts", "experts": ExpertsConfig(hidden=8, groups=(0, 1, 1), feature_gate=2)},
