@@ -99,7 +99,7 @@ def _compare_policies(results: list[EvaluationResult], confidence: float, consol
     for one in found:
         console.print(verdict(one), highlight=False, markup=False)
     return {
-        "reference": reference.policy.label,
+        "reference": reference.policy.shown,
         "confidence": confidence,
         "split": reference.split.name.lower(),
         "policies": [_policy_record(result) for result in results],

@@ -205,6 +205,12 @@ def split_label(text: str) -> tuple[str, Path]:
     return label, Path(rest)
 
 
+def agent_settings(run: Path) -> object:
+    """Name and settings of the agent of the run in this folder; None where there is no configuration."""
+    file = RunDirectory(run).config_file
+    return read_config(file).get("agent") if file.is_file() else None
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file of a run; raises IntegrityError for anything else, aliases and
     interpolations included.

@@ -71,9 +71,9 @@ def compare_seeds(
             # random play and the best constant action are the same policy in every run
             continue
         try:
-            groups.append(run_group(f"{name} {label}", found))
+            groups.append(run_group(f"{name} {found[0].policy.shown}", found))
         except ConfigError as error:
-            log(console, f"the runs are finished and {label} is not compared: {error}")
+            log(console, f"the runs are finished and {found[0].policy.shown} is not compared: {error}")
     if not groups:
         return None
     return show_groups(groups, groups[0].results[0].confidence, console)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         write_result,
     )
     from .results import (
+        OWN,
         EpisodeResult,
         EvaluationResult,
         MeanResult,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from .table import print_results, results_table
 
 __all__ = [
+    "OWN",
     "BrokenEpisode",
     "Comparison",
     "Entry",

@@ -95,7 +95,7 @@ def require_comparable(first: EvaluationResult, second: EvaluationResult) -> Non
     Raises:
         ConfigError: different tasks, protocols, splits or starts; the message names the difference.
     """
-    pair = f"results {first.policy.label!r} and {second.policy.label!r} cannot be compared"
+    pair = f"results {first.policy.shown!r} and {second.policy.shown!r} cannot be compared"
     remedy = "evaluate both with the same command"
     if first.split is not second.split:
         raise ConfigError(
@@ -199,8 +199,8 @@ def compare(
         for task, episode_return in zip(better.tasks, returns.tasks, strict=True)
     ]  # fmt: skip
     found = Comparison(
-        better=better.policy.label,
-        reference=reference.policy.label,
+        better=better.policy.shown,
+        reference=reference.policy.shown,
         success=success.mean if success else None,
         gained=sum(gained for gained, _ in changed.values()),
         lost=sum(lost for _, lost in changed.values()),
@@ -255,7 +255,7 @@ def _starts(result: EvaluationResult, name: str) -> set[int]:
 
 def _alone(first: EvaluationResult, ours: set[_Name], second: EvaluationResult, theirs: set[_Name]) -> str:
     """What either result has and the other lacks, in words; "" for nothing."""
-    sides = ((first.policy.label, ours), (second.policy.label, theirs))
+    sides = ((first.policy.shown, ours), (second.policy.shown, theirs))
     return ", ".join(f"only {label!r} has {_some(sorted(values))}" for label, values in sides if values)
 
 

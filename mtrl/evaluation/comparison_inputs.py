@@ -40,7 +40,9 @@ class Entry:
     def named(self) -> EvaluationResult:
         """The first result, called by the entry's name."""
         result = self.results[0]
-        return dataclasses.replace(result, policy=dataclasses.replace(result.policy, label=self.name))
+        return dataclasses.replace(
+            result, policy=dataclasses.replace(result.policy, label=self.name, agent="")
+        )
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ def _shared_label(items: Sequence[_Item]) -> str | None:
 def _with_label(item: _Item, shared: str | None) -> _Item:
     label = item.label or shared
     assert label is not None, "a label was given or is shared"
+    label = next((own for own, kept in item.kept.items() if kept.result.policy.shown == label), label)
     if label not in item.kept:
         raise UnknownNameError(f"policy of {item.path}", label, item.kept)
     return dataclasses.replace(item, label=label)
@@ -243,9 +246,9 @@ def _named_apart(entries: Sequence[Entry], items: Sequence[Sequence[_Item]]) -> 
     """Gives every unnamed entry the shortest name that distinguishes all: policy, run, or both."""
     firsts = [group[0] for group in items]
     schemes = (
-        [str(item.label) for item in firsts],
+        [_shown(item) for item in firsts],
         [_place(item) for item in firsts],
-        [f"{item.label}@{_place(item)}" for item in firsts],
+        [f"{_shown(item)}@{_place(item)}" for item in firsts],
         [entry.text for entry in entries],
     )
     names: list[str] = []
@@ -254,6 +257,10 @@ def _named_apart(entries: Sequence[Entry], items: Sequence[Sequence[_Item]]) -> 
         if len(set(names)) == len(names):
             return [dataclasses.replace(e, name=n) for e, n in zip(entries, names, strict=True)]
     raise ConfigError(f"two columns are called {names[0]!r}; give each a name of its own, as NAME=RUN")
+
+
+def _shown(item: _Item) -> str:
+    return item.kept[item.label].result.policy.shown
 
 
 def _place(item: _Item) -> str:

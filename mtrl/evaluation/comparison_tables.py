@@ -37,13 +37,13 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
     first = comparisons[0]
     mixed = not reference.by_success
     what = "Difference" if mixed else "Success, %: difference"
-    title = f"{what} from {reference.policy.label} ({starts_of(reference)})"
+    title = f"{what} from {reference.policy.shown} ({starts_of(reference)})"
     table = empty_table(title, _caption(first, mixed))
     shown = TaskNames(task.name for task in reference.tasks)
     add_names(table, shown)
     if mixed:
         add_measures(table)
-    add_figures(table, reference.policy.label)
+    add_figures(table, reference.policy.shown)
     for comparison in comparisons:
         add_figures(table, comparison.better)
     for position, task in enumerate(reference.tasks):

@@ -40,7 +40,7 @@ def _without(result: EvaluationResult, broken: Mapping[tuple[str, int], BrokenEp
     kept = tuple(episode for episode in result.episodes if (episode.task, episode.start) not in broken)
     if not kept:
         raise ConfigError(
-            f"result {result.policy.label!r} has no start that every compared policy played to its end; "
+            f"result {result.policy.shown!r} has no start that every compared policy played to its end; "
             f"broken: {left_out(broken.values())}"
         )
     tasks, unmeasured = list[TaskResult](), list(result.unmeasured)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mtrl.errors import ConfigError, IntegrityError
 from mtrl.reading import Json, reading
+from mtrl.run_directory import agent_settings
 from mtrl.tasks import Score, Split, hash_of_protocol, split_of
 
 from .broken import BrokenEpisode, UnmeasuredTask
@@ -74,6 +75,17 @@ class KeptResult:
     result: EvaluationResult
 
 
+def results_of(run: Path) -> list[tuple[Path, EvaluationResult]]:
+    """Every file in `<run>/evaluations` with its result, by name; a run's own policy is called by its agent
+    in those of older versions too.
+
+    Raises IntegrityError for a result file that is damaged; the message names it.
+    """
+    settings = agent_settings(run)
+    found = [(path, read_result(path)) for path in sorted((run / "evaluations").glob("*.json"))]
+    return [(path, replace(one, policy=one.policy.by_agent(settings))) for path, one in found]
+
+
 def newest_results(run: Path) -> dict[str, KeptResult]:
     """Label -> the newest result of that policy in `<run>/evaluations`, in the order of the labels.
 
@@ -84,8 +96,7 @@ def newest_results(run: Path) -> dict[str, KeptResult]:
         IntegrityError: a result file is damaged; the message names it.
     """
     kept: dict[str, KeptResult] = {}
-    for path in sorted((run / "evaluations").glob("*.json")):
-        result = read_result(path)
+    for path, result in results_of(run):
         older = kept.get(result.policy.label)
         if older is None or result.provenance.created >= older.result.provenance.created:
             kept[result.policy.label] = KeptResult(path, result)
@@ -117,7 +128,7 @@ def result_record(result: EvaluationResult) -> dict[str, Json]:
     record: dict[str, Json] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
-        "policy": asdict(result.policy),
+        "policy": policy_record(result.policy),
         "split": result.split.name.lower(),
         "seed": result.seed,
         "confidence": result.confidence,
@@ -136,6 +147,11 @@ def result_record(result: EvaluationResult) -> dict[str, Json]:
     if result.unmeasured:
         record["unmeasured"] = [_task_record(task) for task in result.unmeasured]
     return record
+
+
+def policy_record(policy: PolicyReference) -> dict[str, Json]:
+    """The JSON object that stands for a policy; without `agent` where there is none, as in older files."""
+    return {key: value for key, value in asdict(policy).items() if key != "agent" or value}
 
 
 def _task_record(task: TaskResult | UnmeasuredTask) -> Json:
@@ -183,6 +199,7 @@ def _read(record: Record) -> EvaluationResult:
             kind=policy.text("kind"),
             identity=policy.text("identity"),
             version=policy.integer("version", minimum=0),
+            agent=policy.text("agent") if "agent" in policy else "",
         ),
         split=split,
         seed=record.integer("seed"),

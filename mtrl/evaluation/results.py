@@ -15,10 +15,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtrl.errors import ConfigError
 from mtrl.reading import Json
+from mtrl.run_directory import POLICIES
 from mtrl.tasks import Score, Split, Task, TaskSet, split_of
 
 from .broken import BrokenEpisode, UnmeasuredTask
@@ -172,6 +173,10 @@ class MeanResult:
         )
 
 
+OWN = POLICIES[0].label
+"""Label of the policy that a run's agent trained, from which a student may be distilled."""
+
+
 @dataclass(frozen=True)
 class PolicyReference:
     """Which policy was evaluated."""
@@ -184,6 +189,21 @@ class PolicyReference:
     """Hash of the artefact or checkpoint, or a name for a policy without weights."""
     version: int
     """Updates, or whatever the trainer counts versions in; 0 when it has none."""
+    agent: str = ""
+    """The agent that trained a run's own policy, in words, such as "world model"; empty for others."""
+
+    @property
+    def shown(self) -> str:
+        """What people read: the label, with a run's own policy called by its agent."""
+        return self.agent + self.label.removeprefix(OWN) if self.agent else self.label
+
+    def by_agent(self, settings: object) -> PolicyReference:
+        """The same, called by the agent whose settings these are where it is a run's own policy."""
+        if self.agent or not self.label.startswith(OWN) or not isinstance(settings, Mapping):
+            return self
+        words = [settings.get("name"), settings.get("algorithm")]
+        name = " ".join(word.replace("_", " ") for word in words if isinstance(word, str))
+        return replace(self, agent=name)
 
 
 @dataclass(frozen=True)

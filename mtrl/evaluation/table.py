@@ -65,7 +65,7 @@ def results_table(results: Sequence[EvaluationResult]) -> TaskTable:
     if mixed:
         add_measures(table)
     for result in results:
-        add_figures(table, result.policy.label)
+        add_figures(table, result.policy.shown)
     rows = [row for name in every for row in _task_rows(name, results)]
     means = _mean_rows(results)
     for index, row in enumerate([*rows, *means]):
@@ -134,7 +134,7 @@ def coverage_lines(results: Sequence[EvaluationResult]) -> list[str]:
     for result in results:
         if result.unmeasured:
             names = ", ".join(task.name for task in result.unmeasured)
-            lines.append(f"means of {result.policy.label}: without {names}: every episode broke")
+            lines.append(f"means of {result.policy.shown}: without {names}: every episode broke")
     return lines
 
 
@@ -145,7 +145,7 @@ def broken_lines(results: Sequence[EvaluationResult]) -> list[str]:
         if result.broken:
             total = len(result.every_episode)
             lines.append(
-                f"{result.policy.label}: {len(result.broken)} of {total} episodes broke and count nowhere: "
+                f"{result.policy.shown}: {len(result.broken)} of {total} episodes broke and count nowhere: "
                 f"{left_out(result.broken)}"
             )
             causes = list(dict.fromkeys(episode.cause for episode in result.broken))

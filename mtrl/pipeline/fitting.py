@@ -127,7 +127,9 @@ def trackers_of(session: Session, label: str, place: Path, learner: object) -> l
 
 def evaluate_while_learning(session: Session, label: str, snapshot: PolicySnapshot) -> EvaluationResult:
     """Every task on the configured starts, without exploration."""
-    reference = PolicyReference(label=label, kind=label, identity="", version=snapshot.version)
+    reference = PolicyReference(label=label, kind=label, identity="", version=snapshot.version).by_agent(
+        session.config.agent
+    )
     protocol, origin = session.config.evaluation, Provenance.collect()
     return evaluate(
         session.rollouts,

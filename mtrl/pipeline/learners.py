@@ -35,12 +35,12 @@ from mtrl.training import (
     require_format,
 )
 
-from .config import Config, agent_of
+from .config import Config, agent_of, task_set_of
 from .demonstrations import demonstrations_of
 from .fitting import evaluate_while_learning, source_of, trackers_of
 from .kept_replays import replay_folder, share_replays
 from .parents import parents_of
-from .session import Session, task_set_of
+from .session import Session
 
 if TYPE_CHECKING:
     from mtrl.distributed import Learner, Progress

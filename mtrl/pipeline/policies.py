@@ -12,10 +12,11 @@ import numpy as np
 from mtrl import registry
 from mtrl.deployment import artefact_snapshot, read_manifest, verify
 from mtrl.errors import ConfigError, UnknownNameError
+from mtrl.evaluation import PolicyReference
 from mtrl.integrity import MANIFEST, verify_manifest
 from mtrl.reading import reading
 from mtrl.rollout import PolicySnapshot, policy_from
-from mtrl.run_directory import split_label
+from mtrl.run_directory import agent_settings, split_label
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
 from mtrl.training import POLICIES, RunDirectory
@@ -62,14 +63,19 @@ def kept_policies(run: Path) -> list[str]:
 
 
 def chosen_policies(run: Path, labels: Sequence[str] | None) -> list[str]:
-    """The finished policies of the run with these labels, each once; all of them without labels."""
+    """Labels of the finished policies of the run with these labels, or called so in tables, each once; all of
+    them without labels.
+    """
     kept = kept_policies(run)
     if not kept:
         raise ConfigError(f"{run} has no finished policy; train one first")
-    for label in labels or ():
+    settings = agent_settings(run)
+    shown = {PolicyReference(label, label, "", 0).by_agent(settings).shown: label for label in kept}
+    chosen = [shown.get(label, label) for label in labels or kept]
+    for label in chosen:
         if label not in kept:
-            raise UnknownNameError("policy of this run", label, kept)
-    return list(dict.fromkeys(labels or kept))
+            raise UnknownNameError("policy of this run", label, list(dict.fromkeys([*shown, *kept])))
+    return list(dict.fromkeys(chosen))
 
 
 @dataclass(frozen=True)

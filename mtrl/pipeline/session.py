@@ -114,7 +114,9 @@ class Session:
                 tasks,
                 snapshot,
                 protocol,
-                PolicyReference(label, kind=kind or label, identity=identity, version=snapshot.version),
+                PolicyReference(
+                    label, kind=kind or label, identity=identity, version=snapshot.version
+                ).by_agent(self.config.agent),
                 Provenance.collect(),
                 record=record,
                 on_result=advance,

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mtrl.distributed import require_processors
 from mtrl.errors import DivergenceError, MtrlError, UnsupportedError
-from mtrl.evaluation import read_json, summarise, write_record
+from mtrl.evaluation import OWN, PolicyReference, read_json, summarise, write_record
 from mtrl.gradients import SurgeryConfig
 from mtrl.training import POLICIES, Checkpoints, Needs, require_disk
 
@@ -152,7 +152,7 @@ def run_stages(session: Session) -> dict[str, object]:
                 raise Interrupted(f"stopped after the stage {stage.name!r}")
         wall = before + time.monotonic() - began
         summary = summarise(session.run.path, session.results, session.deployment, wall)
-        _print_summary(session.console, summary, seconds)
+        _print_summary(session.console, summary, seconds, session.config.agent)
         last = [stage for stage in stages if stage.reads_summary]
         for stage in last:
             stage.run(session)
@@ -184,12 +184,15 @@ def log_what_is_kept(session: Session, error: MtrlError) -> None:
         session.log(f"or leave out the updates that are not finite:\n  {skipping}")
 
 
-def _print_summary(console: Console, summary: dict[str, object], seconds: dict[str, float]) -> None:
+def _print_summary(
+    console: Console, summary: dict[str, object], seconds: dict[str, float], settings: object
+) -> None:
+    own = PolicyReference(OWN, OWN, "", 0).by_agent(settings).shown.replace(" ", "_")
     table = Table(title="summary", header_style="bold")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for key, value in sorted(summary.items()):
-        table.add_row(key, f"{value:.3f}" if isinstance(value, float) else str(value))
+        table.add_row(key.replace(OWN, own), f"{value:.3f}" if isinstance(value, float) else str(value))
     console.print(table)
     spent = ", ".join(f"{stage} {value:.0f} s" for stage, value in seconds.items())
     console.print(f"[dim]{spent}[/dim]", highlight=False)

@@ -137,7 +137,7 @@ def _return_chart(results: Sequence[Measured], names: Sequence[str], colours: Ma
         bars = []
         for one, estimate in zip(results, found, strict=True):
             level, _, interval = _plain(estimate).partition(" ")
-            label = one.result.policy.label
+            label = one.result.policy.shown
             bars.append(Bar(label, colours[label], estimate, level, interval))
         rows.append(BarRow(name, bars_figure(name, bars, scale), tuple(bars), ticks=scale.placed()))
     return BarChart("return", tuple(rows), ())
@@ -149,7 +149,7 @@ def _percent_bars(
     colours: Mapping[str, str],
     further: Sequence[str] | None = None,
 ) -> tuple[Bar, ...]:
-    labels = [one.result.policy.label for one in results]
+    labels = [one.result.policy.shown for one in results]
     return tuple(
         Bar(label, colours[label], estimate, percent(estimate.value), percent_interval(estimate), more)
         for label, estimate, more in zip(labels, estimates, further or [""] * len(labels), strict=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mtrl.deployment.realtime.latency import Latency
 from mtrl.errors import ConfigError
 from mtrl.evaluation.records import flat, read_record
-from mtrl.evaluation.result_file import read_result
-from mtrl.evaluation.results import EvaluationResult, PolicyReference
-from mtrl.run_directory import POLICIES, read_config
+from mtrl.evaluation.result_file import results_of
+from mtrl.evaluation.results import OWN, EvaluationResult, PolicyReference
+from mtrl.run_directory import POLICIES, agent_settings, read_config
 from mtrl.videos import Video, read_videos
 
 from .conflict import Conflicts, find_conflicts
@@ -29,6 +29,8 @@ class RunContents:
 
     name: str
     """Name of the run: that of its directory."""
+    own: str
+    """What its own policy is called: its agent."""
     config: tuple[tuple[str, Value], ...]
     """`config.yaml`, flattened to dotted keys, in the file's order."""
     summary: tuple[tuple[str, Value], ...]
@@ -55,11 +57,13 @@ def read_run(directory: Path) -> RunContents:
     """
     if not directory.is_dir():
         raise ConfigError(f"there is no run directory {directory}; runs are folders below runs/")
-    evaluations = [read_result(path) for path in sorted(directory.glob("evaluations/*.json"))]
+    settings = agent_settings(directory)
+    evaluations = [result for _, result in results_of(directory)]
     latency = directory / "latency.json"
     summary, paths = directory / "summary.json", directory / "point_paths.json"
     return RunContents(
         name=directory.resolve().name,
+        own=PolicyReference(OWN, OWN, "", 0).by_agent(settings).shown,
         config=tuple(_read_config(directory / "config.yaml")),
         summary=tuple(_flatten(read_record(summary).fields)) if summary.is_file() else (),
         curves=find_curves(directory),
@@ -68,7 +72,10 @@ def read_run(directory: Path) -> RunContents:
         latency=read_latency(latency) if latency.is_file() else None,
         paths=read_paths(paths) if paths.is_file() else (),
         plans=tuple(one for file in sorted(directory.glob("plans/*.json")) for one in read_plans(file)),
-        videos=read_videos(directory / "videos"),
+        videos=tuple(
+            replace(video, policy=video.policy.by_agent(settings))
+            for video in read_videos(directory / "videos")
+        ),
         conflicts=find_conflicts(directory),
     )
 

@@ -118,7 +118,7 @@ def learnt(tasks: Sequence[TaskCurves], evaluations: Sequence[EvaluationResult])
     steps = [task.returns.steps for task in tasks if task.returns is not None and task.returns.steps]
     return Learnt(
         before=FIRST if random is None else "random",
-        after="" if trained is None else trained.policy.label,
+        after="" if trained is None else trained.policy.shown,
         first_step=min(found[0] for found in steps),
         last_step=max(found[-1] for found in steps),
         rows=tuple(rows),
@@ -178,7 +178,7 @@ def _caption(found: Learnt) -> str:
 def _newest(evaluations: Sequence[EvaluationResult], policies: Sequence[object]) -> EvaluationResult | None:
     """The last result of the first policy's label: of a teacher rather than of its student."""
     chosen = [result for result in evaluations if any(result.policy is policy for policy in policies)]
-    return next((r for r in reversed(chosen) if r.policy.label == chosen[0].policy.label), None)
+    return next((r for r in reversed(chosen) if r.policy.shown == chosen[0].policy.shown), None)
 
 
 def _success(result: EvaluationResult | None, name: str) -> Estimate | None:

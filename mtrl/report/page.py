@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from mtrl.atomic import write_text
 from mtrl.evaluation.formats import format_percent, format_rate
-from mtrl.evaluation.results import EvaluationResult
+from mtrl.evaluation.results import OWN, EvaluationResult
 from mtrl.evaluation.table import MEAN_SCORE, MEAN_SUCCESS
 from mtrl.run_directory import POLICIES
 
@@ -94,7 +94,7 @@ def render(run: RunContents, place: Path) -> str:
         place=shlex.quote(str(place)),
         exported=(place / "artefact").is_dir(),
         headline=headline(run, groups),
-        summary=[tile(key, value) for key, value in sorted(run.summary, key=_headline_order)],
+        summary=[tile(key, value, run.own) for key, value in sorted(run.summary, key=_headline_order)],
         groups=groups,
         by_success=all(group.kind == "success" for group in groups),
         versions=version_figures(run.evaluations),
@@ -161,7 +161,7 @@ def headline(run: RunContents, groups: tuple[ResultGroup, ...]) -> list[Tile]:
 
 def _mean(one: Measured) -> list[Tile]:
     """What decides: the mean score where some task is measured by its return, else the mean success."""
-    label, rate = one.result.policy.label, one.result.mean.success_any
+    label, rate = one.result.policy.shown, one.result.mean.success_any
     if one.scores is not None:
         mean = one.scores.mean
         return [Tile(f"{MEAN_SCORE}, {label}, %", format_percent(mean), mean.value)]
@@ -194,11 +194,13 @@ def _duration(run: RunContents) -> list[Tile]:
     return [Tile("the whole run took", f"{minutes} min {rest:02d} s" if minutes else f"{rest} s", seconds)]
 
 
-def tile(key: str, value: Value) -> tuple[str, str, Value]:
-    """A figure of the summary: its name in words, its value with a unit, and the value itself."""
+def tile(key: str, value: Value, own: str = OWN) -> tuple[str, str, Value]:
+    """A figure of the summary: its name in words, its value with a unit, and the value itself; `own` is what
+    the run's own policy is called.
+    """
     if key.endswith(_MEANS) and not key.startswith(_NO_MEANS):
         key = "_mean_".join(key.rsplit("_", 1))
-    words = [_WORDS.get(word, word) for word in key.replace(".", " ").split("_")]
+    words = [own if word == OWN else _WORDS.get(word, word) for word in key.replace(".", " ").split("_")]
     name = " ".join(word for word in words if word)
     return name[:1].upper() + name[1:], _worded(key, value), value
 

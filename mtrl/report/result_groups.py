@@ -53,7 +53,7 @@ class ResultGroup:
     @property
     def broken(self) -> tuple[tuple[str, BrokenEpisode], ...]:
         """Label of the policy, and an episode that broke."""
-        return tuple((result.policy.label, one) for result in self.results for one in result.broken)
+        return tuple((result.policy.shown, one) for result in self.results for one in result.broken)
 
     @property
     def starts(self) -> str:
@@ -87,7 +87,7 @@ def version_figures(evaluations: Sequence[EvaluationResult]) -> tuple[tuple[str,
     """
     figures = []
     for label in _labels(evaluations):
-        own = [result for result in evaluations if result.policy.label == label]
+        own = [result for result in evaluations if result.policy.shown == label]
         alike = [result for result in own if are_comparable(result, own[-1])]
         if len({result.policy.version for result in alike}) < 2 or not alike[0].normalised_tasks:
             continue
@@ -103,7 +103,7 @@ def version_figures(evaluations: Sequence[EvaluationResult]) -> tuple[tuple[str,
 
 
 def _labels(evaluations: Sequence[EvaluationResult]) -> list[str]:
-    return list(dict.fromkeys(result.policy.label for result in evaluations))
+    return list(dict.fromkeys(result.policy.shown for result in evaluations))
 
 
 def _starts(result: EvaluationResult) -> set[tuple[str, int]]:
@@ -116,7 +116,7 @@ def _newest(evaluations: Sequence[EvaluationResult]) -> list[EvaluationResult]:
     kept: list[EvaluationResult] = []
     for result in evaluations:
         older = next(
-            (k for k in kept if k.policy.label == result.policy.label and are_comparable(k, result)), None
+            (k for k in kept if k.policy.shown == result.policy.shown and are_comparable(k, result)), None
         )
         if older is None:
             kept.append(result)
@@ -137,7 +137,7 @@ def _group(
     return ResultGroup(
         results=tuple(results),
         why_apart=why_apart,
-        legend=tuple((result.policy.label, colours[result.policy.label]) for result in results),
+        legend=tuple((result.policy.shown, colours[result.policy.shown]) for result in results),
         charts=charts_of(measured, colours),
         measured=tuple(measured),
         comparisons=tuple(

@@ -65,6 +65,7 @@ def read_videos(directory: Path) -> tuple[Video, ...]:
                     policy.text("kind"),
                     policy.text("identity"),
                     policy.integer("version", 0),
+                    policy.text("agent") if "agent" in policy else "",
                 ),
                 task=record.text("task"),
                 protocol_hash=record.text("protocol_hash"),
