@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -27,7 +28,7 @@ from mtrl.evaluation import Provenance
 from mtrl.pipeline import log, task_set_of
 from mtrl.tasks import Task, TaskSet
 
-from .arguments import add_overrides
+from .arguments import add_json, add_overrides, emit
 from .compose import compose
 
 EXAMPLES = (
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--success", action="store_true", help="every episode succeeded, where nothing says so"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
+    add_json(parser, "the tasks of every folder")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     _require_arguments(arguments, places)
     read = [_read(place, tasks, arguments.called, arguments.success) for place in places]
     if arguments.verb == "inspect":
-        for place, demonstrations in zip(places, read, strict=True):
-            _show(console, place, demonstrations)
+        emit(arguments, [_show(console, *one) for one in zip(places, read, strict=True)])
         return 0
     origin: dict[str, object] = {
         "command": f"mtrl data {arguments.verb}",
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_lerobot(arguments.out, merged, origin, arguments.overwrite)
     else:
         _write_minari(arguments.out, merged, origin, arguments.overwrite)
-    _show(console, arguments.out, merged)
+    emit(arguments, [_show(console, arguments.out, merged)])
     return 0
 
 
@@ -157,21 +158,33 @@ def _origin(place: Path, tasks: TaskSet) -> dict[str, object]:
     return {"format": "Minari", "folder": place.name, "datasets": hashes, "packages": packages}
 
 
-def _show(console: Console, place: Path, demonstrations: Demonstrations) -> None:
+def _show(console: Console, place: Path, demonstrations: Demonstrations) -> dict[str, Any]:
+    """Prints a row for each task; returns folder, format and rows."""
     log(console, f"{place}{', in the format of LeRobot' if is_lerobot(place) else ''}")
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("task", overflow="fold")
     for column in ("episodes", "decisions", "length", "success", "return"):
         table.add_column(column, justify="right", no_wrap=True)
+    rows = list[dict[str, Any]]()
     for task, data in demonstrations:
         ends = np.split(data.rewards.astype(np.float64), data.offsets[1:-1])
         won = [bool(part.any()) for part in np.split(data.success, data.offsets[1:-1])]
+        row = {
+            "task": task.name,
+            "episodes": data.episode_count,
+            "decisions": data.step_count,
+            "length": [int(data.lengths.min()), int(data.lengths.max())],
+            "success": float(np.mean(won)),
+            "return": float(np.mean([part.sum() for part in ends])),
+        }
+        rows.append(row)
         table.add_row(
             task.name,
             str(data.episode_count),
             f"{data.step_count:,}",
             f"{data.lengths.min()}-{data.lengths.max()}",
-            f"{np.mean(won):.0%}",
-            f"{np.mean([part.sum() for part in ends]):.1f}",
+            f"{row['success']:.0%}",
+            f"{row['return']:.1f}",
         )
     console.print(table)
+    return {"folder": place, "format": "LeRobot" if is_lerobot(place) else "Minari", "tasks": rows}

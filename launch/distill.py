@@ -25,8 +25,8 @@ from .arguments import add_continuing, add_json, add_run, emit, resumes
 from .reopen import reopen
 
 EXAMPLES = (
-    "mtrl distill runs/diffusion-mt10                    with the run's own settings",
-    "mtrl distill runs/diffusion-mt10 updates=5000       longer",
+    "mtrl distill runs/diffusion-mt10-seed1              with the run's own settings",
+    "mtrl distill runs/diffusion-mt10-seed1 updates=5000 longer",
     "mtrl distill runs/world_model steps=50000           asked in more states that the student comes to",
     "mtrl distill runs/quickstart distillation.network.width=128 --overwrite",
 )

@@ -19,7 +19,7 @@ from .arguments import add_json, emit
 
 EXAMPLES = (
     "mtrl report runs/quickstart              writes runs/quickstart/report.html",
-    "mtrl report runs/diffusion-mt10          a run without evaluation: lists what is missing",
+    "mtrl report runs/diffusion-mt10-seed1    a run without evaluation: lists what is missing",
     "for run in runs/*; do mtrl report $run; done",
     "mtrl report deployments/metaworld-reach-v3.mcap   a flight: writes metaworld-reach-v3.html beside it",
 )

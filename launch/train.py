@@ -11,7 +11,7 @@ from rich.console import Console
 from mtrl import pipeline
 from mtrl.errors import DivergenceError, ResourceError
 from mtrl.evaluation import EvaluationResult, Json, write_record
-from mtrl.pipeline import RESUME, Config, Interrupted, log_interruption, resume_command, run_name
+from mtrl.pipeline import RESUME, Config, Interrupted, log_interruption, resume_command, run_stem
 
 from .arguments import add_continuing, add_json, add_overrides, emit, resumes
 from .compose import compose
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 130
         summaries.append(summary)
         results.append(found)
-    name = run_name(compose(words, command="train", config_dir=arguments.config_dir))
+    name = run_stem(compose(words, command="train", config_dir=arguments.config_dir))
     emit(arguments, {"runs": summaries, "comparison": compare_seeds(name, results, console)})
     return 0
 

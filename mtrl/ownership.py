@@ -156,14 +156,10 @@ def own(lock: Path, what: Path | str, *, shared: bool = False) -> Iterator[bool]
                 folder.rmdir()
 
 
-def in_use(lock: Path) -> bool:
-    """Whether a process that lives has the lock; writes nothing."""
-    try:
-        for claim in _claims(lock) if lock.is_dir() else ():
-            _require_gone(claim, str(lock), now=time.time())
-    except InUseError:
-        return True
-    return False
+def owner_of(lock: Path) -> str | None:
+    """Who has the lock: command, process, host and time; None where nobody that lives has. Writes nothing."""
+    found = [_alive(claim, time.time()) for claim in (_claims(lock) if lock.is_dir() else ())]
+    return next((one.who for one in found if one is not None), None)
 
 
 def _take(lock: Path, what: str, shared: bool) -> Path:
@@ -226,28 +222,46 @@ def _claims(lock: Path) -> list[Path]:
     return found
 
 
-def _require_gone(claim: Path, what: str, now: float) -> None:
-    """Raises InUseError where the owner lives; `now` by the clock of the file system."""
+@dataclass(frozen=True)
+class _Holder:
+    """Who has a lock, as far as its claim tells."""
+
+    who: str
+    unseen: float | None
+    """Seconds since its last sign of life, of one that cannot be seen from here; None of one that lives."""
+    stop: str
+    """How to stop it, behind the words "stop it"."""
+
+
+def _alive(claim: Path, now: float) -> _Holder | None:
+    """The owner where it lives, or gave a sign of life lately; `now` by the clock of the file system."""
     try:
         age, text = now - claim.stat().st_mtime, claim.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return
-    who, ended, local = "another process", None, ""
+        return None
+    who, ended, stop = "another process", None, ""
     # of another version, or cut off by a power failure, only its age says whether it is in use
     with contextlib.suppress(ValueError, TypeError):
         owner = Owner(**json.loads(text))
-        ended, local = owner.ended(), f" with `kill -INT {owner.pid}`"
+        ended, stop = owner.ended(), f" with `kill -INT {owner.pid}`"
         who = f"{owner.command}, process {owner.pid} on {owner.host}, since {owner.since}"
     if ended or (ended is None and age >= STALE_SECONDS):
+        return None
+    return _Holder(who, max(age, 0.0), " there") if ended is None else _Holder(who, None, stop)
+
+
+def _require_gone(claim: Path, what: str, now: float) -> None:
+    """Raises InUseError where the owner lives; `now` by the clock of the file system."""
+    found = _alive(claim, now)
+    if found is None:
         return
     seen = ""
-    if ended is None:
-        seen = (
-            f" It gave a sign of life {max(age, 0):.0f} s ago and counts as gone after {STALE_SECONDS:.0f} s."
-        )
-        local = " there"
+    if found.unseen is not None:
+        ago = f"{found.unseen:.0f} s ago and counts as gone after {STALE_SECONDS:.0f} s"
+        seen = f" It gave a sign of life {ago}."
     raise InUseError(
-        f"{what} is in use by {who}.{seen} Wait until it ends, stop it{local}, or choose another place"
+        f"{what} is in use by {found.who}.{seen} Wait until it ends, stop it{found.stop}, or choose another "
+        "place"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.table import Table
 from mtrl.deployment import open_artefact
 from mtrl.evaluation.task_names import TaskNames
 from mtrl.pipeline import log
+
+from ..arguments import add_json, emit
 
 EXAMPLES = (
     "mtrl inspect runs/quickstart/artefact",
@@ -22,6 +25,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The artefact."""
     parser.add_argument("artefact", type=Path, help="folder of an artefact")
+    add_json(parser, "the manifest")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,5 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
         success += f" ({origin.success_interval[0]:.2f} to {origin.success_interval[1]:.2f})"
     made = f"run {origin.run or 'unknown'}, commit {origin.commit[:12] or 'unknown'}, seed {origin.seed}"
     log(console, f"{made}: {success}")
+    emit(arguments, {"artefact": artefact.root, **asdict(manifest)})
     log(console, f"mtrl verify {arguments.artefact} proves that it computes here what it computed there")
     return 0

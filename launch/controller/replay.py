@@ -11,6 +11,8 @@ from rich.console import Console
 from mtrl.deployment import Flight, read_flight, replay, replay_joints
 from mtrl.pipeline import log
 
+from ..arguments import add_json, emit
+
 EXAMPLES = (
     "for log in deployments/*.mcap; do mtrl replay $log; done",
     "for log in deployments/*.mcap; do mtrl replay $log; done",
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The log."""
     parser.add_argument("log", type=Path, help="flight log, a .mcap file that mtrl deploy wrote")
     parser.add_argument("--unfinished", action="store_true", help="take the whole ticks of a log without end")
+    add_json(parser, "what came out")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,6 +41,21 @@ def run(arguments: argparse.Namespace) -> int:
     log(console, f"ended: {flight.ending or 'the log has no end'}")
     # as bits: NaN equals NaN, and 0 differs from -0
     equal = (commands.view(np.uint64) == flight.command.view(np.uint64)).all(axis=1)
+    emit(
+        arguments,
+        {
+            "task": flight.task,
+            "mode": flight.mode,
+            "artefact": flight.artefact,
+            "ending": flight.ending,
+            "commands": len(commands),
+            "reproduced": int(equal.sum()),
+            "transitions": [
+                {"at": c.at - begun, "before": c.before.name, "after": c.after.name, "cause": c.cause}
+                for c in transitions
+            ],
+        },
+    )
     if equal.all():
         log(console, f"{len(commands)} commands, all reproduced bit for bit")
         return _joints(flight, console)

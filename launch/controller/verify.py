@@ -11,7 +11,7 @@ from mtrl.deployment import latency_apart, verify
 from mtrl.deployment.realtime.roles import POLICY
 from mtrl.pipeline import log
 
-from ..arguments import add_overrides
+from ..arguments import add_json, add_overrides, emit
 from ..compose import compose
 
 EXAMPLES = (
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The artefact and the robot."""
     parser.add_argument("artefact", type=Path, help="folder of an artefact")
     add_overrides(parser, "settings of the robot that it is for", config_dir=True)
+    add_json(parser, "what was measured")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,7 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
         f"inference {measured['p50']:.0f} us, 99th percentile {measured['p99']:.0f} us; "
         f"robot={robot.name} allows {limit_us:.0f} us",
     )
-    if measured["p99"] > limit_us:
+    fast = measured["p99"] <= limit_us
+    emit(
+        arguments,
+        {
+            "artefact": checked.artefact,
+            "golden_error": checked.golden_error,
+            "latency_us": measured,
+            "limit_us": limit_us,
+            "fast_enough": fast,
+        },
+    )
+    if not fast:
         log(console, "too slow here: the guard would hold the robot again and again")
         return 1
     return 0

@@ -43,7 +43,7 @@ def configs_of(
     base = compose(words, command="train", config_dir=config_dir)
     configs = [
         compose(
-            [*words, f"seed={seed}", f"name={run_name(base)}-seed{seed}"],
+            [*words, f"seed={seed}", *([f"name={base.name}-seed{seed}"] if base.name else [])],
             command="train",
             config_dir=config_dir,
         )

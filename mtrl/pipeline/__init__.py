@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         agent_of,
         anchored,
         run_name,
+        run_stem,
         task_set_of,
     )
     from .console import RESUME, Interrupted, log, log_continuation, log_interruption, resume_command
@@ -85,6 +86,7 @@ __all__ = [
     "resume_command",
     "run_name",
     "run_stages",
+    "run_stem",
     "save_policy",
     "session_in",
     "stages_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Config(Checked):
     """Everything a run is made of. One seed; every random stream derives from it."""
 
     name: str = ""
-    """Name of the run's folder; empty derives it from the agent and the tasks."""
+    """Name of the run's folder; empty derives it from agent, tasks and seed."""
     output: str = "runs"
     """Folder that holds runs."""
     data: str = ""
@@ -114,11 +115,28 @@ def task_set_of(config: Config) -> TaskSet:
     return tasks
 
 
+NAME_LENGTH = 60
+"""Characters of a run's name that tasks may fill before only the first is spelt out."""
+
+
 def run_name(config: Config) -> str:
-    """The configured name, or agent and first task."""
+    """The configured name, or agent, tasks and seed, so that each has a folder of its own and a repeated
+    command finds its run.
+    """
+    return config.name or f"{run_stem(config)}-seed{config.seed}"
+
+
+def run_stem(config: Config) -> str:
+    """What the runs of several seeds are called together: the configured name, or agent and tasks."""
     if config.name:
         return config.name
-    return f"{config.agent['name']}-{config.tasks.names[0].replace('/', '-')}"
+    kind = "-".join(str(config.agent[key]) for key in ("name", "algorithm") if key in config.agent)
+    names = [name.replace("/", "-") for name in config.tasks.names]
+    tasks = "+".join(names)
+    if len(tasks) > NAME_LENGTH:
+        digest = hashlib.sha256(tasks.encode()).hexdigest()[:6]
+        tasks = f"{names[0]}+{len(names) - 1}-{digest}"
+    return f"{kind}-{tasks}"
 
 
 def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:

@@ -1,12 +1,14 @@
 """Several runs: one for each seed with one table, their list, and what is refused before anything starts."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from mtrl.launch.main import main
+from mtrl.training import own_run
 
 Capture = pytest.CaptureFixture[str]
 
@@ -60,6 +62,14 @@ def test_a_list_of_seeds_ends_in_one_table_and_is_listed(
     }
     assert listed["mine-seed1"]["step"] == 256 and "seeds=1,2" in listed["mine-seed1"]["resume"]
     assert listed["mine-seed1"]["resume"].endswith("--resume auto")
+    first = listed["mine-seed1"]
+    assert (first["agent"], first["tasks"], first["seed"]) == ("sac", ["point/obstacle"], 1)
+    capsys.readouterr()
+    with own_run(tmp_path / "mine-seed1"):
+        assert main(["runs", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "sac_success" in shown and "sac, seed 2, on point/obstacle" in shown
+    assert f"process {os.getpid()}" in shown
 
 
 @pytest.mark.parametrize(
