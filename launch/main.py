@@ -42,9 +42,13 @@ COMMANDS = {
     "submit": "run another command as a job of a Ray cluster: submit -- train ...",
     "tasks": "list tasks and task sets",
     "doctor": "check this machine, with a remedy for what is missing",
+    "completion": "print the code by which bash or zsh completes mtrl",
 }
 """Verb -> what it does; each is the module `mtrl.launch.<verb>` with `add_arguments` and `run`."""
-FOLDERS = dict.fromkeys(("inspect", "verify", "replay"), "controller.") | {"runs": "several."}
+FOLDERS = dict.fromkeys(("inspect", "verify", "replay"), "controller.") | {
+    "runs": "several.",
+    "completion": "shell.",
+}
 """Verb -> the folder of its module, where it has one."""
 
 SLOW = {
@@ -93,15 +97,19 @@ def load_command(name: str, folder: str, words: Sequence[str]) -> ModuleType:
     return importlib.import_module(f"mtrl.launch.{folder}{name}")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line; a verb's module is imported only when the verb is used."""
+def build_parser(filled: str = "") -> argparse.ArgumentParser:
+    """The command line; a verb's module is imported only when the verb is used, and its arguments are there
+    of the verb `filled` alone.
+    """
     parser = argparse.ArgumentParser(
         prog="mtrl", description="Multi-task reinforcement learning and robotics.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"mtrl {__version__}")
     verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, summary in COMMANDS.items():
-        verbs.add_parser(name, help=summary, add_help=False, allow_abbrev=False)
+        verb = verbs.add_parser(name, help=summary, add_help=name == filled, allow_abbrev=False)
+        if name == filled:
+            importlib.import_module(f"mtrl.launch.{FOLDERS.get(name, '')}{name}").add_arguments(verb)
     return parser
 
 
@@ -122,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 on success, 2 for a mistake of the user's, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
+    if arguments is None and "_ARGCOMPLETE" in os.environ:
+        return _complete()
     if not words or words[0] not in COMMANDS:
         if words and not words[0].startswith("-"):
             return _fail(str(UnknownNameError("command", words[0], COMMANDS)))
@@ -167,6 +177,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}; check the path, or choose another place")
+
+
+def _complete() -> int:
+    """Answers a shell that asks how the words before the cursor go on."""
+    from .shell.completion import complete
+
+    words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split()[1:]
+    complete(build_parser(words[0] if words else ""), words)
+    return 0
 
 
 def _fail(message: str) -> int:

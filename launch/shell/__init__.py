@@ -1,0 +1,1 @@
+"""What a shell asks for while a command is typed."""
