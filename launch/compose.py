@@ -32,6 +32,14 @@ SECTIONS = {"gradients": "agent.gradients", "torso": "agent.network.torso"}
 """Group -> the section of the agent's settings that its members fill; `gradients.every=4` is short for
 `agent.gradients.every=4`."""
 
+PLUGINS = {
+    "agent": ("agent", "agent.name"),
+    "robot": ("robot", "robot.name"),
+    "gradients": ("weighting", "agent.gradients.method"),
+    "torso": ("torso", "agent.network.torso.kind"),
+}
+"""Group -> the kind of plug-in that its members may be without a file, and the key that names one."""
+
 SHORT_KEYS = {
     "collect": {
         "episodes": "demonstrations.episodes",
@@ -107,9 +115,9 @@ def _normalise(word: Word, command: str, config_dir: Path | None) -> Word:
             return Word(key, value)
         if key == "tasks":
             return Word("tasks.names", value if value.startswith("[") else f"[{value}]")
-        plugins = registry.names(key) if key in ("agent", "robot") else ()
+        plugins = registry.names(PLUGINS[key][0]) if key in PLUGINS else ()
         if value in plugins:
-            return Word(f"{key}.name", value)
+            return Word(PLUGINS[key][1], value)
         known = members(key, config_dir) + list(plugins)
         raise UnknownNameError(key, value, known, _algorithm_hint(value) if key == "agent" else "")
     _require_key(key, command)

@@ -76,9 +76,8 @@ def _sections() -> list[str]:
 
 def values(key: str, value: str) -> list[str]:
     """The values of a group, such as agents or tasks; none of other settings."""
-    from ..compose import GROUPS, members
+    from ..compose import GROUPS, PLUGINS, members
 
-    plugins = {"agent": "agent", "robot": "robot", "gradients": "weighting", "torso": "torso"}
     if key in ("tasks", "task"):
         # a list is completed at its last name
         head = value[: max(value.rfind(mark) for mark in "[,") + 1]
@@ -88,4 +87,4 @@ def values(key: str, value: str) -> list[str]:
         return [head + name for name in [*names, *([] if "/" in begun else registry.named_sets())]]
     if key not in GROUPS:
         return []
-    return sorted({*members(key), *(registry.names(plugins[key]) if key in plugins else ())})
+    return sorted({*members(key), *(registry.names(PLUGINS[key][0]) if key in PLUGINS else ())})

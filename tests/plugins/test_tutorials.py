@@ -15,6 +15,7 @@ SHOWN = {
     "your-own-agent": ("point/obstacle", "nearest", "expert"),
     "your-own-robot": ("success", "0.8"),
     "universal-robots": ("reached", "within every limit", "STOP_REQUESTED"),
+    "your-own-weighting-and-torso": ("[0.5 1.5]", "updates with softmax"),
 }
 """Tutorial -> what its blocks print."""
 

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mtrl.errors import SpaceError, UnsupportedError
-from mtrl.structured import build
+from mtrl.errors import SpaceError
 
 from ..layers import LayerNorm, Leading, Stack
 from ..task_embedding import TaskEmbedding
@@ -43,7 +42,7 @@ class Torso(nn.Module, ABC):
         """`tasks` is T, the number of tasks in the set, of which a call sees any K."""
         super().__init__()
         self.config = config
-        self.settings: Any = _settings(type(self), config)
+        self.settings: Any = config.own_settings()
         self.inputs = inputs
         self.tasks = tasks
         self.members = members
@@ -196,15 +195,3 @@ class Torso(nn.Module, ABC):
                 f"features [K, B, {self.inputs}]{ensemble} with K={len(task_index)} task indices are "
                 f"expected; got {' and '.join(str(list(part.shape)) for part in parts)}"
             )
-
-
-def _settings(kind: type[Torso], config: TorsoConfig) -> object:
-    """`options` as the torso's own dataclass; raises UnsupportedError for options of a torso without one."""
-    if kind.config_class is not None:
-        return build(kind.config_class, config.options, "options")
-    if config.options:
-        raise UnsupportedError(
-            f"torso {config.kind!r} has no settings of its own, so it takes no options; got "
-            f"{', '.join(config.options)}"
-        )
-    return None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from mtrl import registry
 from mtrl.errors import ConfigError, UnknownNameError, UnsupportedError
-from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least, between, check
+from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least, between, build, check
 
 from ..config import ACTIVATIONS, TaskEmbeddingConfig
 
@@ -206,6 +206,20 @@ class TorsoConfig(Checked):
             raise ConfigError(
                 f"moore.experts={self.moore.experts} orthogonal experts do not fit into width={self.width}"
             )
+        if self.options:
+            self.own_settings()
+
+    def own_settings(self) -> object:
+        """`options` as the torso's own dataclass, None where it has none; imports the torso. Raises
+        UnsupportedError for options of a torso that takes none.
+        """
+        kind = registry.load("torso", self.kind).config_class
+        if kind is None and self.options:
+            raise UnsupportedError(
+                f"torso {self.kind!r} has no settings of its own, so it takes no options; got "
+                f"{', '.join(self.options)}"
+            )
+        return None if kind is None else build(kind, self.options, "options")
 
     @property
     def output_kind(self) -> str:
