@@ -257,19 +257,24 @@ def _check_agent_words(words: Sequence[Word], name: str, kind: type) -> None:
     for word in words:
         key = word.key
         if key in SECTIONS and SECTIONS[key] not in known:
-            kinds = {other: _agent_settings(other) for other in registry.names("agent")}
-            able = [
-                other
-                for other, found in kinds.items()
-                if found and SECTIONS[key] in known_keys(found, "agent")
-            ]
             raise UnsupportedError(
                 f"{word}: agent {name!r} has no settings {SECTIONS[key]}, so it takes no {key}; "
-                f"agents that do: {', '.join(able) or 'none'}"
+                f"agents that do: {', '.join(_agents_with(SECTIONS[key])) or 'none'}"
             )
         inside = any(key.startswith(f"{mapping}.") for mapping in opened)
         if key.startswith("agent.") and key not in known and not inside:
+            able = _agents_with(key)
+            if able:
+                raise UnsupportedError(
+                    f"{word}: agent {name!r} has no setting {key}; agents that do: {', '.join(able)}"
+                )
             raise UnknownNameError("key", key, known)
+
+
+def _agents_with(key: str) -> list[str]:
+    """The agents that have a setting."""
+    kinds = {name: _agent_settings(name) for name in registry.names("agent")}
+    return [name for name, kind in kinds.items() if kind and key in known_keys(kind, "agent")]
 
 
 def _agent_settings(name: str | None) -> type | None:

@@ -52,8 +52,17 @@ def check_gpu(names: Sequence[str], built_for: str | None) -> Finding:
             "GPU", f"{', '.join(names)}; train with device=cuda, or device=auto where there may be none"
         )
     if built_for is None:
-        return optional("GPU", "this torch is built without CUDA", "networks are computed with device=cpu")
-    return optional("GPU", f"torch for CUDA {built_for} sees no GPU", "networks are computed with device=cpu")
+        return optional(
+            "GPU",
+            "this torch is built without CUDA, so agents compute on the CPU",
+            "to use a GPU: install this version of torch for its CUDA "
+            "(https://pytorch.org/get-started/locally), then train with device=cuda",
+        )
+    return optional(
+        "GPU",
+        f"torch for CUDA {built_for} sees no GPU, so agents compute on the CPU",
+        "where there is one: nvidia-smi lists it once its driver works, and CUDA_VISIBLE_DEVICES may hide it",
+    )
 
 
 def check_threads(threads: str, wait_policy: str, usable: int) -> Finding:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .comparison import Comparison, TaskComparison
-from .formats import format_percent, format_points, format_signed
+from .formats import format_percent, format_plain, format_points, format_signed
 from .groups import FEW_RUNS, GroupComparison, GroupSummary
 from .pairs import left_out
 from .results import EvaluationResult, TaskResult
@@ -86,8 +86,10 @@ def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupCo
     runs = sorted({summary.runs for summary in summaries})
     few = f"\nfewer than {FEW_RUNS} runs give intervals that are too narrow" if runs[0] < FEW_RUNS else ""
     counted = " to ".join(dict.fromkeys((str(runs[0]), str(runs[-1]))))
+    by_return = summaries[0].mean is None
+    measured, shown_as = ("Return", format_plain) if by_return else ("Normalised score, %", format_percent)
     table = empty_table(
-        f"Normalised score, % ({counted} runs a group)",
+        f"{measured} ({counted} runs a group)",
         f"in brackets: bootstrap over whole runs{few}",
     )
     names = [name for name, _ in summaries[0].tasks]
@@ -96,24 +98,26 @@ def group_table(summaries: Sequence[GroupSummary], comparisons: Sequence[GroupCo
     for summary in summaries:
         add_figures(table, summary.name)
     for position, name in enumerate(names):
-        cells = [format_percent(dict(summary.tasks)[name]) for summary in summaries]
+        cells = [shown_as(dict(summary.tasks)[name]) for summary in summaries]
         table.add_row(shown.cell(name), *map(Text, cells), end_section=position == len(names) - 1)
     rows = {
-        MEAN_SCORE: [format_percent(summary.mean) for summary in summaries],
-        "interquartile mean": [format_percent(summary.interquartile_mean) for summary in summaries],
-        "optimality gap": [format_percent(summary.optimality_gap) for summary in summaries],
+        MEAN_SCORE: [one.mean for one in summaries],
+        "interquartile mean": [one.interquartile_mean for one in summaries],
+        "optimality gap": [one.optimality_gap for one in summaries],
     }
-    for name, cells in rows.items():
-        table.add_row(name, *map(Text, cells), style="bold", end_section=name == "optimality gap")
+    for name, found in rows.items():
+        if cells := [format_percent(one) for one in found if one]:
+            table.add_row(name, *map(Text, cells), style="bold", end_section=name == "optimality gap")
     against = {
-        "difference of means": [format_signed(one.mean, 100, 1) for one in comparisons],
-        "difference of interquartile means": [
-            format_signed(one.interquartile_mean, 100, 1) for one in comparisons
-        ],
-        "probability of improvement": [format_percent(one.improvement) for one in comparisons],
+        "difference of means": [one.mean for one in comparisons],
+        "difference of interquartile means": [one.interquartile_mean for one in comparisons],
     }
-    for name, cells in against.items():
-        table.add_row(name, "reference", *map(Text, cells))
+    for name, found in against.items():
+        if cells := [format_signed(one, 100, 1) for one in found if one]:
+            table.add_row(name, "reference", *map(Text, cells))
+    if comparisons:
+        chances = [format_percent(one.improvement) for one in comparisons]
+        table.add_row("probability of improvement", "reference", *map(Text, chances))
     return table
 
 

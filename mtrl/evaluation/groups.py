@@ -45,11 +45,19 @@ class RunGroup:
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """Tasks whose scores are normalised, in the order of the first run's set."""
-        return tuple(task.name for task in self.results[0].normalised_tasks)
+        """Tasks whose scores are normalised, or all where none is, in the order of the first run's set."""
+        first = self.results[0]
+        return tuple(task.name for task in first.normalised_tasks or first.tasks)
+
+    @property
+    def by_return(self) -> bool:
+        """Whether no task has a normalised score, so that returns are compared: by task, since returns of
+        different tasks have no mean that says anything.
+        """
+        return not self.results[0].normalised_tasks
 
     def scores(self, names: Sequence[str] | None = None) -> Scores:
-        """Mean normalised score of every run on every task, [R, K], tasks in the order of `names`."""
+        """Mean normalised score or return of every run on every task, [R, K], in the order of `names`."""
         chosen = self.task_names if names is None else tuple(names)
         return np.array([[_score(result, name) for name in chosen] for result in self.results])
 
@@ -61,10 +69,11 @@ class GroupSummary:
     name: str
     runs: int
     tasks: tuple[tuple[str, Estimate], ...]
-    """Task -> mean over runs of the normalised score."""
-    mean: Estimate
-    interquartile_mean: Estimate
-    optimality_gap: Estimate
+    """Task -> mean over runs of the normalised score, or of the return where no task has a score."""
+    mean: Estimate | None
+    """Over tasks; None of returns, as the two below."""
+    interquartile_mean: Estimate | None
+    optimality_gap: Estimate | None
     """How far runs fall short of a score of 1 on average."""
 
 
@@ -76,9 +85,10 @@ class GroupComparison:
     reference: str
     runs: tuple[int, int]
     tasks: tuple[tuple[str, Estimate], ...]
-    """Task -> difference of the mean normalised scores."""
-    mean: Estimate
-    interquartile_mean: Estimate
+    """Task -> difference of the mean normalised scores, or of the mean returns where no task has a score."""
+    mean: Estimate | None
+    """Over tasks; None of returns, as the next."""
+    interquartile_mean: Estimate | None
     improvement: Estimate
     """Probability that a run of the first group beats one of the reference, averaged over tasks; 0.5 means
     no difference."""
@@ -88,8 +98,7 @@ def run_group(name: str, results: Sequence[EvaluationResult]) -> RunGroup:
     """Groups the runs of one method, on the starts that all of them played to their end.
 
     Raises:
-        ConfigError: fewer than two runs, one policy twice, runs that `require_comparable` refuses, or
-            no task with a normalised score.
+        ConfigError: fewer than two runs, one policy twice, or runs that `require_comparable` refuses.
     """
     if len(results) < 2:
         raise ConfigError(
@@ -104,10 +113,7 @@ def run_group(name: str, results: Sequence[EvaluationResult]) -> RunGroup:
         raise ConfigError(
             f"group {name!r} holds the policy {twice[:12]} twice; train its runs with different seeds"
         )
-    group = RunGroup(name, common_episodes(results))
-    if not group.task_names:
-        raise ConfigError(f"group {name!r} has no task with a normalised score; give its tasks a score range")
-    return group
+    return RunGroup(name, common_episodes(results))
 
 
 def common_runs(groups: Sequence[RunGroup]) -> tuple[RunGroup, ...]:
@@ -129,9 +135,9 @@ def summarise_group(group: RunGroup, confidence: float | None = None) -> GroupSu
         name=group.name,
         runs=len(group.results),
         tasks=tuple((name, resampled(scores[:, [k]], mean_score)) for k, name in enumerate(group.task_names)),
-        mean=resampled(scores, mean_score),
-        interquartile_mean=resampled(scores, interquartile_mean),
-        optimality_gap=resampled(scores, optimality_gap),
+        mean=None if group.by_return else resampled(scores, mean_score),
+        interquartile_mean=None if group.by_return else resampled(scores, interquartile_mean),
+        optimality_gap=None if group.by_return else resampled(scores, optimality_gap),
     )
 
 
@@ -145,7 +151,7 @@ def compare_groups(better: RunGroup, reference: RunGroup, confidence: float | No
     require_comparable(better.results[0], reference.results[0])
     better, reference = common_runs([better, reference])
     level = better.results[0].confidence if confidence is None else confidence
-    names = better.task_names
+    names, by_return = better.task_names, better.by_return
     ours, theirs = better.scores(names), reference.scores(names)
 
     def difference(of: Callable[[Scores], float]) -> Callable[[Scores, Scores], float]:
@@ -163,11 +169,12 @@ def compare_groups(better: RunGroup, reference: RunGroup, confidence: float | No
             (name, resampled(ours[:, [k]], theirs[:, [k]], difference(mean_score)))
             for k, name in enumerate(names)
         ),
-        mean=resampled(ours, theirs, difference(mean_score)),
-        interquartile_mean=resampled(ours, theirs, difference(interquartile_mean)),
+        mean=None if by_return else resampled(ours, theirs, difference(mean_score)),
+        interquartile_mean=None if by_return else resampled(ours, theirs, difference(interquartile_mean)),
         improvement=resampled(ours, theirs, probability_of_improvement),
     )
 
 
 def _score(result: EvaluationResult, name: str) -> float:
-    return next(task.mean_score for task in result.tasks if task.name == name)
+    task = next(task for task in result.tasks if task.name == name)
+    return task.mean_score if task.is_normalised else task.mean_return

@@ -87,7 +87,7 @@ def train_on_learners(session: Session, work: RankWork, learner: Agent) -> tuple
     if work.needs.stream:
         stream = Stream(work.collection, learner.snapshot("collect"), session.config.seed)
     evaluates = work.clock.evaluate_every > 0
-    with progress(f"train {work.label}", work.clock.budget) as bar:
+    with progress(f"train {session.called(work.label)}", work.clock.budget) as bar:
 
         def look(found: Progress) -> bool:
             if found.steps > bar.done:

@@ -100,8 +100,8 @@ class Session:
         """
         tasks, protocol = self.tasks, self.config.evaluation
         with (
-            self.stopping_at_once(f"evaluating {label}"),
-            progress(f"evaluate {label}", len(tasks) * protocol.episodes) as bar,
+            self.stopping_at_once(f"evaluating {self.called(label)}"),
+            progress(f"evaluate {self.called(label)}", len(tasks) * protocol.episodes) as bar,
         ):
 
             def advance(result: JobResult) -> None:
@@ -121,6 +121,10 @@ class Session:
                 record=record,
                 on_result=advance,
             )
+
+    def called(self, label: str) -> str:
+        """What people read for the label of a policy."""
+        return PolicyReference(label, label, "", 0).by_agent(self.config.agent).shown
 
     def set_threads(self) -> None:
         """Gives the learner its threads; the workers are idle while it learns."""

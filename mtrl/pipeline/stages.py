@@ -168,7 +168,7 @@ def log_what_is_kept(session: Session, error: MtrlError) -> None:
     """After an error: the newest checkpoint of every policy in training, and the command that continues."""
     run = session.run
     kept = {policy.label: Checkpoints(run.training(policy.label)).steps() for policy in POLICIES}
-    found = [f"{label} at step {steps[-1]:,}" for label, steps in kept.items() if steps]
+    found = [f"{session.called(label)} at step {steps[-1]:,}" for label, steps in kept.items() if steps]
     if not found and isinstance(error, DivergenceError):
         session.log(f"{run.path} has no checkpoint yet; begin it again with --overwrite")
         return

@@ -196,7 +196,7 @@ def _train(
                     lambda: demonstrations_of(session),
                     collection=collection,
                     first=first,
-                    name=f"train {label}",
+                    name=f"train {session.called(label)}",
                     tracker=tracker,
                     checkpoints=Checkpoints(place),
                     skip_episodes_below=collection.copies if needs.stream and collection.stagger else 0,
@@ -220,14 +220,14 @@ def _log_end(
     counted = f", {updates:,} updates" if run.clock.unit == "steps" and updates is not None else ""
     reached = f"{run.steps:,} of {run.clock.budget:,} {run.clock.unit}"
     if not finished and session.interrupt.requested:
-        raise Interrupted(f"{label} stopped after {reached}")
+        raise Interrupted(f"{session.called(label)} stopped after {reached}")
     if not finished:
-        budget.log_end(session, f"{label}, {reached}{counted}")
+        budget.log_end(session, f"{session.called(label)}, {reached}{counted}")
     else:
-        session.log(f"{label}: {run.steps:,} {run.clock.unit}{counted}")
+        session.log(f"{session.called(label)}: {run.steps:,} {run.clock.unit}{counted}")
     if updates == 0:
         session.warn(
-            f"{label} learned nothing: no task came to a batch of transitions after "
+            f"{session.called(label)} learned nothing: no task came to a batch of transitions after "
             f"online.warmup={session.config.online.warmup}; raise steps, or lower agent.batch_size or "
             "online.warmup"
         )

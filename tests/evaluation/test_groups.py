@@ -108,9 +108,28 @@ def test_what_is_no_group_is_refused() -> None:
     shorter = outcome_result("s", TASKS, {REACH: [1], "gym/Any": [7.0], SWING: [1.0]}, identity="z")
     with pytest.raises(ConfigError, match="cannot be compared"):
         run_group("a", [one("a", 1, 1.0), shorter])
-    bare = TaskSet([task("gym/Any", Score("return"))])
-    with pytest.raises(ConfigError, match="no task with a normalised score"):
-        run_group("a", [outcome_result("s", bare, {"gym/Any": [1.0]}, identity=name) for name in "xy"])
+
+
+def test_without_a_score_range_returns_are_compared_task_by_task() -> None:
+    bare = TaskSet([task("gym/Any", Score("return")), task("gym/Other", Score("return"))])
+
+    def runs(name: str, *levels: float) -> RunGroup:
+        played = [{"gym/Any": [level, level + 2], "gym/Other": [-level]} for level in levels]
+        return run_group(
+            name, [outcome_result(name, bare, one, identity=f"{name}{k}") for k, one in enumerate(played)]
+        )
+
+    strong, weak_runs = runs("strong", 10.0, 12.0), runs("weak", 1.0, 3.0)
+    found = summarise_group(strong)
+    # mean over runs of (10 + 12) / 2 and (12 + 14) / 2
+    assert dict(found.tasks)["gym/Any"].value == 12.0 and found.mean is None and found.optimality_gap is None
+    compared = compare_groups(strong, weak_runs)
+    assert dict(compared.tasks)["gym/Any"].value == 9.0 and compared.mean is None
+    # better in one task, worse in the other, by every pair of runs
+    assert compared.improvement.value == 0.5
+    text = io.StringIO()
+    Console(file=text, width=80).print(group_table([found, summarise_group(weak_runs)], [compared]))
+    assert "Return (2 runs a group)" in text.getvalue() and "optimality" not in text.getvalue()
 
 
 def test_the_table_and_the_verdict_warn_of_few_runs() -> None:
