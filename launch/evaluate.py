@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from pathlib import Path
 
 from rich.console import Console
 
-from mtrl.errors import ExistsError
+from mtrl import registry
+from mtrl.errors import ConfigError, ExistsError
 from mtrl.evaluation import (
     EvaluationResult,
     Json,
+    PolicyReference,
     print_results,
     read_result,
     require_comparable,
@@ -25,6 +28,7 @@ from mtrl.pipeline import (
     Session,
     artefact_tasks,
     chosen_policies,
+    find_policy,
     is_artefact,
     is_scripted,
     load_artefact,
@@ -33,21 +37,23 @@ from mtrl.pipeline import (
     require_writable,
     session_in,
     task_set_of,
+    tasks_stem,
 )
 from mtrl.results import Results
-from mtrl.rollout import PolicySnapshot, require_experts
+from mtrl.rollout import HELD_OUT, PolicySnapshot, held_out, require_experts
 from mtrl.tasks import TaskSet
 from mtrl.training import RunDirectory, own_folder
 
 from .arguments import add_json, add_overrides, emit
 from .compose import compose
-from .reopen import reopen
+from .reopen import recorded_config, reopen
 
 EXAMPLES = (
     "mtrl evaluate runs/quickstart                          every policy of a run",
     "mtrl evaluate runs/quickstart --policy student episodes=200 runtime.kind=ray",
     "mtrl evaluate runs/quickstart/artefact episodes=20     an exported controller, through ONNX Runtime",
     "mtrl evaluate runs/quickstart --policy teacher execution.delay=4   as if a plan took four decisions",
+    "mtrl evaluate runs/first tasks=[gym/Acrobot-v1]        a task that the policy was not trained on",
     "mtrl evaluate runs/quickstart --video=2                and videos of the first two starts of every task",
 )
 
@@ -62,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", type=Path, help="a run's folder, an artefact's folder, or expert or random")
     add_overrides(parser, "settings, such as episodes=200")
     parser.add_argument("--policy", action="append", help="label within the run; may be given several times")
+    parser.add_argument(
+        "--as",
+        dest="played_as",
+        default="",
+        metavar="TASK",
+        help="the task of its own as which a policy plays those of tasks=, where several have their sizes",
+    )
     parser.add_argument("--out", type=Path, help=OUT_HELP)
     parser.add_argument("--overwrite", action="store_true", help="replace a result that is there")
     add_json(parser, "means and tasks of every policy")
@@ -119,6 +132,10 @@ def _evaluate(
 ) -> dict[Path, EvaluationResult]:
     """Policies of no run have their results in --out, or in evaluations/ among the runs."""
     what: Path = arguments.what
+    if not is_scripted(what) and any(_names_tasks(word) for word in arguments.overrides):
+        return _evaluate_held_out(arguments, console, written)
+    if arguments.played_as:
+        raise ConfigError("--as says as which task others are played; name those with tasks=")
     if not is_scripted(what) and not is_artefact(what):
         # with results elsewhere the run is only read, unless its videos are made
         places = [arguments.out, *([what] if arguments.video else [])] if arguments.out else []
@@ -138,6 +155,46 @@ def _evaluate(
         session_in(RunDirectory(place), config, tasks, console) as session,
     ):
         return _measure(session, [one], place, arguments.overwrite, videos, written)
+
+
+def _names_tasks(word: str) -> bool:
+    return word.partition("=")[0].split(".")[0] == "tasks"
+
+
+def _evaluate_held_out(
+    arguments: argparse.Namespace, console: Console, written: list[Path]
+) -> dict[Path, EvaluationResult]:
+    """Policies on tasks that they were not trained on; results lie in a folder of those tasks, beside which
+    the run's own are left alone.
+    """
+    what: Path = arguments.what
+    given = [word for word in arguments.overrides if _names_tasks(word)]
+    others = [word for word in arguments.overrides if word not in given]
+    wanted = compose(given, command="evaluate").tasks
+    tasks = registry.task_set(list(wanted.names), wanted.options)
+    if is_artefact(what):
+        texts, base = {"artefact": str(what)}, Path("runs") / "evaluations"
+        config = compose(others, command="evaluate")
+    else:
+        run = RunDirectory.open(what)
+        texts = {label: f"{label}@{what}" for label in chosen_policies(what, arguments.policy)}
+        config, base = recorded_config(run, others, "evaluate"), run.evaluations
+    config = dataclasses.replace(config, tasks=wanted)
+    chosen: list[Chosen] = []
+    for label, text in texts.items():
+        found = find_policy(text)
+        own = found.task_set()
+        snapshot, identity = found.load(own)
+        named = (found.tasks.names, found.tasks.options)
+        one = held_out(snapshot, own, named, tasks, arguments.played_as)
+        shown = PolicyReference(label, label, "", 0).by_agent(config.agent).shown
+        for task, row in zip(tasks, one.config["rows"], strict=True):
+            log(console, f"held out: {shown} plays {task.name} as {own.names[row]}")
+        chosen.append((f"{label}-{HELD_OUT}", one, identity))
+    place = (arguments.out or base) / f"{HELD_OUT}-{tasks_stem(wanted.names)}"
+    videos = EvaluationVideos(place / "videos", arguments.video)
+    with own_folder(place), session_in(RunDirectory(place), config, tasks, console) as session:
+        return _measure(session, chosen, place, arguments.overwrite, videos, written)
 
 
 def _scripted(kind: str, config: Config) -> tuple[TaskSet, Chosen]:
@@ -189,7 +246,8 @@ def _measure(
         if label in kept:
             results.append(kept[label])
             continue
-        result = session.evaluate(snapshot, label, identity)
+        kind = HELD_OUT if snapshot.kind == "held_out" else ""
+        result = session.evaluate(snapshot, label, identity, kind=kind)
         for other in results:
             require_comparable(other, result)
         results.append(result)

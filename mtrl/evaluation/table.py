@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mtrl.errors import ConfigError
+from mtrl.rollout import HELD_OUT
 
 from .comparison import require_comparable
 from .formats import format_percent, format_plain, format_rate
@@ -57,6 +58,9 @@ def results_table(results: Sequence[EvaluationResult]) -> TaskTable:
         caption += f"\n{SCORED}" * bool(first.normalised_tasks) + _single(first)
     else:
         title, caption = f"Success, % ({starts_of(first)})", f"in brackets: Wilson interval, {level}"
+    if first.policy.kind == HELD_OUT:
+        title = f"{title.removesuffix(')')}, held out)"
+        caption += "\nheld out: the policies were trained on none of these tasks"
     caption += "".join(f"\n{line}" for line in [*coverage_lines(results), *broken_lines(results)])
     table = empty_table(title, caption)
     every = all_task_names(results)

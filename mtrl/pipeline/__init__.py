@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         run_name,
         run_stem,
         task_set_of,
+        tasks_stem,
     )
     from .console import RESUME, Interrupted, log, log_continuation, log_interruption, resume_command
     from .demonstrations import collect_into
@@ -92,6 +93,7 @@ __all__ = [
     "stages_of",
     "synthesise_into",
     "task_set_of",
+    "tasks_stem",
     "train_rank",
 ]
 

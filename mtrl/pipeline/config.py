@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,12 +131,16 @@ def run_stem(config: Config) -> str:
     if config.name:
         return config.name
     kind = "-".join(str(config.agent[key]) for key in ("name", "algorithm") if key in config.agent)
-    names = [name.replace("/", "-") for name in config.tasks.names]
-    tasks = "+".join(names)
-    if len(tasks) > NAME_LENGTH:
-        digest = hashlib.sha256(tasks.encode()).hexdigest()[:6]
-        tasks = f"{names[0]}+{len(names) - 1}-{digest}"
-    return f"{kind}-{tasks}"
+    return f"{kind}-{tasks_stem(config.tasks.names)}"
+
+
+def tasks_stem(tasks: Sequence[str]) -> str:
+    """Names of tasks and sets as part of a folder's name, different for different tasks."""
+    names = [name.replace("/", "-") for name in tasks]
+    joined = "+".join(names)
+    if len(joined) <= NAME_LENGTH:
+        return joined
+    return f"{names[0]}+{len(names) - 1}-{hashlib.sha256(joined.encode()).hexdigest()[:6]}"
 
 
 def agent_of(config: Config) -> tuple[str, AgentFactory, Any]:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         require_experts,
     )
     from .shared_space import SharedEnvironment, SharedObservation, SharedSpace
+    from .unseen_tasks import HELD_OUT, HeldOutPolicy, held_out, held_out_policy
     from .workers.backend import KEPT, Backend, Event, Lost
     from .workers.calls import Call, CallExecutor, CallValue, Collect
     from .workers.guarded import GuardedExecutor
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .workers.worker import LaneAssignment, RolloutWorker
 
 __all__ = [
+    "HELD_OUT",
     "KEPT",
     "LOG_PROBABILITY",
     "Acting",
@@ -94,6 +96,7 @@ __all__ = [
     "GroupRequest",
     "GuardedExecutor",
     "GymnasiumView",
+    "HeldOutPolicy",
     "JobResult",
     "Lane",
     "LaneAssignment",
@@ -125,6 +128,8 @@ __all__ = [
     "child_environment",
     "fragment_bytes",
     "generator_for",
+    "held_out",
+    "held_out_policy",
     "policy_from",
     "require_backends",
     "require_experts",
