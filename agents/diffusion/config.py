@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from mtrl.errors import OutOfRangeError
+from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import ChunkShape
 from mtrl.rollout import Execution
@@ -97,6 +97,10 @@ class DiffusionConfig(Checked, place="agent"):
     guidance: Annotated[float, at_least(0)] = 0.0
     """Weight of self-guidance, which goes on along what the last state changed in the plan; 0 for none (So et
     al. 2025: 0.6 to 4.4 by task). Costs twice the work of a plan."""
+    warm_start: Annotated[float, at_least(0)] = 0.0
+    """Noise level from which a plan of "diffusion" begins, around what is left of the plan before, in units
+    of the action range's half-width; 0 begins every plan with noise alone. At 0.5 of the default levels four
+    of ten steps are left."""
     plan: PlanSettings = field(default_factory=PlanSettings)
     """Future states beside the actions."""
     returns: ReturnSettings = field(default_factory=ReturnSettings)
@@ -122,9 +126,14 @@ class DiffusionConfig(Checked, place="agent"):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
-    ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time", "guidance", "plan", "returns")
+    ADDED: ClassVar[tuple[str, ...]] = ("flow", "mip_time", "guidance", "warm_start", "plan", "returns")
     """Fields that older files lack."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.execution.require_within(self.network.chunk, "agent.")
+        if self.warm_start and self.objective != "diffusion":
+            raise ConfigError(
+                f"agent.warm_start={self.warm_start:g} begins at a noise level, which only "
+                f"agent.objective=diffusion has; this is {self.objective}"
+            )

@@ -64,7 +64,13 @@ def sample(denoiser: Denoiser, view: View, noise: torch.Tensor, steps: int) -> t
     without churn and without its second-order correction.
     """
     grid = sigma_grid(denoiser.levels, steps)
-    noisy = noise * grid[0] * denoiser.network.chunk_mask(view.task)  # x_0 ~ N(0, sigma_0^2)
+    mask = denoiser.network.chunk_mask(view.task)
+    if view.begin is None:
+        noisy = noise * grid[0] * mask  # x_0 ~ N(0, sigma_0^2)
+    else:
+        # the levels from `warm` on, the smallest at least
+        grid = grid[min(int((grid > view.warm).sum()), steps - 1) :]
+        noisy = (view.begin + noise * grid[0]) * mask
     for sigma, smaller in itertools.pairwise(grid):
 
         def estimate(

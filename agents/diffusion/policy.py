@@ -35,7 +35,7 @@ class DiffusionSampler:
         """The network that acts."""
         self._guidance = config.guidance
         self._beyond = 0.0 if network.quality is None else config.returns.guidance - 1.0
-        self._stride = config.plan.stride
+        self._stride, self._warm = config.plan.stride, config.warm_start
         self.objective = objective_of(config, self.network)
         """What the network was trained for."""
 
@@ -76,6 +76,25 @@ class DiffusionSampler:
         acts = torch.arange(ahead.shape[2]) < self.network.actions
         bound = torch.from_numpy(pull)[:, None] * acts
         return self._plan(replace(view, ahead=torch.from_numpy(ahead), pull=bound), z)
+
+    def resume(
+        self,
+        states: npt.NDArray[np.float32],
+        task: npt.NDArray[np.int64],
+        z: npt.NDArray[np.float32],
+        ahead: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float32]:
+        """`sample`, begun around the plan before; see `ResumingSampler`."""
+        network, left, index = self.network, torch.from_numpy(ahead), torch.from_numpy(task)
+        actions, planned = left.tensor_split([network.actions], dim=-1)
+        if planned.shape[-1]:
+            left = torch.cat([actions, network.encode_states(planned, index)], dim=-1)
+        return self._plan(replace(self._view(states, task), begin=left, warm=self._warm), z)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether plans begin around the one before."""
+        return self._warm > 0
 
     def _plan(self, view: View, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         network = self.network

@@ -26,6 +26,10 @@ class View:
     """Rows [N, H, C] of the plan that is carried out while this one is made."""
     pull: torch.Tensor | None = None
     """How much each entry of the plan is bound to `ahead`, [H, C], 0 to 1."""
+    begin: torch.Tensor | None = None
+    """Rows [N, H, C] around which a plan begins, instead of with noise alone."""
+    warm: float = 0.0
+    """Noise level at which it does."""
 
     def clean(self, estimate: Estimate, noisy: torch.Tensor) -> torch.Tensor:
         """The estimate of the clean chunk [N, H, C] at `noisy`, steered.

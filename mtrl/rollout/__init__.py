@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 from mtrl.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .chunk_policy import BlendingSampler, ChunkPolicy, ChunkSampler, ChunkSpec, FunctionSampler
+    from .chunk_policy import (
+        BlendingSampler,
+        ChunkPolicy,
+        ChunkSampler,
+        ChunkSpec,
+        FunctionSampler,
+        ResumingSampler,
+    )
     from .collection.lane_placement import balance
     from .collection.local import LocalFragments, LocalRollouts
     from .collection.pool_fragments import Delivery, PoolFragments
@@ -113,6 +120,7 @@ __all__ = [
     "PythonLane",
     "RandomPolicy",
     "RemoteError",
+    "ResumingSampler",
     "RolloutWorker",
     "Rollouts",
     "RoundRobin",

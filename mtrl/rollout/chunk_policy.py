@@ -87,6 +87,26 @@ class BlendingSampler(Protocol):
         """
 
 
+@runtime_checkable
+class ResumingSampler(Protocol):
+    """A `ChunkSampler` that can begin a plan around the one before; optional."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it does."""
+
+    def resume(
+        self,
+        states: npt.NDArray[np.float32],
+        task: npt.NDArray[np.int64],
+        z: npt.NDArray[np.float32],
+        ahead: npt.NDArray[np.float32],
+    ) -> npt.NDArray[np.float32]:
+        """As `ChunkSampler.sample`; `ahead` [N, H, A_max + planned] is what is left of the plan before, its
+        last row repeated.
+        """
+
+
 class ChunkPolicy:
     """Executes the first `steps` actions of each planned chunk, then plans again; or as `Execution` says.
 
@@ -150,7 +170,9 @@ class ChunkPolicy:
                     noise = state["noise"][copy]
                     noise[:] = generators[copy].standard_normal(len(noise), dtype=np.float32)
             seen = (history[rows], task_index[rows], state["noise"][rows])
-            return self._bound(*seen, _left(state, rows)) if bound else self.sampler.sample(*seen)
+            if bound:
+                return self._bound(*seen, _left(state, rows))
+            return self._planned(*seen, _left(state, rows, repeat=True), state["position"][rows])
 
         if self._execution.adaptive:
             self._adapt(state, plan)
@@ -198,6 +220,24 @@ class ChunkPolicy:
         state["queue"] = np.where((begun & alike)[:, None, None], kept, fresh)
         state["position"] = np.zeros_like(position)
 
+    def _planned(
+        self,
+        states: npt.NDArray[np.float32],
+        task: npt.NDArray[np.int64],
+        z: npt.NDArray[np.float32],
+        ahead: npt.NDArray[np.float32],
+        position: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float32]:
+        """A plan, begun around the one before where there is one left and the sampler does that."""
+        sampler, begun = self.sampler, position < self.sampler.spec.chunk
+        if not isinstance(sampler, ResumingSampler) or not sampler.resumes or not begun.any():
+            return sampler.sample(states, task, z)
+        found = np.empty_like(ahead)
+        found[begun] = sampler.resume(states[begun], task[begun], z[begun], ahead[begun])
+        if not begun.all():
+            found[~begun] = sampler.sample(states[~begun], task[~begun], z[~begun])
+        return found
+
     def _bound(
         self,
         states: npt.NDArray[np.float32],
@@ -218,10 +258,10 @@ def _replace(state: PolicyState, plan: Plan, rows: npt.NDArray[np.int64]) -> Non
         state["queue"][rows], state["position"][rows] = plan(rows), 0
 
 
-def _left(state: PolicyState, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """What is left of these copies' plans [N, H, A_max + planned], then 0."""
+def _left(state: PolicyState, rows: npt.NDArray[np.int64], repeat: bool = False) -> npt.NDArray[np.float32]:
+    """What is left of these copies' plans [N, H, A_max + planned], then 0, or the last row again."""
     chunk = state["queue"].shape[1]
     place = state["position"][rows, None] + np.arange(chunk)
     left = state["queue"][rows[:, None], np.minimum(place, chunk - 1)]
-    found: npt.NDArray[np.float32] = np.where((place < chunk)[:, :, None], left, np.float32(0))
+    found: npt.NDArray[np.float32] = np.where((place < chunk)[:, :, None] | repeat, left, np.float32(0))
     return found

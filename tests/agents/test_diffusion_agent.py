@@ -150,6 +150,7 @@ def test_sampling_keeps_both_modes_where_cloning_averages_them() -> None:
         ({"objective": "gan"}, "'mip' or 'regression'"),
         ({"mip_time": 1.0}, "agent.mip_time=1.0"),
         ({"sampler_steps": 0}, "agent.sampler_steps=0"),
+        ({"objective": "mip", "warm_start": 0.5}, r"agent.warm_start=0.5"),
         ({"learning_rate": 0.0}, "agent.learning_rate=0.0"),
         ({"execution": Execution(steps=9)}, "agent.execution.steps=9"),
     ],

@@ -1,5 +1,8 @@
 """The noise grid and the sampler against diffusers, closed forms and properties."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -140,3 +143,22 @@ def test_grid_descends_to_zero(steps: int) -> None:
     grid = sigma_grid(LEVELS, steps)
     assert len(grid) == steps + 1 and grid[-1] == 0 and (grid[:-1] > grid[1:]).all()
     assert grid[0] == pytest.approx(20.0)
+
+
+def test_a_plan_begins_around_the_one_before_at_a_lower_noise_level() -> None:
+    net = perturbed_network().eval().requires_grad_(False)
+    denoiser, draws = Denoiser(net, LEVELS), torch.Generator().manual_seed(4)
+    states, task = torch.randn(2, 1, 3, generator=draws), torch.tensor([0, 1])
+    before, noise = (torch.randn(2, 4, 2, generator=draws) for _ in range(2))
+    plain, grid, mask = view(net, states, task), sigma_grid(LEVELS, 10), net.chunk_mask(task)
+    # 0.45, 0.18, 0.07 and 0.02 are the levels below 0.5
+    noisy = (before + grid[6] * noise) * mask
+    for sigma, smaller in itertools.pairwise(grid[6:]):
+        clean = denoiser(plain.condition, task, noisy, sigma.expand(2))
+        noisy = noisy + (smaller - sigma) * (noisy - clean) / sigma
+    found = sample(denoiser, replace(plain, begin=before, warm=0.5), noise, 10)
+    torch.testing.assert_close(found, noisy.clamp(-1, 1))
+    # below the smallest level one step is left
+    last = denoiser(plain.condition, task, (before + grid[9] * noise) * mask, grid[9].expand(2))
+    found = sample(denoiser, replace(plain, begin=before, warm=1e-6), noise, 10)
+    torch.testing.assert_close(found, last.clamp(-1, 1))

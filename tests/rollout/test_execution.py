@@ -9,7 +9,16 @@ import numpy.typing as npt
 import pytest
 
 from mtrl.errors import ConfigError, OutOfRangeError
-from mtrl.rollout import Acting, ChunkPolicy, ChunkSpec, Execution, FunctionSampler, generator_for
+from mtrl.rollout import (
+    Acting,
+    ChunkPolicy,
+    ChunkSampler,
+    ChunkSpec,
+    Execution,
+    FunctionSampler,
+    ResumingSampler,
+    generator_for,
+)
 
 H = 8
 Floats = npt.NDArray[np.float32]
@@ -34,9 +43,7 @@ class Clock:
         return chunk
 
 
-def played(
-    sampler: Clock | FunctionSampler, execution: Execution, steps: int, ends: Sequence[int] = (0,)
-) -> Floats:
+def played(sampler: ChunkSampler, execution: Execution, steps: int, ends: Sequence[int] = (0,)) -> Floats:
     """Actions [steps, 2] of one copy whose state is the decision's number; an episode begins at each of
     `ends`.
     """
@@ -123,6 +130,27 @@ def test_adaptive_chunking_keeps_a_plan_while_new_ones_begin_alike() -> None:
 def test_adaptive_chunking_begins_anew_with_an_episode() -> None:
     found = played(varied(lambda now: 0.1 * (now >= 2)), Execution(adaptive=0.97), 6, ends=(0, 4))
     np.testing.assert_array_equal(found[:, 1], [0, 0, 0, 0, 10, 10])
+
+
+class Resuming:
+    """Plans of 0, 1, ...; begun around another plan, that plan and one half."""
+
+    spec, resumes = ChunkSpec(1, 1, H, 2), True
+
+    def sample(self, states: Floats, task: npt.NDArray[np.int64], z: Floats) -> Floats:
+        rows = np.arange(H, dtype=np.float32)[None, :, None] / 100
+        return np.tile(rows, (len(states), 1, 2))
+
+    def resume(self, states: Floats, task: npt.NDArray[np.int64], z: Floats, ahead: Floats) -> Floats:
+        return ahead + np.float32(0.5)
+
+
+def test_plans_begin_around_what_is_left_of_the_one_before() -> None:
+    assert isinstance(Resuming(), ResumingSampler)
+    found = played(Resuming(), Execution(steps=3), 11, ends=(0, 8))
+    # 3 and on are left of the first plan; its last row stands where it ends
+    np.testing.assert_array_equal(found[:8, 0], [0, 1, 2, 53, 54, 55, 100, 100])
+    np.testing.assert_array_equal(found[8:, 0], [0, 1, 2])
 
 
 @pytest.mark.parametrize(
