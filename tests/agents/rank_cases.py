@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtrl.agents.diffusion import DiffusionAgent, DiffusionConfig
+from mtrl.agents.diffusion import DiffusionAgent, DiffusionConfig, ReturnSettings
 from mtrl.agents.diffusion.policy import DiffusionSampler
 from mtrl.agents.sac import NetworkConfig, SACAgent
 from mtrl.agents.sac.losses import TrainingBatch
@@ -459,6 +459,24 @@ def demonstrations_lacking(reducer: Reducer) -> list[str]:
     return raised(lambda: agent.due(3, reducer))
 
 
+def quality_over_ranks(reducer: Reducer) -> dict[str, float]:
+    """Start of an episode of this rank -> how good it is; the return of an episode is its start's number."""
+    returns = ReturnSettings(dropout=0.2)
+    config = DiffusionConfig(network=SHAPE, execution=Execution(steps=1), batch_size=24, returns=returns)
+    made = DiffusionAgent(config, choice_tasks(), 5, rank=reducer.rank, ranks=RANKS)
+    whole = choice_data(episodes=6)
+    mine = {}
+    for k, part in whole.items():
+        rewards = np.repeat(part.start_id, part.lengths).astype(np.float32)
+        paid = dataclasses.replace(part, rewards=rewards)
+        mine[k] = paid.select(np.arange(reducer.rank, 6, RANKS))
+    made.ingest(Datasets(mine))
+    assert made.due(1, reducer) == 1
+    found = made._data._dataset._quality.numpy()[:: mine[0].lengths[0]]
+    starts = np.concatenate([part.start_id for part in mine.values()])
+    return {str(start): round(float(quality), 4) for start, quality in zip(starts, found, strict=True)}
+
+
 def learners(reducer: Reducer) -> Mapping[str, Any]:
     TrainingBatch.noise = prepared_noise  # type: ignore[method-assign]
     facts: dict[str, Any] = {name: sac_beside_one(reducer, changes) for name, changes in SAC.items()}
@@ -466,6 +484,7 @@ def learners(reducer: Reducer) -> Mapping[str, Any]:
         facts[f"{name}, lacking a task"] = sac_beside_one(reducer, SAC[name], lacking=True)
     facts |= {name: diffusion_beside_one(reducer, changes) for name, changes in DIFFUSION.items()}
     facts["distiller"] = distiller_beside_one(reducer)
+    facts["quality"] = quality_over_ranks(reducer)
     facts["alike"] = {name: sac_alike(reducer, changes) for name, changes in ALIKE.items()}
     facts["failures"] = sac_failures(reducer)
     facts["demonstrations"] = demonstrations_lacking(reducer)

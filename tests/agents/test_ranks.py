@@ -36,6 +36,11 @@ def test_two_ranks_are_one_process_with_all_samples(ranks: list[Facts], name: st
     assert zero["torch.float64"].get("streamed", False) == (name == "streamed")
 
 
+def test_episodes_are_ranked_among_those_of_all_ranks(ranks: list[Facts]) -> None:
+    found = {**ranks[0]["quality"], **ranks[1]["quality"]}
+    assert found == {str(start): round((start + 0.5) / 6, 4) for start in range(6)}
+
+
 @pytest.mark.parametrize("name", ALIKE)
 def test_ranks_stay_alike_where_losses_are_no_sums_over_samples(ranks: list[Facts], name: str) -> None:
     zero, one = (rank["alike"][name] for rank in ranks)
