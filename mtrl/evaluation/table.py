@@ -33,6 +33,9 @@ SCORED = f"{MEAN_SCORE}: of the normalised scores, in which a success counts 100
 BROKEN = "broken"
 """Stands for the figure of a task of which every episode broke."""
 
+MANY_TASKS = 10
+"""Tasks from which on the worst one is named."""
+
 CAUSES = 3
 """Causes of broken episodes that a caption shows."""
 
@@ -61,7 +64,9 @@ def results_table(results: Sequence[EvaluationResult]) -> TaskTable:
     if first.policy.kind == HELD_OUT:
         title = f"{title.removesuffix(')')}, held out)"
         caption += "\nheld out: the policies were trained on none of these tasks"
-    caption += "".join(f"\n{line}" for line in [*coverage_lines(results), *broken_lines(results)])
+    caption += "".join(
+        f"\n{line}" for line in [*coverage_lines(results), *worst_lines(results), *broken_lines(results)]
+    )
     table = empty_table(title, caption)
     every = all_task_names(results)
     names = TaskNames(every)
@@ -120,6 +125,16 @@ def all_task_names(results: Sequence[EvaluationResult]) -> tuple[str, ...]:
     """The tasks that any of the results measured, in the order of the first that has most of them."""
     fullest = max(results, key=lambda result: len(result.tasks))
     return tuple(dict.fromkeys([*fullest.task_names, *(n for result in results for n in result.task_names)]))
+
+
+def worst_lines(results: Sequence[EvaluationResult]) -> list[str]:
+    """The task that each policy solves least often, in words, where there are too many to see it."""
+    return [
+        f"least of {result.policy.label}: {worst.name}, {format_rate(worst.success_any)}"
+        for result in results
+        if len(result.success_tasks) >= MANY_TASKS
+        for worst in [min(result.success_tasks, key=lambda task: task.success_any.rate)]
+    ]
 
 
 def coverage_lines(results: Sequence[EvaluationResult]) -> list[str]:

@@ -192,3 +192,12 @@ def test_one_episode_shows_no_certainty() -> None:
     assert isinstance(console.file, io.StringIO)
     assert "+10.0 [-]" in console.file.getvalue() and "+5.0 [-]" in console.file.getvalue()
     assert "a single start for a task gives no interval: no difference is shown" in verdict(found)
+
+
+def test_of_many_tasks_the_worst_is_named() -> None:
+    tasks = TaskSet([task(f"metaworld/task-{k}-v3") for k in range(10)])
+    outcomes = {one.name: [1.0, 1.0, 0.0 if k == 7 else 1.0, 1.0] for k, one in enumerate(tasks)}
+    text = " ".join(printed(outcome_result("teacher", tasks, outcomes)).split())
+    assert "least of teacher: metaworld/task-7-v3, 75.0" in text
+    few = TaskSet(list(tasks)[:9])
+    assert "least of" not in printed(outcome_result("teacher", few, outcomes))
