@@ -190,13 +190,22 @@ class RankDataset:
         return True
 
     def _rank_returns(self, reducer: Reducer) -> None:
-        """Says how good every episode is; collective."""
+        """Says how good every episode is; raises ConfigError on all ranks where returns of a task are all
+        equal. Collective.
+        """
         assert self._returns is not None and self._dataset is not None, "every rank has demonstrations"
         own = [
             np.stack([np.full(len(values), float(k)), values], axis=1) for k, values in self._returns.items()
         ]
         everyone = reducer.gather(torch.from_numpy(np.concatenate(own))).numpy()
-        of_task = {k: np.sort(everyone[everyone[:, 0] == k, 1]) for k in self._returns}
+        groups = [everyone[everyone[:, 0] == k, 1] for k in range(self._layout.task_count)]
+        if alike := [k for k, v in enumerate(groups) if np.ptp(v) <= 1e-9 * np.abs(v).max()]:
+            raise ConfigError(
+                f"{self._owner} tells episodes apart by their returns, and those of the tasks with index "
+                f"{alike} are all equal; collect some of worse quality (demonstrations.mixture), or learn "
+                "without returns (agent.returns.dropout=0)"
+            )
+        of_task = {k: np.sort(groups[k]) for k in self._returns}
         self._dataset.set_quality({k: _share_below(of_task[k], v) for k, v in self._returns.items()})
 
     def require_ready(self) -> None:

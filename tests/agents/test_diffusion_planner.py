@@ -25,7 +25,7 @@ from mtrl.distillation import (
     golden_cases,
     require_reference_parity,
 )
-from mtrl.errors import UnsupportedError
+from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.nn import ChunkNetwork, ChunkShape
 from mtrl.reducer import ALONE
 from mtrl.rollout import Acting, Execution, generator_for
@@ -231,3 +231,11 @@ def test_consistency_refuses_planned_states(planner: DiffusionAgent) -> None:
     config = DistillationConfig(method="consistency", network=CONFIG.network, execution=CONFIG.execution)
     with pytest.raises(UnsupportedError, match=r"agent\.plan\.stride"):
         CONSISTENCY.build(config, tasks(), 0, parents={"teacher": AGENT.policy(planner.snapshot(), tasks())})
+
+
+def test_episodes_of_equal_returns_are_refused() -> None:
+    paid = {k: replace(part, rewards=np.ones_like(part.rewards)) for k, part in data().items()}
+    made = AGENT.build(CONFIG, tasks(), 0)
+    made.ingest(Datasets({0: data()[0], 1: paid[1]}))
+    with pytest.raises(ConfigError, match=r"index \[1\] are all equal.*demonstrations.mixture"):
+        made.due(1, ALONE)
