@@ -87,8 +87,10 @@ class RunControl:
         self._failure: RemoteError | None = None
         self._faults: list[tuple[EnvironmentFault, bool]] = []
 
-    def start(self, group: str, rank: int, pid: int) -> int:
-        """Counts a start of all ranks, which have the name of their group in common; returns its number."""
+    def start(self, group: str, rank: int, pid: int) -> tuple[int, int]:
+        """Counts a start of all ranks, which have the name of their group in common; returns its number, and
+        the steps that were reported so far.
+        """
         if group not in self._starts:
             self._starts[group] = len(self._starts) + 1
             self._began_at.append(self._steps)
@@ -97,11 +99,11 @@ class RunControl:
         if len(recent) == STARTS_WITHOUT_PROGRESS and recent[0] == self._steps:
             why = f"the learners were lost {len(recent) - 1} times in a row before they came to the next step"
             self._failure = RemoteError(ResourceError.__module__, "ResourceError", why, {}, "")
-        return self._starts[group]
+        return self._starts[group], self._steps
 
     def report(self, steps: int, shown: Mapping[str, float | str]) -> bool:
         """Takes the progress of rank 0; returns whether a stop was requested."""
-        self._steps, self._shown = steps, shown
+        self._steps, self._shown = max(steps, self._steps), shown
         return self._stop
 
     def fail(self, error: RemoteError) -> None:
@@ -137,6 +139,8 @@ class Learner:
     """Its evaluator, where the run has one."""
     control: Any
     """Handle of the `RunControl`."""
+    counted: int = 0
+    """Steps that the learners before this one had reported."""
     stop: bool = False
     """Whether the command asked to stop; known after `show`."""
     _shown_at: float = 0.0
@@ -306,7 +310,7 @@ def _learn(settings: Mapping[str, Any]) -> None:
     if size > 1:
         reducer = Gloo(backend="nccl", device="cuda") if settings["gpus"] else Gloo()
     group = reducer.broadcast(uuid.uuid4().hex)
-    start: int = ray.get(control.start.remote(group, rank, os.getpid()))
+    start, counted = cast("tuple[int, int]", ray.get(control.start.remote(group, rank, os.getpid())))
     if ray.get(control.failure.remote()) is not None:
         return
     try:
@@ -316,7 +320,8 @@ def _learn(settings: Mapping[str, Any]) -> None:
             fragments.on_fault = partial(_report_fault, control)
         evaluator = settings["evaluator"]
         evaluations = None if evaluator is None else RemoteEvaluations(evaluator)
-        settings["body"](Learner(reducer, settings["actors"][rank], fragments, evaluations, control))
+        actors = settings["actors"][rank]
+        settings["body"](Learner(reducer, actors, fragments, evaluations, control, counted))
     except RankError:
         deadline = time.monotonic() + FAILURE_SECONDS
         while ray.get(control.failure.remote()) is None:

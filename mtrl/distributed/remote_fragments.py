@@ -107,6 +107,7 @@ class RemoteFragments:
         self.taken = 0
         """Number of the last fragment that came. Asking for the next acknowledges it."""
         self.quarantined: dict[int, str] = {}
+        self.by_arrival = True
         self.on_fault: FaultHandler = FaultLog()
 
     @staticmethod
@@ -127,6 +128,7 @@ class RemoteFragments:
             num_cpus=0, scheduling_strategy=on_this_node(), runtime_env=actor_environment()
         )
         remote = RemoteFragments(cast("ActorHandle", actor.remote()))
+        remote.by_arrival = delivery == "arrival"
         make = partial(fragments_for, tasks, config, collection, snapshot, seed)
         remote._call("open", partial(make, step_seconds=step_seconds, delivery=delivery))
         return remote

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .demonstrations import collect_into
     from .evaluation_stages import REALTIME_STARTS
     from .fitting import clock_of, fit
-    from .learners import RankWork, train_rank
+    from .learners import RankWork, evaluate_here, train_rank
     from .parents import parents_of
     from .policies import (
         artefact_of,
@@ -67,6 +67,7 @@ __all__ = [
     "clock_of",
     "collect_into",
     "distill_stage",
+    "evaluate_here",
     "find_policy",
     "fit",
     "is_artefact",

@@ -156,6 +156,7 @@ def train_rank(work: RankWork, learner: Learner) -> None:
                 evaluator=learner.evaluations,
                 on_progress=lambda run, metrics: learner.show(run.steps, _shown(run, metrics, session)),
                 shared=Checkpoints(place),
+                counted=learner.counted,
             )
             source = source_of(
                 session,

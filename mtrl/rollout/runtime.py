@@ -112,6 +112,8 @@ class Fragments(Protocol):
 
     quarantined: dict[int, str]
     """Task index -> the fault that quarantined the task, in one line."""
+    by_arrival: bool
+    """Whether fragments come as they are finished, and may be of older policies than the newest."""
 
     def publish(self, snapshot: PolicySnapshot) -> Version:
         """Sets new weights; fragments begun from now on use them and record it in `policy_version`."""

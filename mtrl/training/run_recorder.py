@@ -66,11 +66,12 @@ class RunRecorder:
         evaluator: Evaluator | None = None,
         on_progress: Callable[[RunRecorder, Mapping[str, float]], None] | None = None,
         shared: Checkpoints | None = None,
+        counted: int = 0,
     ) -> None:
         """`sampler` sets each task's share, equal without one. `minutes` ends the run, 0 for never.
         `stop` is called after every record. `evaluator` evaluates elsewhere meanwhile what `evaluate` would
-        here. `on_progress` receives the
-        latest metrics after every record.
+        here. `on_progress` receives the latest metrics after every record. `counted` are the steps of all
+        ranks that processes before this one had reported, which may be more than their checkpoints know.
         """
         self.clock, self.tracker, self.checkpoints = clock, tracker, checkpoints
         self.steps = 0
@@ -79,6 +80,9 @@ class RunRecorder:
         """Whether the loop ends here: the budget is spent, or a stop was requested."""
         self.incarnation = 0
         """Sessions of this run before this one."""
+        self.lost_steps = 0
+        """Environment steps that count and whose updates were lost with a learner."""
+        self._counted = counted
         self._shares = TaskShares(sampler, task_names)
         self.statistics = EpisodeStatistics(task_names, skip_episodes_below, self._shares.observe)
         self._window = Means()
@@ -124,7 +128,11 @@ class RunRecorder:
             restored = source.restore(lanes, agent, self.steps, self.incarnation)
         if not restored:
             self.statistics.forget_open()
-        counted = int(reducer.agree(source.counted, "sum"))
+        kept = max(self.steps, int(reducer.agree(source.counted, "sum")))
+        # updates that were lost are made again
+        reported = self._counted if self.clock.unit == "steps" else 0
+        counted = max(kept, int(reducer.agree(reported, "max")))
+        self.lost_steps += counted - kept
         if counted > self.steps:
             self.steps = self._recorded = counted
             source.publish(agent, self.steps)
@@ -207,6 +215,8 @@ class RunRecorder:
                 counted = {
                     **self.statistics.metrics(),
                     **self._shares.metrics(),
+                    **source.metrics(),
+                    **({"lost_steps": self.lost_steps} if self.lost_steps else {}),
                     "updates": agent.updates,
                 }
             self.log(self.steps, {**self._window.take(), **self._evaluated, **counted}, agent.updates)
@@ -248,6 +258,7 @@ class RunRecorder:
             "format": FORMAT,
             "steps": self.steps,
             "incarnation": self.incarnation,
+            "lost_steps": self.lost_steps,
             "tracker": self.tracker.state_dict(),
             "statistics": self.statistics.state_dict(),
             "window": self._window.state_dict(),
@@ -259,6 +270,7 @@ class RunRecorder:
         self.steps = self._recorded = int(state["steps"])
         self._mark, self._marked_at = (self.steps, 0), time.monotonic()
         self.incarnation = int(state["incarnation"]) + 1
+        self.lost_steps = int(state.get("lost_steps", 0))
         self.tracker.load_state_dict(state["tracker"])
         self.statistics.load_state_dict(state["statistics"])
         self._window.load_state_dict(state["window"])

@@ -11,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
-from mtrl.rollout import EpisodeGroup, Fragment, Fragments, LocalFragments, PolicySnapshot, Rollouts
+from mtrl.rollout import (
+    EpisodeGroup,
+    Fragment,
+    Fragments,
+    LocalFragments,
+    PolicySnapshot,
+    Rollouts,
+    Version,
+)
 
 from .agent import Agent, Datasets, LivePolicy, RequestsGroups, State
+from .run_metrics import Staleness
 
 if TYPE_CHECKING:
     from mtrl.data import Replay, Trajectories
@@ -54,6 +63,10 @@ class Source:
         `incarnation` counts the sessions before this one.
         """
         return True
+
+    def metrics(self) -> dict[str, float]:
+        """Figures of the data taken since the last call, for the next record."""
+        return {}
 
     @property
     def counted(self) -> int:
@@ -97,6 +110,10 @@ class DatasetSource(Source):
         """Restores the source that collects."""
         return self._online.restore(state, agent, steps, incarnation)
 
+    def metrics(self) -> dict[str, float]:
+        """Those of the online source."""
+        return self._online.metrics()
+
     @property
     def counted(self) -> int:
         """Those of the online source."""
@@ -126,6 +143,7 @@ class StreamSource(Source):
         self._stream: Iterator[Fragment] | None = None
         self._shares: npt.NDArray[np.float64] | None = None
         self._steps = self._incarnation = 0
+        self._staleness = Staleness()
 
     def take(self, agent: Agent, reducer: Reducer) -> Sequence[Data]:
         """The next fragment; raises ResourceError when every task is in quarantine."""
@@ -136,6 +154,8 @@ class StreamSource(Source):
         if fragment is None:
             faults = "; ".join(f"{self._names[k]}: {why}" for k, why in fragments.quarantined.items())
             raise ResourceError(f"every task is in quarantine after {self._steps} steps: {faults}")
+        if fragments.by_arrival:
+            self._staleness.add(fragment.policy_version)
         return [fragment]
 
     def publish(self, agent: Agent, steps: int) -> None:
@@ -150,7 +170,7 @@ class StreamSource(Source):
         if warm and isinstance(fragments, LocalFragments) and isinstance(agent, LivePolicy):
             fragments.use(agent.policy(), self._incarnation)
         else:
-            fragments.publish(self._acting(agent))
+            self._staleness.publish(fragments.publish(self._acting(agent)))
 
     def set_shares(self, shares: npt.NDArray[np.float64]) -> bool:
         """As of Source; lanes that are not open yet get the shares when they open."""
@@ -158,6 +178,10 @@ class StreamSource(Source):
         if self._fragments is not None:
             self._fragments.set_shares(shares)
         return True
+
+    def metrics(self) -> dict[str, float]:
+        """How old the policies of the fragments were, where these come by arrival."""
+        return self._staleness.metrics()
 
     def state(self) -> State | None:
         """The state of the lanes; None where they are opened again on resuming."""
@@ -185,7 +209,9 @@ class StreamSource(Source):
             self._fragments = self._stream = None
 
     def _begin(self, agent: Agent) -> Fragments:
-        self._fragments = fragments = self._open(self._acting(agent), self._steps)
+        acting = self._acting(agent)
+        self._staleness.publish(Version(acting.incarnation, acting.version))
+        self._fragments = fragments = self._open(acting, self._steps)
         if self._shares is not None:
             fragments.set_shares(self._shares)
         return fragments

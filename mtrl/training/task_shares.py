@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from mtrl.tasks import TaskSampler
 
 from .agent import TakesShares
 from .metrics import Metric, Metrics
-from .sources import Source
+
+if TYPE_CHECKING:
+    from .sources import Source
 
 SHARE_METRICS: Metrics = {
     "share/{task}": Metric(

@@ -85,10 +85,21 @@ class LanePlacement:
         self._coming[self.home[lane]].appendleft(lane)
 
     def reassign(self, slot: int, started: Sequence[int]) -> None:
-        """Moves the lanes of a slot to the `started` slots."""
+        """Moves the lanes of a slot to the `started` slots, until `move_back`."""
         for lane in self.of(slot):
             self.home[lane] = min(started, key=lambda other: len(self.of(other)))
         self._coming[slot].clear()
+
+    def away(self, started: Sequence[int]) -> list[int]:
+        """Lanes that were moved from one of the `started` slots."""
+        return [lane for lane, slot in enumerate(self._placed) if slot != self.home[lane] and slot in started]
+
+    def move_back(self, lane: int) -> None:
+        """Assigns a lane to the slot from which it was moved."""
+        coming = self._coming[self.home[lane]]
+        while lane in coming:
+            coming.remove(lane)
+        self.home[lane] = self._placed[lane]
 
     def state_dict(self) -> dict[str, Any]:
         """Lanes, their slots ("home") and turns."""
@@ -100,6 +111,7 @@ class LanePlacement:
         self.lanes = [LaneAssignment(**share) for share in state["lanes"]]
         same = state["slots"] == self._slots
         self.home = list(state["home"]) if same else [k % self._slots for k in range(len(self.lanes))]
+        self._placed = list(self.home)
         self._turns = RoundRobin(len(self.lanes))
         self._turns.load_state_dict(state["turns"])
 
@@ -108,6 +120,7 @@ class LanePlacement:
         home = {share: slot for slot, shares in enumerate(placed) for share in shares}
         self.lanes = sorted(home, key=lambda share: (share.task_index, share.first_copy))
         self.home = [home[share] for share in self.lanes]
+        self._placed = list(self.home)
         self._turns = RoundRobin(len(self.lanes))
         self._coming: list[deque[int]] = [deque() for _ in range(self._slots)]
 

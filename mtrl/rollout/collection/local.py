@@ -68,6 +68,8 @@ class LocalFragments:
     Deterministic.
     """
 
+    by_arrival = False
+
     def __init__(
         self,
         tasks: TaskSet,

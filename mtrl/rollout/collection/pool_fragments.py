@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -71,6 +71,7 @@ class PoolFragments:
         task unless `step_seconds` [K] is given.
         """
         self.backend, self.delivery = backend, delivery
+        self.by_arrival = delivery == "arrival"
         self._tasks, self._collection = tasks, collection
         self._supervisor = LaneSupervisor(seed, config.attempts, on_fault)
         self.quarantined = self._supervisor.quarantined
@@ -89,6 +90,8 @@ class PoolFragments:
         self._begun = False
         self._tickets = count()
         self._open: set[int] = set()
+        self._closing: defaultdict[int, list[LaneAssignment]] = defaultdict(list)
+        """Lanes that have moved away from a slot whose worker still has them open."""
         self._sizes: dict[int, int] = {}
         """Bytes of each lane's last fragment."""
         self._requests: deque[_Request] = deque()
@@ -143,15 +146,16 @@ class PoolFragments:
             self._advance()
         # lanes of quarantined tasks are never stepped again
         self._open -= set(self._placement.of_tasks(self.quarantined))
-        found: dict[tuple[int, int], OpenLaneState] = {}
+        found: dict[tuple[int, int, int], OpenLaneState] = {}
         hosts = sorted({self._placement.home[lane] for lane in self._open})
         for outcome in call_all(self.backend, [(slot, LanesState()) for slot in hosts]):
             if isinstance(outcome, Finished) and outcome.error is not None:
                 raise outcome.error
             if isinstance(outcome, Finished) and isinstance(outcome.value, list):
-                found |= {(state["task_index"], state["first_copy"]): state for state in outcome.value}
+                found |= {(outcome.slot, s["task_index"], s["first_copy"]): s for s in outcome.value}
         states = [
-            found.get((assignment.task_index, assignment.first_copy)) for assignment in self._placement.lanes
+            found.get((slot, assignment.task_index, assignment.first_copy))
+            for slot, assignment in zip(self._placement.home, self._placement.lanes, strict=True)
         ]
         # those of a worker that was lost meanwhile are not open any more
         self._open = {lane for lane in self._open if states[lane] is not None}
@@ -214,17 +218,20 @@ class PoolFragments:
         out = self._placement.of_tasks(self.quarantined)
         while len(self._requests) < len(self._placement) - len(out):
             self._requests.append(_Request(self._placement.take(out)))
+        away = self._placement.away(self._started_slots())
         for request in self._requests:
             home = self._placement.home[request.lane]
-            if request.ticket is None and request.fragment is None and self.backend.slots[home].started:
+            waits = request.ticket is None and request.fragment is None and request.lane not in away
+            if waits and self.backend.slots[home].started:
                 self._submit(request)
 
     def _request_by_arrival(self) -> None:
         """Gives every slot its next lanes, as far as the queue's bytes allow; one fragment always."""
-        out, limit = self._placement.of_tasks(self.quarantined), self._collection.queue_megabytes * 2**20
+        limit, started = self._collection.queue_megabytes * 2**20, self._started_slots()
+        out = [*self._placement.of_tasks(self.quarantined), *self._placement.away(started)]
         for depth in range(1, IN_FLIGHT + 1):
             for slot in self.backend.idle(depth):
-                lane = self._placement.next_of(slot, out, self._started_slots())
+                lane = self._placement.next_of(slot, out, started)
                 if lane is None:
                     continue
                 size = sum(map(self._bytes, [lane, *(request.lane for request in self._requests)]))
@@ -240,9 +247,12 @@ class PoolFragments:
         self._open.add(request.lane)
         request.ticket, request.opening = next(self._tickets), self._supervisor.openings(assignment)
         self._calls[request.ticket] = request
-        newest = self.delivery == "arrival"
-        call = Collect(assignment, settings.steps, settings.acting, settings.stagger, opening, newest)
-        self.backend.submit(self._placement.home[request.lane], request.ticket, call)
+        slot, newest = self._placement.home[request.lane], self.delivery == "arrival"
+        closing = tuple(self._closing.pop(slot, ()))
+        call = Collect(
+            assignment, settings.steps, settings.acting, settings.stagger, opening, newest, closing
+        )
+        self.backend.submit(slot, request.ticket, call)
 
     def _next_ready(self) -> _Request | None:
         """The request to be delivered next; None as long as its fragment is under way."""
@@ -264,6 +274,10 @@ class PoolFragments:
     def _lost(self, event: Lost) -> None:
         """The lanes of the slot are closed; the one that was stepped may be the cause."""
         self._open -= set(self._placement.of(event.slot))
+        self._closing.pop(event.slot, None)
+        started = self._started_slots()
+        if event.moves and started:
+            self._placement.reassign(event.slot, started)
         for ticket in event.waiting:
             self._calls.pop(ticket).ticket = None
         if event.running is not None:
@@ -297,12 +311,21 @@ class PoolFragments:
         )
 
     def _reassign_lanes(self) -> None:
-        """Moves the lanes of a slot whose worker does not start to those that have started."""
+        """Moves the lanes of a slot whose worker does not start to those that have started, and back when it
+        has, each as soon as no fragment of it is under way.
+        """
         now, started = time.monotonic(), self._started_slots()
         for index, slot in enumerate(self.backend.slots):
             patience = self.backend.replacement_seconds if slot.epoch else START_SECONDS
             if not slot.started and now - slot.clock > patience and started and self._placement.of(index):
                 self._placement.reassign(index, started)
+        busy = {request.lane for request in self._calls.values()}
+        for lane in self._placement.away(started):
+            if lane not in busy:
+                if lane in self._open:
+                    self._open.remove(lane)
+                    self._closing[self._placement.home[lane]].append(self._placement.lanes[lane])
+                self._placement.move_back(lane)
 
     def _started_slots(self) -> list[int]:
         return [index for index, slot in enumerate(self.backend.slots) if slot.started]

@@ -54,6 +54,8 @@ class Lost:
     """Whether the running call is surely the cause, which then counts against its task. A worker that was
     killed from outside, or whose node may have failed, proves nothing."""
     reason: str
+    moves: bool = False
+    """Whether the worker's lanes move to others at once, because its replacement may be long in coming."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Backend(ABC):
     """
 
     replacement_seconds = START_SECONDS
-    """Seconds that lanes wait for the replacement of a lost worker before they move to others."""
+    """Seconds that lanes wait for the replacement of a lost worker before they move to others; they come
+    back once it has started."""
 
     def __init__(self, timeout_seconds: float) -> None:
         """A call that takes longer counts as hung."""
@@ -194,7 +197,7 @@ class Backend(ABC):
         held.clock, held.kills = time.monotonic(), 0
         return Finished(slot, ticket, value, error)
 
-    def _lose(self, slot: int, reason: str, *, is_cause: bool) -> Lost:
+    def _lose(self, slot: int, reason: str, *, is_cause: bool, moves: bool = False) -> Lost:
         self.replaced += 1
         held = self.slots[slot]
         tickets = tuple(held.calls)
@@ -207,7 +210,7 @@ class Backend(ABC):
                 "runtime.actors or the copies of environments"
             )
         self.replace(slot, reason)
-        return Lost(slot, tickets[0] if tickets else None, tickets[1:], is_cause, reason)
+        return Lost(slot, tickets[0] if tickets else None, tickets[1:], is_cause, reason, moves)
 
     def _overdue(self) -> list[Event]:
         now = time.monotonic()

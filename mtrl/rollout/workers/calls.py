@@ -37,6 +37,8 @@ class Collect:
     """Opens the lane first, with this seed; None continues with the open one."""
     newest: bool = False
     """Use the newest policy as the call begins, where the back end can, and not that of its submission."""
+    closing: tuple[LaneAssignment, ...] = ()
+    """Lanes that are closed first, because they have moved to another worker."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class CallExecutor:
         if isinstance(call, LanesState):
             return self._worker.lanes_state()
         assignment = call.assignment
+        for moved in call.closing if isinstance(call, Collect) else ():
+            self._worker.close_lane(moved)
         if call.opening_seed is not None:
             self._worker.open(assignment, policy(), call.opening_seed, call.stagger)
         if isinstance(call, RestoreLane):

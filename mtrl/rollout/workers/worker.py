@@ -134,6 +134,10 @@ class RolloutWorker:
         """Whether the lane of that assignment is open."""
         return (assignment.task_index, assignment.first_copy) in self._lanes
 
+    def close_lane(self, assignment: LaneAssignment) -> None:
+        """Closes the lane of that assignment, if it is open."""
+        self._close_lane(assignment.task_index, assignment.first_copy)
+
     def lane(self, assignment: LaneAssignment) -> Lane:
         """The open lane of that assignment; raises ConfigError when none is open."""
         return self._opened(assignment).lane

@@ -1,0 +1,16 @@
+"""What two ranks under Ray Train do in test_learners: they learn beside one process with all samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mtrl.distributed import Learner
+
+from ..agents.rank_cases import SAC, sac_beside_one
+
+
+def body(folder: Path, names: tuple[str, ...], learner: Learner) -> None:
+    """Writes what each rank found, by name of the case."""
+    found = {name: sac_beside_one(learner.reducer, SAC[name]) for name in names}
+    (folder / f"{learner.reducer.rank}.json").write_text(json.dumps(found))
