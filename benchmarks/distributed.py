@@ -3,15 +3,15 @@
     python benchmarks/distributed.py --json distributed.json
     python benchmarks/distributed.py --only memory --json memory.json
 
-ray_over_local        environment steps per second of two rollout actors over two worker processes, Meta-World;
-                      the median of interleaved runs
+ray_over_local        environment steps per second of two rollout actors over two worker processes, on
+                      Meta-World; the median of interleaved runs
 async_over_sync       SAC on Ray, one learner and one actor, over SAC in one process, steps per second of
                       training at one ratio of updates; a step waits as long as its updates take
 rllib_ratio           the same SAC in one process over RLlib's, with stepping that costs nothing
 weak_scaling_1_to_4   steps per second of four actors over four times those of one; environments that sleep,
                       so that the processors of the machine do not limit them
-store_growth          share by which Ray's object store, and the resident memory of its processes and this one,
-resident_growth       grow from the second minute on while actors outrun a learner, the largest of all minutes
+store_growth          share by which Ray's object store, and the resident memory of its processes and of this,
+resident_growth       grow from the second minute on while actors outrun a learner, the largest of all parts
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -72,33 +73,28 @@ def main() -> int:
     trials: Trials = {}
     if arguments.json is not None and arguments.json.exists():
         trials = json.loads(arguments.json.read_text(encoding="utf-8"))["details"]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as closing:
         os.environ[FOLDER] = folder
+        nodes = TwoNodes(head=2, other=1)
+        closing.callback(nodes.close)
         for kind in arguments.only:
             tried = trials.setdefault(kind, [])
             if (missing := arguments.count - len(tried)) > 0:
-                try_kind(kind, missing, tried, Path(folder))
+                try_kind(kind, nodes, missing, tried, Path(folder))
                 publish("Faults on Ray", figures(trials), BARS, trials, arguments.json)
     return 0 if figures(trials)["recovered_share"] == 1 else 1
 
 
-def try_kind(kind: str, count: int, found: list[dict[str, Any]], folder: Path) -> None:
+def try_kind(kind: str, nodes: TwoNodes, count: int, found: list[dict[str, Any]], folder: Path) -> None:
     """Adds `count` trials."""
-    if kind == "driver_killed":
-        for number in range(count):
-            found.append(driver_killed(folder / f"driver{number}"))
-            say(f"{kind} {number + 1}: {found[-1]}")
+    if kind in TRAININGS:
+        found += Session(nodes, count, folder / kind).run(kind, say)
         return
-    nodes = TwoNodes(head=2, other=1)
-    try:
-        if kind in TRAININGS:
-            found += Session(nodes, count, folder / kind).run(kind, say)
-            return
-        for number in range(count):
-            found.append(STREAMS[kind](nodes))
-            say(f"{kind} {number + 1}: {found[-1]}")
-    finally:
-        nodes.close()
+    for number in range(count):
+        found.append(
+            driver_killed(folder / f"driver{number}") if kind == "driver_killed" else STREAMS[kind](nodes)
+        )
+        say(f"{kind} {number + 1}: {found[-1]}")
 
 
 def figures(trials: Trials) -> dict[str, float]:

@@ -16,10 +16,13 @@ STORE_BYTES = 100 * 2**20
 class TwoNodes:
     """The head with this process, and another node."""
 
-    def __init__(self, head: int, other: int) -> None:
-        """Starts them with that many logical processors."""
+    def __init__(self, head: int, other: int, dashboard_port: int = 0) -> None:
+        """Starts them with that many logical processors, and the Jobs server at a port where there is one."""
         self._other = other
-        arguments = {"num_cpus": head, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+        arguments: dict[str, Any] = {"num_cpus": head, "object_store_memory": STORE_BYTES}
+        arguments |= {"include_dashboard": bool(dashboard_port)}
+        if dashboard_port:
+            arguments |= {"dashboard_host": "127.0.0.1", "dashboard_port": dashboard_port}
         self.cluster = Cluster(initialize_head=True, head_node_args=arguments)
         self.address: str = self.cluster.address
         self.second: Any = None

@@ -147,7 +147,11 @@ def node_frozen(nodes: TwoNodes) -> dict[str, object]:
         signal_all(frozen, signal.SIGCONT)
         trial.recovered = collection.take(lambda: not alive(old), AFTERWARDS)
         trial.recovered &= collection.take(lambda: len(collection.source.lanes[slot]) == 1, AFTERWARDS)
-        return finished(collection, trial)
+        found = finished(collection, trial)
+    # the head may have given it up meanwhile
+    nodes.kill()
+    nodes.add()
+    return found
 
 
 def environment(nodes: TwoNodes, kind: str) -> dict[str, object]:
