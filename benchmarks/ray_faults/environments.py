@@ -50,13 +50,13 @@ class Misbehaving(gymnasium.Env[State, State]):
         return self._state.copy(), reward, False, False, {}
 
     def _begins(self) -> bool:
-        """True in the first process that comes here, from then on."""
+        """True the first time in any process; for a leak in that process from then on."""
         mark = Path(os.environ[FOLDER], self._kind)
         try:
             with mark.open("x", encoding="utf-8") as file:
                 file.write(str(os.getpid()))
         except FileExistsError:
-            return mark.read_text(encoding="utf-8") == str(os.getpid())
+            return self._kind == "leaks" and mark.read_text(encoding="utf-8") == str(os.getpid())
         return True
 
     def _trouble(self, reward: float) -> float:
