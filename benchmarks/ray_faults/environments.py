@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 FOLDER = "RAY_FAULTS_FOLDER"
 """Environment variable of the folder where each kind leaves a mark when it misbehaves."""
-TROUBLE_AT = 20
-"""Decision of the first episode at which it does."""
+TROUBLE_AT = 400
+"""Decisions of an environment before it does, more than are made to look at a new one."""
 LEAK_BYTES = 32 * 2**20
 SLEEP_SECONDS = 0.01
 KINDS = ("raises", "hangs", "nan", "leaks")
