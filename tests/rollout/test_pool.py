@@ -151,6 +151,15 @@ def test_lanes_of_a_worker_without_replacement_move_to_the_others(
     assert {f.task_index for f in later} == {0, 1}
     assert {f.epoch for f in later if f.task_index == 1} == {1}
     assert source.quarantined == {}
+    moved = next(lane for lane in source.lanes[0] if lane.task_index == 1)
+    backend.absent.clear()
+    list(islice(stream, 6))
+    assert [len(lanes) for lanes in source.lanes] == [1, 1], "it has come back"
+    again = [f for f in islice(stream, 12) if f.task_index == 1]
+    assert {f.epoch for f in again} == {2}
+    assert [f.first_step for f in again] == [again[0].first_step + 4 * n for n in range(len(again))]
+    hosts = [worker._worker.has(moved) for worker in backend.workers]
+    assert hosts == [False, True], "and is closed where it was"
 
 
 @pytest.mark.parametrize("is_cause", [True, False])
