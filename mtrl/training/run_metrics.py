@@ -7,13 +7,12 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mtrl.rollout import Version
-
 from .metrics import Metric, Metrics
 from .task_shares import SHARE_METRICS
 
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
+    from mtrl.rollout import Version
 
 _WHERE = "mtrl.training.run_recorder:RunRecorder"
 
