@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         require_experts,
     )
     from .shared_space import SharedEnvironment, SharedObservation, SharedSpace
+    from .staleness import STALENESS_BOUNDS, Staleness
     from .unseen_tasks import HELD_OUT, HeldOutPolicy, held_out, held_out_policy
     from .workers.backend import KEPT, Backend, Event, Lost
     from .workers.calls import Call, CallExecutor, CallValue, Collect
@@ -70,6 +71,7 @@ __all__ = [
     "HELD_OUT",
     "KEPT",
     "LOG_PROBABILITY",
+    "STALENESS_BOUNDS",
     "Acting",
     "Action",
     "Backend",
@@ -128,6 +130,7 @@ __all__ = [
     "SharedEnvironment",
     "SharedObservation",
     "SharedSpace",
+    "Staleness",
     "StepRecorder",
     "VectorLane",
     "Version",

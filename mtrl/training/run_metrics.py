@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from mtrl.rollout import STALENESS_BOUNDS
 
 from .metrics import Metric, Metrics
 from .task_shares import SHARE_METRICS
 
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
-    from mtrl.rollout import Version
 
 _WHERE = "mtrl.training.run_recorder:RunRecorder"
 
@@ -30,23 +30,20 @@ RUN_TIMINGS: Metrics = {
 }
 """Metrics of a run in timing.jsonl; steps only where it collects, updates only where it counts them."""
 
-STALENESS_BOUNDS = {"0": 0, "1": 1, "2": 2, "3-7": 7, "8+": sys.maxsize}
-"""Parts of the histogram of staleness, with the largest value of each."""
-
 STALENESS_METRICS: Metrics = {
     **{
         f"staleness/{part}": Metric(
             f"share of fragments that were {part} publications behind the newest policy when the learner "
             "took them; of the first rank, where fragments come by arrival (runtime=ray)",
             "1",
-            "mtrl.training.run_metrics:Staleness.metrics",
+            "mtrl.rollout.staleness:Staleness.metrics",
         )
         for part in STALENESS_BOUNDS
     },
     "staleness_max": Metric(
         "most publications that one of these fragments was behind",
         "publications",
-        "mtrl.training.run_metrics:Staleness.metrics",
+        "mtrl.rollout.staleness:Staleness.metrics",
     ),
 }
 """Metrics of how old collected data are in metrics.jsonl."""
@@ -96,35 +93,6 @@ def evaluation_metrics(result: EvaluationResult) -> dict[str, float]:
     for name, count in Counter(episode.task for episode in result.broken).items():
         found[f"evaluation_broken/{name}"] = float(count)
     return found
-
-
-class Staleness:
-    """How many publications behind the newest policy fragments were."""
-
-    def __init__(self) -> None:
-        """Nothing was published."""
-        self._published: deque[Version] = deque(maxlen=256)
-        self._behind: Counter[int] = Counter()
-
-    def publish(self, version: Version) -> None:
-        """A policy that fragments may use from now on."""
-        if not self._published or self._published[-1] != version:
-            self._published.append(version)
-
-    def add(self, version: Version) -> None:
-        """The policy of a fragment that was taken; one older than 256 publications counts as that old."""
-        self._behind[sum(published > version for published in self._published)] += 1
-
-    def metrics(self) -> dict[str, float]:
-        """Shares by part and the largest value, since the last call; empty without a fragment."""
-        behind, self._behind = self._behind, Counter()
-        if not behind:
-            return {}
-        found, lower = {"staleness_max": float(max(behind))}, 0
-        for part, bound in STALENESS_BOUNDS.items():
-            count = sum(n for value, n in behind.items() if lower <= value <= bound)
-            found[f"staleness/{part}"], lower = count / behind.total(), bound + 1
-        return found
 
 
 class Means:

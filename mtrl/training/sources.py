@@ -18,11 +18,11 @@ from mtrl.rollout import (
     LocalFragments,
     PolicySnapshot,
     Rollouts,
+    Staleness,
     Version,
 )
 
 from .agent import Agent, Datasets, LivePolicy, RequestsGroups, State
-from .run_metrics import Staleness
 
 if TYPE_CHECKING:
     from mtrl.data import Replay, Trajectories

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,7 @@ from mtrl.tasks import TaskSampler
 
 from .agent import TakesShares
 from .metrics import Metric, Metrics
-
-if TYPE_CHECKING:
-    from .sources import Source
+from .sources import Source
 
 SHARE_METRICS: Metrics = {
     "share/{task}": Metric(
