@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +137,7 @@ def run_stem(config: Config) -> str:
 
 def tasks_stem(tasks: Sequence[str]) -> str:
     """Names of tasks and sets as part of a folder's name, different for different tasks."""
-    names = [name.replace("/", "-") for name in tasks]
+    names = [re.sub("[/:]", "-", name) for name in tasks]
     joined = "+".join(names)
     if len(joined) <= NAME_LENGTH:
         return joined

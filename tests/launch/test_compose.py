@@ -156,7 +156,8 @@ def test_keys_of_the_agent_that_an_experiment_chooses_are_known(tmp_path: Path) 
     assert (config.agent["name"], config.agent["batch_size"]) == ("sac", 32)
     with pytest.raises(UnknownNameError, match=r"did you mean 'agent\.batch_size'"):
         compose(["agent.batch_sise=32", "experiment=sac_mixed"])
-    with pytest.raises(UnknownNameError, match=r"unknown key 'agent\.sampler_steps'"):
+    said = r"agent 'sac' has no setting agent\.sampler_steps; agents that do: diffusion"
+    with pytest.raises(UnsupportedError, match=said):
         compose(["experiment=sac_mixed", "agent.sampler_steps=3"])
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(

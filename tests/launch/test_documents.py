@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mtrl.launch.compose import compose
-from mtrl.launch.main import FOLDERS, build_verb
+from mtrl.launch.main import FOLDERS, build_verb, main
 from mtrl.pipeline import agent_of, task_set_of
+
+from ..sweeps import sampled
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("agents/*/README.md"))]
@@ -43,6 +48,69 @@ def test_a_command_composes(text: str) -> None:
     assert parsed is not None and task_set_of(config)
     if verb == "train":
         agent_of(config)
+
+
+TRAININGS = [
+    text
+    for text in COMMANDS
+    if text.startswith("mtrl train ") and not re.search(r"data=|init_from=|runtime=ray|seeds=", text)
+]
+"""Trainings that stand alone: nothing has to be there before them."""
+BUDGETS = {
+    "sac": ["online.warmup=200", "online.steps=300"],
+    "world_model": ["online.warmup=200", "online.steps=300"],
+    "diffusion": ["training.updates=3"],
+}
+"""Agent -> its debug budget; of others, few steps."""
+DEBUG = ["demonstrations.episodes=1", "demonstrations.job_episodes=1", "training.threads=1", "tracking=files",
+         "evaluation.episodes=1", "evaluation.copies=1", "stages=[collect,train,evaluate]"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", sampled(TRAININGS, share=len(TRAININGS)))
+def test_a_training_runs_with_a_debug_budget(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(text, comments=True)[1:]
+    name, _, settings = agent_of(compose(words[1:], command="train"))
+    budget = BUDGETS.get(name, ["online.steps=600"])
+    if getattr(settings, "cloning", None) is not None and settings.cloning.updates:
+        budget = [*budget, "agent.cloning.updates=3"]
+    assert main([*words, *DEBUG, *budget, "name=tried"]) == 0
+    assert (tmp_path / "runs" / "tried" / "summary.json").is_file()
+
+
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    )
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_python_block_is_python(block: str) -> None:
+    compile(block, "block", "exec")
+
+
+@pytest.mark.slow
+def test_the_python_blocks_run_as_a_reader_types_them(tmp_path: Path) -> None:
+    script = "\n".join(str(block.values[0]) for block in BLOCKS)
+    # the run that the page on Python reads
+    first = [
+        "train",
+        "agent=sac",
+        "tasks=[gym/CartPole-v1]",
+        "online.warmup=200",
+        "steps=300",
+        "name=sac-CartPole-v1",
+    ]
+    for command in ([sys.executable, "-m", "mtrl.launch.main", *first], [sys.executable, "-c", script]):
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
