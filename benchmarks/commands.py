@@ -7,6 +7,7 @@ a process of its own, one after another; files are read once before, so that the
 
 first_line_s_max   longest time to the first line of output, in seconds; the bar is 1 at rest
 refused_s_max      longest time to the exit, in seconds; the bar is 10
+processor_s_max    longest processor time of one, in seconds: near its time to the exit at rest
 late               commands whose first line took longer than a second, or "none"
 wrong              commands with another exit code than 2, or that left files, or "none"
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -68,6 +70,8 @@ class Refusal:
     command: str
     first_line_s: float
     refused_s: float
+    processor_s: float
+    """Processor time until its end: what it would take at rest, however busy the machine is."""
     code: int
     left: list[str]
     """Files and folders that it created."""
@@ -79,7 +83,7 @@ def refuse(command: str) -> Refusal:
     """Runs one command in an empty folder and takes the times of its first byte and of its end."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), _processor_seconds()
         with subprocess.Popen(
             [sys.executable, "-m", "mtrl.launch.main", *command.split()],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=environment,
@@ -90,8 +94,15 @@ def refuse(command: str) -> Refusal:
             text = (first + process.stdout.read()).decode()
             code = process.wait()
         refused = time.perf_counter() - began
+        used = _processor_seconds() - before
         left = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
-    return Refusal(command, first_line, refused, code, left, (text.splitlines() or [""])[-1])
+    return Refusal(command, first_line, refused, used, code, left, (text.splitlines() or [""])[-1])
+
+
+def _processor_seconds() -> float:
+    """Of all processes that this one started and that ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> int:
@@ -106,15 +117,15 @@ def main() -> int:
     late = [one.command for one in found if one.first_line_s > FIRST_LINE_S]
     wrong = [one.command for one in found if one.code != 2 or one.left]
     for one in found:
-        print(
-            f"{one.first_line_s:5.2f} {one.refused_s:6.2f} s  {one.code}  mtrl {one.command}\n    {one.said}"
-        )
+        times = f"{one.first_line_s:5.2f} {one.refused_s:6.2f} {one.processor_s:6.2f} s"
+        print(f"{times}  {one.code}  mtrl {one.command}\n    {one.said}")
     publish(
         "Commands that refuse",
         {
             "commands": float(len(found)),
             "first_line_s_max": max(one.first_line_s for one in found),
             "refused_s_max": max(one.refused_s for one in found),
+            "processor_s_max": max(one.processor_s for one in found),
             "late": "; ".join(late) or "none",
             "wrong": "; ".join(wrong) or "none",
         },

@@ -95,7 +95,7 @@ def export_stage(session: Session) -> Path:
         return place
     require_deployable(session.tasks)
     found = _student(session) if (session.run.policies / "student").exists() else _teacher(session)
-    session.log(f"exporting the {found.label}: {found.reason}")
+    session.log(f"exporting {session.called(found.label)}: {found.reason}")
     entries, joints = _for_robot(session.config.robot, session.tasks)
     manifest = Manifest(
         tasks=entries,
