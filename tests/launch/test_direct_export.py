@@ -58,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_teacher_is_exported_and_deployed_and_the_output_says_why(finished: tuple[Path, str]) -> None:
     run, printed = finished
-    assert "exporting the teacher: the run has no student, and a policy of agent 'sac' is one" in printed
+    assert "exporting sac: the run has no student, and a policy of agent 'sac' is one" in printed
     manifest = json.loads((run / "artefact" / "manifest.json").read_text())
     shape = {key: manifest[key] for key in ("history", "chunk", "execute", "noise_size")}
     assert shape == {"history": 1, "chunk": 1, "execute": 1, "noise_size": 0}

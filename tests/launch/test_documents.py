@@ -50,16 +50,21 @@ def test_a_command_composes(text: str) -> None:
         agent_of(config)
 
 
-TRAININGS = [
-    text
-    for text in COMMANDS
-    if text.startswith("mtrl train ") and not re.search(r"data=|init_from=|runtime=ray|seeds=", text)
-]
+TRAININGS = sorted(
+    {
+        shlex.join(shlex.split(text, comments=True))
+        for text in COMMANDS
+        if text.startswith("mtrl train ") and not re.search(r"data=|init_from=|runtime=ray|seeds=", text)
+    }
+)
 """Trainings that stand alone: nothing has to be there before them."""
 BUDGETS = {
-    "sac": ["online.warmup=200", "online.steps=300"],
-    "world_model": ["online.warmup=200", "online.steps=300"],
-    "diffusion": ["training.updates=3"],
+    "sac": "online.warmup=200 online.steps=300",
+    "world_model": "online.warmup=200 online.steps=300",
+    "diffusion": "training.updates=3",
+    "sb3": "online.steps=600 agent.ppo.n_steps=25 agent.ppo.batch_size=25 agent.dqn.learning_starts=100 "
+    "agent.sac.learning_starts=100",
+    "rllib": "online.steps=600 agent.ppo.train_batch_size_per_learner=128 agent.ppo.minibatch_size=64",
 }
 """Agent -> its debug budget; of others, few steps."""
 DEBUG = ["demonstrations.episodes=1", "demonstrations.job_episodes=1", "training.threads=1", "tracking=files",
@@ -73,7 +78,7 @@ def test_a_training_runs_with_a_debug_budget(
     monkeypatch.chdir(tmp_path)
     words = shlex.split(text, comments=True)[1:]
     name, _, settings = agent_of(compose(words[1:], command="train"))
-    budget = BUDGETS.get(name, ["online.steps=600"])
+    budget = BUDGETS.get(name, "online.steps=600").split()
     if getattr(settings, "cloning", None) is not None and settings.cloning.updates:
         budget = [*budget, "agent.cloning.updates=3"]
     assert main([*words, *DEBUG, *budget, "name=tried"]) == 0
