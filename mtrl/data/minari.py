@@ -25,12 +25,13 @@ from mtrl.integrity import verify_manifest, write_manifest
 from mtrl.reading import MEGABYTE, parse_json, read_bytes, reading
 from mtrl.tasks import Task
 
-from .episode_file import Column, read_episodes
 from .trajectories import STEP_FIELDS, Trajectories
 
 if TYPE_CHECKING:
     import gymnasium
     from minari.data_collector import EpisodeBuffer
+
+    from .episode_file import Column
 
 Row = tuple[type[np.floating[Any]] | type[np.integer[Any]], tuple[int, ...]]
 """Element type and shape of one row of an array."""
@@ -98,6 +99,8 @@ def read_dataset(root: Path, dataset_id: str, task: Task) -> Trajectories:
     Raises ConfigError when there is no such dataset or it was recorded under another protocol than
     `task`'s, IntegrityError naming the file that is missing, truncated or edited.
     """
+    from .episode_file import read_episodes
+
     recorded = read_provenance(root, dataset_id)
     if recorded["protocol_hash"] != task.protocol_hash:
         raise ConfigError(
@@ -163,6 +166,8 @@ def _rows(task: Task) -> dict[str, Row]:
 
 def _columns(task: Task) -> dict[str, Column]:
     """Every array of an episode of the task, as `_episode_buffers` writes it."""
+    from .episode_file import Column
+
     rows = _rows(task)
     action, action_row = rows.pop("actions")
     single = len(rows) == 1

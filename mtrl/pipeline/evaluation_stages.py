@@ -22,7 +22,6 @@ from mtrl.evaluation import (
     write_result,
 )
 from mtrl.integrity import verify_manifest
-from mtrl.report import learning_table, write_report
 from mtrl.rollout import JobResult, PolicySnapshot
 from mtrl.tasks import MultimodalSuite, Split, start_id
 
@@ -70,6 +69,8 @@ def show_results(session: Session, results: list[EvaluationResult]) -> list[Eval
     With `evaluation.random` and `evaluation.constant`, random play and the best constant actions are
     evaluated on the same starts first; their results come last.
     """
+    from mtrl.report import learning_table
+
     protocol = session.config.evaluation
     references = [RANDOM] * protocol.random + [CONSTANT] * protocol.constant
     results = [*results, *(evaluate_reference(session, label, results[0]) for label in references)]
@@ -164,5 +165,7 @@ def _deployed(run: Path, artefact: Path, names: Sequence[str]) -> bool:
 
 def report_stage(session: Session) -> None:
     """Records videos of the tasks that need no graphics library, then writes the run's page."""
+    from mtrl.report import write_report
+
     record_drawn_tasks(session, kept_policies(session.run.path))
     session.log(f"report: {write_report(session.run.path)}")

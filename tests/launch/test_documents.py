@@ -67,8 +67,16 @@ BUDGETS = {
     "rllib": "online.steps=600 agent.ppo.train_batch_size_per_learner=128 agent.ppo.minibatch_size=64",
 }
 """Agent -> its debug budget; of others, few steps."""
-DEBUG = ["demonstrations.episodes=1", "demonstrations.job_episodes=1", "training.threads=1", "tracking=files",
-         "evaluation.episodes=1", "evaluation.copies=1", "stages=[collect,train,evaluate]"]  # fmt: skip
+DEBUG = [
+    "demonstrations.episodes=1",
+    "demonstrations.job_episodes=1",
+    "demonstrations.attempts_factor=50",
+    "tracking=files",
+    "evaluation.episodes=1",
+    "evaluation.copies=1",
+    "training.threads=1",
+    "stages=[collect,train,evaluate]",
+]
 
 
 @pytest.mark.parametrize("text", sampled(TRAININGS, share=len(TRAININGS)))
