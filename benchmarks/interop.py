@@ -9,9 +9,11 @@ rtt_us_p50, rtt_us_p99   round trip over node, wire, bridge, shared memory, loop
 lost                     share of messages that were sent and did not arrive, both ways
 superseded               share of joint states that the loop did not see: a newer one was there already
 rate_hz                  joint states a second that the node came to
+malformed                packets of the run with trajectories that tshark cannot read, of so many `packets`
+rosbags_disagrees        messages, of the wire and of a flight log, that rosbags reads or writes otherwise
 
-Fails when a number is not exact, when more than LOST of the messages are lost, or when the node does not know
-the type of what we publish; time is reported, never asserted.
+Fails when a number is not exact, when more than LOST of the messages are lost, when the node does not know
+the type of what we publish, and when tshark or rosbags disagree; time is reported, never asserted.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 from side_by_side import publish
+from wire_checks import captured, rosbags_disagrees
 
 from mtrl.deployment.realtime.roles import ROBOT
 from mtrl.deployment.realtime.ticker import realtime_section
@@ -36,7 +39,7 @@ from mtrl.deployment.robots.site import Network
 NODE = Path(__file__).with_name("ros_node.py")
 MESSAGES, SHORT, RATE_HZ = 2500, 250, 500.0
 LOST = 0.001
-BARS = {"rtt_us_p99": "<= 5000", "lost": f"<= {LOST}"}
+BARS = {"rtt_us_p99": "<= 5000", "lost": f"<= {LOST}", "malformed": "0", "rosbags_disagrees": "0"}
 LOOP_S = 0.0002
 TYPES = {"array": "std_msgs/msg/Float64MultiArray", "trajectory": "trajectory_msgs/msg/JointTrajectory"}
 SCENE = [1 / 3, 2 / 3, 1e300]
@@ -132,8 +135,10 @@ def main() -> None:
     arguments = parser.parse_args()
     domain = Network(domain=1 + os.getpid() % 100).domain
     arrays = fly(arguments.ros, "array", MESSAGES, domain)
-    trajectories = fly(arguments.ros, "trajectory", SHORT, domain % 100 + 1)
-    figures = {
+    disagreeing = rosbags_disagrees(arguments.ros)
+    with captured(domain % 100 + 1) as packets:
+        trajectories = fly(arguments.ros, "trajectory", SHORT, domain % 100 + 1)
+    figures: dict[str, float | str] = {
         "rtt_us_p50": float(np.percentile(arrays["trips"], 50)),
         "rtt_us_p99": float(np.percentile(arrays["trips"], 99)),
         "lost": arrays["lost"],
@@ -141,11 +146,16 @@ def main() -> None:
         "rate_hz": arrays["rate_hz"],
         "trajectories_rtt_us_p50": float(np.percentile(trajectories["trips"], 50)),
         "trajectories_lost": trajectories["lost"],
+        "packets": float(packets.rtps),
+        "malformed": packets.malformed,
+        "rosbags_disagrees": float(disagreeing),
     }
     details = {"messages": MESSAGES, "trajectories": SHORT, "asked_rate_hz": RATE_HZ}
     publish("ROS 2 Jazzy, rclpy and Fast DDS", figures, BARS, details, arguments.json)
     if max(arrays["lost"], trajectories["lost"]) > LOST:
         sys.exit(f"more than {100 * LOST:g}% of the messages were lost")
+    if disagreeing or (isinstance(packets.malformed, float) and packets.malformed):
+        sys.exit("tshark or rosbags do not read our bytes as we do")
 
 
 if __name__ == "__main__":
