@@ -11,20 +11,24 @@ servo_lateness_us_p50, p99, p999  how late the servo woke up at 500 Hz, in micro
 servo_missed                      wake-ups more than two periods late
 
 SCHED_FIFO is used where the system grants it; `fifo` says whether it did. Times are reported, never asserted.
+The parts of a run are kept beside the JSON: what is there is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import flying
 import numpy as np
 import torch
-from side_by_side import publish
+from side_by_side import Parts, publish
 
 from mtrl.deployment import ArtefactPolicy, RobotConfig, latency_apart
 from mtrl.deployment.realtime.roles import FLYING, POLICY
@@ -63,20 +67,17 @@ def parity(artefact: object, controller: torch.nn.Module) -> float:
     return worst
 
 
-def servo(artefact: Path, where: Path, seconds: float) -> tuple[np.ndarray, bool]:
-    """Lateness of the servo's wake-ups over several flights, in seconds, and whether all got FIFO."""
-    found, granted = [], True
-    while sum(map(len, found)) < 500 * seconds:
-        load = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        try:
-            with flying.flight(artefact, where, RobotConfig()) as flight:
-                flight.wait(min(FLIGHT_S, seconds))
-                found.append(flight.lateness())
-                granted &= all(flight.control[role.granted] for role in FLYING)
-        finally:
-            load.kill()
-            load.wait()
-    return np.concatenate(found), granted
+def servo_flight(artefact: Path, where: Path, seconds: float) -> dict[str, Any]:
+    """How late the servo woke up in one flight under load, in microseconds, and whether all got FIFO."""
+    load = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        with flying.flight(artefact, where, RobotConfig()) as flight:
+            flight.wait(seconds)
+            late = (1e6 * flight.lateness()).round(1).tolist()
+            return {"late_us": late, "fifo": all(flight.control[role.granted] for role in FLYING)}
+    finally:
+        load.kill()
+        load.wait()
 
 
 def main() -> None:
@@ -86,18 +87,30 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SERVO_S, help="time for which the servo is watched")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    parts = Parts(arguments.json)
     with tempfile.TemporaryDirectory() as place:
         figures: dict[str, float | str] = {}
         for width in (256, 512):
             directory = Path(place) / str(width)
             artefact, controller = flying.export(directory, tuple(f"metaworld/{n}-v3" for n in TASKS), width)
-            difference = parity(artefact, controller)
+            difference = parts.get(
+                f"parity {width}",
+                lambda artefact=artefact, controller=controller: parity(artefact, controller),
+            )
             figures["parity_max_abs"] = max(float(figures.get("parity_max_abs", 0.0)), difference)
-            measured = latency_apart(directory, CALLS, REPEATS, POLICY.priority)
+            measured = parts.get(
+                f"latency {width}",
+                functools.partial(latency_apart, directory, CALLS, REPEATS, POLICY.priority),
+            )
             figures[f"inference_us_p50_{width}"] = measured["p50"]
             figures[f"inference_us_p99_{width}"] = measured["p99"]
-        lateness, fifo = servo(Path(place) / "256", Path(place), arguments.seconds)
-    late = 1e6 * lateness
+        length = min(FLIGHT_S, arguments.seconds)
+        flights = [
+            parts.get(f"servo {n}", lambda: servo_flight(Path(place) / "256", Path(place), length))
+            for n in range(math.ceil(arguments.seconds / length))
+        ]
+    late = np.concatenate([flight["late_us"] for flight in flights])
+    fifo = all(flight["fifo"] for flight in flights)
     for name, share in (("p50", 50), ("p99", 99), ("p999", 99.9)):
         figures[f"servo_lateness_us_{name}"] = float(np.percentile(late, share))
     period_us = 1e6 / RobotConfig().servo_hz

@@ -16,12 +16,12 @@ A cell (policy, delay, task) that is finished is kept beside the JSON and not fl
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from side_by_side import publish
+from side_by_side import Parts, publish
 
 from mtrl import registry
 from mtrl.deployment import ArtefactPolicy, EpisodeReport, RobotConfig, deploy, verify
@@ -109,8 +109,7 @@ def main() -> None:
     parser.add_argument("--robot", default="sim", help="a simulation: sim or arm")
     arguments = parser.parse_args()
     robot: RobotConfig = registry.load("robot", arguments.robot).config
-    cells_file, where = arguments.json.with_suffix(".cells"), arguments.json.with_suffix(".flights")
-    cells: dict[str, Cell] = json.loads(cells_file.read_text()) if cells_file.exists() else {}
+    parts, where = Parts(arguments.json), arguments.json.with_suffix(".flights")
     runs = {"success": artefact_of(arguments.run)}
     if arguments.delayed:
         runs["delayed"] = artefact_of(arguments.delayed)
@@ -122,13 +121,11 @@ def main() -> None:
             episodes = arguments.delayed_episodes if delay else arguments.episodes
             for task in names:
                 key = f"{checked.artefact} {arguments.robot} {delay:g} {task} {episodes}"
-                if episodes and key not in cells:
-                    cells[key] = fly(artefact, task, delay, episodes, where, robot)
-                    partial = cells_file.with_suffix(".partial")
-                    partial.write_text(json.dumps(cells, indent=1))
-                    partial.replace(cells_file)
                 if episodes:
-                    found.setdefault(f"{label}_{delay:g}" if delay else label, []).append(cells[key])
+                    cell = parts.get(
+                        key, functools.partial(fly, artefact, task, delay, episodes, where, robot)
+                    )
+                    found.setdefault(f"{label}_{delay:g}" if delay else label, []).append(cell)
     figures: dict[str, float | str] = {
         name: float(np.mean([[row[0] for row in cell] for cell in kept])) for name, kept in found.items()
     }

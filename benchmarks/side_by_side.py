@@ -50,6 +50,27 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+class Parts:
+    """Results of the parts of a long benchmark, kept beside its JSON: what is there is not done again."""
+
+    def __init__(self, json_path: Path | None) -> None:
+        """`json_path`: where the figures go; None keeps nothing."""
+        self._path = json_path and json_path.with_suffix(".parts")
+        there = self._path is not None and self._path.exists()
+        self._found: dict[str, Any] = json.loads(self._path.read_text()) if there and self._path else {}
+
+    def get(self, key: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
+        """The result of a part, made where it is missing."""
+        if key not in self._found:
+            self._found[key] = make()
+            if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                partial = self._path.with_suffix(".partial")
+                partial.write_text(json.dumps(self._found, indent=1))
+                partial.replace(self._path)
+        return self._found[key]
+
+
 def publish(
     title: str,
     figures: Mapping[str, float | str],
