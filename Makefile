@@ -33,9 +33,9 @@ check: $(STAMP) .typing/mtrl ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy .typing/mtrl
 
-# commits.py needs two commits to compare, interop.py another environment, faults.py hours
+# commits.py needs two commits to compare, interop.py another environment, faults.py hours, realtime_success.py a run
 bench: $(STAMP) ## run every benchmark and print its table
-	@set -e; for script in $(filter-out %/commits.py %/interop.py %/faults.py,$(sort $(shell grep -l -- '"--json"' benchmarks/*.py))); do \
+	@set -e; for script in $(filter-out %/commits.py %/interop.py %/faults.py %/realtime_success.py,$(sort $(shell grep -l -- '"--json"' benchmarks/*.py))); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 
 interop: $(STAMP) $(ROS)/.installed ## exchange messages with a real ROS 2 node (JSON=FILE)
