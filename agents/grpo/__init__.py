@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .agent import GRPOAgent
-    from .export import GroupController
+    from .export import GroupController, MixedController
     from .policy import GroupPolicy
 
 
@@ -27,6 +27,7 @@ class GRPOFactory:
     """The entry point `grpo` of the group mtrl.agents."""
 
     name = "grpo"
+    controller_serves = ("pixels", "discrete")
     config_class = GRPOConfig
     metrics = METRICS
 
@@ -71,8 +72,8 @@ class GRPOFactory:
 
         return policy_from(snapshot, tasks)
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController:
-        """The same without exploration, for export; of tasks with state vectors and continuous actions."""
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController | MixedController:
+        """The same without exploration, for export."""
         from .export import controller_from
 
         return controller_from(snapshot, tasks)

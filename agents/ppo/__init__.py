@@ -16,7 +16,7 @@ from .config import EpisodeConfig, PPOConfig
 from .metrics import METRICS
 
 if TYPE_CHECKING:
-    from ..grpo.export import GroupController
+    from ..grpo.export import GroupController, MixedController
     from ..grpo.policy import GroupPolicy
     from .agent import PPOAgent
 
@@ -25,6 +25,7 @@ class PPOFactory:
     """The entry point `ppo` of the group mtrl.agents."""
 
     name = "ppo"
+    controller_serves = ("pixels", "discrete")
     config_class = PPOConfig
     metrics = METRICS
 
@@ -63,8 +64,8 @@ class PPOFactory:
 
         return policy_from(snapshot, tasks)
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController:
-        """The same without exploration, for export; of tasks with state vectors and continuous actions."""
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController | MixedController:
+        """The same without exploration, for export."""
         from ..grpo.export import controller_from
 
         return controller_from(snapshot, tasks)

@@ -43,7 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
         action = f"{entry.choices} choices" if entry.choices else str(entry.action_size)
         table.add_row(
             names.cell(entry.name),
-            str(entry.state_size),
+            " + ".join(
+                [str(entry.state_size)] * (entry.state_size > 0)
+                + ["x".join(map(str, manifest.pixels)) + " image"] * entry.pixels
+            ),
             action,
             f"{entry.rate_hz:g} Hz",
             f"action {limits.action:g}, rate {limits.rate:g}, observation {limits.observation:g}",

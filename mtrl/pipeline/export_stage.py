@@ -28,7 +28,7 @@ from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
 from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, policy_from
 from mtrl.tasks import Split, TaskSet, start_id
-from mtrl.training import AgentFactory, OffersController
+from mtrl.training import AgentFactory, OffersController, ServesMore
 
 from .config import agent_of
 from .policies import load_policy
@@ -61,9 +61,10 @@ def check_export(plan: Plan) -> int:
     Raises SpaceError with the names of tasks that no artefact can serve, UnsupportedError for an agent that
     offers no controller in a run that distils no student.
     """
-    require_deployable(plan.tasks)
     student = "distill" in plan.config.stages or (plan.run / "policies" / "student").exists()
-    if not student:
+    if student:
+        require_deployable(plan.tasks)
+    else:
         _require_controller(
             plan.name, plan.factory, plan.tasks, "add the stage 'distill', or leave 'export' out"
         )
@@ -72,10 +73,18 @@ def check_export(plan: Plan) -> int:
 
 def _require_controller(name: str, factory: AgentFactory, tasks: TaskSet, advice: str) -> OffersController:
     """The factory, where it offers the policy of these tasks as a controller; raises UnsupportedError."""
-    discrete = [task.name for task in tasks if task.action.is_discrete]
-    if isinstance(factory, OffersController) and not discrete:
+    serves = factory.controller_serves if isinstance(factory, ServesMore) else ()
+    refused = [
+        f"{kind} tasks ({', '.join(names)})"
+        for kind, names in (
+            ("pixels", [task.name for task in tasks if task.observation.pixels is not None]),
+            ("discrete", [task.name for task in tasks if task.action.is_discrete]),
+        )
+        if names and kind not in serves
+    ]
+    if isinstance(factory, OffersController) and not refused:
         return factory
-    of = f" for discrete tasks ({', '.join(discrete)})" if isinstance(factory, OffersController) else ""
+    of = f" for {' and '.join(refused)}" if isinstance(factory, OffersController) else ""
     raise UnsupportedError(
         f"agent {name!r} does not offer its policy as a controller of one forward pass{of}, and there is no "
         f"student; {advice}"
@@ -93,13 +102,13 @@ def export_stage(session: Session) -> Path:
     place = session.run.artefact
     if place.exists():
         return place
-    require_deployable(session.tasks)
     found = _student(session) if (session.run.policies / "student").exists() else _teacher(session)
     session.log(f"exporting {session.called(found.label)}: {found.reason}")
     entries, joints = _for_robot(session.config.robot, session.tasks)
     manifest = Manifest(
         tasks=entries,
         joints=joints,
+        pixels=session.tasks.layout.pixels_shape or (),
         state_size=session.tasks.layout.state_size,
         action_size=session.tasks.layout.continuous_size + session.tasks.layout.discrete_size,
         choices=session.tasks.layout.discrete_size,
@@ -135,6 +144,7 @@ def _for_robot(config: RobotConfig, tasks: TaskSet) -> tuple[tuple[TaskEntry, ..
 def _student(session: Session) -> _Exported:
     from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, require_reference_parity
 
+    require_deployable(session.tasks)
     snapshot, identity = load_policy(session.run.policies / "student", session.tasks)
     student = chunk_module_of(policy_from(snapshot, session.tasks))
     golden = golden_cases(student, session.tasks.layout, session.config.seed)
@@ -177,7 +187,10 @@ def _teacher(session: Session) -> _Exported:
         raise ConfigError(f"{run} has no finished policy to export; train one first")
     snapshot, identity = load_policy(session.run.policies / "teacher", session.tasks)
     controller = offering.controller(snapshot, tasks).requires_grad_(False).eval()
-    golden = controller_cases(controller, _visited(session, snapshot), tasks.layout, session.config.seed)
+    seen = _visited(session, snapshot)
+    nothing = np.zeros((0, 0), dtype=np.uint8)
+    states, images = ([one.get(bucket, nothing) for one in seen] for bucket in ("state", "pixels"))
+    golden = controller_cases(controller, states, tasks.layout, session.config.seed, images=images)
     error = require_policy_parity(factory.policy(snapshot, tasks), golden, tasks.layout)
     return _Exported(
         label="teacher",
@@ -190,17 +203,16 @@ def _teacher(session: Session) -> _Exported:
     )
 
 
-def _visited(session: Session, snapshot: PolicySnapshot) -> list[npt.NDArray[np.floating]]:
-    """States of every task that the policy visits in one episode, [T + 1, D_task] each."""
+def _visited(session: Session, snapshot: PolicySnapshot) -> list[dict[str, npt.NDArray[Any]]]:
+    """What the policy sees of every task in one episode, bucket -> [T + 1, ...]."""
     start = start_id(Split.VALIDATION, 0)
     seed, count = session.config.seed, len(session.tasks)
     jobs = [EpisodeJob(k, (start,), seed, acting=Acting(), copies=1, record=True) for k in range(count)]
-    seen: dict[int, npt.NDArray[np.floating]] = {}
+    seen: dict[int, dict[str, npt.NDArray[Any]]] = {}
     with session.stopping_at_once("exporting"):
         for result in session.rollouts.run(jobs, snapshot):
             assert result.episodes is not None, "a job with record=True must return episodes"
-            states = result.episodes.observations["state"]
-            seen[result.job.task_index] = states.astype(np.float32, copy=False)
+            seen[result.job.task_index] = dict(result.episodes.observations)
     for k, task in enumerate(session.tasks):
         if k not in seen:
             raise ConfigError(

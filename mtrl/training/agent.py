@@ -198,6 +198,17 @@ class OffersController(Protocol):
 
 
 @runtime_checkable
+class ServesMore(Protocol):
+    """A factory whose controllers serve more than state vectors and continuous actions."""
+
+    controller_serves: tuple[str, ...]
+    """Of "pixels" and "discrete". The controller takes a tensor for every bucket of the layout, in its order,
+    then the task; pixels are uint8 [N, C, H, W]. Behind the continuous actions its answer has a column for
+    every choice, which holds its probability. What is of other tasks is 0.
+    """
+
+
+@runtime_checkable
 class OffersTwin(Protocol):
     """A factory whose agent can be trained by plain regression too, for comparison."""
 

@@ -18,6 +18,8 @@ from mtrl.tasks import Environment, Expert, Option, Score, Task, start_seed
 
 RATE_HZ = 50.0
 HORIZON = 40
+IMAGE = (2, 5, 3)
+RIGHT = 12
 MARK = 40.0
 """A faulty policy fails where an entry of the state is above this."""
 
@@ -66,6 +68,37 @@ class PointEnvironment:
         pass
 
 
+class ImageEnvironment:
+    """The image says which of three choices is right next; success after `RIGHT` right ones in a row."""
+
+    def __init__(self, task: Task) -> None:
+        self._generator = np.random.default_rng(0)
+        self._wanted = self._right = 0
+
+    def reset(self, start: int, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        self._generator = np.random.default_rng(start)
+        self._right = 0
+        self._show(out)
+
+    def step(
+        self, action: npt.NDArray[np.float32] | int, out: Mapping[str, npt.NDArray[np.generic]]
+    ) -> tuple[float, bool, bool]:
+        self._right = self._right + 1 if action == self._wanted else 0
+        self._show(out)
+        return float(self._right > 0), False, self._right >= RIGHT
+
+    def _show(self, out: Mapping[str, npt.NDArray[np.generic]]) -> None:
+        self._wanted = int(self._generator.integers(3))
+        out["pixels"][...] = self._generator.integers(0, 256, IMAGE, dtype=np.uint8)
+        out["pixels"][0, 0, 0] = 100 * self._wanted
+
+    def render(self) -> npt.NDArray[np.uint8]:
+        raise UnsupportedError("the bench has no camera")
+
+    def close(self) -> None:
+        pass
+
+
 class BenchSuite:
     """Suite "bench"."""
 
@@ -75,16 +108,17 @@ class BenchSuite:
     environment_megabytes = 0.1
 
     def names(self) -> tuple[str, ...]:
-        return ("bench/point", "bench/twin")
+        return ("bench/point", "bench/twin", "bench/image")
 
     def sets(self) -> Mapping[str, tuple[str, ...]]:
         return {}
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
+        shown = name == "bench/image"
         return Task(
             name=name,
-            observation=ObservationSpec(state=4),
-            action=ActionSpec(continuous=2),
+            observation=ObservationSpec(pixels=IMAGE) if shown else ObservationSpec(state=4),
+            action=ActionSpec(discrete=3) if shown else ActionSpec(continuous=2),
             simulator_rate_hz=RATE_HZ,
             action_repeat=1,
             horizon_decisions=int((options or {}).get("horizon", HORIZON)),
@@ -94,7 +128,7 @@ class BenchSuite:
         )
 
     def environment(self, task: Task) -> Environment:
-        return PointEnvironment(task)
+        return ImageEnvironment(task) if task.name == "bench/image" else PointEnvironment(task)
 
     def expert(self, task: Task) -> Expert:
         raise UnsupportedError("the bench has no expert")

@@ -57,6 +57,8 @@ EDITS: dict[str, list[object]] = {
     "choices": [1, 3, 4, -1, 0.5],
     "schema": [0, -1, 1, 4],
     "joints": [[{"name": "x", "low": -9, "high": 9, "velocity": 99}], [{"name": "x"}], None],
+    "pixels": [[2, 5, 3], [1], None],
+    "tasks.0.pixels": [True, 1],
     "tasks.0.observation": [[{"term": "position.x", "unit": "rad"}], [{"term": "1.0"}] * 4],
     "tasks.0.action": [[{"term": "shift.x", "unit": "rad"}] * 2, 3],
     "tasks.0.name": [TWIN, "bench/none", "bench", ""],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from .contents import BYTES, GOLDEN_FILE, POLICY_FILE, Artefact
 
 Golden = dict[str, npt.NDArray[Any]]
 Float32 = npt.NDArray[np.float32]
-GoldenInput = tuple[Float32, int, Float32 | None]
+Uint8 = npt.NDArray[np.uint8]
+GoldenInput = tuple[Float32, int, Float32 | None, Uint8 | None]
 
 ROWS = 10_000
 """Most golden rows."""
@@ -30,6 +32,8 @@ SECONDS = 0.5
 """Processor time to load a small graph and to run its golden rows."""
 BYTES_PER_SECOND = 1e9
 """Weights that one thread multiplies in a second, with a wide margin; a larger graph has longer."""
+IMAGE_WORK = 1000
+"""Bytes of weights that convolutions of a number of an image count as."""
 ROOM = 128 * MEGABYTE
 """Memory for a small graph; a larger one has `COPIES` times its size more."""
 COPIES = 8
@@ -40,15 +44,18 @@ PATIENCE_S = 120.0
 def read_golden(artefact: Artefact) -> Golden:
     """The golden arrays, each checked against the manifest before it is inflated.
 
-    `state` float32 [M, h, D_max], `task` int64 [M], `z` float32 [M, Z] (when Z > 0), `chunk` float32
-    [M, H, A_max]. Raises IntegrityError.
+    `state` float32 [M, h, D_max] (when D_max > 0), `pixels` uint8 [M, C, H, W] (when the policy sees them),
+    `task` int64 [M], `z` float32 [M, Z] (when Z > 0), `chunk` float32 [M, H, A_max]. Raises IntegrityError.
     """
     sizes = artefact.manifest
     rows: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
-        "state": (np.float32, (sizes.history, sizes.state_size)),
         "task": (np.int64, ()),
         "chunk": (np.float32, (sizes.chunk, sizes.action_size)),
     }
+    if sizes.state_size:
+        rows["state"] = (np.float32, (sizes.history, sizes.state_size))
+    if sizes.pixels:
+        rows["pixels"] = (np.uint8, sizes.pixels)
     if sizes.noise_size:
         rows["z"] = (np.float32, (sizes.noise_size,))
     path, content = artefact.directory / GOLDEN_FILE, artefact.golden
@@ -75,11 +82,19 @@ def read_golden(artefact: Artefact) -> Golden:
 
 
 def golden_inputs(golden: Mapping[str, npt.NDArray[Any]]) -> list[GoldenInput]:
-    """Row by row the arguments of `ArtefactPolicy.act`: state [h, D_max], task index, z [Z] or None."""
-    noise = golden.get("z")
+    """Row by row the arguments of `ArtefactPolicy.act`: state [h, D_max], task index, z [Z] or None, and
+    pixels [C, H, W] or None.
+    """
+    noise, images, count = golden.get("z"), golden.get("pixels"), len(golden["task"])
+    states = golden.get("state", np.zeros((count, 1, 0), dtype=np.float32))
     return [
-        (state, int(task), None if noise is None else noise[row])
-        for row, (state, task) in enumerate(zip(golden["state"], golden["task"], strict=True))
+        (
+            state,
+            int(task),
+            None if noise is None else noise[row],
+            None if images is None else images[row],
+        )
+        for row, (state, task) in enumerate(zip(states, golden["task"], strict=True))
     ]
 
 
@@ -89,7 +104,8 @@ def examine(artefact: Artefact, golden: Golden) -> dict[str, Any]:
     Raises IntegrityError for a graph that it refuses, that does not load or run, or that exceeds the limits.
     """
     path, size = artefact.directory / POLICY_FILE, len(artefact.graph)
-    seconds = SECONDS + size * len(golden["task"]) / BYTES_PER_SECOND
+    work = size + IMAGE_WORK * math.prod(artefact.manifest.pixels or (0,))
+    seconds = SECONDS + work * len(golden["task"]) / BYTES_PER_SECOND
     sent = io.BytesIO()
     np.savez(
         sent,

@@ -76,7 +76,7 @@ def require_signature(
 
     The first axis is not looked at, and a symbolic size fits any.
     """
-    types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+    types = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
     sides = {"input": (session.get_inputs(), inputs), "output": (session.get_outputs(), {"chunk": chunk})}
     for side, (nodes, arrays) in sides.items():
         found = {node.name: [node.type, *node.shape[1:]] for node in nodes}

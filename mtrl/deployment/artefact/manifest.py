@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from mtrl.tasks import Option, Task
 from .joints import Joint, Quantity
 
 MANIFEST_FILE = "manifest.json"
+LARGEST_IMAGE = 2**22
+"""Most numbers of an image."""
 SCHEMA_VERSION = 3
 """Version of the manifest's layout that this code writes; newer ones are refused."""
 
@@ -35,13 +38,16 @@ class Limits(Checked, place="limits"):
 
 
 def require_deployable(tasks: Iterable[Task]) -> None:
-    """Raises SpaceError with the names of tasks that no artefact can serve."""
+    """Raises SpaceError with the names of tasks that no student can serve."""
     refused = [
         task.name for task in tasks if task.observation.state is None or task.observation.pixels is not None
     ]
     if refused:
         named = f"task {refused[0]}" if len(refused) == 1 else f"tasks {', '.join(refused)}"
-        raise SpaceError(f"{named} cannot be deployed: an artefact maps a state vector to an action")
+        raise SpaceError(
+            f"{named} cannot be deployed by a student, which maps a state vector to an action; a policy that "
+            "is one forward pass already can (agent=ppo, agent=grpo)"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class TaskEntry(Checked):
     """Full name "suite/task"."""
     index: int
     """The value of the graph's `task` input."""
-    state_size: Annotated[int, at_least(1)]
-    """Native length D_task of the state; the graph's input is zero-padded to D_max."""
+    state_size: Annotated[int, at_least(0)]
+    """Native length D_task of the state; the graph's input is zero-padded to D_max. 0 without a state."""
     action_size: Annotated[int, at_least(1)]
     """Numbers of a command A_task: native action dimensions, or 1 where it is the index of a choice."""
     rate_hz: Annotated[float, POSITIVE]
@@ -68,6 +74,8 @@ class TaskEntry(Checked):
     """Number of choices of a discrete task, of which the policy takes one; 0 for a continuous task."""
     observation: tuple[Quantity, ...] = ()
     """What each entry of the state is on the robot that the policy was exported for; empty: not said."""
+    pixels: bool = False
+    """Whether the task shows an image, of the shape that the manifest states."""
     action: tuple[Quantity, ...] = ()
     """What each dimension of the action moves there; empty: not said."""
 
@@ -75,6 +83,8 @@ class TaskEntry(Checked):
         super().__post_init__()
         if self.choices and self.action_size != 1:
             raise SpaceError(f"a choice is one number; got action_size={self.action_size}")
+        if not self.state_size and not self.pixels:
+            raise SpaceError(f"{self.name} shows neither a state nor an image")
         for what, entries, size in (
             ("observation", self.observation, self.state_size),
             ("action", self.action, self.action_size),
@@ -89,13 +99,12 @@ class TaskEntry(Checked):
 
     @staticmethod
     def of(task: Task, index: int, limits: Limits | None = None) -> TaskEntry:
-        """The entry of a task with a state vector; raises SpaceError for others."""
-        require_deployable([task])
-        assert task.observation.state is not None, "a deployable task must have a state vector"
+        """The entry of a task."""
         return TaskEntry(
             name=task.name,
             index=index,
-            state_size=task.observation.state,
+            state_size=task.observation.state or 0,
+            pixels=task.observation.pixels is not None,
             action_size=task.action.continuous or 1,
             rate_hz=task.rate_hz,
             protocol_hash=task.protocol_hash,
@@ -128,7 +137,7 @@ class Manifest(Checked):
     tasks: tuple[TaskEntry, ...]
     """In index order."""
     state_size: int
-    """Padded state length D_max of the graph's `state` input."""
+    """Padded state length D_max of the graph's `state` input; 0 where it has none."""
     action_size: int
     """Columns A_max of the graph's `chunk` output: padded action dimensions, then `choices`."""
     history: int = 1
@@ -147,6 +156,8 @@ class Manifest(Checked):
     """Smallest value of an action dimension."""
     action_high: Annotated[float, SHARE] = 1.0
     """Largest value of an action dimension."""
+    pixels: tuple[int, ...] = ()
+    """Channels, height and width of the graph's `pixels` input, uint8; empty where it has none."""
     joints: tuple[Joint, ...] = ()
     """Joints of the robot that the policy was exported for, with the limits that it asks for; of each pair,
     the tighter of these and the site's is in force. Empty: the site's alone are."""
@@ -177,10 +188,22 @@ class Manifest(Checked):
         dimensions = max(0 if entry.choices else entry.action_size for entry in self.tasks)
         if dimensions > self.action_size - self.choices:
             raise SpaceError(f"a task's action is wider than the padded action_size={self.action_size}")
+        self._require_image()
         if len({joint.name for joint in self.joints}) < len(self.joints):
             raise SpaceError("a manifest lists a joint once")
         if max(entry.choices for entry in self.tasks) > self.choices:
             raise SpaceError(f"a task has more choices than the padded choices={self.choices}")
+
+    def _require_image(self) -> None:
+        sizes = self.pixels
+        fits = len(sizes) == 3 and min(sizes) > 0 and math.prod(sizes) <= LARGEST_IMAGE and self.history == 1
+        if sizes and not fits:
+            raise SpaceError(
+                f"an image is channels x height x width, at most {LARGEST_IMAGE:,} numbers, seen without a "
+                f"history; got {sizes}, history={self.history}"
+            )
+        if any(entry.pixels for entry in self.tasks) != bool(sizes):
+            raise SpaceError("a manifest states the shape of an image where a task shows one, and only there")
 
     def task(self, name: str) -> TaskEntry:
         """The entry of a task by name; raises UnknownNameError with the nearest names."""

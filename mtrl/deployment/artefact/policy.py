@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, IntegrityError, SpaceError
+from mtrl.errors import ConfigError, IntegrityError, SpaceError, UnsupportedError
 from mtrl.reading import reading
 from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -35,7 +35,12 @@ class ArtefactPolicy:
         self._task = np.zeros(1, dtype=np.int64)
         self._noise = np.zeros((1, sizes.noise_size), dtype=np.float32)
         self._chunk = np.zeros((1, sizes.chunk, sizes.action_size), dtype=np.float32)
-        inputs: dict[str, npt.NDArray[Any]] = {"state": self._state, "task": self._task}
+        self._pixels = np.zeros((1, *sizes.pixels), dtype=np.uint8)
+        inputs: dict[str, npt.NDArray[Any]] = {"task": self._task}
+        if sizes.state_size:
+            inputs["state"] = self._state
+        if sizes.pixels:
+            inputs["pixels"] = self._pixels
         if sizes.noise_size:
             inputs["z"] = self._noise
         with reading(artefact.directory / POLICY_FILE, "a graph of this artefact", "export it again"):
@@ -47,12 +52,19 @@ class ArtefactPolicy:
         chunk = self._chunk
         self._binding.bind_output("chunk", "cpu", 0, np.float32, chunk.shape, chunk.ctypes.data)
 
-    def act(self, state: Float32, task_index: int, z: Float32 | None = None) -> Float32:
+    def act(
+        self,
+        state: Float32,
+        task_index: int,
+        z: Float32 | None = None,
+        pixels: npt.NDArray[np.uint8] | None = None,
+    ) -> Float32:
         """Plans one chunk.
 
         `state`: [h, D_max], or [D_max] when h = 1; zero-padded. `z`: [Z], standard normal; None means
-        zeros. Returns [H, A_max], a view that the next call overwrites. Raises SpaceError for a task that the
-        artefact does not have: a negative index would count from the end.
+        zeros. `pixels`: [C, H, W], where the policy sees them. Returns [H, A_max], a view that the next call
+        overwrites. Raises SpaceError for a task that the artefact does not have: a negative index would
+        count from the end.
         """
         if not 0 <= task_index < len(self.manifest.tasks):
             last = len(self.manifest.tasks) - 1
@@ -61,6 +73,8 @@ class ArtefactPolicy:
         self._task[0] = task_index
         if z is not None:
             self._noise[0] = z
+        if pixels is not None:
+            self._pixels[0] = pixels
         self._session.run_with_iobinding(self._binding)
         return self._chunk[0]
 
@@ -74,9 +88,15 @@ def artefact_snapshot(artefact: Artefact) -> PolicySnapshot:
 def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
     """The entry point `artefact` of the group mtrl.policies: plans for many copies through ONNX Runtime.
 
-    Raises ConfigError when the tasks are not those of the manifest, in its order.
+    Raises ConfigError when the tasks are not those of the manifest, in its order, UnsupportedError for one
+    that sees images.
     """
     manifest = Manifest.from_json(str(snapshot.config["manifest"]))
+    if manifest.pixels:
+        raise UnsupportedError(
+            "an artefact that sees images is not evaluated in process; mtrl evaluate its run, or mtrl deploy "
+            "the artefact"
+        )
     made_for = tuple(entry.name for entry in manifest.tasks)
     if tasks.names != made_for:
         raise ConfigError(f"the artefact was made for the tasks {made_for}; got {tasks.names}")

@@ -24,6 +24,7 @@ from mtrl.tasks import Task
 from ..artefact.files import VerificationReport, verify
 from ..artefact.manifest import Manifest, TaskEntry
 from ..guard.limits import RobotConfig
+from ..realtime.controller import image_words
 from ..realtime.processes import SessionProcesses
 from ..realtime.records import ControlField, EpisodeSpec, FlightRing, SessionMemory, SessionSpec
 from ..realtime.roles import FLYING
@@ -124,6 +125,12 @@ def compatible_task(manifest: Manifest, name: str) -> Task:
     registry.require_imports([name], "the artefact's manifest.json")
     task = registry.task(entry.name, dict(entry.options))
     found_here = TaskEntry.of(task, entry.index, entry.limits)
+    shown = task.observation.pixels or ()
+    if entry.pixels and shown != manifest.pixels:
+        raise GuardError(
+            f"the artefact was made for images {manifest.pixels} of {name}; the installed suite shows {shown}"
+            ". Install the packages it was trained with, or train and export again"
+        )
     # what its entries are on a robot is compared with the robot's own file
     installed = dataclasses.replace(found_here, observation=entry.observation, action=entry.action)
     for field in dataclasses.fields(TaskEntry):
@@ -190,6 +197,7 @@ def session_memory(
         ),
         graph,
         len(site.joints) if site is not None else 0,
+        image_words(manifest.pixels),
     )
 
 

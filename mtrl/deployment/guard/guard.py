@@ -266,7 +266,7 @@ def observation_flags(
     flags = GuardFlag.NONE
     if not 0.0 <= now - observed_at <= config.stale_limit_s:
         flags |= GuardFlag.STALE_OBSERVATION
-    largest = np.abs(observation).max()
+    largest = np.abs(observation).max(initial=0.0)
     if not np.isfinite(largest):
         flags |= GuardFlag.OBSERVATION_NOT_FINITE
     elif largest > config.observation_limit:

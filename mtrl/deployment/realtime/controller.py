@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +33,9 @@ class ChunkController:
         self._draws = sizes.noise != "zero"
         self._draws_again = sizes.noise == "chunk"
         self._columns = sizes.columns(entry)
+        words, self.image = image_memory(sizes.pixels if entry.pixels else ())
+        self.image_words = words
+        """The newest image as words of memory, for whoever receives it: `image` [C, H, W] is a view of it."""
         self._chunk = np.zeros((sizes.chunk, entry.action_size))
         self._planned_at = -1
         self._begun = False
@@ -54,7 +60,8 @@ class ChunkController:
         if noise is not None and self._draws:
             self._draws = self._draws_again
             self._generator.standard_normal(dtype=np.float32, out=noise)
-        chunk = self._policy.act(self._history, self._entry.index, noise)
+        image = self.image if self._entry.pixels else None
+        chunk = self._policy.act(self._history, self._entry.index, noise, image)
         own = chunk[:, self._columns]
         self._chunk[:] = chosen(own)[:, None] if self._entry.choices else own
         self._planned_at = tick
@@ -66,6 +73,18 @@ class ChunkController:
     def forget_plan(self) -> None:
         """Makes the next tick plan again, after the robot held instead of following the chunk."""
         self._planned_at = -1
+
+
+def image_memory(shape: Sequence[int]) -> tuple[Float64, npt.NDArray[np.uint8]]:
+    """New memory for an image, as words of 8 bytes and as uint8 [C, H, W], a view of it."""
+    size = math.prod(shape) if shape else 0
+    words = np.zeros(image_words(shape))
+    return words, words.view(np.uint8)[:size].reshape(shape or (0,))
+
+
+def image_words(shape: Sequence[int]) -> int:
+    """Words of 8 bytes that an image takes; one at the least."""
+    return max(1, math.ceil(math.prod(shape or (0,)) / 8))
 
 
 def chosen(scores: npt.NDArray[np.floating]) -> Float64:

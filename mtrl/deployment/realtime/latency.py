@@ -151,8 +151,8 @@ def main() -> None:
 def _time(policy: ArtefactPolicy, inputs: list[GoldenInput], calls: int) -> Latency:
     seconds = np.zeros(calls)
     for call in range(calls):
-        state, task, z = inputs[call % len(inputs)]
+        state, task, z, pixels = inputs[call % len(inputs)]
         begun = time.perf_counter_ns()
-        policy.act(state, task, z)
+        policy.act(state, task, z, pixels)
         seconds[call] = (time.perf_counter_ns() - begun) * 1e-9
     return Latency.of(seconds)

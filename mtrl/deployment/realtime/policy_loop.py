@@ -21,8 +21,9 @@ from ..guard.guard import observation_flags
 from ..guard.limits import GuardConfig
 from .controller import ChunkController
 from .processes import ProcessContext, run_child
-from .records import ControlField, EpisodeSpec, ObservationField, ProposalField, SessionMemory
+from .records import ControlField, EpisodeSpec, ObservationField, ProposalField, SessionMemory, image_stamp
 from .roles import POLICY
+from .shared_memory import Seqlock
 from .ticker import Ticker, realtime_section
 
 POLL_S = 0.0002
@@ -70,6 +71,8 @@ class PolicyLoop:
         self._message = np.zeros(self._proposals.width)
         self._message[ProposalField.EPISODE] = episode
         self._proposal = self._message[len(ProposalField) :][:action_size]
+        self._images = memory.images if controller.image.size else None
+        self._image = np.zeros(memory.images.width)
 
     def run(self, each_tick: Callable[[], None]) -> None:
         """Runs until the robot ends the episode; `each_tick`, called at every poll, may raise to end it."""
@@ -109,6 +112,8 @@ class PolicyLoop:
         if observation_flags(self._limits, self._state, self._stamp, read):
             return
         controller, tick, message = self._controller, self._tick, self._message
+        if self._images is not None and not self._receive_image(self._images):
+            return
         controller.observe(self._state)
         planned = controller.needs_plan(tick)
         begun = self._clock()
@@ -120,6 +125,14 @@ class PolicyLoop:
         message[ProposalField.INFERENCE_S] = ready - begun if planned else 0.0
         message[ProposalField.PLANNED] = planned
         self._proposals.write(self._clock(), message)
+
+    def _receive_image(self, images: Seqlock) -> bool:
+        """Takes the image of this observation; not where the robot has gone on to the next one."""
+        stamp = images.read(self._image)
+        if stamp != image_stamp(self._episode, self._tick):
+            return False
+        self._controller.image_words[:] = self._image[: len(self._controller.image_words)]
+        return True
 
 
 def main(context: ProcessContext) -> None:

@@ -110,6 +110,11 @@ class ProposalField(IntEnum):
     """1 when this tick planned a chunk."""
 
 
+def image_stamp(episode: float, tick: float) -> float:
+    """Which observation an image belongs to; exact for 2^21 episodes of 2^31 decisions."""
+    return episode * 2.0**31 + tick
+
+
 class CommandField(IntEnum):
     """Columns of a command record; the action [A_task] follows the last one."""
 
@@ -202,11 +207,14 @@ class SessionMemory:
     """The shared blocks of a session, as one process sees them."""
 
     def __init__(self, blocks: Mapping[str, SharedBlock]) -> None:
-        """Blocks by name: control, observation, proposal, command, ring, lateness, ending, graph."""
+        """Blocks by name: control, observation, proposal, command, ring, lateness, ending, graph, image."""
         self.blocks = dict(blocks)
         self.control = blocks["control"].integers
         """Indexed by `ControlField`."""
         self.observations = Seqlock(blocks["observation"])
+        self.images = Seqlock(blocks["image"])
+        """The image of an observation, which comes before it; its stamp is `image_stamp`, its bytes are read
+        as words."""
         self.proposals = Seqlock(blocks["proposal"])
         """From the policy to the servo."""
         self.commands = Seqlock(blocks["command"])
@@ -220,10 +228,16 @@ class SessionMemory:
 
     @staticmethod
     def create(
-        state_size: int, action_size: int, rows: int, wake_ups: int, graph: bytes, joints: int = 0
+        state_size: int,
+        action_size: int,
+        rows: int,
+        wake_ups: int,
+        graph: bytes,
+        joints: int = 0,
+        image: int = 1,
     ) -> SessionMemory:
-        """New blocks for states and actions of at most these sizes, and episodes of at most `rows` ticks of
-        the guard and `wake_ups` of the servo.
+        """New blocks for states and actions of at most these sizes, images of `image` words, and episodes of
+        at most `rows` ticks of the guard and `wake_ups` of the servo.
         """
         extra = joint_words(joints, action_size)
         words = {
@@ -235,6 +249,7 @@ class SessionMemory:
             "lateness": wake_ups,
             "ending": ENDING_BYTES // 8,
             "graph": len(graph) // 8 + 1,
+            "image": Seqlock.words(image),
         }
         memory = SessionMemory({name: SharedBlock.create(count) for name, count in words.items()})
         memory.graph.store(graph)

@@ -8,6 +8,7 @@ command, or holds on its own when commands stop. `run_robot` implements all of t
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import time
 from collections import deque
@@ -26,8 +27,15 @@ from mtrl.tasks import Buffers, Environment, Task, TaskAction
 
 from ..artefact.manifest import Manifest
 from ..guard.limits import MODES, RobotConfig, is_choice
+from ..realtime.controller import image_words
 from ..realtime.processes import ProcessContext, run_child
-from ..realtime.records import CommandField, ControlField, EpisodeSpec, ObservationField
+from ..realtime.records import (
+    CommandField,
+    ControlField,
+    EpisodeSpec,
+    ObservationField,
+    image_stamp,
+)
 from ..realtime.roles import ROBOT
 from ..realtime.shared_memory import Float64, Seqlock
 from ..realtime.ticker import Ticker, realtime_section
@@ -183,8 +191,10 @@ class RobotLoop:
         *,
         mode: str = "armed",
         joint_words: int = 0,
+        images: Seqlock | None = None,
     ) -> None:
-        """Publishes into `observations` and reads `commands`; clock and sleep are for tests.
+        """Publishes into `observations`, and of a task with images into `images`, and reads `commands`; clock
+        and sleep are for tests.
 
         Every `mode` but "armed" needs an environment that is `Watched`, and `joint_words` above 0 one that is
         `Jointed`.
@@ -206,7 +216,15 @@ class RobotLoop:
         self._keep = np.array([k in kept for k in range(self._action_size)])
         self._sent = np.zeros(self._action_size)
         self._action = np.zeros(self._action_size, dtype=np.float32)
-        self._state = {"state": np.zeros(self._state_size, dtype=np.float32)}
+        self._state: Buffers = {}
+        if self._state_size:
+            self._state["state"] = np.zeros(self._state_size, dtype=np.float32)
+        shape = task.observation.pixels
+        self._images = images if shape else None
+        self._image = np.zeros(images.width if images is not None else 0)
+        if shape:
+            words = self._image[: image_words(shape)]
+            self._state["pixels"] = words.view(np.uint8)[: math.prod(shape)].reshape(shape)
         self._record = np.zeros(observations.width)
         self._command = np.zeros(commands.width)
         self._jointed = environment if isinstance(environment, Jointed) else None
@@ -263,7 +281,12 @@ class RobotLoop:
 
     def _publish(self) -> None:
         self._record[ObservationField.SCHEDULED] = self._ticker.scheduled
-        self._record[len(ObservationField) :][: self._state_size] = self._state["state"]
+        if self._state_size:
+            self._record[len(ObservationField) :][: self._state_size] = self._state["state"]
+        if self._images is not None:
+            record = self._record
+            stamp = image_stamp(record[ObservationField.EPISODE], record[ObservationField.TICK])
+            self._images.write(stamp, self._image)
         stamp = self._clock()
         if (measured := self._measured) is not None:
             stamp = measured.observed_at
@@ -328,6 +351,7 @@ def _run_episode(context: ProcessContext, number: int, episode: EpisodeSpec, con
             memory.commands,
             mode=context.spec.mode,
             joint_words=context.spec.joint_words(task.action.continuous or 1),
+            images=memory.images,
         )
         loop.reset(episode.start, number)
         memory.control[ControlField.ROBOT_READY] = number
