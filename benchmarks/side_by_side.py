@@ -96,7 +96,7 @@ def publish(
     record = {
         "title": title,
         "bars": dict(bars),
-        **{name: v if isinstance(v, str) else round(v, 4) for name, v in figures.items()},
+        **{name: v if isinstance(v, str) else float(f"{v:.6g}") for name, v in figures.items()},
         "details": details,
         "load_average": round(os.getloadavg()[0], 2),
         "provenance": asdict(Provenance.collect()),
