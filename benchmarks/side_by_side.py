@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -93,13 +94,14 @@ def publish(
     console.print(f"load average at the end: {os.getloadavg()[0]:.1f}", highlight=False)
     if path is None:
         return
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     record = {
         "title": title,
         "bars": dict(bars),
         **{name: v if isinstance(v, str) else float(f"{v:.6g}") for name, v in figures.items()},
         "details": details,
         "load_average": round(os.getloadavg()[0], 2),
-        "provenance": asdict(Provenance.collect()),
+        "provenance": asdict(Provenance.collect()) | {"command": command},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
