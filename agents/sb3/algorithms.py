@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from mtrl.errors import ConfigError, ResourceError, UnsupportedError
+from mtrl.nn import device_of
 from mtrl.rollout import SharedSpace
 
 from ..libraries import require_settings
@@ -66,7 +67,7 @@ def arguments_of(config: SB3Config) -> dict[str, Any]:
     policy = dict(arguments.pop("policy_kwargs", None) or {})
     if config.net_arch:
         policy["net_arch"] = list(config.net_arch)
-    return {**arguments, "policy_kwargs": policy, "device": config.device}
+    return {**arguments, "policy_kwargs": policy, "device": device_of(config.device)}
 
 
 def _scheduled(value: Any) -> Any:  # noqa: ANN401 - an argument of the library

@@ -20,6 +20,7 @@ from mtrl.errors import (
     DivergenceError,
     IntegrityError,
     OutOfRangeError,
+    ResourceError,
     UnknownNameError,
     UnsupportedError,
 )
@@ -295,3 +296,9 @@ def test_ppo_learns_cartpole() -> None:
     baseline, log = AGENT.build(SB3Config(), tasks, 1), Log(20_000)
     assert baseline.run(log)
     assert np.mean([summary.episode_return for summary in log.episodes[-10:]]) > 150
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    # the library itself would compute on the CPU without a word
+    with pytest.raises(ResourceError, match="cuda:64 is not there"):
+        arguments_of(SB3Config(device="cuda:64"))

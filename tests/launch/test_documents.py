@@ -60,7 +60,7 @@ TRAININGS = sorted(
 """Trainings that stand alone: nothing has to be there before them."""
 BUDGETS = {
     "sac": "online.warmup=200 online.steps=300",
-    "world_model": "online.warmup=200 online.steps=300",
+    "world_model": "online.warmup=200 online.steps=300 evaluation.plan=false",
     "diffusion": "training.updates=3",
     "sb3": "online.steps=600 agent.ppo.n_steps=25 agent.ppo.batch_size=25 agent.dqn.learning_starts=100 "
     "agent.sac.learning_starts=100",
@@ -108,6 +108,7 @@ def test_a_python_block_is_python(block: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_python_blocks_run_as_a_reader_types_them(tmp_path: Path) -> None:
     script = "\n".join(str(block.values[0]) for block in BLOCKS)
     # the run that the page on Python reads
