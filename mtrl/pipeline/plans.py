@@ -44,12 +44,13 @@ def record_plans(session: Session, snapshot: PolicySnapshot, label: str, identit
 
 
 def plans_of(episodes: Episodes, stride: int) -> dict[str, Json]:
-    """Paths in the two dimensions that say most of the state, every plan made on the way, and `error`: how
-    far planned states are from those that came, over how far these are from the state that was planned in
+    """Paths in the two dimensions that move most within episodes, every plan made on the way, and `error`:
+    how far planned states are from those that came, over how far these are from the state that was planned in
     (root of the mean square, of what was planned up to an episode's end).
     """
     states = episodes.observations["state"].astype(np.float64)
-    first, second = pair = widest(states)
+    apart = np.split(states, episodes.offsets[1:-1] + np.arange(1, len(episodes.offsets) - 1))
+    first, second = pair = widest(np.concatenate([path - path.mean(axis=0) for path in apart]))
     played: list[Json] = []
     missed = moved = 0.0
     for e, (begin, end) in enumerate(pairwise(episodes.offsets)):

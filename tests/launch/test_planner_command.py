@@ -97,6 +97,31 @@ def test_plans_are_compared_with_what_came_by_hand() -> None:
     assert episode["plans"] == [[[0, 0], [3, 0]], [[2, 0], [0, 0]]]
 
 
+def test_what_stays_the_same_in_an_episode_is_not_drawn() -> None:
+    # a goal, far apart in two episodes of two decisions, beside two dimensions that move
+    states = np.array([[9, 0, 0], [9, 1, 0], [9, 2, 1], [-9, 0, 0], [-9, 1, 1], [-9, 2, 0]], dtype=np.float32)
+    zeros = np.zeros(4, dtype=np.float32)
+    none = np.zeros(4, dtype=bool)
+    found = plans_of(
+        Episodes(
+            task_index=0,
+            policy_version=Version(0, 0),
+            summaries=(),
+            offsets=np.array([0, 2, 4]),
+            observations={"state": states},
+            continuous=zeros[:, None],
+            discrete=zeros.astype(np.int64),
+            reward=zeros,
+            terminated=none,
+            truncated=none,
+            success=none,
+            extras={"plan": np.zeros((4, 1, 3), np.float32), "plan_age": np.array([0, 1, 0, 1])},
+        ),
+        stride=1,
+    )
+    assert found["dimensions"] == [1, 2]
+
+
 def test_the_dimensions_that_are_drawn_say_most() -> None:
     draws = np.random.default_rng(0)
     first, second = 3 * draws.normal(size=100), draws.normal(size=100)
