@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from ray.job_submission import JobDetails, JobSubmissionClient
@@ -26,6 +27,8 @@ from .upload import Upload
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 LOST_SECONDS = 60.0
 """How long a server that stopped answering is asked again."""
+AGENT_SECONDS = 30.0
+"""How long a server that has just started is asked to begin a job."""
 _WORDS, _OPTIONS, _GRACE = "mtrl_words", "mtrl_options", "mtrl_grace_seconds"
 
 
@@ -95,7 +98,7 @@ class JobServer:
         if self._find(name) is not None:
             raise ExistsError(f"the cluster at {self.address} has a job {name!r}; choose another --name")
         with _answers(self.address):
-            self._client.submit_job(
+            self._submit(
                 # without exec the shell would stand between the stop's signal and the command's exit
                 entrypoint=f"exec {shlex.join([python, '-m', 'mtrl.launch.main', *words])}",
                 submission_id=name,
@@ -114,6 +117,18 @@ class JobServer:
                     },
                 },
             )
+
+    def _submit(self, **job: Any) -> None:  # noqa: ANN401 - as of Ray's own
+        """A head that has just started has nobody yet who starts a job, and asks to try again."""
+        deadline = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                self._client.submit_job(**job)
+                return
+            except RuntimeError as error:
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def job(self, name: str) -> Job:
         """The job of that name; raises ConfigError where there is none."""
