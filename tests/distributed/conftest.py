@@ -36,8 +36,14 @@ def trial_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(site), *([inherited] if inherited else [])]))
         patch.setenv("TRIAL_FOLDER", str(marks))
         patch.setattr(sys, "path", [str(site), *sys.path])
-        registry._declared.cache_clear()
+        _look_again()
         yield marks
+    _look_again()
+
+
+def _look_again() -> None:
+    """Lets the registry find what was installed, or removed, meanwhile."""
+    registry._all_installed.cache_clear()
     registry._declared.cache_clear()
 
 
