@@ -183,7 +183,7 @@ def test_a_job_is_submitted_followed_left_and_stopped_with_a_save(tmp_path: Path
         following = mtrl(*server, *own, "--", *train, folder=folder, **variables)
         assert following.stdout is not None
         for line in following.stdout:
-            if "train teacher" in line:
+            if "train sac" in line:
                 break
         following.send_signal(2)
         left = following.communicate(timeout=60)[0]
