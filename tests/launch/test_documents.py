@@ -93,6 +93,28 @@ def test_a_training_runs_with_a_debug_budget(
     assert (tmp_path / "runs" / "tried" / "summary.json").is_file()
 
 
+FOLLOWING = sorted(
+    {
+        shlex.join(shlex.split(text, comments=True))
+        for text in COMMANDS
+        if "runs/first" in text and not text.startswith("mtrl train ")
+    }
+)
+"""Commands on the run that the first training leaves."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_commands_on_a_finished_run_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["train", "agent=sac", "tasks=[gym/CartPole-v1]", *DEBUG, *BUDGETS["sac"].split()]
+    for seed, name in enumerate(("first", "second")):
+        assert main([*small, f"seed={seed}", f"name={name}"]) == 0
+    for text in FOLLOWING:
+        words = [re.sub(r"^episodes=\d+$", "episodes=2", word) for word in shlex.split(text)[1:]]
+        assert main([*words, "--overwrite"] if words[0] == "evaluate" else words) == 0, text
+
+
 BLOCKS = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
