@@ -67,7 +67,7 @@ OPEN_KEYS = ("tasks.options", "runtime.backends", "distillation.settings")
 CHANGEABLE = {
     "distill": ("data", "distillation", "runtime", "seed", "teacher", "tracking", "training"),
     "evaluate": ("evaluation", "runtime"),
-    "export": ("seed",),
+    "export": ("robot", "seed"),
 }
 """Command on a finished run -> the only settings that it may change; the rest stays as in the run."""
 

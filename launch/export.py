@@ -10,7 +10,7 @@ from mtrl.atomic import remove_directory
 from mtrl.errors import ExistsError
 from mtrl.evaluation import read_saved
 from mtrl.integrity import verify_manifest
-from mtrl.pipeline.export_stage import export_stage
+from mtrl.pipeline.export_stage import entries_for_robot, export_stage
 
 from .arguments import add_json, add_run, emit
 from .reopen import reopen
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Exports, checks parity and measures latency."""
     with reopen(arguments.run, arguments.overrides, "export", Console(emoji=False)) as session:
+        # what the robot's file shows to be wrong, before the artefact that is there goes
+        entries_for_robot(session.config.robot, session.tasks)
         if session.run.artefact.exists():
             if not arguments.overwrite:
                 raise ExistsError(f"{session.run.artefact} exists; pass --overwrite to replace it")

@@ -104,7 +104,7 @@ def export_stage(session: Session) -> Path:
         return place
     found = _student(session) if (session.run.policies / "student").exists() else _teacher(session)
     session.log(f"exporting {session.called(found.label)}: {found.reason}")
-    entries, joints = _for_robot(session.config.robot, session.tasks)
+    entries, joints = entries_for_robot(session.config.robot, session.tasks)
     manifest = Manifest(
         tasks=entries,
         joints=joints,
@@ -131,7 +131,7 @@ def export_stage(session: Session) -> Path:
     return place
 
 
-def _for_robot(config: RobotConfig, tasks: TaskSet) -> tuple[tuple[TaskEntry, ...], tuple[Joint, ...]]:
+def entries_for_robot(config: RobotConfig, tasks: TaskSet) -> tuple[tuple[TaskEntry, ...], tuple[Joint, ...]]:
     """The tasks, and for a robot of joints what their entries are there, and its joints with their limits."""
     entries = tuple(TaskEntry.of(task, k) for k, task in enumerate(tasks))
     robot: Robot = registry.load("robot", config.name)

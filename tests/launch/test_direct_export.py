@@ -99,3 +99,29 @@ def test_an_agent_without_a_controller_is_refused_at_once(tmp_path: Path, capsys
     assert mtrl("train", *words) == 2
     assert "add the stage 'distill'" in re.sub(r"\s+", " ", capsys.readouterr().err)
     assert not (tmp_path / "never").exists()
+
+
+def test_the_artefact_for_a_robot_names_its_joints_and_entries(
+    finished: tuple[Path, str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = finished
+    monkeypatch.setattr(
+        "mtrl.pipeline.export_stage.latency_apart", partial(latency_apart, calls=50, repeats=1)
+    )
+    before = (run / "artefact" / "manifest.sha256").read_bytes()
+    unbound = tmp_path / "robot.yaml"
+    unbound.write_text("joints: [{name: a, low: 0, high: 1, velocity: 1}]\ntasks: {}\n")
+    words = ("export", str(run), "--overwrite", "robot=arm")
+    assert mtrl(*words, f"robot.file={unbound}") == 2
+    assert "binds no task point/obstacle" in capsys.readouterr().err
+    assert (run / "artefact" / "manifest.sha256").read_bytes() == before, "refused before the old one goes"
+    assert mtrl(*words) == 0
+    manifest = json.loads((run / "artefact" / "manifest.json").read_text())
+    assert [joint["name"] for joint in manifest["joints"]] == [f"joint{k}" for k in range(1, 8)] + ["gripper"]
+    (entry,) = manifest["tasks"]
+    assert entry["action"] == [
+        {"term": "0.02 * tool.y", "unit": "m"},
+        {"term": "-0.02 * tool.x", "unit": "m"},
+    ]
+    assert mtrl("inspect", str(run / "artefact")) == 0
+    assert "0.02 * tool.y [m]" in re.sub(r"\s+", " ", capsys.readouterr().out)
