@@ -36,6 +36,8 @@ from .rollout import Columns, steps_of
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
 
+HEAD_SCALE = 0.01
+"""By which the actor's output layer is scaled at first (Andrychowicz et al. 2021, arXiv 2006.05990)."""
 FACTS = ("objective", "entropy", "clipped", "value_loss", "count")
 """Sums over a task's decisions in a minibatch."""
 
@@ -62,8 +64,6 @@ class PPOAgent:
             torch.manual_seed(seed)
             self._actor = actor_for(tasks.layout, config.network, parent)
             self._critic = TaskCritic(tasks.layout, config.network)
-        if parent is not None:
-            self._see_as_actor()
         self._cloner: Cloner | None = None
         if config.cloning.updates:
             self._cloner = Cloner(config.cloning, self._actor, tasks, seed, rank=rank, ranks=ranks)
@@ -71,6 +71,10 @@ class PPOAgent:
             **{f"actor.{name}": value for name, value in self._actor.named_parameters()},
             **{f"critic.{name}": value for name, value in self._critic.named_parameters()},
         }
+        if parent is not None:
+            self._see_as_actor()
+        elif not config.cloning.updates:
+            self._begin_undecided()
         self._surgery: dict[str, MinibatchSurgery] = {}
         """Of the networks whose gradients are combined, by name."""
         for part, network in (("actor", self._actor), ("critic", self._critic)):
@@ -231,6 +235,13 @@ class PPOAgent:
             self._draws.bit_generator.state = local["draws"]
             self._columns = [Columns(**part) for part in local["columns"]]
             self._requested = bool(local["requested"])
+
+    @torch.no_grad()
+    def _begin_undecided(self) -> None:
+        """Outputs near 0, whatever the state: nearly uniform choices, and means in the middle."""
+        for name, value in self._named.items():
+            if name.startswith("actor.network.outputs."):
+                value.mul_(HEAD_SCALE)
 
     def _see_as_actor(self) -> None:
         """The critics take the actor's statistics of states, and its encoder if it has one."""

@@ -9,6 +9,8 @@ _LEAN = ("stages=[train,evaluate]", "tracking=files", "evaluation.episodes=100")
 _NETWORK = (
     "agent.network.torso.width=64",
     "agent.network.torso.depth=2",
+    "agent.network.torso.activation=tanh",
+    "agent.network.normalise_until=0",
 )
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mtrl.agents.grpo.config import PolicyConfig, ReturnConfig
+from mtrl.agents.grpo.networks import StepBatch
 from mtrl.agents.ppo import AGENT, EpisodeConfig, PPOAgent, PPOConfig
 from mtrl.agents.ppo.critic import TaskCritic
 from mtrl.agents.ppo.losses import generalised_advantages
@@ -94,6 +95,23 @@ def test_a_success_is_final_and_a_time_limit_is_not() -> None:
     assert np.flatnonzero(found.final).tolist() == [2] and np.flatnonzero(found.ended).tolist() == [2, 4]
     assert found.before[:, 0].tolist() == [False, True, True, False, True, False]
     np.testing.assert_allclose(found.reward, fragment.reward / 20)
+
+
+def test_a_policy_begins_undecided_unless_it_has_a_parent() -> None:
+    batch = StepBatch(
+        torch.arange(3),
+        torch.ones(3, 50),
+        {"state": Bucket(torch.randn(3, 50, MIXED.layout.state_size), torch.arange(3))},
+        {},
+    )
+    agent = PPOAgent(CONFIG, MIXED, 1)
+    found = agent.policy().actor.distribution(batch)
+    assert found.mean.abs().max() < 0.05
+    legal = found.log_policy.isfinite()
+    uniform = -legal.sum(-1, keepdim=True).log().expand_as(found.log_policy)
+    torch.testing.assert_close(found.log_policy[legal], uniform[legal], atol=0.05, rtol=0.0)
+    child = PPOAgent(CONFIG, MIXED, 2, parent=agent.policy().actor)
+    torch.testing.assert_close(child.policy().actor.distribution(batch).mean, found.mean)
 
 
 def fed(agent: PPOAgent, seed: int = 0, tasks: TaskSet = MIXED) -> PPOAgent:
