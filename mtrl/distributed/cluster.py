@@ -76,6 +76,8 @@ class Capacity:
 
     processors: int
     """Those that learners and what evaluates beside them leave to the actors."""
+    total: int
+    """All of them."""
     megabytes: float | None
     """Memory that Ray counts on all nodes; None when this machine is the cluster, to be measured here."""
 
@@ -101,8 +103,10 @@ def connect(config: RuntimeConfig) -> Capacity:
         _started = True
     _users += 1
     has = ray.cluster_resources()
-    actors = int(has.get("CPU", 0)) - _learning(config)
-    return Capacity(actors, has.get("memory", 0.0) / 2**20 if config.address else None)
+    total = int(has.get("CPU", 0))
+    return Capacity(
+        total - _learning(config), total, has.get("memory", 0.0) / 2**20 if config.address else None
+    )
 
 
 @contextlib.contextmanager

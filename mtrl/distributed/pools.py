@@ -108,7 +108,9 @@ def _started(tasks: TaskSet, config: RuntimeConfig, **asked: Any) -> tuple[Backe
         backend = RayActors(tasks, config)
         has = backend.capacity
         free = resources.memory_megabytes() if has.megabytes is None else has.megabytes
-        plan = partial(preflight, tasks, config, processor_count=has.processors, available_megabytes=free)
+        # learners have not begun or have ended, and leave all to the actors that were asked for
+        count = has.total if config.actors else has.processors
+        plan = partial(preflight, tasks, config, processor_count=count, available_megabytes=free)
     try:
         backend.start(plan(**asked).actors)
     except BaseException:
