@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtrl import registry
-from mtrl.distributed import learn_on_ray
+from mtrl.distributed import learn_on_ray, rollouts_for
 from mtrl.errors import ResourceError
 from mtrl.rollout import FaultLog, RuntimeConfig
 from mtrl.training import Checkpoints, read_jsonl
@@ -82,6 +82,12 @@ def test_steps_of_an_agent_without_a_replay_never_go_back(tmp_path: Path) -> Non
     assert rows[-1]["updates"] <= (logged[-1] - rows[-1]["lost_steps"]) / 64
     shares = [rows[-1][f"staleness/{part}"] for part in ("0", "1", "2", "3-7", "8+")]
     assert sum(shares) == pytest.approx(1)
+
+
+def test_stages_after_learning_have_the_processors_of_its_learners() -> None:
+    tasks, runtime = registry.task_set(list(TASKS)), RuntimeConfig(kind="ray", learners=2, actors=2)
+    rollouts = rollouts_for(tasks, runtime)
+    rollouts.close()
 
 
 def test_more_processes_than_processors_are_refused_at_once(tmp_path: Path) -> None:
