@@ -27,12 +27,13 @@ from ray_faults.nodes import TwoNodes, signal_all
 from mtrl.training import read_jsonl
 
 TASK = "point/obstacle"
-STEPS = 4000
+STEPS = 3000
 TRAIN = (
     "train", f"tasks=[{TASK}]", "agent=sac", "runtime=ray", "runtime.learners=2", "runtime.actors=2",
     f"online.steps={STEPS}", "online.warmup=256", "online.log_every=128", "online.checkpoint_every=512",
     "agent.batch_size=32", "agent.replay.capacity=8000", "agent.network.torso.width=32",
     "agent.network.torso.depth=1", "evaluation.episodes=4", "distillation.updates=100", "name=proof",
+    "stages=[train,evaluate,distill,export]",
 )  # fmt: skip
 PATIENCE_SECONDS = 900.0
 
