@@ -100,7 +100,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[i
 
 def test_a_stopped_run_says_how_to_go_on_and_does(resumed: tuple[Path, str, list[int]]) -> None:
     run, said, kept = resumed
-    assert "teacher stopped after 60 of 400 steps; go on with:" in said
+    assert "sb3 dqn stopped after 60 of 400 steps; go on with:" in said
     assert kept == [60]
     assert Checkpoints(run).steps()[-1] == 400
     assert read_jsonl(run / "metrics.jsonl")[-1]["step"] == 400

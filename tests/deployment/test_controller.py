@@ -63,9 +63,11 @@ def test_the_history_begins_with_copies_of_the_first_observation(tmp_path: Path)
     class Recorder:
         manifest = policy.manifest
 
-        def act(self, state: np.ndarray, task_index: int, z: np.ndarray | None) -> np.ndarray:
+        def act(
+            self, state: np.ndarray, task_index: int, z: np.ndarray | None, image: np.ndarray | None
+        ) -> np.ndarray:
             fed.append(state[:, 0].tolist())
-            return policy.act(state, task_index, z)
+            return policy.act(state, task_index, z, image)
 
     controller = ChunkController(Recorder(), policy.manifest.tasks[0], np.random.default_rng(0))  # type: ignore[arg-type]
     for tick in range(4):

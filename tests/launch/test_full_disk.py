@@ -70,7 +70,7 @@ def test_a_run_goes_on_after_a_full_disk_as_if_nothing_had_been(
     capsys.readouterr()
     assert main(words) == 2
     printed = capsys.readouterr()
-    assert "newest checkpoint of: teacher at step 4" in printed.out
+    assert "newest checkpoint of: diffusion at step 4" in printed.out
     assert f"go on from there with:\n  {shlex.join(['mtrl', *words, '--resume', 'auto'])}" in printed.out
     # the first thing that finds no room, and everything that is written on the way out, say so in one line
     assert printed.err.splitlines()[-1].startswith("mtrl: the disk is full: ")

@@ -100,7 +100,7 @@ def test_a_run_that_reaches_its_ceiling_is_judged_and_can_be_trained_further(
     monkeypatch.setattr(sys, "argv", ["mtrl", "train", "agent=sac", "training.minutes=1e-6"])
     assert train(tmp_path, "short", "training.minutes=1e-6") == 0
     said = capsys.readouterr().out
-    assert "teacher, 20 of 600 steps, 0 updates: the budget of 1e-06 minutes was used up" in said
+    assert "sac, 20 of 600 steps, 0 updates: the budget of 1e-06 minutes was used up" in said
     assert "mtrl train agent=sac training.minutes=2e-06 --resume auto" in said
     assert [file.name for file in run.glob("evaluations/*.json")] == ["teacher-0.json"]
     # the same ceiling again has nothing to add
@@ -176,7 +176,7 @@ def test_a_run_that_diverges_keeps_its_last_checkpoint(
     assert train(tmp_path, "broken") == 2
     printed = capsys.readouterr()
     said = printed.err
-    assert "teacher at step 300" in printed.out
+    assert "sac at step 300" in printed.out
     assert re.search(r"or leave out.*\n.* agent.on_non_finite=skip --resume auto", printed.out)
     assert "task gym/CartPole-v1 diverged" in said
     assert "Traceback" not in said
@@ -202,7 +202,7 @@ def test_an_environment_that_goes_nan_is_named_and_the_run_goes_on_from_its_chec
         said = capsys.readouterr()
         assert "every task is in quarantine after 240 steps: counter/short" in said.err
         assert re.search(r"failed at step, decision \d+ of copy \d.*not finite: 'reward'", said.err)
-        assert "newest checkpoint of: teacher at step 200" in said.out
+        assert "newest checkpoint of: sac at step 200" in said.out
         assert "mtrl train agent=sac name=broken --resume auto" in said.out
         assert Checkpoints(tmp_path / "broken").steps() == [100, 200]
         broken[0] = False
