@@ -26,6 +26,8 @@ PATIENCE_SECONDS = 240.0
 """After which a trial has not recovered."""
 AFTERWARDS = 40
 """Fragments that must come in order after the work has moved."""
+PLACEMENTS = 10
+"""Times that a collection is begun anew for an actor on each node."""
 LEAK_LIMIT_BYTES = 700 * 2**20
 """Memory at which a process that leaks is killed, as the system would."""
 HANG_SECONDS = 4.0
@@ -103,11 +105,15 @@ def finished(collection: Collection, trial: Trial) -> dict[str, object]:
 
 
 @contextmanager
-def collecting(nodes: TwoNodes, *tasks: str, **runtime: float) -> Iterator[Collection]:
-    """Collection on both nodes."""
-    with closing(Collection(nodes.address, tasks or TASKS, **runtime)) as collection:
-        collection.take(lambda: len(collection.backend.facts()) == 2, least=1)
-        yield collection
+def collecting(nodes: TwoNodes, *tasks: str, on_both: bool = False, **runtime: float) -> Iterator[Collection]:
+    """Collection; with `on_both` begun anew until each node has an actor: Ray may place both on the head."""
+    for _ in range(PLACEMENTS):
+        with closing(Collection(nodes.address, tasks or TASKS, **runtime)) as collection:
+            collection.take(lambda: len(collection.backend.facts()) == 2, least=1)
+            if not on_both or len({found.node for found in collection.backend.facts()}) == 2:
+                yield collection
+                return
+    raise RuntimeError(f"Ray placed both actors on one node {PLACEMENTS} times; expected one on each")
 
 
 def actor_killed(nodes: TwoNodes) -> dict[str, object]:
@@ -124,7 +130,7 @@ def actor_frozen(nodes: TwoNodes) -> dict[str, object]:
 
 def node_killed(nodes: TwoNodes) -> dict[str, object]:
     """SIGKILL of every process of a node."""
-    with collecting(nodes) as collection:
+    with collecting(nodes, on_both=True) as collection:
         slot = collection.slot_on(nodes.second.node_id)
         trial = hit(collection, slot, lambda pid: nodes.kill())
         found = finished(collection, trial)
@@ -134,7 +140,7 @@ def node_killed(nodes: TwoNodes) -> dict[str, object]:
 
 def node_frozen(nodes: TwoNodes) -> dict[str, object]:
     """SIGSTOP of every process of a node, which comes back; its actor must end."""
-    with collecting(nodes) as collection:
+    with collecting(nodes, on_both=True) as collection:
         slot, frozen = collection.slot_on(nodes.second.node_id), list[int]()
         old = collection.backend.facts()[slot].pid
         ledger = collection.ledger
