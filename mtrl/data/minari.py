@@ -106,7 +106,8 @@ def read_dataset(root: Path, dataset_id: str, task: Task) -> Trajectories:
         raise ConfigError(
             f"dataset {dataset_id} was recorded for {recorded['task']} "
             f"under protocol {recorded['protocol_hash']}; "
-            f"expected {task.name} under {task.protocol_hash}. Collect it again with the present settings"
+            f"expected {task.name} under {task.protocol_hash}. Give the tasks and tasks.options that it was "
+            "collected with, or collect it again with the present ones"
         )
     file = _place(root, dataset_id) / _DATA
     with reading(file, f"demonstrations of {task.name}", "collect them again"):
