@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         TaskEntry,
         TrainingProvenance,
         read_manifest,
-        require_deployable,
     )
     from .artefact.policy import ArtefactPolicy, artefact_policy, artefact_snapshot
     from .flight.flight import Flight, replay
@@ -70,7 +69,6 @@ __all__ = [
     "read_manifest",
     "replay",
     "replay_joints",
-    "require_deployable",
     "run_robot",
     "verify",
     "write_artefact",

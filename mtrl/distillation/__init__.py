@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .dagger import DAGGER, Dagger, DaggerFactory, imitation_loss
     from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
     from .factory import DistillerFactory
+    from .pixel_student import PixelStudent, PixelStudentPolicy
     from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
     from .student import Student, StudentForm, student_from, student_policy
     from .teacher import (
@@ -33,6 +34,8 @@ __all__ = [
     "DistillationConfig",
     "DistillerFactory",
     "FirstStep",
+    "PixelStudent",
+    "PixelStudentPolicy",
     "SameNoiseDistiller",
     "SameNoiseFactory",
     "Student",

@@ -17,12 +17,13 @@ from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
 from mtrl.training import Datasets, State, Use
 
+from .pixel_student import PixelStudent
 from .student import Student
 
 if TYPE_CHECKING:
     from mtrl.evaluation import EvaluationResult
 
-Network = TypeVar("Network", bound=ChunkNetwork | Student)
+Network = TypeVar("Network", bound=ChunkNetwork | Student | PixelStudent)
 
 
 class AveragedLearner(ABC, Generic[Network]):

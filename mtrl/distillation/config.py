@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from mtrl.errors import ConfigError
-from mtrl.nn import ChunkShape
+from mtrl.nn import ChunkShape, PixelEncoderConfig
 from mtrl.rollout import Execution
 from mtrl.structured import BELOW_ONE, POSITIVE, Checked, at_least
 
@@ -20,13 +20,15 @@ class DistillationConfig(Checked, place="distillation"):
     """Name of a distiller, an entry point of the group mtrl.distillers. "same_noise": the teacher's chunks in
     demonstrated states. "consistency": the path of a diffusion policy, level by level. "dagger": any policy's
     decisions, continuous and discrete, in the states that the student comes to. "auto": same_noise where the
-    agent learns from demonstrations, dagger where not."""
+    agent learns from demonstrations of state vectors, dagger where not."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of that distiller: `levels` of consistency; same_noise and dagger take none."""
     network: ChunkShape = field(default_factory=ChunkShape)
     """Sizes of the student. With same_noise it begins from every weight of the teacher's that has its name
     and shape: with the teacher's width and fewer blocks, from the first blocks. With dagger it decides one
-    action from one state, whatever `history` and `chunk` say."""
+    action from one observation, whatever `history` and `chunk` say."""
+    pixels: PixelEncoderConfig = field(default_factory=PixelEncoderConfig)
+    """Sizes of the student's encoder of images, where tasks have some; with dagger."""
     execution: Execution = field(default_factory=Execution)
     """How the student carries out its chunks; with dagger a chunk is one action."""
     steps: Annotated[int, at_least(1)] = 20_000
@@ -51,7 +53,7 @@ class DistillationConfig(Checked, place="distillation"):
 
     RENAMED: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
     """Key of older files -> field."""
-    ADDED: ClassVar[tuple[str, ...]] = ("method", "settings", "steps", "teacher_share", "round")
+    ADDED: ClassVar[tuple[str, ...]] = ("method", "settings", "steps", "teacher_share", "round", "pixels")
     """Fields that older files lack."""
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mtrl.data import merged_moments
-from mtrl.errors import ConfigError, DivergenceError, UnsupportedError
+from mtrl.errors import ConfigError, DivergenceError
 from mtrl.nn import log_choices
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Execution, Fragment, Policy, PolicySnapshot
@@ -27,6 +27,7 @@ from .averaged_learner import AveragedLearner
 from .config import DistillationConfig
 from .factory import DistillerFactory
 from .labels import Labelled, TeacherLabels
+from .pixel_student import PixelStudent
 from .student import Student, StudentForm
 from .teacher import FirstStep
 
@@ -61,7 +62,7 @@ def imitation_loss(raw: torch.Tensor, label: torch.Tensor, mask: torch.Tensor, c
     return squared - (label[:, width:] * log_choices(raw[:, width:], legal)).sum(1)
 
 
-class Dagger(AveragedLearner[Student]):
+class Dagger(AveragedLearner[Student | PixelStudent]):
     """Trains a student of single decisions in the states that it comes to, labelled by its teacher."""
 
     NAME, KEY, STREAM = "the student", "student", 3
@@ -76,13 +77,9 @@ class Dagger(AveragedLearner[Student]):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """Raises UnsupportedError for tasks with pixels, ConfigError where ranks cannot share the batch."""
-        for task in tasks:
-            if task.observation.state is None or task.observation.pixels is not None:
-                raise UnsupportedError(
-                    f"{self.NAME} reads state vectors; task {task.name} observes "
-                    f"{list(task.observation.buckets)}"
-                )
+        """Raises ConfigError where ranks cannot share the batch, SpaceError for images that the student's
+        convolutions cannot read.
+        """
         if config.batch_size % ranks:
             raise ConfigError(
                 f"distillation.batch_size={config.batch_size} is what all ranks take together; expected a "
@@ -90,11 +87,15 @@ class Dagger(AveragedLearner[Student]):
             )
         self._config, self._ranks, self._layout = config, ranks, tasks.layout
         form = StudentForm(
-            replace(config.network, history=1, chunk=1), Execution(steps=1, noise="zero"), 0, FirstStep()
+            replace(config.network, history=1, chunk=1),
+            Execution(steps=1, noise="zero"),
+            0,
+            FirstStep(),
+            config.pixels,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            student = Student(form, tasks.layout)
+            student = (Student if tasks.layout.pixels_shape is None else PixelStudent)(form, tasks.layout)
         super().__init__(
             student,
             seed,
@@ -118,10 +119,14 @@ class Dagger(AveragedLearner[Student]):
         if not isinstance(data, Fragment):
             raise ConfigError(f"{self.NAME} learns from the states that it comes to (Fragment)")
         labels = self._labels.of(data)
-        seen = np.asarray(data.observations["state"][:-1], dtype=np.float32)
-        states = seen.reshape(-1, self._layout.state_size)
-        self._data.add(data.task_index, states, labels.reshape(len(states), -1))
-        self._moments.update(data.task_index, states)
+        labels = labels.reshape(-1, labels.shape[-1])
+        seen = {
+            bucket: values[:-1].reshape(len(labels), *values.shape[2:])
+            for bucket, values in data.observations.items()
+        }
+        self._data.add(data.task_index, seen, labels)
+        if "state" in seen:
+            self._moments.update(data.task_index, np.asarray(seen["state"], dtype=np.float32))
 
     def due(self, steps: int, reducer: Reducer) -> int:
         """As large a share of `updates` as `steps` are of the steps in all."""
@@ -170,9 +175,10 @@ class Dagger(AveragedLearner[Student]):
     def _loss(self) -> torch.Tensor:
         """The mean loss over this rank's batch."""
         rows = self._data.sample(self._config.batch_size // self._ranks, self._draws)
-        states, task, label = (torch.from_numpy(rows[name]) for name in ("states", "task", "label"))
+        label = torch.from_numpy(rows.pop("label"))
+        *observed, task = (torch.from_numpy(values) for values in rows.values())
         network = self._network.network
-        raw = self._network.unclipped(states[:, None], task, None)[:, 0]
+        raw = self._network.decide(*observed, task)
         return imitation_loss(raw, label, network.chunk_mask(task)[:, 0], network.choices).mean()
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mtrl.errors import SpaceError
 from mtrl.rollout import Acting, ChunkPolicy, Execution, Fragment, Policy
-from mtrl.spaces import Layout
+from mtrl.spaces import Layout, Observation
 
 Rows = npt.NDArray[np.float32]
 
@@ -39,9 +39,10 @@ class TeacherLabels:
         width, spec = self._layout.continuous_size, self._layout.actions[k]
         labels = np.zeros((steps, copies, width + self._layout.discrete_size), dtype=np.float32)
         state, begins = self._teacher.initial_state(copies), np.ones(copies, dtype=np.bool_)
+        empty = self._layout.zeros(copies)
         for t in range(steps):
             action = self._teacher.act(
-                {bucket: values[t] for bucket, values in fragment.observations.items()},
+                empty | {bucket: values[t] for bucket, values in fragment.observations.items()},
                 np.full(copies, k, dtype=np.int64),
                 state,
                 begins,
@@ -69,16 +70,21 @@ def _require(right: npt.ArrayLike, task: int, made: npt.NDArray[Any]) -> None:
         )
 
 
+_NAMES = {"state": "states", "pixels": "pixels"}
+"""Bucket -> name of its rows."""
+
+
 class Labelled:
-    """States of all tasks with their labels, the oldest overwritten beyond `capacity` rows."""
+    """Observations of all tasks with their labels, the oldest overwritten beyond `capacity` rows."""
 
     def __init__(self, capacity: int, layout: Layout) -> None:
         """Memory is taken as rows come."""
         columns = layout.continuous_size + layout.discrete_size
         self.count = 0
         """Rows added so far."""
+        seen = layout.zeros(capacity)
         self._arrays: dict[str, npt.NDArray[Any]] = {
-            "states": np.zeros((capacity, layout.state_size), dtype=np.float32),
+            **{_NAMES[bucket]: seen[bucket] for bucket in layout.buckets},
             "task": np.zeros(capacity, dtype=np.int64),
             "label": np.zeros((capacity, columns), dtype=np.float32),
         }
@@ -86,15 +92,19 @@ class Labelled:
     def __len__(self) -> int:
         return min(self.count, len(self._arrays["task"]))
 
-    def add(self, task_index: int, states: Rows, labels: Rows) -> None:
-        """Adds states [n, D_max] of one task and labels [n, A_max + D_max]."""
-        where = np.arange(self.count, self.count + len(states)) % len(self._arrays["task"])
-        for name, values in (("states", states), ("task", task_index), ("label", labels)):
-            self._arrays[name][where] = values
-        self.count += len(states)
+    def add(self, task_index: int, observed: Observation, labels: Rows) -> None:
+        """Adds the buckets that a task fills, [n, ...] each, and labels [n, A_max + D_max]."""
+        where = np.arange(self.count, self.count + len(labels)) % len(self._arrays["task"])
+        for bucket, name in _NAMES.items():
+            if name in self._arrays:
+                self._arrays[name][where] = observed.get(bucket, 0)
+        self._arrays["task"][where], self._arrays["label"][where] = task_index, labels
+        self.count += len(labels)
 
     def sample(self, size: int, draws: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
-        """`states` [size, D_max], `task` [size] and `label` [size, A_max + D_max], rows drawn evenly."""
+        """`states` [size, D_max] and `pixels` [size, C, H, W], of which the layout has, `task` [size] and
+        `label` [size, A_max + D_max], rows drawn evenly.
+        """
         rows = draws.integers(len(self), size=size)
         return {name: values[rows] for name, values in self._arrays.items()}
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from mtrl.nn import ChunkNetwork, ChunkShape, arrays_of, bounded, tensors_of
-from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, PolicySnapshot
+from mtrl.nn import ChunkNetwork, ChunkShape, PixelEncoderConfig, arrays_of, bounded, tensors_of
+from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, Policy, PolicySnapshot
 from mtrl.spaces import Layout, Moments
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
@@ -30,6 +30,8 @@ class StudentForm:
     """Length of z; 0 for a teacher without noise."""
     first_step: FirstStep
     """How z enters and leaves the network."""
+    pixels: PixelEncoderConfig = field(default_factory=PixelEncoderConfig)
+    """Sizes of the encoder of images, where tasks have some."""
 
 
 class Student(nn.Module):
@@ -78,6 +80,10 @@ class Student(nn.Module):
         raw = self.network(self.network.condition(state, task), task, first.scale * noise, level)
         return (first.skip * noise + first.gain * raw)[:, :, : self.network.actions]
 
+    def decide(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """The first action from the present state alone, [N, D_max] -> [N, A_max], before clipping."""
+        return self.unclipped(state[:, None], task, None)[:, 0]
+
     @property
     def execution(self) -> Execution:
         """How chunks are carried out."""
@@ -120,7 +126,11 @@ def student_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Student:
     return student.requires_grad_(False).eval()
 
 
-def student_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
+def student_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
     """The policy of a student's snapshot; the entry point `student` of the group mtrl.policies."""
+    if tasks.layout.pixels_shape is not None:
+        from .pixel_student import pixel_student_policy
+
+        return pixel_student_policy(snapshot, tasks)
     student = student_from(snapshot, tasks)
     return ChunkPolicy(student, student.form.execution, snapshot.version)

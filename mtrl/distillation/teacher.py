@@ -79,7 +79,13 @@ class ActionSampler:
 
 
 def teacher_of(policy: Policy, tasks: TaskSet) -> ChunkSampler:
-    """The map of a policy that a student can learn; raises UnsupportedError where it has none."""
+    """The map that a student can learn from demonstrations; raises UnsupportedError where there is none."""
+    if tasks.layout.pixels_shape is not None:
+        seen = [task.name for task in tasks if task.observation.pixels is not None]
+        raise UnsupportedError(
+            f"a student of what is demonstrated reads state vectors, and {', '.join(seen)} shows images; "
+            "distil with distillation.method=dagger"
+        )
     return policy.sampler if isinstance(policy, ChunkPolicy) else ActionSampler(policy, tasks)
 
 

@@ -161,7 +161,8 @@ def distiller_of(config: Config, tasks: TaskSet) -> tuple[AgentFactory, Needs]:
     settings, method = config.distillation, config.distillation.method
     if method == "auto":
         _, agent, own = agent_of(config)
-        method = "dagger" if agent.needs(own, tasks).offline is None else "same_noise"
+        seen = tasks.layout.pixels_shape is not None
+        method = "dagger" if seen or agent.needs(own, tasks).offline is None else "same_noise"
     factory: AgentFactory = registry.load("distiller", method)
     return factory, factory.needs(settings, tasks)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,13 @@ from mtrl.deployment import (
     TaskEntry,
     TrainingProvenance,
     latency_apart,
-    require_deployable,
     write_artefact,
 )
 from mtrl.deployment.robots.fit import named_for
 from mtrl.deployment.robots.site import read_site
 from mtrl.errors import ConfigError, UnsupportedError
 from mtrl.evaluation import Provenance, read_result, write_record
-from mtrl.rollout import Acting, EpisodeJob, PolicySnapshot, policy_from
+from mtrl.rollout import Acting, EpisodeJob, Policy, PolicySnapshot, policy_from
 from mtrl.tasks import Split, TaskSet, start_id
 from mtrl.training import AgentFactory, OffersController, ServesMore
 
@@ -34,6 +33,9 @@ from .config import agent_of
 from .policies import load_policy
 from .requirements import Plan
 from .session import Session
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,9 @@ class _Exported:
 def check_export(plan: Plan) -> int:
     """Refuses the stage before any work, where it could only fail at the end of it.
 
-    Raises SpaceError with the names of tasks that no artefact can serve, UnsupportedError for an agent that
-    offers no controller in a run that distils no student.
+    Raises UnsupportedError for an agent that offers no controller in a run that distils no student.
     """
-    student = "distill" in plan.config.stages or (plan.run / "policies" / "student").exists()
-    if student:
-        require_deployable(plan.tasks)
-    else:
+    if "distill" not in plan.config.stages and not (plan.run / "policies" / "student").exists():
         _require_controller(
             plan.name, plan.factory, plan.tasks, "add the stage 'distill', or leave 'export' out"
         )
@@ -94,8 +92,8 @@ def _require_controller(name: str, factory: AgentFactory, tasks: TaskSet, advice
 def export_stage(session: Session) -> Path:
     """Exports the student, or the teacher of a run without one; parity is checked before anything is kept.
 
-    A student must agree in torch, numpy and ONNX Runtime; a teacher in torch, ONNX Runtime and the policy
-    that was evaluated.
+    A student must agree in torch, numpy and ONNX Runtime; a teacher, and a student that sees images, in
+    torch, ONNX Runtime and the policy that was evaluated.
     """
     from mtrl.deployment.artefact.export import OPSET
 
@@ -142,11 +140,20 @@ def entries_for_robot(config: RobotConfig, tasks: TaskSet) -> tuple[tuple[TaskEn
 
 
 def _student(session: Session) -> _Exported:
-    from mtrl.distillation import chunk_module_of, export_onnx, golden_cases, require_reference_parity
+    from mtrl.distillation import (
+        PixelStudentPolicy,
+        chunk_module_of,
+        export_onnx,
+        golden_cases,
+        require_reference_parity,
+    )
 
-    require_deployable(session.tasks)
     snapshot, identity = load_policy(session.run.policies / "student", session.tasks)
-    student = chunk_module_of(policy_from(snapshot, session.tasks))
+    policy = policy_from(snapshot, session.tasks)
+    if isinstance(policy, PixelStudentPolicy):
+        reason = "it was distilled for this"
+        return _controller(session, "student", reason, snapshot, identity, policy.student, policy)
+    student = chunk_module_of(policy)
     golden = golden_cases(student, session.tasks.layout, session.config.seed)
     error = require_reference_parity(student, golden)
     spec, execution = student.spec, student.execution
@@ -176,8 +183,6 @@ def _student(session: Session) -> _Exported:
 
 def _teacher(session: Session) -> _Exported:
     """The trained policy itself, when it is one forward pass."""
-    from mtrl.deployment.artefact.export import controller_cases, controller_graph, require_policy_parity
-
     run, tasks = session.run.path, session.tasks
     name, factory, _ = agent_of(session.config)
     offering = _require_controller(
@@ -187,19 +192,37 @@ def _teacher(session: Session) -> _Exported:
         raise ConfigError(f"{run} has no finished policy to export; train one first")
     snapshot, identity = load_policy(session.run.policies / "teacher", session.tasks)
     controller = offering.controller(snapshot, tasks).requires_grad_(False).eval()
+    reason = f"the run has no student, and a policy of agent {name!r} is one forward pass already"
+    policy = factory.policy(snapshot, tasks)
+    return _controller(session, "teacher", reason, snapshot, identity, controller, policy)
+
+
+def _controller(
+    session: Session,
+    label: str,
+    reason: str,
+    snapshot: PolicySnapshot,
+    identity: str,
+    controller: nn.Module,
+    policy: Policy,
+) -> _Exported:
+    """A module of one observation in, one action out, which acts as `policy` does."""
+    from mtrl.deployment.artefact.export import controller_cases, controller_graph, require_policy_parity
+
+    tasks = session.tasks
     seen = _visited(session, snapshot)
     nothing = np.zeros((0, 0), dtype=np.uint8)
     states, images = ([one.get(bucket, nothing) for one in seen] for bucket in ("state", "pixels"))
     golden = controller_cases(controller, states, tasks.layout, session.config.seed, images=images)
-    error = require_policy_parity(factory.policy(snapshot, tasks), golden, tasks.layout)
+    error = require_policy_parity(policy, golden, tasks.layout)
     return _Exported(
-        label="teacher",
-        reason=f"the run has no student, and a policy of agent {name!r} is one forward pass already",
+        label=label,
+        reason=reason,
         snapshot=snapshot,
         identity=identity,
         graph=controller_graph(controller, tasks.layout),
         golden=golden,
-        checked=f"it and the policy that was trained differ by at most {error:.1e}",
+        checked=f"it and the policy that was evaluated differ by at most {error:.1e}",
     )
 
 

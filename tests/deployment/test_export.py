@@ -8,14 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from mtrl.deployment import require_deployable
 from mtrl.deployment.artefact.export import controller_cases, controller_graph, require_policy_parity
 from mtrl.errors import IntegrityError, SpaceError
 from mtrl.nn import TaskNetwork, TorsoConfig
 from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler
 from mtrl.spaces import ActionSpec, Layout, ObservationSpec
-
-from ..synthetic import counter_task
 
 LAYOUT = Layout(
     observations=(ObservationSpec(state=3), ObservationSpec(state=5)),
@@ -144,11 +141,3 @@ def test_a_controller_must_act_like_the_policy() -> None:
     assert require_policy_parity(policy(controller), cases, LAYOUT) == 0.0
     with pytest.raises(IntegrityError, match="must act alike"):
         require_policy_parity(policy(controller, 1e-3), cases, LAYOUT)
-
-
-def test_tasks_that_no_artefact_serves_are_named_together() -> None:
-    require_deployable([counter_task("counter/short"), counter_task("counter/long")])
-    with pytest.raises(SpaceError, match=r"^task counter/frames cannot be deployed"):
-        require_deployable([counter_task("counter/short"), counter_task("counter/frames")])
-    with pytest.raises(SpaceError, match=r"^tasks counter/frames, counter/frames cannot"):
-        require_deployable([counter_task("counter/frames")] * 2)

@@ -15,7 +15,7 @@ import torch
 from mtrl import registry
 from mtrl.distillation import DAGGER, Dagger, DistillationConfig, imitation_loss, student_policy
 from mtrl.distillation.labels import TeacherLabels
-from mtrl.errors import ConfigError, SpaceError, UnsupportedError
+from mtrl.errors import ConfigError, SpaceError
 from mtrl.nn import ChunkShape
 from mtrl.pipeline import Config
 from mtrl.pipeline.config import distiller_of
@@ -31,8 +31,8 @@ from mtrl.rollout import (
     RuntimeConfig,
     Version,
 )
-from mtrl.spaces import ActionSpec, Observation, ObservationSpec
-from mtrl.tasks import Score, Task, TaskSet
+from mtrl.spaces import ActionSpec, Observation
+from mtrl.tasks import TaskSet
 from mtrl.training import Agent, AgentFactory, Datasets, Needs, Stream, load_state, save_state
 
 from ..agents.demonstrations import choice_data
@@ -253,20 +253,6 @@ def test_the_factory_asks_for_a_stream_that_the_teacher_begins() -> None:
         factory.build(SMALL, MIXED, 0)
     with pytest.raises(ConfigError, match="a multiple of their number, 3"):
         factory.build(SMALL, MIXED, 0, ranks=3, parents={"teacher": Counting()})
-    pixels = Task(
-        "made/frames",
-        ObservationSpec(pixels=(1, 8, 8)),
-        ActionSpec(discrete=2),
-        1.0,
-        1,
-        9,
-        Score("success"),
-        "1",
-    )
-    with pytest.raises(
-        UnsupportedError, match=r"reads state vectors; task made/frames observes \['pixels'\]"
-    ):
-        factory.build(SMALL, TaskSet([pixels]), 0, parents={"teacher": Counting()})
 
 
 @pytest.mark.parametrize(

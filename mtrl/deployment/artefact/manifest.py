@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,19 +35,6 @@ class Limits(Checked, place="limits"):
     """Largest change of a command dimension per decision; 2 is the whole range."""
     observation: Annotated[float, POSITIVE] = 1000.0
     """Largest magnitude of an observation entry that the policy is meant for."""
-
-
-def require_deployable(tasks: Iterable[Task]) -> None:
-    """Raises SpaceError with the names of tasks that no student can serve."""
-    refused = [
-        task.name for task in tasks if task.observation.state is None or task.observation.pixels is not None
-    ]
-    if refused:
-        named = f"task {refused[0]}" if len(refused) == 1 else f"tasks {', '.join(refused)}"
-        raise SpaceError(
-            f"{named} cannot be deployed by a student, which maps a state vector to an action; a policy that "
-            "is one forward pass already can (agent=ppo, agent=grpo)"
-        )
 
 
 @dataclass(frozen=True)
