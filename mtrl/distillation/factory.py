@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Generic, TypeVar
 
 from mtrl.errors import ConfigError
-from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
+from mtrl.rollout import Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Metrics, Needs, Offline
@@ -64,6 +64,6 @@ class DistillerFactory(ABC, Generic[Made]):
     ) -> Made:
         """The distiller of one rank; raises what it cannot distil."""
 
-    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
+    def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
         """The student of a snapshot."""
         return student_policy(snapshot, tasks)

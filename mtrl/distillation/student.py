@@ -80,8 +80,9 @@ class Student(nn.Module):
         raw = self.network(self.network.condition(state, task), task, first.scale * noise, level)
         return (first.skip * noise + first.gain * raw)[:, :, : self.network.actions]
 
-    def decide(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-        """The first action from the present state alone, [N, D_max] -> [N, A_max], before clipping."""
+    def decide(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The first action [N, A_max], before clipping, from the present state [N, D_max] and task [N]."""
+        state, task = inputs
         return self.unclipped(state[:, None], task, None)[:, 0]
 
     @property
