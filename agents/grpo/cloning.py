@@ -35,7 +35,7 @@ class Cloner:
         self._config, self._actor, self._ranks = config, actor, ranks
         self._named = {name: value for name, value in actor.named_parameters() if name != "log_std"}
         self._optimizer = torch.optim.Adam(self._named.values(), lr=config.learning_rate)
-        self._data = RankDataset(tasks.layout, 1, 1, ranks, "GRPO")
+        self._data = RankDataset(tasks, 1, 1, ranks, "GRPO")
         self._draws = np.random.default_rng([seed, 4, rank])
 
     def ingest(self, data: Datasets) -> None:

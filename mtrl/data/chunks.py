@@ -10,7 +10,8 @@ import torch
 
 from mtrl.errors import ConfigError, MtrlError
 from mtrl.reducer import Reducer
-from mtrl.spaces import Layout, Moments, RunningMoments
+from mtrl.spaces import Moments, RunningMoments
+from mtrl.tasks import TaskSet
 
 from .batch import Batch, Bucket
 from .trajectories import Trajectories
@@ -25,7 +26,7 @@ class ChunkDataset:
 
     def __init__(
         self,
-        layout: Layout,
+        tasks: TaskSet,
         data: Mapping[int, Trajectories],
         history: int,
         chunk: int,
@@ -33,15 +34,15 @@ class ChunkDataset:
         stride: int = 0,
         partial: bool = False,
     ) -> None:
-        """`data` maps task indices to demonstrations. Every task of the layout needs some, or with `partial`
+        """`data` maps task indices to demonstrations. Every task needs some, or with `partial`
         any task: samples of the others are padding of weight 0. With a `stride` samples have the states that
         follow after so many decisions each.
         """
-        self._layout = layout
+        self._layout = layout = tasks.layout
         self.present = np.array([k in data and len(data[k].labels) > 0 for k in range(layout.task_count)])
         """[K], the tasks that have demonstrations."""
         if not (self.present.any() if partial else self.present.all()):
-            raise _no_demonstrations(self.present)
+            raise _no_demonstrations(tasks, self.present)
         self.statistics = RunningMoments(layout.task_count, layout.state_size)
         """Moments of the states of all demonstrations."""
         self._first, self._count = [0] * layout.task_count, [1] * layout.task_count
@@ -122,19 +123,20 @@ class RankDataset:
     """A `ChunkDataset` of this rank's episodes, ready once all ranks have theirs."""
 
     def __init__(
-        self, layout: Layout, history: int, chunk: int, ranks: int, owner: str, stride: int = 0
+        self, tasks: TaskSet, history: int, chunk: int, ranks: int, owner: str, stride: int = 0
     ) -> None:
         """`owner` is what learns from it, for messages; `stride` as of `ChunkDataset`."""
         self.ready = False
         """Whether all ranks agreed that they have demonstrations."""
         self.portion: torch.Tensor | None = None
         """[K], the share of each task's samples that is this rank's; None alone."""
-        self._layout, self._history, self._chunk, self._stride = layout, history, chunk, stride
+        self._tasks, self._layout = tasks, tasks.layout
+        self._history, self._chunk, self._stride = history, chunk, stride
         self._returns: Mapping[int, npt.NDArray[np.float64]] | None = None
         self._ranks, self._owner = ranks, owner
         self._dataset: ChunkDataset | None = None
         self._failure: MtrlError | None = None
-        self._statistics = RunningMoments(layout.task_count, layout.state_size)
+        self._statistics = RunningMoments(tasks.layout.task_count, tasks.layout.state_size)
 
     @property
     def moments(self) -> Moments:
@@ -158,7 +160,7 @@ class RankDataset:
         self._returns = returns
         try:
             self._dataset = ChunkDataset(
-                self._layout,
+                self._tasks,
                 data,
                 self._history,
                 self._chunk,
@@ -180,7 +182,7 @@ class RankDataset:
         has = counts > 0
         holders = has.sum(axis=0)
         if not holders.all():
-            raise _no_demonstrations(holders > 0)
+            raise _no_demonstrations(self._tasks, holders > 0)
         if reducer.size > 1:
             # portion_k = 1 / R_k on each of the R_k ranks that hold demonstrations of task k
             self.portion = torch.from_numpy(has[reducer.rank] / holders).float()
@@ -200,10 +202,11 @@ class RankDataset:
         everyone = reducer.gather(torch.from_numpy(np.concatenate(own))).numpy()
         groups = [everyone[everyone[:, 0] == k, 1] for k in range(self._layout.task_count)]
         if alike := [k for k, v in enumerate(groups) if np.ptp(v) <= 1e-9 * np.abs(v).max()]:
+            named = ", ".join(self._tasks.names[k] for k in alike)
             raise ConfigError(
-                f"{self._owner} tells episodes apart by their returns, and those of the tasks with index "
-                f"{alike} are all equal; collect some of worse quality (demonstrations.mixture), or learn "
-                "without returns (agent.returns.dropout=0)"
+                f"{self._owner} tells episodes apart by their returns, and those of {named} are all equal; "
+                "collect some of worse quality (demonstrations.mixture), or learn without returns "
+                "(agent.returns.dropout=0)"
             )
         of_task = {k: np.sort(groups[k]) for k in self._returns}
         self._dataset.set_quality({k: _share_below(of_task[k], v) for k, v in self._returns.items()})
@@ -244,6 +247,9 @@ def _share_below(
     return np.asarray((below + up_to) / (2.0 * len(ascending)))
 
 
-def _no_demonstrations(present: npt.NDArray[np.bool_]) -> ConfigError:
-    missing = np.flatnonzero(~present).tolist()
-    return ConfigError(f"no demonstrations for the tasks with index {missing}; collect them first")
+def _no_demonstrations(tasks: TaskSet, present: npt.NDArray[np.bool_]) -> ConfigError:
+    missing = [name for name, there in zip(tasks.names, present, strict=True) if not there]
+    return ConfigError(
+        f"there is no demonstration of {', '.join(missing)} to learn from, or none that succeeded; "
+        "collect some with `mtrl collect`"
+    )

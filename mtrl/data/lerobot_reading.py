@@ -111,9 +111,13 @@ def read_lerobot(
         with reading(file, "frames of a LeRobot dataset"):
             columns = opened[1]
             place = np.flatnonzero((columns["index"] >= first) & (columns["index"] < last))
-            if len(place) != last - first or len(place) != int(row["length"]) or not len(place):
+            length = int(row["length"])
+            if not length:
+                raise ValueError(f"episode {row['episode_index']} is empty")
+            if not len(place) == last - first == length:
                 raise ValueError(
-                    f"episode {row['episode_index']} has {len(place)} frames, not {row['length']}"
+                    f"episode {row['episode_index']} has {len(place)} frames from {first} to {last}, "
+                    f"and its length is {length}"
                 )
             kinds = set(columns["task_index"][place].tolist())
             name = info.tasks[kinds.pop()]
@@ -246,7 +250,13 @@ def _joined(place: Path, task: Task, parts: list[dict[str, npt.NDArray[Any]]], s
         offsets=offsets,
         start_id=np.array([part["start"] for part in parts], dtype=np.int64),
     )
-    for name, values in (("observation.state", found.observations["state"]), ("next.reward", found.rewards)):
+    numbers = {
+        "observation.state": found.observations["state"],
+        "action": found.actions,
+        "expert_action": found.labels,
+        "next.reward": found.rewards,
+    }
+    for name, values in numbers.items():
         if not np.isfinite(values).all():
             raise SpaceError(f"{name} of {task.name} in {place} holds numbers that are not finite")
     if not (np.abs(found.actions) <= 1).all() or not (np.abs(found.labels) <= 1).all():

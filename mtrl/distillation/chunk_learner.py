@@ -51,7 +51,7 @@ class ChunkLearner(AveragedLearner[Network]):
             gradient_clip=gradient_clip,
         )
         self._names, self._keeps_moments = tasks.names, keeps_moments
-        self._data = RankDataset(tasks.layout, shape.history, shape.chunk, ranks, self.NAME, stride)
+        self._data = RankDataset(tasks, shape.history, shape.chunk, ranks, self.NAME, stride)
 
     def ingest(self, data: Fragment | EpisodeGroup | Datasets) -> None:
         """Takes demonstrations; raises ConfigError for anything else."""

@@ -237,5 +237,5 @@ def test_episodes_of_equal_returns_are_refused() -> None:
     paid = {k: replace(part, rewards=np.ones_like(part.rewards)) for k, part in data().items()}
     made = AGENT.build(CONFIG, tasks(), 0)
     made.ingest(Datasets({0: data()[0], 1: paid[1]}))
-    with pytest.raises(ConfigError, match=r"index \[1\] are all equal.*demonstrations.mixture"):
+    with pytest.raises(ConfigError, match=r"those of made/plane are all equal.*demonstrations.mixture"):
         made.due(1, ALONE)

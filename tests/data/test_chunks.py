@@ -5,15 +5,14 @@ import pytest
 
 from mtrl.data import ChunkDataset, Trajectories
 from mtrl.errors import ConfigError
-from mtrl.spaces import ActionSpec, Layout, ObservationSpec
+from mtrl.spaces import ActionSpec
+from mtrl.tasks import TaskSet
 
+from ..distillation.made import made
 
-def layout() -> Layout:
-    """A wide task and a narrow one."""
-    return Layout(
-        observations=(ObservationSpec(state=3), ObservationSpec(state=1)),
-        actions=(ActionSpec(continuous=2), ActionSpec(continuous=1)),
-    )
+TASKS = TaskSet(
+    [made("made/wide", 3, ActionSpec(continuous=2)), made("made/narrow", 1, ActionSpec(continuous=1))]
+)
 
 
 def trajectories(lengths: list[int], state: int, action: int, base: float) -> Trajectories:
@@ -35,7 +34,7 @@ def trajectories(lengths: list[int], state: int, action: int, base: float) -> Tr
 
 def dataset(history: int = 2, chunk: int = 3) -> ChunkDataset:
     data = {0: trajectories([4, 2], 3, 2, 0.0), 1: trajectories([5], 1, 1, 100.0)}
-    return ChunkDataset(layout(), data, history, chunk)
+    return ChunkDataset(TASKS, data, history, chunk)
 
 
 def test_a_sample_in_the_middle_by_hand() -> None:
@@ -86,5 +85,5 @@ def test_moments_are_those_of_each_task() -> None:
 
 
 def test_a_task_without_demonstrations_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"index \[1\]"):
-        ChunkDataset(layout(), {0: trajectories([4], 3, 2, 0.0)}, 1, 1)
+    with pytest.raises(ConfigError, match=r"no demonstration of made/narrow to learn from"):
+        ChunkDataset(TASKS, {0: trajectories([4], 3, 2, 0.0)}, 1, 1)
