@@ -63,8 +63,7 @@ def needs_demonstrations(config: Config, tasks: TaskSet, needs: Needs) -> bool:
 def require_demonstrable(config: Config, tasks: TaskSet, run: Path) -> list[str]:
     """Names of the tasks whose demonstrations have yet to be collected; the others are there.
 
-    Raises ConfigError when `data` lacks some or has them of another protocol, IntegrityError for one that is
-    damaged, so that no run begins with them, UnsupportedError when no expert can provide them.
+    Raises ConfigError when `data` lacks some, UnsupportedError when no expert can provide them.
     """
     if config.demonstrations.source != "expert":
         raise ConfigError(
@@ -82,8 +81,6 @@ def require_demonstrable(config: Config, tasks: TaskSet, run: Path) -> list[str]
     if config.data and missing:
         command = shlex.join(["mtrl", "collect", f"tasks=[{','.join(names)}]", "--out", str(root)])
         raise ConfigError(f"{lacking}; collect them with: {command}")
-    for task in tasks if config.data else ():
-        read_dataset(root, dataset_id_of(task), task)
     return names
 
 

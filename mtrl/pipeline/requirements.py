@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mtrl.data import dataset_id_of, read_dataset
 from mtrl.diagnostics.machine import inspect_folder
 from mtrl.errors import ResourceError
 from mtrl.rollout import PolicySnapshot
@@ -14,7 +15,7 @@ from mtrl.tasks import TaskSet
 from mtrl.training import AgentFactory, KeepsReplay, Needs
 
 from .config import Config, agent_of, run_name, task_set_of
-from .demonstrations import needs_demonstrations, require_demonstrable
+from .demonstrations import demonstrations_root, needs_demonstrations, require_demonstrable
 from .parents import parents_of
 
 DEMONSTRATION_BYTES = 60_000
@@ -76,9 +77,13 @@ class Plan:
         return KEPT_CHECKPOINTS * (4 * weights + replay)
 
     def require_demonstrations(self) -> None:
-        """Raises MtrlError when demonstrations are needed that are neither there nor can be collected."""
+        """Raises MtrlError when demonstrations are needed that are neither there nor can be collected, or
+        when those of `data` cannot be read.
+        """
         if needs_demonstrations(self.config, self.tasks, self.needs):
             require_demonstrable(self.config, self.tasks, self.run)
+            for task in self.tasks if self.config.data else ():
+                read_dataset(demonstrations_root(self.config, self.run), dataset_id_of(task), task)
 
 
 def require_writable(folder: Path) -> None:

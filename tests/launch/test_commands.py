@@ -223,7 +223,11 @@ def test_collect_keeps_what_is_there(tmp_path: Path, capsys: Capture) -> None:
     assert mtrl(*words) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert mtrl(*words, "--resume", "auto") == 0
-    assert mtrl("train", *SMALL, f"data={tmp_path / 'data'}", f"output={tmp_path}", "stages=[train]") == 0
+    train = ["train", *SMALL, f"data={tmp_path / 'data'}", f"output={tmp_path}", "stages=[train]"]
+    assert mtrl(*train) == 0
+    (tmp_path / "data/point/obstacle-v0/data/main_data.hdf5").write_bytes(b"cut")
+    assert mtrl(*train, "name=later") == 2, "refused before there is a run"
+    assert "main_data.hdf5" in capsys.readouterr().err and not (tmp_path / "later").exists()
 
 
 def test_a_collection_is_resumed_with_its_own_settings_only(tmp_path: Path, capsys: Capture) -> None:
