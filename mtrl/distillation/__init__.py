@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from .config import DistillationConfig
     from .dagger import DAGGER, Dagger, DaggerFactory, imitation_loss
     from .export import ChunkModule, chunk_module_of, export_onnx, golden_cases, require_reference_parity
-    from .factory import DistillerFactory
+    from .factory import DistillerFactory, student_policy
     from .pixel_student import PixelStudent, PixelStudentPolicy
     from .same_noise import SAME_NOISE, SameNoiseDistiller, SameNoiseFactory
-    from .student import Student, StudentForm, student_from, student_policy
+    from .student import Student, StudentForm, student_from
     from .teacher import (
         ActionSampler,
         FirstStep,

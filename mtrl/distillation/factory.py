@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import ClassVar, Generic, TypeVar
 
 from mtrl.errors import ConfigError
-from mtrl.rollout import Extra, Policy, PolicySnapshot
+from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 from mtrl.training import Metrics, Needs, Offline
 
 from .config import DistillationConfig
-from .student import student_policy
+from .pixel_student import pixel_student_policy
+from .student import student_from
 
 Made = TypeVar("Made")
 """The distiller."""
@@ -67,3 +68,11 @@ class DistillerFactory(ABC, Generic[Made]):
     def policy(self, snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
         """The student of a snapshot."""
         return student_policy(snapshot, tasks)
+
+
+def student_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
+    """The policy of a student's snapshot; the entry point `student` of the group mtrl.policies."""
+    if tasks.layout.pixels_shape is not None:
+        return pixel_student_policy(snapshot, tasks)
+    student = student_from(snapshot, tasks)
+    return ChunkPolicy(student, student.form.execution, snapshot.version)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mtrl.nn import ChunkNetwork, ChunkShape, PixelEncoderConfig, arrays_of, bounded, tensors_of
-from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, Policy, PolicySnapshot
+from mtrl.rollout import ChunkSpec, Execution, PolicySnapshot
 from mtrl.spaces import Layout, Moments
 from mtrl.structured import build
 from mtrl.tasks import TaskSet
@@ -125,13 +125,3 @@ def student_from(snapshot: PolicySnapshot, tasks: TaskSet) -> Student:
     student = Student(build(StudentForm, snapshot.config), tasks.layout)
     student.load_state_dict(tensors_of(snapshot.tensors))
     return student.requires_grad_(False).eval()
-
-
-def student_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
-    """The policy of a student's snapshot; the entry point `student` of the group mtrl.policies."""
-    if tasks.layout.pixels_shape is not None:
-        from .pixel_student import pixel_student_policy
-
-        return pixel_student_policy(snapshot, tasks)
-    student = student_from(snapshot, tasks)
-    return ChunkPolicy(student, student.form.execution, snapshot.version)
