@@ -22,6 +22,7 @@ from mtrl.tasks import TaskSet
 from mtrl.training import State, Use
 
 from .config import DiffusionConfig
+from .objective import inverse_loss
 from .objectives import objective_of
 from .policy import network_of, policy_of
 
@@ -212,7 +213,12 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         states = batch.buckets["state"].values.flatten(0, 1)
         task = batch.task_index.repeat_interleave(batch.weight.shape[1])
         fields = {name: values.flatten(0, 1) for name, values in batch.fields.items()}
-        return self._objective.losses(states, task, **fields).unflatten(0, batch.weight.shape)
+        losses = self._objective.losses(states, task, **fields)
+        if self._network.inverse is not None:
+            losses = losses + inverse_loss(
+                self._network, states[:, -1], task, fields["chunk"], fields["real"]
+            )
+        return losses.unflatten(0, batch.weight.shape)
 
     def _learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero; constant without `decay_updates`."""

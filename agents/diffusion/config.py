@@ -58,6 +58,21 @@ class PlanSettings(Checked, place="plan"):
     looks 32 decisions ahead. 0 plans actions alone."""
     weight: Annotated[float, at_least(0)] = 0.5
     """Weight of the states' error beside that of the actions, at least 0."""
+    inverse: bool = False
+    """Whether what is carried out is inferred from the planned states, by a head that learns which actions
+    led from a state to that of `stride` decisions later (Ajay et al. 2023, arXiv 2211.15657); its squared
+    error is added to the loss. Without it the actions that are planned beside the states are."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("inverse",)
+    """Fields that older files lack."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inverse and not (self.stride and self.weight):
+            raise ConfigError(
+                f"plan.inverse infers actions from planned states, and plan.stride={self.stride} "
+                f"plan.weight={self.weight:g} learns none; both have to be above 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from mtrl.distillation import FirstStep
+from mtrl.nn import ChunkNetwork
 
 from .view import View
 
@@ -48,6 +49,21 @@ class Objective(Protocol):
 def entry_weights(mask: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """[N, H, C] of a network's `chunk_mask` and of `real`, [N, H] or [N, H, C]."""
     return mask * real.reshape(*real.shape[:2], -1)
+
+
+def inverse_loss(
+    network: ChunkNetwork, states: torch.Tensor, task: torch.Tensor, chunk: torch.Tensor, real: torch.Tensor
+) -> torch.Tensor:
+    """Squared error per sample [N] of actions that are inferred from the true states of a chunk [N, H, C];
+    `states` [N, D] are the present ones, `real` [N, H, C]. Actions towards a state past the end of a
+    demonstration do not count.
+    """
+    assert network.inverse is not None, "the network must have the head"
+    actions, planned = chunk.tensor_split([network.actions], dim=-1)
+    acts, there = real.tensor_split([network.actions], dim=-1)
+    reached = (there[..., :1] > 0).repeat_interleave(network.inverse.stride, dim=1)[:, : chunk.shape[1]]
+    mask = network.chunk_mask(task)[..., : network.actions] * acts * reached
+    return masked_mean((network.inferred(states, planned, task) - actions) ** 2, mask)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

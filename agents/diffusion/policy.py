@@ -60,7 +60,7 @@ class DiffusionSampler:
         """States [N, h, D_max], task [N], z [N, Z] -> chunk [N, H, A_max] in [-1, 1], and D_max columns of
         planned states beside it.
         """
-        return self._plan(self._view(states, task), z)
+        return self._plan(self._view(states, task), z, states)
 
     def blend(
         self,
@@ -75,7 +75,7 @@ class DiffusionSampler:
         # states of the plan before stand at other times
         acts = torch.arange(ahead.shape[2]) < self.network.actions
         bound = torch.from_numpy(pull)[:, None] * acts
-        return self._plan(replace(view, ahead=torch.from_numpy(ahead), pull=bound), z)
+        return self._plan(replace(view, ahead=torch.from_numpy(ahead), pull=bound), z, states)
 
     def resume(
         self,
@@ -89,21 +89,28 @@ class DiffusionSampler:
         actions, planned = left.tensor_split([network.actions], dim=-1)
         if planned.shape[-1]:
             left = torch.cat([actions, network.encode_states(planned, index)], dim=-1)
-        return self._plan(replace(self._view(states, task), begin=left, warm=self._warm), z)
+        return self._plan(replace(self._view(states, task), begin=left, warm=self._warm), z, states)
 
     @property
     def resumes(self) -> bool:
         """Whether plans begin around the one before."""
         return self._warm > 0
 
-    def _plan(self, view: View, z: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    @torch.no_grad()
+    def _plan(
+        self, view: View, z: npt.NDArray[np.float32], states: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
         network = self.network
         shape = (len(z), network.shape.chunk, network.columns)
         noise = torch.from_numpy(z).view(shape) if self.objective.noisy else torch.empty(0)
         chunk = self.objective.plan(view, noise)
         if network.columns > network.actions:
-            actions, states = chunk.tensor_split([network.actions], dim=-1)
-            chunk = torch.cat([actions, network.decode_states(states, view.task)], dim=-1)
+            actions, planned = chunk.tensor_split([network.actions], dim=-1)
+            if self.trained.inverse is not None:
+                # the head knows the embedding as it was trained, no return in it
+                inferred = self.trained.inferred(torch.from_numpy(states[:, -1]), planned, view.task)
+                actions = view.bind(inferred.clamp(-1.0, 1.0))
+            chunk = torch.cat([actions, network.decode_states(planned, view.task)], dim=-1)
         found: npt.NDArray[np.float32] = chunk.numpy()
         return found
 
@@ -129,6 +136,7 @@ def network_of(config: DiffusionConfig, tasks: TaskSet) -> ChunkNetwork:
         tasks.layout,
         plans_states=config.plan.stride > 0,
         reads_quality=config.returns.dropout > 0,
+        inverse=config.plan.stride if config.plan.inverse else 0,
     )
 
 

@@ -52,6 +52,13 @@ class View:
                 found = found + weight * (seen - other)
         else:
             found = estimate(self.condition, self.task, noisy)
-        if self.ahead is not None and self.pull is not None:
-            found = found + self.pull * (self.ahead - found)
-        return found
+        return self.bind(found)
+
+    def bind(self, chunk: torch.Tensor) -> torch.Tensor:
+        """The first columns of a chunk [N, H, C] or all of them, drawn to the plan before as far as they are
+        bound to it.
+        """
+        if self.ahead is None or self.pull is None:
+            return chunk
+        columns = chunk.shape[-1]
+        return chunk + self.pull[:, :columns] * (self.ahead[..., :columns] - chunk)

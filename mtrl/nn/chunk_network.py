@@ -20,6 +20,7 @@ from mtrl.tasks import TaskSet
 
 from .chunk_transformer import ChunkTransformer
 from .config import ChunkShape
+from .inverse_dynamics import InverseDynamics
 from .normalisation import TaskNormaliser
 from .residual import ResidualMLP
 
@@ -37,10 +38,17 @@ class ChunkNetwork(TaskNormaliser):
     frequencies: Tensor
 
     def __init__(
-        self, shape: ChunkShape, layout: Layout, *, plans_states: bool = False, reads_quality: bool = False
+        self,
+        shape: ChunkShape,
+        layout: Layout,
+        *,
+        plans_states: bool = False,
+        reads_quality: bool = False,
+        inverse: int = 0,
     ) -> None:
         """`plans_states`: every action has a future state beside it. `reads_quality`: the task embedding is
-        moved by how good an episode is.
+        moved by how good an episode is. `inverse`: decisions between planned states, from which actions can
+        be inferred; 0 where they cannot.
         """
         super().__init__(layout)
         self.shape = shape
@@ -73,6 +81,11 @@ class ChunkNetwork(TaskNormaliser):
         self.register_buffer("action_mask", torch.as_tensor(np.concatenate(masks, axis=1)).float())
         octaves = torch.arange(shape.noise_features // 2, dtype=torch.float32)
         self.register_buffer("frequencies", 2.0 ** (octaves / 2), persistent=False)
+        self.inverse = (
+            InverseDynamics(states, shape.embedding, self.actions, inverse, shape.width, shape.blocks)
+            if inverse
+            else None
+        )
 
     @property
     def noise_size(self) -> int:
@@ -107,6 +120,16 @@ class ChunkNetwork(TaskNormaliser):
         """The inverse."""
         states = self.mean[task][:, None] + self.scale[task][:, None] * columns / STATE_SHARE
         return states * self.state_mask[task][:, None]
+
+    def inferred(self, states: Tensor, planned: Tensor, task: Tensor) -> Tensor:
+        """The actions [N, H, A_max] that lead from states [N, D_max] through planned ones, columns
+        [N, H, D_max] of a chunk of tasks [N].
+        """
+        assert self.inverse is not None, "the network must have the head"
+        ends = planned[:, : -(-self.shape.chunk // self.inverse.stride)]
+        path = torch.cat([self.encode_states(states[:, None], task), ends], dim=1)
+        found: Tensor = self.inverse(path, self.embedding(task))[:, : self.shape.chunk]
+        return found * self.chunk_mask(task)[:, :, : self.actions]
 
     def limit(self, chunk: Tensor) -> Tensor:
         """A chunk [N, H, C] with actions in [-1, 1] and states within 5 deviations."""

@@ -16,6 +16,7 @@ from mtrl.agents.diffusion import (
     PlanSettings,
     ReturnSettings,
 )
+from mtrl.agents.diffusion.objective import inverse_loss
 from mtrl.data import Trajectories
 from mtrl.distillation import (
     SAME_NOISE,
@@ -45,6 +46,7 @@ CONFIG = DiffusionConfig(
     warmup=20,
     decay_updates=500,
 )
+INVERSE = replace(CONFIG, plan=PlanSettings(stride=STRIDE, inverse=True), decay_updates=400)
 
 
 def tasks() -> TaskSet:
@@ -173,6 +175,50 @@ def test_it_does_what_is_asked_for_and_plans_where_that_leads(planner: Diffusion
             far = np.median(rows[:, :, 1], axis=0) / (sign * np.arange(1, 4))
             assert np.abs(far - 1.0).max() < 0.25
             assert (rows[:, :, 2] == 0).all() == (k == 0), "the line has one dimension"
+
+
+def test_actions_towards_a_state_past_the_end_are_not_learned_by_the_head() -> None:
+    made = AGENT.build(INVERSE, tasks(), 0)
+    made.ingest(Datasets(data()))
+    made.due(1, ALONE)
+    fields, network = (
+        made._with_states(made._data._dataset.gather(np.array([[8, 9, 10, 11], [488, 489, 490, 491]]))),
+        made._network,
+    )
+    states, task_index = torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)
+    chunk, real = fields["chunk"][0], fields["real"][0]
+    # a new head infers 0; decisions 8 to 10 of 12 have two, two, one state of those after 2 and 4 decisions
+    squares = chunk[:, :, 0] ** 2
+    expected = [squares[0].mean(), squares[1, :2].mean(), squares[2, :2].mean(), torch.tensor(0.0)]
+    found = inverse_loss(network, states, task_index, chunk, real)
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_what_is_carried_out_is_inferred_from_the_planned_states() -> None:
+    made = trained(INVERSE, updates=400)
+    sampler = DiffusionSampler(INVERSE, made._average)
+    states = np.linspace(-1, 1, 40, dtype=np.float32)[:, None, None].repeat(2, axis=2)
+    states[:, :, 1] = 0
+    z = np.random.default_rng(3).normal(size=(40, CHUNK * 3)).astype(np.float32)
+    index = np.zeros(40, dtype=np.int64)
+    rows = sampler.sample(states, index, z)
+    network, tensor = made._average, torch.from_numpy
+    planned = network.encode_states(tensor(rows[:, :, 1:]), tensor(index))
+    inferred = network.inferred(tensor(states[:, 0]), planned, tensor(index)).detach()
+    np.testing.assert_allclose(rows[:, :, :1], inferred.clamp(-1, 1), atol=1e-3)
+    # x' = x + a: two actions to the first of the true states
+    true = data()[0].observations["state"].reshape(40, 13, 1)
+    padded = tensor(np.concatenate([true, np.zeros_like(true)], axis=2))
+    ends = network.encode_states(padded[:, [2, 4, 6]], tensor(index))
+    found = network.inferred(padded[:, 0], ends, tensor(index)).detach().numpy()
+    assert np.abs(found[:, :2, 0].sum(1) - (true[:, 2, 0] - true[:, 0, 0])).mean() < 0.1
+    ahead, pull = np.full_like(rows, 0.25), np.array([1.0, 0.5, 0.0], dtype=np.float32)
+    bound = sampler.blend(states, index, z, ahead, pull)
+    np.testing.assert_allclose(bound[:, 0, 0], 0.25)
+    policy = AGENT.policy(made.snapshot(), tasks())
+    np.testing.assert_array_equal(policy.sampler.sample(states, index, z), rows)
+    with pytest.raises(ConfigError, match=r"plan\.stride=0"):
+        PlanSettings(inverse=True)
 
 
 def test_the_plan_is_recorded_with_its_age(planner: DiffusionAgent) -> None:
