@@ -23,6 +23,7 @@ STUDIES = {
         gradient_surgery.STUDY,
         units.STUDY,
         world_model.MIXED,
+        world_model.ATARI,
         *world_model.EFFICIENCY,
         *world_model.EXPERTS,
         *policy_gradients.PEERS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .record import Study
+from .record import REFERENCES, Study
 
 SEEDS = (1, 2, 3)
 
@@ -33,15 +33,33 @@ MIXED = Study(
     equal_cost=("world model", "sac"),
 )
 
+ATARI = Study(
+    name="world_model_atari",
+    question=(
+        "Does one world model learn two games from the console's memory, one from its images and two tasks of "
+        "states in 30 minutes of one thread? The prior acts; random play and the best constant action, chosen on "
+        "the very starts, are beside it."
+    ),
+    shared=("experiment=world_model_atari", *_LEAN, "evaluation.random=false", "evaluation.constant=false"),
+    variants={"world-model": ()},
+    seeds=SEEDS,
+    methods={
+        "world model": ("world-model", "teacher"),
+        "random": (REFERENCES, "random"),
+        "constant": (REFERENCES, "constant"),
+    },
+    references=True,
+)
+
 
 def _experts(name: str, tasks: str) -> Study:
     return Study(
         name=f"world_model_experts_{name}",
         question=(
             "Do experts help the world model? A mixture of experts against one network of as many active "
-            "parameters, at equal decisions."
+            "parameters, after 60,000 equal decisions, where the curves of the longer runs are steep."
         ),
-        shared=("experiment=world_model_mixed", *_LEAN, tasks, "online.steps=120000"),
+        shared=("experiment=world_model_mixed", *_LEAN, tasks, "online.steps=60000"),
         variants={"experts": (), "dense": ("agent.experts.dense=true",)},
         seeds=SEEDS,
         methods={"experts": ("experts", "teacher"), "dense": ("dense", "teacher")},
