@@ -133,7 +133,11 @@ def main() -> None:
     figures["success_in_process"] = float(np.mean([[row[1] for row in cell] for cell in plain]))
     figures["difference"], figures["difference_low"], figures["difference_high"] = paired_interval(plain)
     sizes = {name: [len(cell) for cell in kept] for name, kept in found.items()}
-    details = {"episodes": sizes, "robot": arguments.robot, "cells": found}
+    outcomes = {
+        name: ["".join("01"[row[0]] for row in cell) for cell in kept] for name, kept in found.items()
+    }
+    outcomes["success_in_process"] = ["".join("01"[row[1]] for row in cell) for cell in plain]
+    details = {"episodes": sizes, "robot": arguments.robot, "outcomes": outcomes}
     publish("Success through the wire in real time", figures, BARS, details, arguments.json)
 
 

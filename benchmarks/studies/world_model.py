@@ -36,9 +36,9 @@ MIXED = Study(
 ATARI = Study(
     name="world_model_atari",
     question=(
-        "Does one world model learn two games from the console's memory, one from its images and two tasks of "
-        "states in 30 minutes of one thread? The prior acts; random play and the best constant action, chosen on "
-        "the very starts, are beside it."
+        "Does one world model learn two games from the console's memory, one from its images and two tasks "
+        "of states in 30 minutes of one thread? The prior acts; random play and the best constant action, "
+        "chosen on the very starts, are beside it."
     ),
     shared=("experiment=world_model_atari", *_LEAN, "evaluation.random=false", "evaluation.constant=false"),
     variants={"world-model": ()},
