@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mtrl import registry
 from mtrl.deployment import REPORTS, DeploymentReport, EpisodeReport, deploy, read_manifest
+from mtrl.errors import ConfigError
 from mtrl.evaluation.table import add_names, empty_table
 from mtrl.evaluation.task_names import TaskNames
 from mtrl.pipeline import REALTIME_STARTS, artefact_of, log
@@ -21,6 +22,7 @@ from .compose import compose
 EXAMPLES = (
     "mtrl deploy runs/quickstart robot=sim                           one episode of every task",
     "mtrl deploy runs/quickstart/artefact --task metaworld/reach-v3  one task",
+    "mtrl deploy runs/quickstart --episodes 20 --json flights.json   20 episodes of every task",
     "mtrl deploy runs/quickstart/artefact robot.stale_limit_ms=25 --out flights",
     "mtrl deploy ARTEFACT robot=ros2 robot.file=robot.yaml --shadow  watch a robot that somebody else moves",
     "mtrl deploy ARTEFACT robot=ros2 robot.file=robot.yaml --arm     move it",
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_overrides(parser, "settings, such as robot=sim", config_dir=True)
     parser.add_argument("--task", action="append", help="task to run; may be given several times (all)")
+    parser.add_argument("--episodes", type=int, default=1, metavar="N", help="episodes of each task (1)")
     parser.add_argument(
         "--first-start", type=int, default=REALTIME_STARTS, help="index of the first test start"
     )
@@ -53,12 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs one episode per task; 0 when all ran, successful or not, 1 after a stop or a command time-out."""
+    """Runs every episode; 0 when all ran, successful or not, 1 after a stop or a command time-out."""
     config = compose(arguments.overrides, command="deploy", config_dir=arguments.config_dir)
     artefact = artefact_of(arguments.artefact)
     manifest = read_manifest(artefact)
     registry.allow_imports(map(registry.module_of, arguments.task or ()))
-    names = arguments.task or [entry.name for entry in manifest.tasks]
+    if arguments.episodes < 1:
+        raise ConfigError(f"expected --episodes of at least 1, got {arguments.episodes}")
+    tasks = arguments.task or [entry.name for entry in manifest.tasks]
+    names = [name for name in tasks for _ in range(arguments.episodes)]
     starts = [start_id(Split.TEST, arguments.first_start + k) for k in range(len(names))]
     console = Console(emoji=False)
 

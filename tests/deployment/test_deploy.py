@@ -58,15 +58,20 @@ def test_a_good_policy_succeeds_on_every_task_and_its_log_is_whole(bench: BenchS
     report = deploy(
         tmp_path / "artefact",
         PATIENT,
-        ["bench/point", "bench/twin"],
-        [2, 5],
+        ["bench/point", "bench/twin", "bench/point"],
+        [2, 5, 3],
         0,
         tmp_path,
         on_episode=seen.append,
     )
     assert report.artefact == root
-    assert [episode.task for episode in report.episodes] == ["bench/point", "bench/twin"]
-    assert report.successes == 2
+    assert [episode.task for episode in report.episodes] == ["bench/point", "bench/twin", "bench/point"]
+    assert [Path(episode.log).stem for episode in report.episodes] == [
+        "bench-point",
+        "bench-twin",
+        "bench-point-2",
+    ]
+    assert report.successes == 3
     assert seen == list(report.episodes)
     for episode in report.episodes:
         assert episode.ticks == episode.decisions <= 200
@@ -75,8 +80,7 @@ def test_a_good_policy_succeeds_on_every_task_and_its_log_is_whole(bench: BenchS
         flight = read_flight(Path(episode.log))
         assert replay(flight)[0].tobytes() == flight.command.tobytes()
         assert len(np.unique(flight.column(Column.TICK))) == episode.ticks - episode.skipped
-        path = tmp_path / "deployments" / (episode.task.replace("/", "-") + ".json")
-        stored = json.loads(path.read_text())
+        stored = json.loads(Path(episode.log).with_suffix(".json").read_text())
         assert stored["success"] is True
         assert stored["deadline_misses"] == episode.deadline_misses
         histogram = stored["latency"]["samples_us_histogram"]

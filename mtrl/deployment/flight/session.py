@@ -88,7 +88,7 @@ def deploy(
         if entry.check is not None:
             entry.check(robot, chosen, checked.artefact, checked.manifest)
         site, model = _site_of(entry, robot, checked.manifest)
-        _refuse_existing(folder, tasks, overwrite)
+        _refuse_existing(_logs(folder, chosen), overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         raise_if_noted = ending.enter_context(noted_signals())
         memory = session_memory(checked.manifest, chosen, robot, checked.contents.graph, site)
@@ -169,9 +169,9 @@ def session_spec(
                 options=dict(task.options),
                 protocol_hash=task.protocol_hash,
                 guard=robot.guard(manifest, manifest.task(task.name)),
-                log=str(_path(folder, task.name, ".mcap").resolve()),
+                log=str(log.resolve()),
             )
-            for task, start in zip(tasks, starts, strict=True)
+            for task, start, log in zip(tasks, starts, _logs(folder, tasks), strict=True)
         ),
         robot=robot,
         mode=mode,
@@ -210,8 +210,9 @@ def _run_episode(
 ) -> EpisodeReport:
     """Runs one episode, and writes its report, and its log whatever ends the episode."""
     memory, spec = processes.memory, processes.spec
-    episode, log = spec.episodes[number - 1], _path(folder, task.name, ".mcap")
-    _path(folder, task.name, ".json").unlink(missing_ok=True)
+    episode = spec.episodes[number - 1]
+    log = folder / Path(episode.log).name
+    log.with_suffix(".json").unlink(missing_ok=True)
     stolen = stolen_seconds()
     try:
         processes.run_episode(number, task, spec.robot.startup_timeout_s, raise_if_noted)
@@ -233,7 +234,7 @@ def _run_episode(
         log=log,
     )
     text = json.dumps(report.as_json(), indent=2, allow_nan=False)
-    write_text(_path(folder, task.name, ".json"), text + "\n", overwrite=True)
+    write_text(log.with_suffix(".json"), text + "\n", overwrite=True)
     return report
 
 
@@ -253,13 +254,18 @@ def _finish_log(processes: SessionProcesses, number: int, log: Path, ending: str
     write_flight(log, flight)
 
 
-def _path(folder: Path, task: str, suffix: str) -> Path:
-    """The file of a task in `folder`: "metaworld/reach-v3" becomes "metaworld-reach-v3" and the suffix."""
-    return folder / (task.replace("/", "-") + suffix)
+def _logs(folder: Path, tasks: Sequence[Task]) -> list[Path]:
+    """One log an episode: those of a/b are a-b.mcap, a-b-2.mcap and so on."""
+    logs: dict[Path, None] = {}
+    for task in tasks:
+        stem = task.name.replace("/", "-")
+        names = (f"{stem}.mcap", *(f"{stem}-{number}.mcap" for number in range(2, len(tasks) + 2)))
+        logs[next(folder / name for name in names if folder / name not in logs)] = None
+    return list(logs)
 
 
-def _refuse_existing(folder: Path, tasks: Sequence[str], overwrite: bool) -> None:
-    for path in (_path(folder, name, suffix) for name in tasks for suffix in (".json", ".mcap")):
+def _refuse_existing(logs: Sequence[Path], overwrite: bool) -> None:
+    for path in (log.with_suffix(suffix) for log in logs for suffix in (".json", ".mcap")):
         if path.exists() and not overwrite:
             raise ExistsError(
                 f"{path} already exists; choose another --out, or pass --overwrite to replace it"
