@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from mtrl.errors import ConfigError, DivergenceError, IntegrityError, UnknownNameError, UnsupportedError
-from mtrl.nn import Gaussian, draw_index, tensors_of
+from mtrl.errors import ConfigError, DivergenceError, IntegrityError, UnknownNameError
+from mtrl.nn import Gaussian, draw_index, legal_shares, tensors_of
 from mtrl.rollout import (
     LOG_PROBABILITY,
     Acting,
@@ -105,36 +105,46 @@ class LibraryPolicy(ABC):
 
 
 class LibraryController(nn.Module):
-    """The deterministic policy of a library's continuous actor as one forward pass of tensors."""
+    """The deterministic policy of a library's network as one forward pass of tensors."""
 
     one_hot: torch.Tensor
     mask: torch.Tensor
+    legal: torch.Tensor
+    folds: torch.Tensor
 
-    def __init__(self, mean: nn.Module, space: SharedSpace, *, squash: bool) -> None:
-        """`mean`: rows of the observation space [N, D] -> mean action [N, A_max], before the tanh where
-        `squash`; its weights are shared. Raises UnsupportedError for discrete tasks and for pixels.
+    def __init__(self, network: nn.Module, space: SharedSpace, *, squash: bool = False) -> None:
+        """`network`: rows of the observation space, [N, D] or bucket -> [N, ...], to the mean action
+        [N, A_max], before the tanh where `squash`, or to scores [N, n] of a discrete space, of which the
+        highest is taken; its weights are shared.
         """
         super().__init__()
-        if space.discrete or not space.flat:
-            what = "acts by index" if space.discrete else "observes pixels"
-            name = next(
-                task.name
-                for task in space.tasks
-                if task.action.is_discrete or task.observation.pixels is not None
-            )
-            raise UnsupportedError(
-                f"a controller maps a state vector to a continuous action; {name} {what}, which no artefact "
-                "can serve"
-            )
-        self.network, self._squash = mean, squash
+        self.network, self.space, self._squash = network, space, squash
         layout = space.layout
         self.register_buffer("one_hot", torch.eye(layout.task_count)[:, : space.task_columns])
         self.register_buffer("mask", torch.from_numpy(layout.continuous_mask.astype(np.float32)))
+        self.register_buffer("legal", torch.from_numpy(layout.legal_mask.astype(np.float32)))
+        # index i stands for i mod n of a task of n actions
+        choices = np.arange(layout.discrete_size)
+        counts = np.array([max(1, action.discrete) for action in layout.actions])
+        apart = choices[None, None, :] % counts[:, None, None] != choices[None, :, None]
+        self.register_buffer("folds", torch.from_numpy(np.where(apart, np.float32(-1e9), np.float32(0.0))))
 
-    def forward(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-        """State [N, D_max] and task [N] -> action [N, A_max] in [-1, 1], zero where masked."""
-        mean = self.network(torch.cat([state, self.one_hot[task]], dim=1))
-        action: torch.Tensor = torch.tanh(mean) if self._squash else mean.clamp(-1.0, 1.0)
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """A tensor for every bucket of the layout in its order, then task [N] -> action [N, A_max] in
+        [-1, 1], zero where masked, or the probability of every choice [N, n].
+        """
+        *observed, task = inputs
+        one_hot = self.one_hot[task]
+        rows: Any = dict(zip(self.space.layout.buckets, observed, strict=True))
+        if self.space.flat:
+            rows = torch.cat([rows["state"], one_hot], dim=1)
+        elif self.space.task_columns:
+            rows["task"] = one_hot
+        found: torch.Tensor = self.network(rows)
+        if self.space.discrete:
+            folded = (found[:, None, :] + self.folds[task]).amax(dim=-1)
+            return legal_shares(folded, self.legal[task])
+        action = torch.tanh(found) if self._squash else found.clamp(-1.0, 1.0)
         return action * self.mask[task]
 
 

@@ -18,8 +18,10 @@ from .metrics import METRICS
 if TYPE_CHECKING:
     from torch import nn
 
+    from mtrl.nn import TaskController
+
     from .agent import GRPOAgent
-    from .export import GroupController, MixedController
+    from .export import GroupController
     from .policy import GroupPolicy
 
 
@@ -72,7 +74,7 @@ class GRPOFactory:
 
         return policy_from(snapshot, tasks)
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController | MixedController:
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController | TaskController:
         """The same without exploration, for export."""
         from .export import controller_from
 

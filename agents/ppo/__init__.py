@@ -16,7 +16,9 @@ from .config import EpisodeConfig, PPOConfig
 from .metrics import METRICS
 
 if TYPE_CHECKING:
-    from ..grpo.export import GroupController, MixedController
+    from mtrl.nn import TaskController
+
+    from ..grpo.export import GroupController
     from ..grpo.policy import GroupPolicy
     from .agent import PPOAgent
 
@@ -64,7 +66,7 @@ class PPOFactory:
 
         return policy_from(snapshot, tasks)
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController | MixedController:
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> GroupController | TaskController:
         """The same without exploration, for export."""
         from ..grpo.export import controller_from
 

@@ -22,6 +22,7 @@ class RLlibFactory(LibraryFactory[RLlibConfig, "RLlibBaseline"]):
     """The entry point `rllib` of the group mtrl.agents. Only `build` loads RLlib; policies do without."""
 
     name = "rllib"
+    controller_serves = ("discrete",)
     config_class = RLlibConfig
     metrics = METRICS
 

@@ -134,8 +134,10 @@ class _Mean(nn.Module):
 
 
 def controller_from(snapshot: PolicySnapshot, tasks: TaskSet) -> LibraryController:
-    """A snapshot as a controller; raises UnsupportedError for discrete tasks."""
+    """A snapshot as a controller."""
     config, space, network = network_from(snapshot, tasks)
+    if space.discrete:
+        return LibraryController(network, space)
     return LibraryController(_Mean(network), space, squash=config.algorithm == "sac")
 
 

@@ -16,8 +16,9 @@ from mtrl.training import Metric, Metrics, Needs, Offline, Stream
 from .config import ExplorationConfig, NetworkConfig, NormalisationConfig, SACConfig
 
 if TYPE_CHECKING:
+    from mtrl.nn import TaskController
+
     from .agent import SACAgent
-    from .export import SACController
     from .policy import SACPolicy
 
 _UPDATE = "mtrl.agents.sac.agent:SACAgent.update"
@@ -72,6 +73,7 @@ class SACFactory:
     """The entry point `sac` of the group mtrl.agents."""
 
     name = "sac"
+    controller_serves = ("pixels", "discrete")
     config_class = SACConfig
     metrics = METRICS
 
@@ -122,11 +124,14 @@ class SACFactory:
 
         return policy_from(snapshot, tasks)
 
-    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> SACController:
-        """The same without exploration, for export; of tasks with state vectors and continuous actions."""
-        from .export import controller_from
+    def controller(self, snapshot: PolicySnapshot, tasks: TaskSet) -> TaskController:
+        """The same without exploration, for export."""
+        from mtrl.nn import TaskController
 
-        return controller_from(snapshot, tasks)
+        from .policy import actor_from
+
+        actor = actor_from(snapshot, tasks)
+        return TaskController(actor.observer, actor.network, tasks.layout)
 
 
 AGENT = SACFactory()

@@ -22,6 +22,7 @@ class SB3Factory(LibraryFactory[SB3Config, "SB3Baseline"]):
     """The entry point `sb3` of the group mtrl.agents."""
 
     name = "sb3"
+    controller_serves = ("pixels", "discrete")
     config_class = SB3Config
     metrics = METRICS
 

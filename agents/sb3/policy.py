@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import nn
 
 from mtrl.nn import Gaussian, TanhGaussian
@@ -75,13 +76,25 @@ def network_from(snapshot: PolicySnapshot, tasks: TaskSet) -> tuple[SB3Config, S
     return config, space, network
 
 
+class _Preprocessed(nn.Module):
+    """Rows of the observation space as the library's networks take them: images from 0 to 1."""
+
+    def __init__(self, network: BasePolicy, space: SharedSpace) -> None:
+        super().__init__()
+        self._space, self._scale = space.observation_space, network.normalize_images
+
+    def forward(self, rows: Any) -> Any:  # noqa: ANN401 - a tensor, or a dict of them
+        return preprocess_obs(rows, self._space, normalize_images=self._scale)
+
+
 def controller_from(snapshot: PolicySnapshot, tasks: TaskSet) -> LibraryController:
-    """The actor of SAC or PPO as a controller; raises UnsupportedError for discrete tasks and for pixels."""
+    """The policy of a snapshot as a controller."""
     source: Any
-    layers: tuple[nn.Module, ...] = ()
     config, space, source = network_from(snapshot, tasks)
-    if config.algorithm == "sac":
-        layers = (source.actor.features_extractor, source.actor.latent_pi, source.actor.mu)
-    elif config.algorithm == "ppo":
-        layers = (source.pi_features_extractor, source.mlp_extractor.policy_net, source.action_net)
-    return LibraryController(nn.Sequential(*layers), space, squash=config.algorithm == "sac")
+    layers: tuple[nn.Module, ...] = {
+        "sac": lambda: (source.actor.features_extractor, source.actor.latent_pi, source.actor.mu),
+        "ppo": lambda: (source.pi_features_extractor, source.mlp_extractor.policy_net, source.action_net),
+        "dqn": lambda: (source.q_net.features_extractor, source.q_net.q_net),
+    }[config.algorithm]()
+    network = nn.Sequential(_Preprocessed(source, space), *layers)
+    return LibraryController(network, space, squash=config.algorithm == "sac")

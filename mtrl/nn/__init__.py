@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .precision import compiled, device_of, has_bf16, uses_bf16
     from .residual import ResidualBlock, ResidualMLP
     from .routed_experts import RoutedExperts, TaskGates
+    from .task_controller import TaskController, legal_shares
     from .task_embedding import TaskEmbedding
     from .task_network import TaskNetwork
     from .torsos.base import Torso
@@ -81,6 +82,7 @@ __all__ = [
     "SoftModulesConfig",
     "Stack",
     "TanhGaussian",
+    "TaskController",
     "TaskEmbedding",
     "TaskEmbeddingConfig",
     "TaskGates",
@@ -101,6 +103,7 @@ __all__ = [
     "full_precision",
     "has_bf16",
     "index_at",
+    "legal_shares",
     "log_choices",
     "masked_log_softmax",
     "require_continuous_states",

@@ -118,7 +118,7 @@ def export_stage(session: Session) -> Path:
     session.log(f"artefact {artefact[:12]} at {place}; {found.checked}")
     # Ray's processes would be measured with it.
     session.close_rollouts()
-    session.console.print("measuring latency: three times 20,000 calls", highlight=False)
+    session.console.print("measuring latency: three times 20,000 calls, or ten seconds", highlight=False)
     latency = latency_apart(place) | {"policy": found.label}
     write_record(session.run.path / "latency.json", latency, overwrite=True)
     session.console.print(

@@ -188,13 +188,6 @@ def test_a_controller_computes_what_the_policy_does(algorithm: str) -> None:
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-6)
 
 
-def test_a_controller_of_discrete_tasks_is_refused() -> None:
-    tasks = registry.task_set(DISCRETE)
-    snapshot = AGENT.build(SMALL["ppo"], tasks, 1).snapshot()
-    with pytest.raises(UnsupportedError, match=r"gym/CartPole-v1 acts by index"):
-        AGENT.controller(snapshot, tasks)
-
-
 @pytest.mark.parametrize(
     ("config", "names", "error", "words"),
     [

@@ -14,7 +14,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from mtrl.agents.grpo.config import PolicyConfig
-from mtrl.agents.grpo.export import MixedController
 from mtrl.agents.grpo.networks import StepBatch, TaskActor
 from mtrl.data import Bucket
 from mtrl.deployment import (
@@ -33,10 +32,11 @@ from mtrl.deployment import (
     write_artefact,
 )
 from mtrl.deployment.artefact.export import controller_cases, controller_graph
-from mtrl.errors import GuardError, IntegrityError, SpaceError, UnsupportedError
-from mtrl.nn import PixelEncoderConfig, TorsoConfig
+from mtrl.errors import ConfigError, GuardError, IntegrityError, SpaceError
+from mtrl.nn import PixelEncoderConfig, TaskController, TorsoConfig
+from mtrl.rollout import Acting, EpisodeJob, LocalRollouts, RuntimeConfig
 from mtrl.spaces import ActionSpec, Layout, ObservationSpec
-from mtrl.tasks import TaskSet
+from mtrl.tasks import Split, Task, TaskSet, start_id
 
 from .bench_suite import IMAGE, SUITE, BenchSuite
 
@@ -126,14 +126,28 @@ def test_an_artefact_of_images_is_verified_and_measured(bench: BenchSuite, tmp_p
     assert verify(artefact).golden_error == 0.0
     assert latency_apart(artefact, 50, 1)["samples"] == 50
     contents = open_artefact(artefact)
-    with pytest.raises(UnsupportedError, match="sees images"):
-        artefact_policy(artefact_snapshot(contents), TaskSet([SUITE.task("bench/image")]))
+    with pytest.raises(ConfigError, match=r"sees images \(2, 5, 3\); the tasks show \(2, 5, 4\)"):
+        artefact_policy(artefact_snapshot(contents), TaskSet([shown_as((2, 5, 4))]))
     other = dataclasses.replace(contents.manifest, pixels=(2, 5, 4))
     with pytest.raises(GuardError, match=r"images \(2, 5, 4\) of bench/image"):
         compatible_task(other, "bench/image")
     for change in ({"pixels": ()}, {"pixels": (5, 3)}, {"pixels": (1, 9000, 9000)}, {"history": 2}):
         with pytest.raises(SpaceError, match="image"):
             dataclasses.replace(contents.manifest, **change)
+
+
+def shown_as(shape: tuple[int, int, int]) -> Task:
+    return dataclasses.replace(SUITE.task("bench/image"), observation=ObservationSpec(pixels=shape))
+
+
+def test_an_artefact_of_images_is_evaluated_in_process(bench: BenchSuite, tmp_path: Path) -> None:
+    """Every choice of 40 decisions and 5 copies by the image of its own copy: each pays 1."""
+    snapshot = artefact_snapshot(open_artefact(exported(tmp_path / "artefact")))
+    rollouts = LocalRollouts(TaskSet([bench.task("bench/image")]), RuntimeConfig())
+    starts = tuple(start_id(Split.TEST, k) for k in range(5))
+    (result,) = rollouts.run([EpisodeJob(0, starts, 0, acting=Acting(), copies=3)], snapshot)
+    assert [one.episode_return for one in result.summaries] == [40.0] * 5
+    assert all(one.success_any for one in result.summaries)
 
 
 def test_golden_images_are_checked_like_everything_else(tmp_path: Path) -> None:
@@ -157,7 +171,7 @@ def test_the_graph_of_mixed_tasks_is_the_policy_of_each() -> None:
     actor = TaskActor(MIXED, config).eval()
     for parameter in actor.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    controller = MixedController(actor).requires_grad_(False)
+    controller = TaskController(actor.observer, actor.network, MIXED).requires_grad_(False)
     draws = np.random.default_rng(1)
     sizes = (3, 5, 0, 2)
     states = [draws.normal(size=(20, size)).astype(np.float32) for size in sizes]

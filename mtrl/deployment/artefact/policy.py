@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, IntegrityError, SpaceError, UnsupportedError
+from mtrl.errors import ConfigError, IntegrityError, SpaceError
 from mtrl.reading import reading
-from mtrl.rollout import ChunkPolicy, ChunkSpec, Execution, FunctionSampler, PolicySnapshot
+from mtrl.rollout import (
+    Acting,
+    Action,
+    ChunkPolicy,
+    ChunkSpec,
+    Execution,
+    Extra,
+    FunctionSampler,
+    Policy,
+    PolicySnapshot,
+    PolicyState,
+)
+from mtrl.spaces import Observation
 from mtrl.tasks import TaskSet
 
 from .contents import POLICY_FILE, Artefact
@@ -85,34 +99,72 @@ def artefact_snapshot(artefact: Artefact) -> PolicySnapshot:
     return PolicySnapshot("artefact", {"manifest": artefact.manifest.to_json()}, {"graph": graph})
 
 
-def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> ChunkPolicy:
+class _Flattened:
+    """A policy that sees images: they travel behind the state, so that plans are carried out as of states."""
+
+    extras: tuple[Extra, ...] = ()
+
+    def __init__(self, policy: ChunkPolicy, buckets: Sequence[str]) -> None:
+        """`buckets`: in the order of the vector's parts."""
+        self._policy, self._buckets = policy, buckets
+        self.version = policy.version
+
+    def initial_state(self, count: int) -> PolicyState:
+        """The plan's."""
+        return self._policy.initial_state(count)
+
+    def act(
+        self,
+        observation: Observation,
+        task_index: npt.NDArray[np.int64],
+        state: PolicyState,
+        ended: npt.NDArray[np.bool_],
+        *,
+        acting: Acting,
+        generators: Sequence[np.random.Generator],
+    ) -> Action:
+        """As `ChunkPolicy.act`; every byte of an image becomes a float32 of the same value."""
+        parts = [observation[bucket].reshape(len(task_index), -1) for bucket in self._buckets]
+        seen = {"state": np.concatenate(parts, axis=1, dtype=np.float32)}
+        return self._policy.act(seen, task_index, state, ended, acting=acting, generators=generators)
+
+
+def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
     """The entry point `artefact` of the group mtrl.policies: plans for many copies through ONNX Runtime.
 
-    Raises ConfigError when the tasks are not those of the manifest, in its order, UnsupportedError for one
-    that sees images.
+    Raises ConfigError when the tasks are not those of the manifest, in its order.
     """
     manifest = Manifest.from_json(str(snapshot.config["manifest"]))
-    if manifest.pixels:
-        raise UnsupportedError(
-            "an artefact that sees images is not evaluated in process; mtrl evaluate its run, or mtrl deploy "
-            "the artefact"
-        )
     made_for = tuple(entry.name for entry in manifest.tasks)
     if tasks.names != made_for:
         raise ConfigError(f"the artefact was made for the tasks {made_for}; got {tasks.names}")
+    if (shown := tasks.layout.pixels_shape or ()) != manifest.pixels:
+        raise ConfigError(f"the artefact sees images {manifest.pixels}; the tasks show {shown}")
     session = open_session(np.asarray(snapshot.tensors["graph"]).tobytes())
+    size = manifest.state_size
 
     def plan(states: Float32, task: npt.NDArray[np.int64], z: Float32) -> Float32:
         if not len(states):
             return np.zeros((0, manifest.chunk, manifest.action_size), dtype=np.float32)
-        feeds = {"state": states, "task": task} | ({"z": z} if manifest.noise_size else {})
+        feeds = {"task": task} | ({"z": z} if manifest.noise_size else {})
+        if size:
+            feeds["state"] = np.ascontiguousarray(states[:, :, :size])
+        if manifest.pixels:
+            feeds["pixels"] = states[:, 0, size:].reshape(-1, *manifest.pixels).astype(np.uint8)
         chunk: Float32 = session.run(["chunk"], feeds)[0]
         return chunk
 
-    sizes = (manifest.history, manifest.state_size, manifest.chunk, manifest.action_size)
-    spec = ChunkSpec(*sizes, manifest.noise_size, manifest.choices)
+    spec = ChunkSpec(
+        manifest.history,
+        size + math.prod(manifest.pixels or (0,)),
+        manifest.chunk,
+        manifest.action_size,
+        manifest.noise_size,
+        manifest.choices,
+    )
     execution = Execution(steps=manifest.execute, noise=manifest.noise)
-    return ChunkPolicy(FunctionSampler(spec, plan), execution)
+    policy = ChunkPolicy(FunctionSampler(spec, plan), execution)
+    return _Flattened(policy, tasks.layout.buckets) if manifest.pixels else policy
 
 
 def require_runtime(manifest: Manifest) -> None:

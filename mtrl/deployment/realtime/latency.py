@@ -21,6 +21,8 @@ from ..artefact.golden import GoldenInput, golden_inputs, read_golden
 from ..artefact.policy import ArtefactPolicy
 from .ticker import realtime_section
 
+LONGEST_S = 10.0
+"""Longest time of one repeat."""
 _WARM_UP_CALLS = 500
 _PROGRAM = "from mtrl.deployment.realtime.latency import main; main()"
 
@@ -86,7 +88,7 @@ class LatencyReport:
     max_us: float
     """Median over the repeats of their maxima."""
     calls: int
-    """Calls per repeat."""
+    """Calls per repeat, of the shortest."""
     repeats: tuple[Latency, ...]
     """Every repeat."""
     median: Latency
@@ -104,7 +106,8 @@ def measure_latency(
     """Times `ArtefactPolicy.act` over the golden inputs: one thread, no garbage collection; for `priority`
     1 to 99 under SCHED_FIFO where the system grants it.
 
-    One call copies the inputs in and returns one chunk. `repeats` should be odd. With a priority the calls of
+    One call copies the inputs in and returns one chunk. A repeat ends after `LONGEST_S` with the calls that
+    were made: convolutions take milliseconds. `repeats` should be odd. With a priority the calls of
     all repeats should take less than a second: the system throttles whoever never sleeps.
     """
     contents = open_artefact(artefact)
@@ -117,7 +120,7 @@ def measure_latency(
         p50_us=float(np.median([run.p50 for run in runs])),
         p99_us=float(np.median([run.p99 for run in runs])),
         max_us=float(np.median([run.max for run in runs])),
-        calls=calls,
+        calls=min(run.samples for run in runs),
         repeats=tuple(runs),
         median=runs[len(runs) // 2],
     )
@@ -150,9 +153,11 @@ def main() -> None:
 
 def _time(policy: ArtefactPolicy, inputs: list[GoldenInput], calls: int) -> Latency:
     seconds = np.zeros(calls)
-    for call in range(calls):
-        state, task, z, pixels = inputs[call % len(inputs)]
+    until, done = time.perf_counter_ns() + LONGEST_S * 1e9, 0
+    while done < calls and time.perf_counter_ns() < until:
+        state, task, z, pixels = inputs[done % len(inputs)]
         begun = time.perf_counter_ns()
         policy.act(state, task, z, pixels)
-        seconds[call] = (time.perf_counter_ns() - begun) * 1e-9
-    return Latency.of(seconds)
+        seconds[done] = (time.perf_counter_ns() - begun) * 1e-9
+        done += 1
+    return Latency.of(seconds[:done])
