@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from mtrl.deployment import Flight, read_flight, replay, replay_joints
+from mtrl.deployment import Flight, read_flight, replay, replay_joints, shadow_finding
 from mtrl.pipeline import log
 
 from ..arguments import add_json, emit
 
 EXAMPLES = (
-    "for log in deployments/*.mcap; do mtrl replay $log; done",
     "for log in deployments/*.mcap; do mtrl replay $log; done",
     "mtrl replay deployments/metaworld-reach-v3.mcap",
     "mtrl replay deployments/metaworld-reach-v3.mcap --unfinished   what is whole of a log that was cut off",
@@ -39,6 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         states = f"{change.before.name} -> {change.after.name}"
         log(console, f"  {change.at - begun:9.3f} s  {states}: {change.cause}")
     log(console, f"ended: {flight.ending or 'the log has no end'}")
+    shadow = shadow_finding(flight)
+    if shadow is not None:
+        log(console, str(shadow))
     # as bits: NaN equals NaN, and 0 differs from -0
     equal = (commands.view(np.uint64) == flight.command.view(np.uint64)).all(axis=1)
     emit(
@@ -50,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             "ending": flight.ending,
             "commands": len(commands),
             "reproduced": int(equal.sum()),
+            "shadow": None if shadow is None else asdict(shadow),
             "transitions": [
                 {"at": c.at - begun, "before": c.before.name, "after": c.after.name, "cause": c.cause}
                 for c in transitions

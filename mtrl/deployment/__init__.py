@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .flight.log import read_flight
     from .flight.report import DeploymentReport, EpisodeReport
     from .flight.session import REPORTS, compatible_task, deploy
+    from .flight.shadow import ShadowFinding, shadow_finding
     from .guard.guard import Guard, GuardedAction, GuardFlag, GuardState, Transition
     from .guard.limits import GuardConfig, RobotConfig
     from .realtime.latency import Latency, LatencyReport, latency_apart, measure_latency
@@ -53,6 +54,7 @@ __all__ = [
     "Quantity",
     "Robot",
     "RobotConfig",
+    "ShadowFinding",
     "TaskEntry",
     "TrainingProvenance",
     "Transition",
@@ -70,6 +72,7 @@ __all__ = [
     "replay",
     "replay_joints",
     "run_robot",
+    "shadow_finding",
     "verify",
     "write_artefact",
 ]

@@ -14,6 +14,7 @@ from ..realtime.latency import Latency
 from ..realtime.records import Column, ControlField, EpisodeSpec, ObservationField, SessionMemory, SessionSpec
 from ..realtime.roles import FLYING
 from .flight import Flight, Float64, replay
+from .shadow import ShadowFinding, shadow_finding
 
 SCHEMA_VERSION = 1
 """Version of the result file's layout."""
@@ -100,6 +101,8 @@ class EpisodeReport:
     stolen_seconds: float = 0.0
     """CPU steal time during the episode, summed over processors: misses that no
     policy could have avoided."""
+    shadow: ShadowFinding | None = None
+    """Of a flight in shadow, what the policy would have done otherwise."""
     warnings: tuple[str, ...] = field(default=())
     """Conditions that make the figures unreliable."""
 
@@ -189,6 +192,9 @@ def episode_report(
     final = GuardState(states[-1] if len(states) else GuardState.INIT)
     timeouts = int(last[ObservationField.TIMEOUTS])
     warnings += _disturbances(flight, final, timeouts, last)
+    shadow = shadow_finding(flight)
+    if shadow is not None:
+        warnings.append(f"{flight.task}: {shadow}")
     if not complete:
         warnings.append("the flight log is incomplete or does not reproduce the commands")
     return EpisodeReport(
@@ -226,6 +232,7 @@ def episode_report(
         servo_missed=int(np.count_nonzero(lateness > 2.0 / spec.robot.servo_hz)),
         stolen_seconds=stolen_seconds,
         log=str(log),
+        shadow=shadow,
     )
 
 

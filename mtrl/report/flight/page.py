@@ -8,7 +8,15 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mtrl.atomic import write_text
-from mtrl.deployment import Flight, GuardFlag, Latency, read_flight, replay, replay_joints
+from mtrl.deployment import (
+    Flight,
+    GuardFlag,
+    Latency,
+    read_flight,
+    replay,
+    replay_joints,
+    shadow_finding,
+)
 from mtrl.deployment.realtime.records import Column
 from mtrl.errors import ConfigError
 
@@ -68,6 +76,8 @@ def _facts(flight: Flight) -> dict[str, str]:
     if flight.names and not joints.unavailable:
         same = "bit for bit" if not joints.different else f"{len(joints.different)} are not the same"
         facts["joints run again"] = f"{joints.positions:,} decisions, {same}"
+    if (shadow := shadow_finding(flight)) is not None:
+        facts["beside the present controller"] = str(shadow)
     return facts
 
 

@@ -114,6 +114,8 @@ def test_a_robot_that_is_only_watched_hears_nothing(
     flight = read_flight(Path(episode.log))
     assert np.abs(flight.proposal).max() > 0.5
     assert flight.mode == mode
+    # nobody moves the table, and the policy would have
+    assert (episode.shadow is not None and episode.shadow.mismatches > 20) == (mode == "shadow")
     assert table.points == []
     assert table.position == {"x": 0.0, "y": 0.0}
 
