@@ -66,6 +66,7 @@ class GuardFlag(IntFlag):
     IK_UNSOLVED = 131072
     JOINT_POSITION_LIMITED = 262144
     JOINT_RATE_LIMITED = 524288
+    SELF_COLLISION = 1048576
 
 
 OBSERVATION_VIOLATIONS = (
@@ -84,8 +85,11 @@ JOINT_LIMITS = (
     | GuardFlag.IK_UNSOLVED
     | GuardFlag.JOINT_POSITION_LIMITED
     | GuardFlag.JOINT_RATE_LIMITED
+    | GuardFlag.SELF_COLLISION
 )
 """What a robot of joints reports of the last command: limits of workspace and joints that changed it."""
+GIVEN_UP = GuardFlag.IK_UNSOLVED | GuardFlag.SELF_COLLISION
+"""Of these, what leaves the joints where they are."""
 STOPPING = GuardFlag.ACTION_NOT_FINITE | GuardFlag.NO_SUCH_CHOICE | BREACHES
 HOLDING = OBSERVATION_VIOLATIONS | GuardFlag.STALE_PROPOSAL | GuardFlag.LATE_INFERENCE
 VIOLATIONS = HOLDING | STOPPING
@@ -218,9 +222,10 @@ class Guard:
         """Moves between SOFT_START, RUN, HOLD and ESTOP by the violations of one tick."""
         if self.state is GuardState.ESTOP or self.state < GuardState.ARMED:
             return
-        self._unsolved_ticks = self._unsolved_ticks + 1 if flags & GuardFlag.IK_UNSOLVED else 0
+        self._unsolved_ticks = self._unsolved_ticks + 1 if flags & GIVEN_UP else 0
         if self._unsolved_ticks > self.config.hold_budget:
-            cause = f"no joints were found for more than {self.config.hold_budget} targets in a row"
+            why = "no joints were found" if flags & GuardFlag.IK_UNSOLVED else "the arm would meet itself"
+            cause = f"{why} for more than {self.config.hold_budget} targets in a row"
             self._move(GuardState.ESTOP, now, cause)
             return
         if flags & VIOLATIONS:

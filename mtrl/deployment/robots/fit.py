@@ -44,7 +44,12 @@ def require_fit(
         _require_fit(site, path.parent, task, config)
         if manifest is not None:
             _require_names(site, task, manifest)
-    kinematics_of(site, path)
+    kinematics = kinematics_of(site, path)
+    if site.clearance_mm and (kinematics is None or not kinematics.pairs):
+        raise ConfigError(
+            "robot.yaml: clearance_mm needs `model`, an MJCF file with capsules or spheres of parts that are "
+            "no neighbours"
+        )
 
 
 def effective_site(path: Path, manifest: Manifest | None) -> Site:

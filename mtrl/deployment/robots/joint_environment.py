@@ -11,7 +11,7 @@ from mtrl.errors import GuardError, UnsupportedError
 from mtrl.tasks import Buffers, Task, TaskAction
 
 from ..artefact.joints import UNITS
-from ..guard.guard import GuardFlag
+from ..guard.guard import GIVEN_UP
 from .joint_guard import JointGuard
 from .joints import Float64, RobotIO
 from .site import Site, Success
@@ -119,6 +119,12 @@ class JointEnvironment:
                 "the robot into it first"
             )
 
+        if (apart := self._guard.too_near()) is not None:
+            raise GuardError(
+                f"parts of the robot are {1000 * apart:.0f} mm from each other; clearance_mm of robot.yaml "
+                f"asks for {self._site.clearance_mm:g}. Move the robot apart first"
+            )
+
     def step(self, action: TaskAction, out: Buffers) -> tuple[float, bool, bool]:
         """Commands the joints and reads them; the reward is 0: nothing measures it."""
         self._robot.command(self._target(action))
@@ -134,8 +140,8 @@ class JointEnvironment:
         self._applied[:] = action
         target = self._guard.target(self._applied)
         flags = self._guard.flags
-        self.unsolved += bool(flags & GuardFlag.IK_UNSOLVED)
-        self.limited += bool(flags & ~GuardFlag.IK_UNSOLVED)
+        self.unsolved += bool(flags & GIVEN_UP)
+        self.limited += bool(flags & ~GIVEN_UP)
         return target
 
     def _read(self, out: Buffers) -> tuple[float, bool, bool]:

@@ -50,6 +50,7 @@ class JointGuard:
     3. each joint's positions (`target`)
     4. each joint's velocity, all joints slowed down alike (`target`)
     5. each joint's acceleration (`_accelerated`)
+    6. the robot's distance from itself: what brings it too near is given up (`_meets_itself`)
 
     `breach` compares what is measured with the same limits.
     """
@@ -62,6 +63,7 @@ class JointGuard:
         self._action = action
         self._workspace = site.workspace
         self._solved_m = site.solved_mm / 1000
+        self._clearance_m = site.clearance_mm / 1000
         self._kinematics = kinematics
         self.moves_tool = any(term.kind == "tool" for term in action)
         self._reach, self._growth = limits.velocity / rate_hz, limits.acceleration / rate_hz**2
@@ -118,6 +120,9 @@ class JointGuard:
         arrives = np.allclose(sent, inside, rtol=0.0, atol=1e-12)
         if not arrives:
             self.flags |= GuardFlag.JOINT_RATE_LIMITED
+        if self._meets_itself(sent):
+            self.flags |= GuardFlag.SELF_COLLISION
+            sent, arrives = self.sent, False
         self.change[:] = sent - self.sent
         self.sent[:] = sent
         if self.moves_tool and self._kinematics is not None and not arrives:
@@ -142,6 +147,20 @@ class JointGuard:
         if reading.stop and not watches:
             found |= GuardFlag.STOP_REQUESTED
         return found
+
+    def too_near(self) -> float | None:
+        """The distance from itself, in metres, of a robot that is nearer than the site allows."""
+        if not self._clearance_m or self._kinematics is None:
+            return None
+        apart = self._kinematics.clearance(self.sent)
+        return apart if apart < self._clearance_m else None
+
+    def _meets_itself(self, sent: Float64) -> bool:
+        """Whether positions [J] are too near, and nearer than those before: the way out stays open."""
+        if not self._clearance_m or self._kinematics is None:
+            return False
+        apart = self._kinematics.clearance(sent)
+        return apart < self._clearance_m and apart < self._kinematics.clearance(self.sent)
 
     def _with_tool(self, wanted: Float64, tool: Float64) -> Float64:
         """Joints that bring the tool to a place in the workspace; `wanted` where there are none."""

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from mtrl.errors import ConfigError
 from mtrl.reading import reading
 
+from .clearance import distant_pairs, least_distance
+
 Float64 = npt.NDArray[np.float64]
 
 DAMPING = 0.02
@@ -80,6 +82,8 @@ class Kinematics:
         self._linear = np.zeros((3, self.model.nv))
         self._angular = np.zeros((3, self.model.nv))
         self._home = self.model.qpos0.copy()
+        self.pairs = distant_pairs(self.model)
+        """Parts of the model whose distance `clearance` is the least of."""
 
     def tool(self, position: Float64) -> Float64:
         """The tool's place [3] in the model's frame at joint positions [J]."""
@@ -90,6 +94,11 @@ class Kinematics:
         """The tool's rotation [3, 3] there."""
         self._place(position[self._rows])
         return np.array(self._data.site_xmat[self._tool]).reshape(3, 3)
+
+    def clearance(self, position: Float64) -> float:
+        """Least distance in metres between parts of the robot that are no neighbours, at positions [J]."""
+        self._place(position[self._rows])
+        return least_distance(self.model, self._data, self.pairs)
 
     def solve(
         self, position: Float64, target: Float64, orientation: Float64 | None = None, iterations: int = 20

@@ -168,6 +168,9 @@ class Site(Checked, place="robot"):
     """Box of the tool; needed for actions that move it."""
     solved_mm: Annotated[float, between(0.01, 100)] = 5.0
     """Distance of the tool from its target, in millimetres, within which inverse kinematics is solved."""
+    clearance_mm: Annotated[float, between(0, 1000)] = 0.0
+    """Least distance, in millimetres, between capsules and spheres of the model that are no neighbours: a
+    command that brings them nearer is given up. 0: not checked."""
     artefact: str = ""
     """Id of the only artefact that this robot takes, or its first digits, 12 or more; empty: any."""
     stamps: Annotated[str, ("receipt", "header")] = "receipt"
