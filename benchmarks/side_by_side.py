@@ -61,9 +61,10 @@ class Parts:
         self._found: dict[str, Any] = json.loads(self._path.read_text()) if there and self._path else {}
 
     def get(self, key: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON
-        """The result of a part, made where it is missing."""
+        """The result of a part, made, with a line of progress, where it is missing."""
         if key not in self._found:
             self._found[key] = make()
+            print(f"{key}: {self._found[key]}"[:120], flush=True)
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 partial = self._path.with_suffix(".partial")
