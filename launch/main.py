@@ -166,17 +166,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         raise
     except (SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            # what rich makes of it
+            return _closed_output()
         # would end the process without a word, and SystemExit(0) as a success
         raise RuntimeError(f"a plug-in raised {error!r} in the middle of mtrl {name}") from error
     except BrokenPipeError:
-        # The reader of our output closed it, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _closed_output()
     except OSError as error:
         # A path of the user's: no permission, a file where a folder should be. Without one it is our bug.
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}; check the path, or choose another place")
+
+
+def _closed_output() -> int:
+    """The reader of our output closed it, as `| head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _complete() -> int:
