@@ -23,6 +23,8 @@ NOTABLE_STEAL_S = 0.05
 """CPU steal time per episode above which a warning is given, in seconds."""
 
 
+NOTABLE_SLIPS = 0.1
+"""Share of decisions that a simulator is late for above which a warning is given."""
 _REFUSALS = {
     ObservationField.DROPPED: "readings of the robot were refused: not finite, out of place, or malformed",
     ObservationField.UNSOLVED: "decisions had a target that no joint positions were found for",
@@ -257,6 +259,12 @@ def _disturbances(flight: Flight, final: GuardState, timeouts: int, last: Float6
     found = []
     if final is GuardState.ESTOP:
         found.append(f"{flight.task}: emergency stop, {flight.transitions[-1].cause}")
+    slips, decisions = int(last[ObservationField.SLIPS]), int(last[ObservationField.TICK])
+    if slips > NOTABLE_SLIPS * decisions:
+        found.append(
+            f"{flight.task}: the simulator was too slow for real time in {slips} of {decisions} decisions; "
+            "what was held or missed is its doing"
+        )
     if timeouts:
         found.append(f"{flight.task}: the robot held by itself for {timeouts} decisions without commands")
     counts = {what: int(last[column]) for column, what in _REFUSALS.items()}
