@@ -102,13 +102,34 @@ def test_a_stopped_distillation_resumes_to_the_same_student(distilled: Path) -> 
         assert (Path(parts) / file).read_bytes() == (distilled / file).read_bytes()
 
 
-def test_a_policy_of_discrete_tasks_is_not_exported_without_a_student(
-    distilled: Path, capsys: Capture
+def test_a_planner_is_not_exported_without_a_student(
+    distilled: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    run = distilled.parent / "sac"
-    words = [word for word in SMALL[1:] if not word.startswith("agent.planning")]
-    mtrl("train", "agent=sac", *words, "stages=[train]", f"output={run.parent}", f"name={run.name}")
+    run = tmp_path / "bare"
+    shutil.copytree(distilled, run)
+    shutil.rmtree(run / "policies" / "student")
+    shutil.rmtree(run / "artefact")
     assert main(["export", str(run)]) != 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "agent 'sac' does not offer its policy" in said and "discrete tasks (gym/CartPole-v1)" in said
-    assert f"mtrl distill {run}" in said
+    assert "agent 'world_model' does not offer its policy" in said and f"mtrl distill {run}" in said
+    assert not (run / "artefact").exists()
+
+
+def test_an_artefact_is_evaluated_as_its_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SAC on a continuous and a discrete task, exported as it is: the same starts, the same returns."""
+    short = partial(latency_apart, calls=50, repeats=1)
+    monkeypatch.setattr("mtrl.pipeline.export_stage.latency_apart", short)
+    words = [word for word in SMALL[1:] if not word.startswith("agent.planning")]
+    mtrl("train", "agent=sac", *words, "stages=[train,export]", f"output={tmp_path}", "name=sac")
+    run, places = tmp_path / "sac", (tmp_path / "own", tmp_path / "exported")
+    for what, place in zip((run, run / "artefact"), places, strict=True):
+        mtrl("evaluate", str(what), "episodes=2", "copies=2", "--out", str(place))
+    own, exported = (
+        {
+            (one["task"], one["start"]): one["episode_return"]
+            for one in json.loads(next(place.glob("*.json")).read_text())["episodes"]
+        }
+        for place in places
+    )
+    assert len(own) == 4
+    assert exported == pytest.approx(own, rel=1e-4)
