@@ -123,7 +123,7 @@ def test_an_artefact_is_evaluated_as_its_run_is(tmp_path: Path, monkeypatch: pyt
     mtrl("train", "agent=sac", *words, "stages=[train,export]", f"output={tmp_path}", "name=sac")
     run, places = tmp_path / "sac", (tmp_path / "own", tmp_path / "exported")
     for what, place in zip((run, run / "artefact"), places, strict=True):
-        mtrl("evaluate", str(what), "episodes=2", "copies=2", "--out", str(place))
+        mtrl("evaluate", str(what), "evaluation.episodes=2", "--out", str(place))
     own, exported = (
         {
             (one["task"], one["start"]): one["episode_return"]

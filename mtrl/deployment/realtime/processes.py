@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import IO
 
-from mtrl.errors import EnvironmentFault, GuardError
+from mtrl.errors import EnvironmentFault, GuardError, MtrlError
 from mtrl.rollout import child_environment
 from mtrl.structured import build
 from mtrl.tasks import Task
@@ -214,6 +214,9 @@ def run_child(body: Callable[[ProcessContext], None]) -> None:
         body(context)
     except SessionEnded:
         return
+    except MtrlError as error:
+        # a refusal says all that there is to say; a traceback is for what nobody expected
+        sys.exit(str(error))
 
 
 def _tail(errors: IO[bytes]) -> str:
