@@ -125,7 +125,7 @@ class _Flattened:
     ) -> Action:
         """As `ChunkPolicy.act`; every byte of an image becomes a float32 of the same value."""
         parts = [observation[bucket].reshape(len(task_index), -1) for bucket in self._buckets]
-        seen = {"state": np.concatenate(parts, axis=1, dtype=np.float32)}
+        seen: Observation = {"state": np.concatenate(parts, axis=1, dtype=np.float32)}
         return self._policy.act(seen, task_index, state, ended, acting=acting, generators=generators)
 
 
@@ -146,7 +146,9 @@ def artefact_policy(snapshot: PolicySnapshot, tasks: TaskSet) -> Policy:
     def plan(states: Float32, task: npt.NDArray[np.int64], z: Float32) -> Float32:
         if not len(states):
             return np.zeros((0, manifest.chunk, manifest.action_size), dtype=np.float32)
-        feeds = {"task": task} | ({"z": z} if manifest.noise_size else {})
+        feeds: dict[str, npt.NDArray[Any]] = {"task": task}
+        if manifest.noise_size:
+            feeds["z"] = z
         if size:
             feeds["state"] = np.ascontiguousarray(states[:, :, :size])
         if manifest.pixels:
