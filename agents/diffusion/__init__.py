@@ -10,7 +10,7 @@ from mtrl.errors import ConfigError
 from mtrl.lazy import lazy_names
 from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
-from mtrl.tasks import TaskSet
+from mtrl.tasks import TaskSet, require_continuous_states
 from mtrl.training import Needs, Offline
 
 from .config import DiffusionConfig, NoiseLevels, PlanSettings, ReturnSettings
@@ -33,8 +33,9 @@ class DiffusionFactory:
 
     def needs(self, config: DiffusionConfig, tasks: TaskSet) -> Needs:
         """Demonstrations alone, with rewards and failures where returns are read; a policy to begin from, if
-        named.
+        named. Raises UnsupportedError for tasks with pixels or discrete actions.
         """
+        require_continuous_states(tasks, self.name)
         reads = config.returns.dropout > 0
         return Needs(offline=Offline(rewards=reads, failures=reads), parents=("init_from",))
 

@@ -14,7 +14,7 @@ from mtrl.data import Batch, Bucket, Trajectories
 from mtrl.distillation import ChunkLearner
 from mtrl.errors import ConfigError
 from mtrl.gradients import GradientSurgery, require_finite
-from mtrl.nn import ChunkNetwork, arrays_of, begin_as, require_continuous_states
+from mtrl.nn import ChunkNetwork, arrays_of, begin_as
 from mtrl.reducer import Reducer
 from mtrl.rollout import ChunkPolicy, PolicySnapshot
 from mtrl.spaces import Moments
@@ -47,9 +47,8 @@ class DiffusionAgent(ChunkLearner[ChunkNetwork]):
         parent: ChunkNetwork | None = None,
     ) -> None:
         """Begins with the weights of `parent` and its standardisation of states, which is then kept but for
-        tasks that are new to it. Raises UnsupportedError for tasks with pixels or discrete actions.
+        tasks that are new to it.
         """
-        require_continuous_states(tasks, self.NAME)
         layout = tasks.layout
         if config.batch_size < layout.task_count * ranks or config.batch_size % ranks:
             whole = "" if ranks == 1 else f" on each of {ranks} ranks, and a multiple of their number"

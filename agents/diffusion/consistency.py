@@ -25,7 +25,6 @@ from mtrl.distillation import (
     require_same_sizes,
 )
 from mtrl.errors import DivergenceError, UnsupportedError
-from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.rollout import ChunkPolicy, Policy, PolicySnapshot
 from mtrl.structured import Checked, between, build
@@ -93,9 +92,8 @@ class ConsistencyDistiller(ChunkLearner[Student]):
         ranks: int = 1,
     ) -> None:
         """Raises ConfigError when history or chunk differ, or ranks cannot share the batch, UnsupportedError
-        for a teacher that does not denoise and for tasks with pixels or discrete actions.
+        for a teacher that does not denoise.
         """
-        require_continuous_states(tasks, self.NAME, "Distil with distillation.method=dagger")
         if not isinstance(teacher.objective, EDM):
             raise UnsupportedError(
                 "distillation.method=consistency follows the path of agent.objective=diffusion; this teacher "

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mtrl.data import Trajectories
-from mtrl.nn import require_continuous_states
 from mtrl.reducer import ALONE
 from mtrl.rollout import Execution
 from mtrl.spaces import ActionSpec, ObservationSpec, RunningMoments
-from mtrl.tasks import Task, TaskSet
+from mtrl.tasks import Task, TaskSet, require_continuous_states
 from mtrl.training import Datasets
 
 from .agent import DiffusionAgent

@@ -10,7 +10,7 @@ from mtrl.lazy import lazy_names
 from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
-from mtrl.training import Groups, Needs, Offline
+from mtrl.training import Groups, Needs
 
 from .config import GRPOConfig
 from .metrics import METRICS
@@ -35,8 +35,9 @@ class GRPOFactory:
 
     def needs(self, config: GRPOConfig, tasks: TaskSet) -> Needs:
         """Groups; demonstrations to clone first, if any; policies to begin as and to stay near."""
-        offline = Offline(updates=config.cloning.updates) if config.cloning.updates else None
-        return Needs(offline, Groups(size=config.group_size), parents=("init_from", "reference"))
+        return Needs(
+            config.cloning.offline(tasks), Groups(size=config.group_size), parents=("init_from", "reference")
+        )
 
     def extras(self, config: GRPOConfig, layout: Layout) -> tuple[Extra, ...]:
         """The drawn action and its log-probability."""

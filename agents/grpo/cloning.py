@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mtrl.data import Bucket, RankDataset
 from mtrl.errors import DivergenceError
-from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.tasks import TaskSet
 from mtrl.training import Datasets
@@ -28,8 +27,7 @@ class Cloner:
     def __init__(
         self, config: CloningConfig, actor: Actor, tasks: TaskSet, seed: int, *, rank: int, ranks: int
     ) -> None:
-        """Learns the weights of `actor`. Raises UnsupportedError for pixels or discrete actions."""
-        require_continuous_states(tasks, "cloning before GRPO (agent.cloning.updates)")
+        """Learns the weights of `actor`."""
         self.done = 0
         """Updates so far."""
         self._config, self._actor, self._ranks = config, actor, ranks

@@ -9,6 +9,8 @@ from mtrl.errors import ConfigError, OutOfRangeError
 from mtrl.gradients import SurgeryConfig
 from mtrl.nn import PixelEncoderConfig, TorsoConfig
 from mtrl.structured import BELOW_ONE, POSITIVE, SHARE, UNIT, Checked, at_least, between
+from mtrl.tasks import TaskSet, require_continuous_states
+from mtrl.training import Offline
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,15 @@ class CloningConfig(Checked, place="agent.cloning"):
     """Decisions of all tasks per update, at least 1."""
     learning_rate: Annotated[float, POSITIVE] = 1e-3
     """Step size, above 0."""
+
+    def offline(self, tasks: TaskSet) -> Offline | None:
+        """The demonstrations that are cloned; None without any. Raises UnsupportedError for tasks with
+        pixels or discrete actions.
+        """
+        if not self.updates:
+            return None
+        require_continuous_states(tasks, "cloning before the first round (agent.cloning.updates)")
+        return Offline(updates=self.updates)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from mtrl.lazy import lazy_names
 from mtrl.rollout import Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
-from mtrl.training import Groups, Needs, Offline, Stream
+from mtrl.training import Groups, Needs, Stream
 
 from ..grpo import actor_in
 from .config import EpisodeConfig, PPOConfig
@@ -33,9 +33,8 @@ class PPOFactory:
 
     def needs(self, config: PPOConfig, tasks: TaskSet) -> Needs:
         """A stream, or groups of whole episodes; demonstrations where the settings clone them first."""
-        offline = Offline(updates=config.cloning.updates) if config.cloning.updates else None
         online = Groups(size=config.episodes.group_size) if config.episodes.groups else Stream()
-        return Needs(offline, online, parents=("init_from",))
+        return Needs(config.cloning.offline(tasks), online, parents=("init_from",))
 
     def extras(self, config: PPOConfig, layout: Layout) -> tuple[Extra, ...]:
         """The drawn action and its log-probability."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, TypeVar
 from mtrl.errors import ConfigError
 from mtrl.rollout import ChunkPolicy, Extra, Policy, PolicySnapshot
 from mtrl.spaces import Layout
-from mtrl.tasks import TaskSet
+from mtrl.tasks import TaskSet, require_continuous_states
 from mtrl.training import Metrics, Needs, Offline
 
 from .config import DistillationConfig
@@ -30,7 +30,8 @@ class DistillerFactory(ABC, Generic[Made]):
     """Whether it reads `distillation.settings`."""
 
     def needs(self, config: DistillationConfig, tasks: TaskSet) -> Needs:
-        """Demonstrations, and a teacher."""
+        """Demonstrations, and a teacher; raises UnsupportedError for pixels and discrete actions."""
+        require_continuous_states(tasks, "the student", "Distil with distillation.method=dagger")
         return Needs(offline=Offline(), parents=("teacher",))
 
     def extras(self, config: DistillationConfig, layout: Layout) -> tuple[Extra, ...]:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import torch
 
 from mtrl.errors import DivergenceError
-from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.rollout import ChunkSampler, Policy, PolicySnapshot
 from mtrl.tasks import TaskSet
@@ -64,10 +63,7 @@ class SameNoiseDistiller(ChunkLearner[Student]):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        """Raises ConfigError when history or chunk differ, or ranks cannot share the batch, UnsupportedError
-        for tasks with pixels or discrete actions.
-        """
-        require_continuous_states(tasks, self.NAME, "Distil with distillation.method=dagger")
+        """Raises ConfigError when history or chunk differ, or ranks cannot share the batch."""
         require_same_sizes(config, teacher.spec, ranks)
         self._config, self._teacher, self._ranks = config, teacher, ranks
         warm = teacher if isinstance(teacher, WarmStart) else None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from mtrl.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .chunk_network import ChunkNetwork, bounded, log_choices, require_continuous_states
+    from .chunk_network import ChunkNetwork, bounded, log_choices
     from .config import (
         EXPERT_BALANCES,
         ChunkShape,
@@ -106,7 +106,6 @@ __all__ = [
     "legal_shares",
     "log_choices",
     "masked_log_softmax",
-    "require_continuous_states",
     "scatter_rows",
     "select_rows",
     "tensors_of",

@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtrl.errors import UnsupportedError
 from mtrl.spaces import Layout
-from mtrl.tasks import TaskSet
 
 from .chunk_transformer import ChunkTransformer
 from .config import ChunkShape
@@ -175,18 +173,3 @@ def bounded(raw: Tensor, mask: Tensor, choices: int) -> Tensor:
     sizes = [raw.shape[-1] - choices, choices]
     (continuous, logits), (_, legal) = raw.split(sizes, dim=-1), mask.split(sizes, dim=-1)
     return torch.cat([continuous.clamp(-1.0, 1.0), log_choices(logits, legal).exp() * legal], dim=-1)
-
-
-def require_continuous_states(tasks: TaskSet, what: str, instead: str = "") -> None:
-    """Raises UnsupportedError naming the task that `what` cannot serve; `instead` says what serves a discrete
-    one.
-    """
-    for task in tasks:
-        if task.action.is_discrete:
-            raise UnsupportedError(
-                f"{what} plans continuous actions; task {task.name} is discrete{instead and f'. {instead}'}"
-            )
-        if task.observation.state is None:
-            raise UnsupportedError(
-                f"{what} reads state vectors; task {task.name} observes {list(task.observation.buckets)}"
-            )

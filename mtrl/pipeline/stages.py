@@ -107,9 +107,10 @@ def require_resources(config: Config) -> None:
     # a run that continues may be at stages that take no parent any more
     taking = STAGES if plan.run.exists() else stages
     require_parents(config, plan.name, [key for stage in taking for key in stage.parents(plan.needs)])
-    disk = sum(stage.requires(plan) for stage in stages) + plan.demonstration_bytes + 50 * MEGABYTE
     if any(stage.uses_demonstrations for stage in stages):
+        # before what builds the agent and so imports torch
         plan.require_demonstrations()
+    disk = sum(stage.requires(plan) for stage in stages) + plan.demonstration_bytes + 50 * MEGABYTE
     require_disk(plan.run, disk)
     require_processors(plan.tasks, config.runtime)
     console = Console(emoji=False, file=sys.stderr)

@@ -33,7 +33,7 @@ from .suite import (
     VectorSuite,
 )
 from .task import Option, ProtocolValue, Score, Task, hash_of_protocol
-from .task_set import NamedSet, TaskSet
+from .task_set import NamedSet, TaskSet, require_continuous_states
 from .threads import allowed_processors, native_threads, set_native_threads
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "disturbed",
     "hash_of_protocol",
     "native_threads",
+    "require_continuous_states",
     "require_vector_backend",
     "sampler_for",
     "set_native_threads",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mtrl.errors import ConfigError, SpaceError, UnknownNameError
+from mtrl.errors import ConfigError, SpaceError, UnknownNameError, UnsupportedError
 from mtrl.spaces import Layout
 
 from .task import Option, Task
@@ -99,3 +99,18 @@ def _require_one_image_shape(tasks: Sequence[Task]) -> None:
 
 def _some(names: Sequence[str]) -> str:
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def require_continuous_states(tasks: TaskSet, what: str, instead: str = "") -> None:
+    """Raises UnsupportedError naming the task that `what` cannot serve; `instead` says what serves a discrete
+    one.
+    """
+    for task in tasks:
+        if task.action.is_discrete:
+            raise UnsupportedError(
+                f"{what} plans continuous actions; task {task.name} is discrete{instead and f'. {instead}'}"
+            )
+        if task.observation.state is None:
+            raise UnsupportedError(
+                f"{what} reads state vectors; task {task.name} observes {list(task.observation.buckets)}"
+            )

@@ -173,7 +173,7 @@ def test_tasks_that_no_head_serves_are_refused_by_name() -> None:
     )
     tasks = TaskSet([discrete])
     with pytest.raises(UnsupportedError, match="made/buttons is discrete"):
-        AGENT.build(SMALL, tasks, 0)
+        AGENT.needs(SMALL, tasks)
 
 
 def test_missing_demonstrations_and_too_small_batches_are_refused() -> None:

@@ -10,11 +10,10 @@ import numpy.typing as npt
 import torch
 
 from mtrl.errors import OutOfRangeError
-from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.rollout import Acting, Action, Extra, Policy, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
-from mtrl.tasks import TaskSet
+from mtrl.tasks import TaskSet, require_continuous_states
 from mtrl.training import Datasets, Metric, Metrics, Needs, Offline, State, Use
 
 

@@ -17,13 +17,13 @@ from torch import nn
 
 from mtrl.data import Replay, ReplayConfig
 from mtrl.errors import OutOfRangeError
-from mtrl.nn import arrays_of, require_continuous_states, tensors_of
+from mtrl.nn import arrays_of, tensors_of
 from mtrl.panels import Panel
 from mtrl.reducer import Reducer
 from mtrl.rollout import Acting, Action, Extra, Fragment, Policy, PolicySnapshot, PolicyState
 from mtrl.spaces import Layout, Observation
 from mtrl.structured import build
-from mtrl.tasks import TaskSet
+from mtrl.tasks import TaskSet, require_continuous_states
 from mtrl.training import Metric, Metrics, Needs, State, Stream, Use
 
 PLAN_VALUE = Extra("plan_value", replayed=True)

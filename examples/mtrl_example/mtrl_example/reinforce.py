@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 
 from mtrl.errors import ConfigError, OutOfRangeError
-from mtrl.nn import require_continuous_states
 from mtrl.reducer import Reducer
 from mtrl.rollout import (
     Acting,
@@ -29,7 +28,7 @@ from mtrl.rollout import (
     PolicyState,
 )
 from mtrl.spaces import Layout, Observation
-from mtrl.tasks import Split, TaskSet, start_id
+from mtrl.tasks import Split, TaskSet, require_continuous_states, start_id
 from mtrl.training import Groups, Metric, Metrics, Needs, State, Use
 
 from .agent import LinearPolicy
