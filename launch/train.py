@@ -15,7 +15,7 @@ from mtrl.pipeline import RESUME, Config, Interrupted, log_interruption, resume_
 
 from .arguments import add_continuing, add_json, add_overrides, emit, resumes
 from .compose import compose
-from .several.seeds import compare_seeds, configs_of, seeds_of
+from .several.seeds import compare_seeds, configs_of, seed_line, seeds_of
 
 EXAMPLES = (
     "mtrl train experiment=quickstart            demonstrations to robot controller in minutes",
@@ -44,9 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     configs = configs_of(words, seeds, arguments.config_dir, may_exist=resume or arguments.overwrite)
     summaries, results = [], []
     for config in configs:
-        summary, found = _train(config, arguments.overwrite, resume, console)
+        summary, found = _train(config, arguments.overwrite, resume, console, brief=True)
         if not summary:
             return 130
+        pipeline.log(console, seed_line(summary["run"], found))
         summaries.append(summary)
         results.append(found)
     name = run_stem(compose(words, command="train", config_dir=arguments.config_dir))
@@ -55,11 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(
-    config: Config, overwrite: bool, resume: bool, console: Console
+    config: Config, overwrite: bool, resume: bool, console: Console, *, brief: bool = False
 ) -> tuple[dict[str, Any], list[EvaluationResult]]:
     """Summary and evaluations of one run; nothing after Ctrl-C."""
     pipeline.require_resources(config)
     with pipeline.open_session(config, overwrite=overwrite, resume=resume, console=console) as session:
+        session.brief = brief
         how: dict[str, Json] = {"command": resume_command(), "finished": False}
         write_record(session.run.path / RESUME, how, overwrite=True)
         try:

@@ -1,4 +1,4 @@
-"""`seeds=1,2,3` of `mtrl train`: a run for each seed, and one comparison of them at the end."""
+"""`seeds=1,2,3` of `mtrl train`: a run for each seed, a line of each, and one table of all at the end."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def configs_of(
             "--overwrite to begin again, or choose another name"
         )
     return configs
+
+
+def seed_line(run: Path, results: Sequence[EvaluationResult]) -> str:
+    """What a run reached: of each policy the mean success or score, or a return for each task."""
+    reached = [f"{result.policy.shown} {_level(result)}" for result in results]
+    return f"{run}: {'; '.join(reached) or 'finished'} (all of it: mtrl evaluate {run})"
+
+
+def _level(result: EvaluationResult) -> str:
+    if result.mean.score is not None:
+        return f"{'success' if result.by_success else 'score'} {100 * result.mean.score:.1f}%"
+    return ", ".join(f"return {task.mean_return:.1f} on {task.name}" for task in result.tasks)
 
 
 def compare_seeds(

@@ -64,7 +64,8 @@ def evaluate_stage(session: Session) -> None:
 
 
 def show_results(session: Session, results: list[EvaluationResult]) -> list[EvaluationResult]:
-    """Prints the policies in one table and, for a run that learned while it collected, from before to after.
+    """Prints the policies in one table and, for a run that learned while it collected, from before to after;
+    nothing in a brief session.
 
     With `evaluation.random` and `evaluation.constant`, random play and the best constant actions are
     evaluated on the same starts first; their results come last.
@@ -74,6 +75,8 @@ def show_results(session: Session, results: list[EvaluationResult]) -> list[Eval
     protocol = session.config.evaluation
     references = [RANDOM] * protocol.random + [CONSTANT] * protocol.constant
     results = [*results, *(evaluate_reference(session, label, results[0]) for label in references)]
+    if session.brief:
+        return results
     print_results(results, session.console)
     learned = learning_table(session.run.path, results)
     if learned is not None:

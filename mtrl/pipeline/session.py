@@ -45,6 +45,8 @@ class Session:
     """Results of the stage "evaluate"."""
     deployment: DeploymentReport | None = None
     """Report of the stage "deploy"; None where its results existed already."""
+    brief: bool = False
+    """Whether tables of results are left to whoever opened the session."""
     exits: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
     """Closed at the end of the session."""
     _rollouts: Rollouts | None = field(default=None, repr=False)

@@ -153,11 +153,12 @@ def run_stages(session: Session) -> dict[str, object]:
                 raise Interrupted(f"stopped after the stage {stage.name!r}")
         wall = before + time.monotonic() - began
         summary = summarise(session.run.path, session.results, session.deployment, wall)
-        _print_summary(session.console, summary, seconds, session.config.agent)
+        if not session.brief:
+            _print_summary(session.console, summary, seconds, session.config.agent)
         last = [stage for stage in stages if stage.reads_summary]
         for stage in last:
             stage.run(session)
-        if not last:
+        if not last and not session.brief:
             command = shlex.join(["mtrl", "report", str(session.run.path)])
             session.log(f"all of it is in {session.run.path}; a page of it: {command}")
     finally:

@@ -37,7 +37,11 @@ def test_a_list_of_seeds_ends_in_one_table_and_is_listed(
     monkeypatch.setattr(sys, "argv", ["mtrl", *words])
     figures = tmp_path / "figures.json"
     assert main([*words, "--json", str(figures)]) == 0
-    assert "2 runs a group" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 runs a group" in shown
+    # a line a run, one table of all
+    assert [f"mine-seed{seed}: sac success" in shown for seed in (1, 2)] == [True, True]
+    assert shown.count("point/obstacle") == shown.count("brackets") == 1, shown
     record = json.loads(figures.read_text())
     assert [Path(run["run"]).name for run in record["runs"]] == ["mine-seed1", "mine-seed2"]
     (group,) = record["comparison"]["groups"]
