@@ -25,6 +25,12 @@ from .table import (
 )
 from .task_names import TaskNames
 
+NO_RANGE = (
+    "Compared by return, task by task: a mean over tasks needs scores, such as "
+    'Score("return", low, high) or Score("success") of a task of your own'
+)
+"""Said where no task has a score."""
+
 
 def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparison]) -> Table:
     """One row per task and measure: the reference's level, then every policy's difference from it.
@@ -65,10 +71,10 @@ def comparison_table(reference: EvaluationResult, comparisons: Sequence[Comparis
 def verdict(comparison: Comparison) -> str:
     """What a comparison says, in words and with its numbers."""
     pair = f"{comparison.better} against {comparison.reference}"
-    tests = _tests(comparison)
     if comparison.score is None:
-        return f"{pair}: no task has a normalised score, so there is no mean score{tests}"
-    mean = format_signed(comparison.score, 100, 1)
+        found = [_by_return(task, comparison.better) for task in comparison.tasks]
+        return f"{pair}: {'; '.join(found)}. {NO_RANGE}"
+    tests, mean = _tests(comparison), format_signed(comparison.score, 100, 1)
     averaged = [task for task in comparison.tasks if task.score is not None]
     starts = sum(task.starts for task in averaged)
     over = f"{_counted(len(averaged), 'task')}, {_counted(starts, 'start')}"
@@ -170,6 +176,13 @@ def _tests(comparison: Comparison) -> str:
         f". Starts gained {gained}, lost {lost}: exact McNemar p = {comparison.mcnemar:.2g}, "
         f"p = {comparison.sequential.p_value:.2g} if more starts may still be added"
     )
+
+
+def _by_return(task: TaskComparison, better: str) -> str:
+    """What one task says whose score has no range."""
+    found = format_signed(task.episode_return, 1, 1)
+    over = f"{task.name}, {_counted(task.starts, 'start')}"
+    return f"{found} in the return of {over}; {_excludes(task.episode_return, 0.0, better)}"
 
 
 def _excludes(estimate: Estimate, value: float, better: str) -> str:

@@ -89,7 +89,8 @@ def test_a_return_without_a_range_stays_out_of_the_mean() -> None:
     pair = [outcome_result(name, alone, {"gym/Any": [value]}) for name, value in (("a", 1.0), ("b", 2.0))]
     bare = compare(*pair)
     assert (bare.score, bare.mcnemar, bare.sequential) == (None, None, None)
-    assert "no task has a normalised score" in verdict(bare)
+    assert verdict(bare).startswith("a against b: -1.0 [-] in the return of gym/Any, 1 start; a single start")
+    assert 'Score("return", low, high)' in verdict(bare)
 
 
 def test_a_wider_level_contains_the_narrower() -> None:
