@@ -329,7 +329,7 @@ def diffusion_beside_one(reducer: Reducer, changes: Mapping[str, Any]) -> dict[s
 def inject(agent: DiffusionAgent, rank: int | None) -> None:
     """Rank 0 has samples of both tasks, rank 1 of the first alone."""
     source, calls = choice_data(episodes=12), [0]
-    dataset = type(agent._data)(choice_tasks().layout, SHAPE.history, SHAPE.chunk, 1, "a test")
+    dataset = type(agent._data)(choice_tasks(), SHAPE.history, SHAPE.chunk, 1, "a test")
     dataset.ingest(source)
     assert dataset._dataset is not None
     whole = dataset._dataset

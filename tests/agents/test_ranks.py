@@ -67,7 +67,9 @@ def test_whatever_fails_on_one_rank_is_named_on_both(ranks: list[Facts]) -> None
     distiller = [rank["distiller"]["failure"] for rank in ranks]
     assert distiller[0] == ["DivergenceError", "rank 1: " + distiller[1][1]]
     assert ranks[1]["demonstrations"][0] == "ConfigError"
-    assert "rank 1 failed with ConfigError: no demonstrations" in ranks[0]["demonstrations"][1]
+    assert (
+        "rank 1 failed with ConfigError: there is no demonstration of made" in ranks[0]["demonstrations"][1]
+    )
     assert zero["still"] == one["still"] == 2.0
 
 

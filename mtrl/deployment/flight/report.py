@@ -180,12 +180,9 @@ def episode_report(
     answered, late = int(control[ControlField.ANSWERED]), int(control[ControlField.LATE])
     real_time_priority = all(control[role.granted] for role in FLYING)
     lateness = memory.lateness[: int(control[ControlField.WAKE_UPS])].copy()
-    commands, _ = replay(flight)
     decisions = int(last[ObservationField.TICK])
     skipped = decisions - answered
-    fresh = len(np.unique(flight.column(Column.TICK)))
-    rows = int(control[ControlField.ROWS])
-    complete = commands.tobytes() == flight.command.tobytes() and (fresh, len(commands)) == (answered, rows)
+    complete = _is_complete(flight, answered, int(control[ControlField.ROWS]))
     flags, states = flight.numbers[:, [Column.FLAGS, Column.STATE]].astype(np.int64).T
     sent, observed = flight.column(Column.SENT), flight.column(Column.OBSERVED)
     first_answers = np.diff(flight.column(Column.TICK), prepend=-1) != 0
@@ -194,8 +191,7 @@ def episode_report(
     final = GuardState(states[-1] if len(states) else GuardState.INIT)
     timeouts = int(last[ObservationField.TIMEOUTS])
     warnings += _disturbances(flight, final, timeouts, last)
-    shadow = shadow_finding(flight)
-    if shadow is not None:
+    if (shadow := shadow_finding(flight)) is not None:
         warnings.append(f"{flight.task}: {shadow}")
     if not complete:
         warnings.append("the flight log is incomplete or does not reproduce the commands")
@@ -236,6 +232,13 @@ def episode_report(
         log=str(log),
         shadow=shadow,
     )
+
+
+def _is_complete(flight: Flight, answered: int, rows: int) -> bool:
+    """Whether the log holds every decision answered and every row, and the guard gives its commands again."""
+    commands, _ = replay(flight)
+    fresh = len(np.unique(flight.column(Column.TICK)))
+    return commands.tobytes() == flight.command.tobytes() and (fresh, len(commands)) == (answered, rows)
 
 
 def _circumstances(refused: bool, stolen_seconds: float) -> list[str]:
