@@ -120,15 +120,36 @@ def test_the_log_is_whole_and_replays_after(name: str, bench: BenchSuite, tmp_pa
 def test_no_signal_interrupts_the_end_of_a_flight(
     number: signal.Signals, error: type[BaseException], said: str
 ) -> None:
-    before = signal.getsignal(number)
-    with user_interrupts(), noted_signals() as raise_if_noted:
-        raise_if_noted()
-        signal.raise_signal(number)
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(error) as raised:
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    # whoever started the tests may ignore some, as nohup does
+    started = {of: signal.signal(of, handler) for of, handler in usual.items()}
+    try:
+        with user_interrupts(), noted_signals() as raise_if_noted:
             raise_if_noted()
-    assert said in ending_of(raised.value)
-    assert signal.getsignal(number) is before
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(error) as raised:
+                raise_if_noted()
+        assert said in ending_of(raised.value)
+        assert signal.getsignal(number) is usual[number]
+    finally:
+        for of, handler in started.items():
+            signal.signal(of, handler)
+
+
+def test_an_ignored_signal_stays_ignored_in_a_flight() -> None:
+    """As of a flight that `nohup` started: the end of its terminal does not end it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with noted_signals() as raise_if_noted:
+            signal.raise_signal(signal.SIGHUP)
+            raise_if_noted()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_killed_session_leaves_a_whole_log_and_no_process(bench: BenchSuite, tmp_path: Path) -> None:
