@@ -8,6 +8,7 @@ import ctypes.util
 import datetime
 import os
 import re
+import signal
 import sys
 from collections.abc import Generator
 from typing import Any
@@ -24,6 +25,9 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # which part of a sweep runs; set once, so that all processes of a run agree at midnight too
 os.environ.setdefault("MTRL_TEST_DAY", str(datetime.datetime.now(datetime.UTC).toordinal()))
+# a shell without job control starts what runs in its background with Ctrl-C ignored, and children inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NO_SKIPS = os.environ.get("MTRL_NO_SKIPS", "") not in ("", "0")
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
