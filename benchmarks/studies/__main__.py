@@ -28,6 +28,8 @@ STUDIES = {
         *world_model.EXPERTS,
         *policy_gradients.PEERS,
         policy_gradients.METAWORLD4,
+        policy_gradients.CLASSIC,
+        policy_gradients.LEVERS,
         any_teacher.TEACHERS,
     )
 }

@@ -94,3 +94,50 @@ METAWORLD4 = Study(
     },
 )
 """The clone takes one round with steps too small to move it."""
+
+CLASSIC = Study(
+    name="grpo_classic",
+    question=(
+        "Does GRPO learn without a critic and from nothing, discrete and continuous tasks in one policy, in "
+        "100,000 steps of CartPole-v1, 300,000 of Acrobot-v1 and 200,000 of cartpole-balance?"
+    ),
+    shared=("experiment=grpo_classic", "stages=[train,evaluate]", "tracking=files", "evaluation.episodes=50"),
+    variants={"grpo": ()},
+    seeds=(1, 2, 3),
+    methods={"grpo": ("grpo", "teacher")},
+)
+
+_PAPER = (
+    "agent.sampler.oversampling=3",
+    "agent.sampler.refills=10",
+    "agent.weights.learning_rate=0.025",
+    "agent.weights.floor=0",
+)
+"""MT-GRPO's settings, where `experiment=mt_grpo_metaworld4` departs from them."""
+
+LEVERS = Study(
+    name="mt_grpo_levers",
+    question=(
+        "What makes MT-GRPO work on control, or fail? The settings of the paper and each departure from them "
+        "alone, after the clone of `grpo_metaworld4` and 100,000 decisions: a floor on the weights, slower "
+        "weights, no oversampling, as many optimiser steps per decision as uniform groups take."
+    ),
+    shared=(*METAWORLD4.shared, "evaluation.episodes=100", "steps=100000"),
+    variants={
+        "uniform": ("experiment=grpo_metaworld4",),
+        "paper": ("experiment=mt_grpo_metaworld4", *_PAPER),
+        "floor": ("experiment=mt_grpo_metaworld4", *_PAPER, "agent.weights.floor=0.4"),
+        "slow": ("experiment=mt_grpo_metaworld4", *_PAPER, "agent.weights.learning_rate=0.005"),
+        "no-oversampling": ("experiment=mt_grpo_metaworld4", *_PAPER, "agent.sampler.oversampling=1"),
+        "updates": ("experiment=mt_grpo_metaworld4", *_PAPER, "agent.epochs=12"),
+    },
+    seeds=(1, 2, 3),
+    methods={
+        "uniform groups": ("uniform", "teacher"),
+        "MT-GRPO, paper": ("paper", "teacher"),
+        "floor 0.4": ("floor", "teacher"),
+        "slow weights": ("slow", "teacher"),
+        "no oversampling": ("no-oversampling", "teacher"),
+        "equal updates": ("updates", "teacher"),
+    },
+)
