@@ -210,6 +210,25 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any configuration value
     return value
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every leaf of nested objects, in their order; an empty object is a leaf."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def differences(came: object, expected: object, place: str) -> str:
+    """Keys in which two dataclasses differ, with both values: "place.width=400, expected 256"."""
+    theirs, ours = (dict(flat(plain(settings), f"{place}.")) for settings in (came, expected))
+    return "; ".join(
+        f"{key}={theirs.get(key, 'absent')}, expected {ours.get(key, 'absent')}"
+        for key in dict.fromkeys([*theirs, *ours])
+        if theirs.get(key, "absent") != ours.get(key, "absent")
+    )
+
+
 def _hints(kind: type) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

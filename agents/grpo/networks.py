@@ -14,6 +14,7 @@ from mtrl.data import Bucket
 from mtrl.errors import ConfigError
 from mtrl.nn import ObservationEncoder, TaskNetwork, masked_log_softmax, select_rows
 from mtrl.spaces import Layout, Moments
+from mtrl.structured import differences
 
 from .config import PolicyConfig
 
@@ -171,11 +172,11 @@ def begin_as_actor(actor: TaskActor, parent: nn.Module) -> None:
     names the first difference.
     """
     torso = getattr(getattr(getattr(parent, "network", None), "torso", None), "config", None)
-    if torso != actor.config.torso:
+    if torso is None:
+        raise ConfigError("init_from: expected a policy with a torso (GRPO, PPO, SAC) or a student; got none")
+    if differing := differences(torso, actor.config.torso, "agent.network.torso"):
         raise ConfigError(
-            f"init_from: the parent's torso is {torso}; expected agent.network.torso, which is "
-            f"{actor.config.torso}. Give agent.network.torso the parent's settings (a SAC actor's default "
-            "has layer_norm=true and norm_affine=false)"
+            f"init_from: the parent has another torso: {differing}. Give agent.network.torso its settings"
         )
     theirs, width = dict(parent.state_dict()), actor.layout.continuous_size
     ours = actor.state_dict()

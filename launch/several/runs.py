@@ -27,20 +27,25 @@ EXAMPLES = (
 HEADLINES = ("student_score", "teacher_score", "student_success", "teacher_success")
 """Figures of `summary.json` that stand for a run; the first that is there is shown."""
 
+HERE = Path("runs")
+"""Where runs are unless output= says otherwise; no error where nothing has run yet."""
+
+FIRST = "mtrl train agent=sac tasks=[gym/CartPole-v1] steps=6000 online.warmup=500 name=first"
+
 SHOWN_TASKS = 3
 """Tasks that the line of a run names."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder."""
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"), help="folder of runs (runs)")
+    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="folder of runs (runs)")
     add_json(parser, "the runs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a line for each run, and the command that goes on where it has not ended; writes nothing."""
     folder: Path = arguments.folder
-    if not folder.is_dir():
+    if not folder.is_dir() and folder != HERE:
         raise ConfigError(
             f"{folder} is no folder; name the folder that holds runs, as given by output=FOLDER"
         )
@@ -62,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         if record["state"] == "stopped":
             log(console, f"    go on with: {record['resume'] or 'the command that began it, --resume auto'}")
     if not records:
-        log(console, f"{folder} holds no runs")
+        log(console, f"{folder} holds no runs yet; begin one with: {FIRST}")
     emit(arguments, records)
     return 0
 

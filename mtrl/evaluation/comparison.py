@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from mtrl.errors import ConfigError
 from mtrl.reading import Json
+from mtrl.structured import flat
 
 from .broken import BrokenEpisode, UnmeasuredTask
 from .paired_tests import SequentialTest, exact_mcnemar, sequential_test
 from .pairs import common_episodes
-from .records import flat
 from .results import EvaluationResult, TaskResult
 from .statistics import Estimate, TaskMeans, paired_differences
 

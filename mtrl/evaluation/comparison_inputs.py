@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mtrl.errors import ConfigError, UnknownNameError
 from mtrl.run_directory import POLICIES, RunDirectory, split_label
+from mtrl.structured import flat
 
-from .records import flat
 from .result_file import KeptResult, newest_results, read_result
 from .results import EvaluationResult
 

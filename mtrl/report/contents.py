@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mtrl.deployment.realtime.latency import Latency
 from mtrl.errors import ConfigError
-from mtrl.evaluation.records import flat, read_record
+from mtrl.evaluation.records import read_record
 from mtrl.evaluation.result_file import results_of
 from mtrl.evaluation.results import OWN, EvaluationResult, PolicyReference
 from mtrl.run_directory import POLICIES, agent_settings, read_config
+from mtrl.structured import flat
 from mtrl.videos import Video, read_videos
 
 from .conflict import Conflicts, find_conflicts

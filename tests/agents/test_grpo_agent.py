@@ -232,8 +232,12 @@ def test_an_actor_of_sac_is_a_parent_and_keeps_its_mean_action() -> None:
     one, two = (p.act(*arguments, acting=Acting(), generators=generators) for p in (parent, agent.policy()))
     np.testing.assert_allclose(one.continuous, two.continuous, atol=1e-6)
     np.testing.assert_array_equal(one.discrete, two.discrete)
-    with made_suites(), pytest.raises(ConfigError, match=r"init_from.*agent.network.torso"):
+    with made_suites(), pytest.raises(ConfigError, match=r"init_from.*agent.network.torso") as refused:
         AGENT.build(AGENT.config_class(), tasks, 1, parents={"init_from": parent})
+    # what differs, and nothing else
+    assert "torso.width=256, expected" not in str(refused.value) and "layer_norm=True, expected False" in str(
+        refused.value
+    )
 
 
 def test_the_controller_is_the_policy_without_exploration() -> None:

@@ -144,6 +144,27 @@ def test_results_are_not_overwritten_unasked(bench: BenchSuite, tmp_path: Path) 
         deploy(tmp_path / "artefact", ROBOT, ["bench/point"], [2], 0, tmp_path)
 
 
+def test_a_flight_that_replaces_one_of_more_episodes_leaves_none_of_its_logs(
+    bench: BenchSuite, tmp_path: Path
+) -> None:
+    run_episode(bench, tmp_path, {})
+    place = tmp_path / "deployments"
+    for stale in ("bench-point-2", "bench-point-3", "bench-other", "bench-other-2"):
+        for suffix in (".json", ".mcap"):
+            (place / f"{stale}{suffix}").touch()
+    deploy(tmp_path / "artefact", ROBOT, ["bench/point"], [2], 0, tmp_path, overwrite=True)
+    assert sorted(path.stem for path in place.glob("*.mcap")) == [
+        "bench-other",
+        "bench-other-2",
+        "bench-point",
+    ]
+    assert sorted(path.stem for path in place.glob("*.json")) == [
+        "bench-other",
+        "bench-other-2",
+        "bench-point",
+    ]
+
+
 def test_wrong_requests_are_refused(bench: BenchSuite, tmp_path: Path) -> None:
     linear_artefact(tmp_path / "artefact", [bench.task("bench/point")], STEER)
     with pytest.raises(ConfigError, match="one start per task"):

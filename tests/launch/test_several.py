@@ -93,3 +93,13 @@ def test_refused_before_anything_is_made(
     assert main([*SMALL[:1], "agent=sac", "tasks=point/obstacle", f"output={tmp_path / 'runs'}", *words]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_where_nothing_has_run_yet_the_list_is_empty_and_says_how_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["runs", "--json", "runs.json"]) == 0
+    assert "begin one with: mtrl train" in capsys.readouterr().out
+    assert json.loads((tmp_path / "runs.json").read_text()) == []
+    assert main(["runs", "elsewhere"]) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -90,6 +91,7 @@ def deploy(
         site, model = _site_of(entry, robot, checked.manifest)
         _refuse_existing(_logs(folder, chosen), overwrite)
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_further(folder, chosen, {_stem(entry.name) for entry in checked.manifest.tasks})
         raise_if_noted = ending.enter_context(noted_signals())
         memory = session_memory(checked.manifest, chosen, robot, checked.contents.graph, site)
         ending.callback(memory.close)
@@ -258,7 +260,7 @@ def _logs(folder: Path, tasks: Sequence[Task]) -> list[Path]:
     """One log an episode: those of a/b are a-b.mcap, a-b-2.mcap and so on."""
     logs: dict[Path, None] = {}
     for task in tasks:
-        stem = task.name.replace("/", "-")
+        stem = _stem(task.name)
         names = (f"{stem}.mcap", *(f"{stem}-{number}.mcap" for number in range(2, len(tasks) + 2)))
         logs[next(folder / name for name in names if folder / name not in logs)] = None
     return list(logs)
@@ -270,3 +272,21 @@ def _refuse_existing(logs: Sequence[Path], overwrite: bool) -> None:
             raise ExistsError(
                 f"{path} already exists; choose another --out, or pass --overwrite to replace it"
             )
+
+
+def _remove_further(folder: Path, tasks: Sequence[Task], stems: set[str]) -> None:
+    """Removes what an earlier flight of more episodes left of these tasks: reports are read together."""
+    written = set(_logs(folder, tasks))
+    for stem in {_stem(task.name) for task in tasks}:
+        for number in itertools.count(2):
+            log = folder / f"{stem}-{number}.mcap"
+            if not any(log.with_suffix(suffix).exists() for suffix in (".json", ".mcap")):
+                break
+            # a task of the artefact may be called as an episode of another one is
+            if log not in written and log.stem not in stems:
+                log.unlink(missing_ok=True)
+                log.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _stem(task: str) -> str:
+    return task.replace("/", "-")
