@@ -21,11 +21,21 @@ if TYPE_CHECKING:
 DEFAULT_HORIZON = 1000
 """Environment steps per episode of an id that was registered without `max_episode_steps`."""
 
+SCORING = {
+    # own: the id's range of returns where it is known; success: what `info` says
+    "score": OptionRule("own", choices=("own", "return", "success")),
+    # returns that count as 0 and as 1; both 0: the id's own
+    "score_low": OptionRule(0.0),
+    "score_high": OptionRule(0.0),
+}
+"""How a task is scored. What is left at its default is no part of the task."""
+
 OPTIONS = {
     # environment steps that one action is held for
     "action_repeat": OptionRule(1, low=1, high=16),
     # environment steps per episode; 0: the id's own `max_episode_steps`, or 1000 where it has none
     "horizon": OptionRule(0, low=0, high=1_000_000),
+    **SCORING,
 }
 
 
@@ -75,15 +85,19 @@ class GymSuite(CatalogueSuite[GymEntry]):
         return self._built[name]
 
     def task(self, name: str, options: Mapping[str, Option] | None = None) -> Task:
-        """One task; options: `action_repeat` (1 to 16) and `horizon` in environment steps (0: the id's own).
+        """One task; options: `action_repeat` (1 to 16), `horizon` in environment steps (0: the id's own), and
+        `score`, `score_low`, `score_high`.
 
         Raises:
+            ConfigError: for a range of returns that is empty, or given to a score by success.
             UnknownNameError: for an id that is not registered.
             UnsupportedError: for spaces that mtrl does not map, or a package that is not installed.
         """
         task = task_of(name, *self.described(name, options))
-        added = self.added.get(name)
-        return replace(task, score=added.score, reward_version=added.reward_version) if added else task
+        if (added := self.added.get(name)) is None:
+            return task
+        own = SCORING.keys().isdisjoint(dict(task.options))
+        return replace(task, score=added.score if own else task.score, reward_version=added.reward_version)
 
     def environment(self, task: Task) -> GymnasiumEnvironment:
         """A new environment of the task; the first of a task is also tried for its starts.
@@ -129,10 +143,30 @@ def task_of(name: str, entry: GymEntry, options: Mapping[str, Option]) -> Task:
         simulator_rate_hz=entry.rate_hz,
         action_repeat=repeat,
         horizon_decisions=math.ceil(steps / repeat),
-        score=entry.score,
+        score=_score(entry, options),
         reward_version="gymnasium-1",
-        options=tuple(options.items()),
+        options=tuple(
+            (key, value)
+            for key, value in options.items()
+            if key not in SCORING or value != SCORING[key].default
+        ),
     )
+
+
+def _score(entry: GymEntry, options: Mapping[str, Option]) -> Score:
+    """What the options say, or else the entry."""
+    kind, low, high = str(options["score"]), float(options["score_low"]), float(options["score_high"])
+    ranged = (low, high) != (0.0, 0.0)
+    if kind == "success":
+        if ranged:
+            raise ConfigError(
+                "tasks.options.gym.score_low and score_high are a range of returns; with score=success leave "
+                "them out"
+            )
+        return Score("success")
+    if ranged:
+        return Score("return", low=low, high=high)
+    return entry.score if kind == "own" else Score("return")
 
 
 def _episode_steps(entry: GymEntry, horizon: int) -> int:

@@ -218,6 +218,21 @@ def test_an_option_out_of_range_is_refused(key: str, value: int) -> None:
         registry.task("gym/CartPole-v1", {key: value})
 
 
+def test_a_score_is_given_by_options_and_changes_no_protocol_without_them() -> None:
+    name = "gym/CartPole-v1"
+    plain = registry.task(name)
+    assert plain.score.high == 475.0 and not {"score", "score_low"} & set(dict(plain.options))
+    assert registry.task(name, {"score": "return"}).score == Score("return")
+    assert registry.task(name, {"score": "success"}).score == Score("success")
+    ranged = registry.task(name, {"score_low": -50.0, "score_high": -5.0})
+    assert ranged.score == Score("return", low=-50.0, high=-5.0)
+    # what a run or an artefact keeps gives the same task
+    assert registry.task(name, dict(ranged.options)) == ranged
+    for wrong in ({"score": "success", "score_high": 1.0}, {"score_low": 2.0, "score_high": 2.0}):
+        with pytest.raises(ConfigError):
+            registry.task(name, wrong)
+
+
 def test_an_environment_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     task = SUITE.task("gym/CartPole-v1")
     monkeypatch.setattr(
