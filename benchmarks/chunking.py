@@ -22,7 +22,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from chunked_policies import Teacher, successes
+from compared.chunked_policies import Teacher, successes
 from side_by_side import publish
 
 from mtrl.evaluation import paired_differences

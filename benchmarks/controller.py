@@ -25,9 +25,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import flying
 import numpy as np
 import torch
+from robot_faults import flying
 from side_by_side import Parts, publish
 
 from mtrl.deployment import ArtefactPolicy, RobotConfig, latency_apart

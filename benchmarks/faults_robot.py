@@ -24,9 +24,9 @@ import signal
 import tempfile
 from pathlib import Path
 
-import flying
 import numpy as np
-from hostile_policy import violations_of_guard, violations_of_joints
+from robot_faults import flying
+from robot_faults.hostile_policy import violations_of_guard, violations_of_joints
 from side_by_side import Parts, publish
 
 from mtrl.deployment import GuardFlag, RobotConfig, open_artefact

@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from attacks import ATTACKS, Words
+from robot_faults.attacks import ATTACKS, Words
 from side_by_side import publish
 
 BARS = {"seconds_max": "<= 2", "megabytes_max": "<= 500", "refused": "1"}

@@ -28,15 +28,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+from ros2.wire_checks import captured, rosbags_disagrees
 from side_by_side import publish
-from wire_checks import captured, rosbags_disagrees
 
 from mtrl.deployment.realtime.roles import ROBOT
 from mtrl.deployment.realtime.ticker import realtime_section
 from mtrl.deployment.robots.ros2.link import BridgedRobot
 from mtrl.deployment.robots.site import Network
 
-NODE = Path(__file__).with_name("ros_node.py")
+NODE = Path(__file__).parent / "ros2" / "ros_node.py"
 MESSAGES, SHORT, RATE_HZ = 2500, 250, 500.0
 LOST = 0.001
 BARS = {"rtt_us_p99": "<= 5000", "lost": f"<= {LOST}", "malformed": "0", "rosbags_disagrees": "0"}

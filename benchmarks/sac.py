@@ -43,6 +43,9 @@ from side_by_side import RUNS, interleave, median_of, publish
 from mtrl.distributed import processors
 from mtrl.nn import has_bf16
 
+RIVALS = Path(__file__).parent / "compared" / "sac_rivals.py"
+"""The program of the peers, run in a process of its own."""
+
 STEPS = {"sb3": 400, "rllib": 60}
 """Environment steps of a window, per peer, and for ours next to it."""
 OUR_STEPS = 400
@@ -67,7 +70,13 @@ class Rival:
     def __init__(self, name: str, threads: int) -> None:
         """Starts it and waits until it has warmed up."""
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("sac_rivals.py")), name, "--threads", str(threads)],
+            [
+                sys.executable,
+                str(Path(__file__).parent / "compared" / "sac_rivals.py"),
+                name,
+                "--threads",
+                str(threads),
+            ],
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -32,8 +32,7 @@ os.environ.setdefault("MUJOCO_GL", "")
 
 import gymnasium
 import numpy as np
-from side_by_side import RUNS, interleave, median_of, publish
-from stepped_environments import (
+from compared.stepped_environments import (
     LaneStepper,
     async_cartpole,
     async_metaworld,
@@ -41,6 +40,7 @@ from stepped_environments import (
     official_episode,
     official_metaworld,
 )
+from side_by_side import RUNS, interleave, median_of, publish
 
 from mtrl import registry
 from mtrl.distributed import fragments_for

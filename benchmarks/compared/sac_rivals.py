@@ -1,6 +1,6 @@
 """The rivals of the SAC benchmark, each trained in a process of its own, window by window on demand.
 
-    python benchmarks/sac_rivals.py mtrl --threads 2
+    python benchmarks/compared/sac_rivals.py mtrl --threads 2
 
 Every line on standard input, a number of environment steps, is answered by the steps per second of
 training that many. All three take ten steps of one environment, then ten updates, and see the same task.

@@ -24,7 +24,7 @@ from mtrl.spaces import Layout
 from mtrl.tasks import TaskSet
 
 TASK = "metaworld/reach-v3"
-ROBOT_MODULE = "still_robot"
+ROBOT_MODULE = "robot_faults.still_robot"
 
 
 class Controller(nn.Module):

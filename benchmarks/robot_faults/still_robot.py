@@ -1,4 +1,4 @@
-"""A robot that costs nothing: its observation changes a little each decision. `python -m still_robot`."""
+"""A robot that costs nothing: its observation changes a little each decision."""
 
 from __future__ import annotations
 

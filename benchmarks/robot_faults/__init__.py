@@ -1,0 +1,1 @@
+"""Flights against lost processes, hostile policies and tampered files, and a robot that stands still."""
