@@ -38,12 +38,3 @@ def test_the_blocks_run(tutorial: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for word in SHOWN[tutorial.stem]:
         assert word in done.stdout, f"{word} was not printed:\n{done.stdout}"
-
-
-def test_the_links_lead_somewhere() -> None:
-    for tutorial in TUTORIALS:
-        for target in re.findall(r"\]\(([^)]+)\)", tutorial.read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (tutorial.parent / target).exists(), (
-                tutorial.name,
-                target,
-            )
