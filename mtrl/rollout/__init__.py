@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .lanes.recorder import StepRecorder
     from .lanes.run_job import run_job, schedule_of
     from .lanes.vector_lane import VectorLane
+    from .lost_starts import LostStart, LostStarts, OpenEpisodes
     from .policy import (
         LOG_PROBABILITY,
         Acting,
@@ -112,7 +113,10 @@ __all__ = [
     "LocalFragments",
     "LocalRollouts",
     "Lost",
+    "LostStart",
+    "LostStarts",
     "NoiseConfig",
+    "OpenEpisodes",
     "Policy",
     "PolicySnapshot",
     "PolicyState",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtrl.rollout import EpisodeSummary, Fragment
+from mtrl.rollout import EpisodeSummary, Fragment, LostStart, OpenEpisodes
 from mtrl.tasks import Task
 
 from .metrics import Metric, Metrics
@@ -54,6 +54,9 @@ class EpisodeStatistics:
         self._cut: set[tuple[int, int]] = set()
         """Episodes under way whose beginning is not known."""
         self._own: list[tuple[int, list[float]]] = []
+        self._under_way = OpenEpisodes()
+        self._own_lost: list[LostStart] = []
+        self._lost: list[LostStart] = []
         self._finished: dict[int, list[list[float]]] = {}
         self._recent: dict[int, deque[tuple[float, bool]]] = {}
         self._text: dict[str, str] | None = None
@@ -61,6 +64,10 @@ class EpisodeStatistics:
     def add(self, fragment: Fragment) -> None:
         """Adds a fragment of this rank; fragments of one lane come in order."""
         k, steps = fragment.task_index, len(fragment.reward)
+        for lost in self._under_way.add(fragment):
+            self._own_lost.append(lost)
+            self._open.pop((k, lost.episode), None)
+            self._cut.discard((k, lost.episode))
         ended = fragment.terminated | fragment.truncated
         for copy in range(fragment.reward.shape[1]):
             ids = fragment.episode_id[:steps, copy]
@@ -86,13 +93,17 @@ class EpisodeStatistics:
         self._own.append((summary.task_index, sums))
 
     def merge(self, reducer: Reducer | None = None) -> None:
-        """Counts the episodes that have finished on any rank since the last call; collective."""
+        """Counts the episodes that have finished or were lost on any rank since the last call; collective."""
         import torch
 
         fresh, self._own = self._own, []
+        lost, self._own_lost = self._own_lost, []
         if reducer is not None and reducer.size > 1:
-            rows = torch.tensor([[k, *sums] for k, sums in fresh], dtype=torch.float64).reshape(-1, 4)
-            fresh = [(int(row[0]), row[1:]) for row in reducer.gather(rows).tolist()]
+            own = [[0, k, *sums] for k, sums in fresh] + [[1, *one] for one in lost]
+            rows = reducer.gather(torch.tensor(own, dtype=torch.float64).reshape(-1, 5)).tolist()
+            fresh = [(int(row[1]), row[2:]) for row in rows if not row[0]]
+            lost = [LostStart(*map(int, row[1:])) for row in rows if row[0]]
+        self._lost += lost
         for k, sums in fresh:
             self._finished.setdefault(k, []).append(sums)
             latest = self._recent.setdefault(k, deque(maxlen=RECENT))
@@ -100,6 +111,11 @@ class EpisodeStatistics:
             self._text = None
             if self._on_episode is not None:
                 self._on_episode(k, sums[0], sums[1] > 0)
+
+    def take_lost(self) -> list[LostStart]:
+        """The starts that were found lost since the last call, on all ranks."""
+        found, self._lost = self._lost, []
+        return found
 
     def metrics(self) -> dict[str, float]:
         """Means over the episodes counted since the last call."""
@@ -128,12 +144,14 @@ class EpisodeStatistics:
         return {
             "open": {key: list(sums) for key, sums in self._open.items()},
             "finished": {k: [list(sums) for sums in found] for k, found in self._finished.items()},
+            "under_way": self._under_way.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores `state_dict`."""
         self._open = {(int(k), int(e)): list(sums) for (k, e), sums in state["open"].items()}
         self._finished = {int(k): [list(b) for b in found] for k, found in state["finished"].items()}
+        self._under_way.load_state_dict(state.get("under_way", ()))
 
     def forget_open(self) -> None:
         """Drops episodes under way, for lanes that are opened again, and for those that went on meanwhile,

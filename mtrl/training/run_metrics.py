@@ -58,6 +58,12 @@ RUN_METRICS: Metrics = {
         "steps",
         f"{_WHERE}.resume",
     ),
+    "lost_starts": Metric(
+        "episodes so far that ended with their process or node, or with a run that went on with other lanes; "
+        "where there were any. lost_starts.json lists them",
+        "episodes",
+        "mtrl.rollout.lost_starts:LostStarts.add",
+    ),
     **SHARE_METRICS,
     **STALENESS_METRICS,
 }

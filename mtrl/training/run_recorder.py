@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mtrl.errors import ConfigError
 from mtrl.reading import reading
-from mtrl.rollout import EpisodeGroup, Fragment, PolicySnapshot
+from mtrl.rollout import EpisodeGroup, Fragment, LostStarts, PolicySnapshot
 from mtrl.tasks import TaskSampler
 
 from .agent import Agent
@@ -82,6 +82,8 @@ class RunRecorder:
         """Sessions of this run before this one."""
         self.lost_steps = 0
         """Environment steps that count and whose updates were lost with a learner."""
+        self.lost_starts = LostStarts(task_names)
+        """Episodes that were begun and ended with their process."""
         self._counted = counted
         self._shares = TaskShares(sampler, task_names)
         self.statistics = EpisodeStatistics(task_names, skip_episodes_below, self._shares.observe)
@@ -167,6 +169,7 @@ class RunRecorder:
         reducer.meet()
         taken = reducer.sums(counted, {"steps": ((1,), torch.int64)})
         self.statistics.merge(reducer)
+        self.lost_starts.add(self.statistics.take_lost(), self.steps)
         self._shares.apply_shares()
         self.steps += int(taken["steps"]) if self.clock.unit == "steps" else 1
 
@@ -217,10 +220,13 @@ class RunRecorder:
                     **self._shares.metrics(),
                     **source.metrics(),
                     **({"lost_steps": self.lost_steps} if self.lost_steps else {}),
+                    **({"lost_starts": self.lost_starts.count} if self.lost_starts.count else {}),
                     "updates": agent.updates,
                 }
             self.log(self.steps, {**self._window.take(), **self._evaluated, **counted}, agent.updates)
             self._evaluated = {}
+            if reducer.rank == 0 and self._shared is not None:
+                self.lost_starts.write(self._shared.directory.parent)
         self.finished = bool(reducer.agree(float(self.complete or self.stopping), "any"))
         often = min(self.clock.checkpoint_every, 10 * self.clock.log_every)
         saves = self.clock.crosses(self.clock.checkpoint_every, before, self.steps)
@@ -259,6 +265,7 @@ class RunRecorder:
             "steps": self.steps,
             "incarnation": self.incarnation,
             "lost_steps": self.lost_steps,
+            "lost_starts": self.lost_starts.state_dict(),
             "tracker": self.tracker.state_dict(),
             "statistics": self.statistics.state_dict(),
             "window": self._window.state_dict(),
@@ -271,6 +278,7 @@ class RunRecorder:
         self._mark, self._marked_at = (self.steps, 0), time.monotonic()
         self.incarnation = int(state["incarnation"]) + 1
         self.lost_steps = int(state.get("lost_steps", 0))
+        self.lost_starts.load_state_dict(state.get("lost_starts", {}))
         self.tracker.load_state_dict(state["tracker"])
         self.statistics.load_state_dict(state["statistics"])
         self._window.load_state_dict(state["window"])

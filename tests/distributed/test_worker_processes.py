@@ -38,6 +38,7 @@ from mtrl.rollout.workers.calls import Play
 from mtrl.rollout.workers.messages import pack_frame, read_frame, write_frame
 from mtrl.rollout.workers.processes import WorkerLink
 from mtrl.tasks import TaskSet
+from mtrl.training import EpisodeStatistics
 
 from ..synthetic import CounterSuite, counter_task
 from .conftest import EXPERT, Faults, evaluated, jobs_for, killing
@@ -154,6 +155,33 @@ def test_a_process_that_is_killed_is_replaced(marks: Path) -> None:
             [i[f.final_index[:, 0], f.final_index[:, 1]] for i, f in zip(ids, fragments, strict=True)]
         )
         assert len(set(ends)) == len(ends), "no episode is told twice"
+
+
+def test_every_start_that_was_begun_ends_once_is_under_way_or_is_listed_as_lost(marks: Path) -> None:
+    statistics = EpisodeStatistics(["trial/walk", "trial/reach"])
+    begun: set[tuple[int, int]] = set()
+    ended: list[tuple[int, int]] = []
+    last: dict[int, set[tuple[int, int]]] = {}
+    with workers(["trial/walk", "trial/reach"]) as source:
+        stream = source.stream()
+        for number in range(24):
+            if number in (4, 12):
+                os.kill(pids(source)[0], signal.SIGKILL)
+            fragment = next(stream)
+            task, starts = fragment.task_index, fragment.start_id
+            begun |= {(task, int(start)) for start in starts.flat}
+            ended += [
+                (task, int(start)) for start in starts[fragment.final_index[:, 0], fragment.final_index[:, 1]]
+            ]
+            last[task] = {(task, int(start)) for start in starts[-1]}
+            statistics.add(fragment)
+        assert source.backend.replaced == 2
+    statistics.merge()
+    lost = [(one.task_index, one.start) for one in statistics.take_lost()]
+    assert len(lost) == 2 * COLLECTION.copies, "two deaths of a lane of two copies"
+    assert len({*ended, *lost}) == len(ended) + len(lost), "no start counts twice"
+    assert begun - {*ended, *lost} == set().union(*last.values()) - {*ended, *lost}
+    assert statistics.take_lost() == []
 
 
 def test_a_task_that_kills_its_process_is_quarantined_and_the_others_go_on(marks: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def run(
     taken = iter(range(10**9))
 
     def open_fragments(snapshot: PolicySnapshot, steps: int) -> Fragments:
-        return source(tasks, RuntimeConfig(), COLLECTION, snapshot, 3)
+        return source(tasks, RuntimeConfig(), COLLECTION, snapshot, 3 + 1000 * bool(steps))
 
     recorder = RunRecorder(
         Clock.of_steps(config, config.warmup),
@@ -136,6 +137,14 @@ def test_a_source_without_state_begins_afresh(tasks: TaskSet, tmp_path: Path) ->
     finished, agent = run(tasks, tmp_path, source=Unresumable)
     assert finished
     assert agent.updates == int(0.2 * (910 - 154))
+    # every copy was left in the midst of an episode
+    lost = json.loads((tmp_path / "lost_starts.json").read_text())
+    assert lost["count"] == len(lost["starts"]) == COLLECTION.copies * len(tasks)
+    assert {(one["task"], one["copy"]) for one in lost["starts"]} == {
+        (name, copy) for name in tasks.names for copy in range(COLLECTION.copies)
+    }
+    assert all(one["start"] > 0 and one["noticed_at_step"] >= 280 for one in lost["starts"])
+    assert read_jsonl(tmp_path / "metrics.jsonl")[-1]["lost_starts"] == lost["count"]
 
 
 def test_every_logged_name_is_documented(tasks: TaskSet, tmp_path: Path) -> None:
@@ -198,14 +207,15 @@ def test_episodes_are_summed_across_fragments() -> None:
     statistics = added(EpisodeStatistics(["task"], skip_below=1), fragment_of([1, 2, 3], [0, 0, 1], ends=[1]))
     assert statistics.metrics() == {}
     saved = statistics.state_dict()
-    added(statistics, fragment_of([4, 5, 6], [1, 1, 2], ends=[1], success=[0]))
+    second = dataclasses.replace(fragment_of([4, 5, 6], [1, 1, 2], ends=[1], success=[0]), first_step=3)
+    added(statistics, second)
     expected = {"return/task": 12.0, "success/task": 1.0, "length/task": 3.0}
     assert statistics.metrics() == expected
     restored = EpisodeStatistics(["task"], skip_below=1)
     restored.load_state_dict(saved)
-    added(restored, fragment_of([4, 5, 6], [1, 1, 2], ends=[1], success=[0]))
+    added(restored, second)
     assert restored.metrics() == expected
-    added(restored, fragment_of([7], [2], ends=[0]))
+    added(restored, dataclasses.replace(fragment_of([7], [2], ends=[0]), first_step=6))
     assert restored.metrics() == {"return/task": 13.0, "success/task": 0.0, "length/task": 2.0}
 
 

@@ -231,6 +231,8 @@ def test_every_episode_is_reported_but_those_cut_short() -> None:
         ["task"], skip_below=1, on_episode=lambda *episode: reported.append(episode)
     )
     statistics.add(fragment_of([1, 2, 3], [0, 0, 1], ends=[1]))
-    statistics.add(fragment_of([4, 5, 6], [1, 2, 2], ends=[0, 2], success=[0]))
+    statistics.add(
+        dataclasses.replace(fragment_of([4, 5, 6], [1, 2, 2], ends=[0, 2], success=[0]), first_step=3)
+    )
     statistics.merge()
     assert reported == [(0, 7.0, True), (0, 11.0, False)]
