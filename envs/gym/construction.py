@@ -53,6 +53,7 @@ def find(name: str, known: Iterable[str]) -> gymnasium.envs.registration.EnvSpec
     """
     identifier = name.removeprefix("gym/")
     module, colon, plain = identifier.partition(":")
+    before = set(gymnasium.registry)
     if colon:
         try:
             with environment_faults(name, f"the import of {module}", passing=(ModuleNotFoundError,)):
@@ -66,7 +67,8 @@ def find(name: str, known: Iterable[str]) -> gymnasium.envs.registration.EnvSpec
         plain = identifier
     spec = gymnasium.registry.get(plain)
     if spec is None:
-        registered = [f"gym/{key}" for key in gymnasium.registry]
+        # what the module registers is found through it alone
+        registered = [f"gym/{'' if key in before else module + colon}{key}" for key in gymnasium.registry]
         raise UnknownNameError(
             "task",
             name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -181,6 +182,14 @@ def test_an_id_of_a_users_module_is_resolved_by_building_it(registered: str) -> 
     assert registry.task("gym/Short-v3").horizon_decisions == 7
     assert registry.task("gym/away/Endless-v0").horizon_decisions == 1000
     assert registry.task("gym/away/Endless-v0", {"horizon": 20}).horizon_decisions == 20
+
+
+def test_a_wrong_version_is_answered_with_the_module_that_has_the_right_one(registered: str) -> None:
+    for identifier in ("Short-v3", "away/Endless-v0"):
+        gymnasium.registry.pop(identifier, None)
+    sys.modules.pop(registered, None)
+    with pytest.raises(UnknownNameError, match=rf"did you mean 'gym/{registered}:Short-v3'"):
+        registry.task(f"gym/{registered}:Short-v4")
 
 
 @pytest.mark.parametrize("asked", ["gym/CartPol-v1", "gym/CartPole", "gym/CartPole-v7", "gym/cartpole-v1"])
