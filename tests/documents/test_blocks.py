@@ -73,3 +73,22 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         place = page.parent / path if path else page
         assert place.exists(), f"{page}: {target}"
         assert not anchor or place.suffix != ".md" or anchor in anchors_of(place), f"{page}: {target}"
+
+
+def test_troubleshooting_quotes_what_is_said() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [
+        part.strip(" ;'")
+        for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+        for message in re.findall(r"`([^`]*\.\.\.[^`]*|[^`]{25,})`", row)
+        for part in message.split("...")
+        if len(part.strip(" ;'")) > 6
+    ]
+    assert len(quoted) >= 10
+    # messages are written in pieces: their words are compared, without what is filled in
+    code = "".join(
+        path.read_text(encoding="utf-8") for room in ("mtrl", "launch", "agents", "envs") for path in
+        (ROOT / room).rglob("*.py")
+    )  # fmt: skip
+    code = re.sub(r'"\s*\n\s*f?"', "", re.sub(r"\{[^{}]*\}", "", code))
+    assert [part for part in quoted if part not in code] == []
