@@ -13,6 +13,8 @@ frozen_node_moved_s_max  the same from SIGSTOP of all processes of its node
 learner_over_import      from SIGKILL of a learner to its first record, updates included, over the time of
                          `import torch, ray.train.torch` in a process started at the same moment; the largest
 fragments_lost_per_kill  fragments that the learner was given and its replay does not hold, for each kill
+fragments_lost_per_node  fragments that were under way on a node of one actor or in its object store when it
+                         was killed or frozen, the largest; those of an actor alone are in the details
 late_accepted            fragments of actors that had been replaced, that were delivered all the same
 """
 
@@ -46,6 +48,7 @@ BARS = {
     "frozen_node_moved_s_max": "<= 10",
     "learner_over_import": "<= 4",
     "fragments_lost_per_kill": "<= 1",
+    "fragments_lost_per_node": "<= 1",
     "late_accepted": "0",
 }
 MOVED = {
@@ -107,6 +110,9 @@ def figures(trials: Trials) -> dict[str, float]:
     for name, kind in MOVED.items():
         if trials.get(kind):
             result[name] = max(trial["moved_s"] for trial in trials[kind])
+    nodes = [trial for kind in ("node_killed", "node_frozen") for trial in trials.get(kind, [])]
+    if counted := [trial["lost_fragments"] for trial in nodes if "lost_fragments" in trial]:
+        result["fragments_lost_per_node"] = float(max(counted))
     if learner := trials.get("learner_killed"):
         result["learner_over_import"] = max(t["seconds"] / t["import_seconds"] for t in learner)
         result["fragments_lost_per_kill"] = max(t["lost_fragments"] for t in learner) / len(learner)

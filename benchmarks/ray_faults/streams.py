@@ -14,7 +14,7 @@ from mtrl import registry
 from mtrl.distributed import fragments_for
 from mtrl.distributed.ray_actors import RayActors
 from mtrl.errors import EnvironmentFault
-from mtrl.rollout import CollectionConfig, Fragment, PolicySnapshot, PoolFragments, RuntimeConfig
+from mtrl.rollout import CollectionConfig, Event, Fragment, Lost, PolicySnapshot, PoolFragments, RuntimeConfig
 
 from .environments import FOLDER, KINDS, task_name
 from .ledger import Ledger, lane_of
@@ -45,6 +45,8 @@ class Trial:
     """Fragments of replaced actors that were delivered."""
     disordered: int = 0
     """Fragments that came twice, or after a gap."""
+    lost_fragments: int = 0
+    """Fragments that were asked for, begun, and lost with an actor or with its node's object store."""
 
 
 class Collection:
@@ -59,6 +61,9 @@ class Collection:
         )  # fmt: skip
         assert isinstance(source, PoolFragments) and isinstance(source.backend, RayActors)
         self.source, self.backend, self.ledger = source, source.backend, Ledger()
+        self.lost_fragments = 0
+        self._wait = source.backend.wait
+        source.backend.wait = self._watched  # type: ignore[method-assign]
         self._stream: Iterator[Fragment] = source.stream()
 
     def take(self, until: Callable[[], bool], least: int = 0) -> bool:
@@ -70,6 +75,11 @@ class Collection:
             self.ledger.add(next(self._stream))
             count += 1
         return True
+
+    def _watched(self, seconds: float) -> list[Event]:
+        events = self._wait(seconds)
+        self.lost_fragments += sum(isinstance(e, Lost) and e.running is not None for e in events)
+        return events
 
     def slot_on(self, node: str) -> int:
         """The slot whose actor runs on a node, or does not, for a node that begins with "!"."""
@@ -101,6 +111,7 @@ def hit(collection: Collection, slot: int, fault: Callable[[int], None]) -> Tria
 def finished(collection: Collection, trial: Trial) -> dict[str, object]:
     """The trial with what the ledger found."""
     trial.late, trial.disordered = collection.ledger.late, collection.ledger.disordered
+    trial.lost_fragments = collection.lost_fragments
     trial.recovered &= not trial.late and not trial.disordered and not collection.source.quarantined
     return asdict(trial)
 
