@@ -41,6 +41,10 @@ MADE = {
         for seed in (1, 2, 3)
     },
     "runs/mine": "train agent=sac tasks=[gym/my_task:Reach-v0] name=mine",
+    **{
+        f"runs/three-seed{n}": f"train agent=sac tasks=[gym/my_task:Reach-v0] name=three-seed{n} seed={n}"
+        for n in (1, 2)
+    },
     "runs/mine/artefact": "export runs/mine --allow-import my_task",
     "runs/diffusion-mt10-seed1": "train tasks=mt10 name=diffusion-mt10-seed1 "
     "stages=[collect,train,distill,evaluate]",
@@ -141,7 +145,7 @@ def small(words: list[str]) -> list[str]:
 def budget(words: list[str]) -> list[str]:
     """Few steps or updates, of a training's agent."""
     name, _, settings = agent_of(
-        compose([w for w in words[1:] if not w.startswith("-") and "=" in w], command="train")
+        compose([w for w in words[1:] if "=" in w and not w.startswith(("-", "seeds="))], command="train")
     )
     found = BUDGETS.get(name, "online.steps=600").split()
     if getattr(settings, "cloning", None) is not None and settings.cloning.updates:
