@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtrl.data import Batch, Bucket
-from mtrl.errors import ConfigError, MtrlError
+from mtrl.errors import ConfigError, MtrlError, MtrlWarning
 from mtrl.nn import RewardScale
 from mtrl.reducer import Reducer
 from mtrl.rollout import Fragment
@@ -142,7 +142,7 @@ class Experience:
         if unrewarded:
             warnings.warn(
                 f"no reward other than 0 so far, and so no scale of rewards: {unrewarded}",
-                RuntimeWarning,
+                MtrlWarning,
                 stacklevel=2,
             )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mtrl import __version__
-from mtrl.errors import ConfigError, MtrlError, UnknownNameError, UntrustedCodeError
+from mtrl.errors import ConfigError, MtrlError, MtrlWarning, UnknownNameError, UntrustedCodeError
 from mtrl.faults import Terminated, UserInterrupt, user_interrupts
 
 from .arguments import json_output, with_json
@@ -153,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         registry.allow_imports(allowed)
     try:
-        with user_interrupts(), json_output(parsed):
+        with user_interrupts(), json_output(parsed), plain_warnings():
             return int(module.run(parsed))
     except UntrustedCodeError as error:
         command = shlex.join(["mtrl", *words, "--allow-import", error.module])
@@ -178,6 +180,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}; check the path, or choose another place")
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Within the block our own warnings are a line, without file and code."""
+    usual = warnings.formatwarning
+
+    def plain(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if issubclass(category, MtrlWarning):
+            return f"mtrl: note: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _closed_output() -> int:

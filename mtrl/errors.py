@@ -17,6 +17,10 @@ class MtrlError(Exception):
         return _restore, (type(self), self.args, self.__dict__)
 
 
+class MtrlWarning(RuntimeWarning):
+    """What a user should know and need not change; commands print it without the code it comes from."""
+
+
 class UnknownNameError(MtrlError):
     """A task, suite, agent, robot, key or choice that does not exist."""
 

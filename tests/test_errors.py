@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
+import warnings
 
 import pytest
 
@@ -13,11 +14,13 @@ from mtrl.errors import (
     IntegrityError,
     MissingExtraError,
     MtrlError,
+    MtrlWarning,
     OutOfRangeError,
     UnknownNameError,
     nearest_names,
 )
 from mtrl.faults import Terminated, environment_faults
+from mtrl.launch.main import plain_warnings
 
 TASKS = ["metaworld/reach-v3", "metaworld/push-v3", "dmc/cartpole-swingup"]
 
@@ -113,7 +116,7 @@ def test_every_error_is_one_that_commands_print() -> None:
         item for item in vars(errors).values() if isinstance(item, type) and item.__module__ == "mtrl.errors"
     ]
     assert len(own) > 8
-    assert all(issubclass(item, MtrlError) for item in own)
+    assert all(issubclass(item, MtrlError) for item in own if item is not MtrlWarning)
 
 
 def test_what_an_environment_raises_becomes_a_fault_with_its_traceback() -> None:
@@ -130,3 +133,13 @@ def test_errors_of_ours_and_those_listed_pass_as_they_are(error: BaseException) 
     with pytest.raises(type(error)) as raised, environment_faults("a/b", "reset", passing=(KeyError,)):
         raise error
     assert raised.value is error
+
+
+def test_a_warning_of_ours_is_one_line_and_that_of_a_library_says_where() -> None:
+    usual = warnings.formatwarning
+    with plain_warnings():
+        assert warnings.formatwarning("it is so", MtrlWarning, "some.py", 3) == "mtrl: note: it is so\n"
+        assert "some.py:3: RuntimeWarning: overflow" in warnings.formatwarning(
+            "overflow", RuntimeWarning, "some.py", 3
+        )
+    assert warnings.formatwarning is usual

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mtrl import registry
-from mtrl.errors import ConfigError, UnsupportedError
+from mtrl.errors import ConfigError, MtrlWarning, UnsupportedError
 from mtrl.reducer import Reducer
 from mtrl.rollout import EpisodeGroup, Fragment, GroupRequest, PolicySnapshot
 from mtrl.spaces import RunningMoments
@@ -256,7 +256,7 @@ class GRPOAgent:
                 warnings.warn(
                     f"{self._tasks[k].name}: no group of the last {self._config.idle_rounds} rounds has a "
                     f"gradient, since the episodes of each are worth the same (score {score:.2f}): {what}",
-                    RuntimeWarning,
+                    MtrlWarning,
                     stacklevel=2,
                 )
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from mtrl.data import MappedStorage, Replay
-from mtrl.errors import ConfigError, DivergenceError
+from mtrl.errors import ConfigError, DivergenceError, MtrlWarning
 from mtrl.gradients import GradientSurgery
 from mtrl.nn import RewardScale, arrays_of, device_of, update_average
 from mtrl.reducer import Like, Reducer, Sums
@@ -244,7 +244,7 @@ class WorldModelAgent:
                     f"{name}: {share:.1%} of the returns of an update lie outside what agent.value_range="
                     f"{self._config.value_range:g} represents and are clipped; raise it, or lower "
                     "agent.normalisation.return_range",
-                    RuntimeWarning,
+                    MtrlWarning,
                     stacklevel=3,
                 )
 

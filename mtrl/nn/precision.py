@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch._functorch import config as _autograd_settings
 
-from mtrl.errors import ConfigError, ResourceError
+from mtrl.errors import ConfigError, MtrlWarning, ResourceError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -56,7 +56,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
             f"agent.precision=bf16: this {'GPU' if device.type == 'cuda' else 'processor'} has no bf16 "
             "instructions and emulates them, many times slower than fp32; agent.precision=auto takes fp32 "
             "here",
-            RuntimeWarning,
+            MtrlWarning,
             stacklevel=2,
         )
     return native if precision == "auto" else precision == "bf16"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import SpaceError
+from mtrl.errors import MtrlWarning, SpaceError
 
 Statistics = npt.NDArray[np.float64]
 
@@ -121,7 +121,7 @@ def warn_of_constants(constants: Mapping[str, Sequence[int]]) -> None:
         warnings.warn(
             "state dimensions that did not vary so far, up to rounding, say nothing to the policy; they are "
             f"centred and not scaled by their deviation: {', '.join(named)}",
-            RuntimeWarning,
+            MtrlWarning,
             stacklevel=3,
         )
 

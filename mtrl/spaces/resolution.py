@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.errors import MtrlWarning
+
 OBSERVATIONS = 100
 """Observations of one environment that are compared, each with the one before."""
 FEWEST = 10
@@ -50,7 +52,7 @@ class ResolutionCheck:
                 f"{self._task}: states are kept as float32, which cannot tell most successive values of "
                 f"dimension {', '.join(steps)} apart; subtract an offset in the environment, such as the "
                 "value at reset, or leave the dimension out",
-                RuntimeWarning,
+                MtrlWarning,
                 stacklevel=2,
             )
         return False

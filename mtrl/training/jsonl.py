@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtrl.disk_errors import disk_errors
-from mtrl.errors import ConfigError, IntegrityError
+from mtrl.errors import ConfigError, IntegrityError, MtrlWarning
 from mtrl.ownership import require_ownership
 from mtrl.reading import parse_json, reading
 
@@ -72,7 +72,7 @@ class JsonlTracker:
                 self._warned.add(key)
                 warnings.warn(
                     f"metric {key!r} is {number} at step {step}; it is recorded as null",
-                    RuntimeWarning,
+                    MtrlWarning,
                     stacklevel=3,
                 )
         return (json.dumps(record, allow_nan=False) + "\n").encode()

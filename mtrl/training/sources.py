@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mtrl.errors import ConfigError, ResourceError, UnsupportedError
+from mtrl.errors import ConfigError, MtrlWarning, ResourceError, UnsupportedError
 from mtrl.rollout import (
     EpisodeGroup,
     Fragment,
@@ -198,7 +198,7 @@ class StreamSource(Source):
         try:
             self._begin(agent).load_state_dict(state)
         except UnsupportedError as error:
-            warnings.warn(f"lanes are opened again: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"lanes are opened again: {error}", MtrlWarning, stacklevel=2)
             return False
         return True
 

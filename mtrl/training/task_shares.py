@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtrl.errors import MtrlWarning
 from mtrl.tasks import TaskSampler
 
 from .agent import TakesShares
@@ -81,4 +82,4 @@ class TaskShares:
 
 
 def _warn(fact: str) -> None:
-    warnings.warn(f"sampling has no effect here: {fact}", RuntimeWarning, stacklevel=3)
+    warnings.warn(f"sampling has no effect here: {fact}", MtrlWarning, stacklevel=3)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from mtrl.errors import ConfigError, TakenOverError
+from mtrl.errors import ConfigError, MtrlWarning, TakenOverError
 
 
 class Tracker(Protocol):
@@ -110,4 +110,4 @@ class Trackers:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    warnings.warn(message, MtrlWarning, stacklevel=3)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtrl.atomic import write_text
-from mtrl.errors import ConfigError
+from mtrl.errors import ConfigError, MtrlWarning
 from mtrl.reading import MEGABYTE, parse_json, read_bytes, reading
 
 if TYPE_CHECKING:
@@ -284,4 +284,4 @@ def _has_key() -> bool:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    warnings.warn(message, MtrlWarning, stacklevel=4)
