@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -208,17 +208,22 @@ def _try(lock: Path, what: str, shared: bool) -> Path | None:
     if not taken:
         return None
     # whoever is about to make another offer begins again, and finds the owner
-    for old in (*before, *lock.glob(".*/*")):
+    for old in (*before, *_within(lock, [name for name in os.listdir(lock) if name.startswith(".")])):
         _remove(old)
     return claim
 
 
 def _claims(lock: Path) -> list[Path]:
     """The files of the claims, by their numbers; a directory without one is free."""
+    return _within(lock, map(str, sorted(int(name) for name in os.listdir(lock) if name.isdecimal())))
+
+
+def _within(lock: Path, names: Iterable[str]) -> list[Path]:
+    """The files of directories that other processes may remove at any moment."""
     found = []
-    for number in sorted(int(name) for name in os.listdir(lock) if name.isdecimal()):
+    for name in names:
         with contextlib.suppress(FileNotFoundError):
-            found += [lock / str(number) / name for name in os.listdir(lock / str(number))]
+            found += [lock / name / token for token in os.listdir(lock / name)]
     return found
 
 

@@ -319,7 +319,9 @@ def test_of_three_that_take_a_lock_at_once_one_has_it(tmp_path: Path) -> None:
     answers = [process.communicate()[0].splitlines() for process in processes]
     assert [len(lines) for lines in answers] == [rounds] * 3
     for number, lines in enumerate(zip(*answers, strict=True)):
-        (winner,) = (k for k, line in enumerate(lines) if line == f"{number} {processes[k].pid}")
+        winners = [k for k, line in enumerate(lines) if line == f"{number} {processes[k].pid}"]
+        assert len(winners) == 1, lines
+        (winner,) = winners
         for k, line in enumerate(lines):
             assert k == winner or f"process {processes[winner].pid} on" in line, lines
     assert not list(tmp_path.glob("lock-*"))
