@@ -110,11 +110,12 @@ class Session:
         self._steps = max(self._steps, progress.steps)
         if trial is not None and time.monotonic() - self._began > PATIENCE_SECONDS:
             self.trials.append(trial)
+            self._under_way = None
             return True
-        if trial is None:
+        if trial is None and len(self.trials) < self.count:
             if progress.steps >= self._before.steps + EVERY and progress.pids:
                 self._hit(kind, progress)
-        elif self._is_over(kind, progress):
+        elif trial is not None and self._is_over(kind, progress):
             trial.seconds, trial.recovered = time.monotonic() - self._began, True
             assert self._imports is not None, "started with the fault"
             self._imports.join()

@@ -27,6 +27,8 @@ from ray.exceptions import RayActorError
 from ray.train.torch import TorchConfig
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.torch.torch_trainer import TorchTrainer
+from ray.util import get_current_placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 
 from mtrl.atomic import remove_directory
 from mtrl.errors import EnvironmentFault, RankError, ResourceError
@@ -86,11 +88,14 @@ class RunControl:
         self._began_at: list[int] = []
         self._failure: RemoteError | None = None
         self._faults: list[tuple[EnvironmentFault, bool]] = []
+        self._places: list[PlacementGroup] = []
 
-    def start(self, group: str, rank: int, pid: int) -> tuple[int, int]:
-        """Counts a start of all ranks, which have the name of their group in common; returns its number, and
-        the steps that were reported so far.
+    def start(self, group: str, rank: int, pid: int, place: PlacementGroup | None = None) -> tuple[int, int]:
+        """Counts a start of all ranks, which have the name of their group in common and run in `place`;
+        returns its number, and the steps that were reported so far.
         """
+        if place is not None and rank == 0:
+            self._places.append(place)
         if group not in self._starts:
             self._starts[group] = len(self._starts) + 1
             self._began_at.append(self._steps)
@@ -100,6 +105,11 @@ class RunControl:
             why = f"the learners were lost {len(recent) - 1} times in a row before they came to the next step"
             self._failure = RemoteError(ResourceError.__module__, "ResourceError", why, {}, "")
         return self._starts[group], self._steps
+
+    def places(self) -> list[PlacementGroup]:
+        """Where learners were started since the last call."""
+        found, self._places = self._places, []
+        return found
 
     def report(self, steps: int, shown: Mapping[str, float | str]) -> bool:
         """Takes the progress of rank 0; returns whether a stop was requested."""
@@ -259,6 +269,9 @@ def _supervise(
                 except RayActorError:
                     # Ray Train's controller was lost; another one of the same name goes on
                     logger.warning("Ray Train's controller was lost; the learners start again")
+                    # Ray Train frees what it had reserved only where the cluster has a dashboard
+                    for place in ray.get(control.places.remote()):
+                        remove_placement_group(place)
         except BaseException as error:  # noqa: BLE001 - raised below, by the command's own thread
             outcome.append(error)
 
@@ -310,7 +323,10 @@ def _learn(settings: Mapping[str, Any]) -> None:
     if size > 1:
         reducer = Gloo(backend="nccl", device="cuda") if settings["gpus"] else Gloo()
     group = reducer.broadcast(uuid.uuid4().hex)
-    start, counted = cast("tuple[int, int]", ray.get(control.start.remote(group, rank, os.getpid())))
+    start, counted = cast(
+        "tuple[int, int]",
+        ray.get(control.start.remote(group, rank, os.getpid(), get_current_placement_group())),
+    )
     if ray.get(control.failure.remote()) is not None:
         return
     try:
