@@ -44,7 +44,7 @@ OTHER_VALUES: Mapping[str, Mapping[str, Option]] = {
         "action_set": "minimal",
         "observation": "ram",
     },
-    "gym": {"action_repeat": 2, "horizon": 100},
+    "gym": {"action_repeat": 2, "horizon": 100, "score": "success", "score_low": -5.0, "score_high": 5.0},
     "maze2d": {"reward": "dense"},
     "point": {},
 }
