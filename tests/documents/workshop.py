@@ -87,9 +87,12 @@ class Workshop:
         """Runs a command with a debug budget; raises AssertionError unless it returns 0."""
         words = shlex.split(text.replace(" RUN", " runs/diffusion-mt10-seed1"))
         out = _value(words, "--out")
-        self.provide({name for word in words for name in _named(word)} - {out})
+        needed = {name for word in words for name in _named(word)}
+        if words[0] == "deploy":
+            needed |= {f"{name}/artefact" for name in needed if f"{name}/artefact" in MADE}
+        self.provide(needed - {out})
         name = next((word[5:] for word in words if word.startswith("name=")), "")
-        if words[0] == "train" and (not name or (self.folder / "runs" / name).exists()):
+        if words[0] == "train" and (not name or list((self.folder / "runs").glob(f"{name}*"))):
             words = [word for word in words if not word.startswith("name=")]
             words.append(f"name=tried{next(self._numbers)}")
         if out is not None and (self.folder / out).exists():
